@@ -1,1 +1,26 @@
+//! portway: a port-forwarding daemon and layer-4 reverse proxy.
+//!
+//! A [mapping] promises that a listener forwards to [targets](target) under a policy. [Config](config) turns text
+//! into a [plan](config::Plan): every promise, keyed by the socket it needs. The [supervisor] keeps what runs equal
+//! to the plan. The [relay] moves the bytes: each admitted connection is a *session*, each admitted client of a
+//! datagram listener a *flow*. The [meter] counts what the relay does. The [daemon] ties these together; the [cli] is
+//! its front door.
+//!
+//! Modules stand in layers, the lowest first: one uses only what is declared above it, and those of one group do not
+//! know each other.
 
+pub mod mapping;
+
+pub mod target;
+
+pub mod meter;
+
+pub mod relay;
+
+pub mod config;
+
+pub mod supervisor;
+
+pub mod daemon;
+
+pub mod cli;

@@ -1,1 +1,3 @@
-fn main(){}
+//! The `portway` program.
+
+fn main() {}

@@ -1,1 +1,3 @@
-fn main(){}
+//! it
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Text to plan.
+mod plan;
+pub use plan::{ListenerKey, ListenerPlan, Plan, Service};

@@ -1,0 +1,47 @@
+//! The plan: every promise of the configuration, keyed by the socket it needs.
+//!
+//! [`Plan`] is a map, so two listeners for one socket cannot be written down, and the difference of two plans is a
+//! difference of sets.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    mapping::{ListenAddr, MappingName, Protocol},
+    relay::{tcp::TcpSpec, udp::UdpSpec},
+};
+
+/// The socket that a listener needs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerKey {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The address and port.
+    pub addr: ListenAddr,
+}
+
+impl std::fmt::Display for ListenerKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.addr, self.protocol)
+    }
+}
+
+/// What one listener promises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerPlan {
+    /// The mapping it belongs to; several listeners may share one.
+    pub mapping: MappingName,
+    /// What it does with what arrives.
+    pub service: Service,
+}
+
+/// What a listener does, by protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Relays connections.
+    Tcp(TcpSpec),
+    /// Relays datagrams.
+    Udp(UdpSpec),
+}
+
+/// Every listener that shall run.
+pub type Plan = BTreeMap<ListenerKey, ListenerPlan>;

@@ -1,0 +1,109 @@
+//! The vocabulary: the values that a mapping is made of.
+//!
+//! Owns the words of the interface as types: [`Protocol`], [`MappingName`], [`ListenAddr`], [`TargetAddr`],
+//! [`Timeout`] and the grammar of a publish spec ([`publish`]). Everything here is a plain value: no socket, no
+//! clock, no file, and nothing that can fail after it was made. Text becomes one of these types once, when it is
+//! read, and is never parsed again.
+
+mod address;
+pub mod publish;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+pub use address::{Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical};
+use serde::Serialize;
+
+/// What a listener speaks. "tcp+udp" is not a protocol: it makes two listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// A stream; one accepted connection is a session.
+    Tcp,
+    /// Datagrams; one client address is a flow.
+    Udp,
+}
+
+impl Protocol {
+    /// The word for it in the interface: `tcp` or `udp`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The name of a mapping: `[A-Za-z0-9._-]{1,64}`, or the default form `<listen port>/<protocol>`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct MappingName(Arc<str>);
+
+/// Why a text is no mapping name.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a name is 1 to 64 of the characters A-Z a-z 0-9 . _ - (or has the default form, such as 8080/tcp)")]
+pub struct InvalidName;
+
+impl MappingName {
+    /// The longest name, in characters.
+    pub const MAX_LEN: usize = 64;
+
+    /// Takes `text` as a name.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when it has another form than the interface allows.
+    pub fn new(text: &str) -> Result<Self, InvalidName> {
+        let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+        let is_default_form = text.split_once('/').is_some_and(|(port, protocol)| {
+            port.parse::<u16>().is_ok_and(|p| p != 0) && matches!(protocol, "tcp" | "udp")
+        });
+        let is_plain = (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(plain);
+        if is_plain || is_default_form { Ok(Self(text.into())) } else { Err(InvalidName) }
+    }
+
+    /// The name a listener has when its mapping was given none.
+    pub fn default_for(port: u16, protocol: Protocol) -> Self {
+        Self(format!("{port}/{protocol}").into())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MappingName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for MappingName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+/// A time limit that may be absent. There is no "0 means off": absence has its own name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Timeout {
+    /// No limit (`"never"`).
+    Never,
+    /// The limit; never zero.
+    After(Duration),
+}
+
+impl Timeout {
+    /// The limit as an option, for arithmetic with deadlines.
+    pub const fn duration(self) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::After(limit) => Some(limit),
+        }
+    }
+}

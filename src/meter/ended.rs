@@ -1,0 +1,73 @@
+//! Why a session ended: the one closed list of causes.
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Ended {
+    /// The client closed, and everything was delivered.
+    ClientClosed = 1,
+    /// The target closed first, and everything was delivered.
+    TargetClosed,
+    /// The client's side failed: a reset, or a time-out of the network.
+    ClientError,
+    /// The target's side failed after it had been reached.
+    TargetError,
+    /// No target could be reached.
+    Unreachable,
+    /// Nothing moved for `idle_timeout`.
+    Idle,
+    /// One side had ended, and the other was silent for `half_close_timeout`.
+    HalfCloseTimeout,
+    /// Someone asked for its end.
+    ClosedByOperator,
+    /// A policy no longer allows it.
+    Policy,
+    /// Its mapping was removed or changed by a reload, and the grace was over.
+    Reload,
+    /// The daemon stopped, and the grace was over.
+    Shutdown,
+}
+
+impl Ended {
+    /// Every cause, in the order of the interface.
+    pub const ALL: [Self; 11] = [
+        Self::ClientClosed,
+        Self::TargetClosed,
+        Self::ClientError,
+        Self::TargetError,
+        Self::Unreachable,
+        Self::Idle,
+        Self::HalfCloseTimeout,
+        Self::ClosedByOperator,
+        Self::Policy,
+        Self::Reload,
+        Self::Shutdown,
+    ];
+
+    /// The word of the session line and of metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "client-closed",
+            Self::TargetClosed => "target-closed",
+            Self::ClientError => "client-error",
+            Self::TargetError => "target-error",
+            Self::Unreachable => "unreachable",
+            Self::Idle => "idle",
+            Self::HalfCloseTimeout => "half-close-timeout",
+            Self::ClosedByOperator => "closed-by-operator",
+            Self::Policy => "policy",
+            Self::Reload => "reload",
+            Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// The cause as a number above 0, for an atomic cell.
+    pub(crate) const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The cause that [`Ended::code`] gave; `None` for 0 and anything unknown.
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code).checked_sub(1)?).copied()
+    }
+}

@@ -1,0 +1,266 @@
+//! What happened: the live sessions, what they moved, and how each one ended.
+//!
+//! Owns the table of live sessions of each listener ([`ListenerMeter`]), the guard that a session carries
+//! ([`SessionMeter`]) and the one way to end a session from outside ([`Live::cut`]). A session is entered when it is
+//! admitted and settled exactly once: by [`SessionMeter::end`], or, if its task is dropped unfinished, by the guard's
+//! `Drop`. Settling removes it from the table, adds its bytes to the totals and writes the session line, so the three
+//! cannot disagree.
+//!
+//! Must not know how bytes are moved, nor who asks to end a session.
+
+mod ended;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
+};
+
+use atomic_waker::AtomicWaker;
+pub use ended::Ended;
+use slab::Slab;
+use tokio::time::Instant;
+
+use crate::mapping::{ListenAddr, MappingName, Protocol, TargetAddr};
+
+/// Numbers sessions across the whole daemon; never reused while it runs.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// The account of one listener: its live sessions and the totals of those that ended.
+#[derive(Debug)]
+pub struct ListenerMeter {
+    mapping: Mutex<MappingName>,
+    protocol: Protocol,
+    listen: ListenAddr,
+    live: Mutex<Slab<Arc<Live>>>,
+    sessions: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+impl ListenerMeter {
+    /// An account with nothing in it.
+    pub fn new(mapping: MappingName, protocol: Protocol, listen: ListenAddr) -> Arc<Self> {
+        Arc::new(Self {
+            mapping: Mutex::new(mapping),
+            protocol,
+            listen,
+            live: Mutex::default(),
+            sessions: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+        })
+    }
+
+    /// Enters a session of `client` (its canonical address). It is live until the guard is settled.
+    pub fn open(self: &Arc<Self>, client: SocketAddr) -> SessionMeter {
+        let live = Arc::new(Live {
+            id: NEXT_ID.fetch_add(1, Relaxed),
+            client,
+            target: OnceLock::new(),
+            started: Instant::now(),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            cut: AtomicU8::new(0),
+            waker: AtomicWaker::new(),
+        });
+        self.sessions.fetch_add(1, Relaxed);
+        let slot = self.table().insert(Arc::clone(&live));
+        SessionMeter { listener: Arc::clone(self), live, slot, settled: false }
+    }
+
+    /// How many sessions are live.
+    pub fn live_count(&self) -> usize {
+        self.table().len()
+    }
+
+    /// The live sessions, in no particular order.
+    pub fn live(&self) -> Vec<Arc<Live>> {
+        self.table().iter().map(|(_, live)| Arc::clone(live)).collect()
+    }
+
+    /// Asks every live session to end with `reason`.
+    pub fn cut_all(&self, reason: Ended) {
+        for live in self.live() {
+            live.cut(reason);
+        }
+    }
+
+    /// How many sessions were ever opened.
+    pub fn sessions_total(&self) -> u64 {
+        self.sessions.load(Relaxed)
+    }
+
+    /// The mapping this listener belongs to.
+    pub fn mapping(&self) -> MappingName {
+        self.mapping.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Gives the listener to another mapping: a reload kept its socket and changed its name.
+    pub fn rename(&self, mapping: MappingName) {
+        *self.mapping.lock().unwrap_or_else(PoisonError::into_inner) = mapping;
+    }
+
+    /// The protocol of the listener.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The address of the listener, as the plan names it.
+    pub fn listen(&self) -> &ListenAddr {
+        &self.listen
+    }
+
+    fn table(&self) -> MutexGuard<'_, Slab<Arc<Live>>> {
+        // A panic elsewhere cannot leave the slab half-changed: insert and remove are its own, whole operations.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a session leads, once that is known.
+#[derive(Clone, Debug)]
+enum Reached {
+    /// The address it was connected to.
+    Address(SocketAddr),
+    /// What it was meant for, when no address was ever reached.
+    Named(TargetAddr),
+}
+
+/// One live session, as others may see it.
+#[derive(Debug)]
+pub struct Live {
+    /// The number of the session.
+    pub id: u64,
+    /// The client's canonical address.
+    pub client: SocketAddr,
+    /// When it was admitted.
+    pub started: Instant,
+    target: OnceLock<Reached>,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    /// 0, or the [`Ended`] it was asked to end with.
+    cut: AtomicU8,
+    waker: AtomicWaker,
+}
+
+impl Live {
+    /// Asks the session to end with `reason`. The first reason stands.
+    pub fn cut(&self, reason: Ended) {
+        if self.cut.compare_exchange(0, reason.code(), SeqCst, Relaxed).is_ok() {
+            self.waker.wake();
+        }
+    }
+
+    /// Ready with the reason once [`Live::cut`] was called. One task may poll this: the session's own.
+    pub fn poll_cut(&self, cx: &Context<'_>) -> Poll<Ended> {
+        self.waker.register(cx.waker());
+        match Ended::from_code(self.cut.load(SeqCst)) {
+            Some(reason) => Poll::Ready(reason),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Waits until [`Live::cut`] was called.
+    pub async fn wait_cut(&self) -> Ended {
+        std::future::poll_fn(|cx| self.poll_cut(cx)).await
+    }
+
+    /// Bytes from the client to the target so far.
+    pub fn bytes_in(&self) -> u64 {
+        self.bytes_in.load(Relaxed)
+    }
+
+    /// Bytes from the target to the client so far.
+    pub fn bytes_out(&self) -> u64 {
+        self.bytes_out.load(Relaxed)
+    }
+}
+
+/// The guard of one session: it counts, and it settles the account exactly once.
+#[derive(Debug)]
+#[must_use = "a session that is dropped at once ends at once"]
+pub struct SessionMeter {
+    listener: Arc<ListenerMeter>,
+    live: Arc<Live>,
+    slot: usize,
+    settled: bool,
+}
+
+impl SessionMeter {
+    /// What others see of this session.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// Notes the address the session was connected to. The first one stands.
+    pub fn reached(&self, target: SocketAddr) {
+        let _ = self.live.target.set(Reached::Address(target));
+    }
+
+    /// Notes the target that could not be reached.
+    pub fn missed(&self, target: &TargetAddr) {
+        let _ = self.live.target.set(Reached::Named(target.clone()));
+    }
+
+    /// Counts bytes that were delivered to the target.
+    pub fn add_in(&self, bytes: u64) {
+        self.live.bytes_in.fetch_add(bytes, Relaxed);
+    }
+
+    /// Counts bytes that were delivered to the client.
+    pub fn add_out(&self, bytes: u64) {
+        self.live.bytes_out.fetch_add(bytes, Relaxed);
+    }
+
+    /// Settles the account: the session ended for `reason`.
+    pub fn end(mut self, reason: Ended) {
+        self.settle(reason);
+    }
+
+    fn settle(&mut self, reason: Ended) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        let ListenerMeter { protocol, listen, .. } = &*self.listener;
+        let (bytes_in, bytes_out) = (self.live.bytes_in(), self.live.bytes_out());
+        self.listener.bytes_in.fetch_add(bytes_in, Relaxed);
+        self.listener.bytes_out.fetch_add(bytes_out, Relaxed);
+        let duration = self.live.started.elapsed();
+        self.listener.table().remove(self.slot);
+        tracing::info!(
+            mapping = %self.listener.mapping(),
+            protocol = protocol.as_str(),
+            client.addr = %self.live.client,
+            listen.addr = %listen,
+            target.addr = %Shown(self.live.target.get()),
+            "bytes.in" = bytes_in,
+            "bytes.out" = bytes_out,
+            duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            reason = reason.as_str(),
+            "session ended"
+        );
+    }
+}
+
+impl Drop for SessionMeter {
+    /// A session whose task is dropped unfinished: the runtime is going away, or the task panicked.
+    fn drop(&mut self) {
+        self.settle(Ended::Shutdown);
+    }
+}
+
+/// A target that may not be known yet, as the session line shows it.
+struct Shown<'a>(Option<&'a Reached>);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(Reached::Address(addr)) => addr.fmt(f),
+            Some(Reached::Named(target)) => target.fmt(f),
+            None => f.write_str("-"),
+        }
+    }
+}

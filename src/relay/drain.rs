@@ -1,0 +1,70 @@
+//! Tasks that can be waited for, and the wish that they come to an end.
+//!
+//! A [`Drain`] belongs to whoever started the tasks; a [`DrainWatch`] is what the tasks hold. This is the one place
+//! that spawns: a task that nobody waits for makes a graceful stop a lie.
+
+use std::future::Future;
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The owner's end: closes, and waits for every task that was spawned on a watch of it.
+#[derive(Debug, Default)]
+pub struct Drain {
+    watch: DrainWatch,
+}
+
+/// The tasks' end: cheap to clone, spawns more tasks on the same drain, tells when it closes.
+#[derive(Clone, Debug, Default)]
+pub struct DrainWatch {
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl Drain {
+    /// A drain with no tasks.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The end that tasks hold.
+    pub fn watch(&self) -> DrainWatch {
+        self.watch.clone()
+    }
+
+    /// Asks for no new work: a listener stops to listen. Work under way goes on.
+    pub fn close(&self) {
+        self.watch.closing.cancel();
+    }
+
+    /// Waits until the drain is closed and the last task has ended.
+    pub async fn finished(&self) {
+        self.watch.closing.cancelled().await;
+        self.watch.tasks.close();
+        self.watch.tasks.wait().await;
+    }
+
+    /// How many tasks are running.
+    pub fn task_count(&self) -> usize {
+        self.watch.tasks.len()
+    }
+}
+
+impl DrainWatch {
+    /// Runs `task`; the drain is not finished before it has ended.
+    pub fn spawn<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(task);
+    }
+
+    /// Waits until the drain closes.
+    pub async fn closing(&self) {
+        self.closing.cancelled().await;
+    }
+
+    /// Whether the drain has closed.
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+}

@@ -1,0 +1,1 @@
+//! Listening sockets: made, configured and bound in one place.

@@ -1,0 +1,41 @@
+//! TCP: a listener's accept loop and what a session of it needs.
+
+use std::{net::IpAddr, time::Duration};
+
+use crate::{mapping::Timeout, target::Targets};
+
+/// What a TCP listener does with a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpSpec {
+    /// Where sessions lead.
+    pub targets: Targets,
+    /// How they are treated.
+    pub options: TcpOptions,
+}
+
+/// How TCP sessions are treated; the keys of the interface, section 3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// The time one target has to accept.
+    pub connect_timeout: Duration,
+    /// No byte in either direction for this long ends the session.
+    pub idle_timeout: Timeout,
+    /// After one side ended: the time the other has, renewed by every byte.
+    pub half_close_timeout: Timeout,
+    /// The idle time before TCP keepalive probes, on both sides.
+    pub keepalive: Timeout,
+    /// The local address of the connection to the target.
+    pub source: Option<IpAddr>,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: Timeout::Never,
+            half_close_timeout: Timeout::After(Duration::from_secs(300)),
+            keepalive: Timeout::After(Duration::from_secs(60)),
+            source: None,
+        }
+    }
+}

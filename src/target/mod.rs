@@ -1,0 +1,41 @@
+//! Where a mapping leads: the targets, and how one of them is reached.
+//!
+//! Owns [`Targets`] (what is asked for), the [`Resolver`] (names to addresses, bounded and off the hot path) and
+//! [`dial`] (an open connection to a target, or why not). Knows nothing of listeners, sessions or configuration.
+
+pub mod dial;
+mod resolve;
+
+pub use resolve::{ResolveError, Resolver};
+
+use crate::mapping::TargetAddr;
+
+/// The targets of a mapping, in the order given: never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Targets {
+    first: TargetAddr,
+    rest: Vec<TargetAddr>,
+}
+
+impl Targets {
+    /// One target.
+    pub fn one(target: TargetAddr) -> Self {
+        Self { first: target, rest: Vec::new() }
+    }
+
+    /// The targets in `all`, or `None` when there is none.
+    pub fn new(all: impl IntoIterator<Item = TargetAddr>) -> Option<Self> {
+        let mut all = all.into_iter();
+        Some(Self { first: all.next()?, rest: all.collect() })
+    }
+
+    /// The first target: the one that takes the sessions.
+    pub fn first(&self) -> &TargetAddr {
+        &self.first
+    }
+
+    /// All of them, in the order given.
+    pub fn iter(&self) -> impl Iterator<Item = &TargetAddr> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+}
