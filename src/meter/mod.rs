@@ -217,10 +217,15 @@ impl SessionMeter {
 
     /// Settles the account: the session ended for `reason`.
     pub fn end(mut self, reason: Ended) {
-        self.settle(reason);
+        self.settle(reason, None);
     }
 
-    fn settle(&mut self, reason: Ended) {
+    /// Settles the account: the session ended for `reason`, and this is what the system said.
+    pub fn end_with(mut self, reason: Ended, error: &dyn std::fmt::Display) {
+        self.settle(reason, Some(error));
+    }
+
+    fn settle(&mut self, reason: Ended, error: Option<&dyn std::fmt::Display>) {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
@@ -240,6 +245,7 @@ impl SessionMeter {
             "bytes.out" = bytes_out,
             duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             reason = reason.as_str(),
+            error = error.map(tracing::field::display),
             "session ended"
         );
     }
@@ -248,7 +254,7 @@ impl SessionMeter {
 impl Drop for SessionMeter {
     /// A session whose task is dropped unfinished: the runtime is going away, or the task panicked.
     fn drop(&mut self) {
-        self.settle(Ended::Shutdown);
+        self.settle(Ended::Shutdown, None);
     }
 }
 

@@ -13,8 +13,10 @@
 //! by themselves or are cut through the meter.
 
 mod drain;
+mod quiet;
 pub mod socket;
 pub mod tcp;
 pub mod udp;
 
 pub use drain::{Drain, DrainWatch};
+pub use quiet::Quiet;

@@ -1,1 +1,150 @@
 //! Listening sockets: made, configured and bound in one place.
+//!
+//! Options that an accepted socket inherits from its listener (no delay, keepalive) are set here once, which saves
+//! every session the system calls. `[::]` is bound dual-stack; any other IPv6 address takes IPv6 only. Where the
+//! machine has no IPv6, `[::]` falls back to `0.0.0.0`, and the caller is told.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+use rustix::io::Errno;
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::{
+    mapping::{ListenAddr, Timeout},
+    target::scoped,
+};
+
+/// Connections that the kernel keeps for us while we are busy; it caps the number by `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A socket that was bound, and where: the address differs from the one asked for after a fallback.
+#[derive(Debug)]
+pub struct Bound<S> {
+    /// The socket, non-blocking.
+    pub socket: S,
+    /// Its address.
+    pub addr: SocketAddr,
+    /// Whether `[::]` was asked for and the machine has no IPv6.
+    pub ipv4_only: bool,
+}
+
+/// Binds a TCP listener.
+///
+/// # Errors
+/// What the system says; see [`is_absent`] for an address that is not there yet.
+pub fn bind_tcp(listen: &ListenAddr, keepalive: Timeout) -> io::Result<Bound<std::net::TcpListener>> {
+    with_fallback(listen, |addr| {
+        let socket = open(addr, Type::STREAM)?;
+        // Without this a restart waits for the last sessions' TIME_WAIT. A listener that lives still keeps others out.
+        socket.set_reuse_address(true)?;
+        socket.set_tcp_nodelay(true)?;
+        set_keepalive(&SockRef::from(&socket), keepalive)?;
+        socket.bind(&addr.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    })
+}
+
+/// Binds a UDP listener. It never shares its port: with `SO_REUSEADDR` a second daemon could take its datagrams.
+///
+/// # Errors
+/// What the system says; see [`is_absent`] for an address that is not there yet.
+pub fn bind_udp(listen: &ListenAddr) -> io::Result<Bound<std::net::UdpSocket>> {
+    with_fallback(listen, |addr| {
+        let socket = open(addr, Type::DGRAM)?;
+        socket.bind(&addr.into())?;
+        Ok(socket.into())
+    })
+}
+
+/// Sets or clears TCP keepalive; a listener's setting is inherited by what it accepts.
+///
+/// # Errors
+/// What the system says.
+pub fn set_keepalive(socket: &SockRef<'_>, keepalive: Timeout) -> io::Result<()> {
+    match keepalive {
+        Timeout::Never => socket.set_keepalive(false),
+        Timeout::After(idle) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle)),
+    }
+}
+
+/// Whether a bind failed because the address (or its interface) is not there, which may change: a laptop's dock, a
+/// VPN, an address that DHCP has not given yet.
+pub fn is_absent(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::ADDRNOTAVAIL | Errno::NODEV | Errno::NXIO))
+}
+
+fn open(addr: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), kind.nonblocking().cloexec(), None)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(!addr.ip().is_unspecified())?;
+    }
+    Ok(socket)
+}
+
+fn with_fallback<S>(listen: &ListenAddr, bind: impl Fn(SocketAddr) -> io::Result<S>) -> io::Result<Bound<S>> {
+    let port = listen.port.get();
+    let addr = match &listen.zone {
+        Some(zone) => scoped(listen.ip, zone, port)?,
+        None => SocketAddr::new(listen.ip, port),
+    };
+    match bind(addr) {
+        Ok(socket) => Ok(Bound { socket, addr, ipv4_only: false }),
+        Err(error) if listen.ip.is_unspecified() && listen.ip.is_ipv6() && lacks_ipv6(&error) => {
+            let addr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
+            Ok(Bound { socket: bind(addr)?, addr, ipv4_only: true })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the error says that this machine does no IPv6 at all.
+fn lacks_ipv6(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+
+    use super::*;
+    use crate::mapping::Zone;
+
+    fn free_port() -> NonZeroU16 {
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        NonZeroU16::new(probe.local_addr().unwrap().port()).unwrap()
+    }
+
+    #[test]
+    fn every_address_takes_ipv4_and_ipv6_clients_on_one_socket() {
+        let port = free_port();
+        let bound = bind_tcp(&ListenAddr::every(port), Timeout::Never).unwrap();
+        assert!(!bound.ipv4_only);
+        std::net::TcpStream::connect(("127.0.0.1", port.get())).unwrap();
+        std::net::TcpStream::connect(("::1", port.get())).unwrap();
+    }
+
+    #[test]
+    fn a_second_udp_listener_on_the_same_port_fails() {
+        let listen = ListenAddr { ip: Ipv4Addr::LOCALHOST.into(), zone: None, port: free_port() };
+        let _first = bind_udp(&listen).unwrap();
+        let error = bind_udp(&listen).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn an_address_or_interface_that_is_not_there_is_absent() {
+        let elsewhere = ListenAddr { ip: [192, 0, 2, 1].into(), zone: None, port: free_port() };
+        assert!(is_absent(&bind_tcp(&elsewhere, Timeout::Never).unwrap_err()));
+        let no_interface = ListenAddr {
+            ip: "fe80::1".parse().unwrap(),
+            zone: Some(Zone::new("nosuch0").unwrap()),
+            port: free_port(),
+        };
+        let error = bind_udp(&no_interface).unwrap_err();
+        assert!(is_absent(&error), "{error:?}");
+    }
+}

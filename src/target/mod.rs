@@ -6,7 +6,7 @@
 pub mod dial;
 mod resolve;
 
-pub use resolve::{ResolveError, Resolver};
+pub use resolve::{ResolveError, Resolver, scoped};
 
 use crate::mapping::TargetAddr;
 

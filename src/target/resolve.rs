@@ -1,19 +1,265 @@
-//! Names to addresses.
-use crate::mapping::TargetAddr;
-use std::net::SocketAddr;
-/// The resolver.
-#[derive(Clone, Debug)]
-pub struct Resolver;
-/// Why a name has no address.
+//! Names to addresses, through the system resolver.
+//!
+//! The system resolver (`getaddrinfo`) is used so that `/etc/hosts`, mDNS and Docker's names work as they do for every
+//! other program. It blocks, so a lookup runs on tokio's blocking pool, at most [`CONCURRENT_LOOKUPS`] at a time, and
+//! never on the way of a byte. For each name there is at most one lookup every [`REFRESH`]; sessions that come in
+//! between take its answer, good or bad. When a lookup fails, the last good addresses are kept: a resolver that is
+//! down for a minute ends nothing.
+//!
+//! The table holds one entry a name of the configuration, so strangers cannot make it grow.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr, SocketAddrV6},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustix::net::netdevice;
+use tokio::{
+    net::lookup_host,
+    sync::{Semaphore, watch},
+    time::{Instant, timeout},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::mapping::{Host, TargetAddr, Zone};
+
+/// The least time between two lookups of one name.
+const REFRESH: Duration = Duration::from_secs(5);
+/// How long a session waits for a lookup when it could use an older answer instead.
+const PATIENCE_WITH_FALLBACK: Duration = Duration::from_secs(1);
+/// How long a session waits for a lookup when there is no older answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Lookups under way at once; more wait. Each holds a thread of the blocking pool.
+const CONCURRENT_LOOKUPS: usize = 16;
+
+/// Why a target has no address.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("x")]
-pub struct ResolveError;
+pub enum ResolveError {
+    /// The system resolver said no.
+    #[error("resolve {name}: {reason}")]
+    Failed {
+        /// The name asked for.
+        name: Arc<str>,
+        /// The resolver's words.
+        reason: Arc<str>,
+    },
+    /// The system resolver did not answer in time.
+    #[error("resolve {name}: no answer within {} s", PATIENCE.as_secs())]
+    TimedOut {
+        /// The name asked for.
+        name: Arc<str>,
+    },
+    /// The interface of a link-local address is not there.
+    #[error("interface {zone} of {target}: {reason}")]
+    NoInterface {
+        /// The target.
+        target: TargetAddr,
+        /// The interface's name.
+        zone: String,
+        /// What the system said.
+        reason: Arc<str>,
+    },
+}
+
+/// Resolves the names of targets. Clones share one table.
+#[derive(Clone, Debug, Default)]
+pub struct Resolver {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    names: Mutex<HashMap<Arc<str>, Entry>>,
+    permits: Arc<Semaphore>,
+    lookups: TaskTracker,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            names: Mutex::default(),
+            permits: Arc::new(Semaphore::new(CONCURRENT_LOOKUPS)),
+            lookups: TaskTracker::new(),
+        }
+    }
+}
+
+/// What is known of one name.
+#[derive(Debug, Default)]
+struct Entry {
+    last_good: Option<Arc<[IpAddr]>>,
+    /// The latest lookup, running or finished, and when it was started.
+    latest: Option<(Instant, watch::Receiver<Option<Answer>>)>,
+}
+
+/// How a lookup came out.
+type Answer = Result<Arc<[IpAddr]>, Arc<str>>;
+
 impl Resolver {
-    /// The addresses of `target`, at least one, the preferred first. A literal address costs nothing.
+    /// A resolver that knows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The addresses of `target`: at least one, in the resolver's order of preference. A literal address costs
+    /// nothing.
     ///
     /// # Errors
-    /// [`ResolveError`] when the name has no address and never had one.
-    pub async fn resolve(&self, _target: &TargetAddr) -> Result<Vec<SocketAddr>, ResolveError> {
-        Err(ResolveError)
+    /// [`ResolveError`] when the name has no address and has never had one.
+    pub async fn resolve(&self, target: &TargetAddr) -> Result<Vec<SocketAddr>, ResolveError> {
+        let port = target.port.get();
+        match &target.host {
+            Host::Ip(ip, None) => Ok(vec![SocketAddr::new(*ip, port)]),
+            Host::Ip(ip, Some(zone)) => match scoped(*ip, zone, port) {
+                Ok(addr) => Ok(vec![addr]),
+                Err(error) => Err(ResolveError::NoInterface {
+                    target: target.clone(),
+                    zone: zone.as_str().to_owned(),
+                    reason: error.to_string().into(),
+                }),
+            },
+            // Boxed: a session's task is as large as its largest state, and most sessions never come here.
+            Host::Name(name) => {
+                let ips = Box::pin(self.lookup(name)).await?;
+                Ok(ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect())
+            }
+        }
+    }
+
+    async fn lookup(&self, name: &Arc<str>) -> Result<Arc<[IpAddr]>, ResolveError> {
+        let (last_good, mut latest) = self.latest(name);
+        let patience = if last_good.is_some() { PATIENCE_WITH_FALLBACK } else { PATIENCE };
+        let answer = match timeout(patience, latest.wait_for(Option::is_some)).await {
+            Ok(Ok(answer)) => answer.clone(),
+            // The lookup's task was lost with the runtime, or is late.
+            Ok(Err(_)) | Err(_) => None,
+        };
+        match (answer, last_good) {
+            (Some(Ok(ips)), _) | (_, Some(ips)) => Ok(ips),
+            (Some(Err(reason)), None) => Err(ResolveError::Failed { name: Arc::clone(name), reason }),
+            (None, None) => Err(ResolveError::TimedOut { name: Arc::clone(name) }),
+        }
+    }
+
+    /// The last good addresses of `name`, and its latest lookup: one is started where the last is older than
+    /// [`REFRESH`].
+    fn latest(&self, name: &Arc<str>) -> (Option<Arc<[IpAddr]>>, watch::Receiver<Option<Answer>>) {
+        let now = Instant::now();
+        let mut names = self.shared.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = names.entry(Arc::clone(name)).or_default();
+        if let Some((started, latest)) = &entry.latest {
+            let running = latest.borrow().is_none() && latest.has_changed().is_ok();
+            if running || now.duration_since(*started) < REFRESH {
+                return (entry.last_good.clone(), latest.clone());
+            }
+        }
+        let (done, latest) = watch::channel(None);
+        entry.latest = Some((now, latest.clone()));
+        let (last_good, shared, name) = (entry.last_good.clone(), Arc::clone(&self.shared), Arc::clone(name));
+        self.shared.lookups.spawn(async move {
+            let answer = shared.ask(&name).await;
+            shared.note(&name, &answer);
+            done.send_replace(Some(answer));
+        });
+        (last_good, latest)
+    }
+}
+
+impl Shared {
+    async fn ask(&self, name: &Arc<str>) -> Answer {
+        let _permit = self.permits.acquire().await;
+        // The port plays no part in the lookup; getaddrinfo wants one.
+        let found = lookup_host((&**name, 0)).await.map_err(|e| Arc::from(e.to_string()))?;
+        let mut ips: Vec<IpAddr> = Vec::new();
+        for addr in found {
+            if !ips.contains(&addr.ip()) {
+                ips.push(addr.ip());
+            }
+        }
+        if ips.is_empty() { Err("the name has no address".into()) } else { Ok(ips.into()) }
+    }
+
+    fn note(&self, name: &Arc<str>, answer: &Answer) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = names.entry(Arc::clone(name)).or_default();
+        match answer {
+            Ok(ips) => {
+                if entry.last_good.as_ref() != Some(ips) {
+                    tracing::debug!(name = %name, addresses = ?ips, "name resolved");
+                }
+                entry.last_good = Some(Arc::clone(ips));
+            }
+            Err(reason) if entry.last_good.is_some() => {
+                tracing::warn!(name = %name, error = %reason, "name does not resolve; its last address is kept");
+            }
+            Err(reason) => tracing::warn!(name = %name, error = %reason, "name does not resolve"),
+        }
+    }
+}
+
+/// The address with the scope number that its zone has now.
+///
+/// # Errors
+/// When there is no interface of that name.
+pub fn scoped(ip: IpAddr, zone: &Zone, port: u16) -> io::Result<SocketAddr> {
+    let IpAddr::V6(ip) = ip else { return Ok(SocketAddr::new(ip, port)) };
+    let scope = match zone.as_str().parse::<u32>() {
+        Ok(number) => number,
+        Err(_) => {
+            let any = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::DGRAM, None)?;
+            netdevice::name_to_index(&any, zone.as_str())?
+        }
+    };
+    Ok(SocketAddrV6::new(ip, port, 0, scope).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+
+    use super::*;
+
+    fn target(host: Host) -> TargetAddr {
+        TargetAddr { host, port: NonZeroU16::new(80).expect("not 0") }
+    }
+
+    #[tokio::test]
+    async fn a_literal_address_is_its_own_answer() {
+        let answer = Resolver::new().resolve(&target(Host::LOOPBACK)).await.unwrap();
+        assert_eq!(answer, ["127.0.0.1:80".parse().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn localhost_resolves_through_the_system() {
+        let answer = Resolver::new().resolve(&target(Host::name("localhost").unwrap())).await.unwrap();
+        assert!(answer.iter().all(|a| a.ip().is_loopback() && a.port() == 80), "{answer:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_lookup_is_not_repeated_within_five_seconds() {
+        let resolver = Resolver::new();
+        let name: Arc<str> = "no-such-host.invalid".into();
+        let nowhere = target(Host::Name(Arc::clone(&name)));
+        resolver.resolve(&nowhere).await.unwrap_err();
+        let started = |r: &Resolver| r.shared.names.lock().unwrap()[&name].latest.as_ref().unwrap().0;
+        let first = started(&resolver);
+        resolver.resolve(&nowhere).await.unwrap_err();
+        assert_eq!(started(&resolver), first);
+        tokio::time::advance(REFRESH).await;
+        resolver.resolve(&nowhere).await.unwrap_err();
+        assert!(started(&resolver) > first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_good_address_outlives_a_failing_resolver() {
+        let resolver = Resolver::new();
+        let name: Arc<str> = "gone.invalid".into();
+        let good: Arc<[IpAddr]> = Arc::from([IpAddr::from([192, 0, 2, 7])]);
+        resolver.shared.note(&name, &Ok(good));
+        let answer = resolver.resolve(&target(Host::Name(name))).await.unwrap();
+        assert_eq!(answer, ["192.0.2.7:80".parse().unwrap()]);
     }
 }

@@ -1,4 +1,13 @@
-//! TCP: a listener's accept loop and what a session of it needs.
+//! TCP: a listener's accept loop ([`TcpService`]) and what a session of it needs.
+//!
+//! Each session is one task: it dials, pumps and settles (`session`); the pump (`pump`) is where half-close, resets
+//! and limits are decided.
+
+mod accept;
+mod pump;
+mod session;
+
+pub use accept::TcpService;
 
 use std::{net::IpAddr, time::Duration};
 

@@ -1,0 +1,476 @@
+//! The pump: it moves the bytes of one session, both ways, until it ends.
+//!
+//! What decides its cost, and so its shape:
+//! - An idle session owns no buffer. The pump waits for readiness, reads into the worker thread's one buffer, writes
+//!   on at once, and allocates only for what the other side would not take.
+//! - A short read means that the socket is empty: its readiness is cleared without asking the kernel a second time.
+//! - The clock is read, and a timer is kept, only while a limit applies.
+//!
+//! Half-close: the end of one side is passed on after its bytes (a `shutdown` of the other's write side); the survivor
+//! then has `half_close` to go on, renewed by every byte. A reset is passed on as a reset. While a session is stalled
+//! or half-closed, nobody reads from one of its sockets and a reset there would go unnoticed: so it is asked for
+//! once a second.
+//!
+//! One case needs care: a target that answered and closed, while its client still sends. Its reset must not destroy
+//! the answer on its way to the client, so what the client still sends is thrown away for a while ([`LINGER`]).
+//!
+//! Knows nothing of listeners, targets' names or policy. It ends with an [`Ending`], exactly once.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use crate::{
+    mapping::Timeout,
+    meter::{Ended, SessionMeter},
+    target::dial::reset_on_close,
+};
+
+/// The buffer of a worker thread. 16 KiB stays in the processor's cache; 64 KiB costs more for each byte.
+const BUFFER: usize = 16 * 1024;
+/// What one direction may move before others get their turn.
+const TURN: usize = 16 * BUFFER;
+/// How often a stalled or half-closed session's sockets are asked for a reset.
+const CHECK: Duration = Duration::from_secs(1);
+/// How long the client of a target that has gone may take to read the end of the answer.
+const LINGER: Duration = Duration::from_secs(5);
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8; BUFFER]>> = RefCell::new(Box::new([0; BUFFER]));
+}
+
+/// The limits of one session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// No byte in either direction for this long.
+    pub(super) idle: Timeout,
+    /// After one side ended: the time for the other, renewed by every byte.
+    pub(super) half_close: Timeout,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// The reason for the session line.
+    pub(super) reason: Ended,
+    /// What the system said, where the reason is an error.
+    pub(super) error: Option<io::Error>,
+}
+
+impl From<Ended> for Ending {
+    fn from(reason: Ended) -> Self {
+        Self { reason, error: None }
+    }
+}
+
+/// Moves bytes between `client` and `target` until both have ended, one of them failed, a limit was reached, or the
+/// session was cut. Both sockets are left to be closed by the caller, in the way the ending asks for.
+pub(super) async fn pump(
+    client: &TcpStream,
+    target: &TcpStream,
+    meter: &SessionMeter,
+    limits: Limits,
+) -> Ending {
+    let mut pump = Pump {
+        client,
+        target,
+        meter,
+        limits,
+        inward: Half::default(),
+        outward: Half::default(),
+        first_end: None,
+        timer: None,
+        last_byte: Instant::now(),
+        last_check: None,
+    };
+    poll_fn(|cx| pump.poll(cx)).await
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Client,
+    Target,
+}
+
+struct Pump<'a> {
+    client: &'a TcpStream,
+    target: &'a TcpStream,
+    meter: &'a SessionMeter,
+    limits: Limits,
+    /// Client to target.
+    inward: Half,
+    /// Target to client.
+    outward: Half,
+    /// The side that closed first.
+    first_end: Option<Side>,
+    /// Armed while a limit applies; it may be early, never late.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// When a byte was last seen; kept only while a limit applies.
+    last_byte: Instant,
+    /// When the sockets were last asked for a reset.
+    last_check: Option<Instant>,
+}
+
+impl Pump<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        if let Poll::Ready(reason) = self.meter.live().poll_cut(cx) {
+            return Poll::Ready(reason.into());
+        }
+        let was_half_closed = self.is_half_closed();
+        let mut moved = false;
+        for from in [Side::Client, Side::Target] {
+            let (half, source, sink) = match from {
+                Side::Client => (&mut self.inward, self.client, self.target),
+                Side::Target => (&mut self.outward, self.target, self.client),
+            };
+            let meter = self.meter;
+            let counted = |bytes: usize| match from {
+                Side::Client => meter.add_in(bytes as u64),
+                Side::Target => meter.add_out(bytes as u64),
+            };
+            let done = half.transfer(cx, source, sink, counted);
+            if half.has_ended() {
+                self.first_end.get_or_insert(from);
+            }
+            match done {
+                Ok(bytes) => moved |= bytes,
+                Err(Broken::Source(error)) => return self.broke(cx, from, error),
+                Err(Broken::Sink(error)) => return self.broke(cx, from.other(), error),
+            }
+        }
+        if self.inward.is_shut() && self.outward.is_shut() {
+            return Poll::Ready(self.closed().into());
+        }
+        // The time of the survivor starts when the first side ends.
+        self.poll_limits(cx, moved || was_half_closed != self.is_half_closed())
+    }
+
+    /// The connection of `side` failed. Pending where the session still has something to deliver.
+    fn broke(&mut self, cx: &Context<'_>, side: Side, error: io::Error) -> Poll<Ending> {
+        match side {
+            Side::Client => reset_on_close(self.target),
+            // The target gave its whole answer before it went: the client gets to read it.
+            Side::Target if self.outward.has_ended() => {
+                self.inward.discard();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Side::Target => reset_on_close(self.client),
+        }
+        let (half, clean, fault) = match side {
+            Side::Client => (&self.inward, Ended::ClientClosed, Ended::ClientError),
+            Side::Target => (&self.outward, Ended::TargetClosed, Ended::TargetError),
+        };
+        Poll::Ready(if half.has_ended() {
+            clean.into()
+        } else {
+            Ending { reason: fault, error: Some(error) }
+        })
+    }
+
+    /// The reason of a session whose both sides have ended.
+    fn closed(&self) -> Ended {
+        match self.first_end {
+            Some(Side::Target) => Ended::TargetClosed,
+            Some(Side::Client) | None => Ended::ClientClosed,
+        }
+    }
+
+    fn is_half_closed(&self) -> bool {
+        self.inward.has_ended() || self.outward.has_ended()
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.inward.pending.is_some() || self.outward.pending.is_some()
+    }
+
+    /// Ready when a limit was reached; else the timer is armed for the next one.
+    fn poll_limits(&mut self, cx: &mut Context<'_>, moved: bool) -> Poll<Ending> {
+        let watched = self.is_half_closed() || self.is_stalled();
+        if !watched && self.limits.idle == Timeout::Never {
+            return Poll::Pending;
+        }
+        let mut now = Instant::now();
+        if moved {
+            self.last_byte = now;
+        }
+        loop {
+            if let Some(ending) = self.reached(now) {
+                return Poll::Ready(ending);
+            }
+            if watched && let Some((side, error)) = self.check(now) {
+                return self.broke(cx, side, error);
+            }
+            let Some(next) = self.next_deadline(watched) else { return Poll::Pending };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next)));
+            if timer.deadline() > next || timer.is_elapsed() {
+                timer.as_mut().reset(next);
+            }
+            ready!(timer.as_mut().poll(cx));
+            now = Instant::now();
+        }
+    }
+
+    /// The limits that apply now, each with what it means to reach it.
+    fn deadlines(&self) -> impl Iterator<Item = (Instant, Ended)> {
+        let linger = self.inward.is_discarding().then_some((LINGER, Ended::TargetClosed));
+        let half_close = self.limits.half_close.duration().filter(|_| self.is_half_closed());
+        let idle = self.limits.idle.duration();
+        [linger, half_close.map(|d| (d, Ended::HalfCloseTimeout)), idle.map(|d| (d, Ended::Idle))]
+            .into_iter()
+            .flatten()
+            .filter_map(|(limit, reason)| Some((self.last_byte.checked_add(limit)?, reason)))
+    }
+
+    fn reached(&self, now: Instant) -> Option<Ending> {
+        let (_, reason) = self.deadlines().find(|(deadline, _)| *deadline <= now)?;
+        if self.inward.is_discarding() {
+            reset_on_close(self.client);
+        }
+        Some(reason.into())
+    }
+
+    fn next_deadline(&self, watched: bool) -> Option<Instant> {
+        let check = self.last_check.filter(|_| watched).map(|last| last + CHECK);
+        self.deadlines().map(|(deadline, _)| deadline).chain(check).min()
+    }
+
+    /// Asks both sockets, at most once every [`CHECK`], whether they were reset.
+    fn check(&mut self, now: Instant) -> Option<(Side, io::Error)> {
+        // The time runs on while nothing is stalled: a flow that stalls often is not asked more often.
+        let last = *self.last_check.get_or_insert(now);
+        if now < last + CHECK {
+            return None;
+        }
+        self.last_check = Some(now);
+        // A target whose reset was met with a linger needs no more asking.
+        let target = (!self.inward.is_discarding()).then_some((Side::Target, self.target));
+        [Some((Side::Client, self.client)), target]
+            .into_iter()
+            .flatten()
+            .find_map(|(side, stream)| Some((side, failure(stream)?)))
+    }
+}
+
+impl Side {
+    fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Target,
+            Self::Target => Self::Client,
+        }
+    }
+}
+
+/// The error that waits on `stream`, if one does.
+fn failure(stream: &TcpStream) -> Option<io::Error> {
+    let mut fds = [PollFd::new(stream, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let found = rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0);
+    if found && fds[0].revents().contains(PollFlags::ERR) { stream.take_error().ok()? } else { None }
+}
+
+/// Which end of a direction failed.
+enum Broken {
+    Source(io::Error),
+    Sink(io::Error),
+}
+
+/// One direction of a session.
+#[derive(Default)]
+struct Half {
+    state: State,
+    /// What the sink would not take; `None` while it takes everything.
+    pending: Option<Box<Pending>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Bytes may come.
+    #[default]
+    Open,
+    /// The source has ended; what is pending goes out first.
+    Ending,
+    /// The sink is gone: what still comes is thrown away.
+    Discarding,
+    /// The end was passed on.
+    Shut,
+}
+
+/// Bytes on their way, from `sent` on.
+struct Pending {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Half {
+    /// Moves what can be moved now and registers for what cannot; returns whether anything was delivered.
+    fn transfer(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &TcpStream,
+        sink: &TcpStream,
+        counted: impl Fn(usize),
+    ) -> Result<bool, Broken> {
+        let (mut delivered, mut work) = (0, 0);
+        while work < TURN {
+            let step = if self.pending.is_some() {
+                self.flush(cx, sink).map_err(Broken::Sink)?
+            } else {
+                match self.state {
+                    State::Open | State::Discarding => self.pass(cx, source, sink)?,
+                    State::Ending => {
+                        self.state = State::Shut;
+                        end(sink).map_err(Broken::Sink)?;
+                        Poll::Pending
+                    }
+                    State::Shut => Poll::Pending,
+                }
+            };
+            let Poll::Ready(bytes) = step else { return Ok(delivered > 0) };
+            // Even a step without bytes is work: a source whose bytes are thrown away may not hold the thread.
+            work += bytes.max(1024);
+            if bytes > 0 {
+                counted(bytes);
+                delivered += bytes;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(delivered > 0)
+    }
+
+    /// Reads once and writes on at once; what the sink does not take becomes pending. Ready with the bytes delivered.
+    fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &TcpStream,
+        sink: &TcpStream,
+    ) -> Result<Poll<usize>, Broken> {
+        SCRATCH.with_borrow_mut(|buffer| {
+            let bytes = match read(source, &mut buffer[..]) {
+                Ok(0) => {
+                    self.state = if self.is_discarding() { State::Shut } else { State::Ending };
+                    return Ok(Poll::Ready(0));
+                }
+                Ok(n) => &buffer[..n],
+                Err(error) if is_transient(&error) => {
+                    return match source.poll_read_ready(cx) {
+                        Poll::Ready(Ok(())) => Ok(Poll::Ready(0)),
+                        Poll::Ready(Err(error)) => Err(Broken::Source(error)),
+                        Poll::Pending => Ok(Poll::Pending),
+                    };
+                }
+                Err(error) => return Err(Broken::Source(error)),
+            };
+            if self.is_discarding() {
+                return Ok(Poll::Ready(0));
+            }
+            let sent = match write(sink, bytes) {
+                Ok(sent) => sent,
+                Err(error) if is_transient(&error) => 0,
+                Err(error) => return Err(Broken::Sink(error)),
+            };
+            if sent < bytes.len() {
+                self.pending = Some(Box::new(Pending { bytes: bytes[sent..].to_vec(), sent: 0 }));
+            }
+            Ok(Poll::Ready(sent))
+        })
+    }
+
+    /// Writes once of what is pending. Ready with the bytes delivered.
+    fn flush(&mut self, cx: &mut Context<'_>, sink: &TcpStream) -> io::Result<Poll<usize>> {
+        let Some(pending) = &mut self.pending else { return Ok(Poll::Ready(0)) };
+        match write(sink, &pending.bytes[pending.sent..]) {
+            Ok(sent) => {
+                pending.sent += sent;
+                if pending.sent == pending.bytes.len() {
+                    self.pending = None;
+                }
+                Ok(Poll::Ready(sent))
+            }
+            Err(error) if is_transient(&error) => match sink.poll_write_ready(cx) {
+                Poll::Ready(ready) => ready.map(|()| Poll::Ready(0)),
+                Poll::Pending => Ok(Poll::Pending),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// From now on, throws away what the source sends.
+    fn discard(&mut self) {
+        self.pending = None;
+        if self.state != State::Shut {
+            self.state = if self.has_ended() { State::Shut } else { State::Discarding };
+        }
+    }
+
+    fn is_discarding(&self) -> bool {
+        self.state == State::Discarding
+    }
+
+    /// Whether the source has said that no more will come.
+    fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ending | State::Shut)
+    }
+
+    fn is_shut(&self) -> bool {
+        self.state == State::Shut
+    }
+}
+
+/// Reads what is there. A short read leaves the socket marked as empty, which saves the read that would say so; what
+/// comes later marks it as readable again, and an end that has already been seen stays seen.
+fn read(source: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let capacity = buffer.len();
+    with_readiness(source, Interest::READABLE, capacity, || Ok(rustix::io::read(source, buffer)?))
+}
+
+/// Writes what the socket takes. A short write leaves it marked as full.
+fn write(sink: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    with_readiness(sink, Interest::WRITABLE, bytes.len(), || {
+        // No SIGPIPE to think of: the Rust runtime ignores it from the start.
+        Ok(rustix::io::write(sink, bytes)?)
+    })
+}
+
+/// One system call, if tokio holds the socket ready for it; a result short of `full` takes the readiness away.
+fn with_readiness(
+    stream: &TcpStream,
+    interest: Interest,
+    full: usize,
+    call: impl FnOnce() -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut short = None;
+    let whole = stream.try_io(interest, || match call()? {
+        n if 0 < n && n < full => {
+            short = Some(n);
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        n => Ok(n),
+    });
+    short.map_or(whole, Ok)
+}
+
+/// Whether an operation is only to be tried again.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Passes the end of a direction on. A sink that is already gone has nothing left to be told.
+fn end(sink: &TcpStream) -> io::Result<()> {
+    match rustix::net::shutdown(sink, rustix::net::Shutdown::Write) {
+        Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,59 @@
+//! One TCP session: dial, pump, settle. It ends with exactly one session line, whatever happens.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::net::TcpStream;
+
+use super::{
+    TcpSpec,
+    pump::{self, Ending, Limits},
+};
+use crate::{
+    meter::{Ended, SessionMeter},
+    target::{
+        Resolver,
+        dial::{DialOptions, dial},
+    },
+};
+
+/// Carries one accepted connection to its target and back until it ends.
+pub(super) async fn run(client: TcpStream, spec: Arc<TcpSpec>, resolver: Resolver, meter: SessionMeter) {
+    let ending = match reach(&spec, &resolver, &meter).await {
+        Ok((target, addr)) => {
+            meter.reached(addr);
+            let limits =
+                Limits { idle: spec.options.idle_timeout, half_close: spec.options.half_close_timeout };
+            // The session may last for days: what only the start needs is let go.
+            drop((spec, resolver));
+            pump::pump(&client, &target, &meter, limits).await
+        }
+        Err(ending) => ending,
+    };
+    match ending.error {
+        Some(error) => meter.end_with(ending.reason, &error),
+        None => meter.end(ending.reason),
+    }
+}
+
+/// An open connection to the target, or how the session ended without one.
+async fn reach(
+    spec: &TcpSpec,
+    resolver: &Resolver,
+    meter: &SessionMeter,
+) -> Result<(TcpStream, SocketAddr), Ending> {
+    let target = spec.targets.first();
+    let options = DialOptions {
+        connect_timeout: spec.options.connect_timeout,
+        keepalive: spec.options.keepalive,
+        source: spec.options.source,
+    };
+    let error = tokio::select! {
+        reached = dial(resolver, target, options) => match reached {
+            Ok(reached) => return Ok(reached),
+            Err(error) => Some(std::io::Error::other(error)),
+        },
+        reason = meter.live().wait_cut() => return Err(reason.into()),
+    };
+    meter.missed(target);
+    Err(Ending { reason: Ended::Unreachable, error })
+}
