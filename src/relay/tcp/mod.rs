@@ -7,6 +7,9 @@ mod accept;
 mod pump;
 mod session;
 
+#[cfg(test)]
+mod tests;
+
 pub use accept::TcpService;
 
 use std::{net::IpAddr, time::Duration};

@@ -11,8 +11,11 @@
 //! or half-closed, nobody reads from one of its sockets and a reset there would go unnoticed: so it is asked for
 //! once a second.
 //!
-//! One case needs care: a target that answered and closed, while its client still sends. Its reset must not destroy
-//! the answer on its way to the client, so what the client still sends is thrown away for a while ([`LINGER`]).
+//! One case needs care: a side that said all it had to say and closed, while the other still sends. The kernel answers
+//! those bytes with a reset, which must not destroy what the first side said and is still on its way: a web server
+//! that refuses an upload answers and closes, and the browser wants to see the answer. So what the other still sends
+//! is thrown away until it stops ([`QUIET`]), or for a while ([`LINGER`]). Linux tells this reset (`EPIPE`: an end was
+//! received before) from one in the middle of things (`ECONNRESET`).
 //!
 //! Knows nothing of listeners, targets' names or policy. It ends with an [`Ending`], exactly once.
 
@@ -44,8 +47,10 @@ const BUFFER: usize = 16 * 1024;
 const TURN: usize = 16 * BUFFER;
 /// How often a stalled or half-closed session's sockets are asked for a reset.
 const CHECK: Duration = Duration::from_secs(1);
-/// How long the client of a target that has gone may take to read the end of the answer.
-const LINGER: Duration = Duration::from_secs(5);
+/// One side has closed and got everything; the other has been quiet for this long: the session is over.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long the other may go on to send to nobody before it gets a reset.
+const LINGER: Duration = Duration::from_secs(30);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8; BUFFER]>> = RefCell::new(Box::new([0; BUFFER]));
@@ -93,6 +98,7 @@ pub(super) async fn pump(
         first_end: None,
         timer: None,
         last_byte: Instant::now(),
+        last_thrown: None,
         last_check: None,
     };
     poll_fn(|cx| pump.poll(cx)).await
@@ -117,8 +123,10 @@ struct Pump<'a> {
     first_end: Option<Side>,
     /// Armed while a limit applies; it may be early, never late.
     timer: Option<Pin<Box<Sleep>>>,
-    /// When a byte was last seen; kept only while a limit applies.
+    /// When a byte was last delivered; kept only while a limit applies.
     last_byte: Instant,
+    /// When a byte was last thrown away.
+    last_thrown: Option<Instant>,
     /// When the sockets were last asked for a reset.
     last_check: Option<Instant>,
 }
@@ -129,55 +137,53 @@ impl Pump<'_> {
             return Poll::Ready(reason.into());
         }
         let was_half_closed = self.is_half_closed();
-        let mut moved = false;
+        let mut moved = Moved::default();
         for from in [Side::Client, Side::Target] {
-            let (half, source, sink) = match from {
-                Side::Client => (&mut self.inward, self.client, self.target),
-                Side::Target => (&mut self.outward, self.target, self.client),
-            };
             let meter = self.meter;
-            let counted = |bytes: usize| match from {
+            let (half, source, sink) = self.direction(from);
+            let step = half.transfer(cx, source, sink, &mut moved, |bytes| match from {
                 Side::Client => meter.add_in(bytes as u64),
                 Side::Target => meter.add_out(bytes as u64),
-            };
-            let done = half.transfer(cx, source, sink, counted);
-            if half.has_ended() {
-                self.first_end.get_or_insert(from);
-            }
-            match done {
-                Ok(bytes) => moved |= bytes,
-                Err(Broken::Source(error)) => return self.broke(cx, from, error),
-                Err(Broken::Sink(error)) => return self.broke(cx, from.other(), error),
+            });
+            match step {
+                Ok(()) => self.note_end(from),
+                Err(Broken::Source(error)) => return Poll::Ready(self.broke(from, error)),
+                Err(Broken::Sink(error)) => return Poll::Ready(self.broke(from.other(), error)),
             }
         }
         if self.inward.is_shut() && self.outward.is_shut() {
             return Poll::Ready(self.closed().into());
         }
         // The time of the survivor starts when the first side ends.
-        self.poll_limits(cx, moved || was_half_closed != self.is_half_closed())
+        moved.delivered |= was_half_closed != self.is_half_closed();
+        self.poll_limits(cx, moved)
     }
 
-    /// The connection of `side` failed. Pending where the session still has something to deliver.
-    fn broke(&mut self, cx: &Context<'_>, side: Side, error: io::Error) -> Poll<Ending> {
-        match side {
-            Side::Client => reset_on_close(self.target),
-            // The target gave its whole answer before it went: the client gets to read it.
-            Side::Target if self.outward.has_ended() => {
-                self.inward.discard();
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            Side::Target => reset_on_close(self.client),
+    fn direction(&mut self, from: Side) -> (&mut Half, &TcpStream, &TcpStream) {
+        match from {
+            Side::Client => (&mut self.inward, self.client, self.target),
+            Side::Target => (&mut self.outward, self.target, self.client),
         }
-        let (half, clean, fault) = match side {
-            Side::Client => (&self.inward, Ended::ClientClosed, Ended::ClientError),
-            Side::Target => (&self.outward, Ended::TargetClosed, Ended::TargetError),
+    }
+
+    /// Keeps the side that ended first: one whose end was read, or one that is known to be gone.
+    fn note_end(&mut self, from: Side) {
+        let half = self.direction(from).0;
+        if half.has_ended() {
+            self.first_end.get_or_insert(from);
+        } else if half.is_discarding() {
+            self.first_end.get_or_insert(from.other());
+        }
+    }
+
+    /// The connection of `side` failed: the other side gets the same.
+    fn broke(&self, side: Side, error: io::Error) -> Ending {
+        let (half, other, clean, fault) = match side {
+            Side::Client => (&self.inward, self.target, Ended::ClientClosed, Ended::ClientError),
+            Side::Target => (&self.outward, self.client, Ended::TargetClosed, Ended::TargetError),
         };
-        Poll::Ready(if half.has_ended() {
-            clean.into()
-        } else {
-            Ending { reason: fault, error: Some(error) }
-        })
+        reset_on_close(other);
+        if half.has_ended() { clean.into() } else { Ending { reason: fault, error: Some(error) } }
     }
 
     /// The reason of a session whose both sides have ended.
@@ -197,21 +203,29 @@ impl Pump<'_> {
     }
 
     /// Ready when a limit was reached; else the timer is armed for the next one.
-    fn poll_limits(&mut self, cx: &mut Context<'_>, moved: bool) -> Poll<Ending> {
+    fn poll_limits(&mut self, cx: &mut Context<'_>, moved: Moved) -> Poll<Ending> {
         let watched = self.is_half_closed() || self.is_stalled();
         if !watched && self.limits.idle == Timeout::Never {
             return Poll::Pending;
         }
         let mut now = Instant::now();
-        if moved {
+        if moved.delivered {
             self.last_byte = now;
         }
+        if moved.thrown {
+            self.last_thrown = Some(now);
+        }
         loop {
-            if let Some(ending) = self.reached(now) {
-                return Poll::Ready(ending);
+            if let Some((_, reason)) = self.deadlines().find(|(deadline, _)| *deadline <= now) {
+                return Poll::Ready(self.reached(reason, now).into());
             }
             if watched && let Some((side, error)) = self.check(now) {
-                return self.broke(cx, side, error);
+                match is_after_end(&error) {
+                    true => self.direction(side.other()).0.discard(),
+                    false => return Poll::Ready(self.broke(side, error)),
+                }
+                // What is thrown away has to be read first.
+                cx.waker().wake_by_ref();
             }
             let Some(next) = self.next_deadline(watched) else { return Poll::Pending };
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next)));
@@ -225,21 +239,27 @@ impl Pump<'_> {
 
     /// The limits that apply now, each with what it means to reach it.
     fn deadlines(&self) -> impl Iterator<Item = (Instant, Ended)> {
-        let linger = self.inward.is_discarding().then_some((LINGER, Ended::TargetClosed));
+        // One side is gone and got everything; the other is heard out.
+        let over = (self.inward.is_shut() && self.outward.is_discarding())
+            || (self.outward.is_shut() && self.inward.is_discarding());
+        let heard = self.last_thrown.map_or(self.last_byte, |thrown| thrown.max(self.last_byte));
+        let quiet = over.then_some((heard, QUIET, self.closed()));
+        let linger = over.then_some((self.last_byte, LINGER, self.closed()));
         let half_close = self.limits.half_close.duration().filter(|_| self.is_half_closed());
-        let idle = self.limits.idle.duration();
-        [linger, half_close.map(|d| (d, Ended::HalfCloseTimeout)), idle.map(|d| (d, Ended::Idle))]
+        let half_close = half_close.map(|limit| (self.last_byte, limit, Ended::HalfCloseTimeout));
+        let idle = self.limits.idle.duration().map(|limit| (self.last_byte, limit, Ended::Idle));
+        [quiet, linger, half_close, idle]
             .into_iter()
             .flatten()
-            .filter_map(|(limit, reason)| Some((self.last_byte.checked_add(limit)?, reason)))
+            .filter_map(|(from, limit, reason)| Some((from.checked_add(limit)?, reason)))
     }
 
-    fn reached(&self, now: Instant) -> Option<Ending> {
-        let (_, reason) = self.deadlines().find(|(deadline, _)| *deadline <= now)?;
-        if self.inward.is_discarding() {
-            reset_on_close(self.client);
+    /// A limit was reached. One that still sends to nobody is told by a reset.
+    fn reached(&self, reason: Ended, now: Instant) -> Ended {
+        if self.last_thrown.is_some_and(|thrown| now < thrown + QUIET) {
+            reset_on_close(if self.inward.is_discarding() { self.client } else { self.target });
         }
-        Some(reason.into())
+        reason
     }
 
     fn next_deadline(&self, watched: bool) -> Option<Instant> {
@@ -255,11 +275,8 @@ impl Pump<'_> {
             return None;
         }
         self.last_check = Some(now);
-        // A target whose reset was met with a linger needs no more asking.
-        let target = (!self.inward.is_discarding()).then_some((Side::Target, self.target));
-        [Some((Side::Client, self.client)), target]
+        [(Side::Client, self.client), (Side::Target, self.target)]
             .into_iter()
-            .flatten()
             .find_map(|(side, stream)| Some((side, failure(stream)?)))
     }
 }
@@ -285,6 +302,15 @@ fn failure(stream: &TcpStream) -> Option<io::Error> {
 enum Broken {
     Source(io::Error),
     Sink(io::Error),
+}
+
+/// What a turn of the pump did.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moved {
+    /// Bytes reached the other side.
+    delivered: bool,
+    /// Bytes for a side that is gone were thrown away.
+    thrown: bool,
 }
 
 /// One direction of a session.
@@ -315,42 +341,53 @@ struct Pending {
 }
 
 impl Half {
-    /// Moves what can be moved now and registers for what cannot; returns whether anything was delivered.
+    /// Moves what can be moved now, notes that, and registers for what cannot be moved yet.
     fn transfer(
         &mut self,
         cx: &mut Context<'_>,
         source: &TcpStream,
         sink: &TcpStream,
+        moved: &mut Moved,
         counted: impl Fn(usize),
-    ) -> Result<bool, Broken> {
-        let (mut delivered, mut work) = (0, 0);
+    ) -> Result<(), Broken> {
+        let mut work = 0;
         while work < TURN {
             let step = if self.pending.is_some() {
-                self.flush(cx, sink).map_err(Broken::Sink)?
+                self.flush(cx, sink).map_err(Broken::Sink)
             } else {
                 match self.state {
-                    State::Open | State::Discarding => self.pass(cx, source, sink)?,
+                    State::Open | State::Discarding => self.pass(cx, source, sink),
                     State::Ending => {
                         self.state = State::Shut;
-                        end(sink).map_err(Broken::Sink)?;
-                        Poll::Pending
+                        end(sink).map(|()| Poll::Pending).map_err(Broken::Sink)
                     }
-                    State::Shut => Poll::Pending,
+                    State::Shut => Ok(Poll::Pending),
                 }
             };
-            let Poll::Ready(bytes) = step else { return Ok(delivered > 0) };
-            // Even a step without bytes is work: a source whose bytes are thrown away may not hold the thread.
+            let bytes = match step {
+                Ok(Poll::Ready(bytes)) => bytes,
+                Ok(Poll::Pending) => return Ok(()),
+                Err(Broken::Sink(error)) if is_after_end(&error) => {
+                    self.discard();
+                    0
+                }
+                Err(broken) => return Err(broken),
+            };
+            // Even a step without bytes is work: nobody may hold the thread.
             work += bytes.max(1024);
-            if bytes > 0 {
+            if self.is_discarding() {
+                moved.thrown |= bytes > 0;
+            } else if bytes > 0 {
+                moved.delivered = true;
                 counted(bytes);
-                delivered += bytes;
             }
         }
         cx.waker().wake_by_ref();
-        Ok(delivered > 0)
+        Ok(())
     }
 
-    /// Reads once and writes on at once; what the sink does not take becomes pending. Ready with the bytes delivered.
+    /// Reads once and writes on at once; what the sink does not take becomes pending. Ready with the bytes delivered,
+    /// or thrown away.
     fn pass(
         &mut self,
         cx: &mut Context<'_>,
@@ -374,7 +411,7 @@ impl Half {
                 Err(error) => return Err(Broken::Source(error)),
             };
             if self.is_discarding() {
-                return Ok(Poll::Ready(0));
+                return Ok(Poll::Ready(bytes.len()));
             }
             let sent = match write(sink, bytes) {
                 Ok(sent) => sent,
@@ -407,12 +444,10 @@ impl Half {
         }
     }
 
-    /// From now on, throws away what the source sends.
+    /// From now on, throws away what the source sends: the sink is gone.
     fn discard(&mut self) {
         self.pending = None;
-        if self.state != State::Shut {
-            self.state = if self.has_ended() { State::Shut } else { State::Discarding };
-        }
+        self.state = if self.has_ended() { State::Shut } else { State::Discarding };
     }
 
     fn is_discarding(&self) -> bool {
@@ -465,6 +500,11 @@ fn with_readiness(
 /// Whether an operation is only to be tried again.
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Whether a side was reset after its own end had been received: it is gone, but it had said everything.
+fn is_after_end(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// Passes the end of a direction on. A sink that is already gone has nothing left to be told.
