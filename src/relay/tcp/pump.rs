@@ -140,8 +140,10 @@ impl Pump<'_> {
         let mut moved = Moved::default();
         for from in [Side::Client, Side::Target] {
             let meter = self.meter;
+            // When the other direction is over as well, the close that comes next says all that a shutdown would.
+            let is_last = self.direction(from.other()).0.is_shut();
             let (half, source, sink) = self.direction(from);
-            let step = half.transfer(cx, source, sink, &mut moved, |bytes| match from {
+            let step = half.transfer(cx, source, sink, is_last, &mut moved, |bytes| match from {
                 Side::Client => meter.add_in(bytes as u64),
                 Side::Target => meter.add_out(bytes as u64),
             });
@@ -347,6 +349,7 @@ impl Half {
         cx: &mut Context<'_>,
         source: &TcpStream,
         sink: &TcpStream,
+        is_last: bool,
         moved: &mut Moved,
         counted: impl Fn(usize),
     ) -> Result<(), Broken> {
@@ -359,7 +362,7 @@ impl Half {
                     State::Open | State::Discarding => self.pass(cx, source, sink),
                     State::Ending => {
                         self.state = State::Shut;
-                        end(sink).map(|()| Poll::Pending).map_err(Broken::Sink)
+                        if is_last { Ok(()) } else { end(sink) }.map(|()| Poll::Pending).map_err(Broken::Sink)
                     }
                     State::Shut => Ok(Poll::Pending),
                 }

@@ -25,10 +25,14 @@ pub(super) async fn run(client: TcpStream, spec: Arc<TcpSpec>, resolver: Resolve
                 Limits { idle: spec.options.idle_timeout, half_close: spec.options.half_close_timeout };
             // The session may last for days: what only the start needs is let go.
             drop((spec, resolver));
-            pump::pump(&client, &target, &meter, limits).await
+            let ending = pump::pump(&client, &target, &meter, limits).await;
+            drop(target);
+            ending
         }
         Err(ending) => ending,
     };
+    // Both sides learn of the end before the log does.
+    drop(client);
     match ending.error {
         Some(error) => meter.end_with(ending.reason, &error),
         None => meter.end(ending.reason),
