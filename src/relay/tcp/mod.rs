@@ -1,9 +1,10 @@
 //! TCP: a listener's accept loop ([`TcpService`]) and what a session of it needs.
 //!
 //! Each session is one task: it dials, pumps and settles (`session`); the pump (`pump`) is where half-close, resets
-//! and limits are decided.
+//! and limits are decided, over two directions (`half`) that move the bytes.
 
 mod accept;
+mod half;
 mod pump;
 mod session;
 

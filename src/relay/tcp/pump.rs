@@ -20,7 +20,6 @@
 //! Knows nothing of listeners, targets' names or policy. It ends with an [`Ending`], exactly once.
 
 use std::{
-    cell::RefCell,
     future::{Future, poll_fn},
     io,
     pin::Pin,
@@ -30,31 +29,23 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::{
-    io::Interest,
     net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 
+use super::half::{Broken, Half, Moved, is_after_end};
 use crate::{
     mapping::Timeout,
     meter::{Ended, SessionMeter},
     target::dial::reset_on_close,
 };
 
-/// The buffer of a worker thread. 16 KiB stays in the processor's cache; 64 KiB costs more for each byte.
-const BUFFER: usize = 16 * 1024;
-/// What one direction may move before others get their turn.
-const TURN: usize = 16 * BUFFER;
 /// How often a stalled or half-closed session's sockets are asked for a reset.
 const CHECK: Duration = Duration::from_secs(1);
 /// One side has closed and got everything; the other has been quiet for this long: the session is over.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long the other may go on to send to nobody before it gets a reset.
 const LINGER: Duration = Duration::from_secs(30);
-
-thread_local! {
-    static SCRATCH: RefCell<Box<[u8; BUFFER]>> = RefCell::new(Box::new([0; BUFFER]));
-}
 
 /// The limits of one session.
 #[derive(Clone, Copy, Debug)]
@@ -201,7 +192,7 @@ impl Pump<'_> {
     }
 
     fn is_stalled(&self) -> bool {
-        self.inward.pending.is_some() || self.outward.pending.is_some()
+        self.inward.is_stalled() || self.outward.is_stalled()
     }
 
     /// Ready when a limit was reached; else the timer is armed for the next one.
@@ -298,222 +289,4 @@ fn failure(stream: &TcpStream) -> Option<io::Error> {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let found = rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0);
     if found && fds[0].revents().contains(PollFlags::ERR) { stream.take_error().ok()? } else { None }
-}
-
-/// Which end of a direction failed.
-enum Broken {
-    Source(io::Error),
-    Sink(io::Error),
-}
-
-/// What a turn of the pump did.
-#[derive(Clone, Copy, Debug, Default)]
-struct Moved {
-    /// Bytes reached the other side.
-    delivered: bool,
-    /// Bytes for a side that is gone were thrown away.
-    thrown: bool,
-}
-
-/// One direction of a session.
-#[derive(Default)]
-struct Half {
-    state: State,
-    /// What the sink would not take; `None` while it takes everything.
-    pending: Option<Box<Pending>>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    /// Bytes may come.
-    #[default]
-    Open,
-    /// The source has ended; what is pending goes out first.
-    Ending,
-    /// The sink is gone: what still comes is thrown away.
-    Discarding,
-    /// The end was passed on.
-    Shut,
-}
-
-/// Bytes on their way, from `sent` on.
-struct Pending {
-    bytes: Vec<u8>,
-    sent: usize,
-}
-
-impl Half {
-    /// Moves what can be moved now, notes that, and registers for what cannot be moved yet.
-    fn transfer(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &TcpStream,
-        sink: &TcpStream,
-        is_last: bool,
-        moved: &mut Moved,
-        counted: impl Fn(usize),
-    ) -> Result<(), Broken> {
-        let mut work = 0;
-        while work < TURN {
-            let step = if self.pending.is_some() {
-                self.flush(cx, sink).map_err(Broken::Sink)
-            } else {
-                match self.state {
-                    State::Open | State::Discarding => self.pass(cx, source, sink),
-                    State::Ending => {
-                        self.state = State::Shut;
-                        if is_last { Ok(()) } else { end(sink) }.map(|()| Poll::Pending).map_err(Broken::Sink)
-                    }
-                    State::Shut => Ok(Poll::Pending),
-                }
-            };
-            let bytes = match step {
-                Ok(Poll::Ready(bytes)) => bytes,
-                Ok(Poll::Pending) => return Ok(()),
-                Err(Broken::Sink(error)) if is_after_end(&error) => {
-                    self.discard();
-                    0
-                }
-                Err(broken) => return Err(broken),
-            };
-            // Even a step without bytes is work: nobody may hold the thread.
-            work += bytes.max(1024);
-            if self.is_discarding() {
-                moved.thrown |= bytes > 0;
-            } else if bytes > 0 {
-                moved.delivered = true;
-                counted(bytes);
-            }
-        }
-        cx.waker().wake_by_ref();
-        Ok(())
-    }
-
-    /// Reads once and writes on at once; what the sink does not take becomes pending. Ready with the bytes delivered,
-    /// or thrown away.
-    fn pass(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &TcpStream,
-        sink: &TcpStream,
-    ) -> Result<Poll<usize>, Broken> {
-        SCRATCH.with_borrow_mut(|buffer| {
-            let bytes = match read(source, &mut buffer[..]) {
-                Ok(0) => {
-                    self.state = if self.is_discarding() { State::Shut } else { State::Ending };
-                    return Ok(Poll::Ready(0));
-                }
-                Ok(n) => &buffer[..n],
-                Err(error) if is_transient(&error) => {
-                    return match source.poll_read_ready(cx) {
-                        Poll::Ready(Ok(())) => Ok(Poll::Ready(0)),
-                        Poll::Ready(Err(error)) => Err(Broken::Source(error)),
-                        Poll::Pending => Ok(Poll::Pending),
-                    };
-                }
-                Err(error) => return Err(Broken::Source(error)),
-            };
-            if self.is_discarding() {
-                return Ok(Poll::Ready(bytes.len()));
-            }
-            let sent = match write(sink, bytes) {
-                Ok(sent) => sent,
-                Err(error) if is_transient(&error) => 0,
-                Err(error) => return Err(Broken::Sink(error)),
-            };
-            if sent < bytes.len() {
-                self.pending = Some(Box::new(Pending { bytes: bytes[sent..].to_vec(), sent: 0 }));
-            }
-            Ok(Poll::Ready(sent))
-        })
-    }
-
-    /// Writes once of what is pending. Ready with the bytes delivered.
-    fn flush(&mut self, cx: &mut Context<'_>, sink: &TcpStream) -> io::Result<Poll<usize>> {
-        let Some(pending) = &mut self.pending else { return Ok(Poll::Ready(0)) };
-        match write(sink, &pending.bytes[pending.sent..]) {
-            Ok(sent) => {
-                pending.sent += sent;
-                if pending.sent == pending.bytes.len() {
-                    self.pending = None;
-                }
-                Ok(Poll::Ready(sent))
-            }
-            Err(error) if is_transient(&error) => match sink.poll_write_ready(cx) {
-                Poll::Ready(ready) => ready.map(|()| Poll::Ready(0)),
-                Poll::Pending => Ok(Poll::Pending),
-            },
-            Err(error) => Err(error),
-        }
-    }
-
-    /// From now on, throws away what the source sends: the sink is gone.
-    fn discard(&mut self) {
-        self.pending = None;
-        self.state = if self.has_ended() { State::Shut } else { State::Discarding };
-    }
-
-    fn is_discarding(&self) -> bool {
-        self.state == State::Discarding
-    }
-
-    /// Whether the source has said that no more will come.
-    fn has_ended(&self) -> bool {
-        matches!(self.state, State::Ending | State::Shut)
-    }
-
-    fn is_shut(&self) -> bool {
-        self.state == State::Shut
-    }
-}
-
-/// Reads what is there. A short read leaves the socket marked as empty, which saves the read that would say so; what
-/// comes later marks it as readable again, and an end that has already been seen stays seen.
-fn read(source: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    let capacity = buffer.len();
-    with_readiness(source, Interest::READABLE, capacity, || Ok(rustix::io::read(source, buffer)?))
-}
-
-/// Writes what the socket takes. A short write leaves it marked as full.
-fn write(sink: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    with_readiness(sink, Interest::WRITABLE, bytes.len(), || {
-        // No SIGPIPE to think of: the Rust runtime ignores it from the start.
-        Ok(rustix::io::write(sink, bytes)?)
-    })
-}
-
-/// One system call, if tokio holds the socket ready for it; a result short of `full` takes the readiness away.
-fn with_readiness(
-    stream: &TcpStream,
-    interest: Interest,
-    full: usize,
-    call: impl FnOnce() -> io::Result<usize>,
-) -> io::Result<usize> {
-    let mut short = None;
-    let whole = stream.try_io(interest, || match call()? {
-        n if 0 < n && n < full => {
-            short = Some(n);
-            Err(io::ErrorKind::WouldBlock.into())
-        }
-        n => Ok(n),
-    });
-    short.map_or(whole, Ok)
-}
-
-/// Whether an operation is only to be tried again.
-fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
-}
-
-/// Whether a side was reset after its own end had been received: it is gone, but it had said everything.
-fn is_after_end(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::BrokenPipe
-}
-
-/// Passes the end of a direction on. A sink that is already gone has nothing left to be told.
-fn end(sink: &TcpStream) -> io::Result<()> {
-    match rustix::net::shutdown(sink, rustix::net::Shutdown::Write) {
-        Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
