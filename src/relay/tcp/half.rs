@@ -2,6 +2,10 @@
 //!
 //! Owns what is under way and nothing else: no limit, no timer, no idea which side is the client. A direction without
 //! bytes under way owns no memory.
+//!
+//! Bytes are copied through the thread's scratch buffer, which is cheapest for the little that most sessions say. When
+//! a source fills that buffer [`BULK`] times in a row, its bytes go through a pipe instead (`splice`), for as long as
+//! the source stays ahead.
 
 use std::{
     cell::RefCell,
@@ -11,10 +15,15 @@ use std::{
 
 use tokio::{io::Interest, net::TcpStream};
 
+use super::splice::{self, Loan};
+
 /// The buffer of a worker thread. 16 KiB stays in the processor's cache; 64 KiB costs more for each byte.
 const BUFFER: usize = 16 * 1024;
 /// What one direction may move before others get their turn.
 const TURN: usize = 16 * BUFFER;
+/// Full reads in a row that make a flow bulk.
+const BULK: u8 = 3;
+
 thread_local! {
     static SCRATCH: RefCell<Box<[u8; BUFFER]>> = RefCell::new(Box::new([0; BUFFER]));
 }
@@ -40,6 +49,10 @@ pub(super) struct Half {
     state: State,
     /// What the sink would not take; `None` while it takes everything.
     pending: Option<Box<Pending>>,
+    /// The pipe that the bytes go through, while this is bulk.
+    loan: Option<Box<Loan>>,
+    /// Full reads in a row, up to [`BULK`].
+    full_reads: u8,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +89,8 @@ impl Half {
         while work < TURN {
             let step = if self.pending.is_some() {
                 self.flush(cx, sink).map_err(Broken::Sink)
+            } else if self.loan.is_some() {
+                self.splice(cx, source, sink)
             } else {
                 match self.state {
                     State::Open | State::Discarding => self.pass(cx, source, sink),
@@ -123,17 +138,17 @@ impl Half {
                     return Ok(Poll::Ready(0));
                 }
                 Ok(n) => &buffer[..n],
-                Err(error) if is_transient(&error) => {
-                    return match source.poll_read_ready(cx) {
-                        Poll::Ready(Ok(())) => Ok(Poll::Ready(0)),
-                        Poll::Ready(Err(error)) => Err(Broken::Source(error)),
-                        Poll::Pending => Ok(Poll::Pending),
-                    };
-                }
+                Err(error) if is_transient(&error) => return wait_readable(cx, source),
                 Err(error) => return Err(Broken::Source(error)),
             };
             if self.is_discarding() {
                 return Ok(Poll::Ready(bytes.len()));
+            }
+            self.full_reads = if bytes.len() == BUFFER { self.full_reads + 1 } else { 0 };
+            if self.full_reads >= BULK {
+                // The next full read tries again when there is no pipe now.
+                self.full_reads = BULK - 1;
+                self.loan = Loan::take();
             }
             let sent = match write(sink, bytes) {
                 Ok(sent) => sent,
@@ -147,6 +162,42 @@ impl Half {
         })
     }
 
+    /// Fills the pipe if it is empty, and empties it as far as the sink takes it. Ready with the bytes delivered.
+    fn splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &TcpStream,
+        sink: &TcpStream,
+    ) -> Result<Poll<usize>, Broken> {
+        let Some(loan) = &mut self.loan else { return Ok(Poll::Ready(0)) };
+        if loan.laden() == 0 {
+            match loan.fill(source) {
+                Ok(0) => {
+                    self.loan = None;
+                    self.state = State::Ending;
+                    return Ok(Poll::Ready(0));
+                }
+                Ok(_) => {}
+                Err(error) if is_transient(&error) => {
+                    // Dry: the pipe goes back, so that an idle session owns none.
+                    self.loan = None;
+                    return wait_readable(cx, source);
+                }
+                Err(error) if splice::is_unavailable(&error) => {
+                    splice::limit_pipes(0);
+                    self.loan = None;
+                    return Ok(Poll::Ready(0));
+                }
+                Err(error) => return Err(Broken::Source(error)),
+            }
+        }
+        match loan.empty(sink) {
+            Ok(sent) => Ok(Poll::Ready(sent)),
+            Err(error) if is_transient(&error) => wait_writable(cx, sink).map_err(Broken::Sink),
+            Err(error) => Err(Broken::Sink(error)),
+        }
+    }
+
     /// Writes once of what is pending. Ready with the bytes delivered.
     fn flush(&mut self, cx: &mut Context<'_>, sink: &TcpStream) -> io::Result<Poll<usize>> {
         let Some(pending) = &mut self.pending else { return Ok(Poll::Ready(0)) };
@@ -158,10 +209,7 @@ impl Half {
                 }
                 Ok(Poll::Ready(sent))
             }
-            Err(error) if is_transient(&error) => match sink.poll_write_ready(cx) {
-                Poll::Ready(ready) => ready.map(|()| Poll::Ready(0)),
-                Poll::Pending => Ok(Poll::Pending),
-            },
+            Err(error) if is_transient(&error) => wait_writable(cx, sink),
             Err(error) => Err(error),
         }
     }
@@ -169,12 +217,13 @@ impl Half {
     /// From now on, throws away what the source sends: the sink is gone.
     pub(super) fn discard(&mut self) {
         self.pending = None;
+        self.loan = None;
         self.state = if self.has_ended() { State::Shut } else { State::Discarding };
     }
 
     /// Whether bytes under way wait for the sink.
     pub(super) fn is_stalled(&self) -> bool {
-        self.pending.is_some()
+        self.pending.is_some() || self.loan.as_ref().is_some_and(|loan| loan.laden() > 0)
     }
 
     pub(super) fn is_discarding(&self) -> bool {
@@ -189,6 +238,23 @@ impl Half {
     /// Whether everything was passed on, the end included.
     pub(super) fn is_shut(&self) -> bool {
         self.state == State::Shut
+    }
+}
+
+/// Registers for the next bytes. Ready, with none moved, when they are there already.
+fn wait_readable(cx: &mut Context<'_>, source: &TcpStream) -> Result<Poll<usize>, Broken> {
+    match source.poll_read_ready(cx) {
+        Poll::Ready(Ok(())) => Ok(Poll::Ready(0)),
+        Poll::Ready(Err(error)) => Err(Broken::Source(error)),
+        Poll::Pending => Ok(Poll::Pending),
+    }
+}
+
+/// Registers for room in the sink. Ready, with no bytes moved, when it is there already.
+fn wait_writable(cx: &mut Context<'_>, sink: &TcpStream) -> io::Result<Poll<usize>> {
+    match sink.poll_write_ready(cx) {
+        Poll::Ready(ready) => ready.map(|()| Poll::Ready(0)),
+        Poll::Pending => Ok(Poll::Pending),
     }
 }
 

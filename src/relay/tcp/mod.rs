@@ -7,11 +7,13 @@ mod accept;
 mod half;
 mod pump;
 mod session;
+mod splice;
 
 #[cfg(test)]
 mod tests;
 
 pub use accept::TcpService;
+pub use splice::limit_pipes;
 
 use std::{net::IpAddr, time::Duration};
 
