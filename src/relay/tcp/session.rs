@@ -18,7 +18,9 @@ use crate::{
 
 /// Carries one accepted connection to its target and back until it ends.
 pub(super) async fn run(client: TcpStream, spec: Arc<TcpSpec>, resolver: Resolver, meter: SessionMeter) {
-    let ending = match reach(&spec, &resolver, &meter).await {
+    // Boxed: the way to the target is short and needs much, the session is long and needs little; a task is as large as
+    // the largest thing it ever awaits.
+    let ending = match Box::pin(reach(&spec, &resolver, &meter)).await {
         Ok((target, addr)) => {
             meter.reached(addr);
             let limits =
