@@ -1,3 +1,145 @@
-//! Text to plan.
+//! Text to plan: what the configuration file and the command line ask for, or everything that is wrong with it.
+//!
+//! [`load`] reads the file, the files it includes and the `-p` specs, and makes a [`Plan`] and [`Settings`], or
+//! [`Problems`]: all of them at once, in file order, each with its place and what would be right. It opens no
+//! listener and changes nothing; what it must know of the machine it asks a [`HostView`]. [`diff`] says how one plan
+//! differs from the next.
+//!
+//! ```text
+//! include ─► file: bytes ─► tables ─► mappings as written ─► lower: listeners ─► claims, loops, exposure ─► Plan
+//!               └ table, expand, duration, knobs                  └ mapping::publish
+//! ```
+//!
+//! There is no serde mirror of the file: serde ends at the first error. The file is parsed with recovery into spanned
+//! values, and a small table reader ([`table`]) takes the keys out of it, so that every problem of every line is found.
+//!
+//! Nothing here panics, whatever the file holds; what a stranger can write into it is bounded: the size of the files,
+//! the depth of their nesting, the depth of includes and the number of listeners.
+
+mod claims;
+mod diff;
+mod duration;
+mod expand;
+mod exposure;
+mod file;
+mod include;
+mod knobs;
+mod loops;
+mod lower;
+mod place;
 mod plan;
+mod problem;
+mod settings;
+mod system;
+mod table;
+
+use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
+
+pub use diff::{PlanDiff, Replace, diff};
+use include::Walk;
+use lower::Lowering;
+use place::{Name, Origins};
 pub use plan::{ListenerKey, ListenerPlan, Plan, Service};
+use problem::Notes;
+pub use problem::{Problem, Problems};
+pub use settings::{LogFormat, LogLevel, LogSettings, Settings};
+pub use system::System;
+
+use crate::mapping::Protocol;
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The configuration file, if there is one.
+    pub file: Option<PathBuf>,
+    /// The publish specs of the command line, already split.
+    pub publish: Vec<String>,
+}
+
+/// A configuration without problems.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Every listener that shall run.
+    pub plan: Plan,
+    /// What concerns the daemon as a whole.
+    pub settings: Settings,
+    /// What works, but should be looked at.
+    pub warnings: Vec<Problem>,
+    /// What was read.
+    pub read: ReadSet,
+}
+
+/// What was read to come to a configuration, as absolute paths, for whoever watches them for a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadSet {
+    /// The files, those that were missing too.
+    pub files: Vec<PathBuf>,
+    /// The patterns of `include`: a new file that matches one belongs to the configuration.
+    pub patterns: Vec<String>,
+}
+
+/// What the configuration must know of the machine; [`System`] is the real one.
+pub trait HostView {
+    /// The value of an environment variable.
+    fn env(&self, name: &str) -> Option<String>;
+    /// The port of a service, by the system's services database.
+    fn service(&self, name: &str, protocol: Protocol) -> Option<u16>;
+    /// Whether an address is one of this machine's own.
+    fn is_local(&self, ip: IpAddr) -> bool;
+    /// The ports that the kernel gives to outgoing connections.
+    fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>>;
+}
+
+/// Reads the configuration. It reads files, so it belongs on a thread that may block.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
+    let mut notes = Notes::default();
+    let mut walk = Walk::new(host, &mut notes);
+    if let Some(path) = &source.file {
+        walk.main(path);
+    }
+    let Walk { files, mut origins, read, .. } = walk;
+
+    let mut main = files.first().map(|f| f.main.clone()).unwrap_or_default();
+    let mut lowering = Lowering::new(host, &main.defaults, &mut notes);
+    for file in &files {
+        lowering.file(file);
+    }
+    for spec in &source.publish {
+        lowering.spec(spec, origins.add(Name::Spec(spec.clone()), spec.clone()));
+    }
+    let lowered = lowering.finish();
+    if lowered.plan.is_empty() && notes.is_sound() {
+        nothing_to_forward(source, lowered.disabled, &mut origins, &mut notes);
+    }
+    let (problems, warnings) = notes.finish(&origins);
+    match Problems::new(problems, read.clone()) {
+        Some(problems) => Err(problems),
+        None => {
+            Ok(Loaded { plan: lowered.plan, settings: std::mem::take(&mut main.settings), warnings, read })
+        }
+    }
+}
+
+/// A file with nothing but disabled mappings is meant so; one without any mapping is not.
+fn nothing_to_forward(source: &Source, disabled: usize, origins: &mut Origins, notes: &mut Notes) {
+    let place = match source.file {
+        Some(_) => origins.start(),
+        None => origins.add(Name::CommandLine, String::new()),
+    };
+    if disabled > 0 {
+        notes
+            .warning(place, "nothing is forwarded: every mapping is disabled")
+            .hint("remove `enabled = false` from one");
+    } else {
+        notes.problem(place, "nothing to forward: there is no mapping").hint(match source.file {
+            Some(_) => "add one, as in publish = [\"8080:80\"]",
+            None => "name one, as in portway run -p 8080:80, or a file, as in portway run -c FILE",
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -107,3 +107,16 @@ impl Timeout {
         }
     }
 }
+
+impl fmt::Display for Timeout {
+    /// The text that the configuration reads back: `never`, or a number with the largest unit that fits exactly.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::After(limit) = self else { return f.write_str("never") };
+        let ms = limit.as_millis();
+        let (each, unit) = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")]
+            .into_iter()
+            .find(|(each, _)| ms != 0 && ms % each == 0)
+            .unwrap_or((1, "ms"));
+        write!(f, "{}{unit}", ms / each)
+    }
+}

@@ -284,9 +284,8 @@ impl Publish {
     pub fn expand(&self) -> impl Iterator<Item = (Protocol, ListenAddr, TargetAddr)> {
         let span = self.listen.ports;
         self.protocols.iter().flat_map(move |protocol| {
-            span.ports().map(move |port| {
-                (protocol, self.listen.addr(port), self.target.counterpart(span, port))
-            })
+            span.ports()
+                .map(move |port| (protocol, self.listen.addr(port), self.target.counterpart(span, port)))
         })
     }
 }

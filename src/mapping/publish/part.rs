@@ -113,7 +113,9 @@ pub(super) fn cut(spec: Part<'_>) -> Result<Vec<Part<'_>>, SpecError> {
             break;
         }
         if !tail.text.starts_with(':') {
-            return Err(tail.error(format!("`{}` follows a closing bracket", tail.text)).hint("a colon does"));
+            return Err(tail
+                .error(format!("`{}` follows a closing bracket", tail.text))
+                .hint("a colon does"));
         }
         rest = tail.sub(1, tail.text.len());
     }
@@ -237,7 +239,8 @@ fn bracketed(inner: Part<'_>) -> Result<(IpAddr, Option<Zone>), SpecError> {
         Some(_) => {
             let name = tail.sub(1, tail.text.len());
             Some(Zone::new(name.text).ok_or_else(|| {
-                name.error(format!("`{}` is not the name of an interface", name.text)).hint("as in [fe80::1%eth0]")
+                name.error(format!("`{}` is not the name of an interface", name.text))
+                    .hint("as in [fe80::1%eth0]")
             })?)
         }
     };
@@ -273,8 +276,9 @@ pub(super) fn ports(
     {
         let (low, rest) = part.split_at(first.len());
         let (first, last) = (port(low, role)?, port(rest.sub(1, rest.text.len()), role)?);
-        return PortSpan::new(first, last)
-            .ok_or_else(|| part.error(format!("the range {text} is reversed")).hint(format!("write {last}-{first}")));
+        return PortSpan::new(first, last).ok_or_else(|| {
+            part.error(format!("the range {text} is reversed")).hint(format!("write {last}-{first}"))
+        });
     }
     let number = protocols.iter().find_map(|p| services(text, p)).and_then(NonZeroU16::new);
     number.map(PortSpan::single).ok_or_else(|| no_ports(part, protocols, services))
@@ -282,7 +286,8 @@ pub(super) fn ports(
 
 fn no_ports(part: Part<'_>, protocols: Protocols, services: Services<'_>) -> SpecError {
     let text = part.text;
-    let other = [Protocol::Tcp, Protocol::Udp].into_iter().find(|p| services(text, *p).is_some_and(|n| n != 0));
+    let other =
+        [Protocol::Tcp, Protocol::Udp].into_iter().find(|p| services(text, *p).is_some_and(|n| n != 0));
     let is_name = text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.' | b'+'))
         && text.bytes().any(|c| c.is_ascii_alphabetic());
     let is_range = text.bytes().all(|c| c.is_ascii_digit() || c == b'-');

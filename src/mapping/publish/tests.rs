@@ -178,7 +178,10 @@ fn a_listen_entry_is_an_address_and_ports() {
         assert_eq!(read(text).unwrap().to_string(), expected);
     }
     assert_eq!(read("3389/tcp").unwrap_err().message, "an address has no protocol here");
-    assert_eq!(read("3389/udp").unwrap_err().hint.unwrap(), "name it once for the mapping: protocol = \"udp\"");
+    assert_eq!(
+        read("3389/udp").unwrap_err().hint.unwrap(),
+        "name it once for the mapping: protocol = \"udp\""
+    );
     assert_eq!(read("10.0.0.1").unwrap_err().message, "the listen port is missing");
     assert_eq!(read("::1:80").unwrap_err().message, "an IPv6 address stands in brackets");
     assert!(read("80:10.0.0.5:80").unwrap_err().message.contains("more parts"));

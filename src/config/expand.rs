@@ -1,0 +1,222 @@
+//! `${NAME}` and `${NAME:-default}` inside a string, and where each byte of the outcome came from.
+
+use std::{borrow::Cow, ops::Range};
+
+use super::place::Place;
+
+/// A string value after expansion, which knows its place.
+#[derive(Clone, Debug)]
+pub(super) struct Text {
+    pub(super) value: String,
+    place: Place,
+    origin: Source,
+}
+
+/// How the value stands in the file.
+#[derive(Clone, Debug)]
+enum Source {
+    /// In another form (escapes), so that only the string as a whole can be pointed at.
+    Rewritten,
+    /// Byte for byte, from this offset.
+    Verbatim(usize),
+    /// With variables, the pieces from this offset.
+    Expanded(usize, Vec<Piece>),
+}
+
+impl Text {
+    /// A text that stands in the file as it is, from offset `from`.
+    pub(super) fn verbatim(value: String, place: Place, from: usize) -> Self {
+        Self { value, place, origin: Source::Verbatim(from) }
+    }
+
+    /// A string of the file: `value` is what it says, `from` where that begins if it stands there byte for byte.
+    ///
+    /// # Errors
+    /// A variable that is not set, or a `${` that is none; the span is within `value`.
+    pub(super) fn expand(
+        value: &str,
+        place: Place,
+        from: Option<usize>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, (Place, ExpandError)> {
+        let plain =
+            Self { value: value.to_owned(), place, origin: from.map_or(Source::Rewritten, Source::Verbatim) };
+        if !value.contains('$') {
+            return Ok(plain);
+        }
+        match expand(value, env) {
+            Err(e) => Err((plain.at(e.span.clone()), e)),
+            Ok((value, pieces)) => {
+                let origin = from.map_or(Source::Rewritten, |from| Source::Expanded(from, pieces));
+                Ok(Self { value, place, origin })
+            }
+        }
+    }
+
+    /// The place of a part of the value, as narrow as it is known.
+    pub(super) fn at(&self, part: Range<usize>) -> Place {
+        match &self.origin {
+            Source::Rewritten => self.place,
+            Source::Verbatim(from) => self.place.with_span(from + part.start..from + part.end),
+            Source::Expanded(from, pieces) => {
+                let piece = |at: usize| pieces.iter().find(|p| at < p.value.end).or(pieces.last());
+                let start = piece(part.start).map_or(0, |p| p.start_of(part.start));
+                let end = piece(part.end.saturating_sub(1)).map_or(start, |p| p.end_of(part.end));
+                self.place.with_span(from + start..from + end.max(start))
+            }
+        }
+    }
+
+    /// The place of the whole value.
+    pub(super) fn place(&self) -> Place {
+        self.at(0..self.value.len())
+    }
+}
+
+/// A piece of an expanded value and of the text that it came from.
+#[derive(Clone, Debug)]
+struct Piece {
+    value: Range<usize>,
+    source: Range<usize>,
+    is_verbatim: bool,
+}
+
+impl Piece {
+    fn start_of(&self, at: usize) -> usize {
+        if self.is_verbatim {
+            self.source.start + at.saturating_sub(self.value.start)
+        } else {
+            self.source.start
+        }
+    }
+
+    fn end_of(&self, at: usize) -> usize {
+        if self.is_verbatim { self.start_of(at) } else { self.source.end }
+    }
+}
+
+/// Why a string cannot be expanded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct ExpandError {
+    span: Range<usize>,
+    pub(super) message: String,
+    pub(super) hint: Cow<'static, str>,
+}
+
+fn expand(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<(String, Vec<Piece>), ExpandError> {
+    let mut value = String::with_capacity(text.len());
+    let mut pieces = Vec::new();
+    let mut done = 0;
+    while done < text.len() {
+        let rest = &text[done..];
+        let start = value.len();
+        let (used, is_verbatim) = if rest.starts_with("$$") {
+            value.push('$');
+            (2, false)
+        } else if rest.starts_with("${") {
+            let (used, replacement) = variable(rest, done, &env)?;
+            value.push_str(&replacement);
+            (used, false)
+        } else {
+            let used = rest[1..].bytes().position(|c| c == b'$').map_or(rest.len(), |i| i + 1);
+            value.push_str(&rest[..used]);
+            (used, true)
+        };
+        pieces.push(Piece { value: start..value.len(), source: done..done + used, is_verbatim });
+        done += used;
+    }
+    Ok((value, pieces))
+}
+
+/// Reads the variable at the start of `rest`, which begins at `at`: how long it is, and what it stands for.
+fn variable(
+    rest: &str,
+    at: usize,
+    env: &impl Fn(&str) -> Option<String>,
+) -> Result<(usize, String), ExpandError> {
+    let error = |len: usize, message: String, hint: &'static str| {
+        Err(ExpandError { span: at..at + len, message, hint: hint.into() })
+    };
+    let Some(end) = rest.find('}') else {
+        return error(
+            rest.len(),
+            "`${` is not closed".into(),
+            "close it with }, or write $$ for a dollar sign",
+        );
+    };
+    let (inner, used) = (&rest[2..end], end + 1);
+    let (name, default) = match inner.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (inner, None),
+    };
+    let is_name = name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+        && name.bytes().next().is_some_and(|c| !c.is_ascii_digit());
+    if !is_name {
+        return error(
+            used,
+            format!("`{name}` is not the name of a variable"),
+            "the forms are ${NAME} and ${NAME:-default}; write $$ for a dollar sign",
+        );
+    }
+    if default.is_some_and(|d| d.contains("${")) {
+        return error(used, "a default cannot hold another variable".into(), "write its value");
+    }
+    match (env(name), default) {
+        (Some(value), None) => Ok((used, value)),
+        (Some(value), Some(_)) if !value.is_empty() => Ok((used, value)),
+        (_, Some(default)) => Ok((used, default.to_owned())),
+        (None, None) => Err(ExpandError {
+            span: at..at + used,
+            message: format!("the environment variable {name} is not set"),
+            hint: format!("set it, or give a default: ${{{name}:-value}}").into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(name: &str) -> Option<String> {
+        match name {
+            "PORT" => Some("8080".into()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        }
+    }
+
+    fn value(text: &str) -> String {
+        expand(text, env).unwrap().0
+    }
+
+    #[test]
+    fn variables_are_taken_from_the_environment() {
+        assert_eq!(value("${PORT}:80"), "8080:80");
+        assert_eq!(value("a${PORT}${PORT}b"), "a80808080b");
+        assert_eq!(value("${NOT_SET:-9090}:80"), "9090:80");
+        assert_eq!(value("${PORT:-9090}:80"), "8080:80");
+        assert_eq!(value("${EMPTY:-9090}"), "9090");
+        assert_eq!(value("[${EMPTY}]${NOT_SET:-}"), "[]");
+    }
+
+    #[test]
+    fn a_dollar_sign_can_be_written() {
+        assert_eq!(value("$${PORT} $$ $PORT 5$"), "${PORT} $ $PORT 5$");
+    }
+
+    #[test]
+    fn what_cannot_be_expanded_is_refused_with_its_place() {
+        for (text, at, message) in [
+            ("x${NOPE}", 1..8, "the environment variable NOPE is not set"),
+            ("x${PORT", 1..7, "`${` is not closed"),
+            ("${}", 0..3, "`` is not the name of a variable"),
+            ("${1A}", 0..5, "`1A` is not the name of a variable"),
+            ("${A-b}", 0..6, "`A-b` is not the name of a variable"),
+            ("${A:-${PORT}}", 0..12, "a default cannot hold another variable"),
+        ] {
+            let e = expand(text, env).unwrap_err();
+            assert_eq!((e.span, e.message.as_str()), (at, message), "{text}");
+        }
+    }
+}

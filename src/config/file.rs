@@ -1,0 +1,210 @@
+//! One file: its tables as they are written, before anything is known of other files or other mappings.
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    expand::Text,
+    knobs::{self, Knobs},
+    place::Place,
+    settings::{self, LogSettings, Settings},
+    table::{List, Reader, Value, closest, entry},
+};
+
+/// What a file says.
+pub(super) struct FileText {
+    pub(super) publish: Vec<Text>,
+    pub(super) include: Vec<Text>,
+    pub(super) mappings: Vec<MappingText>,
+    pub(super) main: MainText,
+    /// It was not TOML throughout: what seems to be missing may stand in the broken lines.
+    pub(super) is_broken: bool,
+}
+
+/// What only the main file says.
+#[derive(Clone, Default)]
+pub(super) struct MainText {
+    pub(super) defaults: Knobs,
+    pub(super) settings: Settings,
+}
+
+/// A `[[mapping]]`, as it is written.
+pub(super) struct MappingText {
+    /// Its header.
+    pub(super) place: Place,
+    pub(super) name: Option<Text>,
+    pub(super) publish: Option<List>,
+    pub(super) listen: Option<List>,
+    pub(super) targets: Option<List>,
+    pub(super) knobs: Knobs,
+}
+
+const TOP: [&str; 6] = ["publish", "include", "defaults", "mapping", "log", "shutdown"];
+const MAIN_ONLY: [&str; 3] = ["defaults", "log", "shutdown"];
+
+impl FileText {
+    /// Reads a file; `is_main` where nothing included it.
+    pub(super) fn read(reader: &mut Reader<'_>, is_main: bool) -> Self {
+        let (document, errors) = DeTable::parse_recoverable(reader.text);
+        let is_broken = !errors.is_empty();
+        for error in &errors {
+            syntax(reader, error);
+        }
+        let document = document.get_ref();
+        reader.refuse_unknown(document, "at the top of the file", &TOP);
+        if !is_main {
+            refuse_main_only(reader, document);
+        }
+        let mut texts = |key| {
+            entry(reader, document, key).map(|(at, v)| reader.texts(key, at, v).items).unwrap_or_default()
+        };
+        Self {
+            publish: texts("publish"),
+            include: texts("include"),
+            mappings: document.get("mapping").map(|v| mappings(reader, v)).unwrap_or_default(),
+            main: MainText::read(reader, document),
+            is_broken,
+        }
+    }
+}
+
+fn refuse_main_only(reader: &mut Reader<'_>, document: &DeTable<'_>) {
+    for key in MAIN_ONLY {
+        if let Some((place, _)) = entry(reader, document, key) {
+            reader
+                .notes
+                .problem(place, format!("[{key}] in an included file"))
+                .hint("put it in the main file; its [defaults] hold for included mappings too");
+        }
+    }
+}
+
+/// Notes what the parser could not take.
+fn syntax(reader: &mut Reader<'_>, error: &toml::de::Error) {
+    let place = reader.place(error.span().unwrap_or(0..0));
+    let message = error.message();
+    let (message, hint) = if message.contains("recurs") {
+        ("tables and lists are nested too deeply", Some("at most 80 deep"))
+    } else if message.starts_with("string values must be quoted") {
+        ("a string stands in quotes", Some("put the value in double quotes"))
+    } else {
+        (message, None)
+    };
+    let note = reader.notes.syntax(place, message.to_owned());
+    if let Some(hint) = hint {
+        note.hint(hint);
+    }
+}
+
+impl MainText {
+    fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Self {
+        let mut text = Self::default();
+        if let Some(table) = document.get("defaults").and_then(|v| reader.table("defaults", v)) {
+            refuse_in_defaults(reader, table);
+            text.defaults = Knobs::read(reader, table);
+        }
+        if let Some(table) = document.get("log").and_then(|v| reader.table("log", v)) {
+            text.settings.log = LogSettings::read(reader, table);
+        }
+        if let Some(table) = document.get("shutdown").and_then(|v| reader.table("shutdown", v))
+            && let Some(grace) = settings::grace(reader, table)
+        {
+            text.settings.grace = grace;
+        }
+        text
+    }
+}
+
+const OWN_KEYS: [&str; 4] = ["name", "publish", "listen", "targets"];
+
+fn mapping_keys() -> Vec<&'static str> {
+    OWN_KEYS.into_iter().chain(knobs::KEYS).collect()
+}
+
+/// `[defaults]` takes every key of a mapping but those that make it this one.
+fn refuse_in_defaults(reader: &mut Reader<'_>, table: &DeTable<'_>) {
+    reader.refuse_unknown(table, "in [defaults]", &mapping_keys());
+    for key in OWN_KEYS {
+        if let Some((place, _)) = entry(reader, table, key) {
+            reader
+                .notes
+                .problem(place, format!("`{key}` has no default"))
+                .hint("it belongs in a [[mapping]]");
+        }
+    }
+}
+
+fn mappings(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<MappingText> {
+    match value.get_ref() {
+        DeValue::Array(items) => items.iter().filter_map(|item| mapping(reader, item)).collect(),
+        DeValue::Table(_) => {
+            let place = reader.place(value.span());
+            reader
+                .notes
+                .problem(place, "`mapping` is a list of tables")
+                .hint("write [[mapping]], with two brackets");
+            mapping(reader, value).into_iter().collect()
+        }
+        _ => {
+            reader.wrong_type("mapping", value, "a list of tables, as in [[mapping]]");
+            Vec::new()
+        }
+    }
+}
+
+fn mapping(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<MappingText> {
+    let DeValue::Table(table) = value.get_ref() else {
+        reader.wrong_type("mapping", value, "a list of tables, as in [[mapping]]");
+        return None;
+    };
+    reader.refuse_unknown(table, "in [[mapping]]", &mapping_keys());
+    Some(MappingText {
+        place: reader.place(value.span()),
+        name: table.get("name").and_then(|v| reader.text("name", v)),
+        publish: list(reader, table, "publish", |r, v| r.text("publish", v)),
+        listen: list(reader, table, "listen", |r, v| r.text("listen", v)),
+        targets: list(reader, table, "targets", target),
+        knobs: Knobs::read(reader, table),
+    })
+}
+
+fn list(
+    reader: &mut Reader<'_>,
+    table: &DeTable<'_>,
+    key: &str,
+    item: fn(&mut Reader<'_>, &Value<'_>) -> Option<Text>,
+) -> Option<List> {
+    let (at, value) = entry(reader, table, key)?;
+    let mut list = reader.list(key, at, value, item);
+    if list.items.is_empty() && list.is_whole {
+        list.is_whole = false;
+        let place = reader.place(value.span());
+        reader.notes.problem(place, format!("`{key}` is empty")).hint("name at least one");
+    }
+    Some(list)
+}
+
+/// A target: its address, or a table that holds it.
+fn target(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<Text> {
+    match value.get_ref() {
+        DeValue::Table(table) => {
+            reader.refuse_unknown(table, "of a target", &["address"]);
+            let address = table.get("address");
+            if address.is_none() && !table.keys().any(|k| closest(k.get_ref(), &["address"]).is_some()) {
+                let place = reader.place(value.span());
+                reader
+                    .notes
+                    .problem(place, "a target without an `address`")
+                    .hint("as in { address = \"10.0.0.7:3389\" }");
+            }
+            reader.text("address", address?)
+        }
+        DeValue::String(_) => reader.text("targets", value),
+        _ => {
+            reader.wrong_type("targets", value, "a list of strings or of tables { address = \"...\" }");
+            None
+        }
+    }
+}

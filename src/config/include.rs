@@ -1,0 +1,239 @@
+//! Files: reading them, bounded, and following `include`.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    HostView, ReadSet,
+    expand::Text,
+    file::FileText,
+    place::{Name, Origins, Place},
+    problem::Notes,
+    table::Reader,
+};
+
+/// The most that a configuration may have, all files together.
+const MOST: u64 = 32 * 1024 * 1024;
+
+/// How deep includes may go.
+const DEEPEST: usize = 8;
+
+/// The walk through the main file and what it includes.
+pub(super) struct Walk<'a> {
+    host: &'a dyn HostView,
+    notes: &'a mut Notes,
+    /// What the files say, the main file first, each before what it includes.
+    pub(super) files: Vec<FileText>,
+    pub(super) origins: Origins,
+    pub(super) read: ReadSet,
+    /// Where each file was included, by its canonical path; nowhere for the main file.
+    seen: HashMap<PathBuf, Option<Place>>,
+    /// The files that the current one was included by, itself last.
+    above: Vec<PathBuf>,
+    left: u64,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(host: &'a dyn HostView, notes: &'a mut Notes) -> Self {
+        Self {
+            host,
+            notes,
+            files: Vec::new(),
+            origins: Origins::default(),
+            read: ReadSet::default(),
+            seen: HashMap::new(),
+            above: Vec::new(),
+            left: MOST,
+        }
+    }
+
+    /// Reads the main file and everything that it includes.
+    pub(super) fn main(&mut self, path: &Path) {
+        self.visit(path, None);
+    }
+
+    fn visit(&mut self, path: &Path, from: Option<Place>) {
+        self.read.files.push(absolute(path));
+        let bytes = match read(path, self.left) {
+            Ok(bytes) => bytes,
+            Err(e) => return self.unreadable(path, from, &e),
+        };
+        let identity = path.canonicalize().unwrap_or_else(|_| absolute(path));
+        if let Some(from) = from
+            && self.is_known(&identity, path, from)
+        {
+            return;
+        }
+        self.left = self.left.saturating_sub(bytes.len() as u64);
+        self.seen.insert(identity.clone(), from);
+        let name = Name::File(path.display().to_string());
+        let Some((place, text)) = self.text(name, bytes) else { return };
+        let mut reader = Reader { file: place, text: &text, host: self.host, notes: self.notes };
+        let mut file = FileText::read(&mut reader, from.is_none());
+        self.origins.fill(place, text);
+        let includes = std::mem::take(&mut file.include);
+        self.files.push(file);
+        self.above.push(identity);
+        for include in &includes {
+            self.include(path, include);
+        }
+        self.above.pop();
+    }
+
+    /// Takes in the text of a file, or notes that it is none.
+    fn text(&mut self, name: Name, bytes: Vec<u8>) -> Option<(Place, String)> {
+        const BOM: &str = "\u{feff}";
+        match String::from_utf8(bytes) {
+            Ok(mut text) => {
+                if text.starts_with(BOM) {
+                    text.drain(..BOM.len());
+                }
+                Some((self.origins.add(name, String::new()), text))
+            }
+            Err(e) => {
+                let at = e.utf8_error().valid_up_to();
+                let bytes = e.as_bytes();
+                let is_utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+                let message = format!("not UTF-8 text: byte 0x{:02x} at offset {at}", bytes[at]);
+                let text = String::from_utf8_lossy(bytes).into_owned();
+                let place = self.origins.add(name, text).with_span(at..at + '\u{fffd}'.len_utf8());
+                self.notes.syntax(place, message).hint(if is_utf16 {
+                    "it looks like UTF-16: save it as UTF-8"
+                } else {
+                    "save the file as UTF-8"
+                });
+                None
+            }
+        }
+    }
+
+    fn unreadable(&mut self, path: &Path, from: Option<Place>, error: &ReadError) {
+        let hint = error.hint();
+        let note = match from {
+            Some(from) => self.notes.problem(from, format!("include {}: {error}", path.display())),
+            None => {
+                let place = self.origins.add(Name::File(path.display().to_string()), String::new());
+                self.notes.problem(place, format!("the file cannot be read: {error}")).whole_file()
+            }
+        };
+        if let Some(hint) = hint {
+            note.hint(hint);
+        }
+    }
+
+    /// Notes that a file was read before.
+    fn is_known(&mut self, identity: &Path, path: &Path, from: Place) -> bool {
+        let Some(before) = self.seen.get(identity) else { return false };
+        let path = path.display();
+        if self.above.iter().any(|p| p == identity) {
+            self.notes
+                .problem(from, format!("{path} includes itself"))
+                .hint("keep included files in a directory of their own, as in conf.d/*.toml");
+        } else if let Some(before) = before {
+            self.notes
+                .problem(from, format!("{path} is included twice, first at"))
+                .also(*before)
+                .hint("include it once");
+        }
+        true
+    }
+
+    fn include(&mut self, including: &Path, include: &Text) {
+        let place = include.place();
+        if self.above.len() >= DEEPEST {
+            self.notes.problem(place, format!("includes go more than {DEEPEST} files deep"));
+            return;
+        }
+        if include.value.is_empty() {
+            self.notes
+                .problem(place, "an include without a name")
+                .hint("as in include = [\"conf.d/*.toml\"]");
+            return;
+        }
+        let directory = including.parent().unwrap_or(Path::new(""));
+        if !include.value.contains(['*', '?', '[']) {
+            return self.visit(&directory.join(&include.value), Some(place));
+        }
+        let pattern = |directory: &Path| {
+            let escaped = glob::Pattern::escape(&directory.to_string_lossy());
+            Path::new(&escaped).join(&include.value).to_string_lossy().into_owned()
+        };
+        self.read.patterns.push(pattern(absolute(including).parent().unwrap_or(Path::new("/"))));
+        match matches(&pattern(directory)) {
+            Ok(found) => found.iter().for_each(|path| self.visit(path, Some(place))),
+            Err(e) => {
+                self.notes.problem(place, format!("include {}: {e}", include.value)).text(&include.value);
+            }
+        }
+    }
+}
+
+/// What a pattern matches, sorted.
+fn matches(pattern: &str) -> Result<Vec<PathBuf>, GlobError> {
+    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+    let mut found = glob::glob_with(pattern, options)?.collect::<Result<Vec<_>, _>>()?;
+    found.sort();
+    Ok(found)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum GlobError {
+    #[error("not a pattern: {}", .0.msg)]
+    Pattern(#[from] glob::PatternError),
+    #[error("{}", cause(.0.error()))]
+    Read(#[from] glob::GlobError),
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error("{}", cause(.0))]
+    Io(#[from] io::Error),
+    #[error("it is a directory")]
+    Directory,
+    #[error("more than {} MiB of configuration", MOST / 1024 / 1024)]
+    Large,
+}
+
+impl ReadError {
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Io(e) if e.kind() == io::ErrorKind::NotFound => Some("check the path"),
+            Self::Io(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                Some("the user that portway runs as must be able to read it")
+            }
+            Self::Directory => Some("name a file; a pattern such as DIR/*.toml belongs in `include`"),
+            Self::Io(_) | Self::Large => None,
+        }
+    }
+}
+
+/// The system's words for an error, without its number.
+fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = words.chars();
+    chars.next().map(|c| c.to_lowercase().chain(chars).collect()).unwrap_or_default()
+}
+
+/// Reads a file of at most `most` bytes: a device or a pipe may go on for ever.
+fn read(path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(ReadError::Directory);
+    }
+    if metadata.is_file() && metadata.len() > most {
+        return Err(ReadError::Large);
+    }
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(ReadError::Large) } else { Ok(bytes) }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

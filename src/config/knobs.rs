@@ -1,0 +1,174 @@
+//! The mapping keys that also stand in `[defaults]`, and how the two come together.
+
+use std::{net::IpAddr, time::Duration};
+
+use toml::de::DeTable;
+
+use super::{
+    duration,
+    expand::Text,
+    place::Place,
+    table::{Given, Reader, Value, closest, entry},
+};
+use crate::{
+    mapping::{Timeout, canonical, publish::Protocols},
+    relay::{tcp::TcpOptions, udp::UdpOptions},
+};
+
+/// The keys that a mapping and `[defaults]` share.
+pub(super) const KEYS: [&str; 7] =
+    ["protocol", "enabled", "connect_timeout", "idle_timeout", "half_close_timeout", "keepalive", "source"];
+
+/// The longest TCP keepalive time of the kernel (`MAX_TCP_KEEPIDLE`).
+const LONGEST_KEEPALIVE: Duration = Duration::from_secs(32_767);
+
+/// What was given of the shared keys.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Knobs {
+    /// The key `protocol` and its value, where that could be read.
+    pub(super) protocol: Option<Given<Option<Protocols>>>,
+    pub(super) enabled: Option<bool>,
+    pub(super) connect_timeout: Option<Given<Duration>>,
+    pub(super) idle_timeout: Option<Given<Timeout>>,
+    pub(super) half_close_timeout: Option<Given<Timeout>>,
+    pub(super) keepalive: Option<Given<Timeout>>,
+    pub(super) source: Option<Given<IpAddr>>,
+}
+
+impl Knobs {
+    /// Takes the shared keys out of a table.
+    pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Self {
+        Self {
+            protocol: entry(reader, table, "protocol")
+                .map(|(place, value)| Given { value: protocol(reader, value), place }),
+            enabled: table.get("enabled").and_then(|v| reader.flag("enabled", v)),
+            connect_timeout: connect_timeout(reader, table),
+            idle_timeout: timeout(reader, table, "idle_timeout"),
+            half_close_timeout: timeout(reader, table, "half_close_timeout"),
+            keepalive: keepalive(reader, table),
+            source: table.get("source").and_then(|v| source(reader, v)),
+        }
+    }
+
+    /// The keys given here that mean nothing to UDP, with their places.
+    pub(super) fn tcp_only(&self) -> impl Iterator<Item = (&'static str, Place)> {
+        [
+            self.connect_timeout.as_ref().map(|g| ("connect_timeout", g.place)),
+            self.half_close_timeout.as_ref().map(|g| ("half_close_timeout", g.place)),
+            self.keepalive.as_ref().map(|g| ("keepalive", g.place)),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// The options of a TCP listener: these keys, then those of `defaults`, then the built-in ones.
+    pub(super) fn tcp(&self, defaults: &Self) -> TcpOptions {
+        let built_in = TcpOptions::default();
+        TcpOptions {
+            connect_timeout: first(&self.connect_timeout, &defaults.connect_timeout)
+                .unwrap_or(built_in.connect_timeout),
+            idle_timeout: first(&self.idle_timeout, &defaults.idle_timeout).unwrap_or(built_in.idle_timeout),
+            half_close_timeout: first(&self.half_close_timeout, &defaults.half_close_timeout)
+                .unwrap_or(built_in.half_close_timeout),
+            keepalive: first(&self.keepalive, &defaults.keepalive).unwrap_or(built_in.keepalive),
+            source: first(&self.source, &defaults.source).or(built_in.source),
+        }
+    }
+
+    /// The options of a UDP listener, in the same order.
+    pub(super) fn udp(&self, defaults: &Self) -> UdpOptions {
+        let built_in = UdpOptions::default();
+        UdpOptions {
+            idle_timeout: first(&self.idle_timeout, &defaults.idle_timeout).unwrap_or(built_in.idle_timeout),
+            source: first(&self.source, &defaults.source).or(built_in.source),
+        }
+    }
+}
+
+fn first<T: Copy>(own: &Option<Given<T>>, default: &Option<Given<T>>) -> Option<T> {
+    own.as_ref().or(default.as_ref()).map(|g| g.value)
+}
+
+fn protocol(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Protocols> {
+    let text = reader.text("protocol", value)?;
+    Protocols::parse(&text.value)
+        .map_err(|e| {
+            let near = closest(&text.value, &["tcp", "udp", "tcp+udp"]);
+            let hint = near
+                .map_or("use \"tcp\", \"udp\" or \"tcp+udp\"".into(), |n| format!("did you mean \"{n}\"?"));
+            reader.notes.problem(text.place(), e.message).text(&text.value).hint(hint);
+        })
+        .ok()
+}
+
+/// A duration or `never`.
+fn limit(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Given<Timeout>> {
+    let text = reader.text(key, value)?;
+    match duration::parse(&text.value) {
+        Ok(limit) => Some(Given { value: limit, place: text.place() }),
+        Err(e) => {
+            reader.notes.problem(text.place(), e.message).text(&text.value).hint(e.hint);
+            None
+        }
+    }
+}
+
+fn timeout(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Given<Timeout>> {
+    limit(reader, key, table.get(key)?)
+}
+
+fn connect_timeout(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Given<Duration>> {
+    let Given { value, place } = timeout(reader, table, "connect_timeout")?;
+    if value == Timeout::Never {
+        reader
+            .notes
+            .problem(place, "`connect_timeout` cannot be \"never\"")
+            .hint("a client would wait for a dead target for as long as it lives; use a time such as \"5s\"");
+    }
+    value.duration().map(|value| Given { value, place })
+}
+
+fn keepalive(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Given<Timeout>> {
+    let given = timeout(reader, table, "keepalive")?;
+    let fits = given.value.duration().is_none_or(|d| d.subsec_nanos() == 0 && d <= LONGEST_KEEPALIVE);
+    if !fits {
+        reader
+            .notes
+            .problem(given.place, "`keepalive` is whole seconds, from 1s to 32767s")
+            .hint("the kernel keeps no other; use \"never\" to turn it off");
+    }
+    fits.then_some(given)
+}
+
+fn source(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<IpAddr>> {
+    let text = reader.text("source", value)?;
+    let place = text.place();
+    let bare = text.value.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text.value);
+    match bare.parse::<IpAddr>().map(canonical) {
+        Ok(ip) if ip.is_unspecified() => refuse_source(
+            reader,
+            &text,
+            "stands for every address",
+            "leave `source` out, and the kernel chooses the address",
+        ),
+        Ok(ip) if ip.is_multicast() || ip == IpAddr::from([255; 4]) => refuse_source(
+            reader,
+            &text,
+            "is not the address of one machine",
+            "use an address of this machine",
+        ),
+        Ok(value) => Some(Given { value, place }),
+        Err(_) => refuse_source(
+            reader,
+            &text,
+            "is not an IP address",
+            "use an address of this machine, without port or zone, as in \"192.168.1.2\"",
+        ),
+    }
+}
+
+fn refuse_source<T>(reader: &mut Reader<'_>, text: &Text, why: &str, hint: &'static str) -> Option<T> {
+    let message = format!("the source `{}` {why}", text.value);
+    reader.notes.problem(text.place(), message).text(&text.value).hint(hint);
+    None
+}

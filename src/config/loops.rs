@@ -1,0 +1,148 @@
+//! Listeners that lead to themselves, straight or by way of others: a single client would spin for ever.
+//!
+//! Every listener is a node, and a target that another listener of this machine takes is an edge. A name is followed
+//! only where it is `localhost`: others are known to the resolver alone.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use super::{
+    HostView,
+    claims::{Claims, Taker},
+    lower::Entry,
+    place::Place,
+    plan::{ListenerKey, Plan, Service},
+    problem::Notes,
+};
+use crate::mapping::{Host, ListenAddr, Protocol, TargetAddr};
+
+/// Notes every target that leads back.
+pub(super) fn refuse(
+    plan: &Plan,
+    claims: &Claims,
+    entries: &[Entry],
+    host: &dyn HostView,
+    notes: &mut Notes,
+) {
+    let mut search =
+        Search { plan, claims, entries, host, notes, local: HashMap::new(), told: HashSet::new() };
+    let mut visited = HashSet::new();
+    for key in plan.keys() {
+        search.from(key.clone(), &mut visited);
+    }
+}
+
+struct Search<'a> {
+    plan: &'a Plan,
+    claims: &'a Claims,
+    entries: &'a [Entry],
+    host: &'a dyn HostView,
+    notes: &'a mut Notes,
+    /// What the machine said of its addresses.
+    local: HashMap<IpAddr, bool>,
+    /// The targets that were noted: one note for a range.
+    told: HashSet<Place>,
+}
+
+/// A listener on the current path, and where it leads.
+struct Step {
+    key: ListenerKey,
+    edges: std::vec::IntoIter<Edge>,
+}
+
+struct Edge {
+    to: ListenerKey,
+    target: TargetAddr,
+    place: Place,
+}
+
+impl Search<'_> {
+    /// Walks depth first; a listener is on the path, done, or not yet met.
+    fn from(&mut self, start: ListenerKey, done: &mut HashSet<ListenerKey>) {
+        if !done.insert(start.clone()) {
+            return;
+        }
+        let mut on_path = HashMap::from([(start.clone(), 0)]);
+        let mut path = vec![self.step(start)];
+        while let Some(last) = path.last_mut() {
+            let Some(edge) = last.edges.next() else {
+                on_path.remove(&last.key);
+                path.pop();
+                continue;
+            };
+            if let Some(at) = on_path.get(&edge.to) {
+                self.note(&path[*at..], &edge);
+            } else if done.insert(edge.to.clone()) {
+                on_path.insert(edge.to.clone(), path.len());
+                path.push(self.step(edge.to));
+            }
+        }
+    }
+
+    fn step(&mut self, key: ListenerKey) -> Step {
+        let targets = self.plan.get(&key).map(|l| match &l.service {
+            Service::Tcp(spec) => &spec.targets,
+            Service::Udp(spec) => &spec.targets,
+        });
+        let entry = self.claims.entry(&key).and_then(|i| self.entries.get(i));
+        let mut edges = Vec::new();
+        if let (Some(targets), Some(entry)) = (targets, entry) {
+            for (target, (_, place)) in targets.iter().zip(&entry.targets) {
+                for to in self.takers(key.protocol, target) {
+                    edges.push(Edge { to, target: target.clone(), place: *place });
+                }
+            }
+        }
+        Step { key, edges: edges.into_iter() }
+    }
+
+    /// The listeners that take what is sent to a target.
+    fn takers(&mut self, protocol: Protocol, target: &TargetAddr) -> Vec<ListenerKey> {
+        let (ips, zone) = match &target.host {
+            Host::Ip(ip, zone) => (vec![*ip], zone.clone()),
+            Host::Name(name) if name.trim_end_matches('.').eq_ignore_ascii_case("localhost") => {
+                (vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()], None)
+            }
+            Host::Name(_) => return Vec::new(),
+        };
+        let mut found = Vec::new();
+        for ip in ips {
+            let addr = ListenAddr { ip, zone: zone.clone(), port: target.port };
+            let key = ListenerKey { protocol, addr };
+            match self.claims.taker(&key) {
+                Some(taker @ Taker::Exact) => found.push(taker.key(key)),
+                Some(taker @ Taker::Wildcard(_)) if self.is_local(ip) => found.push(taker.key(key)),
+                Some(Taker::Wildcard(_)) | None => {}
+            }
+        }
+        found.dedup();
+        found
+    }
+
+    fn is_local(&mut self, ip: IpAddr) -> bool {
+        let host = self.host;
+        ip.is_loopback() || *self.local.entry(ip).or_insert_with(|| host.is_local(ip))
+    }
+
+    /// Notes that `edge`, which leaves the end of `path`, leads to its start.
+    fn note(&mut self, path: &[Step], edge: &Edge) {
+        const SHOWN: usize = 4;
+        if !self.told.insert(edge.place) {
+            return;
+        }
+        let target = &edge.target;
+        let message = if path.len() == 1 {
+            format!("the target {target} is this listener itself")
+        } else {
+            let mut way: Vec<_> = path.iter().take(SHOWN).map(|s| s.key.to_string()).collect();
+            if path.len() > SHOWN {
+                way.push("...".into());
+            }
+            way.push(edge.to.to_string());
+            format!("the target {target} leads back in a circle: {}", way.join(" -> "))
+        };
+        self.notes.problem(edge.place, message).hint("lead to another port, or to another machine");
+    }
+}

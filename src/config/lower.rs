@@ -1,0 +1,352 @@
+//! Mappings as written to listeners: the grammar is applied, ranges are spread out, defaults come in.
+//!
+//! A disabled mapping is checked like any other, but claims no port and opens no listener.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use super::{
+    HostView,
+    claims::{Claim, Claims},
+    expand::Text,
+    exposure,
+    file::{FileText, MappingText},
+    knobs::Knobs,
+    loops,
+    place::Place,
+    plan::{ListenerKey, ListenerPlan, Plan, Service},
+    problem::Notes,
+    table::{Given, List},
+};
+use crate::{
+    mapping::{
+        Host, MappingName, Protocol,
+        publish::{ListenSpec, Mismatch, Protocols, Publish, SpecError, TargetSpec},
+    },
+    relay::{
+        tcp::{TcpOptions, TcpSpec},
+        udp::{UdpOptions, UdpSpec},
+    },
+    target::Targets,
+};
+
+/// One promise as it is written: ports of an address that lead to targets.
+pub(super) struct Entry {
+    pub(super) listen: ListenSpec,
+    pub(super) place: Place,
+    pub(super) protocols: Protocols,
+    pub(super) targets: Vec<(TargetSpec, Place)>,
+}
+
+/// The outcome of all mappings.
+pub(super) struct Lowered {
+    pub(super) plan: Plan,
+    pub(super) disabled: usize,
+}
+
+/// What all listeners of a mapping share.
+struct Terms {
+    name: Option<MappingName>,
+    tcp: TcpOptions,
+    udp: UdpOptions,
+}
+
+/// Collects listeners from mapping after mapping.
+pub(super) struct Lowering<'a> {
+    host: &'a dyn HostView,
+    defaults: &'a Knobs,
+    notes: &'a mut Notes,
+    plan: Plan,
+    entries: Vec<Entry>,
+    claims: Claims,
+    names: HashMap<String, Place>,
+    disabled: usize,
+    is_full: bool,
+}
+
+/// More listeners than one machine can have for one address: every port, both protocols, twice.
+const MOST_LISTENERS: usize = 262_144;
+
+impl<'a> Lowering<'a> {
+    pub(super) fn new(host: &'a dyn HostView, defaults: &'a Knobs, notes: &'a mut Notes) -> Self {
+        Self {
+            host,
+            defaults,
+            notes,
+            plan: Plan::new(),
+            entries: Vec::new(),
+            claims: Claims::default(),
+            names: HashMap::new(),
+            disabled: 0,
+            is_full: false,
+        }
+    }
+
+    /// Takes in what a file says.
+    pub(super) fn file(&mut self, file: &FileText) {
+        for spec in &file.publish {
+            self.publish_alone(spec);
+        }
+        for mapping in &file.mappings {
+            self.mapping(mapping, file.is_broken);
+        }
+    }
+
+    /// Takes in a spec of the command line.
+    pub(super) fn spec(&mut self, spec: &str, place: Place) {
+        self.publish_alone(&Text::verbatim(spec.to_owned(), place, 0));
+    }
+
+    /// Checks what only the whole shows, and hands over the plan.
+    pub(super) fn finish(self) -> Lowered {
+        loops::refuse(&self.plan, &self.claims, &self.entries, self.host, self.notes);
+        for (name, place) in self.names.iter().filter(|(name, _)| name.contains('/')) {
+            if let Some(other) = self.claims.default_name(name) {
+                self.notes
+                    .problem(*place, format!("the name \"{name}\" is the default name of the listener at"))
+                    .also(self.entries[other].place)
+                    .hint("choose another name");
+            }
+        }
+        Lowered { plan: self.plan, disabled: self.disabled }
+    }
+
+    /// A spec outside any mapping: it has its defaults and nothing else.
+    fn publish_alone(&mut self, text: &Text) {
+        let own = Knobs::default();
+        let Some(entry) = self.short(text) else { return };
+        self.check_sources(&entry, &own);
+        if self.defaults.enabled == Some(false) {
+            self.disabled += 1;
+            return;
+        }
+        let terms = Terms { name: None, tcp: own.tcp(self.defaults), udp: own.udp(self.defaults) };
+        self.open(entry, &terms);
+    }
+
+    fn mapping(&mut self, mapping: &MappingText, is_broken: bool) {
+        let name = mapping.name.as_ref().and_then(|text| self.name(text));
+        let entries = self.entries_of(mapping, is_broken);
+        if !entries.is_empty() && entries.iter().all(|e| !e.protocols.has_tcp()) {
+            for (key, place) in mapping.knobs.tcp_only() {
+                self.notes
+                    .problem(place, format!("`{key}` has no meaning for UDP"))
+                    .hint("remove it; a flow ends by its `idle_timeout`");
+            }
+        }
+        for entry in &entries {
+            self.check_sources(entry, &mapping.knobs);
+        }
+        if !mapping.knobs.enabled.or(self.defaults.enabled).unwrap_or(true) {
+            self.disabled += 1;
+            return;
+        }
+        let terms =
+            Terms { name, tcp: mapping.knobs.tcp(self.defaults), udp: mapping.knobs.udp(self.defaults) };
+        for entry in entries {
+            self.open(entry, &terms);
+        }
+    }
+
+    /// Checks a name, and that no other mapping has it.
+    fn name(&mut self, text: &Text) -> Option<MappingName> {
+        let place = text.place();
+        let name = match MappingName::new(&text.value) {
+            Ok(name) => name,
+            Err(e) => {
+                self.notes
+                    .problem(place, format!("`{}` is not a name for a mapping", text.value))
+                    .text(&text.value)
+                    .hint(e.to_string());
+                return None;
+            }
+        };
+        if let Some(first) = self.names.get(name.as_str()) {
+            self.notes
+                .problem(place, format!("the name \"{name}\" is used twice, first at"))
+                .also(*first)
+                .hint("give each mapping a name of its own");
+        } else {
+            self.names.insert(name.as_str().to_owned(), place);
+        }
+        Some(name)
+    }
+
+    /// What a mapping promises, in whichever form; only what could be read.
+    fn entries_of(&mut self, mapping: &MappingText, is_broken: bool) -> Vec<Entry> {
+        let MappingText { place, publish, listen, targets, .. } = mapping;
+        match (publish, listen, targets) {
+            (Some(publish), _, _) => {
+                self.refuse_beside_publish(mapping);
+                publish.items.iter().filter_map(|text| self.short(text)).collect()
+            }
+            (None, Some(listen), Some(targets)) => self.long(listen, targets, mapping),
+            (None, _, _) if is_broken => Vec::new(),
+            (None, None, None) => {
+                self.notes
+                    .problem(*place, "a mapping without `publish` or `listen`")
+                    .hint("say what it forwards, as in publish = \"8080:80\"");
+                Vec::new()
+            }
+            (None, Some(listen), None) => {
+                self.notes
+                    .problem(listen.key, "`listen` without `targets`")
+                    .hint("say where it leads, as in targets = [\"10.0.0.7:3389\"]");
+                Vec::new()
+            }
+            (None, None, Some(targets)) => {
+                self.notes
+                    .problem(targets.key, "`targets` without `listen`")
+                    .hint("say where it listens, as in listen = [\"3389\"]");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The keys of the long form do not go together with the short one.
+    fn refuse_beside_publish(&mut self, mapping: &MappingText) {
+        let lists = [("listen", &mapping.listen), ("targets", &mapping.targets)];
+        for (key, list) in lists {
+            if let Some(list) = list {
+                self.notes
+                    .problem(list.key, format!("`{key}` beside `publish`"))
+                    .hint("use either `publish`, or `listen` and `targets`");
+            }
+        }
+        if let Some(protocol) = &mapping.knobs.protocol {
+            self.notes
+                .problem(protocol.place, "`protocol` beside `publish`")
+                .hint("write it in the spec, as in publish = \"8080:80/tcp+udp\"");
+        }
+    }
+
+    /// The short form: a publish spec.
+    fn short(&mut self, text: &Text) -> Option<Entry> {
+        let host = self.host;
+        let spec = Publish::parse(&text.value, &|name, protocol| host.service(name, protocol));
+        let Publish { listen, target, protocols } = self.sound(text, spec)?;
+        let place = text.place();
+        Some(Entry { listen, place, protocols, targets: vec![(target, place)] })
+    }
+
+    /// The long form: every `listen` entry leads to all of the targets.
+    fn long(&mut self, listen: &List, targets: &List, mapping: &MappingText) -> Vec<Entry> {
+        let protocols = match &mapping.knobs.protocol {
+            Some(Given { value: None, .. }) => return Vec::new(),
+            Some(Given { value: Some(own), .. }) => *own,
+            None => self.defaults.protocol.as_ref().and_then(|g| g.value).unwrap_or(Protocols::Tcp),
+        };
+        let host = self.host;
+        let services = |name: &str, protocol| host.service(name, protocol);
+        let mut read = Vec::new();
+        for text in &targets.items {
+            let spec = TargetSpec::parse(&text.value, protocols, &services);
+            read.extend(self.sound(text, spec).map(|spec| (spec, text.place())));
+        }
+        let is_whole = targets.is_whole && read.len() == targets.items.len();
+        let mut entries = Vec::new();
+        for text in &listen.items {
+            let spec = ListenSpec::parse(&text.value, protocols, &services);
+            let Some(listen) = self.sound(text, spec) else { continue };
+            let fit = self.all_fit(&listen, &read);
+            if is_whole && fit && !read.is_empty() {
+                entries.push(Entry { listen, place: text.place(), protocols, targets: read.clone() });
+            }
+        }
+        entries
+    }
+
+    fn all_fit(&mut self, listen: &ListenSpec, targets: &[(TargetSpec, Place)]) -> bool {
+        let mut all = true;
+        for (target, place) in targets {
+            if let Err(e) = target.fits(listen.ports) {
+                self.notes.problem(*place, e.to_string()).hint(Mismatch::HINT);
+                all = false;
+            }
+        }
+        all
+    }
+
+    /// The outcome of the grammar, or its error at its place.
+    fn sound<T>(&mut self, text: &Text, spec: Result<T, SpecError>) -> Option<T> {
+        spec.map_err(|e| {
+            let span = e.at..e.at + e.len;
+            let offending = text.value.get(span.clone()).unwrap_or_default().to_owned();
+            let note = self.notes.problem(text.at(span), e.message).text(offending);
+            if let Some(hint) = e.hint {
+                note.hint(hint);
+            }
+        })
+        .ok()
+    }
+
+    /// A source address reaches only targets of its own family.
+    fn check_sources(&mut self, entry: &Entry, own: &Knobs) {
+        let inherited = own.source.is_none();
+        let Some(source) = own.source.as_ref().or(self.defaults.source.as_ref()) else { return };
+        let reaches = |ip: &IpAddr| ip.is_ipv4() == source.value.is_ipv4();
+        for (target, place) in &entry.targets {
+            if let Host::Ip(ip, _) = &target.host
+                && !reaches(ip)
+            {
+                let at = if inherited { *place } else { source.place };
+                let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+                self.notes
+                    .problem(at, format!("the source {} cannot reach the target {ip}", source.value))
+                    .hint(format!("its source is an {family} address"));
+            }
+        }
+    }
+
+    /// Claims the ports of an enabled entry and plans their listeners.
+    fn open(&mut self, entry: Entry, terms: &Terms) {
+        let asked = entry.listen.ports.count() * entry.protocols.iter().count();
+        if self.claims.asked + asked > MOST_LISTENERS {
+            if !std::mem::replace(&mut self.is_full, true) {
+                self.notes
+                    .problem(entry.place, format!("more than {MOST_LISTENERS} listeners in all"))
+                    .hint("use fewer or smaller ranges");
+            }
+            return;
+        }
+        self.claims.asked += asked;
+        exposure::warn(&entry, self.host, self.notes);
+        let index = self.entries.len();
+        let mut is_told = false;
+        for protocol in entry.protocols.iter() {
+            for port in entry.listen.ports.ports() {
+                let key = ListenerKey { protocol, addr: entry.listen.addr(port) };
+                let claim = Claim { entry: index, is_named: terms.name.is_some() };
+                match self.claims.claim(&key, claim) {
+                    Ok(()) => {
+                        let listener = listener(&entry, terms, &key);
+                        self.plan.insert(key, listener);
+                    }
+                    Err(other) if !is_told => {
+                        is_told = true;
+                        let first = self.entries.get(other).map_or(entry.place, |e| e.place);
+                        self.notes
+                            .problem(entry.place, format!("{key} is listened on twice, first at"))
+                            .also(first)
+                            .hint("a port takes one mapping for each protocol, and a wildcard takes all addresses");
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        self.entries.push(entry);
+    }
+}
+
+/// What one listener of an entry promises.
+fn listener(entry: &Entry, terms: &Terms, key: &ListenerKey) -> ListenerPlan {
+    let ports = entry.listen.ports;
+    let targets = entry.targets.iter().map(|(t, _)| t.counterpart(ports, key.addr.port));
+    let targets = Targets::new(targets).expect("an entry is made with at least one target");
+    let service = match key.protocol {
+        Protocol::Tcp => Service::Tcp(TcpSpec { targets, options: terms.tcp.clone() }),
+        Protocol::Udp => Service::Udp(UdpSpec { targets, options: terms.udp.clone() }),
+    };
+    let mapping =
+        terms.name.clone().unwrap_or_else(|| MappingName::default_for(key.addr.port.get(), key.protocol));
+    ListenerPlan { mapping, service }
+}

@@ -1,0 +1,226 @@
+//! Places in the text: byte spans while reading, lines and columns when shown.
+//!
+//! [`Origins`] owns every text that was read. A [`Place`] is a span of one of them, small and ordered: the order of
+//! places is file order. A line and a column are found in constant time, so that a file of nothing but mistakes
+//! takes no longer than it should.
+
+use std::{cell::OnceCell, fmt, ops::Range};
+
+/// A span of bytes of one text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Place {
+    origin: u32,
+    start: u32,
+    end: u32,
+}
+
+impl Place {
+    /// A part of this place's text, by offsets from the start of the text.
+    pub(super) fn with_span(self, span: Range<usize>) -> Self {
+        let offset = |at| u32::try_from(at).unwrap_or(u32::MAX);
+        Self { start: offset(span.start), end: offset(span.end), ..self }
+    }
+
+    fn span(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// Which text it is of, for grouping.
+    pub(super) fn origin(self) -> u32 {
+        self.origin
+    }
+}
+
+/// Where a text comes from.
+#[derive(Clone, Debug)]
+pub(super) enum Name {
+    /// A file, by the path as it was given.
+    File(String),
+    /// A publish spec of the command line.
+    Spec(String),
+    /// The command line as a whole.
+    CommandLine,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.write_str(path),
+            Self::Spec(spec) if spec.chars().count() > 80 => {
+                write!(f, "-p \"{}...\"", spec.chars().take(77).collect::<String>())
+            }
+            Self::Spec(spec) => write!(f, "-p \"{spec}\""),
+            Self::CommandLine => f.write_str("command line"),
+        }
+    }
+}
+
+/// A text and where it comes from.
+pub(super) struct Origin {
+    pub(super) name: Name,
+    text: String,
+    index: OnceCell<LineIndex>,
+}
+
+/// Every text that was read, in order.
+#[derive(Default)]
+pub(super) struct Origins(Vec<Origin>);
+
+impl Origins {
+    /// Takes in a text; the place is the whole of it.
+    pub(super) fn add(&mut self, name: Name, text: String) -> Place {
+        let origin = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        let place = Place { origin, start: 0, end: 0 }.with_span(0..text.len());
+        self.0.push(Origin { name, text, index: OnceCell::new() });
+        place
+    }
+
+    /// Gives a text that was added empty its words.
+    pub(super) fn fill(&mut self, place: Place, text: String) {
+        if let Some(origin) = self.0.get_mut(place.origin as usize) {
+            origin.text = text;
+        }
+    }
+
+    /// The start of the first text.
+    pub(super) fn start(&self) -> Place {
+        Place { origin: 0, start: 0, end: 0 }
+    }
+
+    /// The text that a place is of.
+    pub(super) fn text(&self, place: Place) -> &str {
+        self.origin(place).map_or("", |o| &o.text)
+    }
+
+    pub(super) fn origin(&self, place: Place) -> Option<&Origin> {
+        self.0.get(place.origin as usize)
+    }
+
+    /// The words at a place, as far as they are worth showing.
+    pub(super) fn words(&self, place: Place) -> &str {
+        const LONGEST: usize = 200;
+        let text = self.text(place);
+        let Range { start, end } = place.span();
+        let start = text.floor_char_boundary(start);
+        &text[start..text.floor_char_boundary(end.min(start + LONGEST)).max(start)]
+    }
+
+    /// Line and column, from 1; columns count characters.
+    pub(super) fn position(&self, place: Place) -> (usize, usize) {
+        self.origin(place).map_or((1, 1), |o| {
+            let index = o.index.get_or_init(|| LineIndex::new(&o.text));
+            index.position(&o.text, place.start as usize)
+        })
+    }
+
+    /// The place in words, for a message about another place.
+    pub(super) fn describe(&self, place: Place) -> String {
+        let (line, column) = self.position(place);
+        match self.origin(place).map(|o| &o.name) {
+            Some(name @ Name::File(_)) => format!("{name}:{line}:{column}"),
+            Some(name) => name.to_string(),
+            None => String::new(),
+        }
+    }
+
+    /// The line of a place, cut around it, and which characters of it the place has.
+    pub(super) fn excerpt(&self, place: Place) -> Excerpt {
+        const BEFORE: usize = 60;
+        const AFTER: usize = 50;
+        let text = self.text(place);
+        let Range { start, end } = place.span();
+        let start = text.floor_char_boundary(start);
+        let before = text[..start].rsplit('\n').next().unwrap_or("");
+        let after = text[start..].split('\n').next().unwrap_or("");
+        let after = after.strip_suffix('\r').unwrap_or(after);
+
+        let mut line = String::new();
+        let from = before.char_indices().rev().nth(BEFORE - 1).map_or(0, |(i, _)| i);
+        if from > 0 {
+            line.push_str("...");
+        }
+        before[from..].chars().for_each(|c| shown(c, &mut line));
+        let mark = line.chars().count();
+        let to = after.char_indices().nth(AFTER).map_or(after.len(), |(i, _)| i);
+        let marked = after.floor_char_boundary(end.saturating_sub(start).min(to));
+        after[..marked].chars().for_each(|c| shown(c, &mut line));
+        let width = line.chars().count().saturating_sub(mark).max(1);
+        after[marked..to].chars().for_each(|c| shown(c, &mut line));
+        if to < after.len() {
+            line.push_str("...");
+        }
+        Excerpt { line: line.trim_end().to_owned(), mark, width }
+    }
+}
+
+/// A line as it is shown, and what of it is marked, in characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Excerpt {
+    pub(super) line: String,
+    pub(super) mark: usize,
+    pub(super) width: usize,
+}
+
+/// Appends `c` so that no terminal takes it for a command: a tab is a space, any other control character and what
+/// turns the direction of writing is escaped.
+fn shown(c: char, to: &mut String) {
+    let turns =
+        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    match c {
+        '\t' => to.push(' '),
+        c if c.is_control() || turns => to.extend(c.escape_unicode()),
+        c => to.push(c),
+    }
+}
+
+/// Text that is safe to show.
+pub(super) fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    text.chars().for_each(|c| shown(c, &mut safe));
+    safe
+}
+
+/// Where the lines of a text begin, and how many characters come before every block of it.
+struct LineIndex {
+    lines: Vec<usize>,
+    blocks: Vec<usize>,
+}
+
+impl LineIndex {
+    const BLOCK: usize = 1024;
+
+    fn new(text: &str) -> Self {
+        let starts = text.bytes().enumerate().filter(|(_, c)| *c == b'\n').map(|(i, _)| i + 1);
+        let lines = std::iter::once(0).chain(starts).collect();
+        let mut before = 0;
+        let blocks = text
+            .as_bytes()
+            .chunks(Self::BLOCK)
+            .map(|block| {
+                let here = before;
+                before += characters(block);
+                here
+            })
+            .collect();
+        Self { lines, blocks }
+    }
+
+    fn position(&self, text: &str, at: usize) -> (usize, usize) {
+        let at = at.min(text.len());
+        let line = self.lines.partition_point(|start| *start <= at).max(1);
+        let start = self.lines[line - 1];
+        (line, self.before(text, at) - self.before(text, start) + 1)
+    }
+
+    /// How many characters begin before `at`.
+    fn before(&self, text: &str, at: usize) -> usize {
+        let block = (at / Self::BLOCK).min(self.blocks.len().saturating_sub(1));
+        let known = self.blocks.get(block).copied().unwrap_or(0);
+        known + characters(&text.as_bytes()[block * Self::BLOCK..at])
+    }
+}
+
+/// How many characters begin in a piece of UTF-8.
+fn characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|c| !matches!(c, 0x80..=0xbf)).count()
+}

@@ -1,0 +1,250 @@
+//! Problems: collected while reading as [`Note`]s, shown to people and programs as [`Problem`]s.
+//!
+//! A note knows only its place; lines, columns and excerpts are worked out at the end, when every text is at hand.
+//! Whatever the file holds, a problem is safe to print on a terminal: control characters are escaped.
+
+use std::{borrow::Cow, collections::HashSet, fmt};
+
+use serde::Serialize;
+
+use super::{
+    ReadSet,
+    place::{Excerpt, Name, Origins, Place, printable},
+};
+
+/// One thing that is wrong, or worth a warning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The file, as it was named; `-p "SPEC"` for a spec of the command line.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// The text it is about.
+    pub text: String,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub hint: Option<String>,
+    #[serde(skip)]
+    kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    File(Option<Excerpt>),
+    Spec,
+    CommandLine,
+}
+
+impl Problem {
+    /// The place and the message on one line: `file:line:column: message`.
+    pub fn summary(&self) -> String {
+        let Self { file, line, column, message, .. } = self;
+        match self.kind {
+            Kind::File(_) => format!("{file}:{line}:{column}: {message}"),
+            Kind::Spec => format!("{file} (column {column}): {message}"),
+            Kind::CommandLine => format!("{file}: {message}"),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    /// The summary, the line with a mark, and the hint; no line break at the end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.summary())?;
+        let mut gutter = 2;
+        if let Kind::File(Some(Excerpt { line, mark, width })) = &self.kind {
+            let number = self.line.to_string();
+            gutter = number.len();
+            write!(f, "\n{:gutter$} |\n{number} | {line}", "")?;
+            write!(f, "\n{:gutter$} | {:mark$}{:^<width$}", "", "", "")?;
+        }
+        match &self.hint {
+            Some(hint) => write!(f, "\n{:gutter$} = help: {hint}", ""),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that is wrong with a configuration: never nothing, in file order.
+#[derive(Clone, Debug)]
+pub struct Problems {
+    list: Vec<Problem>,
+    /// What was read all the same.
+    pub read: ReadSet,
+}
+
+impl Problems {
+    /// How many are printed; all are kept.
+    const PRINTED: usize = 100;
+
+    pub(super) fn new(list: Vec<Problem>, read: ReadSet) -> Option<Self> {
+        (!list.is_empty()).then_some(Self { list, read })
+    }
+
+    /// Each problem, in file order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+        self.list.iter()
+    }
+
+    /// How many there are; at least 1.
+    #[expect(clippy::len_without_is_empty, reason = "there is always one")]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+}
+
+impl<'a> IntoIterator for &'a Problems {
+    type Item = &'a Problem;
+    type IntoIter = std::slice::Iter<'a, Problem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Display for Problems {
+    /// One block a problem, an empty line between two; no line break at the end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.list.iter().take(Self::PRINTED).enumerate() {
+            write!(f, "{}{problem}", if i == 0 { "" } else { "\n\n" })?;
+        }
+        match self.list.len().saturating_sub(Self::PRINTED) {
+            0 => Ok(()),
+            more => write!(f, "\n\n... and {more} more"),
+        }
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// A problem or a warning while it is collected.
+pub(super) struct Note {
+    place: Place,
+    message: Cow<'static, str>,
+    hint: Option<Cow<'static, str>>,
+    also: Option<Place>,
+    text: Option<String>,
+    is_syntax: bool,
+    is_whole_file: bool,
+}
+
+impl Note {
+    /// Says what would be right.
+    pub(super) fn hint(&mut self, hint: impl Into<Cow<'static, str>>) -> &mut Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Ends the message with another place.
+    pub(super) fn also(&mut self, place: Place) -> &mut Self {
+        self.also = Some(place);
+        self
+    }
+
+    /// Names the offending text where it differs from what stands in the file.
+    pub(super) fn text(&mut self, text: impl Into<String>) -> &mut Self {
+        self.text = Some(text.into());
+        self
+    }
+
+    /// It is about the file, not about a line of it.
+    pub(super) fn whole_file(&mut self) -> &mut Self {
+        self.is_whole_file = true;
+        self
+    }
+
+    fn into_problem(self, origins: &Origins) -> Problem {
+        let (line, column) = origins.position(self.place);
+        let name = origins.origin(self.place).map_or(&Name::CommandLine, |o| &o.name);
+        let has_excerpt = !self.is_whole_file && !origins.text(self.place).is_empty();
+        let text = match (self.text, self.is_whole_file) {
+            (Some(text), _) => text,
+            (None, true) => String::new(),
+            (None, false) => origins.words(self.place).to_owned(),
+        };
+        let also = self.also.map(|p| format!(" {}", origins.describe(p))).unwrap_or_default();
+        Problem {
+            file: printable(&name.to_string()),
+            line,
+            column,
+            text: printable(&text),
+            message: printable(&format!("{}{also}", self.message)),
+            hint: self.hint.map(|h| printable(&h)),
+            kind: match name {
+                Name::File(_) => Kind::File(has_excerpt.then(|| origins.excerpt(self.place))),
+                Name::Spec(_) => Kind::Spec,
+                Name::CommandLine => Kind::CommandLine,
+            },
+        }
+    }
+}
+
+/// What was noticed so far.
+#[derive(Default)]
+pub(super) struct Notes {
+    problems: Vec<Note>,
+    warnings: Vec<Note>,
+}
+
+impl Notes {
+    /// How many problems are kept: enough for any person, and a bound for a file that is nothing but problems.
+    const KEPT: usize = 10_000;
+
+    fn push<'n>(list: &'n mut Vec<Note>, place: Place, message: Cow<'static, str>) -> &'n mut Note {
+        let note = Note {
+            place,
+            message,
+            hint: None,
+            also: None,
+            text: None,
+            is_syntax: false,
+            is_whole_file: false,
+        };
+        list.push(note);
+        list.last_mut().expect("it was just pushed")
+    }
+
+    /// Something is wrong.
+    pub(super) fn problem(&mut self, place: Place, message: impl Into<Cow<'static, str>>) -> &mut Note {
+        Self::push(&mut self.problems, place, message.into())
+    }
+
+    /// Something is not TOML.
+    pub(super) fn syntax(&mut self, place: Place, message: impl Into<Cow<'static, str>>) -> &mut Note {
+        let note = self.problem(place, message);
+        note.is_syntax = true;
+        note
+    }
+
+    /// Something works, but should be looked at.
+    pub(super) fn warning(&mut self, place: Place, message: impl Into<Cow<'static, str>>) -> &mut Note {
+        Self::push(&mut self.warnings, place, message.into())
+    }
+
+    /// Whether there is no problem so far.
+    pub(super) fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Problems and warnings, each in file order.
+    ///
+    /// A line that is not TOML has that one problem: what else was noticed about it comes from guessing how the line
+    /// was meant.
+    pub(super) fn finish(mut self, origins: &Origins) -> (Vec<Problem>, Vec<Problem>) {
+        self.problems.sort_by_key(|n| (n.place, !n.is_syntax));
+        let line = |n: &Note| (n.place.origin(), origins.position(n.place).0);
+        let broken: HashSet<_> = self.problems.iter().filter(|n| n.is_syntax).map(line).collect();
+        let mut told = HashSet::new();
+        self.problems.retain(|n| {
+            broken.is_empty() || !broken.contains(&line(n)) || (n.is_syntax && told.insert(line(n)))
+        });
+        self.problems.truncate(Self::KEPT);
+        self.warnings.sort_by_key(|n| n.place);
+        self.warnings.truncate(Self::KEPT);
+        let shown = |list: Vec<Note>| list.into_iter().map(|n| n.into_problem(origins)).collect();
+        (shown(self.problems), shown(self.warnings))
+    }
+}

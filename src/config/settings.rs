@@ -1,0 +1,176 @@
+//! What concerns the daemon as a whole: `[log]` and `[shutdown]`.
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+use toml::de::DeTable;
+use tracing::level_filters::LevelFilter;
+
+use super::{
+    duration,
+    table::{Reader, Value, closest},
+};
+use crate::mapping::Timeout;
+
+/// What concerns the daemon as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What is logged, and how.
+    pub log: LogSettings,
+    /// How long sessions may go on after a request to stop.
+    pub grace: Timeout,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { log: LogSettings::default(), grace: Timeout::After(Duration::from_secs(30)) }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The least important line that is written.
+    pub level: LogLevel,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// The least important line that is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Nothing at all.
+    Off,
+    /// What failed.
+    Error,
+    /// What an operator should act on.
+    Warn,
+    /// What an operator wants to know.
+    #[default]
+    Info,
+    /// What strangers do.
+    Debug,
+    /// Every step.
+    Trace,
+}
+
+impl LogLevel {
+    const ALL: [Self; 6] = [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    /// The word for it in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Off => Self::OFF,
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: an object a line.
+    Json,
+}
+
+impl LogFormat {
+    const ALL: [Self; 2] = [Self::Text, Self::Json];
+
+    /// The word for it in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl LogSettings {
+    /// Reads `[log]`.
+    pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Self {
+        reader.refuse_unknown(table, "in [log]", &["level", "format", "target"]);
+        let levels = LogLevel::ALL.map(|l| (l.as_str(), l));
+        let formats = LogFormat::ALL.map(|f| (f.as_str(), f));
+        let default = Self::default();
+        if let Some(value) = table.get("target") {
+            target(reader, value);
+        }
+        Self {
+            level: table
+                .get("level")
+                .and_then(|v| word(reader, "level", v, &levels))
+                .unwrap_or(default.level),
+            format: table
+                .get("format")
+                .and_then(|v| word(reader, "format", v, &formats))
+                .unwrap_or(default.format),
+        }
+    }
+}
+
+fn target(reader: &mut Reader<'_>, value: &Value<'_>) {
+    let Some(text) = reader.text("target", value).filter(|t| t.value != "stderr") else { return };
+    reader
+        .notes
+        .problem(text.place(), format!("the log target `{}` is not supported", text.value))
+        .text(&text.value)
+        .hint("only \"stderr\" is supported in this version");
+}
+
+/// Reads `[shutdown]`; it is the grace.
+pub(super) fn grace(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Timeout> {
+    reader.refuse_unknown(table, "in [shutdown]", &["grace"]);
+    let text = reader.text("grace", table.get("grace")?)?;
+    duration::parse(&text.value)
+        .map_err(|e| {
+            reader.notes.problem(text.place(), e.message).text(&text.value).hint(e.hint);
+        })
+        .ok()
+}
+
+/// One word of a few.
+fn word<T: Copy>(reader: &mut Reader<'_>, key: &str, value: &Value<'_>, words: &[(&str, T)]) -> Option<T> {
+    let text = reader.text(key, value)?;
+    let known = words.iter().find(|(w, _)| *w == text.value);
+    if known.is_none() {
+        let all: Vec<_> = words.iter().map(|(w, _)| *w).collect();
+        let hint = match closest(&text.value, &all) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("it is one of {}", all.join(", ")),
+        };
+        reader
+            .notes
+            .problem(text.place(), format!("unknown {key} `{}`", text.value))
+            .text(&text.value)
+            .hint(hint);
+    }
+    known.map(|(_, t)| *t)
+}

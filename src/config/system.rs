@@ -1,0 +1,144 @@
+//! The machine as it is: the process's environment, the services database, the addresses, the kernel's settings.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use super::HostView;
+use crate::mapping::Protocol;
+
+/// The services that are known where there is no services database, as in a container made from scratch.
+const WELL_KNOWN: &str = "\
+    ftp 21/tcp\nssh 22/tcp\ntelnet 23/tcp\nsmtp 25/tcp mail\ndomain 53/tcp\ndomain 53/udp\ntftp 69/udp\n\
+    http 80/tcp www\nhttp 80/udp\nkerberos 88/tcp\nkerberos 88/udp\npop3 110/tcp\nntp 123/udp\nimap2 143/tcp imap\n\
+    snmp 161/udp\nldap 389/tcp\nldap 389/udp\nhttps 443/tcp\nhttps 443/udp\nmicrosoft-ds 445/tcp\n\
+    submissions 465/tcp smtps\nsyslog 514/udp\nsubmission 587/tcp\nldaps 636/tcp\nimaps 993/tcp\npop3s 995/tcp\n\
+    openvpn 1194/tcp\nopenvpn 1194/udp\nmqtt 1883/tcp\nnfs 2049/tcp\nnfs 2049/udp\nmysql 3306/tcp\n\
+    ms-wbt-server 3389/tcp rdp\nms-wbt-server 3389/udp rdp\npostgresql 5432/tcp\nsip 5060/tcp\nsip 5060/udp\n\
+    xmpp-client 5222/tcp\namqp 5672/tcp\nredis 6379/tcp\nhttp-alt 8080/tcp webcache\nhttp-alt 8080/udp\n\
+    secure-mqtt 8883/tcp\nrtsp 554/tcp\nrtsp 554/udp\n";
+
+/// The real machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct System;
+
+impl HostView for System {
+    fn env(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn service(&self, name: &str, protocol: Protocol) -> Option<u16> {
+        Services::of_system().port(name, protocol)
+    }
+
+    /// Asks the kernel which address it would use to reach `ip`: for one of its own, that address itself. Binding
+    /// would not tell, because hosts that share addresses allow it for any. No packet is sent.
+    fn is_local(&self, ip: IpAddr) -> bool {
+        if ip.is_loopback() {
+            return true;
+        }
+        let any: IpAddr =
+            if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        const DISCARD: u16 = 9;
+        UdpSocket::bind((any, 0))
+            .and_then(|socket| {
+                socket.connect((ip, DISCARD))?;
+                socket.local_addr()
+            })
+            .is_ok_and(|own| own.ip() == ip)
+    }
+
+    fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>> {
+        let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+        let mut ports = text.split_ascii_whitespace().map(str::parse);
+        Some(ports.next()?.ok()?..=ports.next()?.ok()?)
+    }
+}
+
+/// A services database, as services(5) describes it.
+#[derive(Debug)]
+struct Services(HashMap<(String, Protocol), u16>);
+
+impl Services {
+    /// The database as it is now; it is read again only when it has changed.
+    fn of_system() -> Arc<Self> {
+        const DATABASE: &str = "/etc/services";
+        type Stamp = Option<SystemTime>;
+        static LAST: Mutex<Option<(Stamp, Arc<Services>)>> = Mutex::new(None);
+        let stamp: Stamp = std::fs::metadata(DATABASE).and_then(|m| m.modified()).ok();
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((of, services)) if *of == stamp => services.clone(),
+            _ => {
+                let text = std::fs::read_to_string(DATABASE).unwrap_or_else(|_| WELL_KNOWN.to_owned());
+                let services = Arc::new(Self::parse(&text));
+                *last = Some((stamp, services.clone()));
+                services
+            }
+        }
+    }
+
+    /// Reads lines of `name port/protocol alias...`; the first one of a name counts, others are passed over.
+    fn parse(text: &str) -> Self {
+        let mut services = HashMap::new();
+        for line in text.lines() {
+            let mut words = line.split('#').next().unwrap_or("").split_ascii_whitespace();
+            let (Some(name), Some(port)) = (words.next(), words.next()) else { continue };
+            let Some((port, protocol)) = port.split_once('/') else { continue };
+            let protocol = match protocol {
+                "tcp" => Protocol::Tcp,
+                "udp" => Protocol::Udp,
+                _ => continue,
+            };
+            let Ok(port) = port.parse() else { continue };
+            for name in std::iter::once(name).chain(words) {
+                services.entry((name.to_owned(), protocol)).or_insert(port);
+            }
+        }
+        Self(services)
+    }
+
+    fn port(&self, name: &str, protocol: Protocol) -> Option<u16> {
+        self.0.get(&(name.to_owned(), protocol)).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_are_read_with_aliases_and_comments() {
+        let services = Services::parse(
+            "# a comment\nhttp\t80/tcp\twww www-http # web\nbad\nbad2 x/tcp\nbad3 80\nbig 99999/tcp\nsctp 9/sctp\n\
+             syslog 514/udp\nhttp 81/tcp\n",
+        );
+        assert_eq!(services.port("http", Protocol::Tcp), Some(80));
+        assert_eq!(services.port("www-http", Protocol::Tcp), Some(80));
+        assert_eq!(services.port("http", Protocol::Udp), None);
+        assert_eq!(services.port("syslog", Protocol::Udp), Some(514));
+        assert_eq!(services.port("big", Protocol::Tcp), None);
+        assert_eq!(services.0.len(), 4);
+    }
+
+    #[test]
+    fn well_known_services_need_no_database() {
+        let services = Services::parse(WELL_KNOWN);
+        assert_eq!(services.port("https", Protocol::Tcp), Some(443));
+        assert_eq!(services.port("domain", Protocol::Udp), Some(53));
+        assert_eq!(services.port("www", Protocol::Tcp), Some(80));
+        assert_eq!(services.port("rtsp", Protocol::Tcp), Some(554));
+    }
+
+    #[test]
+    fn loopback_is_local_and_a_documentation_address_is_not() {
+        let system = System;
+        assert!(system.is_local("127.0.0.2".parse().unwrap()));
+        assert!(system.is_local("::1".parse().unwrap()));
+        assert!(!system.is_local("203.0.113.77".parse().unwrap()));
+    }
+}
