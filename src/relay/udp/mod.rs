@@ -1,8 +1,76 @@
-//! UDP: a listener's flows.
+//! UDP: a listener and its flows.
+//!
+//! A *flow* is what one client (its address, and the address of ours that it sent to) has with one target: a socket
+//! connected to the target, with one source port for its whole life, and a task that carries replies.
+//!
+//! ```text
+//! client ──► listener's socket ──► [flow table] ──► flow's socket ──► target      the listener's task
+//! client ◄── listener's socket ◄───────────────── flow's socket ◄── target        the flow's task
+//! ```
+//!
+//! Owns the listener's loop ([`UdpListener`]) and what it shares with the tasks of its flows (`Front`). Decisions are the
+//! table's (`flow_table`, pure); system calls are `batch`'s and `sockets`'. Knows no policy and no configuration.
+//!
+//! Invariants:
+//! - Datagrams pass whole and unchanged, empty ones and those of 65,507 bytes too, and those of one flow in order.
+//! - The loop waits for nothing but its socket and its timer: no lookup, no full socket, no flow. A datagram for a flow
+//!   whose socket takes no more is dropped and counted, as a router's full queue would.
+//! - No error of the socket ends it. Those of a target stay with the flow.
+//! - The table's lock is held for decisions, never for a system call on a known flow's way.
+//!
+//! How it ends: when `closing` closes, datagrams that would start a flow are dropped from then on; those of its flows
+//! still pass in both directions, through the same socket, until each flow has ended by itself or was cut through the
+//! meter. [`UdpListener::run`] returns when the last is gone, and has closed the socket by then: only after that can the
+//! port be bound again. A mapping that is merely retuned keeps its listener and changes the spec.
 
-use std::{net::IpAddr, time::Duration};
+mod batch;
+mod budget;
+mod drops;
+mod flow;
+mod flow_table;
+mod pause;
+mod return_path;
+mod sockets;
 
-use crate::{mapping::Timeout, target::Targets};
+use std::{
+    io,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+pub use budget::FlowBudget;
+pub use drops::{DropReason, UdpDrops};
+use quinn_udp::UdpSocketState;
+use tokio::{
+    net::UdpSocket,
+    sync::{Notify, mpsc, watch},
+    task::yield_now,
+    time::{Instant, sleep},
+};
+
+use self::{
+    batch::{INCOMING, LISTENER_BATCH, Pushed, Read, Run, receive},
+    flow::Flow,
+    flow_table::{FlowId, FlowKey, FlowTable, Verdict},
+    pause::Pause,
+};
+use super::{DrainWatch, quiet::Quiet};
+use crate::{
+    mapping::Timeout,
+    meter::{Ended, ListenerMeter},
+    target::{Resolver, Targets},
+};
+
+/// Batches that a listener handles before it lets other tasks have a turn.
+const BATCHES_A_TURN: usize = 4;
+/// The least time between two summaries of drops.
+const SUMMARY_EVERY: Duration = Duration::from_secs(60);
+
+static RECEIVE_FAILED: Quiet = Quiet::new(Duration::from_secs(1));
 
 /// What a UDP listener does with a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,3 +95,261 @@ impl Default for UdpOptions {
         Self { idle_timeout: Timeout::After(Duration::from_secs(60)), source: None }
     }
 }
+
+/// What a UDP listener works with.
+#[derive(Debug)]
+pub struct UdpService {
+    /// What it does with a datagram. A change of targets takes hold with the next flow, one of the idle timeout with the
+    /// next datagram of each flow.
+    pub spec: watch::Receiver<Arc<UdpSpec>>,
+    /// For targets given by name.
+    pub resolver: Resolver,
+    /// Its account.
+    pub meter: Arc<ListenerMeter>,
+    /// The flows that the daemon may have.
+    pub budget: FlowBudget,
+    /// Its count of datagrams that were not forwarded.
+    pub drops: Arc<UdpDrops>,
+    /// Where its flows run.
+    pub flows: DrainWatch,
+}
+
+impl UdpService {
+    /// Makes `socket` (bound, and of one owner) a listener that is ready to run, but does not yet.
+    ///
+    /// # Errors
+    /// When the system cannot tell which address a datagram was sent to.
+    pub fn register(self, socket: std::net::UdpSocket) -> io::Result<UdpListener> {
+        let offload = sockets::offload(socket.local_addr()?)?;
+        let idle = self.spec.borrow().options.idle_timeout;
+        let front = Front {
+            socket: sockets::listener(socket)?,
+            kernel_joins: offload.max_gso_segments() > 1,
+            offload,
+            table: Mutex::new(FlowTable::new(idle, self.budget.clone())),
+            rearm: Notify::new(),
+            drops: Arc::clone(&self.drops),
+            held: Room::default(),
+        };
+        let (said, next_summary) = (self.drops.total(), Instant::now());
+        Ok(UdpListener { service: self, front: Arc::new(front), said, next_summary })
+    }
+}
+
+/// A listener that is ready to run.
+#[derive(Debug)]
+#[must_use = "a listener that does not run forwards nothing"]
+pub struct UdpListener {
+    service: UdpService,
+    front: Arc<Front>,
+    /// The drops that a summary has told.
+    said: u64,
+    next_summary: Instant,
+}
+
+impl UdpListener {
+    /// Forwards until `closing` has closed and the last flow is gone; the socket is closed then.
+    pub async fn run(mut self, closing: DrainWatch) {
+        // Each flow's task holds a sender until it has let go of everything else.
+        let (alive, mut all_gone) = mpsc::channel::<()>(1);
+        let mut alive = Some(alive);
+        let mut pause = Pause::default();
+        let closing = closing.closing();
+        let timer = sleep(Duration::ZERO);
+        tokio::pin!(closing, timer);
+        loop {
+            let wake_at = self.wake_at();
+            if let Some(at) = wake_at.filter(|at| *at != timer.deadline()) {
+                timer.as_mut().reset(at);
+            }
+            tokio::select! {
+                biased;
+                () = &mut closing, if alive.is_some() => {
+                    alive = None;
+                    self.front.table().drain();
+                }
+                None = all_gone.recv(), if alive.is_none() => return,
+                Ok(()) = self.service.spec.changed() => {
+                    let idle = self.service.spec.borrow_and_update().options.idle_timeout;
+                    self.front.table().retune(idle);
+                }
+                () = self.front.rearm.notified() => {}
+                () = &mut timer, if wake_at.is_some() => {
+                    self.front.expire();
+                    self.summarise();
+                    // Its deadline lies in the past now, and must not be taken for the one armed next.
+                    timer.as_mut().reset(Instant::now() + SUMMARY_EVERY);
+                }
+                ready = self.front.socket.ready(INCOMING) => {
+                    if ready.is_err() {
+                        return;
+                    }
+                    match self.turn(alive.as_ref()) {
+                        Ok(Read::Empty) => pause = Pause::default(),
+                        Ok(Read::More) => yield_now().await,
+                        Err(error) => wait_out(&error, &mut pause).await,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Receives and forwards until the socket is empty or the turn is over.
+    fn turn(&self, alive: Option<&mpsc::Sender<()>>) -> io::Result<Read> {
+        let now = Instant::now().into_std();
+        for _ in 0..BATCHES_A_TURN {
+            let read =
+                receive(&self.front.socket, &self.front.offload, LISTENER_BATCH, |client, hit, run| {
+                    self.forward(FlowKey { client, local: sockets::reply_source(hit) }, run, now, alive);
+                })?;
+            if read == Read::Empty {
+                return Ok(Read::Empty);
+            }
+        }
+        Ok(Read::More)
+    }
+
+    fn forward(&self, key: FlowKey, run: Run<'_>, now: std::time::Instant, alive: Option<&mpsc::Sender<()>>) {
+        let Self { service, front, .. } = self;
+        let mut left = Some(run);
+        while let Some(run) = left {
+            let (datagram, rest) = run.split_first();
+            let mut table = front.table();
+            let verdict = table.datagram(key, datagram, now, |permit| {
+                let session = service.meter.open(sockets::canonical(key.client));
+                Arc::new(Flow::new(key, session, permit, front.kernel_joins))
+            });
+            match verdict {
+                Verdict::Known(flow) => {
+                    // Only this task sends for an open flow, so that the order holds without the lock.
+                    let flow = Arc::clone(flow);
+                    drop(table);
+                    front.settle_in(&flow.send_to_target(run, &front.offload));
+                    return;
+                }
+                Verdict::New(id, flow) => {
+                    let flow = Arc::clone(flow);
+                    drop(table);
+                    // A draining table starts no flow, so there is a sender.
+                    if let Some(alive) = alive {
+                        self.start(id, flow, alive.clone());
+                    }
+                }
+                Verdict::Held => {}
+                Verdict::Dropped(reason) => front.drops.add(reason, 1),
+            }
+            left = rest;
+        }
+    }
+
+    /// Opens a flow. Where its target needs no lookup this is done on the spot, so that a client that starts with a
+    /// burst loses none of it; else the flow's task waits for the lookup.
+    fn start(&self, id: FlowId, flow: Arc<Flow>, alive: mpsc::Sender<()>) {
+        let Self { service, front, .. } = self;
+        let spec = Arc::clone(&service.spec.borrow());
+        let mut opening = return_path::Opening::begin(Arc::clone(&flow), spec, service.resolver.clone());
+        if opening.is_done_at_once() {
+            return_path::send_early(front, &flow, id);
+        }
+        service.flows.spawn(return_path::run(alive, Arc::clone(front), flow, id, opening));
+    }
+
+    /// When there is something to do without a datagram.
+    fn wake_at(&self) -> Option<Instant> {
+        let expiry = self.front.table().arm().map(Instant::from_std);
+        let summary = (self.front.drops.total() != self.said).then_some(self.next_summary);
+        expiry.into_iter().chain(summary).min()
+    }
+
+    /// Tells the operator what was dropped, at most once in [`SUMMARY_EVERY`].
+    fn summarise(&mut self) {
+        let (now, total) = (Instant::now(), self.front.drops.total());
+        if total == self.said || now < self.next_summary {
+            return;
+        }
+        tracing::info!(
+            mapping = %self.service.meter.mapping(),
+            listen.addr = %self.service.meter.listen(),
+            dropped = total - self.said,
+            "dropped.so_far" = self.front.drops.summary(),
+            "datagrams dropped"
+        );
+        (self.said, self.next_summary) = (total, now + SUMMARY_EVERY);
+    }
+}
+
+/// Waits after an error of the listener's socket.
+async fn wait_out(error: &io::Error, pause: &mut Pause) {
+    if let Some(left_out) = RECEIVE_FAILED.may_speak() {
+        tracing::warn!(%error, failures = left_out + 1, "cannot receive datagrams; trying again");
+    }
+    sleep(pause.next()).await;
+}
+
+/// What a listener and the tasks of its flows share.
+#[derive(Debug)]
+struct Front {
+    socket: UdpSocket,
+    offload: UdpSocketState,
+    kernel_joins: bool,
+    table: Mutex<FlowTable<Arc<Flow>>>,
+    /// The table wants to be looked at earlier than the listener's timer says.
+    rearm: Notify,
+    drops: Arc<UdpDrops>,
+    /// Replies that wait for the socket.
+    held: Room,
+}
+
+impl Front {
+    fn table(&self) -> MutexGuard<'_, FlowTable<Arc<Flow>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the tasks of flows: a change of the table that may move the deadline the listener waits for.
+    fn with_table<R>(&self, change: impl FnOnce(&mut FlowTable<Arc<Flow>>, std::time::Instant) -> R) -> R {
+        let mut table = self.table();
+        let outcome = change(&mut table, Instant::now().into_std());
+        if table.is_armed_late() {
+            self.rearm.notify_one();
+        }
+        outcome
+    }
+
+    /// Ends the flows that were idle for too long.
+    fn expire(&self) {
+        let mut expired = Vec::new();
+        self.table().expire(Instant::now().into_std(), |flow| expired.push(flow));
+        for flow in expired {
+            flow.live().cut(Ended::Idle);
+        }
+    }
+
+    /// Counts what did not go out to a target.
+    fn settle_in(&self, pushed: &Pushed<'_>) {
+        self.drops.add(DropReason::TargetRefused, pushed.refused);
+        if let Some(rest) = pushed.rest {
+            self.drops.add(DropReason::TargetBusy, rest.count() as u64);
+        }
+    }
+}
+
+/// Memory in use, in bytes.
+#[derive(Debug, Default)]
+struct Room(AtomicUsize);
+
+impl Room {
+    /// Takes `bytes` unless there are more than `limit` then.
+    fn reserve(&self, bytes: usize, limit: usize) -> bool {
+        self.0
+            .fetch_update(Relaxed, Relaxed, |used| used.checked_add(bytes).filter(|used| *used <= limit))
+            .is_ok()
+    }
+
+    /// Gives back what was reserved.
+    fn release(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

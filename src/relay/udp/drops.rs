@@ -1,0 +1,117 @@
+//! Datagrams that were not forwarded, counted by reason.
+//!
+//! One stranger's misfortune is a counter and a debug line; an operator reads a summary, at most one a minute for each
+//! listener, so that nobody outside can fill a disk.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Why a datagram was not forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// It would have started a flow, and the daemon has as many as it may.
+    FlowLimit,
+    /// It would have started a flow, and the listener takes no new ones.
+    Draining,
+    /// Its flow's target is still being looked up, and as much is held for it as may be.
+    EarlyLimit,
+    /// No target could be reached, for its flow or for one a moment ago.
+    Unreachable,
+    /// The machine has no descriptor, port or memory for the flow's socket.
+    NoSocket,
+    /// The flow ended while the datagram was held for it.
+    FlowEnded,
+    /// The way to the target takes no more at the moment.
+    TargetBusy,
+    /// The target's machine or the network refused it: an ICMP error, or an error of the send.
+    TargetRefused,
+    /// The way to the clients takes no more at the moment, and as much is held for it as may be.
+    ClientBusy,
+    /// The system would not send it to the client.
+    ClientRefused,
+}
+
+impl DropReason {
+    /// Every reason.
+    pub const ALL: [Self; 10] = [
+        Self::FlowLimit,
+        Self::Draining,
+        Self::EarlyLimit,
+        Self::Unreachable,
+        Self::NoSocket,
+        Self::FlowEnded,
+        Self::TargetBusy,
+        Self::TargetRefused,
+        Self::ClientBusy,
+        Self::ClientRefused,
+    ];
+
+    /// The word of metric labels and log lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FlowLimit => "flow-limit",
+            Self::Draining => "draining",
+            Self::EarlyLimit => "early-limit",
+            Self::Unreachable => "unreachable",
+            Self::NoSocket => "no-socket",
+            Self::FlowEnded => "flow-ended",
+            Self::TargetBusy => "target-busy",
+            Self::TargetRefused => "target-refused",
+            Self::ClientBusy => "client-busy",
+            Self::ClientRefused => "client-refused",
+        }
+    }
+}
+
+/// The datagrams that one listener did not forward.
+#[derive(Debug, Default)]
+pub struct UdpDrops {
+    counts: [AtomicU64; DropReason::ALL.len()],
+}
+
+impl UdpDrops {
+    /// How many were dropped for `reason`.
+    pub fn count(&self, reason: DropReason) -> u64 {
+        self.counts[reason as usize].load(Relaxed)
+    }
+
+    /// How many were dropped.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().map(|count| count.load(Relaxed)).sum()
+    }
+
+    pub(super) fn add(&self, reason: DropReason, datagrams: u64) {
+        if datagrams > 0 {
+            self.counts[reason as usize].fetch_add(datagrams, Relaxed);
+            tracing::debug!(reason = reason.as_str(), datagrams, "datagrams dropped");
+        }
+    }
+
+    /// The reasons that occurred and how often, as a log line shows them.
+    pub(super) fn summary(&self) -> String {
+        let counted =
+            |reason: &DropReason| Some((reason.as_str(), self.count(*reason))).filter(|(_, n)| *n > 0);
+        let words: Vec<_> =
+            DropReason::ALL.iter().filter_map(counted).map(|(word, n)| format!("{word}={n}")).collect();
+        words.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_counter_and_word() {
+        let drops = UdpDrops::default();
+        for (i, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, i, "{reason:?} stands at its own place in ALL");
+            drops.add(reason, i as u64 + 1);
+        }
+        for (i, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(drops.count(reason), i as u64 + 1);
+        }
+        assert_eq!(drops.total(), 55);
+        let words: std::collections::BTreeSet<_> = DropReason::ALL.map(DropReason::as_str).into();
+        assert_eq!(words.len(), DropReason::ALL.len());
+    }
+}

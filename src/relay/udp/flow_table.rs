@@ -1,0 +1,382 @@
+//! Which flow a datagram belongs to, and when a flow has been idle for too long: the UDP relay's decisions, without
+//! its sockets.
+//!
+//! Owns the flows of one listener by client and by the address the client hit, the datagrams held for a flow whose
+//! target is not known yet, and the one deadline that the shell has to wait for. It reads no clock (`now` is an
+//! argument), touches no socket, spawns nothing, and knows no more of a flow than a handle `T` that the shell gave it.
+//!
+//! ```text
+//!            datagram                     take_early: nothing held any more
+//! (no flow) ──────────► opening: holds ─────────────────────────────────────► open ──► expire │ remove
+//!                          └─ remove (and, where nothing could be reached, no new flow for a while)
+//! ```
+//!
+//! Invariants, checked at every step of the simulation in the tests:
+//! - A client (at one local address) has at most one flow, and a flow one handle for its whole life.
+//! - A datagram that is dropped allocates nothing and takes no permit.
+//! - A flow that is opening never expires; its time begins when it is open. Either direction renews it.
+//! - What is held leaves in the order in which it came, before anything later is [`Verdict::Known`].
+//! - No flow outlives its deadline once [`FlowTable::expire`] was called after it, and none expires before it.
+//!
+//! Expiry is lazy. A flow stands in the heap once, at some moment not after its deadline; a datagram only moves the
+//! deadline in the flow itself. When the moment comes, a flow that was touched since goes back in at its new deadline:
+//! one heap operation for each flow and timeout, none for a datagram. Only a deadline that moved *forward* (a reload
+//! shortened the timeout) is entered at once, and the entry it supersedes is ignored when it comes up.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, hash_map::Entry as Place},
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use slab::Slab;
+
+use super::{
+    budget::{FlowBudget, FlowPermit},
+    drops::DropReason,
+};
+use crate::mapping::Timeout;
+
+/// The datagrams held for one opening flow.
+const EARLY_DATAGRAMS: usize = 16;
+/// The bytes held for one opening flow, unless a single datagram has more.
+const EARLY_BYTES: usize = 64 * 1024;
+/// The bytes held for all opening flows of a listener.
+const EARLY_BYTES_OF_ALL: usize = 4 * 1024 * 1024;
+/// Heap entries that may be out of date before they are swept out, beside one for each flow.
+const STALE_ENTRIES: usize = 64;
+/// A table that had room for more flows than this gives the memory back when the last one ends.
+const KEPT_CAPACITY: usize = 1024;
+
+/// What makes two datagrams belong to one flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FlowKey {
+    /// Where the client's datagrams come from, as the socket reports it.
+    pub(super) client: SocketAddr,
+    /// The address the client sent them to, which replies leave from. `None` when the system has to choose.
+    pub(super) local: Option<IpAddr>,
+}
+
+/// One flow. Never reused: an event that comes too late names no flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FlowId {
+    slot: usize,
+    serial: u64,
+}
+
+/// What becomes of a client's datagram.
+#[derive(Debug)]
+pub(super) enum Verdict<'a, T> {
+    /// Its flow is open: forward it.
+    Known(&'a T),
+    /// It started a flow, which holds it: open the flow.
+    New(FlowId, &'a T),
+    /// Its flow is opening and holds it.
+    Held,
+    /// It is not forwarded.
+    Dropped(DropReason),
+}
+
+/// What an opening flow has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Early {
+    /// Send these, in this order, and ask again.
+    Send(Vec<Vec<u8>>),
+    /// Nothing is left: the flow is open from now on.
+    Open,
+    /// The flow is no longer there.
+    Gone,
+}
+
+/// The flows of one listener.
+#[derive(Debug)]
+pub(super) struct FlowTable<T> {
+    flows: Slab<Flow<T>>,
+    by_key: HashMap<FlowKey, usize>,
+    due: BinaryHeap<Reverse<Due>>,
+    budget: FlowBudget,
+    idle: Timeout,
+    next_serial: u64,
+    /// The first flow that was started under the present tuning.
+    tuned_at: u64,
+    /// The bytes held for all opening flows.
+    held: usize,
+    /// No new flow before this moment: none of the targets could be reached.
+    hold_off: Option<Instant>,
+    draining: bool,
+    /// The deadline that the shell waits for.
+    armed: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Flow<T> {
+    key: FlowKey,
+    serial: u64,
+    handle: T,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Opening {
+        held: Vec<Vec<u8>>,
+        bytes: usize,
+    },
+    Open {
+        /// When it has been idle for too long; `None` is never.
+        deadline: Option<Instant>,
+        /// Where its valid entry in the heap stands.
+        queued: Option<Instant>,
+    },
+}
+
+/// An entry of the heap: look at this flow at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    at: Instant,
+    slot: usize,
+    serial: u64,
+}
+
+impl<T> FlowTable<T> {
+    /// A table without flows.
+    pub(super) fn new(idle: Timeout, budget: FlowBudget) -> Self {
+        Self {
+            flows: Slab::new(),
+            by_key: HashMap::new(),
+            due: BinaryHeap::new(),
+            budget,
+            idle,
+            next_serial: 0,
+            tuned_at: 0,
+            held: 0,
+            hold_off: None,
+            draining: false,
+            armed: None,
+        }
+    }
+
+    /// Decides on a client's datagram; `enter` makes the handle of a flow that it starts.
+    pub(super) fn datagram(
+        &mut self,
+        key: FlowKey,
+        payload: &[u8],
+        now: Instant,
+        enter: impl FnOnce(FlowPermit) -> T,
+    ) -> Verdict<'_, T> {
+        let place = match self.by_key.entry(key) {
+            Place::Occupied(known) => {
+                let slot = *known.get();
+                return self.datagram_of(slot, payload, now);
+            }
+            Place::Vacant(place) => place,
+        };
+        if self.draining {
+            return Verdict::Dropped(DropReason::Draining);
+        }
+        if self.hold_off.is_some_and(|until| now < until) {
+            return Verdict::Dropped(DropReason::Unreachable);
+        }
+        if self.held + payload.len() > EARLY_BYTES_OF_ALL {
+            return Verdict::Dropped(DropReason::EarlyLimit);
+        }
+        let Some(permit) = self.budget.take() else {
+            return Verdict::Dropped(DropReason::FlowLimit);
+        };
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.held += payload.len();
+        let phase = Phase::Opening { held: vec![payload.to_vec()], bytes: payload.len() };
+        let slot = self.flows.insert(Flow { key, serial, handle: enter(permit), phase });
+        place.insert(slot);
+        Verdict::New(FlowId { slot, serial }, &self.flows[slot].handle)
+    }
+
+    fn datagram_of(&mut self, slot: usize, payload: &[u8], now: Instant) -> Verdict<'_, T> {
+        if let Phase::Opening { held, bytes } = &mut self.flows[slot].phase {
+            let fits = held.len() < EARLY_DATAGRAMS
+                && (held.is_empty() || *bytes + payload.len() <= EARLY_BYTES)
+                && self.held + payload.len() <= EARLY_BYTES_OF_ALL;
+            if !fits {
+                return Verdict::Dropped(DropReason::EarlyLimit);
+            }
+            held.push(payload.to_vec());
+            *bytes += payload.len();
+            self.held += payload.len();
+            return Verdict::Held;
+        }
+        self.renew(slot, now);
+        Verdict::Known(&self.flows[slot].handle)
+    }
+
+    /// Notes that the target sent something for the flow.
+    pub(super) fn reply(&mut self, id: FlowId, now: Instant) {
+        if self.is_live(id) {
+            self.renew(id.slot, now);
+        }
+    }
+
+    /// Takes what is held for a flow whose target is connected, or opens the flow when nothing is.
+    pub(super) fn take_early(&mut self, id: FlowId, now: Instant) -> Early {
+        if !self.is_live(id) {
+            return Early::Gone;
+        }
+        let Phase::Opening { held, bytes } = &mut self.flows[id.slot].phase else { return Early::Open };
+        if !held.is_empty() {
+            self.held -= std::mem::take(bytes);
+            return Early::Send(std::mem::take(held));
+        }
+        self.flows[id.slot].phase = Phase::Open { deadline: None, queued: None };
+        self.renew(id.slot, now);
+        Early::Open
+    }
+
+    /// Notes that no target could be reached for the flow, and starts no other flow for `hold_off`: what one client's
+    /// flow could not reach, the next one's cannot either, and a try for every datagram of every client would cost more
+    /// than it helps. A flow from before the last [`FlowTable::retune`] says nothing about the targets of today.
+    pub(super) fn unreachable(&mut self, id: FlowId, now: Instant, hold_off: Duration) {
+        if id.serial >= self.tuned_at {
+            self.hold_off = now.checked_add(hold_off);
+        }
+    }
+
+    /// Removes a flow that ended: its handle, and how many datagrams were still held for it.
+    pub(super) fn remove(&mut self, id: FlowId) -> Option<(T, usize)> {
+        self.is_live(id).then(|| self.take(id.slot))
+    }
+
+    /// Removes every flow that has been idle for too long, and hands each to `expired`.
+    pub(super) fn expire(&mut self, now: Instant, mut expired: impl FnMut(T)) {
+        while let Some(&Reverse(due)) = self.due.peek().filter(|due| due.0.at <= now) {
+            self.due.pop();
+            if !self.is_live(FlowId { slot: due.slot, serial: due.serial }) {
+                continue;
+            }
+            let Phase::Open { deadline, queued } = &mut self.flows[due.slot].phase else { continue };
+            if *queued != Some(due.at) {
+                continue;
+            }
+            match *deadline {
+                Some(at) if at <= now => expired(self.take(due.slot).0),
+                Some(at) => {
+                    *queued = Some(at);
+                    self.due.push(Reverse(Due { at, ..due }));
+                }
+                None => *queued = None,
+            }
+        }
+    }
+
+    /// The moment at which [`FlowTable::expire`] wants to be called, if any; noted as what the shell waits for.
+    pub(super) fn arm(&mut self) -> Option<Instant> {
+        self.armed = self.due.peek().map(|due| due.0.at);
+        self.armed
+    }
+
+    /// Whether the shell waits for too late a moment, and has to [`FlowTable::arm`] anew.
+    pub(super) fn is_armed_late(&self) -> bool {
+        match (self.due.peek(), self.armed) {
+            (Some(due), Some(armed)) => due.0.at < armed,
+            (due, None) => due.is_some(),
+            (None, Some(_)) => false,
+        }
+    }
+
+    /// Takes another idle timeout, which holds for a flow from its next datagram on, and forgets what could not be
+    /// reached: the targets may be others now.
+    pub(super) fn retune(&mut self, idle: Timeout) {
+        self.idle = idle;
+        self.hold_off = None;
+        self.tuned_at = self.next_serial;
+    }
+
+    /// Takes no new flows from now on.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    fn is_live(&self, id: FlowId) -> bool {
+        self.flows.get(id.slot).is_some_and(|flow| flow.serial == id.serial)
+    }
+
+    /// Moves the deadline of an open flow.
+    fn renew(&mut self, slot: usize, now: Instant) {
+        let flow = &mut self.flows[slot];
+        let Phase::Open { deadline, queued } = &mut flow.phase else { return };
+        *deadline = self.idle.duration().and_then(|idle| now.checked_add(idle));
+        let Some(at) = *deadline else { return };
+        if queued.is_none_or(|queued| at < queued) {
+            *queued = Some(at);
+            self.due.push(Reverse(Due { at, slot, serial: flow.serial }));
+            self.sweep();
+        }
+    }
+
+    /// Drops the heap entries of flows that ended by other means, when they are many: a long timeout would keep them for
+    /// hours.
+    fn sweep(&mut self) {
+        if self.due.len() <= 2 * self.flows.len() + STALE_ENTRIES {
+            return;
+        }
+        let flows = &self.flows;
+        self.due.retain(|Reverse(due)| {
+            flows.get(due.slot).is_some_and(|flow| {
+                let here = matches!(flow.phase, Phase::Open { queued, .. } if queued == Some(due.at));
+                here && flow.serial == due.serial
+            })
+        });
+    }
+
+    fn take(&mut self, slot: usize) -> (T, usize) {
+        let flow = self.flows.remove(slot);
+        self.by_key.remove(&flow.key);
+        let held = match flow.phase {
+            Phase::Opening { held, bytes } => {
+                self.held -= bytes;
+                held.len()
+            }
+            Phase::Open { .. } => 0,
+        };
+        self.sweep();
+        if self.flows.is_empty() && self.flows.capacity() > KEPT_CAPACITY {
+            self.flows.shrink_to_fit();
+            self.by_key.shrink_to_fit();
+            self.due = BinaryHeap::new();
+        }
+        (flow.handle, held)
+    }
+}
+
+#[cfg(test)]
+impl<T> FlowTable<T> {
+    /// Panics where the table contradicts itself.
+    fn check_invariants(&self) {
+        assert_eq!(self.by_key.len(), self.flows.len(), "every flow has one key");
+        let mut held_by_all = 0;
+        for (slot, flow) in &self.flows {
+            assert_eq!(self.by_key.get(&flow.key), Some(&slot), "a flow's key leads to it");
+            assert!(flow.serial < self.next_serial);
+            match &flow.phase {
+                Phase::Opening { held, bytes } => {
+                    assert_eq!(held.iter().map(Vec::len).sum::<usize>(), *bytes);
+                    assert!(held.len() <= EARLY_DATAGRAMS && (*bytes <= EARLY_BYTES || held.len() == 1));
+                    held_by_all += bytes;
+                }
+                Phase::Open { deadline: Some(deadline), queued } => {
+                    let at = queued.expect("a flow with a deadline is queued");
+                    assert!(at <= *deadline, "a flow is looked at before its deadline");
+                    let due = Due { at, slot, serial: flow.serial };
+                    assert!(self.due.iter().any(|entry| entry.0 == due), "its entry is in the heap");
+                }
+                Phase::Open { deadline: None, .. } => {}
+            }
+        }
+        assert_eq!(held_by_all, self.held);
+        assert!(self.held <= EARLY_BYTES_OF_ALL);
+        assert!(self.due.len() <= 2 * self.flows.len() + STALE_ENTRIES, "stale entries are swept out");
+    }
+}
+
+#[cfg(test)]
+mod tests;

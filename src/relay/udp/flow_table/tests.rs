@@ -1,0 +1,402 @@
+//! The flow table under a seeded simulation: random events against a model that is too simple to be wrong.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+const SEEDS: u64 = 400;
+const STEPS: u32 = 400;
+const CLIENTS: u64 = 12;
+
+/// SplitMix64: every seed gives another life, and the same one each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.roll() % limit
+    }
+
+    fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+        let index = self.below(of.len().max(1) as u64) as usize;
+        of.get(index)
+    }
+}
+
+#[derive(Debug)]
+struct Handle {
+    number: u64,
+    _permit: FlowPermit,
+}
+
+#[derive(Debug)]
+struct ModelFlow {
+    id: FlowId,
+    number: u64,
+    /// `None` once it is open.
+    held: Option<Vec<Vec<u8>>>,
+    deadline: Option<Instant>,
+}
+
+/// The table, what it should be, and the world around it.
+struct World {
+    dice: Dice,
+    now: Instant,
+    table: FlowTable<Handle>,
+    budget: FlowBudget,
+    /// Flows of another listener.
+    elsewhere: Vec<FlowPermit>,
+    flows: BTreeMap<u64, ModelFlow>,
+    gone: Vec<FlowId>,
+    idle: Timeout,
+    hold_off: Option<Instant>,
+    tuned_at: u64,
+    draining: bool,
+    next_number: u64,
+    sent: u64,
+}
+
+fn key(client: u64) -> FlowKey {
+    // Two clients share an address, two local addresses share a client.
+    let client_addr = SocketAddr::from(([192, 0, 2, (client / 4) as u8], 4000 + (client / 2 % 2) as u16));
+    let local = [None, Some(IpAddr::from([198, 51, 100, 1]))][(client % 2) as usize];
+    FlowKey { client: client_addr, local }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let budget = FlowBudget::new(dice.below(CLIENTS + 4) as usize);
+        let idle = Timeout::After(Duration::from_millis(50));
+        Self {
+            dice,
+            now: tokio::time::Instant::now().into_std(),
+            table: FlowTable::new(idle, budget.clone()),
+            budget,
+            elsewhere: Vec::new(),
+            flows: BTreeMap::new(),
+            gone: Vec::new(),
+            idle,
+            hold_off: None,
+            tuned_at: 0,
+            draining: false,
+            next_number: 0,
+            sent: 0,
+        }
+    }
+
+    fn step(&mut self) {
+        match self.dice.below(1000) {
+            0..500 => self.datagram(),
+            500..620 => self.reply(),
+            620..800 => self.take_early(),
+            800..820 => self.unreachable(),
+            820..845 => self.cut(),
+            845..865 => self.late_event(),
+            865..960 => self.time_passes(),
+            960..975 => self.retune(),
+            975..997 => self.others(),
+            _ => {
+                if self.dice.below(10) == 0 {
+                    self.draining = true;
+                    self.table.drain();
+                }
+            }
+        }
+        if self.table.is_armed_late() {
+            self.table.arm();
+        }
+        self.check();
+    }
+
+    fn payload(&mut self) -> Vec<u8> {
+        let len = match self.dice.below(20) {
+            0 => 0,
+            1 => 65_507,
+            2..5 => 9000 + self.dice.below(20_000) as usize,
+            _ => self.dice.below(1500) as usize,
+        };
+        self.sent += 1;
+        let mut payload = vec![0; len];
+        for (byte, mark) in payload.iter_mut().zip(self.sent.to_le_bytes()) {
+            *byte = mark;
+        }
+        payload
+    }
+
+    fn datagram(&mut self) {
+        let client = self.dice.below(CLIENTS);
+        let payload = self.payload();
+        let (used, held_before) = (self.budget.used(), self.table.held);
+        let number = self.next_number;
+        let mut entered = false;
+        let verdict = self.table.datagram(key(client), &payload, self.now, |permit| {
+            entered = true;
+            Handle { number, _permit: permit }
+        });
+        let all_fits = held_before + payload.len() <= EARLY_BYTES_OF_ALL;
+        let starts = match self.flows.get_mut(&client) {
+            Some(ModelFlow { number, held: None, deadline, .. }) => {
+                assert!(matches!(verdict, Verdict::Known(handle) if handle.number == *number), "{verdict:?}");
+                *deadline = self.idle.duration().map(|idle| self.now + idle);
+                false
+            }
+            Some(ModelFlow { held: Some(held), .. }) => {
+                let bytes: usize = held.iter().map(Vec::len).sum();
+                let fits = held.is_empty() || bytes + payload.len() <= 64 * 1024;
+                if held.len() < 16 && fits && all_fits {
+                    assert!(matches!(verdict, Verdict::Held), "{verdict:?}");
+                    held.push(payload);
+                } else {
+                    assert!(matches!(verdict, Verdict::Dropped(DropReason::EarlyLimit)), "{verdict:?}");
+                }
+                false
+            }
+            None => {
+                let refusal = if self.draining {
+                    Some(DropReason::Draining)
+                } else if self.hold_off.is_some_and(|until| self.now < until) {
+                    Some(DropReason::Unreachable)
+                } else if !all_fits {
+                    Some(DropReason::EarlyLimit)
+                } else {
+                    (used >= self.budget.limit()).then_some(DropReason::FlowLimit)
+                };
+                match (refusal, verdict) {
+                    (Some(reason), Verdict::Dropped(given)) => assert_eq!(given, reason),
+                    (None, Verdict::New(id, handle)) => {
+                        assert_eq!(handle.number, number);
+                        assert!(!self.gone.contains(&id), "an id is never reused");
+                        let flow = ModelFlow { id, number, held: Some(vec![payload]), deadline: None };
+                        self.flows.insert(client, flow);
+                        self.next_number += 1;
+                    }
+                    (expected, given) => panic!("expected {expected:?}, got {given:?}"),
+                }
+                refusal.is_none()
+            }
+        };
+        assert_eq!(entered, starts, "only a new flow gets a handle");
+        assert_eq!(self.budget.used(), used + usize::from(starts), "only a new flow takes a permit");
+    }
+
+    fn some_client(&mut self) -> Option<u64> {
+        let clients: Vec<u64> = self.flows.keys().copied().collect();
+        self.dice.pick(&clients).copied()
+    }
+
+    fn reply(&mut self) {
+        let Some(client) = self.some_client() else { return };
+        let flow = self.flows.get_mut(&client).unwrap();
+        self.table.reply(flow.id, self.now);
+        if flow.held.is_none() {
+            flow.deadline = self.idle.duration().map(|idle| self.now + idle);
+        }
+    }
+
+    fn take_early(&mut self) {
+        let Some(client) = self.some_client() else { return };
+        let flow = self.flows.get_mut(&client).unwrap();
+        let given = self.table.take_early(flow.id, self.now);
+        match &mut flow.held {
+            Some(held) if !held.is_empty() => assert_eq!(given, Early::Send(std::mem::take(held))),
+            Some(_) => {
+                assert_eq!(given, Early::Open);
+                flow.held = None;
+                flow.deadline = self.idle.duration().map(|idle| self.now + idle);
+            }
+            None => assert_eq!(given, Early::Open),
+        }
+    }
+
+    fn unreachable(&mut self) {
+        let Some(client) = self.some_client() else { return };
+        let flow = self.flows.remove(&client).unwrap();
+        let hold_off = Duration::from_millis(self.dice.below(30));
+        self.table.unreachable(flow.id, self.now, hold_off);
+        if flow.number >= self.tuned_at {
+            self.hold_off = Some(self.now + hold_off);
+        }
+        self.remove(flow);
+    }
+
+    fn cut(&mut self) {
+        let Some(client) = self.some_client() else { return };
+        let flow = self.flows.remove(&client).unwrap();
+        self.remove(flow);
+    }
+
+    fn remove(&mut self, flow: ModelFlow) {
+        let (handle, held) = self.table.remove(flow.id).expect("the flow is there");
+        assert_eq!(handle.number, flow.number);
+        assert_eq!(held, flow.held.map_or(0, |held| held.len()));
+        self.gone.push(flow.id);
+    }
+
+    /// An event of a flow that is gone, whose slot another may have by now.
+    fn late_event(&mut self) {
+        let Some(&id) = self.dice.pick(&self.gone) else { return };
+        let armed = self.table.armed;
+        assert!(self.table.remove(id).is_none());
+        assert_eq!(self.table.take_early(id, self.now), Early::Gone);
+        self.table.reply(id, self.now);
+        assert_eq!(self.table.armed, armed);
+    }
+
+    fn time_passes(&mut self) {
+        let until = self.now + Duration::from_millis([1, 7, 20, 60, 500][self.dice.below(5) as usize]);
+        while let Some(at) = self.table.arm().filter(|at| *at <= until) {
+            assert!(at >= self.now, "the table never asks for the past");
+            self.now = at;
+            let mut expired = Vec::new();
+            self.table.expire(at, |handle| expired.push(handle.number));
+            expired.sort_unstable();
+            let due = |flow: &ModelFlow| flow.held.is_none() && flow.deadline.is_some_and(|d| d <= at);
+            let mut expected: Vec<u64> =
+                self.flows.values().filter(|flow| due(flow)).map(|flow| flow.number).collect();
+            expected.sort_unstable();
+            assert_eq!(expired, expected, "exactly the idle flows expire");
+            self.gone.extend(self.flows.values().filter(|flow| due(flow)).map(|flow| flow.id));
+            self.flows.retain(|_, flow| !due(flow));
+            self.check();
+        }
+        self.now = until;
+    }
+
+    fn retune(&mut self) {
+        let millis = [1, 10, 50, 200, 3_600_000];
+        self.idle = match self.dice.pick(&millis) {
+            Some(millis) if self.dice.0 & 7 != 0 => Timeout::After(Duration::from_millis(*millis)),
+            _ => Timeout::Never,
+        };
+        self.table.retune(self.idle);
+        (self.hold_off, self.tuned_at) = (None, self.next_number);
+    }
+
+    /// Another listener takes or gives back permits, or the operator changes the limit.
+    fn others(&mut self) {
+        match self.dice.below(4) {
+            0 => self.budget.set_limit(self.dice.below(CLIENTS + 4) as usize),
+            1 => self.elsewhere.extend(self.budget.take()),
+            _ => drop(self.elsewhere.pop()),
+        }
+    }
+
+    fn check(&self) {
+        self.table.check_invariants();
+        assert_eq!(self.table.flows.len(), self.flows.len());
+        assert_eq!(self.budget.used(), self.flows.len() + self.elsewhere.len(), "a permit for each flow");
+        for (client, flow) in &self.flows {
+            let slot = self.table.by_key[&key(*client)];
+            assert_eq!(FlowId { slot, serial: self.table.flows[slot].serial }, flow.id);
+            let Phase::Open { deadline, .. } = &self.table.flows[slot].phase else {
+                assert!(flow.held.is_some());
+                continue;
+            };
+            assert_eq!((*deadline, true), (flow.deadline, flow.held.is_none()));
+            if let Some(deadline) = deadline {
+                assert!(self.table.due.peek().is_some_and(|due| due.0.at <= *deadline));
+            }
+        }
+    }
+}
+
+fn live(seed: u64) {
+    let mut world = World::new(seed);
+    for step in 0..STEPS {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.step()));
+        if outcome.is_err() {
+            panic!("seed {seed} fails at step {step}: run with PORTWAY_SEED={seed}");
+        }
+    }
+    // Whatever happened, every flow comes to an end and everything is given back.
+    for flow in std::mem::take(&mut world.flows).into_values() {
+        world.remove(flow);
+    }
+    world.elsewhere.clear();
+    assert_eq!((world.budget.used(), world.table.held), (0, 0), "seed {seed}");
+    world.check();
+}
+
+#[test]
+fn the_table_agrees_with_a_simple_model_in_every_life() {
+    match std::env::var("PORTWAY_SEED") {
+        Ok(seed) => live(seed.parse().expect("PORTWAY_SEED is a number")),
+        Err(_) => (0..SEEDS).for_each(live),
+    }
+}
+
+fn table(idle: Timeout) -> (FlowTable<FlowPermit>, Instant) {
+    (FlowTable::new(idle, FlowBudget::new(100_000)), tokio::time::Instant::now().into_std())
+}
+
+fn open(table: &mut FlowTable<FlowPermit>, key: FlowKey, now: Instant) -> FlowId {
+    let Verdict::New(id, _) = table.datagram(key, b"", now, |permit| permit) else { panic!("not new") };
+    while table.take_early(id, now) != Early::Open {}
+    id
+}
+
+#[test]
+fn a_flow_whose_lookup_outlasts_the_timeout_still_forwards_its_first_datagram() {
+    let (mut table, now) = table(Timeout::After(Duration::from_millis(1)));
+    let Verdict::New(id, _) = table.datagram(key(1), b"first", now, |permit| permit) else {
+        panic!("not new")
+    };
+    let later = now + Duration::from_secs(10);
+    table.expire(later, |_| panic!("an opening flow does not expire"));
+    assert_eq!(table.take_early(id, later), Early::Send(vec![b"first".to_vec()]));
+    assert_eq!(table.take_early(id, later), Early::Open);
+    assert_eq!(table.arm(), Some(later + Duration::from_millis(1)));
+}
+
+#[test]
+fn a_busy_flow_costs_one_heap_entry_and_no_more() {
+    let (mut table, start) = table(Timeout::After(Duration::from_secs(60)));
+    open(&mut table, key(1), start);
+    for i in 0..100_000 {
+        let now = start + Duration::from_micros(i);
+        assert!(matches!(table.datagram(key(1), b"x", now, |permit| permit), Verdict::Known(_)));
+    }
+    assert_eq!(table.due.len(), 1);
+}
+
+#[test]
+fn a_hundred_thousand_short_flows_leave_nothing_behind() {
+    let (mut table, now) = table(Timeout::After(Duration::from_secs(3600)));
+    for i in 0..100_000_u32 {
+        let client = SocketAddr::from((i.to_be_bytes(), 53));
+        let id = open(&mut table, FlowKey { client, local: None }, now);
+        if i % 2 == 0 {
+            table.remove(id);
+        }
+    }
+    assert_eq!(table.flows.len(), 50_000);
+    let mut expired = 0;
+    table.expire(now + Duration::from_secs(3600), |_| expired += 1);
+    assert_eq!((expired, table.flows.len(), table.by_key.len(), table.due.len()), (50_000, 0, 0, 0));
+    assert!(table.flows.capacity() <= KEPT_CAPACITY && table.by_key.capacity() <= KEPT_CAPACITY);
+    assert_eq!(table.budget.used(), 0);
+}
+
+#[test]
+fn all_opening_flows_together_hold_four_mebibytes() {
+    let (mut table, now) = table(Timeout::Never);
+    let payload = vec![0; 65_507];
+    let mut held = 0;
+    for i in 0..1000_u32 {
+        let key = FlowKey { client: SocketAddr::from((i.to_be_bytes(), 53)), local: None };
+        match table.datagram(key, &payload, now, |permit| permit) {
+            Verdict::New(..) => held += payload.len(),
+            verdict => assert!(matches!(verdict, Verdict::Dropped(DropReason::EarlyLimit))),
+        }
+    }
+    assert!(held <= EARLY_BYTES_OF_ALL && held > EARLY_BYTES_OF_ALL - payload.len());
+    table.check_invariants();
+}

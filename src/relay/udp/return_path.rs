@@ -1,0 +1,322 @@
+//! The task of one flow: it opens the way to the target, and carries the target's datagrams back to the client.
+//!
+//! Names are looked up here, so that a slow resolver holds up one flow's datagrams and no one else's. Replies go out
+//! through the listener's socket, which all flows share. When that takes no more, the flow keeps what it has read (a
+//! turn's worth, and no more than [`HELD_FOR_CLIENTS`] for all flows of the listener), waits until it may go on, and
+//! reads nothing meanwhile: the burst waits in the kernel, and no other flow waits for this one.
+//!
+//! An ICMP error comes in as an error of the flow's socket. It says that a datagram was lost, not that the next one will
+//! be: the target may be starting. So it is counted, and the flow goes on.
+//!
+//! The task ends when its session is cut, be it by the listener because the flow was idle. It leaves in this order: the
+//! flow's place in the table, the flow (with its socket, permit and account), the listener, its sign of life.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::{
+    io::Interest,
+    net::UdpSocket,
+    sync::mpsc,
+    task::yield_now,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Front, UdpSpec,
+    batch::{FLOW_BATCH, INCOMING, Pushed, Read, Run, receive},
+    drops::DropReason,
+    flow::Flow,
+    flow_table::{Early, FlowId},
+    pause::Pause,
+    sockets,
+};
+use crate::{
+    meter::Ended,
+    relay::quiet::Quiet,
+    target::{ResolveError, Resolver},
+};
+
+/// The bytes of replies that the flows of a listener may hold while its socket takes no more.
+pub(super) const HELD_FOR_CLIENTS: usize = 4 * 1024 * 1024;
+/// How long no other flow is tried after one could not be opened.
+const HOLD_OFF: Duration = Duration::from_secs(1);
+
+static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(1));
+
+/// Runs a flow from its first datagram to its end.
+pub(super) async fn run(
+    _alive: mpsc::Sender<()>,
+    front: Arc<Front>,
+    flow: Arc<Flow>,
+    id: FlowId,
+    opening: Opening,
+) {
+    let mut place = Place { front: &front, id, lost: DropReason::FlowEnded };
+    let opened = tokio::select! {
+        biased;
+        reason = flow.live().wait_cut() => Err(reason),
+        opened = opening.outcome() => opened.map_err(|error| {
+            place.lost = tell(&error);
+            front.table().unreachable(id, Instant::now().into_std(), HOLD_OFF);
+            Ended::Unreachable
+        }),
+    };
+    let reason = match opened {
+        Ok(()) => {
+            send_early(&front, &flow, id);
+            carry_replies(&front, &flow, id).await
+        }
+        Err(reason) => reason,
+    };
+    flow.end(reason);
+}
+
+/// A flow's place in the table, for as long as its task lives.
+struct Place<'a> {
+    front: &'a Front,
+    id: FlowId,
+    /// What becomes of datagrams that are still held for it.
+    lost: DropReason,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let removed = self.front.table().remove(self.id);
+        if let Some((_flow, held)) = removed {
+            self.front.drops.add(self.lost, held as u64);
+        }
+    }
+}
+
+/// Why a flow could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error("connect: {0}")]
+    Connect(io::Error),
+    #[error("open a socket: {0}")]
+    NoSocket(io::Error),
+}
+
+/// The way to a target, which may take a lookup.
+pub(super) enum Opening {
+    /// Under way. Boxed: most of a flow's life comes after this, and its task is as large as its largest state.
+    Pending(Pin<Box<dyn Future<Output = Result<(), OpenError>> + Send>>),
+    /// Done, well or badly.
+    Done(Result<(), OpenError>),
+}
+
+impl Opening {
+    /// Begins to connect `flow` to the first target of `spec` that lets itself be connected to.
+    pub(super) fn begin(flow: Arc<Flow>, spec: Arc<UdpSpec>, resolver: Resolver) -> Self {
+        Self::Pending(Box::pin(async move { open(&flow, &spec, &resolver).await }))
+    }
+
+    /// Goes as far as it can without waiting, and says whether the flow is connected by then.
+    pub(super) fn is_done_at_once(&mut self) -> bool {
+        if let Self::Pending(opening) = self {
+            // Whoever waits for the rest leaves a waker of its own.
+            let outcome = opening.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            if let Poll::Ready(outcome) = outcome {
+                *self = Self::Done(outcome);
+            }
+        }
+        matches!(self, Self::Done(Ok(())))
+    }
+
+    async fn outcome(self) -> Result<(), OpenError> {
+        match self {
+            Self::Pending(opening) => opening.await,
+            Self::Done(outcome) => outcome,
+        }
+    }
+}
+
+async fn open(flow: &Flow, spec: &UdpSpec, resolver: &Resolver) -> Result<(), OpenError> {
+    let mut failure = OpenError::Connect(io::ErrorKind::AddrNotAvailable.into());
+    for target in spec.targets.iter() {
+        let addrs = match resolver.resolve(target).await {
+            Ok(addrs) => addrs,
+            Err(error) => {
+                failure = error.into();
+                continue;
+            }
+        };
+        for addr in addrs {
+            match sockets::connect(addr, spec.options.source) {
+                Ok(socket) => {
+                    flow.reached(socket, addr);
+                    return Ok(());
+                }
+                Err(error) if sockets::is_exhaustion(&error) => {
+                    failure = OpenError::NoSocket(error);
+                    break;
+                }
+                Err(error) => failure = OpenError::Connect(error),
+            }
+        }
+    }
+    flow.session().missed(spec.targets.first());
+    Err(failure)
+}
+
+/// Says why a flow could not be opened, and what its datagrams are counted under.
+fn tell(error: &OpenError) -> DropReason {
+    if let OpenError::NoSocket(_) = error {
+        if let Some(left_out) = EXHAUSTED.may_speak() {
+            tracing::warn!(%error, failures = left_out + 1, "cannot open flows; raise the descriptor limit or lower limits.flows");
+        }
+        return DropReason::NoSocket;
+    }
+    tracing::debug!(%error, "no target reached");
+    DropReason::Unreachable
+}
+
+/// Sends what came in while the target was looked up, in order, and opens the flow for what comes after.
+///
+/// While this sends, the listener goes on to receive, and may hold more; that ends, as what is held is bounded and the
+/// listener lets other tasks have a turn.
+pub(super) fn send_early(front: &Front, flow: &Flow, id: FlowId) {
+    while let Early::Send(held) = front.with_table(|table, now| table.take_early(id, now)) {
+        for datagram in &held {
+            front.settle_in(&flow.send_to_target(Run::single(datagram), &front.offload));
+        }
+    }
+}
+
+/// Carries replies until the session is cut.
+async fn carry_replies(front: &Front, flow: &Flow, id: FlowId) -> Ended {
+    let Some(socket) = flow.socket() else { return Ended::Unreachable };
+    let mut pause = Pause::default();
+    loop {
+        tokio::select! {
+            biased;
+            reason = flow.live().wait_cut() => {
+                if reason == Ended::Idle {
+                    // A reply that came in at the last moment is worth its one try.
+                    let _ = reply_turn(front, flow, id, socket);
+                }
+                return reason;
+            }
+            ready = socket.ready(INCOMING) => if ready.is_err() {
+                return Ended::Shutdown;
+            }
+        }
+        let next = match reply_turn(front, flow, id, socket) {
+            Ok((read, held)) => {
+                pause = Pause::default();
+                Next::Send(read, held)
+            }
+            Err(_) => {
+                front.drops.add(DropReason::TargetRefused, 1);
+                Next::Pause(pause.next_after_first())
+            }
+        };
+        tokio::select! {
+            biased;
+            reason = flow.live().wait_cut() => return reason,
+            () = next.run(front, flow) => {}
+        }
+    }
+}
+
+/// What follows a turn.
+enum Next<'a> {
+    /// Send what is held, then read on; step back first where there was more to read than one turn may.
+    Send(Read, Vec<Held<'a>>),
+    /// Too many errors in a row.
+    Pause(Duration),
+}
+
+impl Next<'_> {
+    async fn run(self, front: &Front, flow: &Flow) {
+        match self {
+            Self::Send(read, held) => {
+                for held in held {
+                    held.send(front, flow).await;
+                }
+                if read == Read::More {
+                    yield_now().await;
+                }
+            }
+            Self::Pause(pause) if pause.is_zero() => {}
+            Self::Pause(pause) => sleep(pause).await,
+        }
+    }
+}
+
+/// Reads one batch of replies and sends them at once; what the listener's socket did not take is returned.
+fn reply_turn<'a>(
+    front: &'a Front,
+    flow: &Flow,
+    id: FlowId,
+    socket: &UdpSocket,
+) -> io::Result<(Read, Vec<Held<'a>>)> {
+    let mut held = Vec::new();
+    let mut any = false;
+    let read = receive(socket, &front.offload, FLOW_BATCH, |_, _, run| {
+        any = true;
+        let rest = if held.is_empty() {
+            let pushed = flow.send_to_client(run, &front.socket, &front.offload);
+            front.drops.add(DropReason::ClientRefused, pushed.refused);
+            pushed.rest
+        } else {
+            Some(run)
+        };
+        if let Some(rest) = rest {
+            match Held::new(front, rest) {
+                Some(rest) => held.push(rest),
+                None => front.drops.add(DropReason::ClientBusy, rest.count() as u64),
+            }
+        }
+    })?;
+    if any {
+        front.with_table(|table, now| table.reply(id, now));
+    }
+    Ok((read, held))
+}
+
+/// Replies that wait for the listener's socket.
+pub(super) struct Held<'a> {
+    front: &'a Front,
+    bytes: Vec<u8>,
+    segment: usize,
+}
+
+impl<'a> Held<'a> {
+    /// Keeps a copy of `run`, or nothing when enough is kept.
+    pub(super) fn new(front: &'a Front, run: Run<'_>) -> Option<Self> {
+        front.held.reserve(run.bytes().len(), HELD_FOR_CLIENTS).then(|| Self {
+            front,
+            bytes: run.bytes().to_vec(),
+            segment: run.segment(),
+        })
+    }
+
+    pub(super) async fn send(self, front: &Front, flow: &Flow) {
+        let mut left = Some(Run::new(&self.bytes, self.segment));
+        let sent = front.socket.async_io(Interest::WRITABLE, || {
+            if let Some(run) = left.take() {
+                let Pushed { refused, rest, .. } = flow.send_to_client(run, &front.socket, &front.offload);
+                front.drops.add(DropReason::ClientRefused, refused);
+                left = rest;
+            }
+            if left.is_some() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        // The only other error is that the runtime is gone.
+        let _ = sent.await;
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.front.held.release(self.bytes.len());
+    }
+}

@@ -1,0 +1,113 @@
+//! The sockets of the UDP relay: what is switched on at a listener's and at a flow's, and why.
+//!
+//! `quinn-udp` makes a socket fit for QUIC, which must not be fragmented and wants time stamps and congestion marks. A
+//! forwarder wants none of that: it passes on datagrams of any size, so both its sockets let routers fragment
+//! (`IP_PMTUDISC_DONT`; an ICMP "too big" then costs no datagram). So `quinn-udp` is shown a socket of its own, made for
+//! the purpose, and is used for its batched system calls only; the options of the real ones are set here.
+//!
+//! No socket here shares its port (`SO_REUSEADDR`): a second one could take the first one's datagrams.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsFd,
+};
+
+use nix::sys::socket::{
+    setsockopt,
+    sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, UdpGroSegment},
+};
+use quinn_udp::UdpSocketState;
+use rustix::{
+    io::Errno,
+    net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover},
+};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::UdpSocket;
+
+/// What the kernel may queue at a listener's socket, where it allows as much: a burst of all clients together.
+const LISTENER_QUEUE: usize = 4 * 1024 * 1024;
+/// What the kernel may queue at a flow's socket: a burst of one target's replies.
+const FLOW_QUEUE: usize = 1024 * 1024;
+
+/// The batched system calls, as the kernel has them.
+///
+/// # Errors
+/// What the system says to a socket of the family of `listen`.
+pub(super) fn offload(listen: SocketAddr) -> io::Result<UdpSocketState> {
+    let specimen = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
+    UdpSocketState::new((&specimen).into())
+}
+
+/// Makes a bound socket a listener's: each datagram arrives with the address it was sent to.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn listener(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+    let addr = socket.local_addr()?;
+    socket.set_nonblocking(true)?;
+    match addr {
+        SocketAddr::V4(_) => setsockopt(&socket, Ipv4PacketInfo, &true)?,
+        // For IPv4 clients of a dual-stack socket as well: their addresses come mapped.
+        SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
+    }
+    set_common(&socket, addr)?;
+    // Best effort, as the kernel's limit for unprivileged programs may be lower.
+    let _ = SockRef::from(&socket).set_recv_buffer_size(LISTENER_QUEUE);
+    let _ = SockRef::from(&socket).set_send_buffer_size(LISTENER_QUEUE);
+    UdpSocket::from_std(socket)
+}
+
+/// A flow's socket: connected, so that only its target's datagrams and ICMP errors come in.
+///
+/// # Errors
+/// What the system says, or that `source` is of another family than `target`.
+pub(super) fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<UdpSocket> {
+    let target = canonical(target);
+    let socket = Socket::new(Domain::for_address(target), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    set_common(&socket, target)?;
+    let _ = socket.set_recv_buffer_size(FLOW_QUEUE);
+    socket.connect(&target.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// Whether a socket could not be had because the machine, or the daemon, has run out of something.
+pub(super) fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        // The last two: no source port is left.
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::AGAIN | Errno::ADDRINUSE)
+    )
+}
+
+/// The address replies leave from, for a datagram that was sent to `hit`: that one, unless it stands for many machines.
+pub(super) fn reply_source(hit: Option<IpAddr>) -> Option<IpAddr> {
+    hit.filter(|hit| match hit.to_canonical() {
+        IpAddr::V4(ip) => !ip.is_multicast() && ip != Ipv4Addr::BROADCAST && ip != Ipv4Addr::UNSPECIFIED,
+        IpAddr::V6(ip) => !ip.is_multicast() && ip != Ipv6Addr::UNSPECIFIED,
+    })
+}
+
+/// The address without the IPv6 dress of an IPv4 one; a scope number stays.
+pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, addr.port()),
+        IpAddr::V6(_) => addr,
+    }
+}
+
+fn set_common(socket: impl AsFd, addr: SocketAddr) -> io::Result<()> {
+    if addr.is_ipv6() {
+        set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DONT)?;
+        // An IPv6 socket may carry IPv4 too; where it cannot, there is nothing to set.
+        let _ = set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT);
+    } else {
+        set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
+    }
+    // Before Linux 5.0 each datagram comes by itself, which is only slower.
+    let _ = setsockopt(&socket, UdpGroSegment, &true);
+    Ok(())
+}
