@@ -1,3 +1,7 @@
-//! The `portway` program.
+//! The `portway` program: arguments to [`portway::cli`], its answer to the exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    portway::cli::main()
+}

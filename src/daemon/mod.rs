@@ -1,1 +1,102 @@
-//! x
+//! The composition root: starts the parts in order, and stops them in order.
+//!
+//! Start: logging, descriptor limit, signals, the first plan (all of it, or exit), ready. Stop: no new sessions, the
+//! grace for those that live, then they are cut. The configuration was read before, so that whoever started the
+//! program sees what is wrong with it on the terminal, not in a log.
+
+mod limits;
+mod logging;
+mod signals;
+mod watch;
+
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    config::{Loaded, Source},
+    relay::udp::FlowBudget,
+    supervisor::{BindError, Handle},
+};
+use signals::{Signal, Signals};
+
+/// Why the daemon did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The runtime, a signal handler or another part of the machinery is missing.
+    #[error("start: {0}")]
+    System(#[from] std::io::Error),
+    /// Listeners could not be opened; every one of them was said.
+    #[error("{} of the listeners could not be opened", .0.len())]
+    Bind(Vec<BindError>),
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// [`StartError`] when it did not come up; then nothing listens.
+pub fn run(source: Source, loaded: Loaded, watch: bool) -> Result<(), StartError> {
+    let logging = logging::init(&loaded.settings.log);
+    for warning in &loaded.warnings {
+        tracing::warn!(warning = %warning.summary(), "configuration");
+    }
+    let descriptors = limits::raise_descriptors();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("portway").build()?;
+    let result = runtime.block_on(serve(source, loaded, watch, descriptors, &logging));
+    // A name lookup that hangs in the system resolver must not hold the exit.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(
+    source: Source,
+    loaded: Loaded,
+    watch: bool,
+    descriptors: u64,
+    logging: &logging::Logging,
+) -> Result<(), StartError> {
+    let mut signals = Signals::install()?;
+    let tasks = TaskTracker::new();
+    let listeners = loaded.plan.len();
+    let flows = FlowBudget::new(limits::flows(descriptors, listeners));
+    let handle = match Handle::start(source, loaded, flows, &tasks).await {
+        Ok(handle) => handle,
+        Err(errors) => {
+            for error in &errors {
+                tracing::error!("{error}");
+            }
+            return Err(StartError::Bind(errors));
+        }
+    };
+    if watch {
+        tasks.spawn(watch::follow(handle.clone()));
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), listeners, descriptors, "ready");
+
+    let mut settings = handle.settings();
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Reload => {
+                    // The outcome is logged where it is decided.
+                    let _ = handle.reload().await;
+                }
+                Signal::Stop => break,
+            },
+            Ok(()) = settings.changed() => logging.retune(&settings.borrow_and_update().log),
+        }
+    }
+
+    tracing::info!("stopping");
+    let stopped = handle.stop();
+    tokio::pin!(stopped);
+    loop {
+        tokio::select! {
+            () = &mut stopped => break,
+            signal = signals.next() => if signal == Signal::Stop {
+                tracing::info!("stopping at once");
+                handle.stop_at_once();
+            },
+        }
+    }
+    tracing::info!("stopped");
+    Ok(())
+}

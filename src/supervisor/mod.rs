@@ -1,1 +1,248 @@
-//! x
+//! What runs is what is planned.
+//!
+//! One task owns every listener; everybody else holds a [`Handle`] and sends it requests. A new plan is applied in
+//! steps that can be taken back until the last:
+//!
+//! 1. *diff*: which listeners open, close, change in place, or replace others whose address they overlap;
+//! 2. *stage*: bind every socket that opens; where one fails, drop what was staged: nothing has changed;
+//! 3. *replace*: where a new socket cannot be bound beside an old one (`0.0.0.0:80` and `127.0.0.1:80`), the old one
+//!    stops to listen, the new one is bound; where that fails, the old one listens again;
+//! 4. *commit*: what was staged serves, what is gone retires, what changed is told. Nothing here can fail.
+//!
+//! An address that is not there (yet) is no failure: its listener waits and is tried again every second.
+//!
+//! Sessions of a listener that closes have the grace to end by themselves; then they are cut.
+
+mod apply;
+mod bind;
+mod holder;
+mod running;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+pub use bind::BindError;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::{self, Loaded, Problems, ReadSet, Settings, Source, System},
+    mapping::Timeout,
+    meter::Ended,
+    relay::udp::FlowBudget,
+    target::Resolver,
+};
+use apply::Listeners;
+
+/// How often a waiting listener is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long sessions that were cut may take to settle.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// What applying a plan did, in numbers of listeners.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Applied {
+    /// Newly opened.
+    pub opened: usize,
+    /// Closed for good.
+    pub closed: usize,
+    /// Changed in place: same socket, same sessions.
+    pub retuned: usize,
+    /// Opened in the place of others that overlapped.
+    pub replaced: usize,
+}
+
+/// Why a plan was not applied; what ran before runs on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] Problems),
+    /// Some listeners could not be opened.
+    #[error("{}", Lines(.0))]
+    Bind(Vec<BindError>),
+    /// The daemon is stopping.
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+struct Lines<'a>(&'a [BindError]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+enum Request {
+    Reload(oneshot::Sender<Result<Applied, ReloadError>>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// The way to ask the supervisor for something. Clones lead to the same one.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    mailbox: mpsc::Sender<Request>,
+    at_once: CancellationToken,
+    settings: watch::Receiver<Settings>,
+    read: watch::Receiver<ReadSet>,
+}
+
+impl Handle {
+    /// Starts to supervise: brings up everything in `loaded`, which was read from `source`.
+    ///
+    /// # Errors
+    /// All listeners that could not be opened; then none is.
+    pub async fn start(
+        source: Source,
+        loaded: Loaded,
+        flows: FlowBudget,
+        tasks: &TaskTracker,
+    ) -> Result<Self, Vec<BindError>> {
+        let mut listeners = Listeners::new(Resolver::new(), flows);
+        listeners.apply(loaded.plan, loaded.settings.grace).await?;
+        let (mailbox, requests) = mpsc::channel(16);
+        let (settings_tx, settings) = watch::channel(loaded.settings);
+        let (read_tx, read) = watch::channel(loaded.read);
+        let at_once = CancellationToken::new();
+        let supervisor = Supervisor {
+            source: Arc::new(source),
+            listeners,
+            settings: settings_tx,
+            read: read_tx,
+            at_once: at_once.clone(),
+        };
+        tasks.spawn(supervisor.run(requests));
+        Ok(Self { mailbox, at_once, settings, read })
+    }
+
+    /// Reads the configuration again and applies it, whole or not at all.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; what ran before runs on.
+    pub async fn reload(&self) -> Result<Applied, ReloadError> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(Request::Reload(reply)).await.map_err(|_| ReloadError::Stopping)?;
+        answer.await.unwrap_or(Err(ReloadError::Stopping))
+    }
+
+    /// Stops: no new sessions; those that live have the grace, then they are cut. Returns when all have ended.
+    pub async fn stop(&self) {
+        let (reply, stopped) = oneshot::channel();
+        if self.mailbox.send(Request::Stop(reply)).await.is_ok() {
+            let _ = stopped.await;
+        }
+    }
+
+    /// Ends the grace of a stop that is under way, or to come.
+    pub fn stop_at_once(&self) {
+        self.at_once.cancel();
+    }
+
+    /// The settings of the configuration that runs.
+    pub fn settings(&self) -> watch::Receiver<Settings> {
+        self.settings.clone()
+    }
+
+    /// The files that the last reading of the configuration looked at, whether it was applied or refused.
+    pub fn read_set(&self) -> watch::Receiver<ReadSet> {
+        self.read.clone()
+    }
+}
+
+struct Supervisor {
+    source: Arc<Source>,
+    listeners: Listeners,
+    settings: watch::Sender<Settings>,
+    read: watch::Sender<ReadSet>,
+    at_once: CancellationToken,
+}
+
+impl Supervisor {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut retry = interval(RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(Request::Reload(reply)) => {
+                        let outcome = self.reload().await;
+                        report(&outcome);
+                        let _ = reply.send(outcome);
+                    }
+                    Some(Request::Stop(reply)) => {
+                        // From here on requests are refused: nobody answers them.
+                        requests.close();
+                        self.stop().await;
+                        let _ = reply.send(());
+                        return;
+                    }
+                    None => return self.stop().await,
+                },
+                failed = self.listeners.next_failed() => self.listeners.suspend(&failed),
+                _ = retry.tick(), if self.listeners.any_waiting() => self.listeners.retry(),
+            }
+        }
+    }
+
+    async fn reload(&mut self) -> Result<Applied, ReloadError> {
+        let source = Arc::clone(&self.source);
+        // Reading files blocks; the listeners do not wait for it.
+        let loaded = tokio::task::spawn_blocking(move || config::load(&source, &System)).await;
+        let loaded = match loaded.map_err(|_| ReloadError::Stopping)? {
+            Ok(loaded) => loaded,
+            Err(problems) => {
+                self.read.send_replace(problems.read.clone());
+                return Err(problems.into());
+            }
+        };
+        self.read.send_replace(loaded.read);
+        let applied = self.listeners.apply(loaded.plan, loaded.settings.grace).await;
+        let applied = applied.map_err(ReloadError::Bind)?;
+        self.settings.send_if_modified(|settings| {
+            let changed = *settings != loaded.settings;
+            *settings = loaded.settings;
+            changed
+        });
+        Ok(applied)
+    }
+
+    async fn stop(&mut self) {
+        let grace = self.settings.borrow().grace;
+        self.listeners.close_all();
+        let ended = self.listeners.finished();
+        tokio::select! {
+            () = ended => return,
+            () = wait(grace) => {}
+            () = self.at_once.cancelled() => {}
+        }
+        self.listeners.cut_all(Ended::Shutdown);
+        // A session that was cut settles within a turn; the limit is for one that hangs.
+        let _ = timeout(SETTLE, self.listeners.finished()).await;
+    }
+}
+
+/// Waits for the limit; for ever when there is none.
+async fn wait(limit: Timeout) {
+    match limit.duration() {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn report(outcome: &Result<Applied, ReloadError>) {
+    match outcome {
+        Ok(Applied { opened, closed, retuned, replaced }) => {
+            tracing::info!(opened, closed, retuned, replaced, "reload applied");
+        }
+        Err(error) => tracing::warn!(error = %error, "reload refused"),
+    }
+}

@@ -1,0 +1,106 @@
+//! Binding a listener's socket, and saying what is wrong and what would help when that fails.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use super::holder;
+use crate::{
+    config::{ListenerKey, ListenerPlan, Service},
+    relay::socket::{Bound, bind_tcp, bind_udp, is_absent},
+};
+
+/// A bound socket that nobody serves yet.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(std::net::TcpListener),
+    Udp(std::net::UdpSocket),
+}
+
+/// What binding came to, when it did not fail.
+#[derive(Debug)]
+pub(super) enum Staged {
+    /// Bound, not serving.
+    Bound(Socket),
+    /// The address is not there; to be tried again.
+    Absent(io::Error),
+}
+
+/// Why a listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("bind {key}: {}{}", describe(source), cure(key, source))]
+pub struct BindError {
+    /// The socket that was wanted.
+    pub key: ListenerKey,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Binds what `key` asks for.
+pub(super) fn stage(key: &ListenerKey, plan: &ListenerPlan) -> Result<Staged, BindError> {
+    let bound = match &plan.service {
+        Service::Tcp(spec) => bind_tcp(&key.addr, spec.options.keepalive).map(|b| told(key, b, Socket::Tcp)),
+        Service::Udp(_) => bind_udp(&key.addr).map(|b| told(key, b, Socket::Udp)),
+    };
+    match bound {
+        Ok(socket) => Ok(Staged::Bound(socket)),
+        Err(error) if is_absent(&error) => Ok(Staged::Absent(error)),
+        Err(source) => Err(BindError { key: key.clone(), source }),
+    }
+}
+
+/// Says once in the life of the program that there is no IPv6, where that shows.
+fn told<S>(key: &ListenerKey, bound: Bound<S>, wrap: impl Fn(S) -> Socket) -> Socket {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    if bound.ipv4_only {
+        ONCE.call_once(|| {
+            tracing::warn!(
+                listen.addr = %key.addr,
+                "this machine has no IPv6: listeners on every address take IPv4 only"
+            );
+        });
+    }
+    wrap(bound.socket)
+}
+
+fn describe(error: &io::Error) -> String {
+    match Errno::from_io_error(error) {
+        Some(Errno::ADDRINUSE) => "the address is in use".to_owned(),
+        Some(Errno::ACCESS | Errno::PERM) => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Who is in the way, or what to do.
+fn cure(key: &ListenerKey, error: &io::Error) -> String {
+    match Errno::from_io_error(error) {
+        Some(Errno::ADDRINUSE) => match holder::find(key) {
+            Some(holder) => format!(" by {holder}; stop it, or listen on another port or address"),
+            None => "; stop what uses it, or listen on another port or address (as root, `ss -lntup` shows its name)"
+                .to_owned(),
+        },
+        Some(Errno::ACCESS | Errno::PERM) if key.addr.port.get() < first_unprivileged_port() => format!(
+            ": a port below {} needs the capability CAP_NET_BIND_SERVICE; give it in the systemd unit \
+             (AmbientCapabilities=CAP_NET_BIND_SERVICE) or to the program \
+             (setcap cap_net_bind_service=+ep {})",
+            first_unprivileged_port(),
+            program()
+        ),
+        Some(Errno::MFILE) => ": too many listeners for the descriptor limit; raise LimitNOFILE= in the unit, or \
+             `ulimit -n`"
+            .to_owned(),
+        _ => String::new(),
+    }
+}
+
+fn first_unprivileged_port() -> u16 {
+    const DEFAULT: u16 = 1024;
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(DEFAULT)
+}
+
+fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "/usr/bin/portway".to_owned(), |path| path.display().to_string())
+}
