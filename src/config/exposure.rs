@@ -35,9 +35,13 @@ fn warn_of_ephemeral_ports(entry: &Entry, host: &dyn HostView, notes: &mut Notes
         return;
     }
     let (first, last) = (kernel.start(), kernel.end());
-    let lie = if ports.count() == 1 { format!("port {ports} lies") } else { format!("ports {ports} reach") };
+    let lie = if ports.count() == 1 {
+        format!("port {ports} lies in")
+    } else {
+        format!("ports {ports} reach into")
+    };
     notes
-        .warning(entry.place, format!("{lie} into the range that the kernel gives to outgoing traffic ({first}-{last})"))
+        .warning(entry.place, format!("{lie} the range that the kernel gives to outgoing traffic ({first}-{last})"))
         .hint(format!(
             "another program may have the port first; reserve it: sysctl -w net.ipv4.ip_local_reserved_ports={ports}"
         ));

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! There is no serde mirror of the file: serde ends at the first error. The file is parsed with recovery into spanned
-//! values, and a small table reader ([`table`]) takes the keys out of it, so that every problem of every line is found.
+//! values, and a small table reader (`table`) takes the keys out of it, so that every problem of every line is found.
 //!
 //! Nothing here panics, whatever the file holds; what a stranger can write into it is bounded: the size of the files,
 //! the depth of their nesting, the depth of includes and the number of listeners.

@@ -101,8 +101,8 @@ impl Origins {
         const LONGEST: usize = 200;
         let text = self.text(place);
         let Range { start, end } = place.span();
-        let start = text.floor_char_boundary(start);
-        &text[start..text.floor_char_boundary(end.min(start + LONGEST)).max(start)]
+        let start = boundary(text, start);
+        &text[start..boundary(text, end.min(start + LONGEST)).max(start)]
     }
 
     /// Line and column, from 1; columns count characters.
@@ -129,9 +129,12 @@ impl Origins {
         const AFTER: usize = 50;
         let text = self.text(place);
         let Range { start, end } = place.span();
-        let start = text.floor_char_boundary(start);
-        let before = text[..start].rsplit('\n').next().unwrap_or("");
-        let after = text[start..].split('\n').next().unwrap_or("");
+        let start = boundary(text, start);
+        // A line may be as long as the file, so no more of it is looked at than can be shown.
+        let near = boundary(text, start.saturating_sub(4 * (BEFORE + 1)));
+        let before = text[near..start].rsplit('\n').next().unwrap_or("");
+        let far = boundary(text, start + 4 * (AFTER + 1));
+        let after = text[start..far].split('\n').next().unwrap_or("");
         let after = after.strip_suffix('\r').unwrap_or(after);
 
         let mut line = String::new();
@@ -142,7 +145,7 @@ impl Origins {
         before[from..].chars().for_each(|c| shown(c, &mut line));
         let mark = line.chars().count();
         let to = after.char_indices().nth(AFTER).map_or(after.len(), |(i, _)| i);
-        let marked = after.floor_char_boundary(end.saturating_sub(start).min(to));
+        let marked = boundary(after, end.saturating_sub(start).min(to));
         after[..marked].chars().for_each(|c| shown(c, &mut line));
         let width = line.chars().count().saturating_sub(mark).max(1);
         after[marked..to].chars().for_each(|c| shown(c, &mut line));
@@ -151,6 +154,12 @@ impl Origins {
         }
         Excerpt { line: line.trim_end().to_owned(), mark, width }
     }
+}
+
+/// The last place up to `at` where a character begins.
+fn boundary(text: &str, at: usize) -> usize {
+    let at = at.min(text.len());
+    (0..=at).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
 }
 
 /// A line as it is shown, and what of it is marked, in characters.

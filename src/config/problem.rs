@@ -68,7 +68,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with a configuration: never nothing, in file order.
+/// Everything that is wrong with a configuration: never nothing, in file order, and no more than ten thousand.
 #[derive(Clone, Debug)]
 pub struct Problems {
     list: Vec<Problem>,
@@ -77,7 +77,7 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// How many are printed; all are kept.
+    /// How many are printed.
     const PRINTED: usize = 100;
 
     pub(super) fn new(list: Vec<Problem>, read: ReadSet) -> Option<Self> {

@@ -1,0 +1,299 @@
+//! Files as they come: broken, hostile, included, and how problems are shown.
+
+use super::*;
+
+#[test]
+fn a_problem_is_shown_with_its_line() {
+    let files = file("# first\npublish = \"0:80\"\n");
+    assert_eq!(
+        files.brief(&files.load().unwrap_err().to_string()),
+        "portway.toml:2:12: port 0 cannot be listened on\n  |\n2 | publish = \"0:80\"\n  |            ^\n  = help: use a port from 1 to 65535"
+    );
+}
+
+#[test]
+fn every_problem_is_reported_in_file_order() {
+    let files = file(
+        "publish = [\"0:1\"]\nfoo = 1\n[[mapping]]\nname = \"x\"\nidle_timeout = 30s\npublish = \"1:0\"\n[log]\nlevel = 3\n",
+    );
+    assert_eq!(
+        files.problems(),
+        [
+            "portway.toml:1:13: port 0 cannot be listened on ? use a port from 1 to 65535",
+            "portway.toml:2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, defaults, mapping, log, shutdown",
+            "portway.toml:5:16: a string stands in quotes ? put the value in double quotes",
+            "portway.toml:6:14: port 0 cannot be connected to ? use a port from 1 to 65535",
+            "portway.toml:8:9: `level` is a string, not an integer ? put it in quotes: \"3\"",
+        ]
+    );
+}
+
+#[test]
+fn what_a_broken_line_hides_is_not_called_missing() {
+    assert_eq!(
+        problems("[[mapping]]\nname = \"a\npublish \"80:80\"\n"),
+        ["2:10: invalid basic string, expected `\"`", "3:9: key with no value, expected `=`"]
+    );
+    assert_eq!(problems("publish = [\"80:9\"]\npublish = [\"81:9\"]\n"), ["2:1: duplicate key"]);
+    assert_eq!(problems("[[mapping]]\npublish = \n").len(), 1);
+}
+
+#[test]
+fn line_ends_and_a_byte_order_mark_do_not_move_a_column() {
+    assert_eq!(
+        problems("\u{feff}publish = \"0:80\"\r\nfoo = 1\r\n[log]\r\nlevel = 'é0'\r\n")[..2],
+        [
+            "1:12: port 0 cannot be listened on ? use a port from 1 to 65535",
+            "2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, defaults, mapping, log, shutdown",
+        ]
+    );
+    let files = file("foo = 1\r\n");
+    assert!(files.load().unwrap_err().to_string().contains("\n1 | foo = 1\n  | ^^^\n"));
+    assert_eq!(
+        problems("publish = [\"ééé:80\", \"0:1\"]\n")[1],
+        "1:23: port 0 cannot be listened on ? use a port from 1 to 65535"
+    );
+}
+
+#[test]
+fn text_of_a_hostile_file_is_safe_on_a_terminal() {
+    let files =
+        file("\"\\u001b[31m\\u202e\\u009b\" = 1\n\tx = '''a\u{1b}]0;b\u{7}'''\npublish = \"8\u{202e}0:1\"\n");
+    let problems = files.load().unwrap_err();
+    let shown = format!("{problems}{}", serde_json::to_string(&problems.iter().collect::<Vec<_>>()).unwrap());
+    assert!(shown.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}')), "{shown:?}");
+    assert!(shown.contains("unknown key `\\u{1b}[31m\\u{202e}\\u{9b}`"), "{shown}");
+}
+
+#[test]
+fn a_long_line_is_cut_around_the_mark() {
+    let many = "\"nas.example.lan\", ".repeat(200);
+    let files =
+        file(&format!("publish = [\"81:9\", \"0:80\", {many}]\nfoo = [{many} {many}]\ninclude = [{many}"));
+    let shown = files.load().unwrap_err().to_string();
+    assert!(shown.lines().all(|l| l.len() < 300), "{shown}");
+    assert!(shown.contains("...\n  |                     ^\n"), "{shown}");
+}
+
+#[test]
+fn a_line_of_nothing_but_problems_is_no_burden() {
+    let files = file(&format!("publish = [{}]", "\"é:0\",".repeat(100_000)));
+    let problems = files.load().unwrap_err();
+    assert_eq!(problems.len(), 10_000);
+    let last = problems.iter().last().unwrap();
+    assert_eq!((last.line, last.column), (1, 12 + 6 * 9_999 + 1));
+}
+
+#[test]
+fn only_the_first_hundred_problems_are_printed() {
+    let files = file(&"[[mapping]]\npublish = \"0:1\"\n".repeat(250));
+    let problems = files.load().unwrap_err();
+    assert_eq!(problems.len(), 250);
+    let shown = problems.to_string();
+    assert_eq!(shown.matches("cannot be listened on").count(), 100);
+    assert!(shown.ends_with("\n\n... and 150 more"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let files = Files::new(&[("dir.toml/x", b"")]);
+    assert_eq!(
+        files.problems(),
+        ["portway.toml:1:1: the file cannot be read: no such file or directory ? check the path"]
+    );
+    let missing = files.load().unwrap_err();
+    assert_eq!(missing.read.files, [files.path("portway.toml")]);
+    let at = |path: PathBuf| {
+        load(&Source { file: Some(path), publish: vec!["80:9".into()] }, &Machine).unwrap_err()
+    };
+    assert_eq!(
+        files.line(at(files.path("dir.toml")).iter().next().unwrap()),
+        "dir.toml:1:1: the file cannot be read: it is a directory ? name a file; a pattern such as DIR/*.toml belongs in `include`"
+    );
+    assert_eq!(
+        at("/dev/zero".into()).to_string(),
+        "/dev/zero:1:1: the file cannot be read: more than 32 MiB of configuration"
+    );
+}
+
+#[test]
+fn a_file_that_is_too_large_is_refused_unread() {
+    let files = file("");
+    fs::File::options().write(true).open(files.path("portway.toml")).unwrap().set_len(1 << 40).unwrap();
+    assert_eq!(
+        files.problems(),
+        ["portway.toml:1:1: the file cannot be read: more than 32 MiB of configuration"]
+    );
+}
+
+#[test]
+fn bytes_that_are_no_utf8_are_refused_with_their_place() {
+    let files = Files::new(&[("portway.toml", b"a = 1\nb = '\xc3\xa9\xff'\n")]);
+    assert_eq!(
+        files.problems(),
+        ["portway.toml:2:7: not UTF-8 text: byte 0xff at offset 13 ? save the file as UTF-8"]
+    );
+    let files = Files::new(&[("portway.toml", b"\xff\xfea\0 \0")]);
+    assert_eq!(
+        files.problems(),
+        ["portway.toml:1:1: not UTF-8 text: byte 0xff at offset 0 ? it looks like UTF-16: save it as UTF-8"]
+    );
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_no_overflow() {
+    for text in [
+        format!("a = {}", "[".repeat(100_000)),
+        format!("a = {}{}", "[".repeat(100_000), "]".repeat(100_000)),
+        format!("a = {}", "{a = ".repeat(100_000)),
+        format!("{}a = 1", "a.".repeat(100_000)),
+        format!("[{}a]", "a.".repeat(100_000)),
+        format!("publish = [{}", "\"80:80\", [".repeat(100_000)),
+        "[".repeat(100_000),
+    ] {
+        let found = problems(&text);
+        assert!(found.len() <= 2, "{found:?}");
+    }
+    assert_eq!(
+        problems(&format!("a = {}", "[".repeat(1000))),
+        ["1:85: tables and lists are nested too deeply ? at most 80 deep"]
+    );
+}
+
+#[test]
+fn included_files_add_mappings_under_the_defaults_of_the_main_file() {
+    let files = Files::new(&[
+        ("portway.toml", b"publish = [\"1:9\"]\ninclude = [\"conf.d/*.toml\", \"one.toml\", \"none/*.toml\"]\n[defaults]\nidle_timeout = \"1h\"\n"),
+        ("conf.d/b.toml", b"publish = [\"3:9\"]\n"),
+        ("conf.d/a.toml", b"[[mapping]]\nname = \"a\"\npublish = \"2:9\"\n"),
+        ("conf.d/.hidden.toml", b"broken"),
+        ("conf.d/c.txt", b"broken"),
+        ("one.toml", b"include = [\"more/x.toml\"]\n"),
+        ("more/x.toml", b"publish = \"4:9\"\n"),
+    ]);
+    let loaded = files.load().unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(
+        plan(&loaded),
+        [
+            "1/tcp [::]:1/tcp 127.0.0.1:9",
+            "a [::]:2/tcp 127.0.0.1:9",
+            "3/tcp [::]:3/tcp 127.0.0.1:9",
+            "4/tcp [::]:4/tcp 127.0.0.1:9"
+        ]
+    );
+    let hour = Timeout::After(Duration::from_secs(3600));
+    assert!(
+        loaded.plan.values().all(|l| matches!(&l.service, Service::Tcp(s) if s.options.idle_timeout == hour))
+    );
+    let names = ["portway.toml", "conf.d/a.toml", "conf.d/b.toml", "one.toml", "more/x.toml"];
+    assert_eq!(loaded.read.files, names.map(|n| files.path(n)));
+    let patterns = ["conf.d/*.toml", "none/*.toml"].map(|p| files.path(p).display().to_string());
+    assert_eq!(loaded.read.patterns, patterns);
+}
+
+#[test]
+fn problems_of_included_files_come_after_those_of_the_main_file() {
+    let files = Files::new(&[
+        ("portway.toml", b"include = [\"a.toml\", \"gone.toml\", \"a.toml\", \"b.toml\", \"[x\", \"\"]\npublish = \"0:1\"\n"),
+        ("a.toml", b"[log]\nlevel = \"info\"\n[defaults]\n[shutdown]\n[[mapping]]\nname = \"x\"\npublish = \"7:9\"\n"),
+        ("b.toml", b"include = \"portway.toml\"\n[[mapping]]\nname = \"x\"\npublish = \"7:10\"\n"),
+    ]);
+    let main_only = "put it in the main file; its [defaults] hold for included mappings too";
+    assert_eq!(
+        files.problems(),
+        [
+            "portway.toml:1:23: include gone.toml: no such file or directory ? check the path".into(),
+            "portway.toml:1:36: a.toml is included twice, first at portway.toml:1:13 ? include it once".into(),
+            "portway.toml:1:56: include [x: not a pattern: invalid range pattern".into(),
+            "portway.toml:1:62: an include without a name ? as in include = [\"conf.d/*.toml\"]".into(),
+            "portway.toml:2:12: port 0 cannot be listened on ? use a port from 1 to 65535".into(),
+            format!("a.toml:1:2: [log] in an included file ? {main_only}"),
+            format!("a.toml:3:2: [defaults] in an included file ? {main_only}"),
+            format!("a.toml:4:2: [shutdown] in an included file ? {main_only}"),
+            "b.toml:1:12: portway.toml includes itself ? keep included files in a directory of their own, as in conf.d/*.toml".into(),
+            "b.toml:3:9: the name \"x\" is used twice, first at a.toml:6:9 ? give each mapping a name of its own".into(),
+            "b.toml:4:12: [::]:7/tcp is listened on twice, first at a.toml:7:12 ? a port takes one mapping for each protocol, and a wildcard takes all addresses".into(),
+        ]
+    );
+}
+
+#[test]
+fn includes_go_only_so_deep() {
+    let texts: Vec<_> = (0..12)
+        .map(|i| {
+            (format!("{i}.toml"), format!("include = \"{}.toml\"\npublish = \"{}:9\"\n", i + 1, i + 100))
+        })
+        .collect();
+    let mut all: Vec<(&str, &[u8])> = texts.iter().map(|(n, t)| (n.as_str(), t.as_bytes())).collect();
+    all.push(("portway.toml", b"include = \"0.toml\"\n"));
+    assert_eq!(Files::new(&all).problems(), ["6.toml:1:12: includes go more than 8 files deep"]);
+}
+
+#[test]
+fn every_example_loads_without_problems() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut seen = 0;
+    for directory in [root.clone(), root.join("examples")] {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "toml") {
+                let loaded = load(&Source { file: Some(path.clone()), publish: Vec::new() }, &Machine);
+                let loaded = loaded.unwrap_or_else(|e| panic!("{e}"));
+                assert!(!loaded.plan.is_empty(), "{}", path.display());
+                assert!(loaded.warnings.is_empty(), "{}: {:?}", path.display(), loaded.warnings);
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 4);
+}
+
+const EXAMPLE: &str = include_str!("../../../config/portway.toml");
+
+/// Reads it, and prints whatever is wrong with it.
+fn survives(bytes: &[u8]) {
+    let files = Files::new(&[("portway.toml", bytes)]);
+    if let Err(problems) = files.load() {
+        assert!(!problems.to_string().is_empty());
+        for problem in &problems {
+            assert!(problem.line >= 1 && problem.column >= 1, "{problem}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in any::<Vec<u8>>()) {
+        survives(&bytes);
+    }
+
+    #[test]
+    fn any_text_of_toml_characters_is_read_or_refused(text in "[\\[\\]{}=.,\"'a-c0-9:$\\\\\\n -]{0,80}") {
+        survives(text.as_bytes());
+        survives(format!("[[mapping]]\npublish = {text}\n").as_bytes());
+    }
+
+    #[test]
+    fn a_mutilated_example_is_read_or_refused(
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0usize..40, any::<Vec<u8>>()), 1..4),
+    ) {
+        let mut bytes = EXAMPLE.as_bytes().to_vec();
+        for (at, len, with) in cuts {
+            let at = at.index(bytes.len());
+            let end = (at + len).min(bytes.len());
+            bytes.splice(at..end, with.into_iter().take(8));
+        }
+        survives(&bytes);
+    }
+
+    #[test]
+    fn an_example_with_words_exchanged_is_read_or_refused(
+        a in any::<prop::sample::Index>(), b in any::<prop::sample::Index>(),
+    ) {
+        let text: String = EXAMPLE.lines().filter(|l| !l.starts_with('#')).map(|l| format!("{l}\n")).collect();
+        let mut words: Vec<&str> = text.split_inclusive([' ', '"', '\n', ',']).collect();
+        let (a, b) = (a.index(words.len()), b.index(words.len()));
+        words.swap(a, b);
+        survives(words.concat().as_bytes());
+    }
+}

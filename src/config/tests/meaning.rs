@@ -1,0 +1,402 @@
+//! What a sound text means, and what is refused in one.
+
+use super::*;
+
+#[test]
+fn specs_alone_make_a_plan() {
+    let loaded = specs(&["8080:80", "127.0.0.1:53:10.0.0.53:53/udp"]).unwrap();
+    assert_eq!(
+        plan(&loaded),
+        ["8080/tcp [::]:8080/tcp 127.0.0.1:80", "53/udp 127.0.0.1:53/udp 10.0.0.53:53"]
+    );
+    assert_eq!(loaded.settings, Settings::default());
+    assert_eq!(loaded.settings.grace, Timeout::After(Duration::from_secs(30)));
+}
+
+#[test]
+fn a_spec_is_refused_with_its_column() {
+    let problems = specs(&["8080:80", "8080:0"]).unwrap_err();
+    assert_eq!(
+        problems.to_string(),
+        "-p \"8080:0\" (column 6): port 0 cannot be connected to\n   = help: use a port from 1 to 65535"
+    );
+}
+
+#[test]
+fn nothing_at_all_is_refused() {
+    assert!(specs(&[]).unwrap_err().to_string().starts_with("command line: nothing to forward"));
+    assert_eq!(
+        problems("[log]\nlevel = \"info\"\n"),
+        ["1:1: nothing to forward: there is no mapping ? add one, as in publish = [\"8080:80\"]"]
+    );
+    assert_eq!(problems("").len(), 1);
+    assert_eq!(problems("publish = []\n").len(), 1);
+}
+
+#[test]
+fn a_file_of_disabled_mappings_only_is_a_warning() {
+    let text = "[[mapping]]\npublish = \"80:8080\"\nenabled = false\n";
+    assert_eq!(warnings(text), ["1:1: nothing is forwarded: every mapping is disabled"]);
+    assert!(loaded(text).plan.is_empty());
+}
+
+#[test]
+fn the_long_form_leads_every_listener_to_every_target() {
+    let loaded = loaded(
+        "[[mapping]]\nname = \"web\"\nlisten = [\"127.0.0.1:80\", \"[::1]:https\"]\n\
+         targets = [\"10.0.0.7:80\", { address = \"nas.lan:81\" }, \"82\"]\nprotocol = \"tcp+udp\"\n",
+    );
+    let targets = "10.0.0.7:80,nas.lan:81,127.0.0.1:82";
+    assert_eq!(
+        plan(&loaded),
+        [
+            format!("web 127.0.0.1:80/tcp {targets}"),
+            format!("web [::1]:443/tcp {targets}"),
+            format!("web 127.0.0.1:80/udp {targets}"),
+            format!("web [::1]:443/udp {targets}"),
+        ]
+    );
+}
+
+#[test]
+fn ranges_of_the_long_form_are_paired() {
+    let loaded =
+        loaded("[[mapping]]\nlisten = \"5000-5001\"\ntargets = [\"cam.lan:6000-6001\", \"10.0.0.1:9\"]\n");
+    assert_eq!(
+        plan(&loaded),
+        ["5000/tcp [::]:5000/tcp cam.lan:6000,10.0.0.1:9", "5001/tcp [::]:5001/tcp cam.lan:6001,10.0.0.1:9"]
+    );
+    assert_eq!(
+        problems("[[mapping]]\nlisten = [\"1-2\", \"7\"]\ntargets = [\"c:1-3\", \"c:9\"]\n"),
+        [
+            "3:13: 2 listen ports cannot lead to a range of 3 target ports ? give both ranges the same length, or name one target port for all",
+            "3:13: one listen port cannot lead to a range of 3 target ports ? give both ranges the same length, or name one target port for all",
+        ]
+    );
+}
+
+#[test]
+fn options_come_from_the_mapping_then_the_defaults_then_the_program() {
+    let loaded = loaded(
+        "publish = [\"1:9\"]\n[defaults]\nidle_timeout = \"1h\"\nkeepalive = \"never\"\nsource = \"10.0.0.1\"\n\
+         [[mapping]]\npublish = \"[::1]:2:2/tcp+udp\"\nidle_timeout = \"2h\"\nconnect_timeout = \"1s\"\n\
+         half_close_timeout = \"500ms\"\n",
+    );
+    let options: Vec<_> = loaded
+        .plan
+        .values()
+        .map(|l| match &l.service {
+            Service::Tcp(s) => format!("{:?}", s.options),
+            Service::Udp(s) => format!("{:?}", s.options),
+        })
+        .collect();
+    assert_eq!(
+        options,
+        [
+            "TcpOptions { connect_timeout: 5s, idle_timeout: After(3600s), half_close_timeout: After(300s), keepalive: Never, source: Some(10.0.0.1) }",
+            "TcpOptions { connect_timeout: 1s, idle_timeout: After(7200s), half_close_timeout: After(500ms), keepalive: Never, source: Some(10.0.0.1) }",
+            "UdpOptions { idle_timeout: After(7200s), source: Some(10.0.0.1) }",
+        ]
+    );
+}
+
+#[test]
+fn settings_are_read() {
+    let settings =
+        loaded("publish = [\"1:9\"]\n[log]\nlevel = \"trace\"\nformat = \"json\"\ntarget = \"stderr\"\n[shutdown]\ngrace = \"never\"\n")
+            .settings;
+    assert_eq!(settings.log, LogSettings { level: LogLevel::Trace, format: LogFormat::Json });
+    assert_eq!(settings.grace, Timeout::Never);
+}
+
+#[test]
+fn settings_are_refused_with_what_would_be_right() {
+    assert_eq!(
+        problems(
+            "publish = [\"1:9\"]\n[log]\nlevel = \"inof\"\nformat = \"xml\"\ntarget = \"journald\"\n[shutdown]\ngrace = \"0s\"\nforce = 1\n"
+        ),
+        [
+            "3:10: unknown level `inof` ? did you mean \"info\"?",
+            "4:11: unknown format `xml` ? it is one of text, json",
+            "5:11: the log target `journald` is not supported ? only \"stderr\" is supported in this version",
+            "7:10: `0s` is no time at all ? use \"never\" where there shall be no limit",
+            "8:1: unknown key `force` in [shutdown] ? the keys here are grace",
+        ]
+    );
+}
+
+#[test]
+fn unknown_keys_are_refused_with_a_suggestion() {
+    assert_eq!(
+        problems(
+            "publsh = []\n[[mapping]]\nlisen = \"80\"\nidle-timeout = \"5s\"\nrouter = true\npublish = \"80:9\"\ntargets = [{ adress = \"a:1\" }]\n[defaults]\nname = \"x\"\nkeepalives = \"1s\"\n"
+        ),
+        [
+            "1:1: unknown key `publsh` at the top of the file ? did you mean `publish`?",
+            "3:1: unknown key `lisen` in [[mapping]] ? did you mean `listen`?",
+            "4:1: unknown key `idle-timeout` in [[mapping]] ? did you mean `idle_timeout`?",
+            "5:1: unknown key `router` in [[mapping]] ? the keys here are name, publish, listen, targets, protocol, enabled, connect_timeout, idle_timeout, half_close_timeout, keepalive, source",
+            "7:1: `targets` beside `publish` ? use either `publish`, or `listen` and `targets`",
+            "7:14: unknown key `adress` of a target ? did you mean `address`?",
+            "9:1: `name` has no default ? it belongs in a [[mapping]]",
+            "10:1: unknown key `keepalives` in [defaults] ? did you mean `keepalive`?",
+        ]
+    );
+}
+
+#[test]
+fn values_of_another_type_are_refused() {
+    assert_eq!(
+        problems(
+            "publish = [8080, \"80:9\"]\ninclude = 7\n[defaults]\nidle_timeout = 30\nenabled = \"yes\"\n[[mapping]]\nname = 3\nlisten = [3389]\ntargets = 80\n[[mapping]]\npublish = []\n"
+        ),
+        [
+            "1:12: `publish` is a string, not an integer ? put it in quotes: \"8080\"",
+            "2:11: `include` is a list of strings, not an integer ? put it in quotes: \"7\"",
+            "4:16: `idle_timeout` is a string, not an integer ? put it in quotes: \"30\"",
+            "5:11: `enabled` is true or false, not a string",
+            "7:8: `name` is a string, not an integer ? put it in quotes: \"3\"",
+            "8:11: `listen` is a string, not an integer ? put it in quotes: \"3389\"",
+            "9:11: `targets` is a list of strings, not an integer ? put it in quotes: \"80\"",
+            "11:11: `publish` is empty ? name at least one",
+        ]
+    );
+    assert_eq!(
+        problems("[mapping]\npublish = \"80:0\"\n"),
+        [
+            "1:1: `mapping` is a list of tables ? write [[mapping]], with two brackets",
+            "2:15: port 0 cannot be connected to ? use a port from 1 to 65535",
+        ]
+    );
+    assert_eq!(problems("mapping = [1]\ndefaults = 1\nlog = []\n").len(), 3);
+}
+
+#[test]
+fn a_mapping_has_one_form() {
+    assert_eq!(
+        problems(
+            "[[mapping]]\nname = \"a\"\n[[mapping]]\nlisten = \"80\"\n[[mapping]]\ntargets = \"81\"\n[[mapping]]\npublish = \"82:9\"\nlisten = \"83\"\nprotocol = \"tcp\"\n"
+        ),
+        [
+            "1:1: a mapping without `publish` or `listen` ? say what it forwards, as in publish = \"8080:80\"",
+            "4:1: `listen` without `targets` ? say where it leads, as in targets = [\"10.0.0.7:3389\"]",
+            "6:1: `targets` without `listen` ? say where it listens, as in listen = [\"3389\"]",
+            "9:1: `listen` beside `publish` ? use either `publish`, or `listen` and `targets`",
+            "10:1: `protocol` beside `publish` ? write it in the spec, as in publish = \"8080:80/tcp+udp\"",
+        ]
+    );
+}
+
+#[test]
+fn an_option_of_tcp_is_refused_for_udp_alone() {
+    assert_eq!(
+        problems(
+            "[defaults]\nkeepalive = \"30s\"\n[[mapping]]\npublish = \"53:9/udp\"\nconnect_timeout = \"1s\"\nkeepalive = \"1s\"\n[[mapping]]\npublish = \"54:9/tcp+udp\"\nkeepalive = \"1s\"\n"
+        ),
+        [
+            "5:20: `connect_timeout` has no meaning for UDP ? remove it; a flow ends by its `idle_timeout`",
+            "6:14: `keepalive` has no meaning for UDP ? remove it; a flow ends by its `idle_timeout`",
+        ]
+    );
+}
+
+#[test]
+fn times_out_of_range_are_refused() {
+    assert_eq!(
+        problems(
+            "[[mapping]]\npublish = \"80:9\"\nconnect_timeout = \"never\"\nidle_timeout = \"0s\"\nhalf_close_timeout = \"5\"\nkeepalive = \"1500ms\"\n[[mapping]]\npublish = \"81:9\"\nkeepalive = \"10h\"\n"
+        ),
+        [
+            "3:20: `connect_timeout` cannot be \"never\" ? a client would wait for a dead target for as long as it lives; use a time such as \"5s\"",
+            "4:17: `0s` is no time at all ? use \"never\" where there shall be no limit",
+            "5:23: the duration `5` has no unit ? write a number and its unit, as in \"500ms\", \"30s\", \"5m\", \"12h\" or \"2d\"; or \"never\"",
+            "6:14: `keepalive` is whole seconds, from 1s to 32767s ? the kernel keeps no other; use \"never\" to turn it off",
+            "9:14: `keepalive` is whole seconds, from 1s to 32767s ? the kernel keeps no other; use \"never\" to turn it off",
+        ]
+    );
+}
+
+#[test]
+fn a_source_must_be_able_to_reach_the_target() {
+    assert_eq!(
+        problems(
+            "[defaults]\nsource = \"10.0.0.1\"\n[[mapping]]\npublish = \"80:[::1]:9\"\n[[mapping]]\npublish = \"81:9\"\nsource = \"::1\"\n[[mapping]]\npublish = \"82:nas:9\"\nsource = \"eth0\"\n[[mapping]]\npublish = \"83:9\"\nsource = \"0.0.0.0\"\n"
+        ),
+        [
+            "4:12: the source 10.0.0.1 cannot reach the target ::1 ? its source is an IPv6 address",
+            "7:11: the source ::1 cannot reach the target 127.0.0.1 ? its source is an IPv4 address",
+            "10:11: the source `eth0` is not an IP address ? use an address of this machine, without port or zone, as in \"192.168.1.2\"",
+            "13:11: the source `0.0.0.0` stands for every address ? leave `source` out, and the kernel chooses the address",
+        ]
+    );
+}
+
+#[test]
+fn a_name_is_used_once() {
+    assert_eq!(
+        problems(
+            "publish = [\"8080:9\"]\n[[mapping]]\nname = \"web\"\npublish = \"80:9\"\n[[mapping]]\nname = \"web\"\npublish = \"81:9\"\nenabled = false\n[[mapping]]\nname = \"8080/tcp\"\npublish = \"82:9\"\n[[mapping]]\nname = \"a b\"\npublish = \"83:9\"\n"
+        ),
+        [
+            "6:9: the name \"web\" is used twice, first at portway.toml:3:9 ? give each mapping a name of its own",
+            "10:9: the name \"8080/tcp\" is the default name of the listener at portway.toml:1:13 ? choose another name",
+            "13:9: `a b` is not a name for a mapping ? a name is 1 to 64 of the characters A-Z a-z 0-9 . _ - (or has the default form, such as 8080/tcp)",
+        ]
+    );
+}
+
+#[test]
+fn default_names_may_repeat_and_its_own_may_be_spelled_out() {
+    assert_eq!(loaded("publish = [\"127.0.0.1:80:9\", \"127.0.0.2:80:9\"]\n").plan.len(), 2);
+    assert_eq!(loaded("[[mapping]]\nname = \"80/tcp\"\npublish = \"80:9\"\n").plan.len(), 1);
+}
+
+#[test]
+fn a_listener_used_twice_is_refused_with_both_places() {
+    let hint = "a port takes one mapping for each protocol, and a wildcard takes all addresses";
+    for (first, second, key) in [
+        ("80:9", "80:9", "[::]:80/tcp"),
+        ("80:9", "127.0.0.1:80:9", "127.0.0.1:80/tcp"),
+        ("127.0.0.1:80:9", "80:9", "[::]:80/tcp"),
+        ("0.0.0.0:80:9", "80:9", "[::]:80/tcp"),
+        ("0.0.0.0:80:9", "[::1]:80:9", "[::1]:80/tcp"),
+        ("127.0.0.1:80:9", "[::ffff:127.0.0.1]:80:9", "127.0.0.1:80/tcp"),
+        ("70-90:9", "80-100:9", "[::]:80/tcp"),
+        ("80:9/udp", "80:9/tcp+udp", "[::]:80/udp"),
+    ] {
+        assert_eq!(
+            problems(&format!("publish = [\n\"{first}\",\n\"{second}\",\n]\n")),
+            [format!("3:2: {key} is listened on twice, first at portway.toml:2:2 ? {hint}")],
+            "{first} {second}"
+        );
+    }
+    let problems = specs(&["80:9", "80:10"]).unwrap_err();
+    assert_eq!(
+        problems.iter().next().unwrap().summary(),
+        "-p \"80:10\" (column 1): [::]:80/tcp is listened on twice, first at -p \"80:9\""
+    );
+}
+
+#[test]
+fn other_protocols_ports_zones_and_disabled_mappings_do_not_collide() {
+    let loaded = loaded(
+        "publish = [\"80:9\", \"80:9/udp\", \"127.0.0.1:81:9\", \"[::1]:81:9\", \"[fe80::1%a]:82:9\", \"[fe80::1%b]:82:9\"]\n\
+         [[mapping]]\npublish = \"80:9\"\nenabled = false\n",
+    );
+    assert_eq!(loaded.plan.len(), 6);
+}
+
+#[test]
+fn a_target_that_is_its_own_listener_is_refused() {
+    let hint = "lead to another port, or to another machine";
+    for (spec, target) in [
+        ("80:80", "127.0.0.1:80"),
+        ("127.0.0.1:80:80", "127.0.0.1:80"),
+        ("80:127.0.0.9:80", "127.0.0.9:80"),
+        ("80:192.168.1.2:80", "192.168.1.2:80"),
+        ("192.168.1.2:80:192.168.1.2:80", "192.168.1.2:80"),
+        ("80:localhost:80", "localhost:80"),
+        ("[::1]:80:LOCALHOST.:80", "LOCALHOST.:80"),
+        ("80:[::1]:80/udp", "[::1]:80"),
+        ("0.0.0.0:80:80", "127.0.0.1:80"),
+        ("5000-5010:127.0.0.1:5000-5010", "127.0.0.1:5000"),
+        ("5000-5010:5005", "127.0.0.1:5005"),
+        ("[fe80::1%eth0]:80:[fe80::1%eth0]:80", "[fe80::1%eth0]:80"),
+    ] {
+        assert_eq!(
+            problems(&format!("publish = \"{spec}\"\n")),
+            [format!("1:12: the target {target} is this listener itself ? {hint}")]
+        );
+    }
+    for spec in [
+        "80:10.0.0.1:80",
+        "127.0.0.1:80:127.0.0.2:80",
+        "127.0.0.1:80:192.168.1.2:80",
+        "0.0.0.0:80:[::1]:80",
+        "80:nas:80",
+        "5000-5001:5001-5002",
+    ] {
+        assert!(!loaded(&format!("publish = \"{spec}\"\n")).plan.is_empty(), "{spec}");
+    }
+}
+
+#[test]
+fn listeners_that_lead_in_a_circle_are_refused() {
+    assert_eq!(
+        problems(
+            "publish = [\n\"80:81\",\n\"81:192.168.1.2:82\",\n\"127.0.0.1:83:80\",\n\"82:10.0.0.1:1\",\n\"[::1]:80:9/udp\",\n]\n[[mapping]]\nlisten = \"84\"\ntargets = [\"10.0.0.1:9\", \"localhost:85\"]\n[[mapping]]\nlisten = \"85\"\ntargets = [\"84\"]\n"
+        ),
+        [
+            "13:13: the target 127.0.0.1:84 leads back in a circle: [::]:84/tcp -> [::]:85/tcp -> [::]:84/tcp ? lead to another port, or to another machine"
+        ]
+    );
+    assert!(loaded("publish = [\"80:81\", \"81:80/udp\"]\n").plan.len() == 2);
+}
+
+#[test]
+fn variables_are_expanded_in_any_string() {
+    let loaded = loaded(
+        "publish = [\"${PORT}:${TARGET:-nas.lan}:80\"]\n[log]\nlevel = \"${LEVEL:-debug}\"\n[[mapping]]\nname = \"n${PORT}\"\n\
+         listen = [\"127.0.0.1:${NEXT:-81}\"]\ntargets = [{ address = \"${X:-a}:1\" }]\nidle_timeout = \"${T:-5m}\"\n",
+    );
+    assert_eq!(plan(&loaded), ["n8080 127.0.0.1:81/tcp a:1", "8080/tcp [::]:8080/tcp nas.lan:80"]);
+    assert_eq!(loaded.settings.log.level, LogLevel::Debug);
+}
+
+#[test]
+fn a_problem_with_a_variable_points_at_it() {
+    let files =
+        file("publish = [\"80:${NOPE}\", \"127.0.0.1:${BAD}:80\", \"8\\u0031:0\", \"${PORT}:0\", \"x${\"]\n");
+    assert_eq!(
+        files.problems(),
+        [
+            "portway.toml:1:16: the environment variable NOPE is not set ? set it, or give a default: ${NOPE:-value}",
+            "portway.toml:1:37: port 0 cannot be listened on ? use a port from 1 to 65535",
+            "portway.toml:1:49: port 0 cannot be connected to ? use a port from 1 to 65535",
+            "portway.toml:1:71: port 0 cannot be connected to ? use a port from 1 to 65535",
+            "portway.toml:1:77: `${` is not closed ? close it with }, or write $$ for a dollar sign",
+        ]
+    );
+    let problems = files.load().unwrap_err();
+    let bad = problems.iter().nth(1).unwrap();
+    assert_eq!(bad.text, "0");
+    assert!(bad.to_string().ends_with("^^^^^^\n  = help: use a port from 1 to 65535"), "{bad}");
+}
+
+#[test]
+fn exposed_services_and_ephemeral_ports_are_warned_of_once_a_mapping() {
+    assert_eq!(
+        warnings(
+            "publish = [\n\"3389:10.0.0.7:3389/tcp+udp\",\n\"2300:10.0.0.7:23\",\n\"400-500:10.0.0.7:400-500\",\n\"127.0.0.1:139:10.0.0.7:139\",\n\"1023:10.0.0.7:23/udp\",\n\"40000-40100:10.0.0.7:80\",\n\"127.0.0.1:60999:9\",\n\"61000:9\",\n]\n"
+        ),
+        [
+            "2:2: Remote Desktop (RDP), port 3389, is open on every address of this machine",
+            "3:2: Telnet, port 23, is open on every address of this machine",
+            "4:2: Windows file sharing (SMB), port 445, is open on every address of this machine",
+            "7:2: ports 40000-40100 reach into the range that the kernel gives to outgoing traffic (32768-60999)",
+            "8:2: port 60999 lies in the range that the kernel gives to outgoing traffic (32768-60999)",
+        ]
+    );
+}
+
+#[test]
+fn ten_thousand_mappings_load() {
+    let mut text = String::new();
+    for i in 0..10_000 {
+        text.push_str(&format!(
+            "[[mapping]]\nname = \"m{i}\"\npublish = \"127.0.{}.{}:{}:192.168.1.2:{}/tcp\"\n",
+            i / 250,
+            i % 250,
+            1000 + i,
+            1001 + i
+        ));
+    }
+    assert_eq!(loaded(&text).plan.len(), 10_000);
+}
+
+#[test]
+fn the_number_of_listeners_is_bounded() {
+    let all: Vec<_> = (1..=9).map(|i| format!("\"127.0.0.{i}:1-65535:10.0.0.1:1\"")).collect();
+    let found = problems(&format!("publish = [\n{}]\n", all.join(",\n")));
+    assert_eq!(found, ["6:2: more than 262144 listeners in all ? use fewer or smaller ranges"]);
+}
