@@ -36,9 +36,6 @@ const JOINED_BYTES: usize = 65_000;
 /// Larger datagrams are not moved together: the copy would cost what the system call saves.
 const MOVED_DATAGRAM: usize = 2048;
 
-/// What a reader waits for: a datagram, or an ICMP error, which has no datagram with it.
-pub(super) const INCOMING: Interest = Interest::READABLE;
-
 thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers::new());
 }
@@ -126,7 +123,7 @@ pub(super) fn receive(
 ) -> io::Result<Read> {
     BUFFERS.with_borrow_mut(|buffers| {
         let mut received = 0;
-        let outcome = socket.try_io(INCOMING, || {
+        let outcome = socket.try_io(Interest::READABLE, || {
             let mut chunks = buffers.bytes.chunks_exact_mut(BUFFER);
             let mut slices: [IoSliceMut<'_>; LISTENER_BATCH] =
                 std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));

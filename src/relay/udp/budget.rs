@@ -72,7 +72,7 @@ mod tests {
     fn a_permit_is_given_back_once_and_the_limit_holds() {
         let budget = FlowBudget::new(2);
         let (first, second) = (budget.take().unwrap(), budget.take().unwrap());
-        assert!(budget.clone().take().is_none());
+        assert!(budget.take().is_none());
         drop(first);
         assert_eq!(budget.used(), 1);
         let third = budget.take().unwrap();

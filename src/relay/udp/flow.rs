@@ -92,7 +92,8 @@ impl Flow {
         let Some(Target { socket, addr }) = self.target.get() else {
             return Pushed { refused: run.count() as u64, ..Pushed::default() };
         };
-        let pushed = push(run, &self.to_target, |contents, segment_size| {
+        let mut lost_before = 0;
+        let mut pushed = push(run, &self.to_target, |contents, segment_size| {
             let send = || match segment_size {
                 // The socket is connected: without an address the kernel spares the route lookup.
                 None => SockRef::from(socket).send(contents).map(drop),
@@ -105,10 +106,11 @@ impl Flow {
             match send() {
                 // The error may be that of an earlier datagram (an ICMP message to it has come back since). The kernel
                 // tells it once, instead of sending, so it must not cost this one.
-                Err(error) if is_leftover(&error) => send(),
+                Err(error) if is_leftover(&error) => send().inspect(|()| lost_before += 1),
                 outcome => outcome,
             }
         });
+        pushed.refused += lost_before;
         self.session().add_in(pushed.bytes);
         pushed
     }

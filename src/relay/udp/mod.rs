@@ -53,7 +53,7 @@ use tokio::{
 };
 
 use self::{
-    batch::{INCOMING, LISTENER_BATCH, Pushed, Read, Run, receive},
+    batch::{LISTENER_BATCH, Pushed, Read, Run, receive},
     flow::Flow,
     flow_table::{FlowId, FlowKey, FlowTable, Verdict},
     pause::Pause,
@@ -180,7 +180,7 @@ impl UdpListener {
                     // Its deadline lies in the past now, and must not be taken for the one armed next.
                     timer.as_mut().reset(Instant::now() + SUMMARY_EVERY);
                 }
-                ready = self.front.socket.ready(INCOMING) => {
+                ready = self.front.socket.readable() => {
                     if ready.is_err() {
                         return;
                     }
@@ -249,7 +249,8 @@ impl UdpListener {
         let spec = Arc::clone(&service.spec.borrow());
         let mut opening = return_path::Opening::begin(Arc::clone(&flow), spec, service.resolver.clone());
         if opening.is_done_at_once() {
-            return_path::send_early(front, &flow, id);
+            // Nobody else holds anything for it: the second time finds nothing, and opens the flow.
+            while !return_path::send_early(front, &flow, id) {}
         }
         service.flows.spawn(return_path::run(alive, Arc::clone(front), flow, id, opening));
     }

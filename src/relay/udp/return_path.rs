@@ -29,7 +29,7 @@ use tokio::{
 
 use super::{
     Front, UdpSpec,
-    batch::{FLOW_BATCH, INCOMING, Pushed, Read, Run, receive},
+    batch::{FLOW_BATCH, Pushed, Read, Run, receive},
     drops::DropReason,
     flow::Flow,
     flow_table::{Early, FlowId},
@@ -69,7 +69,9 @@ pub(super) async fn run(
     };
     let reason = match opened {
         Ok(()) => {
-            send_early(&front, &flow, id);
+            while !send_early(&front, &flow, id) {
+                yield_now().await;
+            }
             carry_replies(&front, &flow, id).await
         }
         Err(reason) => reason,
@@ -179,16 +181,14 @@ fn tell(error: &OpenError) -> DropReason {
     DropReason::Unreachable
 }
 
-/// Sends what came in while the target was looked up, in order, and opens the flow for what comes after.
-///
-/// While this sends, the listener goes on to receive, and may hold more; that ends, as what is held is bounded and the
-/// listener lets other tasks have a turn.
-pub(super) fn send_early(front: &Front, flow: &Flow, id: FlowId) {
-    while let Early::Send(held) = front.with_table(|table, now| table.take_early(id, now)) {
-        for datagram in &held {
-            front.settle_in(&flow.send_to_target(Run::single(datagram), &front.offload));
-        }
+/// Sends what is held for a connected flow, in order, and opens the flow if nothing was. Whether it is open now: the
+/// listener goes on to receive meanwhile, and may hold more.
+pub(super) fn send_early(front: &Front, flow: &Flow, id: FlowId) -> bool {
+    let Early::Send(held) = front.with_table(|table, now| table.take_early(id, now)) else { return true };
+    for datagram in &held {
+        front.settle_in(&flow.send_to_target(Run::single(datagram), &front.offload));
     }
+    false
 }
 
 /// Carries replies until the session is cut.
@@ -205,9 +205,15 @@ async fn carry_replies(front: &Front, flow: &Flow, id: FlowId) -> Ended {
                 }
                 return reason;
             }
-            ready = socket.ready(INCOMING) => if ready.is_err() {
+            ready = socket.readable() => if ready.is_err() {
+                return Ended::Shutdown;
+            },
+            ready = socket.ready(Interest::ERROR) => if ready.is_err() {
                 return Ended::Shutdown;
             }
+        }
+        if take_error(socket) {
+            front.drops.add(DropReason::TargetRefused, 1);
         }
         let next = match reply_turn(front, flow, id, socket) {
             Ok((read, held)) => {
@@ -225,6 +231,18 @@ async fn carry_replies(front: &Front, flow: &Flow, id: FlowId) -> Ended {
             () = next.run(front, flow) => {}
         }
     }
+}
+
+/// Takes the error that an ICMP message left at the socket, if any. It makes the socket neither readable nor writable,
+/// and is waited for by itself: tokio does not wait for "readable or failed".
+fn take_error(socket: &UdpSocket) -> bool {
+    let mut failed = false;
+    // "Would block" is how tokio is told that there is no more of it.
+    let _ = socket.try_io(Interest::ERROR, || -> io::Result<()> {
+        failed = matches!(socket.take_error(), Ok(Some(_)));
+        Err(io::ErrorKind::WouldBlock.into())
+    });
+    failed
 }
 
 /// What follows a turn.

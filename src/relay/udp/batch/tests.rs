@@ -54,7 +54,7 @@ proptest! {
     #[test]
     fn datagrams_leave_in_order_once_and_whole(
         arrivals in prop::collection::vec(arrival(), 0..20),
-        answers in prop::collection::vec(kernel(), 1..40),
+        answers in prop::collection::vec(kernel(), 0..60),
         kernel_joins in any::<bool>(),
     ) {
         let mut bytes: Vec<u8> = (0..SIZE * arrivals.len()).map(|i| (i * 7 % 251) as u8).collect();
@@ -68,7 +68,7 @@ proptest! {
             .collect();
         let meta: Vec<RecvMeta> = arrivals.iter().map(meta).collect();
         let limit = JoinLimit::new(kernel_joins);
-        let mut answers = answers.into_iter().cycle();
+        let mut answers = answers.into_iter();
         // Each datagram once: sent, or refused by itself.
         let mut left: Vec<(u16, Vec<u8>)> = Vec::new();
         each_run(&mut bytes, SIZE, &meta, |client, _, run| {
@@ -97,10 +97,6 @@ proptest! {
                 let over = left[before..].iter().map(|(_, d)| d.len() as u64).sum::<u64>();
                 assert!(pushed.bytes <= over);
                 todo = pushed.rest;
-                // A kernel that is always full would make this test one of patience.
-                if todo.is_some() && answers.clone().take(40).all(|a| matches!(a, Kernel::IsFull)) {
-                    left.extend(todo.take().into_iter().flat_map(Run::datagrams).map(|d| (client.port(), d.to_vec())));
-                }
             }
         });
         prop_assert_eq!(left, arrived);
