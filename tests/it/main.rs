@@ -1,3 +1,17 @@
-//! it
+//! portway from outside: every test starts the real program and speaks to it as its users do.
+//!
+//! A file a subject; each test is named as the claim that it proves. [`harness`] holds what they share: the daemon
+//! under test, targets, clients, and the only place where time passes. A test that cannot run on this machine says so
+//! through the harness, and `tests/run` counts it.
 
-fn main() {}
+mod harness;
+
+mod cli;
+mod docs;
+mod layers;
+mod limits;
+mod ports;
+mod real;
+mod reload;
+mod tcp;
+mod udp;

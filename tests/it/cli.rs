@@ -1,0 +1,363 @@
+//! The front door: arguments, exit codes, `check`, signals.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::harness::{
+    Client, Portway, Ran, TcpTarget, UdpTarget, eventually, eventually_within, mapping, own_addr, portway,
+    udp_client,
+};
+
+/// A directory with one configuration file.
+struct Written(tempfile::TempDir);
+
+impl Written {
+    fn new(text: impl AsRef<[u8]>) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::write(dir.path().join("portway.toml"), text).expect("the test's own directory");
+        Self(dir)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("portway.toml")
+    }
+
+    fn check(&self) -> Ran {
+        check(&self.path())
+    }
+}
+
+fn check(config: &Path) -> Ran {
+    portway([Path::new("check"), Path::new("--config"), config])
+}
+
+/// Fails unless all of it is said, in this order.
+#[track_caller]
+fn in_order(ran: &Ran, texts: &[&str]) {
+    let said = format!("{}{}", ran.out, ran.err);
+    let mut rest = &*said;
+    for text in texts {
+        let Some((_, after)) = rest.split_once(text) else {
+            panic!("{text:?} is missing, or not after those before it, in {ran}");
+        };
+        rest = after;
+    }
+}
+
+#[test]
+fn wrong_usage_exits_2() {
+    for args in [&["--no-such-flag"][..], &["no-such-command"], &["run", "--config"], &["check", "-p"]] {
+        portway(args).exits(2);
+    }
+}
+
+#[test]
+fn help_and_version_exit_0() {
+    portway(["--help"]).exits(0).says("portway").says("run").says("check").says("demo");
+    portway(["--version"]).exits(0).says(env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn a_bad_spec_exits_78_for_every_command() {
+    for command in ["run", "check"] {
+        for spec in [
+            "8080",
+            "0:80",
+            "8080:0",
+            "99999:80",
+            "8080:80/sctp",
+            "5010-5000:80",
+            "5000-5002:80-81",
+            "no-such-service:80",
+        ] {
+            portway([command, "-p", spec]).exits(78).never_says("panicked");
+        }
+    }
+    portway(["-p", "8080:80:90:100:110"]).exits(78);
+}
+
+#[test]
+fn a_missing_file_exits_78_and_is_named() {
+    for command in ["run", "check"] {
+        portway([command, "-c", "/nowhere/portway.toml"]).exits(78).says("/nowhere/portway.toml");
+    }
+}
+
+#[test]
+fn check_prints_the_plan_and_binds_nothing() {
+    let taken = own_addr(8080);
+    let holder = std::net::TcpListener::bind(taken).expect("an address of its own");
+    let config = Written::new(format!(
+        "[[mapping]]\nname = \"camera\"\npublish = \"{taken}:192.0.2.7:554/tcp+udp\"\n"
+    ));
+    let ran = config.check().exits(0).says("camera").says(&taken.to_string()).says("192.0.2.7:554");
+    for protocol in ["tcp", "udp"] {
+        assert!(ran.out.contains(protocol), "{ran}");
+    }
+    drop(holder);
+}
+
+#[test]
+fn check_without_a_file_takes_specs() {
+    portway(["check", "-p", "8080:80", "-p", "5353:192.0.2.53:53/udp"])
+        .exits(0)
+        .says("127.0.0.1:80")
+        .says("192.0.2.53:53");
+}
+
+#[test]
+fn check_json_is_json_for_a_good_and_for_a_bad_file() {
+    let ran = portway(["check", "--json", "-p", "8080:192.0.2.7:80"]).exits(0);
+    let plan: Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran}"));
+    assert!(plan.to_string().contains("192.0.2.7:80"), "{ran}");
+    let ran = portway(["check", "--json", "-p", "8080:80/sctp"]).exits(78);
+    let problems: Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran}"));
+    assert!(problems.to_string().contains("sctp"), "{ran}");
+}
+
+#[test]
+fn every_problem_is_listed_with_its_place_in_file_order() {
+    let config = Written::new(
+        "publish = [\"8080:80\", \"8081:0\"]\n\n[[mapping]]\npublish = \"5010-5000:80\"\n\n[[mapping]]\npublish = \
+         \"9000:90\"\nidle_timout = \"1s\"\n\n[log]\nlevel = \"loud\"\n",
+    );
+    let ran = config.check().exits(78).says("did you mean").says("idle_timeout");
+    in_order(&ran, &["portway.toml:1:", "portway.toml:4:", "portway.toml:8:", "portway.toml:11:"]);
+}
+
+#[test]
+fn two_listeners_for_one_socket_are_refused_and_two_protocols_are_not() {
+    portway(["check", "-p", "8080:80", "-p", "127.0.0.1:8080:81"]).exits(78).says("8080");
+    portway(["check", "-p", "8080:80", "-p", "8080:81"]).exits(78).says("8080");
+    portway(["check", "-p", "8080:80/tcp", "-p", "8080:80/udp"]).exits(0);
+}
+
+#[test]
+fn a_mapping_to_itself_is_refused() {
+    portway(["check", "-p", "127.0.0.1:8080:127.0.0.1:8080"]).exits(78).says("8080");
+    portway(["check", "-p", "8080:8080"]).exits(78).says("8080");
+    // Two that lead to each other are a loop as well.
+    portway(["check", "-p", "127.0.0.1:8080:8081", "-p", "127.0.0.1:8081:8080"]).exits(78).says("8081");
+}
+
+#[test]
+fn includes_and_the_environment_are_taken_in() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fs::create_dir(dir.path().join("conf.d")).expect("the test's own directory");
+    let main = dir.path().join("main.toml");
+    fs::write(&main, "include = [\"conf.d/*.toml\"]\npublish = [\"8080:${UPSTREAM}:80\", \"8081:${NOT_SET:-192.0.2.9}:80\"]\n")
+        .expect("the test's own directory");
+    fs::write(dir.path().join("conf.d/a.toml"), "publish = [\"8082:192.0.2.10:80\"]\n")
+        .expect("its own directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
+    command.args(["check", "-c"]).arg(&main).env("UPSTREAM", "192.0.2.8");
+    Ran::of(&mut command).exits(0).says("192.0.2.8:80").says("192.0.2.9:80").says("192.0.2.10:80");
+    command.env_remove("UPSTREAM");
+    Ran::of(&mut command).exits(78).says("UPSTREAM");
+    fs::write(dir.path().join("conf.d/b.toml"), "publish = [\"8083:80/sctp\"]\n").expect("its own directory");
+    command.env("UPSTREAM", "192.0.2.8");
+    Ran::of(&mut command).exits(78).says("b.toml:1:");
+}
+
+#[test]
+fn ten_thousand_mappings_are_checked_quickly() {
+    let mut text = String::new();
+    for n in 0..10_000 {
+        let (high, low) = (n / 250, n % 250 + 1);
+        text += &format!(
+            "[[mapping]]\nname = \"m{n}\"\npublish = \"127.1.{high}.{low}:8080:10.0.{high}.{low}:80\"\nidle_timeout = \"5m\"\n"
+        );
+    }
+    let config = Written::new(text);
+    let started = Instant::now();
+    config.check().exits(0).says("m9999");
+    // The release build has a second; this one is not optimised, and shares the machine with other tests.
+    let bound = if cfg!(debug_assertions) { 10 } else { 1 };
+    assert!(started.elapsed() < Duration::from_secs(bound), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_huge_file_is_refused_at_once() {
+    let config = Written::new("");
+    File::create(config.path()).and_then(|file| file.set_len(1 << 30)).expect("a sparse file");
+    let started = Instant::now();
+    config.check().exits(78).says("portway.toml").never_says("panicked");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_file_that_never_ends_is_refused() {
+    check(Path::new("/dev/zero")).exits(78).never_says("panicked");
+    check(Path::new("/")).exits(78).never_says("panicked");
+}
+
+#[test]
+fn deep_nesting_is_refused_and_not_a_crash() {
+    for (open, close) in [("[", "]"), ("{a=", "}")] {
+        let text = format!("publish = {}{}\n", open.repeat(100_000), close.repeat(100_000));
+        Written::new(text).check().exits(78).never_says("panicked");
+    }
+    Written::new(format!("[{}]\n", vec!["a"; 100_000].join("."))).check().exits(78).never_says("panicked");
+}
+
+#[test]
+fn text_that_is_not_utf8_is_refused() {
+    Written::new(b"publish = [\"8080:80\"]\n# caf\xe9\n")
+        .check()
+        .exits(78)
+        .says("UTF-8")
+        .says("portway.toml");
+}
+
+#[test]
+fn a_loop_of_includes_ends() {
+    let config = Written::new("include = [\"portway.toml\"]\npublish = [\"8080:80\"]\n");
+    config.check().exits(78).never_says("panicked");
+}
+
+#[test]
+fn publish_specs_come_from_the_environment_too() {
+    let target = TcpTarget::echo();
+    let datagrams = UdpTarget::echo();
+    let (one, two, three) = (own_addr(8080), own_addr(8081), own_addr(5353));
+    let specs = format!("{one}:{t},{two}:{t}\n{three}:{}/udp", datagrams.addr, t = target.addr);
+    let _portway = Portway::bare().args(["run"]).env("PORTWAY_PUBLISH", &specs).start();
+    Client::to(one).ping();
+    Client::to(two).ping();
+    let client = udp_client(three);
+    client.send(b"ping").expect("the client sends");
+    assert_eq!(client.recv(&mut [0; 9]).expect("the answer comes"), 4);
+}
+
+#[test]
+fn the_file_comes_from_the_environment_too() {
+    let config = Written::new("publish = [\"8080:192.0.2.7:80\"]\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
+    Ran::of(command.arg("check").env("PORTWAY_CONFIG", config.path())).exits(0).says("192.0.2.7:80");
+}
+
+#[test]
+fn publish_alone_is_the_daemon() {
+    let target = TcpTarget::echo();
+    let at = own_addr(8080);
+    let spec = format!("{at}:{}", target.addr);
+    let portway = Portway::bare().args(["-p", &spec]).start();
+    Client::to(at).ping();
+    portway.stop().with(0);
+}
+
+#[test]
+fn every_listener_is_announced() {
+    let (one, two) = (own_addr(8080), own_addr(8081));
+    let config = mapping(one, own_addr(80), "name = \"web\"") + &mapping(two, own_addr(80), "");
+    let mut portway = Portway::with(&config).start();
+    for (name, at) in [("web", one), ("8081/tcp", two)] {
+        let line = portway.wait_log("listening", |line| line.text("mapping") == name);
+        assert_eq!((line.text("protocol"), line.text("listen.addr")), ("tcp", &*at.to_string()));
+    }
+}
+
+/// A daemon with a session, asked to stop with this grace.
+fn stopping(grace: &str) -> (TcpTarget, SocketAddr, Portway, Client) {
+    let target = TcpTarget::echo();
+    let at = own_addr(8080);
+    let config = mapping(at, target.addr, "") + &format!("[shutdown]\ngrace = \"{grace}\"\n");
+    let portway = Portway::with(&config).start();
+    let mut client = Client::to(at);
+    client.ping();
+    portway.signal(Signal::TERM);
+    eventually("it no longer listens", || Client::try_to(at).is_err().then_some(()));
+    (target, at, portway, client)
+}
+
+#[test]
+fn a_stop_waits_for_the_sessions() {
+    let (_target, _at, mut portway, mut client) = stopping("60s");
+    client.ping();
+    assert!(portway.runs());
+    drop(client);
+    let exit = portway.exit().with(0);
+    assert_eq!(exit.sessions_ended().len(), 1, "{}", exit.log);
+    assert_eq!(exit.sessions_ended()[0].text("reason"), "client-closed");
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let (_target, _at, mut portway, mut client) = stopping("60s");
+    client.ping();
+    portway.signal(Signal::INT);
+    eventually_within(Duration::from_secs(5), "it ends", || (!portway.runs()).then_some(()));
+    let exit = portway.exit().says("shutdown");
+    assert!(exit.code.is_some(), "it ended by the signal itself");
+    client.until_closed();
+}
+
+#[test]
+fn a_stop_with_no_session_takes_no_grace() {
+    let at = own_addr(8080);
+    let portway = Portway::with(&mapping(at, own_addr(80), "")).start();
+    let started = Instant::now();
+    portway.stop().with(0);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn there_is_no_colour_without_a_terminal_nor_with_no_color() {
+    const ESCAPE: char = '\u{1b}';
+    let bad = Written::new("publish = [\"8080:80/sctp\"]\n[nonsense]\n");
+    let ran = bad.check().exits(78);
+    assert!(!ran.out.contains(ESCAPE) && !ran.err.contains(ESCAPE), "{ran}");
+    let at = own_addr(8080);
+    let exit = Portway::publishing(&format!("{at}:9")).start().stop();
+    assert!(!exit.log.contains(ESCAPE), "{}", exit.log);
+
+    // `script` gives the program a terminal.
+    let line = format!("{} check -c {}", env!("CARGO_BIN_EXE_portway"), bad.path().display());
+    let mut command = Command::new("script");
+    command
+        .args(["-q", "-e", "-c", &line, "/dev/null"])
+        .env("NO_COLOR", "1")
+        .stdin(std::process::Stdio::null());
+    let ran = Ran::of(&mut command).exits(78).says("sctp");
+    assert!(!ran.out.contains(ESCAPE), "{ran}");
+}
+
+#[test]
+fn a_pipe_that_closes_early_is_no_crash() {
+    let mut text = String::new();
+    for n in 1..=2_000 {
+        text += &format!("[[mapping]]\nname = \"m{n}\"\npublish = \"{}:192.0.2.1:80\"\n", 10_000 + n);
+    }
+    let config = Written::new(text);
+    let line = format!("{} check -c {} | head -n 1", env!("CARGO_BIN_EXE_portway"), config.path().display());
+    Ran::of(Command::new("sh").args(["-c", &line])).exits(0).never_says("panicked");
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_does_not_end_the_daemon() {
+    let target = TcpTarget::echo();
+    let at = own_addr(8080);
+    let spec = format!("{at}:{}", target.addr);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_portway"))
+        .args(["run", "-p", &spec])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(child.stderr.take());
+    let served = std::panic::catch_unwind(|| {
+        eventually("it serves", || Client::try_to(at).ok());
+        (0..20).for_each(|_| Client::to(at).ping());
+    });
+    let _ = child.kill();
+    let _ = child.wait();
+    served.expect("it serves on");
+}

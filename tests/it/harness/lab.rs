@@ -1,0 +1,84 @@
+//! What a test needs from the machine: the right to make a network of its own, and other people's programs.
+
+use std::{
+    any::type_name,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use super::Ran;
+
+/// Set in the copy of this program that runs inside a network of its own.
+const INSIDE: &str = "PORTWAY_TEST_NETWORK";
+
+/// A file that `tests/run` names: one line for each test that could not run here.
+const SKIPS: &str = "PORTWAY_TEST_SKIPS";
+
+/// Whether this process may do everything.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Runs a program to its end, and fails unless it succeeds.
+#[track_caller]
+pub(crate) fn run(command: &str) -> Ran {
+    let mut words = command.split_whitespace();
+    let program = words.next().expect("a command has a name");
+    Ran::of(Command::new(program).args(words).stdin(Stdio::null())).exits(0)
+}
+
+/// Says, loudly, that the test of `body` cannot run here.
+fn skip<F>(_body: &F, why: &str) {
+    let name = name_of::<F>();
+    let line = format!("SKIPPED: {name}: {why}\n");
+    eprint!("{line}");
+    if let Some(file) = std::env::var_os(SKIPS) {
+        let mut file =
+            std::fs::OpenOptions::new().append(true).create(true).open(&file).expect("the list of skips");
+        // One write, so that the lines of tests side by side stay whole.
+        file.write_all(line.as_bytes()).expect("the list of skips");
+    }
+}
+
+/// Runs the test's `body` in a network namespace of its own, where every port is free, if these `tools` are there.
+///
+/// A namespace belongs to a process, so the body runs in a second copy of this program, which is asked for this one
+/// test. The namespace has no name and goes away with the last process in it.
+#[track_caller]
+pub(crate) fn in_own_network<F: FnOnce()>(tools: &[&str], body: F) {
+    if std::env::var_os(INSIDE).is_some() {
+        run("ip link set lo up");
+        return body();
+    }
+    if !is_root() {
+        return skip(&body, "only root may make a network namespace");
+    }
+    let needed = tools.iter().chain(&["ip", "unshare"]);
+    let missing: Vec<&str> = needed.copied().filter(|tool| !is_installed(tool)).collect();
+    if !missing.is_empty() {
+        return skip(&body, &format!("not installed: {}", missing.join(", ")));
+    }
+    let this = std::env::current_exe().expect("this program");
+    let mut command = Command::new("unshare");
+    command.arg("--net").arg("--").arg(this).args(["--exact", name_of::<F>(), "--nocapture"]);
+    let ran = Ran::of(command.env(INSIDE, "1").stdin(Stdio::null()));
+    let said = format!("{}{}", ran.out, ran.err);
+    // Indented, so that the inner program's own summary is never counted.
+    let said: Vec<String> = said.lines().map(|line| format!("  | {line}")).collect();
+    let passed = ran.code == Some(0) && ran.out.contains("1 passed");
+    assert!(passed, "in a network of its own, exit {:?}:\n{}", ran.code, said.join("\n"));
+}
+
+/// Whether a program is on the search path, or where administrators have theirs.
+fn is_installed(tool: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':').chain(["/usr/sbin", "/sbin"]).any(|dir| Path::new(dir).join(tool).is_file())
+}
+
+/// The name of the test whose body is `F`, as the test runner knows it: `it::file::test::{{closure}}` without the ends.
+fn name_of<F>() -> &'static str {
+    let name = type_name::<F>();
+    let name = name.split_once("::").map_or(name, |(_, rest)| rest);
+    name.strip_suffix("::{{closure}}").unwrap_or(name)
+}

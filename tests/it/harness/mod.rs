@@ -1,0 +1,34 @@
+//! What the tests share, written so that a test reads as a sentence.
+//!
+//! Every process started here is ended here, by its own id; every address is the test's own; every wait is for a
+//! condition, with a deadline and a message that says what did not happen.
+
+mod address;
+mod client;
+mod content;
+mod daemon;
+mod lab;
+mod program;
+mod target;
+mod wait;
+
+pub(crate) use address::{free_port, own_addr};
+pub(crate) use client::{Client, echoes, is_reset, reset, reset_seen, udp_client};
+pub(crate) use content::Content;
+pub(crate) use daemon::{Line, Portway, Ran, portway};
+pub(crate) use lab::{in_own_network, run};
+pub(crate) use program::Program;
+pub(crate) use target::{TcpTarget, UdpTarget};
+pub(crate) use wait::{DEADLINE, eventually, eventually_within, paced, pass};
+
+use std::net::SocketAddr;
+
+/// A mapping of the configuration file: `listen` to `target` over TCP, with further keys.
+pub(crate) fn mapping(listen: SocketAddr, target: SocketAddr, more: &str) -> String {
+    format!("[[mapping]]\npublish = \"{listen}:{target}\"\n{more}\n")
+}
+
+/// The same over UDP.
+pub(crate) fn udp_mapping(listen: SocketAddr, target: SocketAddr, more: &str) -> String {
+    format!("[[mapping]]\npublish = \"{listen}:{target}/udp\"\n{more}\n")
+}

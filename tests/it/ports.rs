@@ -1,0 +1,116 @@
+//! Ports that cannot be had: who holds them, what to do, and what the daemon does on its own.
+
+use std::{net::TcpListener, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use crate::harness::{
+    Client, Portway, TcpTarget, echoes, eventually, free_port, in_own_network, mapping, own_addr, run,
+};
+
+#[test]
+fn a_taken_port_names_its_holder() {
+    let target = TcpTarget::echo();
+    let at = own_addr(8080);
+    let first = Portway::with(&mapping(at, target.addr, "")).start();
+    let second = Portway::with(&mapping(at, target.addr, "")).launch();
+    let exit = second.exit().with(1).says(&at.to_string()).says(&first.pid().to_string());
+    assert!(exit.log.contains("portway"), "{}", exit.log);
+    Client::to(at).ping();
+}
+
+#[test]
+fn a_wildcard_that_meets_a_taken_port_names_its_holder() {
+    let port = free_port();
+    let holder = TcpListener::bind(("127.0.0.1", port)).expect("the port was free");
+    let exit = Portway::publishing(&format!("{port}:9")).launch().exit().with(1);
+    let exit = exit.says(&port.to_string()).says(&std::process::id().to_string());
+    drop((holder, exit));
+}
+
+#[test]
+fn every_port_that_cannot_be_had_is_listed() {
+    let taken = [own_addr(8080), own_addr(8081), own_addr(8082)];
+    let free = own_addr(8083);
+    let holders = taken.map(|at| TcpListener::bind(at).expect("an address of its own"));
+    let target = own_addr(80);
+    let config: String = taken
+        .iter()
+        .chain([&free])
+        .enumerate()
+        .map(|(n, at)| mapping(*at, target, &format!("name = \"m{n}\"")))
+        .collect();
+    let mut exit = Portway::with(&config).launch().exit().with(1);
+    for at in taken {
+        exit = exit.says(&at.to_string());
+    }
+    drop(holders);
+}
+
+#[test]
+fn a_listener_waits_for_its_address_and_comes_up_with_it() {
+    in_own_network(&[], || {
+        let target = TcpTarget::echo();
+        let (early, late) = (own_addr(8080), "10.20.30.40:8080".parse().expect("an address"));
+        let config =
+            mapping(early, target.addr, "name = \"early\"") + &mapping(late, target.addr, "name = \"late\"");
+        let mut portway = Portway::with(&config).launch();
+        portway.wait_log("listener waiting", |line| line.raw().contains("10.20.30.40:8080"));
+        portway.wait_log("listening", |line| line.text("mapping") == "early");
+        Client::to(early).ping();
+        run("ip addr add 10.20.30.40/32 dev lo");
+        portway.wait_log("listening", |line| line.text("mapping") == "late");
+        eventually("the late address is served", || echoes(late).then_some(()));
+        portway.stop().with(0);
+    });
+}
+
+#[test]
+fn a_wildcard_serves_addresses_that_come_later() {
+    in_own_network(&[], || {
+        let target = TcpTarget::echo();
+        let _portway = Portway::publishing(&format!("8080:{}", target.addr)).start();
+        run("ip addr add 10.20.30.41/32 dev lo");
+        run("ip addr add fd00::41/128 dev lo nodad");
+        for at in ["10.20.30.41:8080", "[fd00::41]:8080", "127.0.0.1:8080", "[::1]:8080"] {
+            Client::to(at.parse().expect("an address")).ping();
+        }
+    });
+}
+
+#[test]
+fn every_address_is_ipv4_alone_where_ipv6_is_off() {
+    in_own_network(&["sysctl"], || {
+        let target = TcpTarget::echo();
+        run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1");
+        let _portway = Portway::publishing(&format!("8080:{}", target.addr)).start();
+        Client::to("127.0.0.1:8080".parse().expect("an address")).ping();
+    });
+}
+
+#[test]
+fn a_privileged_port_without_the_right_names_the_right_and_both_cures() {
+    in_own_network(&["setpriv"], || {
+        let (_dir, program) = program_for_everyone();
+        let portway = Portway::publishing("127.0.0.1:80:8080")
+            .program(&program)
+            .through(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .launch();
+        portway
+            .exit()
+            .with(1)
+            .says("127.0.0.1:80")
+            .says("CAP_NET_BIND_SERVICE")
+            .says("AmbientCapabilities")
+            .says("setcap");
+    });
+}
+
+/// A copy of the program where any user may run it: the build directory may be someone's own.
+fn program_for_everyone() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let program = dir.path().join("portway");
+    std::fs::copy(env!("CARGO_BIN_EXE_portway"), &program).expect("a copy of the program");
+    for path in [dir.path(), &program] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("the test's own files");
+    }
+    (dir, program)
+}

@@ -1,0 +1,126 @@
+//! Real programs on both sides, with the specs as a person would type them.
+//!
+//! Each test has a network of its own, where ports 53, 80 and 5201 are free whatever this machine runs.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+};
+
+use serde_json::Value;
+
+use crate::harness::{Portway, Program, Ran, eventually, in_own_network, run, udp_client};
+
+fn wait_for_port(port: u16) {
+    let at = SocketAddr::from(([127, 0, 0, 1], port));
+    eventually(&format!("something listens on port {port}"), || TcpStream::connect(at).ok());
+}
+
+#[test]
+fn a_web_server_is_reached() {
+    in_own_network(&["nginx", "curl"], || {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let root = dir.path().display();
+        let page = "<p>behind the port\n".repeat(50_000);
+        fs::write(dir.path().join("index.html"), &page).expect("the test's own directory");
+        // One process, which is then the one to kill; as the user who runs the test, who can read the directory.
+        let config = format!(
+            "daemon off; master_process off; user root; pid {root}/pid; error_log stderr;
+             events {{}}
+             http {{ access_log off; client_body_temp_path {root}/b; proxy_temp_path {root}/p;
+                     fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;
+                     server {{ listen 127.0.0.1:80; root {root}; }} }}"
+        );
+        let file = dir.path().join("nginx.conf");
+        fs::write(&file, config).expect("the test's own directory");
+        let _nginx = Program::start("nginx", &["-c", file.to_str().expect("a readable path")]);
+        wait_for_port(80);
+        let _portway = Portway::publishing("8080:80").start();
+        for host in ["127.0.0.1", "[::1]"] {
+            let ran = run(&format!("curl --silent --show-error --fail --max-time 20 http://{host}:8080/"));
+            assert_eq!(ran.out, page);
+        }
+    });
+}
+
+#[test]
+fn a_name_server_is_reached_over_both_protocols() {
+    in_own_network(&["dnsmasq", "dig"], || {
+        let dnsmasq = [
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--user=root",
+            "--pid-file=",
+            "--listen-address=127.0.0.1",
+            "--bind-interfaces",
+            "--address=/camera.lan/10.1.2.3",
+        ];
+        let _dnsmasq = Program::start("dnsmasq", &dnsmasq);
+        wait_for_port(53);
+        let _portway = Portway::publishing("5353:53/tcp+udp").start();
+        for (server, protocol) in
+            [("127.0.0.1", "+notcp"), ("127.0.0.1", "+tcp"), ("::1", "+notcp"), ("::1", "+tcp")]
+        {
+            let asked = format!("dig @{server} -p 5353 +short +time=5 +tries=3 {protocol} camera.lan");
+            assert_eq!(run(&asked).out.trim(), "10.1.2.3", "{asked}");
+        }
+    });
+}
+
+/// Runs an iperf3 client through the daemon and gives its report.
+#[track_caller]
+fn iperf3(more: &str) -> Value {
+    let ran: Ran = run(&format!("iperf3 --client 127.0.0.1 --port 5202 --time 2 --json {more}"));
+    let report: Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran}"));
+    assert!(report.get("error").is_none(), "{ran}");
+    report
+}
+
+#[test]
+fn a_bandwidth_test_passes_in_every_mode() {
+    in_own_network(&["iperf3"], || {
+        let _iperf3 = Program::start("iperf3", &["--server", "--port", "5201", "--bind", "127.0.0.1"]);
+        wait_for_port(5201);
+        let mut portway = Portway::publishing("5202:5201/tcp+udp").start();
+        for mode in ["", "--reverse"] {
+            let report = iperf3(mode);
+            let bytes = report["end"]["sum_received"]["bytes"].as_u64().expect("a report has its sum");
+            assert!(bytes > 10_000_000, "{bytes} bytes {mode}");
+        }
+        for mode in ["--udp --bitrate 20M", "--udp --bitrate 20M --reverse"] {
+            let report = iperf3(mode);
+            let sum = &report["end"]["sum"];
+            let (packets, lost) = (sum["packets"].as_u64(), sum["lost_packets"].as_i64());
+            let (packets, lost) = (packets.expect("packets"), lost.expect("lost packets"));
+            assert!(
+                packets > 100 && lost * 20 < i64::try_from(packets).expect("small"),
+                "{lost} of {packets} {mode}"
+            );
+        }
+        assert!(portway.runs());
+    });
+}
+
+#[test]
+fn the_demo_shows_a_page_and_answers_datagrams() {
+    in_own_network(&["curl"], || {
+        let mut demo = Portway::bare().args(["demo"]).launch();
+        let line = demo.wait_text("http://127.0.0.1:");
+        let url = line.raw().split_whitespace().find_map(|word| word.find("http://").map(|at| &word[at..]));
+        let url = url.expect("an address").trim_end_matches(|c: char| !c.is_ascii_alphanumeric() && c != '/');
+        run(&format!("curl --silent --show-error --fail --max-time 20 {url}")).says("<");
+
+        let line = demo.wait_text("udp");
+        let at = line.raw().split(|c: char| c.is_whitespace() || "/\"'(),".contains(c));
+        let at: SocketAddr =
+            at.filter_map(|word| word.parse().ok()).next().expect("the address of the UDP echo");
+        let client = udp_client(at);
+        client.send(b"hello").expect("the client sends");
+        let mut buffer = [0; 100];
+        let len = client.recv(&mut buffer).expect("the answer comes");
+        assert_eq!(&buffer[..len], b"hello");
+        demo.stop().with(0);
+    });
+}

@@ -1,0 +1,287 @@
+//! A reload: whole or not at all, and no one who is connected pays for it.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::symlink,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+
+use crate::harness::{
+    Client, Portway, TcpTarget, UdpTarget, echoes, eventually, mapping, own_addr, udp_client, udp_mapping,
+};
+
+#[test]
+fn two_hundred_reloads_under_load_lose_no_session_and_no_descriptor() {
+    let (tcp, udp) = (TcpTarget::echo(), UdpTarget::echo());
+    let (main, extra, datagrams) = (own_addr(8080), own_addr(8081), own_addr(5353));
+    let plan = |idle: &str, extra: &str| {
+        mapping(main, tcp.addr, &format!("idle_timeout = \"{idle}\""))
+            + &udp_mapping(datagrams, udp.addr, "")
+            + extra
+    };
+    let plans = [plan("10m", ""), plan("20m", &mapping(extra, tcp.addr, ""))];
+    let mut portway = Portway::with(&plans[0]).start();
+    let base = portway.fds();
+    let mut steady: Vec<Client> = (0..20).map(|_| Client::to(main)).collect();
+    let flow = udp_client(datagrams);
+    let (done, short) = (AtomicBool::new(false), AtomicUsize::new(0));
+
+    thread::scope(|scope| {
+        let connects = scope.spawn(|| {
+            while !done.load(Relaxed) {
+                Client::to(main).ping();
+                short.fetch_add(1, Relaxed);
+            }
+        });
+        let pings = scope.spawn(|| {
+            while !done.load(Relaxed) {
+                steady.iter_mut().for_each(Client::ping);
+                flow.send(b"ping").expect("the client sends");
+                assert_eq!(flow.recv(&mut [0; 10]).expect("the answer comes"), 4);
+            }
+        });
+        for nth in 1..=200 {
+            portway.reload_with(&plans[nth % 2]);
+            if connects.is_finished() || pings.is_finished() {
+                break;
+            }
+        }
+        done.store(true, Relaxed);
+    });
+
+    steady.iter_mut().for_each(Client::ping);
+    assert!(short.load(Relaxed) > 200, "the load was no load: {short:?}");
+    let sources: Vec<SocketAddr> = udp.got().into_iter().map(|(from, _)| from).collect();
+    assert!(sources.iter().all(|from| *from == sources[0]), "the flow moved");
+    drop(steady);
+    portway.wait_sessions(20 + short.load(Relaxed));
+    // The flow still holds its one descriptor.
+    portway.wait_fds(base + 1);
+}
+
+#[test]
+fn a_bad_file_is_refused_whole_and_the_next_good_one_is_taken() {
+    let target = TcpTarget::echo();
+    let (old, new) = (own_addr(8080), own_addr(8081));
+    let good = mapping(old, target.addr, "");
+    let mut portway = Portway::with(&good).start();
+    let mut client = Client::to(old);
+    client.ping();
+
+    let bad = mapping(new, target.addr, "") + "[[mapping]]\npublish = \"8080:\"\nidle_timout = \"1s\"\n";
+    let refused = portway.refused_reload_with(&bad);
+    assert!(!refused.text("error").is_empty(), "{}", refused.raw());
+    portway.refused_reload_with("this is no TOML [");
+    assert!(Client::try_to(new).is_err(), "half of a refused file is live");
+    client.ping();
+    Client::to(old).ping();
+
+    portway.reload_with(&(good + &mapping(new, target.addr, "")));
+    Client::to(new).ping();
+    client.ping();
+}
+
+#[test]
+fn a_reload_that_cannot_bind_changes_nothing() {
+    let target = TcpTarget::echo();
+    let (old, free, taken) = (own_addr(8080), own_addr(8081), own_addr(8082));
+    let holder = std::net::TcpListener::bind(taken).expect("an address of its own");
+    let mut portway = Portway::with(&mapping(old, target.addr, "")).start();
+    let base = portway.fds();
+    let wanted = mapping(free, target.addr, "") + &mapping(taken, target.addr, "");
+    let refused = portway.refused_reload_with(&wanted);
+    assert!(refused.text("error").contains(&taken.to_string()), "{}", refused.raw());
+    assert!(refused.text("error").contains(&std::process::id().to_string()), "{}", refused.raw());
+    Client::to(old).ping();
+    assert!(Client::try_to(free).is_err(), "half of a refused plan is live");
+    portway.wait_fds(base);
+
+    drop(holder);
+    portway.reload_with(&wanted);
+    Client::to(free).ping();
+    Client::to(taken).ping();
+    assert!(Client::try_to(old).is_err(), "a removed mapping still listens");
+}
+
+#[test]
+fn sessions_of_a_removed_mapping_get_the_grace_and_then_end() {
+    let target = TcpTarget::echo();
+    let (kept, removed) = (own_addr(8080), own_addr(8081));
+    let grace = "[shutdown]\ngrace = \"2s\"\n";
+    let both = mapping(kept, target.addr, "") + &mapping(removed, target.addr, "");
+    let mut portway = Portway::with(&(both + grace)).start();
+    let (mut stays, mut goes) = (Client::to(kept), Client::to(removed));
+    stays.ping();
+    goes.ping();
+
+    portway.reload_with(&(mapping(kept, target.addr, "") + grace));
+    assert!(Client::try_to(removed).is_err(), "a removed mapping still listens");
+    goes.ping();
+    goes.until_closed();
+    let line = portway.wait_session();
+    assert_eq!((line.text("mapping"), line.text("reason")), ("8081/tcp", "reload"));
+    stays.ping();
+}
+
+#[test]
+fn sessions_of_a_changed_mapping_go_on() {
+    let (one, two) = (TcpTarget::echo(), TcpTarget::echo());
+    let at = own_addr(8080);
+    let mut portway = Portway::with(&mapping(at, one.addr, "")).start();
+    let mut before = Client::to(at);
+    before.ping();
+
+    let applied = portway.reload_with(&mapping(at, two.addr, "name = \"renamed\"\nidle_timeout = \"5m\""));
+    assert_eq!((applied.number("opened"), applied.number("closed"), applied.number("retuned")), (0, 0, 1));
+    before.ping();
+    Client::to(at).ping();
+    eventually("a new session goes to the new target", || (two.accepted() == 1).then_some(()));
+    assert_eq!(one.accepted(), 1);
+}
+
+#[test]
+fn a_disabled_mapping_is_closed_and_an_enabled_one_opened() {
+    let target = TcpTarget::echo();
+    let at = own_addr(8080);
+    let other = mapping(own_addr(8081), target.addr, "");
+    let mut portway = Portway::with(&(mapping(at, target.addr, "enabled = false") + &other)).start();
+    assert!(Client::try_to(at).is_err(), "a disabled mapping listens");
+    let applied = portway.reload_with(&(mapping(at, target.addr, "enabled = true") + &other));
+    assert_eq!(applied.number("opened"), 1);
+    Client::to(at).ping();
+    let applied = portway.reload_with(&(mapping(at, target.addr, "enabled = false") + &other));
+    assert_eq!(applied.number("closed"), 1);
+    assert!(Client::try_to(at).is_err(), "a disabled mapping listens");
+}
+
+#[test]
+fn a_listener_may_grow_to_every_address_and_shrink_again() {
+    let target = TcpTarget::echo();
+    let port = crate::harness::free_port();
+    let narrow = SocketAddr::from(([127, 0, 0, 1], port));
+    let beside = SocketAddr::from(([127, 0, 0, 2], port));
+    let wide = format!("publish = [\"{port}:{}\"]\n", target.addr);
+    let mut portway = Portway::with(&mapping(narrow, target.addr, "")).start();
+    let mut client = Client::to(narrow);
+    client.ping();
+    portway.reload_with(&wide);
+    Client::to(beside).ping();
+    Client::to(narrow).ping();
+    client.ping();
+    portway.reload_with(&mapping(narrow, target.addr, ""));
+    Client::to(narrow).ping();
+    assert!(Client::try_to(beside).is_err(), "it still listens on every address");
+    client.ping();
+}
+
+#[test]
+fn the_same_file_again_changes_nothing() {
+    let target = TcpTarget::echo();
+    let at = own_addr(8080);
+    let config = mapping(at, target.addr, "");
+    let mut portway = Portway::with(&config).start();
+    let applied = portway.reload_with(&config);
+    for count in ["opened", "closed", "retuned", "replaced"] {
+        assert_eq!(applied.number(count), 0, "{count}");
+    }
+}
+
+#[test]
+fn specs_of_the_command_line_survive_a_reload() {
+    let target = TcpTarget::echo();
+    let (by_flag, by_file) = (own_addr(8080), own_addr(8081));
+    let spec = format!("{by_flag}:{}", target.addr);
+    let mut portway = Portway::with("").args(["-p", &spec]).start();
+    portway.reload_with(&mapping(by_file, target.addr, ""));
+    Client::to(by_flag).ping();
+    Client::to(by_file).ping();
+}
+
+/// A daemon that watches its file, which holds nothing but one mapping.
+fn watcher(target: SocketAddr) -> (Portway, String) {
+    let first = mapping(own_addr(8080), target, "");
+    (Portway::with(&first).args(["--watch"]).start(), first)
+}
+
+#[test]
+fn a_watched_file_saved_by_rename_is_taken() {
+    let target = TcpTarget::echo();
+    let (portway, first) = watcher(target.addr);
+    for _ in 0..3 {
+        let at = own_addr(8081);
+        let new = portway.dir().join(".portway.toml.swp");
+        fs::write(&new, first.clone() + &mapping(at, target.addr, "")).expect("the test's own directory");
+        fs::rename(&new, portway.config()).expect("the test's own directory");
+        eventually("the new file is live", || echoes(at).then_some(()));
+    }
+}
+
+#[test]
+fn a_watched_file_written_in_place_is_taken() {
+    let target = TcpTarget::echo();
+    let (mut portway, first) = watcher(target.addr);
+    let mut client = Client::to(first.split('"').nth(1).and_then(listen_of).expect("a spec"));
+    for _ in 0..3 {
+        let at = own_addr(8081);
+        // Opened, cut to nothing, and written: what most editors do.
+        fs::write(portway.config(), first.clone() + &mapping(at, target.addr, ""))
+            .expect("its own directory");
+        eventually("the new file is live", || echoes(at).then_some(()));
+    }
+    client.ping();
+    assert!(portway.runs());
+}
+
+/// The listen address of a full spec, `IP:PORT:IP:PORT`.
+fn listen_of(spec: &str) -> Option<SocketAddr> {
+    let mut parts = spec.split(':');
+    format!("{}:{}", parts.next()?, parts.next()?).parse().ok()
+}
+
+#[test]
+fn a_watched_file_behind_a_swapped_link_is_taken() {
+    let target = TcpTarget::echo();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    // As in a volume of Kubernetes: portway.toml -> ..data/portway.toml, ..data -> ..version
+    let version = |name: &str, at: SocketAddr| {
+        let folder = dir.path().join(name);
+        fs::create_dir(&folder).expect("the test's own directory");
+        let log = "[log]\nformat = \"json\"\n";
+        fs::write(folder.join("portway.toml"), mapping(at, target.addr, "") + log)
+            .expect("its own directory");
+        symlink(name, dir.path().join("..new")).expect("the test's own directory");
+        fs::rename(dir.path().join("..new"), dir.path().join("..data")).expect("the test's own directory");
+    };
+    let at = [own_addr(8080), own_addr(8080), own_addr(8080)];
+    version("..v1", at[0]);
+    let config = dir.path().join("portway.toml");
+    symlink("..data/portway.toml", &config).expect("the test's own directory");
+    let path = config.to_str().expect("a readable path");
+    let _portway = Portway::bare().args(["run", "-c", path, "--watch"]).start();
+    Client::to(at[0]).ping();
+    for (name, old, new) in [("..v2", at[0], at[1]), ("..v3", at[1], at[2])] {
+        version(name, new);
+        eventually("the new file is live", || echoes(new).then_some(()));
+        eventually("the old one is not", || Client::try_to(old).is_err().then_some(()));
+    }
+}
+
+#[test]
+fn without_watch_a_new_file_waits_for_the_signal() {
+    let target = TcpTarget::echo();
+    let (first, second) = (own_addr(8080), own_addr(8081));
+    let mut portway = Portway::with(&mapping(first, target.addr, "")).start();
+    let log = "[log]\nformat = \"json\"\n";
+    let text = mapping(first, target.addr, "") + &mapping(second, target.addr, "") + log;
+    fs::write(portway.config(), text).expect("the test's own directory");
+    crate::harness::pass(Duration::from_secs(2));
+    assert!(Client::try_to(second).is_err(), "nobody asked for a reload");
+    portway.signal(Signal::HUP);
+    portway.wait_log("reload applied", |line| line.number("opened") == 1);
+    Client::to(second).ping();
+}
