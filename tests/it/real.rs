@@ -107,15 +107,17 @@ fn a_bandwidth_test_passes_in_every_mode() {
 fn the_demo_shows_a_page_and_answers_datagrams() {
     in_own_network(&["curl"], || {
         let mut demo = Portway::bare().args(["demo"]).launch();
-        let line = demo.wait_text("http://127.0.0.1:");
-        let url = line.raw().split_whitespace().find_map(|word| word.find("http://").map(|at| &word[at..]));
-        let url = url.expect("an address").trim_end_matches(|c: char| !c.is_ascii_alphanumeric() && c != '/');
-        run(&format!("curl --silent --show-error --fail --max-time 20 {url}")).says("<");
-
-        let line = demo.wait_text("udp");
-        let at = line.raw().split(|c: char| c.is_whitespace() || "/\"'(),".contains(c));
-        let at: SocketAddr =
-            at.filter_map(|word| word.parse().ok()).next().expect("the address of the UDP echo");
+        let line = demo.wait_text("curl http://");
+        let url =
+            line.raw().split_whitespace().rfind(|word| word.starts_with("http://")).expect("an address");
+        let line = demo.wait_text("nc -u ");
+        let echo = line.raw().split_once("nc -u ").and_then(|(_, rest)| {
+            let mut words = rest.split_whitespace();
+            format!("{}:{}", words.next()?, words.next()?).parse().ok()
+        });
+        let at: SocketAddr = echo.expect("the address of the UDP echo");
+        demo.wait_ready();
+        run(&format!("curl --silent --show-error --fail --max-time 20 {url}")).says("<html");
         let client = udp_client(at);
         client.send(b"hello").expect("the client sends");
         let mut buffer = [0; 100];

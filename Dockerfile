@@ -1,0 +1,16 @@
+# One static program in an otherwise empty image.
+FROM rust:1-bookworm AS build
+WORKDIR /src
+COPY Cargo.toml Cargo.lock ./
+COPY src src
+RUN target="$(uname -m)-unknown-linux-musl" \
+    && rustup target add "$target" \
+    && cargo build --release --locked --bin portway --target "$target" \
+    && install -D "target/$target/release/portway" /image/portway \
+    && install -d -m 0755 /image/etc/portway
+
+FROM scratch
+COPY --from=build /image /
+USER 65532:65532
+ENTRYPOINT ["/portway"]
+CMD ["run"]
