@@ -12,10 +12,11 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A loopback address of its own. Another process gets other ones: the process id chooses the range.
 fn own_ip() -> Ipv4Addr {
-    let n = std::process::id().wrapping_mul(256).wrapping_add(NEXT.fetch_add(1, Relaxed));
-    let [_, a, b, c] = n.to_be_bytes();
-    // Not 127.0.0.x, where everyone else is.
-    Ipv4Addr::new(127, a.clamp(1, 254), b, c.clamp(1, 254))
+    let nth = NEXT.fetch_add(1, Relaxed);
+    let block = std::process::id().wrapping_mul(4).wrapping_add(nth / 254);
+    let [_, _, high, low] = block.to_be_bytes();
+    // The second byte is never 0: 127.0.x.x is where everyone else is.
+    Ipv4Addr::new(127, high.max(1), low, u8::try_from(nth % 254 + 1).expect("at most 254"))
 }
 
 /// A loopback address of its own, with `port`.
