@@ -1,9 +1,23 @@
-//! The limit of open descriptors, and what of it may go to UDP flows.
+//! The limit of open descriptors, and how it is shared out.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::{
+    relay::{
+        tcp::{SessionBudget, limit_pipes},
+        udp::FlowBudget,
+    },
+    supervisor::Budgets,
+};
+
 /// Descriptors that are neither listener, session nor flow: the runtime, logs, files that are read.
-const CONTROL: u64 = 32;
+const CONTROL: u64 = 16;
+/// A listener, and the client that it has accepted and found no room for.
+const PER_LISTENER: u64 = 2;
+/// One of so many descriptors may go to the pipes of bulk sessions, two for each pipe; beyond [`MOST_PIPES`] more pipes
+/// bring nothing, because so many flows do not fill them at once.
+const PIPES_SHARE: u64 = 32;
+const MOST_PIPES: u64 = 256;
 
 /// Raises the soft limit of open descriptors to the hard one, and returns what it is then.
 pub(super) fn raise_descriptors() -> u64 {
@@ -16,11 +30,31 @@ pub(super) fn raise_descriptors() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// How many UDP flows there may be, each with one descriptor: half of what listeners and control leave. The other half
-/// is a reserve for TCP, so that forged UDP clients cannot keep TCP clients out.
-pub(super) fn flows(descriptors: u64, listeners: usize) -> usize {
-    let rest = descriptors.saturating_sub(CONTROL).saturating_sub(listeners as u64);
-    usize::try_from(rest / 2).unwrap_or(usize::MAX).max(1)
+/// How many descriptors go where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shares {
+    pipes: usize,
+    sessions: usize,
+    flows: usize,
+}
+
+impl Shares {
+    /// TCP sessions, two descriptors each, may take all that listeners, pipes and control leave. UDP flows, one each, may
+    /// take half of it: the other half is a reserve, so that forged UDP clients cannot keep TCP clients out.
+    fn of(descriptors: u64, listeners: usize) -> Self {
+        let pipes = (descriptors / PIPES_SHARE / 2).min(MOST_PIPES);
+        let taken = CONTROL + PER_LISTENER * listeners as u64 + 2 * pipes;
+        let rest = descriptors.saturating_sub(taken);
+        let most = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).max(1);
+        Self { pipes: most(pipes), sessions: most(rest / 2), flows: most(rest / 2) }
+    }
+}
+
+/// Shares `descriptors` out between sessions, flows and pipes.
+pub(super) fn share_out(descriptors: u64, listeners: usize) -> Budgets {
+    let Shares { pipes, sessions, flows } = Shares::of(descriptors, listeners);
+    limit_pipes(pipes);
+    Budgets { sessions: SessionBudget::new(sessions), flows: FlowBudget::new(flows) }
 }
 
 #[cfg(test)]
@@ -28,8 +62,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_shared_out_fits_into_the_limit() {
+        for (descriptors, listeners) in [(128, 1), (1024, 10), (20_000, 5_000), (1_048_576, 3)] {
+            let Shares { pipes, sessions, .. } = Shares::of(descriptors, listeners);
+            let used = CONTROL + 2 * (listeners + pipes + sessions) as u64;
+            assert!(used <= descriptors && sessions > 10, "{used} of {descriptors}");
+        }
+    }
+
+    #[test]
     fn tcp_keeps_half_of_the_descriptors() {
-        assert_eq!(flows(1024, 2), 495);
-        assert_eq!(flows(16, 2), 1, "a tiny limit still forwards one flow");
+        let Shares { sessions, flows, .. } = Shares::of(1024, 2);
+        assert!(flows <= sessions);
+    }
+
+    #[test]
+    fn a_tiny_limit_still_forwards_one_of_each() {
+        assert_eq!(Shares::of(16, 2), Shares { pipes: 1, sessions: 1, flows: 1 });
     }
 }

@@ -13,7 +13,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     config::{Loaded, Source},
-    relay::udp::FlowBudget,
     supervisor::{BindError, Handle},
 };
 use signals::{Signal, Signals};
@@ -56,8 +55,8 @@ async fn serve(
     let mut signals = Signals::install()?;
     let tasks = TaskTracker::new();
     let listeners = loaded.plan.len();
-    let flows = FlowBudget::new(limits::flows(descriptors, listeners));
-    let handle = match Handle::start(source, loaded, flows, &tasks).await {
+    let budgets = limits::share_out(descriptors, listeners);
+    let handle = match Handle::start(source, loaded, budgets, &tasks).await {
         Ok(handle) => handle,
         Err(errors) => {
             for error in &errors {

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    Applied, BindError,
+    Applied, BindError, Budgets,
     bind::{Staged, stage},
     running::{Running, Shared},
     wait,
@@ -17,7 +17,7 @@ use crate::{
     config::{self, ListenerKey, Plan, Replace},
     mapping::Timeout,
     meter::Ended,
-    relay::{Drain, udp::FlowBudget},
+    relay::Drain,
     target::Resolver,
 };
 
@@ -34,14 +34,14 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    pub(super) fn new(resolver: Resolver, flows: FlowBudget) -> Self {
+    pub(super) fn new(resolver: Resolver, budgets: Budgets) -> Self {
         let (sender, failed) = mpsc::unbounded_channel();
         Self {
             plan: Plan::new(),
             running: BTreeMap::new(),
             retiring: Vec::new(),
             retirement: Drain::new(),
-            shared: Shared { resolver, flows, failed: sender },
+            shared: Shared { resolver, budgets, failed: sender },
             failed,
         }
     }
@@ -60,8 +60,10 @@ impl Listeners {
         // Nothing fails from here on.
         let replaced = staged.len() - opened;
         let closed = diff.replace.iter().map(|r| r.close.len()).sum::<usize>() + diff.close.len();
-        for key in diff.close.iter().chain(diff.replace.iter().flat_map(|r| &r.close)) {
-            self.retire(key, grace);
+        let gone = diff.close.iter().chain(diff.replace.iter().flat_map(|r| &r.close));
+        let gone: Vec<_> = gone.filter_map(|key| self.retire(key, grace)).collect();
+        for running in gone {
+            running.stopped_listening().await;
         }
         for key in &diff.retune {
             if let Some(running) = self.running.get(key) {
@@ -122,10 +124,11 @@ impl Listeners {
     }
 
     /// Takes a listener out of the plan: it stops to listen at once; its sessions have the grace, then they are cut.
-    fn retire(&mut self, key: &ListenerKey, grace: Timeout) {
-        let Some(running) = self.running.remove(key) else { return };
+    fn retire(&mut self, key: &ListenerKey, grace: Timeout) -> Option<Arc<Running>> {
+        let running = self.running.remove(key)?;
         running.close();
         let running = Arc::new(running);
+        let retired = Arc::clone(&running);
         self.retiring.push(Arc::clone(&running));
         self.retirement.watch().spawn(async move {
             tokio::select! {
@@ -137,6 +140,7 @@ impl Listeners {
             }
             tracing::debug!(listener = %running.key(), "listener closed");
         });
+        Some(retired)
     }
 
     /// The next listener whose socket died.

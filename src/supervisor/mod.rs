@@ -31,7 +31,7 @@ use crate::{
     config::{self, Loaded, Problems, ReadSet, Settings, Source, System},
     mapping::Timeout,
     meter::Ended,
-    relay::udp::FlowBudget,
+    relay::{tcp::SessionBudget, udp::FlowBudget},
     target::Resolver,
 };
 use apply::Listeners;
@@ -40,6 +40,15 @@ use apply::Listeners;
 const RETRY: Duration = Duration::from_secs(1);
 /// How long sessions that were cut may take to settle.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// What of the machine the data plane may use, over all listeners.
+#[derive(Clone, Debug)]
+pub struct Budgets {
+    /// TCP sessions.
+    pub sessions: SessionBudget,
+    /// UDP flows.
+    pub flows: FlowBudget,
+}
 
 /// What applying a plan did, in numbers of listeners.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -104,10 +113,10 @@ impl Handle {
     pub async fn start(
         source: Source,
         loaded: Loaded,
-        flows: FlowBudget,
+        budgets: Budgets,
         tasks: &TaskTracker,
     ) -> Result<Self, Vec<BindError>> {
-        let mut listeners = Listeners::new(Resolver::new(), flows);
+        let mut listeners = Listeners::new(Resolver::new(), budgets);
         listeners.apply(loaded.plan, loaded.settings.grace).await?;
         let (mailbox, requests) = mpsc::channel(16);
         let (settings_tx, settings) = watch::channel(loaded.settings);

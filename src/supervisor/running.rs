@@ -4,14 +4,17 @@ use std::{io, sync::Arc};
 
 use tokio::sync::{mpsc, watch};
 
-use super::bind::{Socket, Staged};
+use super::{
+    Budgets,
+    bind::{Socket, Staged},
+};
 use crate::{
     config::{ListenerKey, ListenerPlan, Service},
     meter::{Ended, ListenerMeter},
     relay::{
         Drain,
         tcp::{TcpService, TcpSpec},
-        udp::{FlowBudget, UdpDrops, UdpService, UdpSpec},
+        udp::{UdpDrops, UdpService, UdpSpec},
     },
     target::Resolver,
 };
@@ -20,7 +23,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     pub(super) resolver: Resolver,
-    pub(super) flows: FlowBudget,
+    pub(super) budgets: Budgets,
     /// Where a listener whose socket died says so.
     pub(super) failed: mpsc::UnboundedSender<ListenerKey>,
 }
@@ -71,7 +74,8 @@ impl Running {
         let (key, failed) = (self.key.clone(), self.shared.failed.clone());
         match (&self.spec, socket) {
             (Spec::Tcp(spec), Socket::Tcp(listener)) => {
-                let service = TcpService { spec: spec.subscribe(), resolver, meter, sessions };
+                let budget = self.shared.budgets.sessions.clone();
+                let service = TcpService { spec: spec.subscribe(), resolver, meter, budget, sessions };
                 serving.watch().spawn(async move {
                     if let Err(error) = service.serve(listener, closing).await {
                         say_failed(&key, &error);
@@ -80,7 +84,7 @@ impl Running {
                 });
             }
             (Spec::Udp(spec), Socket::Udp(socket)) => {
-                let budget = self.shared.flows.clone();
+                let budget = self.shared.budgets.flows.clone();
                 let drops = Arc::clone(&self.drops);
                 let service =
                     UdpService { spec: spec.subscribe(), resolver, meter, budget, drops, flows: sessions };
@@ -141,6 +145,14 @@ impl Running {
             serving.close();
         }
         self.sessions.close();
+    }
+
+    /// Waits, after [`Running::close`], until nobody listens any more. The socket of a UDP listener stays for the flows
+    /// that live on it.
+    pub(super) async fn stopped_listening(&self) {
+        if let (Spec::Tcp(_), Some(serving)) = (&self.spec, &self.serving) {
+            serving.finished().await;
+        }
     }
 
     /// Gives the socket up, so that another can take its place, and returns when it is closed. TCP sessions live on;

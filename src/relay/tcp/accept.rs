@@ -4,6 +4,8 @@
 //! - An error of one connection (it was reset before we took it, a firewall refused it …): the next one at once.
 //! - Anything else: pause, from 10 ms up to 1 s, and try again. While descriptors or memory are short this goes on for
 //!   as long as it takes; one line a second says so, for all listeners together.
+//! - No descriptors left for the session's other half, as far as we count them: the accepted client waits its turn, and
+//!   those behind it wait in the kernel's queue. This is what a full daemon comes to; it costs nothing while it lasts.
 //! - Nothing but other failures for [`GIVE_UP`]: the socket is dead. The loop ends and says so, and its owner binds anew.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -12,7 +14,7 @@ use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep},
 };
 
@@ -29,6 +31,33 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Failures without a single success for this long mean a dead socket.
 const GIVE_UP: Duration = Duration::from_secs(5);
 
+/// How many TCP sessions the daemon may have at once, over all listeners: what the descriptor limit allows. Clones share
+/// one count.
+#[derive(Clone, Debug)]
+pub struct SessionBudget(Arc<Semaphore>);
+
+impl SessionBudget {
+    /// Room for `sessions`.
+    pub fn new(sessions: usize) -> Self {
+        Self(Arc::new(Semaphore::new(sessions.min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// Room for one more session; waits for a session to end when there is none.
+    async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(room) = Arc::clone(&self.0).try_acquire_owned() {
+            return Some(room);
+        }
+        if let Some(left_out) = EXHAUSTED.may_speak() {
+            let waiting = left_out + 1;
+            tracing::warn!(
+                waiting,
+                "no descriptors left; clients wait until sessions end (raise LimitNOFILE=)"
+            );
+        }
+        Arc::clone(&self.0).acquire_owned().await.ok()
+    }
+}
+
 static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(1));
 
 /// What a TCP listener works with.
@@ -40,6 +69,8 @@ pub struct TcpService {
     pub resolver: Resolver,
     /// Its account.
     pub meter: Arc<ListenerMeter>,
+    /// The sessions that the daemon may have.
+    pub budget: SessionBudget,
     /// Where its sessions run.
     pub sessions: DrainWatch,
 }
@@ -64,7 +95,10 @@ impl TcpService {
                 accepted = listener.accept() => match accepted {
                     Ok((client, addr)) => {
                         trouble = Trouble::default();
-                        self.admit(client, addr);
+                        tokio::select! {
+                            () = &mut closing => return Ok(()),
+                            room = self.budget.take() => self.admit(client, addr, room),
+                        }
                     }
                     Err(error) if is_of_one_connection(&error) => {
                         tracing::debug!(error = %error, "connection lost before it was accepted");
@@ -81,10 +115,10 @@ impl TcpService {
         }
     }
 
-    fn admit(&self, client: TcpStream, addr: SocketAddr) {
+    fn admit(&self, client: TcpStream, addr: SocketAddr, room: Option<OwnedSemaphorePermit>) {
         let spec = Arc::clone(&self.spec.borrow());
         let meter = self.meter.open(SocketAddr::new(canonical(addr.ip()), addr.port()));
-        self.sessions.spawn(session::run(client, spec, self.resolver.clone(), meter));
+        self.sessions.spawn(session::run(client, spec, self.resolver.clone(), meter, room));
     }
 }
 

@@ -12,7 +12,7 @@ mod splice;
 #[cfg(test)]
 mod tests;
 
-pub use accept::TcpService;
+pub use accept::{SessionBudget, TcpService};
 pub use splice::limit_pipes;
 
 use std::{net::IpAddr, time::Duration};

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
 use super::{
     TcpSpec,
@@ -16,8 +16,14 @@ use crate::{
     },
 };
 
-/// Carries one accepted connection to its target and back until it ends.
-pub(super) async fn run(client: TcpStream, spec: Arc<TcpSpec>, resolver: Resolver, meter: SessionMeter) {
+/// Carries one accepted connection to its target and back until it ends; then its `room` is free again.
+pub(super) async fn run(
+    client: TcpStream,
+    spec: Arc<TcpSpec>,
+    resolver: Resolver,
+    meter: SessionMeter,
+    room: Option<OwnedSemaphorePermit>,
+) {
     // Boxed: the way to the target is short and needs much, the session is long and needs little; a task is as large as
     // the largest thing it ever awaits.
     let ending = match Box::pin(reach(&spec, &resolver, &meter)).await {
@@ -35,6 +41,7 @@ pub(super) async fn run(client: TcpStream, spec: Arc<TcpSpec>, resolver: Resolve
     };
     // Both sides learn of the end before the log does.
     drop(client);
+    drop(room);
     match ending.error {
         Some(error) => meter.end_with(ending.reason, &error),
         None => meter.end(ending.reason),
