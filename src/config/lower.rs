@@ -15,7 +15,7 @@ use super::{
     place::Place,
     plan::{ListenerKey, ListenerPlan, Plan, Service},
     problem::Notes,
-    table::{Given, List},
+    table::List,
 };
 use crate::{
     mapping::{
@@ -179,25 +179,29 @@ impl<'a> Lowering<'a> {
                 self.refuse_beside_publish(mapping);
                 publish.items.iter().filter_map(|text| self.short(text)).collect()
             }
-            (None, Some(listen), Some(targets)) => self.long(listen, targets, mapping),
-            (None, _, _) if is_broken => Vec::new(),
             (None, None, None) => {
-                self.notes
-                    .problem(*place, "a mapping without `publish` or `listen`")
-                    .hint("say what it forwards, as in publish = \"8080:80\"");
+                if !is_broken {
+                    self.notes
+                        .problem(*place, "a mapping without `publish` or `listen`")
+                        .hint("say what it forwards, as in publish = \"8080:80\"");
+                }
                 Vec::new()
             }
-            (None, Some(listen), None) => {
-                self.notes
-                    .problem(listen.key, "`listen` without `targets`")
-                    .hint("say where it leads, as in targets = [\"10.0.0.7:3389\"]");
-                Vec::new()
-            }
-            (None, None, Some(targets)) => {
-                self.notes
-                    .problem(targets.key, "`targets` without `listen`")
-                    .hint("say where it listens, as in listen = [\"3389\"]");
-                Vec::new()
+            (None, listen, targets) => {
+                match (listen, targets) {
+                    (Some(listen), None) if !is_broken => {
+                        self.notes
+                            .problem(listen.key, "`listen` without `targets`")
+                            .hint("say where it leads, as in targets = [\"10.0.0.7:3389\"]");
+                    }
+                    (None, Some(targets)) if !is_broken => {
+                        self.notes
+                            .problem(targets.key, "`targets` without `listen`")
+                            .hint("say where it listens, as in listen = [\"3389\"]");
+                    }
+                    _ => {}
+                }
+                self.long(listen.as_ref(), targets.as_ref(), mapping)
             }
         }
     }
@@ -229,26 +233,25 @@ impl<'a> Lowering<'a> {
     }
 
     /// The long form: every `listen` entry leads to all of the targets.
-    fn long(&mut self, listen: &List, targets: &List, mapping: &MappingText) -> Vec<Entry> {
-        let protocols = match &mapping.knobs.protocol {
-            Some(Given { value: None, .. }) => return Vec::new(),
-            Some(Given { value: Some(own), .. }) => *own,
-            None => self.defaults.protocol.as_ref().and_then(|g| g.value).unwrap_or(Protocols::Tcp),
-        };
+    fn long(&mut self, listen: Option<&List>, targets: Option<&List>, mapping: &MappingText) -> Vec<Entry> {
+        let own = mapping.knobs.protocol.as_ref().map(|g| g.value);
+        let default = || self.defaults.protocol.as_ref().and_then(|g| g.value).unwrap_or(Protocols::Tcp);
+        // Where it cannot be read, the addresses are looked at all the same: any service name will do.
+        let protocols = own.map_or_else(default, |own| own.unwrap_or(Protocols::Both));
         let host = self.host;
         let services = |name: &str, protocol| host.service(name, protocol);
         let mut read = Vec::new();
-        for text in &targets.items {
+        for text in targets.map_or(&[][..], |t| &t.items) {
             let spec = TargetSpec::parse(&text.value, protocols, &services);
             read.extend(self.sound(text, spec).map(|spec| (spec, text.place())));
         }
-        let is_whole = targets.is_whole && read.len() == targets.items.len();
+        let is_whole = own != Some(None)
+            && targets.is_some_and(|t| t.is_whole && !t.items.is_empty() && read.len() == t.items.len());
         let mut entries = Vec::new();
-        for text in &listen.items {
+        for text in listen.map_or(&[][..], |l| &l.items) {
             let spec = ListenSpec::parse(&text.value, protocols, &services);
             let Some(listen) = self.sound(text, spec) else { continue };
-            let fit = self.all_fit(&listen, &read);
-            if is_whole && fit && !read.is_empty() {
+            if self.all_fit(&listen, &read) && is_whole {
                 entries.push(Entry { listen, place: text.place(), protocols, targets: read.clone() });
             }
         }

@@ -172,6 +172,26 @@ fn values_of_another_type_are_refused() {
 }
 
 #[test]
+fn one_problem_of_a_mapping_does_not_hide_the_others() {
+    assert_eq!(
+        problems("[[mapping]]\nname = \"a b\"\nlisten = [\"0:1\", \"1-2\"]\ntargets = [\"c:0\", \"c:1-3\"]\nprotocol = \"tpc\"\nkeepalive = \"x\"\n[[mapping]]\nlisten = \"70000\"\n")
+            .iter()
+            .map(|p| p.split(" ? ").next().unwrap())
+            .collect::<Vec<_>>(),
+        [
+            "2:9: `a b` is not a name for a mapping",
+            "3:12: `0` is not an IP address of this machine",
+            "4:15: port 0 cannot be connected to",
+            "4:20: 2 listen ports cannot lead to a range of 3 target ports",
+            "5:13: unknown protocol `tpc`",
+            "6:14: `x` is not a duration",
+            "8:1: `listen` without `targets`",
+            "8:11: port 70000 is above 65535",
+        ]
+    );
+}
+
+#[test]
 fn a_mapping_has_one_form() {
     assert_eq!(
         problems(

@@ -138,18 +138,18 @@ fn is_bare_v6(text: &str, parts: &[Part<'_>]) -> bool {
 }
 
 pub(super) fn too_many(spec: Part<'_>, form: &str) -> SpecError {
-    spec.error("there are more parts between the colons than an address and a port have")
-        .hint(format!("the form is {form}"))
+    spec.error("too many parts between colons").hint(format!("the form is {form}"))
 }
 
 pub(super) fn target_missing(only: Part<'_>) -> SpecError {
     if only.text.is_empty() {
         return only.error("the spec is empty").hint("write LISTEN_PORT:TARGET_PORT, as in 8080:80");
     }
-    only.error("the target is missing").hint(if is_address(only) {
-        format!("write {}:8080:80 for ADDRESS:LISTEN_PORT:TARGET_PORT", only.text)
+    let is_ports = only.text.bytes().all(|c| c.is_ascii_digit() || c == b'-') && only.text != "-";
+    only.error("the target is missing").hint(if is_ports {
+        format!("write {0}:{0} to lead to the same port, or {0}:HOST:{0}", only.text)
     } else {
-        format!("write {0}:{0} to lead to the same port of this machine", only.text)
+        "write LISTEN_PORT:TARGET_PORT, as in 8080:80, or LISTEN_PORT:HOST:TARGET_PORT".into()
     })
 }
 
@@ -281,10 +281,10 @@ pub(super) fn ports(
         });
     }
     let number = protocols.iter().find_map(|p| services(text, p)).and_then(NonZeroU16::new);
-    number.map(PortSpan::single).ok_or_else(|| no_ports(part, protocols, services))
+    number.map(PortSpan::single).ok_or_else(|| no_ports(part, role, protocols, services))
 }
 
-fn no_ports(part: Part<'_>, protocols: Protocols, services: Services<'_>) -> SpecError {
+fn no_ports(part: Part<'_>, role: Role, protocols: Protocols, services: Services<'_>) -> SpecError {
     let text = part.text;
     let other =
         [Protocol::Tcp, Protocol::Udp].into_iter().find(|p| services(text, *p).is_some_and(|n| n != 0));
@@ -297,8 +297,13 @@ fn no_ports(part: Part<'_>, protocols: Protocols, services: Services<'_>) -> Spe
     } else if is_range {
         part.error(format!("`{text}` is not a range of ports")).hint("as in 5000-5010")
     } else if is_name {
-        part.error(format!("unknown service `{text}`"))
-            .hint("use the port number, or a name that the system's services database (/etc/services) has")
+        part.error(format!("unknown service `{text}`")).hint(match role {
+            Role::Target => format!(
+                "use a port number or a name in /etc/services; a host needs its port, as in {text}:80"
+            ),
+            Role::Listen if text.contains('.') => "a listen address is an IP address, not a name".into(),
+            Role::Listen => "use a port number or a name in /etc/services".into(),
+        })
     } else {
         part.error(format!("`{text}` is not a port")).hint(PORT_HINT)
     }

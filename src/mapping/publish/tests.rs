@@ -122,7 +122,7 @@ const REFUSALS: &[(&str, &str, &str, &str)] = &[
     ("80::80", "", "the target host is empty", "127.0.0.1"),
     (":80:h:80", "", "the listen address is empty", "every address"),
     ("80:h:80:90", "80", "`80` is not an IP address of this machine", "192.168.1.2"),
-    ("a:b:c:d:e", "a:b:c:d:e", "more parts", "the form is"),
+    ("a:b:c:d:e", "a:b:c:d:e", "too many parts", "the form is"),
     ("fe80::1:22:22", "fe80::1:22:22", "an IPv6 address stands in brackets", "[2001:db8::5]:80"),
     ("::1:80:80", "::1:80:80", "an IPv6 address stands in brackets", ""),
     ("80:2001:db8::5:80", "80:2001:db8::5:80", "an IPv6 address stands in brackets", ""),
@@ -153,7 +153,9 @@ const REFUSALS: &[(&str, &str, &str, &str)] = &[
     ("1-2-3:80", "1-2-3", "`1-2-3` is not a range of ports", ""),
     ("+80:80", "+80", "`+80` is not a port", ""),
     ("80 :80", " ", "a space does not belong here", "without spaces"),
-    ("8080:80x", "80x", "unknown service `80x`", ""),
+    ("8080:80x", "80x", "unknown service `80x`", "as in 80x:80"),
+    ("nas.lan:80:80", "nas.lan", "unknown service `nas.lan`", "a listen address is an IP address"),
+    ("-p", "-p", "the target is missing", "8080:80"),
     ("8080:80é", "80é", "`80é` is not a port", ""),
 ];
 
@@ -187,7 +189,7 @@ fn a_listen_entry_is_an_address_and_ports() {
     );
     assert_eq!(read("10.0.0.1").unwrap_err().message, "the listen port is missing");
     assert_eq!(read("::1:80").unwrap_err().message, "an IPv6 address stands in brackets");
-    assert!(read("80:10.0.0.5:80").unwrap_err().message.contains("more parts"));
+    assert!(read("80:10.0.0.5:80").unwrap_err().message.contains("too many parts"));
 }
 
 #[test]
