@@ -50,7 +50,7 @@ pub(super) fn run() -> ExitCode {
     print(&invitation(web_port, echo_port, &publish));
     let source = Source { file: None, publish };
     match config::load(&source, &System) {
-        Ok(loaded) => start(source, loaded, false),
+        Ok(loaded) => start(source, loaded, None),
         Err(problems) => refuse(&problems),
     }
 }

@@ -6,7 +6,7 @@
 pub mod check;
 mod demo;
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode, time::SystemTime};
 
 use clap::{Args, Parser, Subcommand, builder::FalseyValueParser};
 
@@ -100,13 +100,14 @@ pub fn main() -> ExitCode {
 
 fn run(args: RunArgs) -> ExitCode {
     let source = args.plan.source();
+    let watch = args.watch.then(SystemTime::now);
     match config::load(&source, &System) {
-        Ok(loaded) => start(source, loaded, args.watch),
+        Ok(loaded) => start(source, loaded, watch),
         Err(problems) => refuse(&problems),
     }
 }
 
-fn start(source: Source, loaded: Loaded, watch: bool) -> ExitCode {
+fn start(source: Source, loaded: Loaded, watch: Option<SystemTime>) -> ExitCode {
     match daemon::run(source, loaded, watch) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// The most that a configuration may have, all files together.
-const MOST: u64 = 32 * 1024 * 1024;
+const MOST: u64 = 4 * 1024 * 1024;
 
 /// How deep includes may go.
 const DEEPEST: usize = 8;

@@ -9,6 +9,8 @@ mod logging;
 mod signals;
 mod watch;
 
+use std::time::SystemTime;
+
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -28,11 +30,12 @@ pub enum StartError {
     Bind(Vec<BindError>),
 }
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until it is told to stop. With `watch`, the time just before `loaded` was read, it reloads by itself
+/// when a file changes.
 ///
 /// # Errors
 /// [`StartError`] when it did not come up; then nothing listens.
-pub fn run(source: Source, loaded: Loaded, watch: bool) -> Result<(), StartError> {
+pub fn run(source: Source, loaded: Loaded, watch: Option<SystemTime>) -> Result<(), StartError> {
     let logging = logging::init(&loaded.settings.log);
     for warning in &loaded.warnings {
         tracing::warn!(warning = %warning.summary(), "configuration");
@@ -48,7 +51,7 @@ pub fn run(source: Source, loaded: Loaded, watch: bool) -> Result<(), StartError
 async fn serve(
     source: Source,
     loaded: Loaded,
-    watch: bool,
+    watch: Option<SystemTime>,
     descriptors: u64,
     logging: &logging::Logging,
 ) -> Result<(), StartError> {
@@ -65,8 +68,8 @@ async fn serve(
             return Err(StartError::Bind(errors));
         }
     };
-    if watch {
-        tasks.spawn(watch::follow(handle.clone()));
+    if let Some(read_from) = watch {
+        tasks.spawn(watch::follow(handle.clone(), read_from));
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listeners, descriptors, "ready");
 

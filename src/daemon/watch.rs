@@ -5,28 +5,43 @@
 //! network file system, where change notifications do not arrive. A change is taken once it has been quiet for
 //! [`SETTLE`], so that a half-written file is not read.
 
-use std::{collections::HashMap, fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use tokio::time::sleep;
 
-use crate::{config::ReadSet, supervisor::Handle};
+use crate::{
+    config::ReadSet,
+    supervisor::{Handle, ReloadError},
+};
 
 const INTERVAL: Duration = Duration::from_millis(500);
 const SETTLE: Duration = Duration::from_millis(200);
+/// The kernel stamps files by a clock that may be a tick behind.
+const CLOCK_TICK: Duration = Duration::from_millis(10);
 
 /// What tells one content of a file from another: device, inode, size and times; `None` for a file that is not there.
-type Stamp = Option<(u64, u64, u64, i64, i64, i64, i64)>;
+type Stamp = Option<Written>;
+type Written = (u64, u64, u64, i64, i64, i64, i64);
 
-/// Reloads on every change until the supervisor has stopped.
-pub(super) async fn follow(handle: Handle) {
+/// Reloads on every change until the supervisor has stopped. The configuration that runs was read after `read_from`.
+pub(super) async fn follow(handle: Handle, mut read_from: SystemTime) {
     let read_set = handle.read_set();
     let current = || stamps(read_set.borrow().clone());
-    let mut seen = current().await;
     loop {
-        sleep(INTERVAL).await;
+        let mut seen = current().await;
+        let looked = SystemTime::now();
+        // What was written while the configuration was read may be in it or not: it counts as a change.
+        seen.retain(|_, stamp| !stamp.is_some_and(|s| written_within(s, read_from, looked)));
         let mut now = current().await;
-        if now == seen {
-            continue;
+        while now == seen {
+            sleep(INTERVAL).await;
+            now = current().await;
         }
         loop {
             sleep(SETTLE).await;
@@ -36,19 +51,18 @@ pub(super) async fn follow(handle: Handle) {
             }
         }
         tracing::info!("configuration changed; reloading");
-        if let Err(crate::supervisor::ReloadError::Stopping) = handle.reload().await {
+        read_from = SystemTime::now();
+        if let Err(ReloadError::Stopping) = handle.reload().await {
             return;
         }
-        // The reload may look at other files than before; those it shares with the old set keep their old stamps, so
-        // that a change during the reload is not lost.
-        let mut after = current().await;
-        for (path, stamp) in &mut after {
-            if let Some(before) = now.get(path) {
-                *stamp = *before;
-            }
-        }
-        seen = after;
     }
+}
+
+/// Whether a file was last written, or put in its place, between two times. A time of the future (of another
+/// machine's clock) is not between them, or it would be news for ever.
+fn written_within(stamp: Written, from: SystemTime, to: SystemTime) -> bool {
+    let changed = UNIX_EPOCH + Duration::new(stamp.5.unsigned_abs(), u32::try_from(stamp.6).unwrap_or(0));
+    changed + CLOCK_TICK >= from && changed <= to
 }
 
 /// Stamps of every file that was read or that a pattern would take in now.

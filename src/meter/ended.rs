@@ -61,6 +61,11 @@ impl Ended {
         }
     }
 
+    /// Its place in [`Ended::ALL`].
+    pub(crate) const fn index(self) -> usize {
+        self as usize - 1
+    }
+
     /// The cause as a number above 0, for an atomic cell.
     pub(crate) const fn code(self) -> u8 {
         self as u8
@@ -69,5 +74,20 @@ impl Ended {
     /// The cause that [`Ended::code`] gave; `None` for 0 and anything unknown.
     pub(crate) fn from_code(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code).checked_sub(1)?).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_is_found_by_its_place_and_its_code() {
+        for (place, cause) in Ended::ALL.into_iter().enumerate() {
+            assert_eq!(cause.index(), place);
+            assert_eq!(Ended::from_code(cause.code()), Some(cause));
+        }
+        assert_eq!(Ended::from_code(0), None);
+        assert_eq!(Ended::from_code(200), None);
     }
 }

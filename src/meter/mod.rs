@@ -39,6 +39,8 @@ pub struct ListenerMeter {
     sessions: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    /// Sessions that ended, by reason, in the order of [`Ended::ALL`].
+    ended: [AtomicU64; Ended::ALL.len()],
 }
 
 impl ListenerMeter {
@@ -52,6 +54,7 @@ impl ListenerMeter {
             sessions: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            ended: [const { AtomicU64::new(0) }; Ended::ALL.len()],
         })
     }
 
@@ -92,6 +95,11 @@ impl ListenerMeter {
     /// How many sessions were ever opened.
     pub fn sessions_total(&self) -> u64 {
         self.sessions.load(Relaxed)
+    }
+
+    /// How many sessions ended for `reason`.
+    pub fn ended_total(&self, reason: Ended) -> u64 {
+        self.ended[reason.index()].load(Relaxed)
     }
 
     /// The mapping this listener belongs to.
@@ -233,6 +241,7 @@ impl SessionMeter {
         let (bytes_in, bytes_out) = (self.live.bytes_in(), self.live.bytes_out());
         self.listener.bytes_in.fetch_add(bytes_in, Relaxed);
         self.listener.bytes_out.fetch_add(bytes_out, Relaxed);
+        self.listener.ended[reason.index()].fetch_add(1, Relaxed);
         let duration = self.live.started.elapsed();
         self.listener.table().remove(self.slot);
         tracing::info!(

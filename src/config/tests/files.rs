@@ -112,7 +112,7 @@ fn a_file_that_cannot_be_read_is_named() {
     );
     assert_eq!(
         at("/dev/zero".into()).to_string(),
-        "/dev/zero:1:1: the file cannot be read: more than 32 MiB of configuration"
+        "/dev/zero:1:1: the file cannot be read: more than 4 MiB of configuration"
     );
 }
 
@@ -122,7 +122,7 @@ fn a_file_that_is_too_large_is_refused_unread() {
     fs::File::options().write(true).open(files.path("portway.toml")).unwrap().set_len(1 << 40).unwrap();
     assert_eq!(
         files.problems(),
-        ["portway.toml:1:1: the file cannot be read: more than 32 MiB of configuration"]
+        ["portway.toml:1:1: the file cannot be read: more than 4 MiB of configuration"]
     );
 }
 
