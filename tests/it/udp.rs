@@ -102,9 +102,12 @@ fn a_target_that_comes_up_gets_the_next_datagram() {
     let target = UdpTarget::echo_at(behind);
     client.send(b"B").expect("the client sends");
     eventually("B arrives", || target.got().iter().any(|(_, datagram)| datagram == b"B").then_some(()));
+    // On a busy machine A may have been so late that the target was there: then its answer is the first.
     let mut buffer = [0; 10];
-    assert_eq!(client.recv(&mut buffer).expect("the answer comes"), 1);
-    assert_eq!(buffer[0], b'B');
+    eventually("the answer to B", || {
+        let len = client.recv(&mut buffer).expect("an answer comes");
+        (&buffer[..len] == b"B").then_some(())
+    });
 }
 
 #[test]
