@@ -13,5 +13,6 @@ mod limits;
 mod ports;
 mod real;
 mod reload;
+mod tasks;
 mod tcp;
 mod udp;
