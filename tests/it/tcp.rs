@@ -385,6 +385,25 @@ fn a_target_named_by_a_host_name_is_reached() {
 }
 
 #[test]
+fn the_next_target_is_tried_when_the_first_is_down() {
+    let target = TcpTarget::echo();
+    let (at, nobody) = (own_addr(8080), own_addr(9));
+    let up = target.addr;
+    let config =
+        format!("[[mapping]]\nname = \"pair\"\nlisten = [\"{at}\"]\ntargets = [\"{nobody}\", \"{up}\"]\n");
+    let mut portway = Portway::with(&config).start();
+    for _ in 0..4 {
+        let mut client = Client::to(at);
+        client.ping();
+        client.finish();
+        client.until_closed();
+    }
+    for line in portway.wait_sessions(4) {
+        assert_eq!((line.text("target.addr"), reason(&line)), (&*up.to_string(), "client-closed"));
+    }
+}
+
+#[test]
 fn a_target_that_comes_back_is_served_again() {
     let (at, behind) = (own_addr(8080), own_addr(80));
     let mut portway = Portway::with(&mapping(at, behind, "")).start();
