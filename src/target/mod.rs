@@ -29,7 +29,7 @@ impl Targets {
         Some(Self { first: all.next()?, rest: all.collect() })
     }
 
-    /// The first target: the one that takes the sessions.
+    /// The first target: the one that takes the sessions while it can be reached.
     pub fn first(&self) -> &TargetAddr {
         &self.first
     }

@@ -1,6 +1,6 @@
 //! One TCP session: dial, pump, settle. It ends with exactly one session line, whatever happens.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
@@ -48,25 +48,29 @@ pub(super) async fn run(
     }
 }
 
-/// An open connection to the target, or how the session ended without one.
+/// An open connection to the first target that takes one, or how the session ended without any.
 async fn reach(
     spec: &TcpSpec,
     resolver: &Resolver,
     meter: &SessionMeter,
 ) -> Result<(TcpStream, SocketAddr), Ending> {
-    let target = spec.targets.first();
     let options = DialOptions {
         connect_timeout: spec.options.connect_timeout,
         keepalive: spec.options.keepalive,
         source: spec.options.source,
     };
-    let error = tokio::select! {
-        reached = dial(resolver, target, options) => match reached {
-            Ok(reached) => return Ok(reached),
-            Err(error) => Some(std::io::Error::other(error)),
-        },
-        reason = meter.live().wait_cut() => return Err(reason.into()),
-    };
-    meter.missed(target);
-    Err(Ending { reason: Ended::Unreachable, error })
+    let (mut ending, mut last) = (Ending::from(Ended::Unreachable), spec.targets.first());
+    for target in spec.targets.iter() {
+        let error = tokio::select! {
+            reached = dial(resolver, target, options) => match reached {
+                Ok(reached) => return Ok(reached),
+                Err(error) => io::Error::other(error),
+            },
+            reason = meter.live().wait_cut() => return Err(reason.into()),
+        };
+        ending.error = Some(error);
+        last = target;
+    }
+    meter.missed(last);
+    Err(ending)
 }
