@@ -3,7 +3,8 @@
 use std::{net::TcpListener, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use crate::harness::{
-    Client, Portway, TcpTarget, echoes, eventually, free_port, in_own_network, mapping, own_addr, run,
+    Client, Portway, TcpTarget, add_address, echoes, eventually, free_port, in_own_network, mapping,
+    own_addr, run,
 };
 
 #[test]
@@ -56,7 +57,7 @@ fn a_listener_waits_for_its_address_and_comes_up_with_it() {
         portway.wait_log("listener waiting", |line| line.raw().contains("10.20.30.40:8080"));
         portway.wait_log("listening", |line| line.text("mapping") == "early");
         Client::to(early).ping();
-        run("ip addr add 10.20.30.40/32 dev lo");
+        add_address("10.20.30.40".parse().expect("an address"));
         portway.wait_log("listening", |line| line.text("mapping") == "late");
         eventually("the late address is served", || echoes(late).then_some(()));
         portway.stop().with(0);
@@ -68,8 +69,8 @@ fn a_wildcard_serves_addresses_that_come_later() {
     in_own_network(&[], || {
         let target = TcpTarget::echo();
         let _portway = Portway::publishing(&format!("8080:{}", target.addr)).start();
-        run("ip addr add 10.20.30.41/32 dev lo");
-        run("ip addr add fd00::41/128 dev lo nodad");
+        add_address("10.20.30.41".parse().expect("an address"));
+        add_address("fd00::41".parse().expect("an address"));
         for at in ["10.20.30.41:8080", "[fd00::41]:8080", "127.0.0.1:8080", "[::1]:8080"] {
             Client::to(at.parse().expect("an address")).ping();
         }

@@ -73,10 +73,17 @@ fn a_name_server_is_reached_over_both_protocols() {
 /// Runs an iperf3 client through the daemon and gives its report.
 #[track_caller]
 fn iperf3(more: &str) -> Value {
-    let ran: Ran = run(&format!("iperf3 --client 127.0.0.1 --port 5202 --time 2 --json {more}"));
-    let report: Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran}"));
-    assert!(report.get("error").is_none(), "{ran}");
-    report
+    eventually("the iperf3 server has time", || {
+        let ran: Ran = run(&format!("iperf3 --client 127.0.0.1 --port 5202 --time 2 --json {more}"));
+        let report: Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran}"));
+        let error = report.get("error").map(ToString::to_string);
+        // It takes one test at a time, and a moment to be done with the last one.
+        if error.as_ref().is_some_and(|error| error.contains("busy")) {
+            return None;
+        }
+        assert!(error.is_none(), "{ran}");
+        Some(report)
+    })
 }
 
 #[test]
@@ -90,7 +97,7 @@ fn a_bandwidth_test_passes_in_every_mode() {
             let bytes = report["end"]["sum_received"]["bytes"].as_u64().expect("a report has its sum");
             assert!(bytes > 10_000_000, "{bytes} bytes {mode}");
         }
-        for mode in ["--udp --bitrate 20M", "--udp --bitrate 20M --reverse"] {
+        for mode in ["--udp --bitrate 2M --length 1200", "--udp --bitrate 2M --length 1200 --reverse"] {
             let report = iperf3(mode);
             let sum = &report["end"]["sum"];
             let (packets, lost) = (sum["packets"].as_u64(), sum["lost_packets"].as_i64());

@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::harness::{
-    Content, Portway, UdpTarget, eventually, free_port, in_own_network, own_addr, paced, run, udp_client,
-    udp_mapping,
+    Content, Portway, UdpTarget, add_address, eventually, free_port, in_own_network, own_addr, paced,
+    udp_client, udp_mapping,
 };
 
 const SIZES: [usize; 7] = [0, 1, 1472, 1500, 2048, 9000, 65_507];
@@ -76,9 +76,9 @@ fn the_answer_comes_from_the_address_that_was_asked() {
 #[test]
 fn the_answer_comes_from_the_address_that_was_asked_in_ipv6_too() {
     in_own_network(&[], || {
-        run("ip addr add fd00::1/128 dev lo nodad");
-        run("ip addr add fd00::2/128 dev lo nodad");
-        run("ip addr add 10.9.9.9/32 dev lo");
+        add_address("fd00::1".parse().expect("an address"));
+        add_address("fd00::2".parse().expect("an address"));
+        add_address("10.9.9.9".parse().expect("an address"));
         let target = UdpTarget::echo();
         let config = format!("publish = [\"5353:{}/udp\"]\n", target.addr);
         let _portway = Portway::with(&config).start();

@@ -3,11 +3,12 @@
 use std::{
     any::type_name,
     io::Write,
+    net::{IpAddr, UdpSocket},
     path::Path,
     process::{Command, Stdio},
 };
 
-use super::Ran;
+use super::{Ran, eventually};
 
 /// Set in the copy of this program that runs inside a network of its own.
 const INSIDE: &str = "PORTWAY_TEST_NETWORK";
@@ -26,6 +27,16 @@ pub(crate) fn run(command: &str) -> Ran {
     let mut words = command.split_whitespace();
     let program = words.next().expect("a command has a name");
     Ran::of(Command::new(program).args(words).stdin(Stdio::null())).exits(0)
+}
+
+/// Gives the loopback interface one more address, and waits until it can be used: the kernel makes the route of an IPv6
+/// address in its own time.
+#[track_caller]
+pub(crate) fn add_address(ip: IpAddr) {
+    let (length, flag) = if ip.is_ipv4() { (32, "") } else { (128, "nodad") };
+    run(&format!("ip addr add {ip}/{length} dev lo {flag}"));
+    let is_usable = || UdpSocket::bind((ip, 0)).and_then(|socket| socket.connect((ip, 9))).ok();
+    eventually(&format!("{ip} can be used"), is_usable);
 }
 
 /// Says, loudly, that the test of `body` cannot run here.

@@ -16,7 +16,7 @@ pub(crate) use address::{free_port, own_addr};
 pub(crate) use client::{Client, echoes, is_reset, reset, reset_seen, udp_client};
 pub(crate) use content::Content;
 pub(crate) use daemon::{Line, Portway, Ran, portway};
-pub(crate) use lab::{in_own_network, run};
+pub(crate) use lab::{add_address, in_own_network, run};
 pub(crate) use program::Program;
 pub(crate) use target::{TcpTarget, UdpTarget};
 pub(crate) use wait::{DEADLINE, eventually, eventually_within, paced, pass};
