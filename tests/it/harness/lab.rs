@@ -3,7 +3,7 @@
 use std::{
     any::type_name,
     io::Write,
-    net::{IpAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     path::Path,
     process::{Command, Stdio},
 };
@@ -35,8 +35,28 @@ pub(crate) fn run(command: &str) -> Ran {
 pub(crate) fn add_address(ip: IpAddr) {
     let (length, flag) = if ip.is_ipv4() { (32, "") } else { (128, "nodad") };
     run(&format!("ip addr add {ip}/{length} dev lo {flag}"));
+    wait_usable(ip);
+}
+
+#[track_caller]
+fn wait_usable(ip: IpAddr) {
     let is_usable = || UdpSocket::bind((ip, 0)).and_then(|socket| socket.connect((ip, 9))).ok();
     eventually(&format!("{ip} can be used"), is_usable);
+}
+
+/// Brings up the loopback interface of a new network, and waits until the kernel is done with it: an IPv6 address that is
+/// added before may be lost again.
+#[track_caller]
+fn loopback_up() {
+    run("ip link set lo up");
+    // The interface says so a second later, and until then routes come and go.
+    eventually("the loopback interface is up", || {
+        run("ip -oneline link show lo").out.contains("state UNKNOWN").then_some(())
+    });
+    wait_usable(Ipv4Addr::LOCALHOST.into());
+    if Path::new("/proc/net/if_inet6").exists() {
+        wait_usable(Ipv6Addr::LOCALHOST.into());
+    }
 }
 
 /// Says, loudly, that the test of `body` cannot run here.
@@ -59,7 +79,7 @@ fn skip<F>(_body: &F, why: &str) {
 #[track_caller]
 pub(crate) fn in_own_network<F: FnOnce()>(tools: &[&str], body: F) {
     if std::env::var_os(INSIDE).is_some() {
-        run("ip link set lo up");
+        loopback_up();
         return body();
     }
     if !is_root() {
