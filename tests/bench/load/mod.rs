@@ -1,0 +1,221 @@
+//! Load and target: both ends of every session, in one thread and one event loop.
+//!
+//! One thread, because the two ends share a core anyway and a switch between them would only cost. The loop spins while
+//! it measures, so that the relay never pays for waking an idle core. [`World`] owns the loop and the target; a [`Work`]
+//! owns the clients of one case.
+
+pub(crate) mod bulk;
+pub(crate) mod churn;
+pub(crate) mod flood;
+pub(crate) mod flows;
+pub(crate) mod ping;
+pub(crate) mod probe;
+pub(crate) mod sessions;
+pub(crate) mod target;
+
+use std::{
+    io::{self, ErrorKind},
+    mem::MaybeUninit,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use anyhow::{Result, bail};
+pub(crate) use rustix::event::epoll::EventFlags;
+use rustix::event::{Timespec, epoll};
+
+use crate::{clock, pattern::Pattern, process::Process, stats::percentile};
+use target::Target;
+
+/// Marks the tokens of the target's sockets.
+const TARGET: u64 = 1 << 63;
+/// A relay that moves nothing for so long has failed.
+const STALLED: Duration = Duration::from_secs(5);
+/// Turns of the loop between two looks at the clock.
+const TURNS: u32 = 32;
+
+/// What watches sockets.
+pub(crate) struct Reactor {
+    epoll: OwnedFd,
+    /// Wait without sleeping.
+    spin: bool,
+}
+
+impl Reactor {
+    /// Watches a socket; it stays watched until it is closed.
+    pub(crate) fn watch(&self, socket: impl AsFd, token: u64, interest: EventFlags) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, socket, epoll::EventData::new_u64(token), interest)?)
+    }
+
+    /// Changes what is watched for.
+    pub(crate) fn rewatch(&self, socket: impl AsFd, token: u64, interest: EventFlags) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(token), interest)?)
+    }
+}
+
+/// What every case has: the loop, the target behind the relay, the bytes.
+pub(crate) struct World {
+    pub(crate) reactor: Reactor,
+    pub(crate) target: Target,
+    pub(crate) pattern: Pattern,
+}
+
+/// The clients of a case.
+pub(crate) trait Work {
+    /// A client's socket is ready.
+    fn ready(&mut self, world: &mut World, token: usize, flags: EventFlags) -> Result<()>;
+
+    /// Once in every turn of the loop.
+    fn turn(&mut self, _world: &mut World) -> Result<()> {
+        Ok(())
+    }
+
+    /// What has been done since the last [`restart`](Self::restart).
+    fn done(&self, world: &World) -> u64;
+
+    /// The measured time begins: count from nothing.
+    fn restart(&mut self, world: &mut World);
+}
+
+/// How long to warm up and to measure.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) warm: Duration,
+    pub(crate) length: Duration,
+}
+
+/// What a measured time cost and brought.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window {
+    /// Seconds of the relay's processor.
+    pub(crate) cpu: f64,
+    /// Seconds.
+    pub(crate) wall: f64,
+    /// Bytes, requests, datagrams: what the work counts.
+    pub(crate) done: f64,
+}
+
+impl World {
+    /// A loop around a target.
+    pub(crate) fn new(target: Target) -> Result<Self> {
+        let reactor = Reactor { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?, spin: false };
+        target.watch(&reactor)?;
+        Ok(Self { reactor, target, pattern: Pattern::new() })
+    }
+
+    /// Whether to wait without sleeping.
+    pub(crate) fn spin(&mut self, spin: bool) {
+        self.reactor.spin = spin;
+    }
+
+    /// Serves whatever is ready.
+    fn turn(&mut self, work: &mut impl Work) -> Result<()> {
+        let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; 256];
+        let timeout = if self.reactor.spin { 0 } else { 1_000_000 };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: timeout };
+        let (ready, _) = match epoll::wait(&self.reactor.epoll, &mut events, Some(&timeout)) {
+            Ok(ready) => ready,
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        for event in ready.iter() {
+            let (token, flags) = (event.data.u64(), event.flags);
+            if token & TARGET == 0 {
+                work.ready(self, usize::try_from(token)?, flags)?;
+            } else {
+                self.target.ready(&self.reactor, &self.pattern, token, flags)?;
+            }
+        }
+        work.turn(self)
+    }
+
+    /// Turns until the condition holds; fails when that takes longer than `limit`.
+    pub(crate) fn until<W: Work>(
+        &mut self,
+        work: &mut W,
+        what: &str,
+        limit: Duration,
+        holds: impl Fn(&W, &Self) -> bool,
+    ) -> Result<()> {
+        let deadline = clock::now() + limit;
+        while !holds(work, self) {
+            for _ in 0..TURNS {
+                self.turn(work)?;
+                if holds(work, self) {
+                    return Ok(());
+                }
+            }
+            if clock::now() > deadline {
+                bail!("waited {limit:?} for {what}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Warms up, then measures for a time.
+    pub(crate) fn measure(&mut self, work: &mut impl Work, relay: &Process, span: Span) -> Result<Window> {
+        self.spin(true);
+        self.run_for(work, span.warm)?;
+        work.restart(self);
+        let (cpu, started) = (relay.cpu()?, clock::now());
+        self.run_for(work, span.length)?;
+        let wall = started.elapsed().as_secs_f64();
+        let cpu = relay.cpu()? - cpu;
+        self.spin(false);
+        relay.check_alive()?;
+        #[expect(clippy::cast_precision_loss, reason = "a count, shown with three digits")]
+        let done = work.done(self) as f64;
+        Ok(Window { cpu, wall, done })
+    }
+
+    fn run_for(&mut self, work: &mut impl Work, length: Duration) -> Result<()> {
+        let end = clock::now() + length;
+        let (mut seen, mut moved) = (work.done(self), clock::now());
+        loop {
+            for _ in 0..TURNS {
+                self.turn(work)?;
+            }
+            let now = clock::now();
+            let done = work.done(self);
+            if done != seen {
+                (seen, moved) = (done, now);
+            } else if now - moved > STALLED {
+                bail!("nothing came through for {STALLED:?}");
+            }
+            if now >= end {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The times of many requests.
+#[derive(Default)]
+pub(crate) struct Latencies {
+    nanoseconds: Vec<u32>,
+}
+
+impl Latencies {
+    /// Adds one.
+    pub(crate) fn add(&mut self, time: Duration) {
+        self.nanoseconds.push(u32::try_from(time.as_nanos()).unwrap_or(u32::MAX));
+    }
+
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.nanoseconds.clear();
+    }
+
+    /// p50, p99 and p99.9 in microseconds.
+    pub(crate) fn shares(&mut self) -> Vec<(&'static str, f64)> {
+        let shares = [("p50", 0.5), ("p99", 0.99), ("p999", 0.999)];
+        let value = |share| percentile(&mut self.nanoseconds, share).map(|time| f64::from(time) / 1_000.0);
+        let mut value = value;
+        shares.into_iter().filter_map(|(key, share)| Some((key, value(share)?))).collect()
+    }
+}
+
+/// Nothing yet, rather than a failure.
+fn not_yet(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}

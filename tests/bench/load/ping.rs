@@ -1,0 +1,126 @@
+//! Datagram flows that send one request at a time and check its echo.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{EventFlags, Latencies, Work, World, not_yet, sessions::MESSAGE};
+use crate::clock;
+
+/// When an unanswered request is sent again; it was lost.
+const RESEND: Duration = Duration::from_millis(200);
+/// No relay takes so long to open a flow.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// The flows.
+pub(crate) struct DatagramPing {
+    clients: Vec<Client>,
+    answers: u64,
+    lost: u64,
+    latencies: Latencies,
+}
+
+struct Client {
+    socket: UdpSocket,
+    sequence: u64,
+    asked: Instant,
+}
+
+impl DatagramPing {
+    /// Opens the flows, one after the other: socat mixes up flows that begin together.
+    pub(crate) fn open(world: &mut World, relay: SocketAddr, flows: usize) -> Result<Self> {
+        let mut ping = Self { clients: Vec::new(), answers: 0, lost: 0, latencies: Latencies::default() };
+        for id in 0..flows as u64 {
+            let socket = datagram_client(relay)?;
+            world.reactor.watch(&socket, id, EventFlags::IN)?;
+            let client = Client { socket, sequence: 0, asked: clock::now() };
+            client.send(world, id)?;
+            ping.clients.push(client);
+            let answered = |ping: &Self, _: &World| ping.clients.last().is_none_or(|last| last.sequence > 0);
+            world.until(&mut ping, "the first answer of a flow", OPEN_WITHIN, answered)?;
+        }
+        Ok(ping)
+    }
+
+    /// Requests or answers lost while measuring.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Shares of the latencies.
+    pub(crate) fn latencies(&mut self) -> Vec<(&'static str, f64)> {
+        self.latencies.shares()
+    }
+}
+
+impl Client {
+    fn send(&self, world: &World, id: u64) -> Result<()> {
+        let message = world.pattern.slice(id, self.sequence * MESSAGE as u64, MESSAGE);
+        match self.socket.send(message) {
+            // What an earlier datagram met; this one will be sent again.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
+            sent => sent.map(|_| ()).context("send to the relay"),
+        }
+    }
+}
+
+impl Work for DatagramPing {
+    fn ready(&mut self, world: &mut World, token: usize, _: EventFlags) -> Result<()> {
+        let (id, client) = (token as u64, &mut self.clients[token]);
+        let mut answer = [0; 2 * MESSAGE];
+        let length = match client.socket.recv(&mut answer) {
+            Ok(length) => length,
+            Err(error) if not_yet(&error) => return Ok(()),
+            Err(error) => return Err(error).context("receive from the relay"),
+        };
+        // rinetd adds empty datagrams of its own.
+        if length == 0 {
+            return Ok(());
+        }
+        ensure!(length == MESSAGE, "an answer of {length} bytes");
+        let place = client.sequence * MESSAGE as u64;
+        if let Err(wrong) = world.pattern.check(id, place, &answer[..length]) {
+            // The only other answer that may come is a late one to a request that was sent twice.
+            let late = place.checked_sub(MESSAGE as u64).context(wrong)?;
+            return world.pattern.check(id, late, &answer[..length]);
+        }
+        self.answers += 1;
+        self.latencies.add(client.asked.elapsed());
+        client.sequence += 1;
+        client.asked = clock::now();
+        client.send(world, id)
+    }
+
+    fn turn(&mut self, world: &mut World) -> Result<()> {
+        // With one flow in turn, so that the look at the clock costs little.
+        let count = self.clients.len() as u64;
+        let index = usize::try_from((self.answers + self.lost) % count)?;
+        let client = &mut self.clients[index];
+        if client.asked.elapsed() > RESEND {
+            self.lost += 1;
+            client.asked = clock::now();
+            client.send(world, index as u64)?;
+        }
+        Ok(())
+    }
+
+    fn done(&self, _: &World) -> u64 {
+        self.answers
+    }
+
+    fn restart(&mut self, _: &mut World) {
+        (self.answers, self.lost) = (0, 0);
+        self.latencies.clear();
+    }
+}
+
+/// A socket that talks to the relay only.
+pub(crate) fn datagram_client(relay: SocketAddr) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect(relay)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}

@@ -1,0 +1,178 @@
+//! A relay as a process: started on its core, watched from outside, ended with all that it started.
+//!
+//! It leads a process group of its own, which is how its workers and children are found, and it dies with us
+//! (`setpriv --pdeathsig`). Its CPU time is the kernel's own nanosecond clock of each process, plus what reaped
+//! children left behind; its memory is anonymous and shared-memory pages, each divided by the number of processes that
+//! map it, because program text says nothing about sessions.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::time::ClockId;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::clock::{self, wait_for};
+
+/// How long a relay may take to end by itself.
+const END_WITHIN: Duration = Duration::from_secs(3);
+/// The unit of the times in `/proc/PID/stat`.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Which cores who runs on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cores {
+    /// The relay's.
+    pub(crate) relay: usize,
+    /// Ours: load and target.
+    pub(crate) load: usize,
+}
+
+impl Cores {
+    /// Takes the first and the last core that we may use, and moves this process to the latter.
+    pub(crate) fn claim() -> Result<Self> {
+        let allowed = sched_getaffinity(None).context("read the allowed cores")?;
+        let usable: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+        let (Some(&relay), Some(&load)) = (usable.first(), usable.last()) else {
+            bail!("no core is allowed")
+        };
+        let mut ours = CpuSet::new();
+        ours.set(load);
+        sched_setaffinity(None, &ours).context("pin the load")?;
+        Ok(Self { relay, load })
+    }
+
+    /// Whether relay and load have a core each.
+    pub(crate) fn apart(self) -> bool {
+        self.relay != self.load
+    }
+}
+
+/// A running relay.
+pub(crate) struct Process {
+    child: Child,
+    pid: Pid,
+}
+
+impl Process {
+    /// Starts a program on a core, silent unless its error output is wanted.
+    pub(crate) fn start(command: &[String], core: usize, home: &Path, show_stderr: bool) -> Result<Self> {
+        let mut pinned = Command::new("setpriv");
+        pinned.args(["--pdeathsig", "TERM", "taskset", "-c", &core.to_string()]).args(command);
+        // Whatever a program keeps beside its work (a control socket, a pid file) stays in the temporary directory.
+        pinned.env("RUNTIME_DIRECTORY", home).env("XDG_RUNTIME_DIR", home).current_dir(home);
+        pinned.stdin(Stdio::null()).stdout(Stdio::null());
+        pinned.stderr(if show_stderr { Stdio::inherit() } else { Stdio::null() });
+        std::os::unix::process::CommandExt::process_group(&mut pinned, 0);
+        let child = pinned.spawn().context("start setpriv and taskset (package util-linux)")?;
+        let pid =
+            i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process without an id")?;
+        Ok(Self { child, pid })
+    }
+
+    /// Fails if the relay has ended by itself.
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        if is_over(self.pid.as_raw_nonzero().get()) {
+            bail!("the relay ended by itself");
+        }
+        Ok(())
+    }
+
+    /// Sends the relay itself a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(self.pid, signal).context("signal the relay")
+    }
+
+    /// User and system seconds of the whole tree so far.
+    pub(crate) fn cpu(&self) -> Result<f64> {
+        let mut total = 0.0;
+        for member in self.members()? {
+            // A member may end between the look and the question; its time is then in its parent's sum.
+            let Ok(id) = ClockId::pid_cpu_clock_id(nix::unistd::Pid::from_raw(member.pid)) else { continue };
+            let Ok(time) = nix::time::clock_gettime(id) else { continue };
+            total += Duration::from(time).as_secs_f64() + member.reaped;
+        }
+        Ok(total)
+    }
+
+    /// KiB of memory of the whole tree.
+    pub(crate) fn memory(&self) -> Result<f64> {
+        let mut total = 0.0;
+        for member in self.members()? {
+            let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", member.pid)).unwrap_or_default();
+            total += field(&rollup, "Pss_Anon:") + field(&rollup, "Pss_Shmem:");
+        }
+        Ok(total)
+    }
+
+    /// The memory once it has stopped falling for `calm`, or after ten times that.
+    pub(crate) fn settled_memory(&self, calm: Duration) -> Result<f64> {
+        let started = clock::now();
+        let mut lowest = f64::MAX;
+        let mut since = started;
+        wait_for("the memory to settle", calm * 12, || {
+            let current = self.memory()?;
+            if current < lowest - 64.0 {
+                (lowest, since) = (current, clock::now());
+            }
+            let over = since.elapsed() >= calm || started.elapsed() >= calm * 10;
+            Ok(over.then_some(lowest.min(current)))
+        })
+    }
+
+    fn members(&self) -> Result<Vec<Member>> {
+        let group = self.pid.as_raw_nonzero().get();
+        let entries = fs::read_dir("/proc").context("read /proc")?;
+        let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        Ok(pids.filter_map(Member::read).filter(|member| member.group == group).collect())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let leader = self.pid.as_raw_nonzero().get();
+        // The leader is not reaped until the whole group is told, so its number cannot have passed to anyone else.
+        let _ = kill_process_group(self.pid, Signal::TERM);
+        let _ = wait_for("the relay to end", END_WITHIN, || Ok(is_over(leader).then_some(())));
+        let _ = kill_process_group(self.pid, Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// A process of the group, as `/proc/PID/stat` has it.
+struct Member {
+    pid: i32,
+    group: i32,
+    /// Seconds of its reaped children.
+    reaped: f64,
+}
+
+impl Member {
+    fn read(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The command's name stands in parentheses and may hold anything; what follows the last one is numbers.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
+        Some(Self {
+            pid,
+            group: fields.get(2)?.parse().ok()?,
+            reaped: (ticks(13)? + ticks(14)?) / TICKS_PER_SECOND,
+        })
+    }
+}
+
+/// Whether a process of ours has ended (it stays a zombie until we reap it).
+fn is_over(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+}
+
+fn field(text: &str, name: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
+}

@@ -1,0 +1,215 @@
+//! One run: a relay started, a case done on it, the relay ended, and the numbers of it.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    cases::Load,
+    clock,
+    load::{
+        Span, Window, World, bulk::Bulk, churn::Churn, flood::Flood, flows::Flows, ping::DatagramPing,
+        probe::Probe, sessions::Sessions, target::Target,
+    },
+    process::{Cores, Process},
+    subject::{Forward, Subject},
+};
+
+const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
+const MICROSECONDS: f64 = 1_000_000.0;
+/// How long a relay may take to listen, even on thousands of addresses, and to end thousands of sessions.
+const START_WITHIN: Duration = Duration::from_secs(15);
+/// The port of the first of many listeners: below the range that the system gives to clients.
+const FIRST_PORT: u16 = 10_000;
+
+/// How long everything takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) span: Span,
+    /// Connections of a connect-request-close run.
+    pub(crate) connections: u64,
+    /// Memory that has not fallen for so long is held.
+    pub(crate) calm: Duration,
+}
+
+impl Pace {
+    /// For numbers that count.
+    pub(crate) fn full() -> Self {
+        let span = Span { warm: Duration::from_millis(500), length: Duration::from_secs(2) };
+        Self { span, connections: 10_000, calm: Duration::from_secs(3) }
+    }
+
+    /// For a first look.
+    pub(crate) fn quick() -> Self {
+        let span = Span { warm: Duration::from_millis(150), length: Duration::from_millis(500) };
+        Self { span, connections: 3_000, calm: Duration::from_secs(1) }
+    }
+}
+
+/// The values of one run by the keys of the case's metrics.
+pub(crate) type Values = BTreeMap<String, f64>;
+
+/// What every run needs.
+pub(crate) struct Bench<'a> {
+    pub(crate) cores: Cores,
+    pub(crate) pace: Pace,
+    pub(crate) home: &'a Path,
+    pub(crate) show_stderr: bool,
+    /// Runs so far: each has addresses of its own, so that no connection of an earlier one stands in its way.
+    pub(crate) runs: u16,
+}
+
+impl Bench<'_> {
+    /// Does a case once on a relay.
+    pub(crate) fn run(&mut self, subject: &Subject, load: Load) -> Result<Values> {
+        self.runs += 1;
+        let [high, low] = self.runs.to_be_bytes();
+        let at = |last, port| SocketAddr::from((Ipv4Addr::new(127, 80 + high, low, last), port));
+        let target = match load {
+            Load::Bulk { .. } => Target::tcp_stream(at(2, 0))?,
+            load if load.is_udp() => Target::udp(at(2, 0))?,
+            _ => Target::tcp_echo(at(2, 0))?,
+        };
+        let target_addr = target.addr()?;
+        let forward = |port| Forward { listen: at(1, port), target: target_addr, udp: load.is_udp() };
+        let mut world = World::new(target)?;
+        if let Load::Listeners { count } = load {
+            let ports = FIRST_PORT..=FIRST_PORT + u16::try_from(count).context("too many listeners")?;
+            let forwards: Vec<Forward> = ports.map(forward).collect();
+            return self.listeners(subject, &mut world, &forwards);
+        }
+        let forward = forward(target_addr.port());
+        let command = subject.configure(&[forward], self.home, false)?;
+        let relay = Process::start(&command, self.cores.relay, self.home, self.show_stderr)?;
+        Probe::all(&mut world, [forward.listen], START_WITHIN, || relay.check_alive())?;
+        self.load(&mut world, &relay, forward.listen, load)
+    }
+
+    fn load(&self, world: &mut World, relay: &Process, at: SocketAddr, load: Load) -> Result<Values> {
+        match load {
+            Load::Bulk { streams } => {
+                let window = world.measure(&mut Bulk::open(world, at, streams)?, relay, self.pace.span)?;
+                let cpu = window.cpu / (window.done / GIB);
+                Ok(values([("cpu", cpu), ("rate", window.done * 8.0 / 1e9 / window.wall)]))
+            }
+            Load::Ping { connections } => {
+                let mut sessions = Sessions::open(world, at, connections)?;
+                sessions.start(world)?;
+                let window = world.measure(&mut sessions, relay, self.pace.span)?;
+                Ok(each(window, sessions.latencies()))
+            }
+            Load::Churn { parallel } => {
+                let mut churn = Churn::new(at, parallel);
+                churn.run(world, relay, self.pace.connections / 10)?;
+                let window = churn.run(world, relay, self.pace.connections)?;
+                Ok(each(window, churn.latencies()))
+            }
+            Load::Idle { sessions } => self.idle(world, relay, at, sessions),
+            Load::DatagramPing { flows } => {
+                let mut ping = DatagramPing::open(world, at, flows)?;
+                let window = world.measure(&mut ping, relay, self.pace.span)?;
+                ensure!(ping.lost() <= 10, "{} datagrams of a ping-pong were lost", ping.lost());
+                Ok(each(window, ping.latencies()))
+            }
+            Load::Flood { size, flows } => {
+                let mut flood = Flood::open(at, flows, size)?;
+                flood.greet(world, START_WITHIN)?;
+                let window = world.measure(&mut flood, relay, self.pace.span)?;
+                let loss = world.target.sink()?.loss();
+                Ok(each(window, vec![("loss", loss)]))
+            }
+            Load::Flows { count } => flows(world, relay, at, count),
+            Load::Listeners { .. } => anyhow::bail!("a case of its own"),
+        }
+    }
+
+    fn idle(&self, world: &mut World, relay: &Process, at: SocketAddr, wanted: usize) -> Result<Values> {
+        // What a relay sets up once, at its first sessions, is not a session's share.
+        let first = Sessions::open(world, at, 16)?;
+        drop(first);
+        world.until(&mut Probe::nothing(), "the first to end", START_WITHIN, |_, world| {
+            world.target.ended() >= 16
+        })?;
+        let before = relay.memory()?;
+        let ended = world.target.ended();
+        let sessions = Sessions::open(world, at, wanted)?;
+        let count = sessions.count();
+        let during = relay.memory()?;
+        drop(sessions);
+        world.until(&mut Probe::nothing(), "the sessions to end", START_WITHIN, |_, world| {
+            world.target.ended() - ended >= count as u64
+        })?;
+        let after = relay.settled_memory(self.pace.calm)?;
+        relay.check_alive()?;
+        let (growth, held) = (during - before, (after - before).max(0.0));
+        #[expect(clippy::cast_precision_loss, reason = "a count, shown with three digits")]
+        let count = count as f64;
+        Ok(values([
+            ("memory", growth / count),
+            ("held", held / 1024.0),
+            ("returned", 100.0 * (1.0 - held / growth.max(1.0)).clamp(0.0, 1.0)),
+            ("sessions", count),
+        ]))
+    }
+
+    /// The last of the forwards is what the reload adds.
+    fn listeners(&self, subject: &Subject, world: &mut World, forwards: &[Forward]) -> Result<Values> {
+        let (added, first) = forwards.split_last().context("no listeners")?;
+        let command = subject.configure(first, self.home, true)?;
+        let started = clock::now();
+        let relay = Process::start(&command, self.cores.relay, self.home, self.show_stderr)?;
+        let witnesses = [first.first(), first.get(first.len() / 2), first.last()];
+        let witnesses = witnesses.into_iter().flatten().map(|forward| forward.listen);
+        Probe::all(world, witnesses, START_WITHIN, || relay.check_alive())?;
+        let start = started.elapsed().as_secs_f64() * 1_000.0;
+        let mut found = values([("start", start), ("memory", relay.memory()? / 1024.0)]);
+        if let Some(signal) = subject.reload_signal() {
+            subject.configure(forwards, self.home, true)?;
+            let asked = clock::now();
+            relay.signal(signal)?;
+            Probe::all(world, [added.listen], START_WITHIN, || relay.check_alive())?;
+            found.insert("reload".to_owned(), asked.elapsed().as_secs_f64() * 1_000.0);
+        }
+        for part in first.chunks(32) {
+            let listening = part.iter().map(|forward| forward.listen);
+            Probe::all(world, listening, START_WITHIN, || relay.check_alive())?;
+        }
+        Ok(found)
+    }
+}
+
+fn flows(world: &mut World, relay: &Process, at: SocketAddr, count: usize) -> Result<Values> {
+    let before = relay.memory()?;
+    let mut flows = Flows::prepare(world, at, count)?;
+    let cpu = relay.cpu()?;
+    let wall = flows.open(world)?;
+    let cpu = relay.cpu()? - cpu;
+    let growth = relay.memory()? - before;
+    #[expect(clippy::cast_precision_loss, reason = "counts, shown with three digits")]
+    let (count, resent) = (count as f64, flows.resent() as f64);
+    Ok(values([
+        ("memory", growth / count),
+        ("rate", count / wall),
+        ("cpu", cpu * MICROSECONDS / count),
+        ("resent", 100.0 * resent / count),
+    ]))
+}
+
+/// CPU of each request or datagram, their rate, and what else was found.
+fn each(window: Window, more: Vec<(&'static str, f64)>) -> Values {
+    let mut found = values([
+        ("cpu", window.cpu * MICROSECONDS / window.done.max(1.0)),
+        ("rate", window.done / window.wall),
+    ]);
+    found.extend(more.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    found
+}
+
+fn values<const N: usize>(found: [(&str, f64); N]) -> Values {
+    found.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
