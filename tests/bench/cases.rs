@@ -1,6 +1,6 @@
 //! What is measured, and what portway promises about it.
 
-use crate::stats::{Better, best, ratio};
+use super::stats::{Better, best, ratio};
 
 /// One case.
 #[derive(Debug, Clone, Copy)]
