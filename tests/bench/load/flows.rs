@@ -1,6 +1,7 @@
 //! Many datagram flows opened one after the other, each proved by an echo.
 
 use std::{
+    collections::VecDeque,
     net::{SocketAddr, UdpSocket},
     time::{Duration, Instant},
 };
@@ -20,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The flows: first sockets only, then open.
 pub(crate) struct Flows {
     clients: Vec<Client>,
+    /// Those that have asked, the one that waits longest first; also some that have their answer.
+    waiting: VecDeque<usize>,
     asked: usize,
     answered: usize,
     resent: u64,
@@ -40,7 +43,7 @@ impl Flows {
             world.reactor.watch(&socket, id, EventFlags::IN)?;
             clients.push(Client { socket, asked: clock::now(), answered: false });
         }
-        Ok(Self { clients, asked: 0, answered: 0, resent: 0 })
+        Ok(Self { clients, waiting: VecDeque::new(), asked: 0, answered: 0, resent: 0 })
     }
 
     /// Opens them all and returns the seconds that it took.
@@ -61,6 +64,7 @@ impl Flows {
         let client = &mut self.clients[index];
         client.asked = clock::now();
         client.socket.send(world.pattern.slice(index as u64, 0, MESSAGE)).context("send to the relay")?;
+        self.waiting.push_back(index);
         Ok(())
     }
 }
@@ -91,11 +95,16 @@ impl Work for Flows {
             self.send(world, self.asked)?;
             self.asked += 1;
         }
-        let first = self.asked.saturating_sub(4 * AT_ONCE);
-        let late = |client: &Client| !client.answered && client.asked.elapsed() > RESEND;
-        if let Some(index) = (first..self.asked).find(|index| late(&self.clients[*index])) {
-            self.resent += 1;
-            self.send(world, index)?;
+        while let Some(&index) = self.waiting.front() {
+            let client = &self.clients[index];
+            if !client.answered && client.asked.elapsed() < RESEND {
+                break;
+            }
+            self.waiting.pop_front();
+            if !client.answered {
+                self.resent += 1;
+                self.send(world, index)?;
+            }
         }
         Ok(())
     }
