@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
 
 use crate::{
     cases::Load,
@@ -24,6 +25,8 @@ const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
 const MICROSECONDS: f64 = 1_000_000.0;
 /// How long a relay may take to listen, even on thousands of addresses, and to end thousands of sessions.
 const START_WITHIN: Duration = Duration::from_secs(15);
+/// When a reload that shows no effect is asked for again.
+const SIGNAL_AGAIN: Duration = Duration::from_secs(3);
 /// The port of the first of many listeners: below the range that the system gives to clients.
 const FIRST_PORT: u16 = 10_000;
 
@@ -170,16 +173,29 @@ impl Bench<'_> {
         let mut found = values([("start", start), ("memory", relay.memory()? / 1024.0)]);
         if let Some(signal) = subject.reload_signal() {
             subject.configure(forwards, self.home, true)?;
-            let asked = clock::now();
-            relay.signal(signal)?;
-            Probe::all(world, [added.listen], START_WITHIN, || relay.check_alive())?;
-            found.insert("reload".to_owned(), asked.elapsed().as_secs_f64() * 1_000.0);
+            found.insert("reload".to_owned(), reload(world, &relay, signal, added.listen)?);
         }
         for part in first.chunks(32) {
             let listening = part.iter().map(|forward| forward.listen);
             Probe::all(world, listening, START_WITHIN, || relay.check_alive())?;
         }
         Ok(found)
+    }
+}
+
+/// Milliseconds from the signal that takes effect to the first echo through the listener that it adds.
+fn reload(world: &mut World, relay: &Process, signal: Signal, added: SocketAddr) -> Result<f64> {
+    let mut tries = 0;
+    loop {
+        let asked = clock::now();
+        relay.signal(signal)?;
+        tries += 1;
+        let probed = Probe::all(world, [added], SIGNAL_AGAIN, || relay.check_alive());
+        // HAProxy's master may lose a signal that comes right after its start: that is no slow reload.
+        if probed.is_ok() || tries == 5 {
+            probed.context("after a reload")?;
+            return Ok(asked.elapsed().as_secs_f64() * 1_000.0);
+        }
     }
 }
 

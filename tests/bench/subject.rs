@@ -47,15 +47,15 @@ pub(crate) const PEERS: [(&str, Kind); 5] = [
     ("realm", Kind::Realm),
 ];
 
-/// What a build of portway understands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dialect {
-    /// A file that also sets limits.
-    Full,
-    /// A file with nothing but mappings.
-    Mappings,
-    /// `-p` only.
-    Arguments,
+/// What a build of portway understands: an older one that is compared with may lack some of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Dialect {
+    /// A configuration file at all; else only `-p`.
+    file: bool,
+    /// Limits of sessions, which are off here: all clients are one address, and no peer limits those.
+    limits: bool,
+    /// A control socket, which then lies in the temporary directory.
+    api: bool,
 }
 
 /// One forwarding.
@@ -89,7 +89,7 @@ impl Subject {
             Kind::Haproxy | Kind::Nginx | Kind::Rinetd => "-v",
         };
         let version = version_of(Command::new(&path).arg(flag));
-        Some(Self { name: name.to_owned(), kind, path, version, dialect: Dialect::Full })
+        Some(Self { name: name.to_owned(), kind, path, version, dialect: Dialect::default() })
     }
 
     /// Why it is not measured in a case, if it is not.
@@ -100,7 +100,7 @@ impl Subject {
                 Some("a process for each session: not measured with thousands")
             }
             (Kind::Socat, Load::Listeners { .. }) => Some("a process for each listener"),
-            (Kind::Portway, Load::Listeners { .. }) if self.dialect == Dialect::Arguments => {
+            (Kind::Portway, Load::Listeners { .. }) if !self.dialect.file => {
                 Some("this build reads no configuration file: no reload")
             }
             _ => None,
@@ -110,7 +110,7 @@ impl Subject {
     /// The signal that makes it read its configuration again.
     pub(crate) fn reload_signal(&self) -> Option<Signal> {
         match self.kind {
-            Kind::Portway if self.dialect == Dialect::Arguments => None,
+            Kind::Portway if !self.dialect.file => None,
             Kind::Portway | Kind::Nginx | Kind::Rinetd => Some(Signal::HUP),
             // Its master process takes this one for a reload.
             Kind::Haproxy => Some(Signal::USR2),
@@ -122,7 +122,7 @@ impl Subject {
     pub(crate) fn configure(&self, forwards: &[Forward], home: &Path, reload: bool) -> Result<Vec<String>> {
         let file = home.join("relay.conf");
         let text = match self.kind {
-            Kind::Portway => self.dialect.file(forwards, home),
+            Kind::Portway => self.dialect.text(forwards, home),
             Kind::Haproxy => haproxy(forwards),
             Kind::Nginx => nginx(forwards, home),
             Kind::Rinetd => rinetd(forwards, home),
@@ -133,7 +133,7 @@ impl Subject {
         let file = file.display().to_string();
         let home = home.display().to_string();
         let arguments: Vec<String> = match self.kind {
-            Kind::Portway if self.dialect == Dialect::Arguments => {
+            Kind::Portway if !self.dialect.file => {
                 forwards.iter().flat_map(|forward| ["-p".to_owned(), publish(forward)]).collect()
             }
             Kind::Portway => words(&["run", "-c", &file]),
@@ -162,29 +162,35 @@ fn version_of(command: &mut Command) -> String {
 }
 
 impl Dialect {
-    /// Asks a build of portway, with a check that binds nothing.
+    /// Asks a build of portway, with checks that bind nothing.
     fn of(program: &Path) -> Result<Self> {
         let home = tempfile::tempdir()?;
-        let any = SocketAddr::from(([127, 0, 0, 1], 9));
-        let forward = Forward { listen: any, target: any, udp: false };
-        for dialect in [Self::Full, Self::Mappings] {
-            let file = home.path().join("check.toml");
-            fs::write(&file, dialect.file(&[forward], home.path()))?;
+        let file = home.path().join("check.toml");
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let forward = Forward { listen: at(10_001), target: at(10_002), udp: false };
+        let understands = |dialect: Self| {
+            fs::write(&file, dialect.text(&[forward], home.path()))?;
             let check = Command::new(program).args(["check", "-c"]).arg(&file).output()?;
-            // A build that does not read the file finds no mapping in it, or does not know the command.
-            if check.status.success() && String::from_utf8_lossy(&check.stdout).contains("127.0.0.1:9") {
-                return Ok(dialect);
-            }
+            // A build that reads no file does not know the command, or finds no mapping.
+            let plan = String::from_utf8_lossy(&check.stdout);
+            anyhow::Ok(check.status.success() && plan.contains("127.0.0.1:10001"))
+        };
+        let mut dialect = Self { file: true, ..Self::default() };
+        if !understands(dialect)? {
+            return Ok(Self::default());
         }
-        Ok(Self::Arguments)
+        dialect.limits = understands(Self { limits: true, ..dialect })?;
+        dialect.api = understands(Self { api: true, ..dialect })?;
+        Ok(dialect)
     }
 
-    fn file(self, forwards: &[Forward], home: &Path) -> String {
+    fn text(self, forwards: &[Forward], home: &Path) -> String {
         let specs: Vec<String> = forwards.iter().map(|forward| format!("{:?}", publish(forward))).collect();
         let mut text = format!("publish = [\n{}\n]\n", specs.join(",\n"));
-        if self == Self::Full {
-            // All clients of the load are one address; peers have no limit for a client.
+        if self.limits {
             text += "[defaults]\nmax_sessions = \"unlimited\"\nmax_sessions_per_client = \"unlimited\"\n";
+        }
+        if self.api {
             text += &format!("[api]\nsocket = {:?}\n", home.join("portway.sock"));
         }
         text

@@ -1,6 +1,7 @@
 //! Many TCP sessions, each of which has proved by an echo that it reaches the target.
 
 use std::{
+    collections::VecDeque,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
@@ -23,6 +24,8 @@ pub(crate) struct Sessions {
     relay: SocketAddr,
     wanted: usize,
     clients: Vec<Client>,
+    /// Those being opened, the oldest first; also some that are open or refused by now.
+    opening: VecDeque<usize>,
     opened: usize,
     refused: usize,
     /// Whether an answer is followed by the next request.
@@ -48,6 +51,7 @@ impl Sessions {
             relay,
             wanted,
             clients: Vec::with_capacity(wanted),
+            opening: VecDeque::new(),
             opened: 0,
             refused: 0,
             busy: false,
@@ -87,6 +91,7 @@ impl Sessions {
                 self.refused += 1;
             }
             self.clients.push(Client { socket, offset: 0, got: 0, open: false, asked: clock::now() });
+            self.opening.push_back(index);
             self.clients[index].ask(world, index)?;
         }
         Ok(())
@@ -150,13 +155,18 @@ impl Work for Sessions {
             return Ok(());
         }
         self.open_more(world)?;
-        let late =
-            |client: &Client| !client.open && client.socket.is_some() && client.asked.elapsed() > PATIENCE;
-        // Only the youngest can be waiting, so that the look costs little.
-        let first = self.clients.len().saturating_sub(4 * AT_ONCE);
-        let slow: Vec<usize> =
-            (first..self.clients.len()).filter(|index| late(&self.clients[*index])).collect();
-        slow.into_iter().try_for_each(|index| self.refuse(index))
+        while let Some(&index) = self.opening.front() {
+            let client = &self.clients[index];
+            let waits = !client.open && client.socket.is_some();
+            if waits && client.asked.elapsed() < PATIENCE {
+                break;
+            }
+            self.opening.pop_front();
+            if waits {
+                self.refuse(index)?;
+            }
+        }
+        Ok(())
     }
 
     fn done(&self, _: &World) -> u64 {
