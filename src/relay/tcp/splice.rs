@@ -14,14 +14,12 @@ use std::{
 
 use rustix::{
     io::Errno,
-    pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
+    pipe::{PipeFlags, SpliceFlags, pipe_with, splice},
 };
 use tokio::{io::Interest, net::TcpStream};
 
-/// The capacity asked for, in bytes; a number of slots to the kernel, each of which holds a piece of a packet. The
-/// default of 64 KiB holds 16 small packets only.
-const CAPACITY: usize = 256 * 1024;
-/// The most that one call moves.
+/// The most that one call moves. A pipe holds 16 pieces of memory by default, 64 KiB and more. Larger pipes were slower:
+/// with 64 streams and 256 KiB a pipe, 4.9 Gbit/s in place of 9.0, because what is under way no longer fits the caches.
 const PIECE: usize = 1 << 20;
 /// Empty pipes that a thread keeps at hand.
 const IDLE_PER_THREAD: usize = 8;
@@ -58,11 +56,7 @@ impl Pipe {
         let counted = OPEN.fetch_update(Relaxed, Relaxed, |n| (n < ALLOWED.load(Relaxed)).then_some(n + 1));
         counted.ok()?;
         match pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC) {
-            Ok((read, write)) => {
-                // An unprivileged user may have used up what it may have in pipes: then it stays as it is.
-                let _ = fcntl_setpipe_size(&write, CAPACITY);
-                Some(Self { read, write })
-            }
+            Ok((read, write)) => Some(Self { read, write }),
             Err(_) => {
                 OPEN.fetch_sub(1, Relaxed);
                 None
