@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use super::{Ran, eventually};
@@ -38,10 +39,18 @@ pub(crate) fn add_address(ip: IpAddr) {
     wait_usable(ip);
 }
 
+/// Waits until a datagram from the address to itself arrives. A bind and a connect succeed before that, but such a socket
+/// keeps the missing route that it found, and loses all that is sent with it: so each try has a socket of its own.
 #[track_caller]
 fn wait_usable(ip: IpAddr) {
-    let is_usable = || UdpSocket::bind((ip, 0)).and_then(|socket| socket.connect((ip, 9))).ok();
-    eventually(&format!("{ip} can be used"), is_usable);
+    let arrives = || -> std::io::Result<()> {
+        let socket = UdpSocket::bind((ip, 0))?;
+        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+        socket.connect(socket.local_addr()?)?;
+        socket.send(b"?")?;
+        socket.recv(&mut [0]).map(drop)
+    };
+    eventually(&format!("{ip} can be used"), || arrives().ok());
 }
 
 /// Brings up the loopback interface of a new network, and waits until the kernel is done with it: an IPv6 address that is
