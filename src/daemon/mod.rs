@@ -41,11 +41,20 @@ pub fn run(source: Source, loaded: Loaded, watch: Option<SystemTime>) -> Result<
         tracing::warn!(warning = %warning.summary(), "configuration");
     }
     let descriptors = limits::raise_descriptors();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("portway").build()?;
+    let runtime = runtime()?;
     let result = runtime.block_on(serve(source, loaded, watch, descriptors, &logging));
     // A name lookup that hangs in the system resolver must not hold the exit.
     runtime.shutdown_background();
     result
+}
+
+/// A thread for each processor that this process may use. With one, the threads' means to share work would only cost.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = match std::thread::available_parallelism() {
+        Ok(processors) if processors.get() == 1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().thread_name("portway").build()
 }
 
 async fn serve(
