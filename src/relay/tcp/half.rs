@@ -13,6 +13,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::{io::Interest, net::TcpStream};
 
 use super::splice::{self, Loan};
@@ -258,19 +259,16 @@ fn wait_writable(cx: &mut Context<'_>, sink: &TcpStream) -> io::Result<Poll<usiz
     }
 }
 
-/// Reads what is there. A short read leaves the socket marked as empty, which saves the read that would say so; what
+/// Reads what is there (`recv`, which is a little cheaper than `read` on a socket). A short read leaves the socket marked as empty, which saves the read that would say so; what
 /// comes later marks it as readable again, and an end that has already been seen stays seen.
 fn read(source: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     let capacity = buffer.len();
-    with_readiness(source, Interest::READABLE, capacity, || Ok(rustix::io::read(source, buffer)?))
+    with_readiness(source, Interest::READABLE, capacity, || Ok(recv(source, buffer, RecvFlags::empty())?.0))
 }
 
 /// Writes what the socket takes. A short write leaves it marked as full.
 fn write(sink: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    with_readiness(sink, Interest::WRITABLE, bytes.len(), || {
-        // No SIGPIPE to think of: the Rust runtime ignores it from the start.
-        Ok(rustix::io::write(sink, bytes)?)
-    })
+    with_readiness(sink, Interest::WRITABLE, bytes.len(), || Ok(send(sink, bytes, SendFlags::NOSIGNAL)?))
 }
 
 /// One system call, if tokio holds the socket ready for it; a result short of `full` takes the readiness away.
