@@ -258,7 +258,7 @@ fn publish_alone_is_the_daemon() {
 #[test]
 fn every_listener_is_announced() {
     let (one, two) = (own_addr(8080), own_addr(8081));
-    let config = mapping(one, own_addr(80), "name = \"web\"") + &mapping(two, own_addr(80), "");
+    let config = mapping(one, own_addr(8000), "name = \"web\"") + &mapping(two, own_addr(8000), "");
     let mut portway = Portway::with(&config).start();
     for (name, at) in [("web", one), ("8081/tcp", two)] {
         let line = portway.wait_log("listening", |line| line.text("mapping") == name);
@@ -305,7 +305,7 @@ fn a_second_signal_stops_at_once() {
 #[test]
 fn a_stop_with_no_session_takes_no_grace() {
     let at = own_addr(8080);
-    let portway = Portway::with(&mapping(at, own_addr(80), "")).start();
+    let portway = Portway::with(&mapping(at, own_addr(8000), "")).start();
     let started = Instant::now();
     portway.stop().with(0);
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());

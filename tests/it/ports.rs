@@ -32,7 +32,7 @@ fn every_port_that_cannot_be_had_is_listed() {
     let taken = [own_addr(8080), own_addr(8081), own_addr(8082)];
     let free = own_addr(8083);
     let holders = taken.map(|at| TcpListener::bind(at).expect("an address of its own"));
-    let target = own_addr(80);
+    let target = own_addr(8000);
     let config: String = taken
         .iter()
         .chain([&free])

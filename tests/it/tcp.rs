@@ -153,7 +153,7 @@ fn the_last_chunk_before_a_close_is_delivered() {
 
 #[test]
 fn a_target_that_is_down_closes_the_client_within_a_second() {
-    let nobody = own_addr(9);
+    let nobody = own_addr(9009);
     let (mut portway, at) = relay(nobody, "");
     let started = Instant::now();
     let mut client = Client::to(at);
@@ -387,7 +387,7 @@ fn a_target_named_by_a_host_name_is_reached() {
 #[test]
 fn the_next_target_is_tried_when_the_first_is_down() {
     let target = TcpTarget::echo();
-    let (at, nobody) = (own_addr(8080), own_addr(9));
+    let (at, nobody) = (own_addr(8080), own_addr(9009));
     let up = target.addr;
     let config =
         format!("[[mapping]]\nname = \"pair\"\nlisten = [\"{at}\"]\ntargets = [\"{nobody}\", \"{up}\"]\n");
@@ -405,7 +405,7 @@ fn the_next_target_is_tried_when_the_first_is_down() {
 
 #[test]
 fn a_target_that_comes_back_is_served_again() {
-    let (at, behind) = (own_addr(8080), own_addr(80));
+    let (at, behind) = (own_addr(8080), own_addr(8000));
     let mut portway = Portway::with(&mapping(at, behind, "")).start();
     assert!(!echoes(at));
     assert_eq!(reason(&portway.wait_session()), "unreachable");
@@ -432,7 +432,7 @@ fn a_connect_to_a_silent_network_ends_after_connect_timeout() {
 
 #[test]
 fn a_client_that_resets_while_its_target_is_dialled_leaves_nothing() {
-    let nobody = own_addr(9);
+    let nobody = own_addr(9009);
     let (portway, at) = relay(nobody, "");
     let base = portway.fds();
     for _ in 0..200 {

@@ -91,7 +91,7 @@ fn the_answer_comes_from_the_address_that_was_asked_in_ipv6_too() {
 
 #[test]
 fn a_target_that_comes_up_gets_the_next_datagram() {
-    let (at, behind) = (own_addr(5353), own_addr(53));
+    let (at, behind) = (own_addr(5353), own_addr(5300));
     let _portway = Portway::with(&udp_mapping(at, behind, "")).start();
     let client = udp_client(at);
     client.send(b"A").expect("the client sends");
@@ -175,7 +175,7 @@ fn many_clients_each_get_their_own_answers() {
 
 #[test]
 fn one_clients_trouble_is_not_anothers() {
-    let (dead, at) = (own_addr(9), own_addr(5353));
+    let (dead, at) = (own_addr(9009), own_addr(5353));
     let target = UdpTarget::echo();
     let other = own_addr(5353);
     let config =

@@ -19,8 +19,9 @@ fn own_ip() -> Ipv4Addr {
     Ipv4Addr::new(127, high.max(1), low, u8::try_from(nth % 254 + 1).expect("at most 254"))
 }
 
-/// A loopback address of its own, with `port`.
+/// A loopback address of its own, with `port`: one above 1023, because not everyone may have the others.
 pub(crate) fn own_addr(port: u16) -> SocketAddr {
+    assert!(port == 0 || port > 1023, "port {port} is only for root");
     (own_ip(), port).into()
 }
 
