@@ -11,6 +11,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
     thread,
+    time::Duration,
 };
 
 use http_body_util::Full;
@@ -24,6 +25,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use super::{FAILED, print, refuse, say, start};
 use crate::{
     config::{self, Source, System},
+    mapping::Timeout,
     relay::{Drain, DrainWatch},
 };
 
@@ -50,7 +52,11 @@ pub(super) fn run() -> ExitCode {
     print(&invitation(web_port, echo_port, &publish));
     let source = Source { file: None, publish };
     match config::load(&source, &System) {
-        Ok(loaded) => start(source, loaded, None),
+        Ok(mut loaded) => {
+            // Nobody's work hangs on a demo: Ctrl-C ends it.
+            loaded.settings.grace = Timeout::After(Duration::ZERO);
+            start(source, loaded, None)
+        }
         Err(problems) => refuse(&problems),
     }
 }
@@ -105,7 +111,7 @@ async fn serve_pages(listener: TcpListener, tasks: DrainWatch) {
                 // A browser that goes away in the middle of a page is its own affair.
                 let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(page)).await;
             }),
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
 }

@@ -77,6 +77,27 @@ pub enum ReloadError {
     Stopping,
 }
 
+impl ReloadError {
+    /// Everything that was wrong, for a log: an event is one line.
+    fn on_one_line(&self) -> String {
+        match self {
+            Self::Config(problems) => joined(problems.iter().map(config::Problem::summary), problems.len()),
+            Self::Bind(errors) => joined(errors.iter().map(ToString::to_string), errors.len()),
+            Self::Stopping => self.to_string(),
+        }
+    }
+}
+
+/// The first few of `count` messages.
+fn joined(messages: impl Iterator<Item = String>, count: usize) -> String {
+    const SHOWN: usize = 10;
+    let mut line = messages.take(SHOWN).collect::<Vec<_>>().join("; ");
+    if count > SHOWN {
+        line.push_str(&format!("; and {} more", count - SHOWN));
+    }
+    line
+}
+
 struct Lines<'a>(&'a [BindError]);
 
 impl fmt::Display for Lines<'_> {
@@ -252,6 +273,6 @@ fn report(outcome: &Result<Applied, ReloadError>) {
         Ok(Applied { opened, closed, retuned, replaced }) => {
             tracing::info!(opened, closed, retuned, replaced, "reload applied");
         }
-        Err(error) => tracing::warn!(error = %error, "reload refused"),
+        Err(error) => tracing::warn!(error = error.on_one_line(), "reload refused"),
     }
 }
