@@ -204,3 +204,14 @@ fn a_second_daemon_on_the_same_port_fails_and_names_the_first() {
     // And it did not take anything from the first one.
     assert_eq!(echo_of(&udp_client(at), b"still here"), b"still here");
 }
+
+#[test]
+fn a_stop_does_not_wait_for_a_client_that_is_silent() {
+    let target = UdpTarget::echo();
+    let at = own_addr(5353);
+    let config = udp_mapping(at, target.addr, "") + "[shutdown]\ngrace = \"10m\"\n";
+    let portway = Portway::with(&config).start();
+    assert_eq!(echo_of(&udp_client(at), b"hello"), b"hello");
+    // Far sooner than the grace, or this fails by its deadline.
+    portway.stop().with(0);
+}

@@ -38,6 +38,8 @@ use super::{
 };
 use crate::mapping::Timeout;
 
+/// How long a flow of a draining listener may be idle at the most.
+const DRAIN_IDLE: Duration = Duration::from_secs(5);
 /// The datagrams held for one opening flow.
 const EARLY_DATAGRAMS: usize = 16;
 /// The bytes held for one opening flow, unless a single datagram has more.
@@ -291,9 +293,24 @@ impl<T> FlowTable<T> {
         self.tuned_at = self.next_serial;
     }
 
-    /// Takes no new flows from now on.
-    pub(super) fn drain(&mut self) {
+    /// Takes no new flows from now on, and lets a flow be idle for [`DRAIN_IDLE`] at the most. UDP has no goodbye: without
+    /// this, a stop would wait for clients that have long gone.
+    pub(super) fn drain(&mut self, now: Instant) {
         self.draining = true;
+        let latest = now + DRAIN_IDLE;
+        let slots: Vec<usize> = self.flows.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let Phase::Open { deadline, .. } = &self.flows[slot].phase else { continue };
+            if deadline.is_none_or(|deadline| deadline > latest) {
+                self.set_deadline(slot, Some(latest));
+            }
+        }
+    }
+
+    /// How long a flow may be idle now.
+    fn limit(&self) -> Option<Duration> {
+        let limit = self.idle.duration();
+        if self.draining { Some(limit.map_or(DRAIN_IDLE, |limit| limit.min(DRAIN_IDLE))) } else { limit }
     }
 
     fn is_live(&self, id: FlowId) -> bool {
@@ -302,10 +319,15 @@ impl<T> FlowTable<T> {
 
     /// Moves the deadline of an open flow.
     fn renew(&mut self, slot: usize, now: Instant) {
+        let deadline = self.limit().and_then(|idle| now.checked_add(idle));
+        self.set_deadline(slot, deadline);
+    }
+
+    fn set_deadline(&mut self, slot: usize, to: Option<Instant>) {
         let flow = &mut self.flows[slot];
         let Phase::Open { deadline, queued } = &mut flow.phase else { return };
-        *deadline = self.idle.duration().and_then(|idle| now.checked_add(idle));
-        let Some(at) = *deadline else { return };
+        *deadline = to;
+        let Some(at) = to else { return };
         if queued.is_none_or(|queued| at < queued) {
             *queued = Some(at);
             self.due.push(Reverse(Due { at, slot, serial: flow.serial }));

@@ -19,8 +19,8 @@
 //! - The table's lock is held for decisions, never for a system call on a known flow's way.
 //!
 //! How it ends: when `closing` closes, datagrams that would start a flow are dropped from then on; those of its flows
-//! still pass in both directions, through the same socket, until each flow has ended by itself or was cut through the
-//! meter. [`UdpListener::run`] returns when the last is gone, and has closed the socket by then: only after that can the
+//! still pass in both directions, through the same socket, until each flow has ended by itself (a few silent seconds are
+//! enough then) or was cut through the meter. [`UdpListener::run`] returns when the last is gone, and has closed the socket by then: only after that can the
 //! port be bound again. A mapping that is merely retuned keeps its listener and changes the spec.
 
 mod batch;
@@ -166,7 +166,7 @@ impl UdpListener {
                 biased;
                 () = &mut closing, if alive.is_some() => {
                     alive = None;
-                    self.front.table().drain();
+                    self.front.table().drain(Instant::now().into_std());
                 }
                 None = all_gone.recv(), if alive.is_none() => return,
                 Ok(()) = self.service.spec.changed() => {

@@ -106,7 +106,11 @@ impl World {
             _ => {
                 if self.dice.below(10) == 0 {
                     self.draining = true;
-                    self.table.drain();
+                    self.table.drain(self.now);
+                    let latest = self.now + DRAIN_IDLE;
+                    for flow in self.flows.values_mut().filter(|flow| flow.held.is_none()) {
+                        flow.deadline = Some(flow.deadline.map_or(latest, |deadline| deadline.min(latest)));
+                    }
                 }
             }
         }
@@ -114,6 +118,14 @@ impl World {
             self.table.arm();
         }
         self.check();
+    }
+
+    /// The deadline of a flow that something passes through now.
+    fn renewed(&self) -> Option<Instant> {
+        let idle = self.idle.duration();
+        let idle =
+            if self.draining { Some(idle.map_or(DRAIN_IDLE, |idle| idle.min(DRAIN_IDLE))) } else { idle };
+        idle.map(|idle| self.now + idle)
     }
 
     fn payload(&mut self) -> Vec<u8> {
@@ -132,6 +144,7 @@ impl World {
     }
 
     fn datagram(&mut self) {
+        let renewed = self.renewed();
         let client = self.dice.below(CLIENTS);
         let payload = self.payload();
         let (used, held_before) = (self.budget.used(), self.table.held);
@@ -145,7 +158,7 @@ impl World {
         let starts = match self.flows.get_mut(&client) {
             Some(ModelFlow { number, held: None, deadline, .. }) => {
                 assert!(matches!(verdict, Verdict::Known(handle) if handle.number == *number), "{verdict:?}");
-                *deadline = self.idle.duration().map(|idle| self.now + idle);
+                *deadline = renewed;
                 false
             }
             Some(ModelFlow { held: Some(held), .. }) => {
@@ -193,15 +206,17 @@ impl World {
     }
 
     fn reply(&mut self) {
+        let renewed = self.renewed();
         let Some(client) = self.some_client() else { return };
         let flow = self.flows.get_mut(&client).unwrap();
         self.table.reply(flow.id, self.now);
         if flow.held.is_none() {
-            flow.deadline = self.idle.duration().map(|idle| self.now + idle);
+            flow.deadline = renewed;
         }
     }
 
     fn take_early(&mut self) {
+        let renewed = self.renewed();
         let Some(client) = self.some_client() else { return };
         let flow = self.flows.get_mut(&client).unwrap();
         let given = self.table.take_early(flow.id, self.now);
@@ -210,7 +225,7 @@ impl World {
             Some(_) => {
                 assert_eq!(given, Early::Open);
                 flow.held = None;
-                flow.deadline = self.idle.duration().map(|idle| self.now + idle);
+                flow.deadline = renewed;
             }
             None => assert_eq!(given, Early::Open),
         }
