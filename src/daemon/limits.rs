@@ -5,19 +5,22 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::{
     relay::{
         tcp::{SessionBudget, limit_pipes},
-        udp::FlowBudget,
+        udp::{FlowBudget, allow_joins},
     },
     supervisor::Budgets,
 };
 
 /// Descriptors that are neither listener, session nor flow: the runtime, logs, files that are read.
 const CONTROL: u64 = 16;
-/// A listener, and the client that it has accepted and found no room for.
-const PER_LISTENER: u64 = 2;
+/// Clients that listeners have accepted and found no room for, one each; when more listeners than this are full at once,
+/// accepting fails for a moment, which they survive.
+const MOST_WAITING: u64 = 64;
 /// One of so many descriptors may go to the pipes of bulk sessions, two for each pipe; beyond [`MOST_PIPES`] more pipes
 /// bring nothing, because so many flows do not fill them at once.
 const PIPES_SHARE: u64 = 32;
 const MOST_PIPES: u64 = 256;
+
+const FAST_PATHS: &str = "PORTWAY_FAST_PATHS";
 
 /// Raises the soft limit of open descriptors to the hard one, and returns what it is then.
 pub(super) fn raise_descriptors() -> u64 {
@@ -43,7 +46,8 @@ impl Shares {
     /// take half of it: the other half is a reserve, so that forged UDP clients cannot keep TCP clients out.
     fn of(descriptors: u64, listeners: usize) -> Self {
         let pipes = (descriptors / PIPES_SHARE / 2).min(MOST_PIPES);
-        let taken = CONTROL + PER_LISTENER * listeners as u64 + 2 * pipes;
+        let listeners = listeners as u64;
+        let taken = CONTROL + listeners + listeners.min(MOST_WAITING) + 2 * pipes;
         let rest = descriptors.saturating_sub(taken);
         let most = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).max(1);
         Self { pipes: most(pipes), sessions: most(rest / 2), flows: most(rest / 2) }
@@ -53,8 +57,20 @@ impl Shares {
 /// Shares `descriptors` out between sessions, flows and pipes.
 pub(super) fn share_out(descriptors: u64, listeners: usize) -> Budgets {
     let Shares { pipes, sessions, flows } = Shares::of(descriptors, listeners);
-    limit_pipes(pipes);
+    let fast = !fast_paths_are_off();
+    limit_pipes(if fast { pipes } else { 0 });
+    allow_joins(fast);
     Budgets { sessions: SessionBudget::new(sessions), flows: FlowBudget::new(flows) }
+}
+
+/// `PORTWAY_FAST_PATHS=off` leaves every byte to plain reads and writes: no splice, no GRO, no GSO. For the suspicion that
+/// a kernel or a network driver gets one of these wrong.
+fn fast_paths_are_off() -> bool {
+    let off = std::env::var_os(FAST_PATHS).is_some_and(|value| value == "off");
+    if off {
+        tracing::info!("fast paths are off ({FAST_PATHS}=off)");
+    }
+    off
 }
 
 #[cfg(test)]
@@ -63,9 +79,9 @@ mod tests {
 
     #[test]
     fn what_is_shared_out_fits_into_the_limit() {
-        for (descriptors, listeners) in [(128, 1), (1024, 10), (20_000, 5_000), (1_048_576, 3)] {
+        for (descriptors, listeners) in [(128, 1), (1024, 10), (20_000, 10_000), (1_048_576, 3)] {
             let Shares { pipes, sessions, .. } = Shares::of(descriptors, listeners);
-            let used = CONTROL + 2 * (listeners + pipes + sessions) as u64;
+            let used = CONTROL + (listeners + listeners.min(64) + 2 * (pipes + sessions)) as u64;
             assert!(used <= descriptors && sessions > 10, "{used} of {descriptors}");
         }
     }

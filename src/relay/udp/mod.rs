@@ -45,6 +45,7 @@ use std::{
 pub use budget::FlowBudget;
 pub use drops::{DropReason, UdpDrops};
 use quinn_udp::UdpSocketState;
+pub use sockets::allow_joins;
 use tokio::{
     net::UdpSocket,
     sync::{Notify, mpsc, watch},
@@ -124,7 +125,7 @@ impl UdpService {
         let idle = self.spec.borrow().options.idle_timeout;
         let front = Front {
             socket: sockets::listener(socket)?,
-            kernel_joins: offload.max_gso_segments() > 1,
+            kernel_joins: sockets::joins(&offload),
             offload,
             table: Mutex::new(FlowTable::new(idle, self.budget.clone())),
             rearm: Notify::new(),

@@ -11,6 +11,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::AsFd,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use nix::sys::socket::{
@@ -29,6 +30,20 @@ use tokio::net::UdpSocket;
 const LISTENER_QUEUE: usize = 4 * 1024 * 1024;
 /// What the kernel may queue at a flow's socket: a burst of one target's replies.
 const FLOW_QUEUE: usize = 1024 * 1024;
+
+/// Whether the kernel may join and split datagrams for us; see [`allow_joins`].
+static JOINS: AtomicBool = AtomicBool::new(true);
+
+/// Allows or forbids, for listeners registered from now on, that the kernel joins the datagrams of a flow (GRO and GSO).
+/// They are on; a network driver that gets them wrong is a reason to turn them off.
+pub fn allow_joins(allow: bool) {
+    JOINS.store(allow, Relaxed);
+}
+
+/// Whether datagrams may be joined, by us and by what the kernel can do.
+pub(super) fn joins(offload: &UdpSocketState) -> bool {
+    JOINS.load(Relaxed) && offload.max_gso_segments() > 1
+}
 
 /// The batched system calls, as the kernel has them.
 ///
@@ -106,6 +121,9 @@ fn set_common(socket: impl AsFd, addr: SocketAddr) -> io::Result<()> {
         let _ = set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT);
     } else {
         set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
+    }
+    if !JOINS.load(Relaxed) {
+        return Ok(());
     }
     // Before Linux 5.0 each datagram comes by itself, which is only slower.
     let _ = setsockopt(&socket, UdpGroSegment, &true);

@@ -16,6 +16,9 @@ use tokio::time::Instant;
 
 use super::{DEADLINE, eventually};
 
+/// Set in the copy of this program that tests every daemon with its fast paths off.
+pub(crate) const FAST_PATHS_OFF: &str = "PORTWAY_TEST_FAST_PATHS_OFF";
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_portway");
 
 /// `portway` with arguments, and nothing of the caller's environment that it listens to.
@@ -28,6 +31,9 @@ fn clean(mut command: Command) -> Command {
         if name.to_string_lossy().starts_with("PORTWAY_") || name == "NO_COLOR" {
             command.env_remove(name);
         }
+    }
+    if std::env::var_os(FAST_PATHS_OFF).is_some() {
+        command.env("PORTWAY_FAST_PATHS", "off");
     }
     command.stdin(Stdio::null());
     command

@@ -15,7 +15,7 @@ mod wait;
 pub(crate) use address::{free_port, own_addr};
 pub(crate) use client::{Client, echoes, is_reset, reset, reset_seen, udp_client};
 pub(crate) use content::Content;
-pub(crate) use daemon::{Line, Portway, Ran, portway};
+pub(crate) use daemon::{FAST_PATHS_OFF, Line, Portway, Ran, portway};
 pub(crate) use lab::{add_address, in_own_network, run};
 pub(crate) use program::Program;
 pub(crate) use target::{TcpTarget, UdpTarget};
