@@ -10,13 +10,9 @@ use std::{
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-};
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::{Instant, timeout_at},
 };
 
@@ -100,22 +96,7 @@ async fn connect(addr: SocketAddr, options: DialOptions) -> io::Result<TcpStream
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
-    match socket.connect(&addr.into()) {
-        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(error),
-        _ => {}
-    }
-    // A target on this machine has often answered by now: then there is nothing to wait for, and no timer to set.
-    let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let is_connected = poll(&mut fds, Some(&now)).is_ok() && fds[0].revents() == PollFlags::OUT;
-    let stream = TcpStream::from_std(socket.into())?;
-    if !is_connected {
-        stream.writable().await?;
-        if let Some(error) = stream.take_error()? {
-            return Err(error);
-        }
-    }
-    Ok(stream)
+    TcpSocket::from_std_stream(socket.into()).connect(addr).await
 }
 
 /// Makes the close of `stream` a reset, as the other side of the session saw one.
