@@ -73,12 +73,12 @@ impl From<Ended> for Ending {
 
 /// Moves bytes between `client` and `target` until both have ended, one of them failed, a limit was reached, or the
 /// session was cut. Both sockets are left to be closed by the caller, in the way the ending asks for.
-pub(super) async fn pump(
-    client: &TcpStream,
-    target: &TcpStream,
-    meter: &SessionMeter,
+pub(super) fn pump<'a>(
+    client: &'a TcpStream,
+    target: &'a TcpStream,
+    meter: &'a SessionMeter,
     limits: Limits,
-) -> Ending {
+) -> impl Future<Output = Ending> + 'a {
     let mut pump = Pump {
         client,
         target,
@@ -92,7 +92,7 @@ pub(super) async fn pump(
         last_thrown: None,
         last_check: None,
     };
-    poll_fn(|cx| pump.poll(cx)).await
+    poll_fn(move |cx| pump.poll(cx))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! One TCP session: dial, pump, settle. It ends with exactly one session line, whatever happens.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, sync::Arc};
 
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
@@ -17,31 +17,36 @@ use crate::{
 };
 
 /// Carries one accepted connection to its target and back until it ends; then its `room` is free again.
-pub(super) async fn run(
+///
+/// Not an `async fn`: that would keep every argument twice, and a task is as large as its future.
+#[expect(clippy::manual_async_fn, reason = "its arguments would be kept twice")]
+pub(super) fn run(
     client: TcpStream,
     spec: Arc<TcpSpec>,
     resolver: Resolver,
     meter: SessionMeter,
     room: Option<OwnedSemaphorePermit>,
-) {
-    // Boxed: the way to the target is short and needs much, the session is long and needs little; a task is as large as
-    // the largest thing it ever awaits.
-    let ending = match Box::pin(reach(&spec, &resolver, &meter)).await {
-        Ok((target, addr)) => {
-            meter.reached(addr);
-            let limits =
-                Limits { idle: spec.options.idle_timeout, half_close: spec.options.half_close_timeout };
-            // The session may last for days: what only the start needs is let go.
-            drop((spec, resolver));
-            let ending = pump::pump(&client, &target, &meter, limits).await;
-            drop(target);
-            ending
-        }
-        Err(ending) => ending,
-    };
-    // Both sides learn of the end before the log does.
+) -> impl Future<Output = ()> + Send {
+    async move {
+        // Boxed: the way to the target is short and needs much, the session is long and needs little.
+        let reached = Box::pin(reach(&spec, &resolver, &meter)).await;
+        let limits = Limits { idle: spec.options.idle_timeout, half_close: spec.options.half_close_timeout };
+        // The session may last for days: what only the start needs is let go.
+        drop((spec, resolver));
+        let target = match reached {
+            Ok(target) => target,
+            Err(ending) => return settle(client, meter, ending),
+        };
+        let ending = pump::pump(&client, &target, &meter, limits).await;
+        drop(target);
+        settle(client, meter, ending);
+        drop(room);
+    }
+}
+
+/// Closes the client and writes the account, in this order: both sides learn of the end before the log does.
+fn settle(client: TcpStream, meter: SessionMeter, ending: Ending) {
     drop(client);
-    drop(room);
     match ending.error {
         Some(error) => meter.end_with(ending.reason, &error),
         None => meter.end(ending.reason),
@@ -49,11 +54,7 @@ pub(super) async fn run(
 }
 
 /// An open connection to the first target that takes one, or how the session ended without any.
-async fn reach(
-    spec: &TcpSpec,
-    resolver: &Resolver,
-    meter: &SessionMeter,
-) -> Result<(TcpStream, SocketAddr), Ending> {
+async fn reach(spec: &TcpSpec, resolver: &Resolver, meter: &SessionMeter) -> Result<TcpStream, Ending> {
     let options = DialOptions {
         connect_timeout: spec.options.connect_timeout,
         keepalive: spec.options.keepalive,
@@ -63,7 +64,10 @@ async fn reach(
     for target in spec.targets.iter() {
         let error = tokio::select! {
             reached = dial(resolver, target, options) => match reached {
-                Ok(reached) => return Ok(reached),
+                Ok((stream, addr)) => {
+                    meter.reached(addr);
+                    return Ok(stream);
+                }
                 Err(error) => io::Error::other(error),
             },
             reason = meter.live().wait_cut() => return Err(reason.into()),
