@@ -6,7 +6,7 @@ use tracing_subscriber::{
     Registry, filter::LevelFilter, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
 
-use crate::config::{LogFormat, LogLevel, LogSettings};
+use crate::config::{LogFormat, LogSettings};
 
 /// The running log.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Logging {
 
 /// Starts to log. Without effect when the process logs already (in a test).
 pub(super) fn init(settings: &LogSettings) -> Logging {
-    let (layer, level) = reload::Layer::new(filter(settings.level));
+    let (layer, level) = reload::Layer::new(LevelFilter::from(settings.level));
     let registry = tracing_subscriber::registry().with(layer);
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let done = match settings.format {
@@ -33,23 +33,12 @@ pub(super) fn init(settings: &LogSettings) -> Logging {
 impl Logging {
     /// Takes changed settings: the level at once; the format needs a new start, and that is said.
     pub(super) fn retune(&self, settings: &LogSettings) {
-        if self.level.modify(|level| *level = filter(settings.level)).is_err() {
+        if self.level.modify(|level| *level = settings.level.into()).is_err() {
             tracing::warn!("the log level could not be changed");
         }
         if settings.format != self.format {
             tracing::warn!("a changed log format takes effect at the next start");
         }
-    }
-}
-
-const fn filter(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Off => LevelFilter::OFF,
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
     }
 }
 

@@ -52,7 +52,7 @@ impl Listeners {
     /// Every listener that could not be opened; then nothing has changed.
     pub(super) async fn apply(&mut self, plan: Plan, grace: Timeout) -> Result<Applied, Vec<BindError>> {
         let diff = config::diff(&self.plan, &plan);
-        self.take_back(&diff.open).await;
+        self.take_back(diff.open.iter().chain(diff.replace.iter().flat_map(|r| &r.open))).await;
         let mut staged = stage_all(&diff.open, &plan)?;
         let opened = staged.len();
         staged.extend(self.replace_all(&diff.replace, &plan).await?);
@@ -104,8 +104,8 @@ impl Listeners {
 
     /// Makes listeners on their way out give up sockets that are wanted again: a mapping that was removed a moment ago
     /// comes back.
-    async fn take_back(&self, wanted: &[ListenerKey]) {
-        let wanted: HashSet<_> = wanted.iter().map(|key| (key.protocol, key.addr.port)).collect();
+    async fn take_back(&self, wanted: impl Iterator<Item = &ListenerKey>) {
+        let wanted: HashSet<_> = wanted.map(|key| (key.protocol, key.addr.port)).collect();
         for running in &self.retiring {
             if wanted.contains(&(running.key().protocol, running.key().addr.port)) {
                 running.release().await;

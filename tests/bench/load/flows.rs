@@ -6,9 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
-use super::{EventFlags, Work, World, not_yet, ping::datagram_client, sessions::MESSAGE};
+use super::{
+    EventFlags, Work, World,
+    ping::{datagram_answer, datagram_client},
+    sessions::MESSAGE,
+};
 use crate::clock;
 
 /// How many wait for their answer at a time.
@@ -73,15 +77,7 @@ impl Work for Flows {
     fn ready(&mut self, world: &mut World, token: usize, _: EventFlags) -> Result<()> {
         let client = &mut self.clients[token];
         let mut answer = [0; 2 * MESSAGE];
-        let length = match client.socket.recv(&mut answer) {
-            Ok(length) => length,
-            Err(error) if not_yet(&error) => return Ok(()),
-            Err(error) => return Err(error).context("receive from the relay"),
-        };
-        if length == 0 {
-            return Ok(());
-        }
-        ensure!(length == MESSAGE, "an answer of {length} bytes");
+        let Some(length) = datagram_answer(&client.socket, &mut answer)? else { return Ok(()) };
         world.pattern.check(token as u64, 0, &answer[..length])?;
         if !client.answered {
             client.answered = true;

@@ -71,16 +71,7 @@ impl Work for DatagramPing {
     fn ready(&mut self, world: &mut World, token: usize, _: EventFlags) -> Result<()> {
         let (id, client) = (token as u64, &mut self.clients[token]);
         let mut answer = [0; 2 * MESSAGE];
-        let length = match client.socket.recv(&mut answer) {
-            Ok(length) => length,
-            Err(error) if not_yet(&error) => return Ok(()),
-            Err(error) => return Err(error).context("receive from the relay"),
-        };
-        // rinetd adds empty datagrams of its own.
-        if length == 0 {
-            return Ok(());
-        }
-        ensure!(length == MESSAGE, "an answer of {length} bytes");
+        let Some(length) = datagram_answer(&client.socket, &mut answer)? else { return Ok(()) };
         let place = client.sequence * MESSAGE as u64;
         if let Err(wrong) = world.pattern.check(id, place, &answer[..length]) {
             // The only other answer that may come is a late one to a request that was sent twice.
@@ -115,6 +106,21 @@ impl Work for DatagramPing {
         (self.answers, self.lost) = (0, 0);
         self.latencies.clear();
     }
+}
+
+/// Takes an answer of the length of a message; `None` while there is none.
+pub(super) fn datagram_answer(socket: &UdpSocket, answer: &mut [u8]) -> Result<Option<usize>> {
+    let length = match socket.recv(answer) {
+        Ok(length) => length,
+        Err(error) if not_yet(&error) => return Ok(None),
+        Err(error) => return Err(error).context("receive from the relay"),
+    };
+    // rinetd adds empty datagrams of its own.
+    if length == 0 {
+        return Ok(None);
+    }
+    ensure!(length == MESSAGE, "an answer of {length} bytes");
+    Ok(Some(length))
 }
 
 /// A socket that talks to the relay only.
