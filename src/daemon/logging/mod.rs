@@ -1,5 +1,7 @@
 //! Logging to standard error, as text or as JSON, with a level that a reload may change.
 
+mod text;
+
 use std::io::IsTerminal;
 
 use tracing_subscriber::{
@@ -24,7 +26,8 @@ pub(super) fn init(settings: &LogSettings) -> Logging {
         LogFormat::Json => registry
             .with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false))
             .try_init(),
-        LogFormat::Text => registry.with(lines.with_ansi(colour())).try_init(),
+        LogFormat::Text if colour() => registry.with(lines.with_ansi(true)).try_init(),
+        LogFormat::Text => registry.with(lines.with_ansi(false).event_format(text::Plain)).try_init(),
     };
     drop(done);
     Logging { level, format: settings.format }
