@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -14,8 +14,10 @@ use std::{
 };
 
 use quinn_udp::{Transmit, UdpSocketState};
-use rustix::io::Errno;
-use socket2::SockRef;
+use rustix::{
+    io::Errno,
+    net::{SendFlags, send, sendto},
+};
 use tokio::net::UdpSocket;
 
 use super::{
@@ -94,19 +96,19 @@ impl Flow {
         };
         let mut lost_before = 0;
         let mut pushed = push(run, &self.to_target, |contents, segment_size| {
-            let send = || match segment_size {
+            let send_now = || match segment_size {
                 // The socket is connected: without an address the kernel spares the route lookup.
-                None => SockRef::from(socket).send(contents).map(drop),
+                None => Ok(send(socket, contents, SendFlags::empty()).map(drop)?),
                 Some(_) => {
                     let (destination, src_ip) = (*addr, None);
                     let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip };
                     offload.try_send(socket.into(), &transmit)
                 }
             };
-            match send() {
+            match send_now() {
                 // The error may be that of an earlier datagram (an ICMP message to it has come back since). The kernel
                 // tells it once, instead of sending, so it must not cost this one.
-                Err(error) if is_leftover(&error) => send().inspect(|()| lost_before += 1),
+                Err(error) if is_leftover(&error) => send_now().inspect(|()| lost_before += 1),
                 outcome => outcome,
             }
         });
@@ -124,7 +126,10 @@ impl Flow {
     ) -> Pushed<'a> {
         let FlowKey { client: destination, local } = self.key;
         let pushed = push(run, &self.to_client, |contents, segment_size| {
-            let send = |src_ip| {
+            let send = |src_ip: Option<IpAddr>| {
+                if src_ip.is_none() && segment_size.is_none() {
+                    return Ok(sendto(socket, contents, SendFlags::empty(), &destination).map(drop)?);
+                }
                 let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip };
                 offload.try_send(socket.into(), &transmit)
             };

@@ -12,10 +12,11 @@
 //! flow's place in the table, the flow (with its socket, permit and account), the listener, its sign of life.
 
 use std::{
+    future::poll_fn,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -29,7 +30,7 @@ use tokio::{
 
 use super::{
     Front, UdpSpec,
-    batch::{FLOW_BATCH, Pushed, Read, Run, receive},
+    batch::{FLOW_BATCH, Pushed, Read, Run, receive, receive_singly},
     drops::DropReason,
     flow::Flow,
     flow_table::{Early, FlowId},
@@ -195,29 +196,37 @@ pub(super) fn send_early(front: &Front, flow: &Flow, id: FlowId) -> bool {
 async fn carry_replies(front: &Front, flow: &Flow, id: FlowId) -> Ended {
     let Some(socket) = flow.socket() else { return Ended::Unreachable };
     let mut pause = Pause::default();
+    let mut pace = Pace::Single;
+    // Waited for by itself, and not anew for every reply: tokio does not wait for "readable or failed".
+    let mut failure = pin!(socket.ready(Interest::ERROR));
     loop {
-        tokio::select! {
-            biased;
-            reason = flow.live().wait_cut() => {
-                if reason == Ended::Idle {
-                    // A reply that came in at the last moment is worth its one try.
-                    let _ = reply_turn(front, flow, id, socket);
-                }
-                return reason;
+        let event = poll_fn(|cx| {
+            if let Poll::Ready(reason) = flow.live().poll_cut(cx) {
+                return Poll::Ready(Event::Cut(reason));
             }
-            ready = socket.readable() => if ready.is_err() {
-                return Ended::Shutdown;
-            },
-            ready = socket.ready(Interest::ERROR) => if ready.is_err() {
-                return Ended::Shutdown;
+            if let Poll::Ready(ready) = socket.poll_recv_ready(cx) {
+                return Poll::Ready(ready.map_or(Event::Cut(Ended::Shutdown), |()| Event::Readable));
             }
+            let ready = ready!(failure.as_mut().poll(cx));
+            failure.set(socket.ready(Interest::ERROR));
+            Poll::Ready(ready.map_or(Event::Cut(Ended::Shutdown), |_| Event::Readable))
+        });
+        if let Event::Cut(reason) = event.await {
+            if reason == Ended::Idle {
+                // A reply that came in at the last moment is worth its one try.
+                let _ = reply_turn(front, flow, id, socket, &mut pace);
+            }
+            return reason;
         }
         if take_error(socket) {
             front.drops.add(DropReason::TargetRefused, 1);
         }
-        let next = match reply_turn(front, flow, id, socket) {
+        let next = match reply_turn(front, flow, id, socket, &mut pace) {
             Ok((read, held)) => {
                 pause = Pause::default();
+                if read == Read::Empty && held.is_empty() {
+                    continue;
+                }
                 Next::Send(read, held)
             }
             Err(_) => {
@@ -225,16 +234,34 @@ async fn carry_replies(front: &Front, flow: &Flow, id: FlowId) -> Ended {
                 Next::Pause(pause.next_after_first())
             }
         };
+        // Boxed: this is rare, and a flow's task is as large as its largest state.
+        let next = Box::pin(next.run(front, flow));
         tokio::select! {
             biased;
             reason = flow.live().wait_cut() => return reason,
-            () = next.run(front, flow) => {}
+            () = next => {}
         }
     }
 }
 
-/// Takes the error that an ICMP message left at the socket, if any. It makes the socket neither readable nor writable,
-/// and is waited for by itself: tokio does not wait for "readable or failed".
+/// What a flow's task waits for.
+enum Event {
+    /// There may be a reply, or an error instead of one.
+    Readable,
+    /// The flow has to end.
+    Cut(Ended),
+}
+
+/// How replies are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// One at a time: as a rule there is one.
+    Single,
+    /// In batches, joined by the kernel where it can: the target has sent bursts.
+    Batch,
+}
+
+/// Takes the error that an ICMP message left at the socket, if any. It makes the socket neither readable nor writable.
 fn take_error(socket: &UdpSocket) -> bool {
     let mut failed = false;
     // "Would block" is how tokio is told that there is no more of it.
@@ -276,10 +303,11 @@ fn reply_turn<'a>(
     flow: &Flow,
     id: FlowId,
     socket: &UdpSocket,
+    pace: &mut Pace,
 ) -> io::Result<(Read, Vec<Held<'a>>)> {
     let mut held = Vec::new();
     let mut any = false;
-    let read = receive(socket, &front.offload, FLOW_BATCH, |_, _, run| {
+    let mut pass_on = |run: Run<'_>| {
         any = true;
         let rest = if held.is_empty() {
             let pushed = flow.send_to_client(run, &front.socket, &front.offload);
@@ -294,9 +322,25 @@ fn reply_turn<'a>(
                 None => front.drops.add(DropReason::ClientBusy, rest.count() as u64),
             }
         }
-    })?;
+    };
+    let read = match *pace {
+        Pace::Single => receive_singly(socket, FLOW_BATCH, pass_on),
+        Pace::Batch => receive(socket, &front.offload, FLOW_BATCH, |_, _, run| pass_on(run)),
+    };
     if any {
         front.with_table(|table, now| table.reply(id, now));
+    }
+    let read = match read {
+        // What came before the error has gone out, or is held and must go out.
+        Err(_) if any => {
+            front.drops.add(DropReason::TargetRefused, 1);
+            Read::More
+        }
+        read => read?,
+    };
+    if read == Read::More && *pace == Pace::Single {
+        sockets::join(socket);
+        *pace = Pace::Batch;
     }
     Ok((read, held))
 }

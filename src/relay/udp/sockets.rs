@@ -54,7 +54,8 @@ pub(super) fn offload(listen: SocketAddr) -> io::Result<UdpSocketState> {
     UdpSocketState::new((&specimen).into())
 }
 
-/// Makes a bound socket a listener's: each datagram arrives with the address it was sent to.
+/// Makes a bound socket a listener's. Where it listens on every address, each datagram arrives with the one it was sent
+/// to, which its answer has to leave from. A socket of one address sends from that anyhow, for less.
 ///
 /// # Errors
 /// What the system says.
@@ -62,11 +63,13 @@ pub(super) fn listener(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
     let addr = socket.local_addr()?;
     socket.set_nonblocking(true)?;
     match addr {
+        addr if !addr.ip().is_unspecified() => {}
         SocketAddr::V4(_) => setsockopt(&socket, Ipv4PacketInfo, &true)?,
         // For IPv4 clients of a dual-stack socket as well: their addresses come mapped.
         SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
     }
-    set_common(&socket, addr)?;
+    allow_fragments(&socket, addr)?;
+    join(&socket);
     // Best effort, as the kernel's limit for unprivileged programs may be lower.
     let _ = SockRef::from(&socket).set_recv_buffer_size(LISTENER_QUEUE);
     let _ = SockRef::from(&socket).set_send_buffer_size(LISTENER_QUEUE);
@@ -83,7 +86,7 @@ pub(super) fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<
     if let Some(source) = source {
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
-    set_common(&socket, target)?;
+    allow_fragments(&socket, target)?;
     let _ = socket.set_recv_buffer_size(FLOW_QUEUE);
     socket.connect(&target.into())?;
     UdpSocket::from_std(socket.into())
@@ -114,7 +117,16 @@ pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-fn set_common(socket: impl AsFd, addr: SocketAddr) -> io::Result<()> {
+/// Lets the kernel hand over a sender's datagrams joined. A flow asks for it once its target sends bursts; until then it
+/// would only cost.
+pub(super) fn join(socket: impl AsFd) {
+    if JOINS.load(Relaxed) {
+        // Before Linux 5.0 each datagram comes by itself, which is only slower.
+        let _ = setsockopt(&socket, UdpGroSegment, &true);
+    }
+}
+
+fn allow_fragments(socket: impl AsFd, addr: SocketAddr) -> io::Result<()> {
     if addr.is_ipv6() {
         set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DONT)?;
         // An IPv6 socket may carry IPv4 too; where it cannot, there is nothing to set.
@@ -122,10 +134,5 @@ fn set_common(socket: impl AsFd, addr: SocketAddr) -> io::Result<()> {
     } else {
         set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
     }
-    if !JOINS.load(Relaxed) {
-        return Ok(());
-    }
-    // Before Linux 5.0 each datagram comes by itself, which is only slower.
-    let _ = setsockopt(&socket, UdpGroSegment, &true);
     Ok(())
 }
