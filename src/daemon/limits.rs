@@ -1,6 +1,9 @@
 //! The limit of open descriptors, and how it is shared out.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    io::fcntl_dupfd_cloexec,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 
 use crate::{
     relay::{
@@ -20,6 +23,9 @@ const MOST_WAITING: u64 = 64;
 const PIPES_SHARE: u64 = 32;
 const MOST_PIPES: u64 = 256;
 
+/// Descriptors that the kernel's table has room for from the start, 8 bytes each.
+const READY_DESCRIPTORS: u64 = 16 * 1024;
+
 const FAST_PATHS: &str = "PORTWAY_FAST_PATHS";
 
 /// Raises the soft limit of open descriptors to the hard one, and returns what it is then.
@@ -30,7 +36,20 @@ pub(super) fn raise_descriptors() -> u64 {
     {
         tracing::warn!(error = %error, "the descriptor limit could not be raised");
     }
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    make_room(descriptors);
+    descriptors
+}
+
+/// Lets the kernel make its table of our descriptors large at once. It doubles the table when that is full, and the
+/// thread that needs the descriptor then waits for every processor, 3 to 15 ms with all that it serves. A thread that
+/// has nothing else to do waits here, and the start goes on meanwhile.
+fn make_room(descriptors: u64) {
+    let highest = descriptors.min(READY_DESCRIPTORS).saturating_sub(1);
+    let Ok(highest) = i32::try_from(highest) else { return };
+    // Where any of this fails (no standard error, no thread), the table grows as it would.
+    let grow = move || drop(fcntl_dupfd_cloexec(std::io::stderr(), highest));
+    drop(std::thread::Builder::new().name("portway-room".into()).spawn(grow));
 }
 
 /// How many descriptors go where.
