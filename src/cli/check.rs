@@ -87,22 +87,16 @@ fn stride(a: Listener<'_>, b: Listener<'_>) -> Option<u16> {
     if !same_name || !is_next || options(a.1) != options(b.1) {
         return None;
     }
-    let (from, to) = (targets(a.1), targets(b.1));
+    let (from, to) = (targets(a.1).collect::<Vec<_>>(), targets(b.1).collect::<Vec<_>>());
     let go = |n: u16| {
-        from.iter().count() == to.iter().count()
-            && from
-                .iter()
-                .zip(to.iter())
-                .all(|(f, t)| f.host == t.host && f.port.checked_add(n) == Some(t.port))
+        from.len() == to.len()
+            && from.iter().zip(&to).all(|(f, t)| f.host == t.host && f.port.checked_add(n) == Some(t.port))
     };
     [0, 1].into_iter().find(|n| go(*n))
 }
 
-fn targets(listener: &ListenerPlan) -> &Targets {
-    match &listener.service {
-        Service::Tcp(spec) => &spec.targets,
-        Service::Udp(spec) => &spec.targets,
-    }
+fn targets(listener: &ListenerPlan) -> impl Iterator<Item = &TargetAddr> {
+    listener.service.targets().into_iter().flat_map(Targets::iter)
 }
 
 fn row(run: &[Listener<'_>]) -> [String; 5] {
@@ -116,8 +110,7 @@ fn row(run: &[Listener<'_>]) -> [String; 5] {
     let listen =
         format!("{}{}", span(&key.addr, key.addr.port.get(), last_key.addr.port.get()), remark(key.addr.ip));
     let targets: Vec<_> = targets(listener)
-        .iter()
-        .zip(targets(last).iter())
+        .zip(targets(last))
         .map(|(first, last)| span(first, first.port.get(), last.port.get()))
         .collect();
     [name, key.protocol.to_string(), listen, targets.join(", "), options(listener).join(" ")]
@@ -161,6 +154,7 @@ fn options(listener: &ListenerPlan) -> Vec<String> {
             add("idle_timeout", is.idle_timeout != usual.idle_timeout, is.idle_timeout.to_string());
             add("source", is.source != usual.source, source(is.source));
         }
+        Service::Trap => {}
     }
     options
 }
@@ -224,7 +218,7 @@ pub fn json(result: &Result<Loaded, Problems>) -> String {
 
 fn line<'r>((key, listener): Listener<'r>) -> Line<'r> {
     let (name, protocol, listen) = (&listener.mapping, key.protocol, &key.addr);
-    let targets = targets(listener).iter().collect();
+    let targets = targets(listener).collect();
     match &listener.service {
         Service::Tcp(spec) => Line {
             name,
@@ -247,6 +241,17 @@ fn line<'r>((key, listener): Listener<'r>) -> Line<'r> {
             half_close_timeout: None,
             keepalive: None,
             source: spec.options.source,
+        },
+        Service::Trap => Line {
+            name,
+            protocol,
+            listen,
+            targets,
+            connect_timeout: None,
+            idle_timeout: Timeout::Never.to_string(),
+            half_close_timeout: None,
+            keepalive: None,
+            source: None,
         },
     }
 }

@@ -86,6 +86,8 @@ fn replacements(opening: &[&ListenerKey], closing: &[&ListenerKey]) -> Vec<Repla
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
         config::{ListenerPlan, Service},
@@ -108,7 +110,10 @@ mod tests {
                     Protocol::Tcp => Service::Tcp(TcpSpec { targets, options: TcpOptions::default() }),
                     Protocol::Udp => Service::Udp(UdpSpec { targets, options: UdpOptions::default() }),
                 };
-                (ListenerKey { protocol, addr }, ListenerPlan { mapping, service })
+                (
+                    ListenerKey { protocol, addr },
+                    ListenerPlan { mapping, service, policy: Arc::default(), exposure: None },
+                )
             })
             .collect()
     }

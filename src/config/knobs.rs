@@ -72,6 +72,7 @@ impl Knobs {
                 .unwrap_or(built_in.half_close_timeout),
             keepalive: first(&self.keepalive, &defaults.keepalive).unwrap_or(built_in.keepalive),
             source: first(&self.source, &defaults.source).or(built_in.source),
+            bandwidth: built_in.bandwidth,
         }
     }
 
@@ -81,6 +82,7 @@ impl Knobs {
         UdpOptions {
             idle_timeout: first(&self.idle_timeout, &defaults.idle_timeout).unwrap_or(built_in.idle_timeout),
             source: first(&self.source, &defaults.source).or(built_in.source),
+            bandwidth: built_in.bandwidth,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A disabled mapping is checked like any other, but claims no port and opens no listener.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use super::{
     HostView,
@@ -351,5 +351,5 @@ fn listener(entry: &Entry, terms: &Terms, key: &ListenerKey) -> ListenerPlan {
     };
     let mapping =
         terms.name.clone().unwrap_or_else(|| MappingName::default_for(key.addr.port.get(), key.protocol));
-    ListenerPlan { mapping, service }
+    ListenerPlan { mapping, service, policy: Arc::default(), exposure: None }
 }

@@ -42,10 +42,12 @@ use place::{Name, Origins};
 pub use plan::{ListenerKey, ListenerPlan, Plan, Service};
 use problem::Notes;
 pub use problem::{Problem, Problems};
-pub use settings::{LogFormat, LogLevel, LogSettings, Settings};
+pub use settings::{
+    LimitSettings, LogFormat, LogLevel, LogSettings, OnConflict, RouterProtocol, RouterSettings, Settings,
+};
 pub use system::System;
 
-use crate::mapping::Protocol;
+use crate::{mapping::Protocol, policy::GateInput};
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub struct Loaded {
     pub plan: Plan,
     /// What concerns the daemon as a whole.
     pub settings: Settings,
+    /// Lists, countries and the guard.
+    pub gate: GateInput,
     /// What works, but should be looked at.
     pub warnings: Vec<Problem>,
     /// What was read.
@@ -117,9 +121,13 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
     let (problems, warnings) = notes.finish(&origins);
     match Problems::new(problems, read.clone()) {
         Some(problems) => Err(problems),
-        None => {
-            Ok(Loaded { plan: lowered.plan, settings: std::mem::take(&mut main.settings), warnings, read })
-        }
+        None => Ok(Loaded {
+            plan: lowered.plan,
+            settings: std::mem::take(&mut main.settings),
+            gate: GateInput::default(),
+            warnings,
+            read,
+        }),
     }
 }
 

@@ -109,11 +109,13 @@ fn specs(specs: &[&str]) -> Result<Loaded, Problems> {
 /// The plan as lines `name listener targets`.
 fn plan(loaded: &Loaded) -> Vec<String> {
     let line = |(key, listener): (&ListenerKey, &ListenerPlan)| {
-        let targets = match &listener.service {
-            Service::Tcp(spec) => &spec.targets,
-            Service::Udp(spec) => &spec.targets,
-        };
-        let targets: Vec<_> = targets.iter().map(ToString::to_string).collect();
+        let targets: Vec<_> = listener
+            .service
+            .targets()
+            .into_iter()
+            .flat_map(crate::target::Targets::iter)
+            .map(ToString::to_string)
+            .collect();
         format!("{} {key} {}", listener.mapping, targets.join(","))
     };
     loaded.plan.iter().map(line).collect()

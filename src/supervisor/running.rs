@@ -33,6 +33,7 @@ pub(super) struct Shared {
 enum Spec {
     Tcp(watch::Sender<Arc<TcpSpec>>),
     Udp(watch::Sender<Arc<UdpSpec>>),
+    Trap,
 }
 
 /// A listener of the plan.
@@ -56,6 +57,7 @@ impl Running {
         let spec = match plan.service {
             Service::Tcp(spec) => Spec::Tcp(watch::Sender::new(Arc::new(spec))),
             Service::Udp(spec) => Spec::Udp(watch::Sender::new(Arc::new(spec))),
+            Service::Trap => Spec::Trap,
         };
         let drops = Arc::default();
         let mut running = Self { key, spec, meter, drops, serving: None, sessions: Drain::new(), shared };
@@ -98,6 +100,7 @@ impl Running {
                     }
                 });
             }
+            (Spec::Trap, Socket::Tcp(_listener)) => {}
             _ => unreachable!("the key of a listener names one protocol, for its socket and its service"),
         }
         self.serving = Some(serving);

@@ -88,14 +88,15 @@ fn options_come_from_the_mapping_then_the_defaults_then_the_program() {
         .map(|l| match &l.service {
             Service::Tcp(s) => format!("{:?}", s.options),
             Service::Udp(s) => format!("{:?}", s.options),
+            Service::Trap => "Trap".into(),
         })
         .collect();
     assert_eq!(
         options,
         [
-            "TcpOptions { connect_timeout: 5s, idle_timeout: After(3600s), half_close_timeout: After(300s), keepalive: Never, source: Some(10.0.0.1) }",
-            "TcpOptions { connect_timeout: 1s, idle_timeout: After(7200s), half_close_timeout: After(500ms), keepalive: Never, source: Some(10.0.0.1) }",
-            "UdpOptions { idle_timeout: After(7200s), source: Some(10.0.0.1) }",
+            "TcpOptions { connect_timeout: 5s, idle_timeout: After(3600s), half_close_timeout: After(300s), keepalive: Never, source: Some(10.0.0.1), bandwidth: None }",
+            "TcpOptions { connect_timeout: 1s, idle_timeout: After(7200s), half_close_timeout: After(500ms), keepalive: Never, source: Some(10.0.0.1), bandwidth: None }",
+            "UdpOptions { idle_timeout: After(7200s), source: Some(10.0.0.1), bandwidth: None }",
         ]
     );
 }

@@ -15,7 +15,7 @@ mod tests;
 pub use accept::{SessionBudget, TcpService};
 pub use splice::limit_pipes;
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, num::NonZeroU64, time::Duration};
 
 use crate::{mapping::Timeout, target::Targets};
 
@@ -41,6 +41,8 @@ pub struct TcpOptions {
     pub keepalive: Timeout,
     /// The local address of the connection to the target.
     pub source: Option<IpAddr>,
+    /// Bytes a second that a session may move in each direction.
+    pub bandwidth: Option<NonZeroU64>,
 }
 
 impl Default for TcpOptions {
@@ -51,6 +53,7 @@ impl Default for TcpOptions {
             half_close_timeout: Timeout::After(Duration::from_secs(300)),
             keepalive: Timeout::After(Duration::from_secs(60)),
             source: None,
+            bandwidth: None,
         }
     }
 }

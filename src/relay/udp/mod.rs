@@ -35,6 +35,7 @@ mod sockets;
 use std::{
     io,
     net::IpAddr,
+    num::NonZeroU64,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -89,11 +90,13 @@ pub struct UdpOptions {
     pub idle_timeout: Timeout,
     /// The local address of the socket to the target.
     pub source: Option<IpAddr>,
+    /// Bytes a second that a session may move in each direction.
+    pub bandwidth: Option<NonZeroU64>,
 }
 
 impl Default for UdpOptions {
     fn default() -> Self {
-        Self { idle_timeout: Timeout::After(Duration::from_secs(60)), source: None }
+        Self { idle_timeout: Timeout::After(Duration::from_secs(60)), source: None, bandwidth: None }
     }
 }
 
