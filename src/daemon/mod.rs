@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     config::{Loaded, Source},
+    policy::Gate,
     supervisor::{BindError, Handle},
 };
 use signals::{Signal, Signals};
@@ -68,7 +69,8 @@ async fn serve(
     let tasks = TaskTracker::new();
     let listeners = loaded.plan.len();
     let budgets = limits::share_out(descriptors, listeners);
-    let handle = match Handle::start(source, loaded, budgets, &tasks).await {
+    let gate = Gate::new();
+    let handle = match Handle::start(source, loaded, budgets, gate, &tasks).await {
         Ok(handle) => handle,
         Err(errors) => {
             for error in &errors {

@@ -38,6 +38,21 @@ impl Admission {
         datagrams
     }
 
+    /// Whether there is a limit of datagrams at all; without one [`Admission::datagrams`] need not be asked.
+    pub fn limits_datagrams(&self) -> bool {
+        false
+    }
+
+    /// How often a client was refused for `reason`.
+    pub fn refused(&self, _reason: Refusal) -> u64 {
+        0
+    }
+
+    /// What was refused since the last summary, at most once a minute.
+    pub fn summary(&self, _now: Instant) -> Option<Summary> {
+        None
+    }
+
     /// Whether a client inside may stay: bans, lists and countries, never rates.
     ///
     /// # Errors
@@ -56,3 +71,10 @@ impl Admission {
 #[derive(Debug)]
 #[must_use = "a permit that is dropped is given back"]
 pub struct Permit {}
+
+/// What was refused in a time.
+#[derive(Debug)]
+pub struct Summary {
+    /// How many.
+    pub total: u64,
+}

@@ -16,7 +16,7 @@ mod guard;
 use std::{collections::BTreeSet, fmt, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 pub use access::{IpSet, ListError, parse_net};
-pub use admission::{Admission, Permit};
+pub use admission::{Admission, Permit, Summary};
 pub use country::Countries;
 pub use gate::{Gate, GateInput, GateSpec, ListSpec};
 pub use guard::{Ban, Guard};

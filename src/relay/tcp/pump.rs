@@ -22,6 +22,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
+    num::NonZeroU64,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -54,6 +55,8 @@ pub(super) struct Limits {
     pub(super) idle: Timeout,
     /// After one side ended: the time for the other, renewed by every byte.
     pub(super) half_close: Timeout,
+    /// Bytes a second, in each direction.
+    pub(super) bandwidth: Option<NonZeroU64>,
 }
 
 /// How a session ended.
@@ -84,8 +87,8 @@ pub(super) fn pump<'a>(
         target,
         meter,
         limits,
-        inward: Half::default(),
-        outward: Half::default(),
+        inward: Half::new(limits.bandwidth),
+        outward: Half::new(limits.bandwidth),
         first_end: None,
         timer: None,
         last_byte: Instant::now(),
@@ -149,6 +152,8 @@ impl Pump<'_> {
         }
         // The time of the survivor starts when the first side ends.
         moved.delivered |= was_half_closed != self.is_half_closed();
+        // Nor is a session idle that we hold back ourselves.
+        moved.delivered |= self.inward.is_held_back() || self.outward.is_held_back();
         self.poll_limits(cx, moved)
     }
 

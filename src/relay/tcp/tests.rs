@@ -60,7 +60,7 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 fn unlimited() -> Limits {
-    Limits { idle: Timeout::Never, half_close: Timeout::After(300 * SECOND) }
+    Limits { idle: Timeout::Never, half_close: Timeout::After(300 * SECOND), bandwidth: None }
 }
 
 async fn reset(stream: TcpStream) {
