@@ -58,7 +58,7 @@ impl Files {
 
     fn load(&self) -> Result<Loaded, Problems> {
         let file = Some(self.path("portway.toml"));
-        load(&Source { file, publish: Vec::new() }, &Machine)
+        load(&Source { file, ..Source::default() }, &Machine)
     }
 
     /// The text with the directory left out of every path.
@@ -103,7 +103,7 @@ fn warnings(text: &str) -> Vec<String> {
 
 fn specs(specs: &[&str]) -> Result<Loaded, Problems> {
     let publish = specs.iter().map(|s| (*s).to_owned()).collect();
-    load(&Source { file: None, publish }, &Machine)
+    load(&Source { publish, ..Source::default() }, &Machine)
 }
 
 /// The plan as lines `name listener targets`.

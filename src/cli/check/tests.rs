@@ -22,14 +22,14 @@ impl HostView for Nothing {
 
 fn specs(specs: &[&str]) -> Result<Loaded, Problems> {
     let publish = specs.iter().map(|s| (*s).to_owned()).collect();
-    load(&Source { file: None, publish }, &Nothing)
+    load(&Source { publish, ..Source::default() }, &Nothing)
 }
 
 fn file(text: &str) -> Result<Loaded, Problems> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("portway.toml");
     std::fs::write(&path, text).unwrap();
-    load(&Source { file: Some(path), publish: Vec::new() }, &Nothing)
+    load(&Source { file: Some(path), ..Source::default() }, &Nothing)
 }
 
 #[test]

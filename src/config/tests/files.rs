@@ -20,7 +20,7 @@ fn every_problem_is_reported_in_file_order() {
         files.problems(),
         [
             "portway.toml:1:13: port 0 cannot be listened on ? use a port from 1 to 65535",
-            "portway.toml:2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, defaults, mapping, log, shutdown",
+            "portway.toml:2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, mapping, defaults, lists, guard, limits, geoip, router, log, shutdown",
             "portway.toml:5:16: a string stands in quotes ? put the value in double quotes",
             "portway.toml:6:14: port 0 cannot be connected to ? use a port from 1 to 65535",
             "portway.toml:8:9: `level` is a string, not an integer ? put it in quotes: \"3\"",
@@ -44,7 +44,7 @@ fn line_ends_and_a_byte_order_mark_do_not_move_a_column() {
         problems("\u{feff}publish = \"0:80\"\r\nfoo = 1\r\n[log]\r\nlevel = 'é0'\r\n")[..2],
         [
             "1:12: port 0 cannot be listened on ? use a port from 1 to 65535",
-            "2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, defaults, mapping, log, shutdown",
+            "2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, mapping, defaults, lists, guard, limits, geoip, router, log, shutdown",
         ]
     );
     let files = file("foo = 1\r\n");
@@ -104,7 +104,8 @@ fn a_file_that_cannot_be_read_is_named() {
     let missing = files.load().unwrap_err();
     assert_eq!(missing.read.files, [files.path("portway.toml")]);
     let at = |path: PathBuf| {
-        load(&Source { file: Some(path), publish: vec!["80:9".into()] }, &Machine).unwrap_err()
+        load(&Source { file: Some(path), publish: vec!["80:9".into()], ..Source::default() }, &Machine)
+            .unwrap_err()
     };
     assert_eq!(
         files.line(at(files.path("dir.toml")).iter().next().unwrap()),
@@ -237,7 +238,7 @@ fn every_example_loads_without_problems() {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|e| e == "toml") {
-                let loaded = load(&Source { file: Some(path.clone()), publish: Vec::new() }, &Machine);
+                let loaded = load(&Source { file: Some(path.clone()), ..Source::default() }, &Machine);
                 let loaded = loaded.unwrap_or_else(|e| panic!("{e}"));
                 assert!(!loaded.plan.is_empty(), "{}", path.display());
                 assert!(loaded.warnings.is_empty(), "{}: {:?}", path.display(), loaded.warnings);
