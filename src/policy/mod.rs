@@ -15,7 +15,10 @@ mod guard;
 
 use std::{collections::BTreeSet, fmt, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
-pub use access::{IpSet, ListError, parse_net};
+pub use access::{
+    entry::parse_net,
+    set::{IpSet, ListError},
+};
 pub use admission::{Admission, Permit};
 pub use country::Countries;
 pub use gate::{Gate, GateInput, GateSpec, ListSpec};
