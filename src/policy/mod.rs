@@ -12,6 +12,9 @@ mod admission;
 mod country;
 mod gate;
 mod guard;
+mod quota;
+mod rate;
+mod shards;
 
 use std::{collections::BTreeSet, fmt, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
