@@ -22,11 +22,12 @@ pub use access::{
     entry::parse_net,
     set::{IpSet, ListError},
 };
-pub use admission::{Admission, Permit};
+pub use admission::{Admission, Summary};
 pub use country::Countries;
 pub use gate::{Gate, GateInput, GateSpec, ListSpec};
-pub use guard::{Ban, Guard};
+pub use guard::{Ban, BanReason, Guard, Restored, StateError};
 use ipnet::IpNet;
+pub use quota::Permit;
 use serde::Serialize;
 
 /// The terms of a mapping: who may enter, how often, how many at once.
