@@ -55,8 +55,9 @@ impl Refusals {
             let key = Arc::as_ptr(admission).addr();
             let mut told = self.said.get(&key).copied().unwrap_or_default();
             if let Some(summary) = admission.summary(now) {
-                tracing::info!(%mapping, refused = summary.total, "sessions refused");
-                told += summary.total;
+                let refused = summary.total();
+                tracing::info!(%mapping, refused, reasons = %summary, "sessions refused");
+                told += refused;
             }
             if told != total(admission) {
                 self.next = Some(now + AGAIN);
