@@ -79,8 +79,9 @@ pub(super) fn positive(
         (_, Some(word)) => format!("the most is {}; use \"{word}\"", u32::MAX),
         (_, None) => format!("the most is {}", u32::MAX),
     };
+    let or = word.map(|word| format!(" or \"{word}\"")).unwrap_or_default();
     let message = match number {
-        Some(n) if n <= 0 => format!("`{key}` is a positive number, not {n}"),
+        Some(n) if n <= 0 => format!("`{key}` is a positive number{or}, not {n}"),
         _ => format!("`{key}` is too large"),
     };
     reader.notes.problem(place, message).hint(hint);

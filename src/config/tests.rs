@@ -1,4 +1,10 @@
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    num::{NonZeroU32, NonZeroU64},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -6,8 +12,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::mapping::Timeout;
 
+mod access;
 mod files;
+mod gate;
 mod meaning;
+mod router;
 
 /// A machine whose own address is 192.168.1.2.
 struct Machine;

@@ -98,8 +98,10 @@ impl Gate {
 
     /// Replaces the content of one list: its file has changed. A name that nobody knows is ignored.
     pub fn replace_list(&self, name: &ListName, set: Arc<IpSet>) {
-        let list = self.lock().get(name).cloned();
-        if list.is_some_and(|list| *list.swap(set.clone()) != *set) {
+        let Some(list) = self.lock().get(name).cloned() else { return };
+        let changed = **list.load() != *set;
+        list.store(set);
+        if changed {
             self.tell();
         }
     }

@@ -112,8 +112,9 @@ impl Guard {
         write(path, &saved).map_err(|source| StateError::Save { path: path.to_owned(), source })
     }
 
-    /// Adds what was saved in `path` to what the guard remembers; a file that is not there holds nothing. An automatic ban
-    /// of the far future is cut to 30 days from now, or the length of a first ban if that is longer (the clock was wrong, or is); the operator's may be as long as it says.
+    /// Adds what was saved in `path` to what the guard remembers; of two bans of a client, the guard's own stays, and a file
+    /// that is not there holds nothing. An automatic ban of the far future is cut to 30 days from now, or to the length of
+    /// a first ban where that is longer (the clock was wrong, or is); the operator's may be as long as it says.
     ///
     /// # Errors
     /// [`StateError::Read`] where the file cannot be read, and [`StateError::Broken`] where it cannot be understood: then
@@ -169,18 +170,24 @@ impl Saved {
         let skipped = self.bans.len().saturating_sub(CLIENTS);
         for ban in self.bans.into_iter().skip(skipped) {
             let most = (ban.reason != BanReason::Operator).then_some(longest);
-            let Some((end, until)) = end_of(ban.until, most, now, date) else {
+            let Some((end, until)) = end_of(ban.until.map(|until| until.0), most, now, date) else {
                 restored.expired += 1;
                 continue;
             };
-            let sentence = Sentence { since: ban.since.0, until, reason: ban.reason, repeats: ban.repeats };
-            book.bans.insert(ban.client.0, end, sentence);
-            restored.bans += 1;
+            if book.bans.get(&ban.client.0, now).is_none() {
+                let sentence =
+                    Sentence { since: ban.since.0, until, reason: ban.reason, repeats: ban.repeats };
+                book.bans.insert(ban.client.0, end, sentence);
+                restored.bans += 1;
+            }
         }
         // Twice the length of the last ban, and a day.
         let remembered = Some(longest.saturating_mul(2).saturating_add(FORGIVEN));
         for past in self.past {
-            if let Some((end, until)) = end_of(past.until, remembered, now, date) {
+            let known = book.past.get(&past.client.0, now).map_or(0, |known| known.bans);
+            if let Some((end, until)) =
+                end_of(past.until.map(|until| until.0), remembered, now, date).filter(|_| past.bans > known)
+            {
                 book.past.insert(past.client.0, end, Past { bans: past.bans, until });
             }
         }
@@ -190,13 +197,13 @@ impl Saved {
 
 /// When an entry ends that was to end at `until`, at `most` from now; `None` if it has ended.
 fn end_of(
-    until: Option<Date>,
+    until: Option<SystemTime>,
     most: Option<Duration>,
     now: Instant,
     date: SystemTime,
 ) -> Option<(End, Option<SystemTime>)> {
     let left = match until {
-        Some(Date(until)) => Some(until.duration_since(date).ok().filter(|left| !left.is_zero())?),
+        Some(until) => Some(until.duration_since(date).ok().filter(|left| !left.is_zero())?),
         None => None,
     };
     let left = match (left, most) {

@@ -80,6 +80,21 @@ async fn bans_and_the_memory_of_them_outlive_the_process() {
     assert_eq!(after.trap(ip("192.0.2.7"), Instant::now()).unwrap().repeats, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_read_later_adds_to_what_is_known() {
+    let (dir, guard) = (Dir::new(), guard(""));
+    let now = Instant::now();
+    guard.trap(ip("192.0.2.7"), now);
+    guard.trap(ip("192.0.2.8"), now);
+    guard.save(&dir.path()).unwrap();
+    let own = guard.ban(ip("192.0.2.7"), None, now);
+    guard.unban(ip("192.0.2.8"));
+    assert_eq!(guard.load(&dir.path(), now).unwrap(), Restored { bans: 1, expired: 0 });
+    assert_eq!(guard.is_banned(ip("192.0.2.7"), now), Some(own));
+    tokio::time::advance(HOUR).await;
+    assert_eq!(guard.trap(ip("192.0.2.8"), Instant::now()).unwrap().repeats, 1);
+}
+
 #[test]
 fn the_file_is_for_its_owner_alone_and_nothing_is_left_beside_it() {
     let (dir, guard) = (Dir::new(), guard(""));
