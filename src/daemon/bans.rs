@@ -79,7 +79,7 @@ pub(super) async fn save(gate: &Arc<Gate>) {
     let writer = Arc::clone(gate);
     let written = spawn_blocking(move || {
         writer.guard().expire(Instant::now());
-        write(&writer, &path)
+        write(&writer, &path);
     });
     let _ = written.await;
 }

@@ -286,6 +286,11 @@ impl Supervisor {
     }
 
     async fn stop(&mut self) {
+        self.end_sessions().await;
+        self.silence.clear();
+    }
+
+    async fn end_sessions(&self) {
         let grace = self.settings.borrow().grace;
         self.listeners.close_all();
         let ended = self.listeners.finished();

@@ -137,6 +137,6 @@ mod tests {
         assert!(timeout(moment, late.room()).await.is_err(), "the other one came first");
         let room = timeout(moment, early.room()).await.unwrap();
         drop(room);
-        timeout(moment, late.room()).await.unwrap();
+        drop(timeout(moment, late.room()).await.unwrap());
     }
 }

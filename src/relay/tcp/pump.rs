@@ -55,8 +55,6 @@ pub(super) struct Limits {
     pub(super) idle: Timeout,
     /// After one side ended: the time for the other, renewed by every byte.
     pub(super) half_close: Timeout,
-    /// Bytes a second, in each direction.
-    pub(super) bandwidth: Option<NonZeroU64>,
 }
 
 /// How a session ended.
@@ -75,20 +73,21 @@ impl From<Ended> for Ending {
 }
 
 /// Moves bytes between `client` and `target` until both have ended, one of them failed, a limit was reached, or the
-/// session was cut. Both sockets are left to be closed by the caller, in the way the ending asks for.
+/// session was cut. No direction moves more than `bandwidth` bytes a second. Both sockets are left to be closed by the caller, in the way the ending asks for.
 pub(super) fn pump<'a>(
     client: &'a TcpStream,
     target: &'a TcpStream,
     meter: &'a SessionMeter,
     limits: Limits,
+    bandwidth: Option<NonZeroU64>,
 ) -> impl Future<Output = Ending> + 'a {
     let mut pump = Pump {
         client,
         target,
         meter,
         limits,
-        inward: Half::new(limits.bandwidth),
-        outward: Half::new(limits.bandwidth),
+        inward: Half::new(bandwidth),
+        outward: Half::new(bandwidth),
         first_end: None,
         timer: None,
         last_byte: Instant::now(),

@@ -12,7 +12,7 @@
 //! TTL of 1 (HAProxy's silent-drop does the same): only a client of the same network hears it. A client that sends
 //! after its socket has left gets the kernel's own reset, as for any connection that it does not know.
 //!
-//! Knows nothing of policy but the three words. It ends with the last handle, and everybody leaves quietly then.
+//! Knows nothing of policy but the three words. It ends with [`Silence::clear`], and everybody leaves quietly then.
 
 use std::{
     collections::VecDeque,
@@ -91,6 +91,13 @@ impl Silence {
     /// How many sockets there are.
     pub fn count(&self) -> usize {
         self.kept().len()
+    }
+
+    /// Lets all of them go; for the end of the daemon, because a process that ends has its sockets closed by the kernel,
+    /// which is no quiet way.
+    pub fn clear(&self) {
+        let all = std::mem::take(&mut *self.kept());
+        drop(all);
     }
 
     fn keep(&self, socket: OwnedFd) {
@@ -190,7 +197,7 @@ mod tests {
         let silence = Silence::new(2);
         let mut clients: Vec<_> = (0..3).map(|_| pair()).collect();
         let mut heard = Vec::new();
-        for (mut client, socket) in clients.drain(..) {
+        for (client, socket) in clients.drain(..) {
             refuse(socket, Refuse::Drop, &silence);
             client.set_nonblocking(true).unwrap();
             assert!(silence.count() <= 2);

@@ -33,18 +33,15 @@ pub(super) fn run(
     async move {
         // Boxed: the way to the target is short and needs much, the session is long and needs little.
         let reached = Box::pin(reach(&spec, &resolver, &meter)).await;
-        let limits = Limits {
-            idle: spec.options.idle_timeout,
-            half_close: spec.options.half_close_timeout,
-            bandwidth: spec.options.bandwidth,
-        };
+        let limits = Limits { idle: spec.options.idle_timeout, half_close: spec.options.half_close_timeout };
+        let bandwidth = spec.options.bandwidth;
         // The session may last for days: what only the start needs is let go.
         drop((spec, resolver));
         let target = match reached {
             Ok(target) => target,
             Err(ending) => return settle(client, meter, permit, ending),
         };
-        let ending = pump::pump(&client, &target, &meter, limits).await;
+        let ending = pump::pump(&client, &target, &meter, limits, bandwidth).await;
         drop(target);
         settle(client, meter, permit, ending);
         drop(room);

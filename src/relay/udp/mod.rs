@@ -243,8 +243,12 @@ impl UdpListener {
                     // Only this task sends for an open flow, so that the order holds without the lock.
                     let flow = Arc::clone(flow);
                     drop(table);
-                    if let Some(run) = allowed(&keeper, client.ip(), run) {
+                    let allowed = allowed(&keeper, client.ip(), run);
+                    if let Some(run) = run.first(allowed) {
                         front.send_in(&flow, run);
+                    }
+                    if allowed < run.count() {
+                        service.door.tell(client, Refusal::DatagramRate, &service.meter);
                     }
                     return;
                 }
@@ -311,13 +315,13 @@ fn admit(admission: &Arc<Admission>, client: IpAddr) -> Result<Permit, Refusal> 
     Ok(permit)
 }
 
-/// What of a run the client's rate of datagrams allows. Those that wait for a flow to open are few, and not counted.
-fn allowed<'a>(admission: &Admission, client: IpAddr, run: Run<'a>) -> Option<Run<'a>> {
+/// How many datagrams of a run the client's rate allows. Those that wait for a flow to open are few, and not counted.
+fn allowed(admission: &Admission, client: IpAddr, run: Run<'_>) -> usize {
     if !admission.limits_datagrams() {
-        return Some(run);
+        return run.count();
     }
     let count = u32::try_from(run.count()).unwrap_or(u32::MAX);
-    run.first(admission.datagrams(client, count, Instant::now()) as usize)
+    admission.datagrams(client, count, Instant::now()) as usize
 }
 
 /// Waits after an error of the listener's socket.

@@ -160,6 +160,10 @@ impl World {
             Handle { number, _permit: permit }
         });
         let all_fits = held_before + payload.len() <= EARLY_BYTES_OF_ALL;
+        let free = self
+            .draining
+            .then_some(DropReason::Draining)
+            .or_else(|| self.hold_off.filter(|until| self.now < *until).map(|_| DropReason::Unreachable));
         let starts = match self.flows.get_mut(&client) {
             Some(ModelFlow { number, held: None, deadline, .. }) => {
                 assert!(matches!(verdict, Verdict::Known(handle) if handle.number == *number), "{verdict:?}");
@@ -178,13 +182,7 @@ impl World {
                 false
             }
             None => {
-                let free = if self.draining {
-                    Some(DropReason::Draining)
-                } else if self.hold_off.is_some_and(|until| self.now < until) {
-                    Some(DropReason::Unreachable)
-                } else {
-                    (!all_fits).then_some(DropReason::EarlyLimit)
-                };
+                let free = free.or_else(|| (!all_fits).then_some(DropReason::EarlyLimit));
                 assert_eq!(asked, free.is_none(), "admission is asked after all that costs nothing");
                 let limit = (used >= self.budget.limit()).then_some(DropReason::FlowLimit);
                 match (free, refusal, limit, verdict) {
