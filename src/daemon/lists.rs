@@ -116,9 +116,11 @@ async fn take(gate: &Arc<Gate>, file: Followed, unsure: bool) {
     let taken = spawn_blocking(move || match &file {
         Followed::List(name, path) => match read_list(path) {
             Ok(set) if followed(&gate).contains(&file) => {
-                let entries = set.len();
+                let (entries, revision) = (set.len(), gate.revision());
+                let before = *revision.borrow();
                 gate.replace_list(name, Arc::new(set));
-                say_list(name, path, entries, unsure);
+                let is_news = !unsure || *revision.borrow() != before;
+                say_list(name, path, entries, is_news);
             }
             Ok(_) => {}
             Err(error) => say_broken(name, path, &error),
@@ -138,12 +140,12 @@ async fn take(gate: &Arc<Gate>, file: Followed, unsure: bool) {
     let _ = taken.await;
 }
 
-fn say_list(name: &ListName, path: &Path, entries: usize, unsure: bool) {
+fn say_list(name: &ListName, path: &Path, entries: usize, is_news: bool) {
     let (list, file) = (&name.0, path.display());
-    if unsure {
-        tracing::debug!(%list, %file, entries, "list read again");
-    } else {
+    if is_news {
         tracing::info!(%list, %file, entries, "list reloaded");
+    } else {
+        tracing::debug!(%list, %file, entries, "list read again");
     }
 }
 

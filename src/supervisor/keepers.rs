@@ -105,3 +105,83 @@ fn mappings(plan: &Plan) -> Vec<(Which, &Arc<Policy>)> {
 fn here(name: &MappingName, policy: &Arc<Policy>) -> Here {
     (name.clone(), Arc::as_ptr(policy).addr())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::ListenerKey,
+        mapping::publish::Publish,
+        policy::{Caps, Limit, Policy},
+        relay::tcp::{TcpOptions, TcpSpec},
+        target::Targets,
+    };
+
+    fn policy(sessions: u32) -> Arc<Policy> {
+        let sessions = Limit::AtMost(sessions.try_into().unwrap());
+        Arc::new(Policy { caps: Caps { sessions, ..Caps::default() }, ..Policy::default() })
+    }
+
+    /// TCP listeners under a name, each with a policy.
+    fn plan(listeners: &[(&str, &str, &Arc<Policy>)]) -> Plan {
+        let listener = |(spec, name, policy): &(&str, &str, &Arc<Policy>)| {
+            let publish = Publish::parse(spec, &|_, _| None).unwrap();
+            let (protocol, addr, target) = publish.expand().next().unwrap();
+            let spec = TcpSpec { targets: Targets::one(target), options: TcpOptions::default() };
+            let mapping = MappingName::new(name).unwrap();
+            let service = Service::Tcp(spec);
+            let plan = ListenerPlan { mapping, service, policy: Arc::clone(policy), exposure: None };
+            (ListenerKey { protocol, addr }, plan)
+        };
+        listeners.iter().map(listener).collect()
+    }
+
+    fn keepers_of(keepers: &Keepers, plan: &Plan) -> Vec<Arc<Admission>> {
+        plan.values().map(|listener| keepers.of(listener).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_listeners_of_a_mapping_share_a_doorkeeper_and_it_stays_over_reloads() {
+        let mut keepers = Keepers::new(Gate::new());
+        let one = policy(5);
+        let first = plan(&[("80:1", "web", &one), ("81:1", "web", &one), ("82:1", "other", &policy(5))]);
+        assert!(!keepers.apply(&first));
+        let before = keepers_of(&keepers, &first);
+        assert!(Arc::ptr_eq(&before[0], &before[1]) && !Arc::ptr_eq(&before[0], &before[2]));
+        assert_eq!(keepers.admissions().len(), 2);
+
+        let same = policy(5);
+        let second = plan(&[("80:1", "web", &same), ("90:1", "web", &same)]);
+        assert!(!keepers.apply(&second), "an equal policy is no change");
+        let after = keepers_of(&keepers, &second);
+        assert!(Arc::ptr_eq(&before[0], &after[0]) && Arc::ptr_eq(&before[0], &after[1]));
+        assert!(keepers.apply(&plan(&[("80:1", "web", &policy(6))])), "another one is");
+    }
+
+    #[test]
+    fn mappings_that_share_a_default_name_have_a_doorkeeper_each() {
+        let mut keepers = Keepers::new(Gate::new());
+        let listeners = ["127.0.0.1:80:1", "127.0.0.2:80:1", "127.0.0.3:80:1"];
+        let policies = [policy(1), policy(1), policy(2)];
+        let named: Vec<_> = listeners.iter().zip(&policies).map(|(spec, p)| (*spec, "80/tcp", p)).collect();
+        let plan = plan(&named);
+        keepers.apply(&plan);
+        let all = keepers_of(&keepers, &plan);
+        assert!(!Arc::ptr_eq(&all[0], &all[1]) && !Arc::ptr_eq(&all[1], &all[2]));
+    }
+
+    #[test]
+    fn a_mapping_that_comes_back_while_somebody_is_inside_is_the_same() {
+        let mut keepers = Keepers::new(Gate::new());
+        let with = plan(&[("80:1", "web", &policy(5))]);
+        keepers.apply(&with);
+        let inside = keepers_of(&keepers, &with);
+        keepers.apply(&Plan::new());
+        assert!(keepers.admissions().is_empty());
+        keepers.apply(&with);
+        assert!(Arc::ptr_eq(&inside[0], &keepers_of(&keepers, &with)[0]));
+        drop(inside);
+        keepers.apply(&Plan::new());
+        assert!(keepers.all.is_empty(), "nobody knows it any more");
+    }
+}

@@ -201,8 +201,7 @@ impl Handle {
         &self.gate
     }
 
-    /// The doorkeeper of every mapping, with its counters; sent anew with each plan that was applied, and with what the
-    /// gate was told.
+    /// The doorkeeper of every mapping, with its counters; sent anew with each plan that was applied.
     pub fn admissions(&self) -> watch::Receiver<Admissions> {
         self.admissions.clone()
     }

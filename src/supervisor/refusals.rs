@@ -74,3 +74,62 @@ impl Refusals {
 fn total(admission: &Admission) -> u64 {
     Refusal::ALL.into_iter().map(|reason| admission.refused(reason)).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::{
+        mapping::{MappingName, Protocol},
+        policy::{AccessSpec, Entries, Gate, Policy},
+    };
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn closed_to_everyone() -> Admissions {
+        let access = AccessSpec { allow: Some(Entries::default()), ..AccessSpec::default() };
+        let admission = Admission::new(&Arc::new(Policy { access, ..Policy::default() }), &Gate::new());
+        vec![(MappingName::new("closed").unwrap(), admission)]
+    }
+
+    fn refuse(refusals: &Refusals, admissions: &Admissions) {
+        let client = IpAddr::from([192, 0, 2, 1]);
+        admissions[0].1.admit(client, Protocol::Udp, Instant::now()).unwrap_err();
+        refusals.bell().notify_one();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_woken_while_everything_is_said() {
+        let (mut refusals, admissions) = (Refusals::default(), closed_to_everyone());
+        assert!(timeout(MINUTE, refusals.due()).await.is_err(), "nothing was refused");
+        for _ in 0..1_000 {
+            refuse(&refusals, &admissions);
+        }
+        let start = Instant::now();
+        refusals.due().await;
+        assert_eq!(start.elapsed(), FIRST, "the first summary takes in what came at once");
+        refusals.say(&admissions);
+        assert_eq!(refusals.said.values().sum::<u64>(), 1_000);
+        assert!(timeout(10 * MINUTE, refusals.due()).await.is_err(), "an idle daemon has no timer");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_follows_a_summary_is_said_a_minute_later_and_not_forgotten() {
+        let (mut refusals, admissions) = (Refusals::default(), closed_to_everyone());
+        refuse(&refusals, &admissions);
+        refusals.due().await;
+        refusals.say(&admissions);
+        let said = Instant::now();
+        sleep(MINUTE / 6).await;
+        refuse(&refusals, &admissions);
+        while refusals.said.values().sum::<u64>() < 2 {
+            refusals.due().await;
+            refusals.say(&admissions);
+        }
+        assert!((MINUTE..MINUTE + 2 * AGAIN).contains(&said.elapsed()), "{:?}", said.elapsed());
+        assert!(refusals.next.is_none());
+    }
+}
