@@ -145,7 +145,7 @@ impl Handle {
         tasks: &TaskTracker,
     ) -> Result<Self, Vec<BindError>> {
         let refusals = Refusals::default();
-        let silence = budgets.silence.clone();
+        let (silence, sweep) = (budgets.silence.clone(), Sweep::of(&gate));
         let mut listeners = Listeners::new(Resolver::new(), budgets, Arc::clone(&gate), refusals.bell());
         listeners.apply(loaded.plan, &Terms::of(loaded.gate, &loaded.settings)).await?;
         let (mailbox, requests) = mpsc::channel(16);
@@ -160,7 +160,7 @@ impl Handle {
             read: read_tx,
             admissions: admissions_tx,
             refusals,
-            sweep: Sweep::of(&gate),
+            sweep,
             silence,
             at_once: at_once.clone(),
         };

@@ -100,6 +100,10 @@ mod tests {
             count += sweeps(&mut sweep, Duration::from_millis(1)).await;
         }
         assert!((9..=11).contains(&count), "{count} sweeps in a second");
-        assert_eq!(sweeps(&mut sweep, LATE * 2).await, 2, "the last change, and a late look");
+        let rest = sweeps(&mut sweep, LATE * 2).await;
+        assert!(
+            (1..=2).contains(&rest),
+            "a late look, and the last change where it was not seen yet: {rest}"
+        );
     }
 }

@@ -151,7 +151,7 @@ fn say_full(waiting: usize) {
     if FULL.may_speak().is_some() {
         tracing::warn!(
             waiting,
-            "no descriptors left; clients wait until sessions end (raise LimitNOFILE=, or limits.sessions where it is set)"
+            "no room for more sessions; clients wait until some end (raise limits.sessions where it is set, else LimitNOFILE=)"
         );
     }
 }
