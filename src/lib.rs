@@ -1,9 +1,10 @@
 //! portway: a port-forwarding daemon and layer-4 reverse proxy.
 //!
-//! A [mapping] promises that a listener forwards to [targets](target) under a policy. [Config](config) turns text
+//! A [mapping] promises that a listener forwards to [targets](target) under a [policy]. [Config](config) turns text
 //! into a [plan](config::Plan): every promise, keyed by the socket it needs. The [supervisor] keeps what runs equal
 //! to the plan. The [relay] moves the bytes: each admitted connection is a *session*, each admitted client of a
-//! datagram listener a *flow*. The [meter] counts what the relay does. The [daemon] ties these together; the [cli] is
+//! datagram listener a *flow*. The [meter] counts what the relay does.
+//! The [gateway] keeps the router open for exactly what is live. The [daemon] ties these together; the [cli] is
 //! its front door.
 //!
 //! Modules stand in layers, the lowest first: one uses only what is declared above it, and those of one group do not
@@ -11,6 +12,7 @@
 
 pub mod mapping;
 
+pub mod policy;
 pub mod target;
 
 pub mod meter;
@@ -20,6 +22,8 @@ pub mod relay;
 pub mod config;
 
 pub mod supervisor;
+
+pub mod gateway;
 
 pub mod daemon;
 

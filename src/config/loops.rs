@@ -13,7 +13,7 @@ use super::{
     claims::{Claims, Taker},
     lower::Entry,
     place::Place,
-    plan::{ListenerKey, Plan, Service},
+    plan::{ListenerKey, Plan},
     problem::Notes,
 };
 use crate::mapping::{Host, ListenAddr, Protocol, TargetAddr};
@@ -82,10 +82,7 @@ impl Search<'_> {
     }
 
     fn step(&mut self, key: ListenerKey) -> Step {
-        let targets = self.plan.get(&key).map(|l| match &l.service {
-            Service::Tcp(spec) => &spec.targets,
-            Service::Udp(spec) => &spec.targets,
-        });
+        let targets = self.plan.get(&key).and_then(|l| l.service.targets());
         let entry = self.claims.entry(&key).and_then(|i| self.entries.get(i));
         let mut edges = Vec::new();
         if let (Some(targets), Some(entry)) = (targets, entry) {

@@ -3,11 +3,13 @@
 //! [`Plan`] is a map, so two listeners for one socket cannot be written down, and the difference of two plans is a
 //! difference of sets.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    mapping::{ListenAddr, MappingName, Protocol},
+    mapping::{Exposure, ListenAddr, MappingName, Protocol},
+    policy::Policy,
     relay::{tcp::TcpSpec, udp::UdpSpec},
+    target::Targets,
 };
 
 /// The socket that a listener needs.
@@ -32,6 +34,10 @@ pub struct ListenerPlan {
     pub mapping: MappingName,
     /// What it does with what arrives.
     pub service: Service,
+    /// Who may enter; the listeners of one mapping share it.
+    pub policy: Arc<Policy>,
+    /// Whether it shall be open on the home router.
+    pub exposure: Option<Exposure>,
 }
 
 /// What a listener does, by protocol.
@@ -41,6 +47,19 @@ pub enum Service {
     Tcp(TcpSpec),
     /// Relays datagrams.
     Udp(UdpSpec),
+    /// A decoy: whoever connects is banned.
+    Trap,
+}
+
+impl Service {
+    /// Where it leads; a decoy leads nowhere.
+    pub fn targets(&self) -> Option<&Targets> {
+        match self {
+            Self::Tcp(spec) => Some(&spec.targets),
+            Self::Udp(spec) => Some(&spec.targets),
+            Self::Trap => None,
+        }
+    }
 }
 
 /// Every listener that shall run.

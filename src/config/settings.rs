@@ -1,14 +1,19 @@
-//! What concerns the daemon as a whole: `[log]` and `[shutdown]`.
+//! What concerns the daemon as a whole: `[limits]`, `[log]` and `[shutdown]`, and the terms of `[router]`.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    num::{NonZeroU16, NonZeroU32},
+    time::Duration,
+};
 
 use serde::Serialize;
 use toml::de::DeTable;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    duration,
-    table::{Reader, Value, closest},
+    amount, duration,
+    table::{Reader, Value, word},
 };
 use crate::mapping::Timeout;
 
@@ -19,11 +24,105 @@ pub struct Settings {
     pub log: LogSettings,
     /// How long sessions may go on after a request to stop.
     pub grace: Timeout,
+    /// How many sessions and flows the daemon may have.
+    pub limits: LimitSettings,
+    /// How the home router is asked.
+    pub router: RouterSettings,
+}
+
+/// How many sessions and flows the daemon may have (`[limits]`); `None` is `"auto"`: as many as the descriptor limit
+/// allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// TCP sessions.
+    pub sessions: Option<NonZeroU32>,
+    /// UDP flows.
+    pub flows: Option<NonZeroU32>,
+}
+
+impl LimitSettings {
+    /// Reads `[limits]`.
+    pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Self {
+        const KEYS: [&str; 2] = ["sessions", "flows"];
+        reader.refuse_unknown(table, "in [limits]", &KEYS);
+        let [sessions, flows] =
+            KEYS.map(|key| amount::count_or(reader, key, table.get(key)?, "auto").flatten());
+        Self { sessions, flows }
+    }
+}
+
+/// A protocol that opens ports on a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouterProtocol {
+    /// UPnP Internet Gateway Device.
+    Upnp,
+    /// Port Control Protocol (RFC 6887).
+    Pcp,
+    /// NAT Port Mapping Protocol (RFC 6886).
+    NatPmp,
+}
+
+impl RouterProtocol {
+    /// The word for it in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Upnp => "upnp",
+            Self::Pcp => "pcp",
+            Self::NatPmp => "natpmp",
+        }
+    }
+}
+
+/// What to do when another machine holds the port on the router.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnConflict {
+    /// Leave it closed and say who holds it.
+    #[default]
+    Fail,
+    /// Take another external port, and keep that one.
+    AnyPort,
+}
+
+/// How the home router is asked (`[router]`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouterSettings {
+    /// The protocols, tried in this order; never empty.
+    pub protocols: Vec<RouterProtocol>,
+    /// The router's address, with the port of its UPnP search where that is not 1900; the default gateway where `None`.
+    pub gateway: Option<(IpAddr, Option<NonZeroU16>)>,
+    /// The interface toward the router; that of the default route where `None`.
+    pub interface: Option<String>,
+    /// The lease that is asked for.
+    pub lease: Duration,
+    /// What to do about a port that another machine holds.
+    pub on_conflict: OnConflict,
+    /// How often the router is asked whether all is still as it should be.
+    pub check_every: Duration,
+}
+
+impl Default for RouterSettings {
+    fn default() -> Self {
+        Self {
+            protocols: vec![RouterProtocol::Upnp, RouterProtocol::Pcp, RouterProtocol::NatPmp],
+            gateway: None,
+            interface: None,
+            lease: Duration::from_secs(3600),
+            on_conflict: OnConflict::Fail,
+            check_every: Duration::from_secs(60),
+        }
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { log: LogSettings::default(), grace: Timeout::After(Duration::from_secs(30)) }
+        Self {
+            log: LogSettings::default(),
+            grace: Timeout::After(Duration::from_secs(30)),
+            limits: LimitSettings::default(),
+            router: RouterSettings::default(),
+        }
     }
 }
 
@@ -154,23 +253,4 @@ pub(super) fn grace(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Time
             reader.notes.problem(text.place(), e.message).text(&text.value).hint(e.hint);
         })
         .ok()
-}
-
-/// One word of a few.
-fn word<T: Copy>(reader: &mut Reader<'_>, key: &str, value: &Value<'_>, words: &[(&str, T)]) -> Option<T> {
-    let text = reader.text(key, value)?;
-    let known = words.iter().find(|(w, _)| *w == text.value);
-    if known.is_none() {
-        let all: Vec<_> = words.iter().map(|(w, _)| *w).collect();
-        let hint = match closest(&text.value, &all) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("it is one of {}", all.join(", ")),
-        };
-        reader
-            .notes
-            .problem(text.place(), format!("unknown {key} `{}`", text.value))
-            .text(&text.value)
-            .hint(hint);
-    }
-    known.map(|(_, t)| *t)
 }

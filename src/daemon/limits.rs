@@ -7,17 +7,20 @@ use rustix::{
 
 use crate::{
     relay::{
-        tcp::{SessionBudget, limit_pipes},
-        udp::{FlowBudget, allow_joins},
+        tcp::{WAITING_ROOM, limit_pipes},
+        udp::allow_joins,
     },
     supervisor::Budgets,
 };
 
 /// Descriptors that are neither listener, session nor flow: the runtime, logs, files that are read.
 const CONTROL: u64 = 16;
-/// Clients that listeners have accepted and found no room for, one each; when more listeners than this are full at once,
-/// accepting fails for a moment, which they survive.
+/// Clients that listeners have accepted and found no room for, a few each; when more wait than this, accepting fails for
+/// a moment, which listeners survive.
 const MOST_WAITING: u64 = 64;
+/// One of so many descriptors may go to clients that are dropped in silence; more than [`MOST_SILENT`] bring nothing.
+const SILENT_SHARE: u64 = 32;
+const MOST_SILENT: u64 = 256;
 /// One of so many descriptors may go to the pipes of bulk sessions, two for each pipe; beyond [`MOST_PIPES`] more pipes
 /// bring nothing, because so many flows do not fill them at once.
 const PIPES_SHARE: u64 = 32;
@@ -56,6 +59,7 @@ fn make_room(descriptors: u64) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shares {
     pipes: usize,
+    silent: usize,
     sessions: usize,
     flows: usize,
 }
@@ -65,21 +69,23 @@ impl Shares {
     /// take half of it: the other half is a reserve, so that forged UDP clients cannot keep TCP clients out.
     fn of(descriptors: u64, listeners: usize) -> Self {
         let pipes = (descriptors / PIPES_SHARE / 2).min(MOST_PIPES);
+        let silent = (descriptors / SILENT_SHARE).min(MOST_SILENT);
         let listeners = listeners as u64;
-        let taken = CONTROL + listeners + listeners.min(MOST_WAITING) + 2 * pipes;
+        let waiting = (listeners * WAITING_ROOM as u64).min(MOST_WAITING);
+        let taken = CONTROL + listeners + waiting + silent + 2 * pipes;
         let rest = descriptors.saturating_sub(taken);
         let most = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).max(1);
-        Self { pipes: most(pipes), sessions: most(rest / 2), flows: most(rest / 2) }
+        Self { pipes: most(pipes), silent: most(silent), sessions: most(rest / 2), flows: most(rest / 2) }
     }
 }
 
 /// Shares `descriptors` out between sessions, flows and pipes.
 pub(super) fn share_out(descriptors: u64, listeners: usize) -> Budgets {
-    let Shares { pipes, sessions, flows } = Shares::of(descriptors, listeners);
+    let Shares { pipes, silent, sessions, flows } = Shares::of(descriptors, listeners);
     let fast = !fast_paths_are_off();
     limit_pipes(if fast { pipes } else { 0 });
     allow_joins(fast);
-    Budgets { sessions: SessionBudget::new(sessions), flows: FlowBudget::new(flows) }
+    Budgets::new(sessions, flows, silent)
 }
 
 /// `PORTWAY_FAST_PATHS=off` leaves every byte to plain reads and writes: no splice, no GRO, no GSO. For the suspicion that
@@ -99,8 +105,9 @@ mod tests {
     #[test]
     fn what_is_shared_out_fits_into_the_limit() {
         for (descriptors, listeners) in [(128, 1), (1024, 10), (20_000, 10_000), (1_048_576, 3)] {
-            let Shares { pipes, sessions, .. } = Shares::of(descriptors, listeners);
-            let used = CONTROL + (listeners + listeners.min(64) + 2 * (pipes + sessions)) as u64;
+            let Shares { pipes, silent, sessions, .. } = Shares::of(descriptors, listeners);
+            let waiting = (4 * listeners).min(64);
+            let used = CONTROL + (listeners + waiting + silent + 2 * (pipes + sessions)) as u64;
             assert!(used <= descriptors && sessions > 10, "{used} of {descriptors}");
         }
     }
@@ -113,6 +120,6 @@ mod tests {
 
     #[test]
     fn a_tiny_limit_still_forwards_one_of_each() {
-        assert_eq!(Shares::of(16, 2), Shares { pipes: 1, sessions: 1, flows: 1 });
+        assert_eq!(Shares::of(16, 2), Shares { pipes: 1, silent: 1, sessions: 1, flows: 1 });
     }
 }

@@ -1,10 +1,12 @@
 //! The composition root: starts the parts in order, and stops them in order.
 //!
-//! Start: logging, descriptor limit, signals, the first plan (all of it, or exit), ready. Stop: no new sessions, the
-//! grace for those that live, then they are cut. The configuration was read before, so that whoever started the
+//! Start: logging, descriptor limit, signals, the bans of the last time, the first plan (all of it, or exit), ready. Stop:
+//! no new sessions, the grace for those that live, then they are cut; last, the bans are saved. The configuration was read before, so that whoever started the
 //! program sees what is wrong with it on the terminal, not in a log.
 
+mod bans;
 mod limits;
+mod lists;
 mod logging;
 mod signals;
 mod watch;
@@ -15,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     config::{Loaded, Source},
+    policy::Gate,
     supervisor::{BindError, Handle},
 };
 use signals::{Signal, Signals};
@@ -68,7 +71,9 @@ async fn serve(
     let tasks = TaskTracker::new();
     let listeners = loaded.plan.len();
     let budgets = limits::share_out(descriptors, listeners);
-    let handle = match Handle::start(source, loaded, budgets, &tasks).await {
+    let gate = Gate::new();
+    bans::restore(&gate, &loaded.gate.spec).await;
+    let handle = match Handle::start(source, loaded, budgets, gate, &tasks).await {
         Ok(handle) => handle,
         Err(errors) => {
             for error in &errors {
@@ -77,6 +82,8 @@ async fn serve(
             return Err(StartError::Bind(errors));
         }
     };
+    tasks.spawn(bans::follow(handle.clone()));
+    tasks.spawn(lists::follow(handle.clone()));
     if let Some(read_from) = watch {
         tasks.spawn(watch::follow(handle.clone(), read_from));
     }
@@ -108,6 +115,7 @@ async fn serve(
             },
         }
     }
+    bans::save(handle.gate()).await;
     tracing::info!("stopped");
     Ok(())
 }

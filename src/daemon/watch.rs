@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     fs,
     os::unix::fs::MetadataExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -26,8 +26,8 @@ const SETTLE: Duration = Duration::from_millis(200);
 const CLOCK_TICK: Duration = Duration::from_millis(10);
 
 /// What tells one content of a file from another: device, inode, size and times; `None` for a file that is not there.
-type Stamp = Option<Written>;
-type Written = (u64, u64, u64, i64, i64, i64, i64);
+pub(super) type Stamp = Option<Written>;
+pub(super) type Written = (u64, u64, u64, i64, i64, i64, i64);
 
 /// Reloads on every change until the supervisor has stopped. The configuration that runs was read after `read_from`.
 pub(super) async fn follow(handle: Handle, mut read_from: SystemTime) {
@@ -60,7 +60,7 @@ pub(super) async fn follow(handle: Handle, mut read_from: SystemTime) {
 
 /// Whether a file was last written, or put in its place, between two times. A time of the future (of another
 /// machine's clock) is not between them, or it would be news for ever.
-fn written_within(stamp: Written, from: SystemTime, to: SystemTime) -> bool {
+pub(super) fn written_within(stamp: Written, from: SystemTime, to: SystemTime) -> bool {
     let changed = UNIX_EPOCH + Duration::new(stamp.5.unsigned_abs(), u32::try_from(stamp.6).unwrap_or(0));
     changed + CLOCK_TICK >= from && changed <= to
 }
@@ -80,7 +80,7 @@ async fn stamps(set: ReadSet) -> HashMap<PathBuf, Stamp> {
     tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }
 
-fn stamp(path: &PathBuf) -> Stamp {
+pub(super) fn stamp(path: &Path) -> Stamp {
     let data = fs::metadata(path).ok()?;
     Some((
         data.dev(),

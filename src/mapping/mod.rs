@@ -1,16 +1,20 @@
 //! The vocabulary: the values that a mapping is made of.
 //!
 //! Owns the words of the interface as types: [`Protocol`], [`MappingName`], [`ListenAddr`], [`TargetAddr`],
-//! [`Timeout`] and the grammar of a publish spec ([`publish`]). Everything here is a plain value: no socket, no
+//! [`ClientKey`], [`Exposure`], [`Timeout`] and the grammar of a publish spec ([`publish`]). Everything here is a plain value: no socket, no
 //! clock, no file, and nothing that can fail after it was made. Text becomes one of these types once, when it is
 //! read, and is never parsed again.
 
 mod address;
+mod client;
+mod exposure;
 pub mod publish;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 pub use address::{Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical};
+pub use client::ClientKey;
+pub use exposure::Exposure;
 use serde::Serialize;
 
 /// What a listener speaks. "tcp+udp" is not a protocol: it makes two listeners.

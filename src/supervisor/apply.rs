@@ -5,26 +5,48 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
 use super::{
     Applied, BindError, Budgets,
     bind::{Staged, stage},
+    keepers::{Admissions, Keepers},
     running::{Running, Shared},
     wait,
 };
 use crate::{
-    config::{self, ListenerKey, Plan, Replace},
+    config::{self, LimitSettings, ListenerKey, Plan, Replace, Settings},
     mapping::Timeout,
     meter::Ended,
+    policy::{Gate, GateInput},
     relay::Drain,
     target::Resolver,
 };
+
+/// What a plan runs under: what the configuration says for all mappings.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) gate: GateInput,
+    pub(super) limits: LimitSettings,
+    /// What the sessions of listeners that close have to end by themselves.
+    pub(super) grace: Timeout,
+}
+
+impl Terms {
+    pub(super) fn of(gate: GateInput, settings: &Settings) -> Self {
+        Self { gate, limits: settings.limits, grace: settings.grace }
+    }
+}
 
 /// Every listener, and the plan that they carry out.
 #[derive(Debug)]
 pub(super) struct Listeners {
     plan: Plan,
+    limits: Option<LimitSettings>,
+    keepers: Keepers,
     running: BTreeMap<ListenerKey, Running>,
     /// Listeners that are on their way out; each has a task that sees it to its end.
     retiring: Vec<Arc<Running>>,
@@ -34,23 +56,25 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    pub(super) fn new(resolver: Resolver, budgets: Budgets) -> Self {
+    pub(super) fn new(resolver: Resolver, budgets: Budgets, gate: Arc<Gate>, refused: Arc<Notify>) -> Self {
         let (sender, failed) = mpsc::unbounded_channel();
         Self {
             plan: Plan::new(),
+            limits: None,
+            keepers: Keepers::new(Arc::clone(&gate)),
             running: BTreeMap::new(),
             retiring: Vec::new(),
             retirement: Drain::new(),
-            shared: Shared { resolver, budgets, failed: sender },
+            shared: Shared { resolver, budgets, gate, refused, failed: sender },
             failed,
         }
     }
 
-    /// Makes `plan` what runs. Sessions of listeners that close have `grace`.
+    /// Makes `plan` what runs.
     ///
     /// # Errors
     /// Every listener that could not be opened; then nothing has changed.
-    pub(super) async fn apply(&mut self, plan: Plan, grace: Timeout) -> Result<Applied, Vec<BindError>> {
+    pub(super) async fn apply(&mut self, plan: Plan, terms: &Terms) -> Result<Changed, Vec<BindError>> {
         let diff = config::diff(&self.plan, &plan);
         self.take_back(diff.open.iter().chain(diff.replace.iter().flat_map(|r| &r.open))).await;
         let mut staged = stage_all(&diff.open, &plan)?;
@@ -61,22 +85,52 @@ impl Listeners {
         let replaced = staged.len() - opened;
         let closed = diff.replace.iter().map(|r| r.close.len()).sum::<usize>() + diff.close.len();
         let gone = diff.close.iter().chain(diff.replace.iter().flat_map(|r| &r.close));
-        let gone: Vec<_> = gone.filter_map(|key| self.retire(key, grace)).collect();
+        let gone: Vec<_> = gone.filter_map(|key| self.retire(key, terms.grace)).collect();
         for running in gone {
             running.stopped_listening().await;
         }
+        let revokes = self.take_terms(&plan, terms);
         for key in &diff.retune {
             if let Some(running) = self.running.get(key) {
                 running.retune(&plan[key]);
             }
         }
         for (key, staged) in staged {
-            let running = Running::new(key.clone(), plan[&key].clone(), staged, self.shared.clone());
+            let listener = plan[&key].clone();
+            let keeper = self.keepers.of(&listener);
+            let running = Running::new(key.clone(), listener, keeper, staged, self.shared.clone());
             self.running.insert(key, running);
         }
         self.plan = plan;
         self.retiring.retain(|running| Arc::strong_count(running) > 1);
-        Ok(Applied { opened, closed, retuned: diff.retune.len(), replaced })
+        Ok(Changed { applied: Applied { opened, closed, retuned: diff.retune.len(), replaced }, revokes })
+    }
+
+    /// Takes the terms of `plan`; whether someone inside may have to leave.
+    fn take_terms(&mut self, plan: &Plan, terms: &Terms) -> bool {
+        self.shared.gate.apply(&terms.gate);
+        if self.limits != Some(terms.limits) {
+            self.shared.budgets.retune(terms.limits);
+            self.limits = Some(terms.limits);
+        }
+        let mut revokes = self.keepers.apply(plan);
+        for (key, running) in &self.running {
+            if let Some(keeper) = plan.get(key).and_then(|listener| self.keepers.of(listener)) {
+                revokes |= running.keep_by(&keeper);
+            }
+        }
+        revokes
+    }
+
+    /// The doorkeepers of the plan.
+    pub(super) fn admissions(&self) -> Admissions {
+        self.keepers.admissions()
+    }
+
+    /// Cuts the sessions and flows of clients who may no longer be there, also those of listeners on their way out.
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        self.all().for_each(|running| running.sweep(now));
     }
 
     /// Binds what overlaps with listeners that close: they give their sockets up first, and get them back when any
@@ -180,7 +234,12 @@ impl Listeners {
 
     /// Cuts every session, also those of listeners that are on their way out.
     pub(super) fn cut_all(&self, reason: Ended) {
-        self.running.values().chain(self.retiring.iter().map(AsRef::as_ref)).for_each(|r| r.cut(reason));
+        self.all().for_each(|running| running.cut(reason));
+    }
+
+    /// Every listener, also those on their way out.
+    fn all(&self) -> impl Iterator<Item = &Running> {
+        self.running.values().chain(self.retiring.iter().map(AsRef::as_ref))
     }
 
     /// Waits, after [`Listeners::close_all`], for the last session.
@@ -190,6 +249,14 @@ impl Listeners {
         }
         self.retirement.finished().await;
     }
+}
+
+/// What applying a plan came to.
+#[derive(Debug)]
+pub(super) struct Changed {
+    pub(super) applied: Applied,
+    /// Someone inside may have to leave.
+    pub(super) revokes: bool,
 }
 
 /// Binds every one of `keys`, or reports each that cannot be.

@@ -40,6 +40,9 @@ pub struct BindError {
 pub(super) fn stage(key: &ListenerKey, plan: &ListenerPlan) -> Result<Staged, BindError> {
     let bound = match &plan.service {
         Service::Tcp(spec) => bind_tcp(&key.addr, spec.options.keepalive).map(|b| told(key, b, Socket::Tcp)),
+        Service::Trap => {
+            bind_tcp(&key.addr, crate::mapping::Timeout::Never).map(|b| told(key, b, Socket::Tcp))
+        }
         Service::Udp(_) => bind_udp(&key.addr).map(|b| told(key, b, Socket::Udp)),
     };
     match bound {

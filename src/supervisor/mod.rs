@@ -12,15 +12,24 @@
 //! An address that is not there (yet) is no failure: its listener waits and is tried again every second.
 //!
 //! Sessions of a listener that closes have the grace to end by themselves; then they are cut.
+//!
+//! Who may enter changes with a plan, and without one (a ban, a list whose file was replaced): then the live sessions are
+//! swept, and those of clients who may no longer be there are cut.
 
 mod apply;
 mod bind;
+mod budgets;
 mod holder;
+mod keepers;
+mod refusals;
 mod running;
+mod sweep;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 pub use bind::BindError;
+pub use budgets::Budgets;
+pub use keepers::Admissions;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, timeout},
@@ -31,24 +40,18 @@ use crate::{
     config::{self, Loaded, Problems, ReadSet, Settings, Source, System},
     mapping::Timeout,
     meter::Ended,
-    relay::{tcp::SessionBudget, udp::FlowBudget},
+    policy::Gate,
+    relay::tcp::Silence,
     target::Resolver,
 };
-use apply::Listeners;
+use apply::{Listeners, Terms};
+use refusals::Refusals;
+use sweep::Sweep;
 
 /// How often a waiting listener is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long sessions that were cut may take to settle.
 const SETTLE: Duration = Duration::from_secs(2);
-
-/// What of the machine the data plane may use, over all listeners.
-#[derive(Clone, Debug)]
-pub struct Budgets {
-    /// TCP sessions.
-    pub sessions: SessionBudget,
-    /// UDP flows.
-    pub flows: FlowBudget,
-}
 
 /// What applying a plan did, in numbers of listeners.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -124,10 +127,13 @@ pub struct Handle {
     at_once: CancellationToken,
     settings: watch::Receiver<Settings>,
     read: watch::Receiver<ReadSet>,
+    gate: Arc<Gate>,
+    admissions: watch::Receiver<Admissions>,
 }
 
 impl Handle {
-    /// Starts to supervise: brings up everything in `loaded`, which was read from `source`.
+    /// Starts to supervise: brings up everything in `loaded`, which was read from `source`. The bans that `gate` knows
+    /// hold from the first connection on.
     ///
     /// # Errors
     /// All listeners that could not be opened; then none is.
@@ -135,11 +141,15 @@ impl Handle {
         source: Source,
         loaded: Loaded,
         budgets: Budgets,
+        gate: Arc<Gate>,
         tasks: &TaskTracker,
     ) -> Result<Self, Vec<BindError>> {
-        let mut listeners = Listeners::new(Resolver::new(), budgets);
-        listeners.apply(loaded.plan, loaded.settings.grace).await?;
+        let refusals = Refusals::default();
+        let (silence, sweep) = (budgets.silence.clone(), Sweep::of(&gate));
+        let mut listeners = Listeners::new(Resolver::new(), budgets, Arc::clone(&gate), refusals.bell());
+        listeners.apply(loaded.plan, &Terms::of(loaded.gate, &loaded.settings)).await?;
         let (mailbox, requests) = mpsc::channel(16);
+        let (admissions_tx, admissions) = watch::channel(listeners.admissions());
         let (settings_tx, settings) = watch::channel(loaded.settings);
         let (read_tx, read) = watch::channel(loaded.read);
         let at_once = CancellationToken::new();
@@ -148,10 +158,14 @@ impl Handle {
             listeners,
             settings: settings_tx,
             read: read_tx,
+            admissions: admissions_tx,
+            refusals,
+            sweep,
+            silence,
             at_once: at_once.clone(),
         };
         tasks.spawn(supervisor.run(requests));
-        Ok(Self { mailbox, at_once, settings, read })
+        Ok(Self { mailbox, at_once, settings, read, gate, admissions })
     }
 
     /// Reads the configuration again and applies it, whole or not at all.
@@ -182,6 +196,16 @@ impl Handle {
         self.settings.clone()
     }
 
+    /// What all doorkeepers share: the lists, the countries, and the guard with its bans.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// The doorkeeper of every mapping, with its counters; sent anew with each plan that was applied.
+    pub fn admissions(&self) -> watch::Receiver<Admissions> {
+        self.admissions.clone()
+    }
+
     /// The files that the last reading of the configuration looked at, whether it was applied or refused.
     pub fn read_set(&self) -> watch::Receiver<ReadSet> {
         self.read.clone()
@@ -193,6 +217,11 @@ struct Supervisor {
     listeners: Listeners,
     settings: watch::Sender<Settings>,
     read: watch::Sender<ReadSet>,
+    admissions: watch::Sender<Admissions>,
+    refusals: Refusals,
+    sweep: Sweep,
+    /// Clients that are dropped in silence; someone has to let them go.
+    silence: Silence,
     at_once: CancellationToken,
 }
 
@@ -219,6 +248,12 @@ impl Supervisor {
                 },
                 failed = self.listeners.next_failed() => self.listeners.suspend(&failed),
                 _ = retry.tick(), if self.listeners.any_waiting() => self.listeners.retry(),
+                () = self.sweep.due() => {
+                    self.sweep.begin();
+                    self.listeners.sweep();
+                }
+                () = self.refusals.due() => self.refusals.say(&self.admissions.borrow()),
+                () = self.silence.tend() => {}
             }
         }
     }
@@ -235,17 +270,26 @@ impl Supervisor {
             }
         };
         self.read.send_replace(loaded.read);
-        let applied = self.listeners.apply(loaded.plan, loaded.settings.grace).await;
-        let applied = applied.map_err(ReloadError::Bind)?;
+        let terms = Terms::of(loaded.gate, &loaded.settings);
+        let changed = self.listeners.apply(loaded.plan, &terms).await.map_err(ReloadError::Bind)?;
+        if changed.revokes {
+            self.sweep.request();
+        }
+        self.admissions.send_replace(self.listeners.admissions());
         self.settings.send_if_modified(|settings| {
             let changed = *settings != loaded.settings;
             *settings = loaded.settings;
             changed
         });
-        Ok(applied)
+        Ok(changed.applied)
     }
 
     async fn stop(&mut self) {
+        self.end_sessions().await;
+        self.silence.clear();
+    }
+
+    async fn end_sessions(&self) {
         let grace = self.settings.borrow().grace;
         self.listeners.close_all();
         let ended = self.listeners.finished();

@@ -2,7 +2,10 @@
 
 use std::{io, sync::Arc};
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::Instant,
+};
 
 use super::{
     Budgets,
@@ -11,9 +14,10 @@ use super::{
 use crate::{
     config::{ListenerKey, ListenerPlan, Service},
     meter::{Ended, ListenerMeter},
+    policy::{Admission, Gate},
     relay::{
-        Drain,
-        tcp::{TcpService, TcpSpec},
+        Door, Drain,
+        tcp::{TcpService, TcpSpec, TrapService},
         udp::{UdpDrops, UdpService, UdpSpec},
     },
     target::Resolver,
@@ -24,6 +28,9 @@ use crate::{
 pub(super) struct Shared {
     pub(super) resolver: Resolver,
     pub(super) budgets: Budgets,
+    pub(super) gate: Arc<Gate>,
+    /// What doors tell of their refusals.
+    pub(super) refused: Arc<Notify>,
     /// Where a listener whose socket died says so.
     pub(super) failed: mpsc::UnboundedSender<ListenerKey>,
 }
@@ -31,9 +38,13 @@ pub(super) struct Shared {
 /// The end of the wire through which a listener learns of a change.
 #[derive(Debug)]
 enum Spec {
-    Tcp(watch::Sender<Arc<TcpSpec>>),
-    Udp(watch::Sender<Arc<UdpSpec>>),
+    Tcp(watch::Sender<Arc<TcpSpec>>, Keeper),
+    Udp(watch::Sender<Arc<UdpSpec>>, Keeper),
+    Trap,
 }
+
+/// The doorkeeper of a listener; another one when it goes to another mapping.
+type Keeper = watch::Sender<Arc<Admission>>;
 
 /// A listener of the plan.
 #[derive(Debug)]
@@ -51,11 +62,23 @@ pub(super) struct Running {
 
 impl Running {
     /// A listener with what staging came to.
-    pub(super) fn new(key: ListenerKey, plan: ListenerPlan, staged: Staged, shared: Shared) -> Self {
+    pub(super) fn new(
+        key: ListenerKey,
+        plan: ListenerPlan,
+        keeper: Option<Arc<Admission>>,
+        staged: Staged,
+        shared: Shared,
+    ) -> Self {
         let meter = ListenerMeter::new(plan.mapping, key.protocol, key.addr.clone());
-        let spec = match plan.service {
-            Service::Tcp(spec) => Spec::Tcp(watch::Sender::new(Arc::new(spec))),
-            Service::Udp(spec) => Spec::Udp(watch::Sender::new(Arc::new(spec))),
+        let spec = match (plan.service, keeper) {
+            (Service::Tcp(spec), Some(keeper)) => {
+                Spec::Tcp(watch::Sender::new(Arc::new(spec)), watch::Sender::new(keeper))
+            }
+            (Service::Udp(spec), Some(keeper)) => {
+                Spec::Udp(watch::Sender::new(Arc::new(spec)), watch::Sender::new(keeper))
+            }
+            (Service::Trap, _) => Spec::Trap,
+            (_, None) => unreachable!("every mapping of a plan has its doorkeeper"),
         };
         let drops = Arc::default();
         let mut running = Self { key, spec, meter, drops, serving: None, sessions: Drain::new(), shared };
@@ -69,34 +92,32 @@ impl Running {
     /// Serves on `socket`: at first, after waiting, or after another listener had its place.
     pub(super) fn serve(&mut self, socket: Socket) {
         let serving = Drain::new();
-        let (closing, sessions) = (serving.watch(), self.sessions.watch());
-        let (meter, resolver) = (Arc::clone(&self.meter), self.shared.resolver.clone());
+        let closing = serving.watch();
         let (key, failed) = (self.key.clone(), self.shared.failed.clone());
-        match (&self.spec, socket) {
-            (Spec::Tcp(spec), Socket::Tcp(listener)) => {
-                let budget = self.shared.budgets.sessions.clone();
-                let service = TcpService { spec: spec.subscribe(), resolver, meter, budget, sessions };
-                serving.watch().spawn(async move {
-                    if let Err(error) = service.serve(listener, closing).await {
-                        say_failed(&key, &error);
-                        let _ = failed.send(key);
-                    }
-                });
+        let report = move |outcome: io::Result<()>| {
+            if let Err(error) = outcome {
+                say_failed(&key, &error);
+                let _ = failed.send(key);
             }
-            (Spec::Udp(spec), Socket::Udp(socket)) => {
-                let budget = self.shared.budgets.flows.clone();
-                let drops = Arc::clone(&self.drops);
-                let service =
-                    UdpService { spec: spec.subscribe(), resolver, meter, budget, drops, flows: sessions };
+        };
+        match (&self.spec, socket) {
+            (Spec::Tcp(spec, keeper), Socket::Tcp(listener)) => {
+                let service = self.tcp(spec, keeper);
+                serving.watch().spawn(async move { report(service.serve(listener, closing).await) });
+            }
+            (Spec::Udp(spec, keeper), Socket::Udp(socket)) => {
+                let service = self.udp(spec, keeper);
                 serving.watch().spawn(async move {
                     match service.register(socket) {
                         Ok(listener) => listener.run(closing).await,
-                        Err(error) => {
-                            say_failed(&key, &error);
-                            let _ = failed.send(key);
-                        }
+                        Err(error) => report(Err(error)),
                     }
                 });
+            }
+            (Spec::Trap, Socket::Tcp(listener)) => {
+                let service =
+                    TrapService { gate: Arc::clone(&self.shared.gate), meter: Arc::clone(&self.meter) };
+                serving.watch().spawn(async move { report(service.serve(listener, closing).await) });
             }
             _ => unreachable!("the key of a listener names one protocol, for its socket and its service"),
         }
@@ -105,8 +126,37 @@ impl Running {
             mapping = %self.meter.mapping(),
             protocol = self.key.protocol.as_str(),
             listen.addr = %self.key.addr,
+            trap = matches!(self.spec, Spec::Trap).then_some(true),
             "listening"
         );
+    }
+
+    fn tcp(&self, spec: &watch::Sender<Arc<TcpSpec>>, keeper: &Keeper) -> TcpService {
+        TcpService {
+            spec: spec.subscribe(),
+            door: self.door(keeper),
+            resolver: self.shared.resolver.clone(),
+            meter: Arc::clone(&self.meter),
+            budget: self.shared.budgets.sessions.clone(),
+            silence: self.shared.budgets.silence.clone(),
+            sessions: self.sessions.watch(),
+        }
+    }
+
+    fn udp(&self, spec: &watch::Sender<Arc<UdpSpec>>, keeper: &Keeper) -> UdpService {
+        UdpService {
+            spec: spec.subscribe(),
+            door: self.door(keeper),
+            resolver: self.shared.resolver.clone(),
+            meter: Arc::clone(&self.meter),
+            budget: self.shared.budgets.flows.clone(),
+            drops: Arc::clone(&self.drops),
+            flows: self.sessions.watch(),
+        }
+    }
+
+    fn door(&self, keeper: &Keeper) -> Door {
+        Door { keeper: keeper.subscribe(), refused: Arc::clone(&self.shared.refused) }
     }
 
     /// Whether its address is not there yet.
@@ -133,9 +183,39 @@ impl Running {
     pub(super) fn retune(&self, plan: &ListenerPlan) {
         self.meter.rename(plan.mapping.clone());
         match (&self.spec, &plan.service) {
-            (Spec::Tcp(wire), Service::Tcp(spec)) => drop(wire.send_replace(Arc::new(spec.clone()))),
-            (Spec::Udp(wire), Service::Udp(spec)) => drop(wire.send_replace(Arc::new(spec.clone()))),
-            _ => unreachable!("the key of a listener names one protocol"),
+            (Spec::Tcp(wire, _), Service::Tcp(spec)) => drop(wire.send_replace(Arc::new(spec.clone()))),
+            (Spec::Udp(wire, _), Service::Udp(spec)) => drop(wire.send_replace(Arc::new(spec.clone()))),
+            (Spec::Trap, Service::Trap) => {}
+            _ => unreachable!("a listener with another service opens anew"),
+        }
+    }
+
+    /// Takes a doorkeeper: that of the mapping that it belongs to now. Whether it is another one.
+    pub(super) fn keep_by(&self, admission: &Arc<Admission>) -> bool {
+        self.keeper().is_some_and(|keeper| {
+            keeper.send_if_modified(|present| {
+                let other = !Arc::ptr_eq(present, admission);
+                *present = Arc::clone(admission);
+                other
+            })
+        })
+    }
+
+    /// Cuts the sessions of clients who may no longer be there.
+    pub(super) fn sweep(&self, now: Instant) {
+        let Some(keeper) = self.keeper() else { return };
+        let admission = Arc::clone(&keeper.borrow());
+        for live in self.meter.live() {
+            if admission.recheck(live.client.ip(), now).is_err() {
+                live.cut(Ended::Policy);
+            }
+        }
+    }
+
+    fn keeper(&self) -> Option<&Keeper> {
+        match &self.spec {
+            Spec::Tcp(_, keeper) | Spec::Udp(_, keeper) => Some(keeper),
+            Spec::Trap => None,
         }
     }
 
@@ -150,7 +230,7 @@ impl Running {
     /// Waits, after [`Running::close`], until nobody listens any more. The socket of a UDP listener stays for the flows
     /// that live on it.
     pub(super) async fn stopped_listening(&self) {
-        if let (Spec::Tcp(_), Some(serving)) = (&self.spec, &self.serving) {
+        if let (Spec::Tcp(..) | Spec::Trap, Some(serving)) = (&self.spec, &self.serving) {
             serving.finished().await;
         }
     }
@@ -160,7 +240,7 @@ impl Running {
     pub(super) async fn release(&self) {
         let Some(serving) = &self.serving else { return };
         serving.close();
-        if matches!(self.spec, Spec::Udp(_)) {
+        if matches!(self.spec, Spec::Udp(..)) {
             self.cut(Ended::Reload);
         }
         serving.finished().await;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use portway::{
     config::{self, Source, System},
-    relay::{tcp::SessionBudget, udp::FlowBudget},
+    policy::Gate,
     supervisor::{Budgets, Handle},
 };
 use tokio::{
@@ -19,10 +19,12 @@ use crate::harness::{DEADLINE, own_addr};
 
 /// Runs what `publish` says inside this process.
 async fn start(publish: Vec<String>) -> Handle {
-    let source = Source { file: None, publish };
+    let source = Source { publish, ..Source::default() };
     let loaded = config::load(&source, &System).unwrap_or_else(|problems| panic!("{problems}"));
-    let budgets = Budgets { sessions: SessionBudget::new(1_000), flows: FlowBudget::new(1_000) };
-    Handle::start(source, loaded, budgets, &TaskTracker::new()).await.expect("the listeners open")
+    let budgets = Budgets::new(1_000, 1_000, 10);
+    Handle::start(source, loaded, budgets, Gate::new(), &TaskTracker::new())
+        .await
+        .expect("the listeners open")
 }
 
 fn alive() -> usize {

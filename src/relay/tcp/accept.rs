@@ -1,78 +1,72 @@
-//! The accept loop of a TCP listener.
+//! The door of a TCP listener: who comes in, who waits, who is turned away.
 //!
-//! No error of one connection ends it, and no lack of descriptors does:
-//! - An error of one connection (it was reset before we took it, a firewall refused it …): the next one at once.
-//! - Anything else: pause, from 10 ms up to 1 s, and try again. While descriptors or memory are short this goes on for
-//!   as long as it takes; one line a second says so, for all listeners together.
-//! - No descriptors left for the session's other half, as far as we count them: the accepted client waits its turn, and
-//!   those behind it wait in the kernel's queue. This is what a full daemon comes to; it costs nothing while it lasts.
-//! - Nothing but other failures for [`GIVE_UP`]: the socket is dead. The loop ends and says so, and its owner binds anew.
+//! ```text
+//! accept ─► admission ─► room in the session budget ─► session
+//!              └ refused: closed, reset or dropped        └ none: wait, a few of each listener
+//! ```
+//!
+//! Owns the order of these steps, and the few who wait. What goes wrong with the socket is the [`Acceptor`]'s, the
+//! decision the doorkeeper's.
+//!
+//! - A client is decided on before anything is allocated for it: a refused one costs a system call or two, less than an
+//!   admitted one, and no descriptor beyond the moment (but see `refuse` for those that are dropped in silence).
+//! - Where the budget is spent, up to [`WAITING_ROOM`] admitted clients of a listener wait their turn, in order. Others are
+//!   still refused meanwhile; only when all these places are taken does everyone wait, in the kernel's queue. This is
+//!   what a full daemon comes to; it costs nothing while it lasts. A client that waited is looked at once more.
+//!
+//! It ends when `closing` closes, which drops the socket and leaves the sessions alone, or when the socket is dead.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-
-use rustix::io::Errno;
-use socket2::SockRef;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Instant, sleep},
+use std::{
+    collections::VecDeque, io, net::SocketAddr, ops::ControlFlow, os::fd::OwnedFd, sync::Arc, time::Duration,
 };
 
-use super::{TcpSpec, session};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
+
+use super::{
+    TcpSpec,
+    acceptor::{Acceptor, say_exhausted},
+    budget::{Room, SessionBudget},
+    refuse::{Silence, refuse},
+    session,
+};
 use crate::{
     mapping::canonical,
     meter::ListenerMeter,
-    relay::{DrainWatch, quiet::Quiet, socket::set_keepalive},
+    policy::{Permit, Refusal},
+    relay::{Door, DrainWatch, quiet::Quiet, socket::set_keepalive},
     target::Resolver,
 };
 
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// Failures without a single success for this long mean a dead socket.
-const GIVE_UP: Duration = Duration::from_secs(5);
+/// The admitted clients of one listener that may wait for room in the session budget; each holds a descriptor.
+pub const WAITING_ROOM: usize = 4;
 
-/// How many TCP sessions the daemon may have at once, over all listeners: what the descriptor limit allows. Clones share
-/// one count.
-#[derive(Clone, Debug)]
-pub struct SessionBudget(Arc<Semaphore>);
-
-impl SessionBudget {
-    /// Room for `sessions`.
-    pub fn new(sessions: usize) -> Self {
-        Self(Arc::new(Semaphore::new(sessions.min(Semaphore::MAX_PERMITS))))
-    }
-
-    /// Room for one more session; waits for a session to end when there is none.
-    async fn take(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(room) = Arc::clone(&self.0).try_acquire_owned() {
-            return Some(room);
-        }
-        if let Some(left_out) = EXHAUSTED.may_speak() {
-            let waiting = left_out + 1;
-            tracing::warn!(
-                waiting,
-                "no descriptors left; clients wait until sessions end (raise LimitNOFILE=)"
-            );
-        }
-        Arc::clone(&self.0).acquire_owned().await.ok()
-    }
-}
-
-static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(1));
+static FULL: Quiet = Quiet::new(Duration::from_secs(1));
 
 /// What a TCP listener works with.
 #[derive(Debug)]
 pub struct TcpService {
     /// What it does with a connection; a change takes hold with the next one.
     pub spec: watch::Receiver<Arc<TcpSpec>>,
+    /// Who decides on clients.
+    pub door: Door,
     /// For targets given by name.
     pub resolver: Resolver,
     /// Its account.
     pub meter: Arc<ListenerMeter>,
     /// The sessions that the daemon may have.
     pub budget: SessionBudget,
+    /// Where dropped clients are kept.
+    pub silence: Silence,
     /// Where its sessions run.
     pub sessions: DrainWatch,
+}
+
+/// An admitted client without a session yet.
+#[derive(Debug)]
+struct Admitted {
+    socket: OwnedFd,
+    client: SocketAddr,
+    permit: Permit,
 }
 
 impl TcpService {
@@ -80,122 +74,84 @@ impl TcpService {
     ///
     /// # Errors
     /// When the socket turned out to be dead.
-    pub async fn serve(mut self, listener: std::net::TcpListener, closing: DrainWatch) -> io::Result<()> {
-        let listener = TcpListener::from_std(listener)?;
+    pub async fn serve(self, listener: std::net::TcpListener, closing: DrainWatch) -> io::Result<()> {
+        let mut acceptor = Acceptor::new(listener)?;
+        let mut queue = self.budget.queue();
+        let mut waiting = VecDeque::new();
+        let mut spec = self.spec.clone();
         let closing = closing.closing();
         tokio::pin!(closing);
-        let mut trouble = Trouble::default();
         loop {
             tokio::select! {
                 () = &mut closing => return Ok(()),
-                Ok(()) = self.spec.changed() => {
-                    let keepalive = self.spec.borrow_and_update().options.keepalive;
-                    set_keepalive(&SockRef::from(&listener), keepalive)?;
+                Ok(()) = spec.changed() => {
+                    let keepalive = spec.borrow_and_update().options.keepalive;
+                    set_keepalive(&acceptor.socket(), keepalive)?;
                 }
-                accepted = listener.accept() => match accepted {
-                    Ok((client, addr)) => {
-                        trouble = Trouble::default();
-                        tokio::select! {
-                            () = &mut closing => return Ok(()),
-                            room = self.budget.take() => self.admit(client, addr, room),
-                        }
+                room = queue.room(), if !waiting.is_empty() => {
+                    if let Some(next) = waiting.pop_front() {
+                        self.let_in_late(next, room);
                     }
-                    Err(error) if is_of_one_connection(&error) => {
-                        tracing::debug!(error = %error, "connection lost before it was accepted");
-                    }
-                    Err(error) => {
-                        let pause = trouble.pause(error)?;
-                        tokio::select! {
-                            () = &mut closing => return Ok(()),
-                            () = sleep(pause) => {}
-                        }
-                    }
-                },
+                }
+                done = acceptor.turn(|socket, addr| self.meet(socket, addr, &mut waiting)),
+                    if waiting.len() < WAITING_ROOM => done?,
             }
         }
     }
 
-    fn admit(&self, client: TcpStream, addr: SocketAddr, room: Option<OwnedSemaphorePermit>) {
+    /// Decides on a client; breaks when nobody else can be taken.
+    fn meet(&self, socket: OwnedFd, addr: SocketAddr, waiting: &mut VecDeque<Admitted>) -> ControlFlow<()> {
+        let client = SocketAddr::new(canonical(addr.ip()), addr.port());
+        let admitted = match self.door.admit(client.ip(), &self.meter) {
+            Ok(permit) => Admitted { socket, client, permit },
+            Err(refusal) => {
+                self.turn_away(socket, client, refusal);
+                return ControlFlow::Continue(());
+            }
+        };
+        // Nobody overtakes those who wait.
+        match waiting.is_empty().then(|| self.budget.try_take()).flatten() {
+            Some(room) => self.let_in(admitted, room),
+            None => {
+                say_full(waiting.len() + 1);
+                waiting.push_back(admitted);
+            }
+        }
+        if waiting.len() < WAITING_ROOM { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    /// Lets a client in that had to wait, if it may still enter.
+    fn let_in_late(&self, admitted: Admitted, room: Room) {
+        let verdict = self.door.keeper().recheck(admitted.client.ip(), Instant::now());
+        match verdict {
+            Ok(()) => self.let_in(admitted, room),
+            Err(refusal) => self.turn_away(admitted.socket, admitted.client, refusal),
+        }
+    }
+
+    fn let_in(&self, Admitted { socket, client, permit }: Admitted, room: Room) {
+        let stream = match TcpStream::from_std(socket.into()) {
+            Ok(stream) => stream,
+            // The reactor takes no more; the client is closed.
+            Err(error) => return say_exhausted(&error),
+        };
         let spec = Arc::clone(&self.spec.borrow());
-        let meter = self.meter.open(SocketAddr::new(canonical(addr.ip()), addr.port()));
-        self.sessions.spawn(session::run(client, spec, self.resolver.clone(), meter, room));
+        let meter = self.meter.open(client);
+        self.sessions.spawn(session::run(stream, spec, self.resolver.clone(), meter, (permit, room)));
+    }
+
+    fn turn_away(&self, socket: OwnedFd, client: SocketAddr, refusal: Refusal) {
+        let how = self.door.keeper().refuse();
+        refuse(socket, how, &self.silence);
+        self.door.tell(client, refusal, &self.meter);
     }
 }
 
-/// A run of failures to accept.
-#[derive(Default)]
-struct Trouble {
-    since: Option<Instant>,
-    pause: Option<Duration>,
-}
-
-impl Trouble {
-    /// How long to wait before the next try.
-    fn pause(&mut self, error: io::Error) -> io::Result<Duration> {
-        let now = Instant::now();
-        let since = *self.since.get_or_insert(now);
-        if is_exhaustion(&error) {
-            if let Some(left_out) = EXHAUSTED.may_speak() {
-                tracing::warn!(error = %error, failures = left_out + 1, "cannot accept connections; trying again");
-            }
-        } else if now.duration_since(since) >= GIVE_UP {
-            return Err(error);
-        }
-        let pause = self.pause.map_or(FIRST_PAUSE, |last| (last * 2).min(LONGEST_PAUSE));
-        self.pause = Some(pause);
-        Ok(pause)
-    }
-}
-
-/// Errors that accept(2) hands on from the connection that it would have returned.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(
-            Errno::CONNABORTED
-                | Errno::CONNRESET
-                | Errno::INTR
-                | Errno::PERM
-                | Errno::PROTO
-                | Errno::NETDOWN
-                | Errno::NOPROTOOPT
-                | Errno::HOSTDOWN
-                | Errno::NONET
-                | Errno::HOSTUNREACH
-                | Errno::NETUNREACH
-                | Errno::TIMEDOUT
-        )
-    )
-}
-
-/// Errors that say that the process or the machine has run out of something; the socket is sound.
-fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_full_descriptor_table_is_waited_out() {
-        let mut trouble = Trouble::default();
-        let mut waited = Duration::ZERO;
-        while waited < GIVE_UP * 10 {
-            let pause = trouble.pause(Errno::MFILE.into()).unwrap();
-            assert!((FIRST_PAUSE..=LONGEST_PAUSE).contains(&pause));
-            tokio::time::advance(pause).await;
-            waited += pause;
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_dead_socket_is_given_up_after_seconds_of_nothing_else() {
-        let mut trouble = Trouble::default();
-        let start = Instant::now();
-        while let Ok(pause) = trouble.pause(Errno::INVAL.into()) {
-            tokio::time::advance(pause).await;
-        }
-        assert!(start.elapsed() >= GIVE_UP && start.elapsed() < GIVE_UP * 2);
+fn say_full(waiting: usize) {
+    if FULL.may_speak().is_some() {
+        tracing::warn!(
+            waiting,
+            "no room for more sessions; clients wait until some end (raise limits.sessions where it is set, else LimitNOFILE=)"
+        );
     }
 }

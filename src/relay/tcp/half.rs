@@ -5,11 +5,12 @@
 //!
 //! Bytes are copied through the thread's scratch buffer, which is cheapest for the little that most sessions say. When
 //! a source fills that buffer [`BULK`] times in a row, its bytes go through a pipe instead (`splice`), for as long as
-//! the source stays ahead.
+//! the source stays ahead. A throttled direction reads no more than its throttle has room for, and never splices.
 
 use std::{
     cell::RefCell,
     io,
+    num::NonZeroU64,
     task::{Context, Poll},
 };
 
@@ -17,6 +18,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::{io::Interest, net::TcpStream};
 
 use super::splice::{self, Loan};
+use crate::relay::throttle::Throttle;
 
 /// The buffer of a worker thread. 16 KiB stays in the processor's cache; 64 KiB costs more for each byte.
 const BUFFER: usize = 16 * 1024;
@@ -54,6 +56,8 @@ pub(super) struct Half {
     loan: Option<Box<Loan>>,
     /// Full reads in a row, up to [`BULK`].
     full_reads: u8,
+    /// How fast it may go; `None` is without limit.
+    throttle: Option<Box<Throttle>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +80,11 @@ struct Pending {
 }
 
 impl Half {
+    /// A direction that moves no more than `bandwidth` bytes a second.
+    pub(super) fn new(bandwidth: Option<NonZeroU64>) -> Self {
+        Self { throttle: bandwidth.map(|rate| Box::new(Throttle::new(rate))), ..Self::default() }
+    }
+
     /// Moves what can be moved now, notes that, and registers for what cannot be moved yet.
     pub(super) fn transfer(
         &mut self,
@@ -94,7 +103,10 @@ impl Half {
                 self.splice(cx, source, sink)
             } else {
                 match self.state {
-                    State::Open | State::Discarding => self.pass(cx, source, sink),
+                    State::Open | State::Discarding => match self.poll_room(cx) {
+                        Poll::Ready(room) => self.pass(cx, source, sink, room),
+                        Poll::Pending => return Ok(()),
+                    },
                     State::Ending => {
                         self.state = State::Shut;
                         if is_last { Ok(()) } else { end(sink) }.map(|()| Poll::Pending).map_err(Broken::Sink)
@@ -124,16 +136,25 @@ impl Half {
         Ok(())
     }
 
-    /// Reads once and writes on at once; what the sink does not take becomes pending. Ready with the bytes delivered,
-    /// or thrown away.
+    /// How much may be read now.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        match &mut self.throttle {
+            Some(throttle) if self.state == State::Open => throttle.poll_room(cx),
+            _ => Poll::Ready(BUFFER),
+        }
+    }
+
+    /// Reads once, up to `room` bytes, and writes on at once; what the sink does not take becomes pending. Ready with the
+    /// bytes delivered, or thrown away.
     fn pass(
         &mut self,
         cx: &mut Context<'_>,
         source: &TcpStream,
         sink: &TcpStream,
+        room: usize,
     ) -> Result<Poll<usize>, Broken> {
         SCRATCH.with_borrow_mut(|buffer| {
-            let bytes = match read(source, &mut buffer[..]) {
+            let bytes = match read(source, &mut buffer[..room.min(BUFFER)]) {
                 Ok(0) => {
                     self.state = if self.is_discarding() { State::Shut } else { State::Ending };
                     return Ok(Poll::Ready(0));
@@ -145,7 +166,11 @@ impl Half {
             if self.is_discarding() {
                 return Ok(Poll::Ready(bytes.len()));
             }
-            self.full_reads = if bytes.len() == BUFFER { self.full_reads + 1 } else { 0 };
+            if let Some(throttle) = &mut self.throttle {
+                throttle.took(bytes.len());
+            }
+            let is_full = bytes.len() == BUFFER && self.throttle.is_none();
+            self.full_reads = if is_full { self.full_reads + 1 } else { 0 };
             if self.full_reads >= BULK {
                 // The next full read tries again when there is no pipe now.
                 self.full_reads = BULK - 1;
@@ -225,6 +250,11 @@ impl Half {
     /// Whether bytes under way wait for the sink.
     pub(super) fn is_stalled(&self) -> bool {
         self.pending.is_some() || self.loan.as_ref().is_some_and(|loan| loan.laden() > 0)
+    }
+
+    /// Whether its source has to wait for the throttle.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.state == State::Open && self.throttle.as_ref().is_some_and(|throttle| throttle.is_waiting())
     }
 
     pub(super) fn is_discarding(&self) -> bool {

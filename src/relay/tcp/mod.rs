@@ -1,21 +1,29 @@
-//! TCP: a listener's accept loop ([`TcpService`]) and what a session of it needs.
+//! TCP: a listener's door ([`TcpService`]), a decoy's ([`TrapService`]), and what a session needs.
 //!
+//! Both doors take connections from an `acceptor`; `refuse` tells those who may not enter, `budget` counts those who do.
 //! Each session is one task: it dials, pumps and settles (`session`); the pump (`pump`) is where half-close, resets
 //! and limits are decided, over two directions (`half`) that move the bytes.
 
 mod accept;
+mod acceptor;
+mod budget;
 mod half;
 mod pump;
+mod refuse;
 mod session;
 mod splice;
+mod trap;
 
 #[cfg(test)]
 mod tests;
 
-pub use accept::{SessionBudget, TcpService};
+pub use accept::{TcpService, WAITING_ROOM};
+pub use budget::SessionBudget;
+pub use refuse::Silence;
 pub use splice::limit_pipes;
+pub use trap::TrapService;
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, num::NonZeroU64, time::Duration};
 
 use crate::{mapping::Timeout, target::Targets};
 
@@ -41,6 +49,8 @@ pub struct TcpOptions {
     pub keepalive: Timeout,
     /// The local address of the connection to the target.
     pub source: Option<IpAddr>,
+    /// Bytes a second that a session may move in each direction.
+    pub bandwidth: Option<NonZeroU64>,
 }
 
 impl Default for TcpOptions {
@@ -51,6 +61,7 @@ impl Default for TcpOptions {
             half_close_timeout: Timeout::After(Duration::from_secs(300)),
             keepalive: Timeout::After(Duration::from_secs(60)),
             source: None,
+            bandwidth: None,
         }
     }
 }

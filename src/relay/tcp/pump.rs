@@ -22,6 +22,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
+    num::NonZeroU64,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -72,20 +73,21 @@ impl From<Ended> for Ending {
 }
 
 /// Moves bytes between `client` and `target` until both have ended, one of them failed, a limit was reached, or the
-/// session was cut. Both sockets are left to be closed by the caller, in the way the ending asks for.
+/// session was cut. No direction moves more than `bandwidth` bytes a second. Both sockets are left to be closed by the caller, in the way the ending asks for.
 pub(super) fn pump<'a>(
     client: &'a TcpStream,
     target: &'a TcpStream,
     meter: &'a SessionMeter,
     limits: Limits,
+    bandwidth: Option<NonZeroU64>,
 ) -> impl Future<Output = Ending> + 'a {
     let mut pump = Pump {
         client,
         target,
         meter,
         limits,
-        inward: Half::default(),
-        outward: Half::default(),
+        inward: Half::new(bandwidth),
+        outward: Half::new(bandwidth),
         first_end: None,
         timer: None,
         last_byte: Instant::now(),
@@ -149,6 +151,8 @@ impl Pump<'_> {
         }
         // The time of the survivor starts when the first side ends.
         moved.delivered |= was_half_closed != self.is_half_closed();
+        // Nor is a session idle that we hold back ourselves.
+        moved.delivered |= self.inward.is_held_back() || self.outward.is_held_back();
         self.poll_limits(cx, moved)
     }
 

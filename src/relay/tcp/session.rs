@@ -2,21 +2,24 @@
 
 use std::{io, sync::Arc};
 
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
+use tokio::net::TcpStream;
 
 use super::{
     TcpSpec,
+    budget::Room,
     pump::{self, Ending, Limits},
 };
 use crate::{
     meter::{Ended, SessionMeter},
+    policy::Permit,
     target::{
         Resolver,
         dial::{DialOptions, dial},
     },
 };
 
-/// Carries one accepted connection to its target and back until it ends; then its `room` is free again.
+/// Carries one admitted connection to its target and back until it ends; then its place in the mapping and its room in
+/// the budget are free again.
 ///
 /// Not an `async fn`: that would keep every argument twice, and a task is as large as its future.
 #[expect(clippy::manual_async_fn, reason = "its arguments would be kept twice")]
@@ -25,27 +28,30 @@ pub(super) fn run(
     spec: Arc<TcpSpec>,
     resolver: Resolver,
     meter: SessionMeter,
-    room: Option<OwnedSemaphorePermit>,
+    (permit, room): (Permit, Room),
 ) -> impl Future<Output = ()> + Send {
     async move {
         // Boxed: the way to the target is short and needs much, the session is long and needs little.
         let reached = Box::pin(reach(&spec, &resolver, &meter)).await;
         let limits = Limits { idle: spec.options.idle_timeout, half_close: spec.options.half_close_timeout };
+        let bandwidth = spec.options.bandwidth;
         // The session may last for days: what only the start needs is let go.
         drop((spec, resolver));
         let target = match reached {
             Ok(target) => target,
-            Err(ending) => return settle(client, meter, ending),
+            Err(ending) => return settle(client, meter, permit, ending),
         };
-        let ending = pump::pump(&client, &target, &meter, limits).await;
+        let ending = pump::pump(&client, &target, &meter, limits, bandwidth).await;
         drop(target);
-        settle(client, meter, ending);
+        settle(client, meter, permit, ending);
         drop(room);
     }
 }
 
-/// Closes the client and writes the account, in this order: both sides learn of the end before the log does.
-fn settle(client: TcpStream, meter: SessionMeter, ending: Ending) {
+/// Gives the place in the mapping back, closes the client and writes the account, in this order: whoever hears of the
+/// end may come back at once, and both sides learn of it before the log does.
+fn settle(client: TcpStream, meter: SessionMeter, permit: Permit, ending: Ending) {
+    drop(permit);
     drop(client);
     match ending.error {
         Some(error) => meter.end_with(ending.reason, &error),

@@ -1,7 +1,7 @@
 //! The pump between two real sockets, under a paused clock: loopback delivers at once, so no time passes but what a
 //! test lets pass.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, num::NonZeroU64, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,11 +10,16 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::pump::{Ending, Limits, pump};
+use super::{
+    SessionBudget, TcpOptions, TcpSpec,
+    pump::{Ending, Limits, pump},
+    session,
+};
 use crate::{
-    mapping::{ListenAddr, MappingName, Protocol, Timeout},
+    mapping::{Host, ListenAddr, MappingName, Protocol, TargetAddr, Timeout},
     meter::{Ended, ListenerMeter, Live},
-    target::dial::reset_on_close,
+    relay::Door,
+    target::{Resolver, Targets, dial::reset_on_close},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -29,6 +34,10 @@ struct Session {
 
 impl Session {
     async fn start(limits: Limits) -> Self {
+        Self::throttled(limits, None).await
+    }
+
+    async fn throttled(limits: Limits, bandwidth: Option<NonZeroU64>) -> Self {
         let listen = ListenAddr::every(80.try_into().unwrap());
         let meter = ListenerMeter::new(MappingName::new("t").unwrap(), Protocol::Tcp, listen);
         let (client, inside_client) = pair().await;
@@ -37,7 +46,7 @@ impl Session {
         let live = Arc::clone(session.live());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            let ending = pump(&inside_client, &inside_target, &session, limits).await;
+            let ending = pump(&inside_client, &inside_target, &session, limits, bandwidth).await;
             session.end(ending.reason);
             ending
         });
@@ -285,4 +294,66 @@ async fn a_slow_reader_loses_nothing_when_the_other_side_closes_early() {
     drop(session.client);
     assert_eq!(session.pump.join_next().await.unwrap().unwrap().reason, Ended::TargetClosed);
     assert_eq!(session.live.bytes_out(), 8 << 20);
+}
+
+async fn slow(bandwidth: u64) -> Session {
+    Session::throttled(unlimited(), NonZeroU64::new(bandwidth)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_session_moves_its_bytes_at_the_rate_and_whole() {
+    let mut session = slow(100_000).await;
+    let data: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 251) as u8).collect();
+    let expected = data.clone();
+    let start = Instant::now();
+    let mut target = session.target;
+    let mut writers = JoinSet::new();
+    writers.spawn(async move {
+        target.write_all(&data).await.unwrap();
+        drop(target);
+    });
+    let mut got = Vec::new();
+    session.client.read_to_end(&mut got).await.unwrap();
+    assert!(got == expected);
+    let took = start.elapsed();
+    assert!(took > 19 * SECOND / 2 && took < 21 * SECOND / 2, "{took:?} in place of ten seconds");
+    drop(session.client);
+    assert_eq!(session.pump.join_next().await.unwrap().unwrap().reason, Ended::TargetClosed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_held_back_is_not_idle() {
+    let limits = Limits { idle: Timeout::After(Duration::from_millis(30)), ..unlimited() };
+    let mut session = Session::throttled(limits, NonZeroU64::new(1_000)).await;
+    session.client.write_all(&[7; 3_000]).await.unwrap();
+    let mut got = vec![0; 3_000];
+    session.target.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, vec![7; 3_000]);
+    assert_eq!(session.ended().await, Ended::Idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_session_is_cut_at_once() {
+    let mut session = slow(1_000).await;
+    session.client.write_all(&[7; 30_000]).await.unwrap();
+    session.target.read_u8().await.unwrap();
+    let start = Instant::now();
+    session.live.cut(Ended::Policy);
+    assert_eq!(session.ended().await, Ended::Policy);
+    assert!(start.elapsed() < SECOND / 100);
+}
+
+#[tokio::test]
+async fn the_task_of_a_session_stays_small() {
+    let (client, _far) = pair().await;
+    let listen = ListenAddr::every(80.try_into().unwrap());
+    let meter = ListenerMeter::new(MappingName::new("t").unwrap(), Protocol::Tcp, listen);
+    let from = client.local_addr().unwrap();
+    let target = TargetAddr { host: Host::Ip(from.ip(), None), port: 80.try_into().unwrap() };
+    let spec = TcpSpec { targets: Targets::one(target), options: TcpOptions::default() };
+    let permit = Door::open().admit(from.ip(), &meter).unwrap();
+    let room = SessionBudget::new(1).try_take().unwrap();
+    let task = session::run(client, Arc::new(spec), Resolver::new(), meter.open(from), (permit, room));
+    // With up to 400 bytes tokio's own part and this fit into one allocation of 512.
+    assert!(size_of_val(&task) <= 400, "{} bytes", size_of_val(&task));
 }

@@ -89,6 +89,12 @@ impl<'a> Run<'a> {
         (first, (!rest.is_empty()).then_some(Self { bytes: rest, ..self }))
     }
 
+    /// The first `count` datagrams, of which there are as many at least; nothing for none.
+    pub(super) fn first(self, count: usize) -> Option<Self> {
+        let bytes = &self.bytes[..self.bytes.len().min(count.saturating_mul(self.segment))];
+        (count > 0).then_some(Self { bytes, ..self })
+    }
+
     /// How many datagrams there are; at least 1.
     pub(super) fn count(self) -> usize {
         self.bytes.len().div_ceil(self.segment).max(1)

@@ -28,11 +28,13 @@ pub enum DropReason {
     ClientBusy,
     /// The system would not send it to the client.
     ClientRefused,
+    /// Its flow has used up its bandwidth for the moment.
+    Bandwidth,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::FlowLimit,
         Self::Draining,
         Self::EarlyLimit,
@@ -43,6 +45,7 @@ impl DropReason {
         Self::TargetRefused,
         Self::ClientBusy,
         Self::ClientRefused,
+        Self::Bandwidth,
     ];
 
     /// The word of metric labels and log lines.
@@ -58,6 +61,7 @@ impl DropReason {
             Self::TargetRefused => "target-refused",
             Self::ClientBusy => "client-busy",
             Self::ClientRefused => "client-refused",
+            Self::Bandwidth => "bandwidth",
         }
     }
 }
@@ -110,7 +114,7 @@ mod tests {
         for (i, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(drops.count(reason), i as u64 + 1);
         }
-        assert_eq!(drops.total(), 55);
+        assert_eq!(drops.total(), 66);
         let words: std::collections::BTreeSet<_> = DropReason::ALL.map(DropReason::as_str).into();
         assert_eq!(words.len(), DropReason::ALL.len());
     }

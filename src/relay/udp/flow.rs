@@ -1,14 +1,15 @@
 //! One flow: its way to the target, and its account.
 //!
 //! Shared by the table (through which the listener finds it) and the flow's own task. It is over when the last of them
-//! lets go of it: that closes its socket, gives its permit back and settles its account, all at once and once, with the
+//! lets go of it: that closes its socket, gives its permits back and settles its account, all at once and once, with the
 //! reason that the task left. A datagram that the listener is sending at that moment still goes out.
 
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    num::NonZeroU64,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -18,14 +19,18 @@ use rustix::{
     io::Errno,
     net::{SendFlags, send, sendto},
 };
-use tokio::net::UdpSocket;
+use tokio::{net::UdpSocket, time::Instant};
 
 use super::{
     batch::{JoinLimit, Pushed, Run, push},
     budget::FlowPermit,
     flow_table::FlowKey,
 };
-use crate::meter::{Ended, Live, SessionMeter};
+use crate::{
+    meter::{Ended, Live, SessionMeter},
+    policy::Permit,
+    relay::throttle::Bucket,
+};
 
 /// One flow.
 #[derive(Debug)]
@@ -39,7 +44,11 @@ pub(super) struct Flow {
     to_client: JoinLimit,
     /// The system will not send from the address that the client hit (it was a broadcast address, or is gone).
     local_refused: AtomicBool,
+    /// The limit of each direction (to the target, to the client), where there is one.
+    bandwidth: Option<Box<[Mutex<Bucket>; 2]>>,
     _permit: FlowPermit,
+    /// There until the flow is dropped.
+    admitted: Option<Permit>,
 }
 
 #[derive(Debug)]
@@ -50,7 +59,14 @@ struct Target {
 
 impl Flow {
     /// A flow that leads nowhere yet.
-    pub(super) fn new(key: FlowKey, session: SessionMeter, permit: FlowPermit, kernel_joins: bool) -> Self {
+    pub(super) fn new(
+        key: FlowKey,
+        session: SessionMeter,
+        (permit, admitted): (FlowPermit, Permit),
+        bandwidth: Option<NonZeroU64>,
+        kernel_joins: bool,
+    ) -> Self {
+        let bucket = |rate| Mutex::new(Bucket::new(rate, Instant::now()));
         Self {
             key,
             session: Some(session),
@@ -59,8 +75,28 @@ impl Flow {
             to_target: JoinLimit::new(kernel_joins),
             to_client: JoinLimit::new(kernel_joins),
             local_refused: AtomicBool::new(false),
+            bandwidth: bandwidth.map(|rate| Box::new([bucket(rate), bucket(rate)])),
             _permit: permit,
+            admitted: Some(admitted),
         }
+    }
+
+    /// What of a run of the client's the bandwidth allows, and how many datagrams it does not.
+    pub(super) fn police_in<'a>(&self, run: Run<'a>) -> (Option<Run<'a>>, u64) {
+        self.police(run, 0)
+    }
+
+    /// The same for a run of the target's.
+    pub(super) fn police_out<'a>(&self, run: Run<'a>) -> (Option<Run<'a>>, u64) {
+        self.police(run, 1)
+    }
+
+    fn police<'a>(&self, run: Run<'a>, direction: usize) -> (Option<Run<'a>>, u64) {
+        let Some(buckets) = &self.bandwidth else { return (Some(run), 0) };
+        let mut bucket = buckets[direction].lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let passing = run.datagrams().take_while(|datagram| bucket.try_take(datagram.len(), now)).count();
+        (run.first(passing), (run.count() - passing) as u64)
     }
 
     /// Leads the flow to `addr` from now on. It keeps its first socket, and with it its source port, for life.
@@ -153,6 +189,8 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
+        // Whoever reads of the end finds the place free.
+        drop(self.admitted.take());
         if let Some((session, reason)) = self.session.take().zip(self.ended.get()) {
             session.end(*reason);
         }

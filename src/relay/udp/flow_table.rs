@@ -13,7 +13,8 @@
 //!
 //! Invariants, checked at every step of the simulation in the tests:
 //! - A client (at one local address) has at most one flow, and a flow one handle for its whole life.
-//! - A datagram that is dropped allocates nothing and takes no permit.
+//! - A datagram that is dropped or refused allocates nothing and takes no permit.
+//! - A client is asked for its admission once for each flow, after everything else that could keep it out for free.
 //! - A flow that is opening never expires; its time begins when it is open. Either direction renews it.
 //! - What is held leaves in the order in which it came, before anything later is [`Verdict::Known`].
 //! - No flow outlives its deadline once [`FlowTable::expire`] was called after it, and none expires before it.
@@ -25,7 +26,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, hash_map::Entry as Place},
+    collections::{BinaryHeap, HashMap},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -36,7 +37,7 @@ use super::{
     budget::{FlowBudget, FlowPermit},
     drops::DropReason,
 };
-use crate::mapping::Timeout;
+use crate::{mapping::Timeout, policy::Refusal};
 
 /// How long a flow of a draining listener may be idle at the most.
 const DRAIN_IDLE: Duration = Duration::from_secs(5);
@@ -78,6 +79,8 @@ pub(super) enum Verdict<'a, T> {
     Held,
     /// It is not forwarded.
     Dropped(DropReason),
+    /// Its client may not enter.
+    Refused(Refusal),
 }
 
 /// What an opening flow has to do next.
@@ -159,21 +162,19 @@ impl<T> FlowTable<T> {
         }
     }
 
-    /// Decides on a client's datagram; `enter` makes the handle of a flow that it starts.
-    pub(super) fn datagram(
+    /// Decides on a client's datagram. One that would start a flow needs its client to be admitted by `admit`; `enter`
+    /// makes the handle of the flow.
+    pub(super) fn datagram<P>(
         &mut self,
         key: FlowKey,
         payload: &[u8],
         now: Instant,
-        enter: impl FnOnce(FlowPermit) -> T,
+        admit: impl FnOnce() -> Result<P, Refusal>,
+        enter: impl FnOnce(FlowPermit, P) -> T,
     ) -> Verdict<'_, T> {
-        let place = match self.by_key.entry(key) {
-            Place::Occupied(known) => {
-                let slot = *known.get();
-                return self.datagram_of(slot, payload, now);
-            }
-            Place::Vacant(place) => place,
-        };
+        if let Some(&slot) = self.by_key.get(&key) {
+            return self.datagram_of(slot, payload, now);
+        }
         if self.draining {
             return Verdict::Dropped(DropReason::Draining);
         }
@@ -183,6 +184,10 @@ impl<T> FlowTable<T> {
         if self.held + payload.len() > EARLY_BYTES_OF_ALL {
             return Verdict::Dropped(DropReason::EarlyLimit);
         }
+        let admitted = match admit() {
+            Ok(admitted) => admitted,
+            Err(refusal) => return Verdict::Refused(refusal),
+        };
         let Some(permit) = self.budget.take() else {
             return Verdict::Dropped(DropReason::FlowLimit);
         };
@@ -190,8 +195,8 @@ impl<T> FlowTable<T> {
         self.next_serial += 1;
         self.held += payload.len();
         let phase = Phase::Opening { held: vec![payload.to_vec()], bytes: payload.len() };
-        let slot = self.flows.insert(Flow { key, serial, handle: enter(permit), phase });
-        place.insert(slot);
+        let slot = self.flows.insert(Flow { key, serial, handle: enter(permit, admitted), phase });
+        self.by_key.insert(key, slot);
         Verdict::New(FlowId { slot, serial }, &self.flows[slot].handle)
     }
 

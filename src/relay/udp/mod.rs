@@ -9,13 +9,15 @@
 //! ```
 //!
 //! Owns the listener's loop ([`UdpListener`]) and what it shares with the tasks of its flows (`Front`). Decisions are the
-//! table's (`flow_table`, pure); system calls are `batch`'s and `sockets`'. Knows no policy and no configuration.
+//! table's (`flow_table`, pure), who may enter is the doorkeeper's; system calls are `batch`'s and `sockets`'. Knows no
+//! configuration.
 //!
 //! Invariants:
 //! - Datagrams pass whole and unchanged, empty ones and those of 65,507 bytes too, and those of one flow in order.
 //! - The loop waits for nothing but its socket and its timer: no lookup, no full socket, no flow. A datagram for a flow
 //!   whose socket takes no more is dropped and counted, as a router's full queue would.
 //! - No error of the socket ends it. Those of a target stay with the flow.
+//! - A refused client hears nothing, and nothing is kept for it.
 //! - The table's lock is held for decisions, never for a system call on a known flow's way.
 //!
 //! How it ends: when `closing` closes, datagrams that would start a flow are dropped from then on; those of its flows
@@ -35,6 +37,7 @@ mod sockets;
 use std::{
     io,
     net::IpAddr,
+    num::NonZeroU64,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -54,15 +57,16 @@ use tokio::{
 };
 
 use self::{
-    batch::{LISTENER_BATCH, Pushed, Read, Run, receive},
+    batch::{LISTENER_BATCH, Read, Run, receive},
     flow::Flow,
     flow_table::{FlowId, FlowKey, FlowTable, Verdict},
     pause::Pause,
 };
-use super::{DrainWatch, quiet::Quiet};
+use super::{Door, DrainWatch, quiet::Quiet};
 use crate::{
-    mapping::Timeout,
+    mapping::{Protocol, Timeout},
     meter::{Ended, ListenerMeter},
+    policy::{Admission, Permit, Refusal},
     target::{Resolver, Targets},
 };
 
@@ -89,11 +93,13 @@ pub struct UdpOptions {
     pub idle_timeout: Timeout,
     /// The local address of the socket to the target.
     pub source: Option<IpAddr>,
+    /// Bytes a second that a session may move in each direction.
+    pub bandwidth: Option<NonZeroU64>,
 }
 
 impl Default for UdpOptions {
     fn default() -> Self {
-        Self { idle_timeout: Timeout::After(Duration::from_secs(60)), source: None }
+        Self { idle_timeout: Timeout::After(Duration::from_secs(60)), source: None, bandwidth: None }
     }
 }
 
@@ -105,6 +111,8 @@ pub struct UdpService {
     pub spec: watch::Receiver<Arc<UdpSpec>>,
     /// For targets given by name.
     pub resolver: Resolver,
+    /// Who decides on clients.
+    pub door: Door,
     /// Its account.
     pub meter: Arc<ListenerMeter>,
     /// The flows that the daemon may have.
@@ -212,20 +220,36 @@ impl UdpListener {
 
     fn forward(&self, key: FlowKey, run: Run<'_>, now: std::time::Instant, alive: Option<&mpsc::Sender<()>>) {
         let Self { service, front, .. } = self;
+        let keeper = service.door.keeper();
+        let client = sockets::canonical(key.client);
         let mut left = Some(run);
         while let Some(run) = left {
             let (datagram, rest) = run.split_first();
             let mut table = front.table();
-            let verdict = table.datagram(key, datagram, now, |permit| {
-                let session = service.meter.open(sockets::canonical(key.client));
-                Arc::new(Flow::new(key, session, permit, front.kernel_joins))
-            });
+            let verdict = table.datagram(
+                key,
+                datagram,
+                now,
+                || admit(&keeper, client.ip()),
+                |permit, admitted| {
+                    let session = service.meter.open(client);
+                    let bandwidth = service.spec.borrow().options.bandwidth;
+                    let permits = (permit, admitted);
+                    Arc::new(Flow::new(key, session, permits, bandwidth, front.kernel_joins))
+                },
+            );
             match verdict {
                 Verdict::Known(flow) => {
                     // Only this task sends for an open flow, so that the order holds without the lock.
                     let flow = Arc::clone(flow);
                     drop(table);
-                    front.settle_in(&flow.send_to_target(run, &front.offload));
+                    let allowed = allowed(&keeper, client.ip(), run);
+                    if let Some(run) = run.first(allowed) {
+                        front.send_in(&flow, run);
+                    }
+                    if allowed < run.count() {
+                        service.door.tell(client, Refusal::DatagramRate, &service.meter);
+                    }
                     return;
                 }
                 Verdict::New(id, flow) => {
@@ -238,6 +262,7 @@ impl UdpListener {
                 }
                 Verdict::Held => {}
                 Verdict::Dropped(reason) => front.drops.add(reason, 1),
+                Verdict::Refused(refusal) => service.door.tell(client, refusal, &service.meter),
             }
             left = rest;
         }
@@ -278,6 +303,25 @@ impl UdpListener {
         );
         (self.said, self.next_summary) = (total, now + SUMMARY_EVERY);
     }
+}
+
+/// Lets a client in with the datagram that starts its flow.
+fn admit(admission: &Arc<Admission>, client: IpAddr) -> Result<Permit, Refusal> {
+    let now = Instant::now();
+    let permit = admission.admit(client, Protocol::Udp, now)?;
+    if admission.limits_datagrams() && admission.datagrams(client, 1, now) == 0 {
+        return Err(Refusal::DatagramRate);
+    }
+    Ok(permit)
+}
+
+/// How many datagrams of a run the client's rate allows. Those that wait for a flow to open are few, and not counted.
+fn allowed(admission: &Admission, client: IpAddr, run: Run<'_>) -> usize {
+    if !admission.limits_datagrams() {
+        return run.count();
+    }
+    let count = u32::try_from(run.count()).unwrap_or(u32::MAX);
+    admission.datagrams(client, count, Instant::now()) as usize
 }
 
 /// Waits after an error of the listener's socket.
@@ -326,8 +370,12 @@ impl Front {
         }
     }
 
-    /// Counts what did not go out to a target.
-    fn settle_in(&self, pushed: &Pushed<'_>) {
+    /// Sends datagrams of a client to its target, and counts what did not go out.
+    fn send_in(&self, flow: &Flow, run: Run<'_>) {
+        let (run, over) = flow.police_in(run);
+        self.drops.add(DropReason::Bandwidth, over);
+        let Some(run) = run else { return };
+        let pushed = flow.send_to_target(run, &self.offload);
         self.drops.add(DropReason::TargetRefused, pushed.refused);
         if let Some(rest) = pushed.rest {
             self.drops.add(DropReason::TargetBusy, rest.count() as u64);

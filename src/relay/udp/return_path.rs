@@ -187,7 +187,7 @@ fn tell(error: &OpenError) -> DropReason {
 pub(super) fn send_early(front: &Front, flow: &Flow, id: FlowId) -> bool {
     let Early::Send(held) = front.with_table(|table, now| table.take_early(id, now)) else { return true };
     for datagram in &held {
-        front.settle_in(&flow.send_to_target(Run::single(datagram), &front.offload));
+        front.send_in(flow, Run::single(datagram));
     }
     false
 }
@@ -309,6 +309,9 @@ fn reply_turn<'a>(
     let mut any = false;
     let mut pass_on = |run: Run<'_>| {
         any = true;
+        let (run, over) = flow.police_out(run);
+        front.drops.add(DropReason::Bandwidth, over);
+        let Some(run) = run else { return };
         let rest = if held.is_empty() {
             let pushed = flow.send_to_client(run, &front.socket, &front.offload);
             front.drops.add(DropReason::ClientRefused, pushed.refused);

@@ -67,6 +67,7 @@ impl Relay {
             spec: specs,
             resolver: Resolver::new(),
             meter: Arc::clone(&meter),
+            door: Door::open(),
             budget: budget.clone(),
             drops: Arc::clone(&drops),
             flows: drain.watch(),
@@ -90,6 +91,11 @@ impl Relay {
         socket.connect(self.addr).await.unwrap();
         socket
     }
+}
+
+/// The permit of an admitted client.
+fn permit(client: SocketAddr) -> Permit {
+    Door::open().keeper().admit(client.ip(), Protocol::Udp, Instant::now()).unwrap()
 }
 
 async fn socket() -> UdpSocket {
@@ -327,7 +333,8 @@ async fn the_error_of_an_earlier_datagram_does_not_cost_the_next_one() {
     let meter = ListenerMeter::new(MappingName::default_for(1, Protocol::Udp), Protocol::Udp, listen);
     let key = FlowKey { client, local: None };
     let offload = sockets::offload(client).unwrap();
-    let flow = Flow::new(key, meter.open(client), FlowBudget::new(1).take().unwrap(), true);
+    let permits = (FlowBudget::new(1).take().unwrap(), permit(client));
+    let flow = Flow::new(key, meter.open(client), permits, None, true);
     flow.reached(sockets::connect(addr, None).unwrap(), addr);
     // Nobody reads the flow's socket, so that the error meets the send.
     assert_eq!(flow.send_to_target(Run::single(b"A"), &offload).refused, 0);
@@ -569,8 +576,8 @@ async fn replies_that_had_to_wait_are_sent_whole_and_in_order() {
         drops: Arc::default(),
         held: Room::default(),
     };
-    let flow =
-        Flow::new(FlowKey { client: addr, local: None }, meter.open(addr), budget.take().unwrap(), true);
+    let permits = (budget.take().unwrap(), permit(addr));
+    let flow = Flow::new(FlowKey { client: addr, local: None }, meter.open(addr), permits, None, true);
     let bytes = noise(2500);
     let held = return_path::Held::new(&front, Run::new(&bytes, 1000)).unwrap();
     assert!(
@@ -616,10 +623,10 @@ async fn an_idle_flow_costs_less_than_two_kibibytes() {
         held: Room::default(),
     });
     let key = FlowKey { client: target, local: None };
-    let permit = FlowBudget::new(1).take().unwrap();
-    let flow = Arc::new(Flow::new(key, relay.meter.open(target), permit, false));
+    let permits = (FlowBudget::new(1).take().unwrap(), permit(target));
+    let flow = Arc::new(Flow::new(key, relay.meter.open(target), permits, None, false));
     let now = Instant::now().into_std();
-    let id = match front.table().datagram(key, b"", now, |_| Arc::clone(&flow)) {
+    let id = match front.table().datagram(key, b"", now, || Ok(()), |_, ()| Arc::clone(&flow)) {
         Verdict::New(id, _) => id,
         verdict => panic!("{verdict:?}"),
     };

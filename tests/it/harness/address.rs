@@ -11,12 +11,12 @@ use std::{
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A loopback address of its own. Another process gets other ones: the process id chooses the range.
-fn own_ip() -> Ipv4Addr {
+pub(crate) fn own_ip() -> IpAddr {
     let nth = NEXT.fetch_add(1, Relaxed);
     let block = std::process::id().wrapping_mul(4).wrapping_add(nth / 254);
     let [_, _, high, low] = block.to_be_bytes();
     // The second byte is never 0: 127.0.x.x is where everyone else is.
-    Ipv4Addr::new(127, high.max(1), low, u8::try_from(nth % 254 + 1).expect("at most 254"))
+    Ipv4Addr::new(127, high.max(1), low, u8::try_from(nth % 254 + 1).expect("at most 254")).into()
 }
 
 /// A loopback address of its own, with `port`: one above 1023, because not everyone may have the others.

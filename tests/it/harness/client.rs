@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::DEADLINE;
 
@@ -23,7 +23,28 @@ impl Client {
 
     /// Tries to.
     pub(crate) fn try_to(addr: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&addr, DEADLINE)?;
+        Self::over(TcpStream::connect_timeout(&addr, DEADLINE)?)
+    }
+
+    /// Connects from an address of this machine.
+    #[track_caller]
+    pub(crate) fn from(ip: IpAddr, to: SocketAddr) -> Self {
+        Self::try_from_ip(ip, to).unwrap_or_else(|e| panic!("connect to {to} from {ip}: {e}"))
+    }
+
+    /// Tries to.
+    pub(crate) fn try_from_ip(ip: IpAddr, to: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        if ip.is_ipv6() {
+            // One of a whole network that is local, without being an address of an interface.
+            socket.set_freebind_v6(true)?;
+        }
+        socket.bind(&SocketAddr::new(ip, 0).into())?;
+        socket.connect_timeout(&to.into(), DEADLINE)?;
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
         stream.set_nodelay(true)?;
@@ -84,6 +105,11 @@ pub(crate) fn echoes(addr: SocketAddr) -> bool {
     Client::try_to(addr).is_ok_and(|mut client| client.still_echoes())
 }
 
+/// Whether a new client from an address of this machine gets its bytes back from an echo.
+pub(crate) fn enters(ip: IpAddr, at: SocketAddr) -> bool {
+    Client::try_from_ip(ip, at).is_ok_and(|mut client| client.still_echoes())
+}
+
 /// Closes with a reset in place of an end.
 pub(crate) fn reset(stream: TcpStream) {
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
@@ -111,7 +137,12 @@ pub(crate) fn udp_client(to: SocketAddr) -> UdpSocket {
         IpAddr::V4(_) => IpAddr::from([0, 0, 0, 0]),
         IpAddr::V6(_) => IpAddr::from([0_u16; 8]),
     };
-    let socket = UdpSocket::bind((any, 0)).expect("a client binds");
+    udp_client_from(any, to)
+}
+
+/// The same, from an address of this machine.
+pub(crate) fn udp_client_from(ip: IpAddr, to: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((ip, 0)).expect("a client binds");
     socket.connect(to).expect("a client chooses its peer");
     socket.set_read_timeout(Some(DEADLINE)).expect("a socket takes a timeout");
     socket

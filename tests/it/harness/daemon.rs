@@ -434,6 +434,24 @@ impl Portway {
         eventually(&format!("{base} descriptors again"), || (self.fds() <= base).then_some(()));
     }
 
+    /// The memory that it has in use, in KiB.
+    pub(crate) fn memory(&self) -> u64 {
+        let pid = i32::try_from(self.pid()).expect("a process id");
+        let status = procfs::process::Process::new(pid).and_then(|p| p.status()).expect("the daemon runs");
+        status.vmrss.expect("a process has memory")
+    }
+
+    /// Kills it, as a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("the daemon's own process");
+        self.child.wait().expect("the daemon's own process");
+    }
+
+    /// How many lines with this message it has written so far.
+    pub(crate) fn count(&self, message: &str) -> usize {
+        self.log.lines().iter().filter(|line| line.message() == message).count()
+    }
+
     /// The processor time that it has used.
     pub(crate) fn cpu_time(&self) -> Duration {
         let pid = i32::try_from(self.pid()).expect("a process id");

@@ -12,8 +12,8 @@ mod program;
 mod target;
 mod wait;
 
-pub(crate) use address::{free_port, own_addr};
-pub(crate) use client::{Client, echoes, is_reset, reset, reset_seen, udp_client};
+pub(crate) use address::{free_port, own_addr, own_ip};
+pub(crate) use client::{Client, echoes, enters, is_reset, reset, reset_seen, udp_client, udp_client_from};
 pub(crate) use content::Content;
 pub(crate) use daemon::{FAST_PATHS_OFF, Line, Portway, Ran, portway};
 pub(crate) use lab::{add_address, in_own_network, run};

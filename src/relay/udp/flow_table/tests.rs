@@ -149,12 +149,21 @@ impl World {
         let payload = self.payload();
         let (used, held_before) = (self.budget.used(), self.table.held);
         let number = self.next_number;
-        let mut entered = false;
-        let verdict = self.table.datagram(key(client), &payload, self.now, |permit| {
+        let (mut asked, mut entered) = (false, false);
+        let refusal = (self.dice.below(8) == 0).then_some(Refusal::Banned);
+        let admit = || {
+            asked = true;
+            refusal.map_or(Ok(()), Err)
+        };
+        let verdict = self.table.datagram(key(client), &payload, self.now, admit, |permit, ()| {
             entered = true;
             Handle { number, _permit: permit }
         });
         let all_fits = held_before + payload.len() <= EARLY_BYTES_OF_ALL;
+        let free = self
+            .draining
+            .then_some(DropReason::Draining)
+            .or_else(|| self.hold_off.filter(|until| self.now < *until).map(|_| DropReason::Unreachable));
         let starts = match self.flows.get_mut(&client) {
             Some(ModelFlow { number, held: None, deadline, .. }) => {
                 assert!(matches!(verdict, Verdict::Known(handle) if handle.number == *number), "{verdict:?}");
@@ -173,29 +182,26 @@ impl World {
                 false
             }
             None => {
-                let refusal = if self.draining {
-                    Some(DropReason::Draining)
-                } else if self.hold_off.is_some_and(|until| self.now < until) {
-                    Some(DropReason::Unreachable)
-                } else if !all_fits {
-                    Some(DropReason::EarlyLimit)
-                } else {
-                    (used >= self.budget.limit()).then_some(DropReason::FlowLimit)
-                };
-                match (refusal, verdict) {
-                    (Some(reason), Verdict::Dropped(given)) => assert_eq!(given, reason),
-                    (None, Verdict::New(id, handle)) => {
+                let free = free.or_else(|| (!all_fits).then_some(DropReason::EarlyLimit));
+                assert_eq!(asked, free.is_none(), "admission is asked after all that costs nothing");
+                let limit = (used >= self.budget.limit()).then_some(DropReason::FlowLimit);
+                match (free, refusal, limit, verdict) {
+                    (Some(reason), _, _, Verdict::Dropped(given))
+                    | (None, None, Some(reason), Verdict::Dropped(given)) => assert_eq!(given, reason),
+                    (None, Some(refusal), _, Verdict::Refused(given)) => assert_eq!(given, refusal),
+                    (None, None, None, Verdict::New(id, handle)) => {
                         assert_eq!(handle.number, number);
                         assert!(!self.gone.contains(&id), "an id is never reused");
                         let flow = ModelFlow { id, number, held: Some(vec![payload]), deadline: None };
                         self.flows.insert(client, flow);
                         self.next_number += 1;
                     }
-                    (expected, given) => panic!("expected {expected:?}, got {given:?}"),
+                    expected => panic!("expected, got {expected:?}"),
                 }
-                refusal.is_none()
+                free.is_none() && refusal.is_none() && limit.is_none()
             }
         };
+        assert!(!asked || held_before == self.table.held || starts, "who is refused leaves nothing");
         assert_eq!(entered, starts, "only a new flow gets a handle");
         assert_eq!(self.budget.used(), used + usize::from(starts), "only a new flow takes a permit");
     }
@@ -348,12 +354,18 @@ fn the_table_agrees_with_a_simple_model_in_every_life() {
     }
 }
 
+fn admitted() -> Result<(), Refusal> {
+    Ok(())
+}
+
 fn table(idle: Timeout) -> (FlowTable<FlowPermit>, Instant) {
     (FlowTable::new(idle, FlowBudget::new(100_000)), tokio::time::Instant::now().into_std())
 }
 
 fn open(table: &mut FlowTable<FlowPermit>, key: FlowKey, now: Instant) -> FlowId {
-    let Verdict::New(id, _) = table.datagram(key, b"", now, |permit| permit) else { panic!("not new") };
+    let Verdict::New(id, _) = table.datagram(key, b"", now, admitted, |permit, ()| permit) else {
+        panic!("not new")
+    };
     while table.take_early(id, now) != Early::Open {}
     id
 }
@@ -361,7 +373,7 @@ fn open(table: &mut FlowTable<FlowPermit>, key: FlowKey, now: Instant) -> FlowId
 #[test]
 fn a_flow_whose_lookup_outlasts_the_timeout_still_forwards_its_first_datagram() {
     let (mut table, now) = table(Timeout::After(Duration::from_millis(1)));
-    let Verdict::New(id, _) = table.datagram(key(1), b"first", now, |permit| permit) else {
+    let Verdict::New(id, _) = table.datagram(key(1), b"first", now, admitted, |permit, ()| permit) else {
         panic!("not new")
     };
     let later = now + Duration::from_secs(10);
@@ -377,7 +389,10 @@ fn a_busy_flow_costs_one_heap_entry_and_no_more() {
     open(&mut table, key(1), start);
     for i in 0..100_000 {
         let now = start + Duration::from_micros(i);
-        assert!(matches!(table.datagram(key(1), b"x", now, |permit| permit), Verdict::Known(_)));
+        assert!(matches!(
+            table.datagram(key(1), b"x", now, admitted, |permit, ()| permit),
+            Verdict::Known(_)
+        ));
     }
     assert_eq!(table.due.len(), 1);
 }
@@ -407,7 +422,7 @@ fn all_opening_flows_together_hold_four_mebibytes() {
     let mut held = 0;
     for i in 0..1000_u32 {
         let key = FlowKey { client: SocketAddr::from((i.to_be_bytes(), 53)), local: None };
-        match table.datagram(key, &payload, now, |permit| permit) {
+        match table.datagram(key, &payload, now, admitted, |permit, ()| permit) {
             Verdict::New(..) => held += payload.len(),
             verdict => assert!(matches!(verdict, Verdict::Dropped(DropReason::EarlyLimit))),
         }

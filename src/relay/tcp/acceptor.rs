@@ -1,0 +1,240 @@
+//! Takes connections off a listening socket, as raw sockets: nothing is allocated for one, and the reactor does not
+//! know it, before somebody has decided that it may stay.
+//!
+//! Owns the listening socket and the memory of what went wrong with it. Must not know what becomes of a connection.
+//!
+//! No error of one connection ends it, and no lack of descriptors does:
+//! - An error of one connection (it was reset before we took it, a firewall refused it …): the next one at once.
+//! - Anything else: pause, from 10 ms up to 1 s, and try again. While descriptors or memory are short this goes on for
+//!   as long as it takes; one line a second says so, for all listeners together.
+//! - Nothing but other failures for [`GIVE_UP`]: the socket is dead. [`Acceptor::turn`] fails, and its owner binds anew.
+//!
+//! A turn takes no more than [`TURN`] connections and then lets others have theirs, so that no flood at one listener
+//! can keep the others, or a close, from being heard. It ends when it is dropped, which closes the socket.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    ops::ControlFlow,
+    os::fd::OwnedFd,
+    time::Duration,
+};
+
+use rustix::{
+    io::Errno,
+    net::{SocketFlags, acceptfrom_with},
+};
+use socket2::SockRef;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    task::yield_now,
+    time::{Instant, sleep_until},
+};
+
+use crate::relay::quiet::Quiet;
+
+/// Connections that are taken before others have their turn.
+const TURN: usize = 32;
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Failures without a single success for this long mean a dead socket.
+const GIVE_UP: Duration = Duration::from_secs(5);
+
+static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(1));
+
+/// A listening socket that hands its connections on.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    socket: AsyncFd<TcpListener>,
+    trouble: Trouble,
+}
+
+impl Acceptor {
+    /// Takes over a bound, non-blocking listener.
+    #[expect(
+        deprecated,
+        reason = "the constructor in its place is unsafe, for types that do not own what they name; a TcpListener does"
+    )]
+    pub(super) fn new(listener: TcpListener) -> io::Result<Self> {
+        let socket = AsyncFd::with_interest(listener, Interest::READABLE)?;
+        Ok(Self { socket, trouble: Trouble::default() })
+    }
+
+    /// The listening socket, for its options.
+    pub(super) fn socket(&self) -> SockRef<'_> {
+        SockRef::from(self.socket.get_ref())
+    }
+
+    /// Waits for connections and hands those that are there to `each`, until it breaks off or the turn is over. May be
+    /// dropped at any time: no connection is lost by that.
+    ///
+    /// # Errors
+    /// When the socket turned out to be dead.
+    pub(super) async fn turn(
+        &mut self,
+        mut each: impl FnMut(OwnedFd, SocketAddr) -> ControlFlow<()>,
+    ) -> io::Result<()> {
+        if let Some(resume) = self.trouble.resume {
+            sleep_until(resume).await;
+        }
+        let mut ready = self.socket.readable().await?;
+        for _ in 0..TURN {
+            match ready.try_io(|socket| accept(socket.get_ref())) {
+                Ok(Ok((socket, addr))) => {
+                    self.trouble = Trouble::default();
+                    if each(socket, addr).is_break() {
+                        return Ok(());
+                    }
+                }
+                Ok(Err(error)) if is_of_one_connection(&error) => {
+                    tracing::debug!(error = %error, "connection lost before it was accepted");
+                }
+                Ok(Err(error)) => return self.trouble.add(error),
+                Err(_would_block) => return Ok(()),
+            }
+        }
+        yield_now().await;
+        Ok(())
+    }
+}
+
+fn accept(listener: &TcpListener) -> io::Result<(OwnedFd, SocketAddr)> {
+    let (socket, addr) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    // An address of another family than the listener's would be the kernel's mistake.
+    let addr = addr.and_then(|addr| SocketAddr::try_from(addr).ok()).ok_or(Errno::CONNABORTED)?;
+    Ok((socket, addr))
+}
+
+/// Says, at most once a second, that something ran out while connections were accepted.
+pub(super) fn say_exhausted(error: &io::Error) {
+    if let Some(left_out) = EXHAUSTED.may_speak() {
+        tracing::warn!(error = %error, failures = left_out + 1, "cannot accept connections; trying again");
+    }
+}
+
+/// A run of failures to accept.
+#[derive(Debug, Default)]
+struct Trouble {
+    since: Option<Instant>,
+    pause: Option<Duration>,
+    /// When to try again.
+    resume: Option<Instant>,
+}
+
+impl Trouble {
+    /// Notes one more failure: what to wait for, or that it is enough.
+    fn add(&mut self, error: io::Error) -> io::Result<()> {
+        let now = Instant::now();
+        let since = *self.since.get_or_insert(now);
+        if is_exhaustion(&error) {
+            say_exhausted(&error);
+        } else if now.duration_since(since) >= GIVE_UP {
+            return Err(error);
+        }
+        let pause = self.pause.map_or(FIRST_PAUSE, |last| (last * 2).min(LONGEST_PAUSE));
+        self.pause = Some(pause);
+        self.resume = Some(now + pause);
+        Ok(())
+    }
+}
+
+/// Errors that accept(2) hands on from the connection that it would have returned.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::CONNABORTED
+                | Errno::CONNRESET
+                | Errno::INTR
+                | Errno::PERM
+                | Errno::PROTO
+                | Errno::NETDOWN
+                | Errno::NOPROTOOPT
+                | Errno::HOSTDOWN
+                | Errno::NONET
+                | Errno::HOSTUNREACH
+                | Errno::NETUNREACH
+                | Errno::TIMEDOUT
+        )
+    )
+}
+
+/// Errors that say that the process or the machine has run out of something; the socket is sound.
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_descriptor_table_is_waited_out() {
+        let mut trouble = Trouble::default();
+        let mut waited = Duration::ZERO;
+        while waited < GIVE_UP * 10 {
+            trouble.add(Errno::MFILE.into()).unwrap();
+            let pause = trouble.resume.unwrap() - Instant::now();
+            assert!((FIRST_PAUSE..=LONGEST_PAUSE).contains(&pause));
+            tokio::time::advance(pause).await;
+            waited += pause;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_socket_is_given_up_after_seconds_of_nothing_else() {
+        let mut trouble = Trouble::default();
+        let start = Instant::now();
+        while trouble.add(Errno::INVAL.into()).is_ok() {
+            sleep_until(trouble.resume.unwrap()).await;
+        }
+        assert!(start.elapsed() >= GIVE_UP && start.elapsed() < GIVE_UP * 2);
+    }
+
+    #[tokio::test]
+    async fn a_turn_takes_no_more_than_its_share_and_loses_nobody() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let clients: Vec<_> = (0..TURN + 5).map(|_| TcpStream::connect(addr).unwrap()).collect();
+        let mut acceptor = Acceptor::new(listener).unwrap();
+        let mut taken = Vec::new();
+        for share in [TURN, 5] {
+            let before = taken.len();
+            acceptor
+                .turn(|_, client| {
+                    taken.push(client);
+                    ControlFlow::Continue(())
+                })
+                .await
+                .unwrap();
+            assert_eq!(taken.len() - before, share);
+        }
+        let expected: Vec<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
+        assert_eq!(taken, expected);
+        let nobody = acceptor.turn(|_, _| ControlFlow::Continue(()));
+        assert!(timeout(Duration::from_millis(20), nobody).await.is_err(), "an empty queue is waited on");
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_is_broken_off_leaves_the_others_in_the_queue() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(addr).unwrap()).collect();
+        let mut acceptor = Acceptor::new(listener).unwrap();
+        for _ in 0..3 {
+            let mut taken = 0;
+            let turn = acceptor.turn(|_, _| {
+                taken += 1;
+                ControlFlow::Break(())
+            });
+            turn.await.unwrap();
+            assert_eq!(taken, 1);
+        }
+    }
+}

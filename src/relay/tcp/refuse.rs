@@ -1,0 +1,213 @@
+//! How a refused client is told, or left in the dark.
+//!
+//! - *close*: a FIN; its reads come to their end.
+//! - *reset*: a RST.
+//! - *drop*: nothing at all. The kernel has answered its SYN before we could decide, so it believes to be connected; from
+//!   then on it hears neither FIN nor RST nor data, whatever it sends.
+//!
+//! A dropped client's socket must stay open for that, unread, and so it costs a descriptor: [`Silence`] keeps a bounded
+//! number of them for the whole daemon, each for [`SILENT_FOR`], with a receive buffer as small as the kernel allows.
+//! When there is no room, the oldest leaves early. Whoever leaves does so quietly: in repair mode (TCP_REPAIR, which
+//! needs CAP_NET_ADMIN) a close sends nothing; without that right it is a reset that dies at the first router, by an IP
+//! TTL of 1 (HAProxy's silent-drop does the same): only a client of the same network hears it. A client that sends
+//! after its socket has left gets the kernel's own reset, as for any connection that it does not know.
+//!
+//! Knows nothing of policy but the three words. It ends with [`Silence::clear`], and everybody leaves quietly then.
+
+use std::{
+    collections::VecDeque,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use rustix::net::{Shutdown, shutdown};
+use socket2::SockRef;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use crate::policy::Refuse;
+
+/// How long a dropped client is kept in silence.
+const SILENT_FOR: Duration = Duration::from_secs(30);
+/// What the kernel may hold for a dropped client, in bytes; it has a minimum of its own.
+const SILENT_BUFFER: usize = 1024;
+
+/// Tells a refused client, and lets go of its socket.
+pub(super) fn refuse(socket: OwnedFd, how: Refuse, silence: &Silence) {
+    match how {
+        // Without this, what the client has sent already would turn the close into a reset.
+        Refuse::Close => drop(shutdown(&socket, Shutdown::Write)),
+        Refuse::Reset => reset(&socket),
+        Refuse::Drop => silence.keep(socket),
+    }
+}
+
+/// Makes the close of `socket` a reset.
+pub(super) fn reset(socket: &OwnedFd) {
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// The sockets of dropped clients. Clones share one pool.
+#[derive(Clone, Debug)]
+pub struct Silence(Arc<Pool>);
+
+#[derive(Debug)]
+struct Pool {
+    most: usize,
+    kept: Mutex<VecDeque<Kept>>,
+    /// The first one came into an empty pool.
+    first: Notify,
+}
+
+#[derive(Debug)]
+struct Kept {
+    socket: OwnedFd,
+    until: Instant,
+}
+
+impl Silence {
+    /// Room for `most` sockets, one at least.
+    pub fn new(most: usize) -> Self {
+        Self(Arc::new(Pool { most: most.max(1), kept: Mutex::default(), first: Notify::new() }))
+    }
+
+    /// Lets sockets go when their time is over; never ends. May be dropped at any time and called again. Without it
+    /// they stay until others push them out.
+    pub async fn tend(&self) {
+        loop {
+            let next = self.kept().front().map(|kept| kept.until);
+            match next {
+                Some(until) => sleep_until(until).await,
+                None => self.0.first.notified().await,
+            }
+            self.release(Instant::now());
+        }
+    }
+
+    /// How many sockets there are.
+    pub fn count(&self) -> usize {
+        self.kept().len()
+    }
+
+    /// Lets all of them go; for the end of the daemon, because a process that ends has its sockets closed by the kernel,
+    /// which is no quiet way.
+    pub fn clear(&self) {
+        let all = std::mem::take(&mut *self.kept());
+        drop(all);
+    }
+
+    fn keep(&self, socket: OwnedFd) {
+        // What the client goes on to send is no use to anyone.
+        let _ = SockRef::from(&socket).set_recv_buffer_size(SILENT_BUFFER);
+        let mut kept = self.kept();
+        let oldest = if kept.len() >= self.0.most { kept.pop_front() } else { None };
+        kept.push_back(Kept { socket, until: Instant::now() + SILENT_FOR });
+        if kept.len() == 1 {
+            self.0.first.notify_one();
+        }
+        drop(kept);
+        drop(oldest);
+    }
+
+    fn release(&self, now: Instant) {
+        let mut kept = self.kept();
+        let over = kept.iter().take_while(|kept| kept.until <= now).count();
+        let over: Vec<Kept> = kept.drain(..over).collect();
+        drop(kept);
+        drop(over);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Kept {
+    /// Leaves without a word to the client.
+    fn drop(&mut self) {
+        if setsockopt(&self.socket, sockopt::TcpRepair, &1).is_ok() {
+            return;
+        }
+        let socket = SockRef::from(&self.socket);
+        // Both: a client of a dual-stack listener may be either, and the one that does not fit is of no effect.
+        let _ = socket.set_ttl_v4(1);
+        let _ = socket.set_unicast_hops_v6(1);
+        reset(&self.socket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{ErrorKind, Read, Write},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// A client, and the socket that was accepted for it.
+    fn pair() -> (TcpStream, OwnedFd) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        (client, listener.accept().unwrap().0.into())
+    }
+
+    #[test]
+    fn a_closed_client_reads_its_end_even_when_it_has_sent_something() {
+        let (mut client, socket) = pair();
+        client.write_all(b"hello").unwrap();
+        refuse(socket, Refuse::Close, &Silence::new(1));
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_reset_client_is_reset() {
+        let (mut client, socket) = pair();
+        refuse(socket, Refuse::Reset, &Silence::new(1));
+        assert_eq!(client.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_client_hears_nothing_whatever_it_sends_until_its_time_is_over() {
+        let silence = Silence::new(2);
+        let (mut client, socket) = pair();
+        refuse(socket, Refuse::Drop, &silence);
+        client.set_nonblocking(true).unwrap();
+        let _ = client.write(&[7; 100_000]);
+        tokio::select! {
+            () = silence.tend() => unreachable!("it never ends"),
+            () = sleep_until(Instant::now() + SILENT_FOR - Duration::from_millis(5)) => {}
+        }
+        assert_eq!(silence.count(), 1);
+        assert_eq!(client.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        tokio::select! {
+            () = silence.tend() => unreachable!("it never ends"),
+            () = sleep_until(Instant::now() + Duration::from_millis(10)) => {}
+        }
+        assert_eq!(silence.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_pool_lets_the_oldest_go_and_keeps_its_bound() {
+        let silence = Silence::new(2);
+        let mut clients: Vec<_> = (0..3).map(|_| pair()).collect();
+        let mut heard = Vec::new();
+        for (client, socket) in clients.drain(..) {
+            refuse(socket, Refuse::Drop, &silence);
+            client.set_nonblocking(true).unwrap();
+            assert!(silence.count() <= 2);
+            heard.push(client);
+        }
+        for client in &mut heard[1..] {
+            assert_eq!(client.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        }
+        let oldest = heard[0].read(&mut [0; 1]).unwrap_err().kind();
+        // Without the right to leave in silence it is a reset, which reaches a client on the same machine.
+        assert!(matches!(oldest, ErrorKind::WouldBlock | ErrorKind::ConnectionReset), "{oldest:?}");
+    }
+}

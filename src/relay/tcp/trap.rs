@@ -1,0 +1,62 @@
+//! A decoy: a TCP listener that nobody has a reason to touch. Whoever connects is banned, and reset.
+//!
+//! Nothing is forwarded, no session is opened, no byte is read. Who is exempt, and how long a ban lasts, is the guard's.
+//! A connection that was accepted came through a full handshake, so its source is not forged.
+//!
+//! It ends when `closing` closes, or when the socket is dead.
+
+use std::{io, net::SocketAddr, ops::ControlFlow, os::fd::OwnedFd, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::{acceptor::Acceptor, refuse::reset};
+use crate::{
+    mapping::{Protocol, canonical},
+    meter::ListenerMeter,
+    policy::Gate,
+    relay::DrainWatch,
+};
+
+/// What a decoy works with.
+#[derive(Debug)]
+pub struct TrapService {
+    /// Who bans.
+    pub gate: Arc<Gate>,
+    /// Its name and address; no session is ever entered.
+    pub meter: Arc<ListenerMeter>,
+}
+
+impl TrapService {
+    /// Accepts on `listener` until `closing` closes, which drops the socket.
+    ///
+    /// # Errors
+    /// When the socket turned out to be dead.
+    pub async fn serve(self, listener: std::net::TcpListener, closing: DrainWatch) -> io::Result<()> {
+        let mut acceptor = Acceptor::new(listener)?;
+        let closing = closing.closing();
+        tokio::pin!(closing);
+        loop {
+            tokio::select! {
+                () = &mut closing => return Ok(()),
+                done = acceptor.turn(|socket, client| {
+                    self.spring(&socket, client);
+                    ControlFlow::Continue(())
+                }) => done?,
+            }
+        }
+    }
+
+    fn spring(&self, socket: &OwnedFd, client: SocketAddr) {
+        let client = SocketAddr::new(canonical(client.ip()), client.port());
+        let banned = self.gate.guard().trap(client.ip(), Instant::now()).is_some();
+        reset(socket);
+        tracing::debug!(
+            mapping = %self.meter.mapping(),
+            protocol = Protocol::Tcp.as_str(),
+            client.addr = %client,
+            listen.addr = %self.meter.listen(),
+            banned,
+            "trap touched"
+        );
+    }
+}

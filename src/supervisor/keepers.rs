@@ -1,0 +1,187 @@
+//! The doorkeepers: one for each mapping, whatever number of listeners it has, and the same one over every reload.
+//!
+//! A mapping is known by its name. Mappings that were given none may share a default name (`8080/tcp`, on several
+//! addresses): each is one all the same, and they are told apart by their order in the plan.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
+    sync::Arc,
+};
+
+use crate::{
+    config::{ListenerPlan, Plan, Service},
+    mapping::MappingName,
+    policy::{Admission, Gate, Policy},
+};
+
+/// Every mapping's doorkeeper, for those who look at its counters.
+pub type Admissions = Vec<(MappingName, Arc<Admission>)>;
+
+/// A mapping over reloads: its name, and which of those with this name.
+type Which = (MappingName, usize);
+/// A mapping within a plan: its name, and where its policy lies. Its listeners share the policy itself, not an equal one.
+type Here = (MappingName, usize);
+
+/// The doorkeepers of a plan.
+#[derive(Debug)]
+pub(super) struct Keepers {
+    gate: Arc<Gate>,
+    all: BTreeMap<Which, Keeper>,
+    /// Those of the present plan. The policies are kept in `all`, so that no other can lie in the same place.
+    present: HashMap<Here, Which>,
+}
+
+#[derive(Debug)]
+struct Keeper {
+    admission: Arc<Admission>,
+    policy: Arc<Policy>,
+    /// Of the present plan; else only sessions of a listener on its way out know it.
+    is_planned: bool,
+}
+
+impl Keepers {
+    pub(super) fn new(gate: Arc<Gate>) -> Self {
+        Self { gate, all: BTreeMap::new(), present: HashMap::new() }
+    }
+
+    /// Takes the policies of a plan; whether one of those that were there has changed.
+    pub(super) fn apply(&mut self, plan: &Plan) -> bool {
+        for keeper in self.all.values_mut() {
+            keeper.is_planned = false;
+        }
+        self.present.clear();
+        let mut changed = false;
+        for (which, policy) in mappings(plan) {
+            self.present.insert(here(&which.0, policy), which.clone());
+            match self.all.entry(which) {
+                Entry::Occupied(mut known) => {
+                    let known = known.get_mut();
+                    if known.policy != *policy {
+                        known.admission.retune(policy);
+                        changed = true;
+                    }
+                    known.policy = Arc::clone(policy);
+                    known.is_planned = true;
+                }
+                Entry::Vacant(place) => {
+                    let admission = Admission::new(policy, &self.gate);
+                    place.insert(Keeper { admission, policy: Arc::clone(policy), is_planned: true });
+                }
+            }
+        }
+        // A mapping that comes back while its last sessions drain finds them counted.
+        self.all.retain(|_, keeper| keeper.is_planned || Arc::strong_count(&keeper.admission) > 1);
+        changed
+    }
+
+    /// The doorkeeper of a listener of the plan; a decoy has none.
+    pub(super) fn of(&self, listener: &ListenerPlan) -> Option<Arc<Admission>> {
+        let which = self.present.get(&here(&listener.mapping, &listener.policy))?;
+        self.all.get(which).map(|keeper| Arc::clone(&keeper.admission))
+    }
+
+    /// Those of the plan, with the names of their mappings.
+    pub(super) fn admissions(&self) -> Admissions {
+        let planned = self.all.iter().filter(|(_, keeper)| keeper.is_planned);
+        planned.map(|((name, _), keeper)| (name.clone(), Arc::clone(&keeper.admission))).collect()
+    }
+}
+
+/// The mappings of a plan, each with its policy; decoys are none.
+fn mappings(plan: &Plan) -> Vec<(Which, &Arc<Policy>)> {
+    let (mut seen, mut of_that_name) = (HashSet::new(), HashMap::new());
+    let mut found = Vec::new();
+    for listener in plan.values().filter(|listener| !matches!(listener.service, Service::Trap)) {
+        let ListenerPlan { mapping, policy, .. } = listener;
+        if seen.insert(here(mapping, policy)) {
+            let count = of_that_name.entry(mapping).or_insert(0);
+            found.push(((mapping.clone(), *count), policy));
+            *count += 1;
+        }
+    }
+    found
+}
+
+fn here(name: &MappingName, policy: &Arc<Policy>) -> Here {
+    (name.clone(), Arc::as_ptr(policy).addr())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::ListenerKey,
+        mapping::publish::Publish,
+        policy::{Caps, Limit, Policy},
+        relay::tcp::{TcpOptions, TcpSpec},
+        target::Targets,
+    };
+
+    fn policy(sessions: u32) -> Arc<Policy> {
+        let sessions = Limit::AtMost(sessions.try_into().unwrap());
+        Arc::new(Policy { caps: Caps { sessions, ..Caps::default() }, ..Policy::default() })
+    }
+
+    /// TCP listeners under a name, each with a policy.
+    fn plan(listeners: &[(&str, &str, &Arc<Policy>)]) -> Plan {
+        let listener = |(spec, name, policy): &(&str, &str, &Arc<Policy>)| {
+            let publish = Publish::parse(spec, &|_, _| None).unwrap();
+            let (protocol, addr, target) = publish.expand().next().unwrap();
+            let spec = TcpSpec { targets: Targets::one(target), options: TcpOptions::default() };
+            let mapping = MappingName::new(name).unwrap();
+            let service = Service::Tcp(spec);
+            let plan = ListenerPlan { mapping, service, policy: Arc::clone(policy), exposure: None };
+            (ListenerKey { protocol, addr }, plan)
+        };
+        listeners.iter().map(listener).collect()
+    }
+
+    fn keepers_of(keepers: &Keepers, plan: &Plan) -> Vec<Arc<Admission>> {
+        plan.values().map(|listener| keepers.of(listener).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_listeners_of_a_mapping_share_a_doorkeeper_and_it_stays_over_reloads() {
+        let mut keepers = Keepers::new(Gate::new());
+        let one = policy(5);
+        let first = plan(&[("80:1", "web", &one), ("81:1", "web", &one), ("82:1", "other", &policy(5))]);
+        assert!(!keepers.apply(&first));
+        let before = keepers_of(&keepers, &first);
+        assert!(Arc::ptr_eq(&before[0], &before[1]) && !Arc::ptr_eq(&before[0], &before[2]));
+        assert_eq!(keepers.admissions().len(), 2);
+
+        let same = policy(5);
+        let second = plan(&[("80:1", "web", &same), ("90:1", "web", &same)]);
+        assert!(!keepers.apply(&second), "an equal policy is no change");
+        let after = keepers_of(&keepers, &second);
+        assert!(Arc::ptr_eq(&before[0], &after[0]) && Arc::ptr_eq(&before[0], &after[1]));
+        assert!(keepers.apply(&plan(&[("80:1", "web", &policy(6))])), "another one is");
+    }
+
+    #[test]
+    fn mappings_that_share_a_default_name_have_a_doorkeeper_each() {
+        let mut keepers = Keepers::new(Gate::new());
+        let listeners = ["127.0.0.1:80:1", "127.0.0.2:80:1", "127.0.0.3:80:1"];
+        let policies = [policy(1), policy(1), policy(2)];
+        let named: Vec<_> = listeners.iter().zip(&policies).map(|(spec, p)| (*spec, "80/tcp", p)).collect();
+        let plan = plan(&named);
+        keepers.apply(&plan);
+        let all = keepers_of(&keepers, &plan);
+        assert!(!Arc::ptr_eq(&all[0], &all[1]) && !Arc::ptr_eq(&all[1], &all[2]));
+    }
+
+    #[test]
+    fn a_mapping_that_comes_back_while_somebody_is_inside_is_the_same() {
+        let mut keepers = Keepers::new(Gate::new());
+        let with = plan(&[("80:1", "web", &policy(5))]);
+        keepers.apply(&with);
+        let inside = keepers_of(&keepers, &with);
+        keepers.apply(&Plan::new());
+        assert!(keepers.admissions().is_empty());
+        keepers.apply(&with);
+        assert!(Arc::ptr_eq(&inside[0], &keepers_of(&keepers, &with)[0]));
+        drop(inside);
+        keepers.apply(&Plan::new());
+        assert!(keepers.all.is_empty(), "nobody knows it any more");
+    }
+}

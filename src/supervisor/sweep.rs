@@ -1,0 +1,109 @@
+//! When the live sessions are looked at again: after someone inside may have lost the right to be there.
+//!
+//! Changes that come close together are one sweep, and there is at most one every [`INTERVAL`], so that a flood of bans
+//! does not become a flood of sweeps. [`LATE`] after the last change there is one more: a client that was admitted just
+//! before the change may have entered the table just after the first one.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use crate::policy::Gate;
+
+/// The least time between two sweeps.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// When those are looked for who were at the door.
+const LATE: Duration = Duration::from_secs(1);
+
+/// When to sweep.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    /// Changes without a plan: bans, lists, countries.
+    revision: watch::Receiver<u64>,
+    next: Option<Instant>,
+    late: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Sweep {
+    /// Sweeps for every change of `gate` from now on.
+    pub(super) fn of(gate: &Arc<Gate>) -> Self {
+        Self { revision: gate.revision(), next: None, late: None, last: None }
+    }
+
+    /// Asks for a sweep, as soon as may be.
+    pub(super) fn request(&mut self) {
+        let now = Instant::now();
+        let soonest = self.last.map_or(now, |last| now.max(last + INTERVAL));
+        self.next.get_or_insert(soonest);
+        self.late = Some(now + LATE);
+    }
+
+    /// Waits until it is time to sweep. May be dropped at any time.
+    pub(super) async fn due(&mut self) {
+        loop {
+            let next = self.next.into_iter().chain(self.late).min();
+            tokio::select! {
+                Ok(()) = self.revision.changed() => self.request(),
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => return,
+                // The gate is gone, and nothing is left to do.
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Notes that the sweep begins: what changes from here on asks for another one.
+    pub(super) fn begin(&mut self) {
+        let now = Instant::now();
+        self.last = Some(now);
+        self.next = None;
+        self.late = self.late.filter(|late| *late > now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many sweeps there are in `time`.
+    async fn sweeps(sweep: &mut Sweep, time: Duration) -> usize {
+        let (end, mut count) = (Instant::now() + time, 0);
+        loop {
+            tokio::select! {
+                () = sweep.due() => {
+                    sweep.begin();
+                    count += 1;
+                }
+                () = sleep_until(end) => return count,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_swept_at_once_and_a_second_later_and_then_there_is_rest() {
+        let mut sweep = Sweep::of(&Gate::new());
+        assert_eq!(sweeps(&mut sweep, LATE * 10).await, 0);
+        sweep.request();
+        assert_eq!(sweeps(&mut sweep, INTERVAL / 2).await, 1);
+        assert_eq!(sweeps(&mut sweep, LATE * 10).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_changes_is_at_most_one_sweep_an_interval() {
+        let mut sweep = Sweep::of(&Gate::new());
+        let (start, mut count) = (Instant::now(), 0);
+        while start.elapsed() < Duration::from_secs(1) {
+            sweep.request();
+            count += sweeps(&mut sweep, Duration::from_millis(1)).await;
+        }
+        assert!((9..=11).contains(&count), "{count} sweeps in a second");
+        let rest = sweeps(&mut sweep, LATE * 2).await;
+        assert!(
+            (1..=2).contains(&rest),
+            "a late look, and the last change where it was not seen yet: {rest}"
+        );
+    }
+}

@@ -1,0 +1,105 @@
+//! A flood of clients who may not enter: it costs little, leaves nothing behind, and nobody inside feels it.
+
+use std::{
+    io::Read,
+    net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    thread,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::harness::{
+    Client, Portway, TcpTarget, eventually, mapping, own_addr, own_ip, udp_client_from, udp_mapping,
+};
+
+const FLOOD: usize = 100_000;
+
+/// Connects from `ip` and waits for the end, so many times.
+fn knock(ip: IpAddr, at: SocketAddr, times: usize) {
+    for _ in 0..times {
+        // A reset may come before the client knows that it was connected.
+        if let Ok(mut client) = Client::try_from_ip(ip, at) {
+            let _ = client.0.read(&mut [0]);
+        }
+    }
+}
+
+#[test]
+fn a_hundred_thousand_refused_connects_leave_descriptors_and_memory_as_they_were() {
+    let target = TcpTarget::echo();
+    let (at, friend) = (own_addr(8080), own_ip());
+    let terms = format!("allow = \"{friend}\"\nrefuse = \"reset\"\n");
+    let config = mapping(at, target.addr, &terms) + "[guard]\nrefusals = \"1000000/h\"\n";
+    let mut portway = Portway::with(&config).start();
+    let mut inside = Client::from(friend, at);
+    inside.ping();
+    knock(own_ip(), at, 1_000);
+    let (fds, memory, lines) = (portway.fds(), portway.memory(), portway.log_len());
+
+    let over = AtomicBool::new(false);
+    let mut trips = Vec::new();
+    thread::scope(|scope| {
+        let floods: Vec<_> = (0..4).map(|_| scope.spawn(|| knock(own_ip(), at, FLOOD / 4))).collect();
+        scope.spawn(|| {
+            floods.into_iter().for_each(|flood| flood.join().expect("a flood ends"));
+            over.store(true, SeqCst);
+        });
+        while !over.load(SeqCst) {
+            let start = Instant::now();
+            inside.ping();
+            trips.push(start.elapsed());
+            // Some descriptors may be on their way out at any moment.
+            assert!(portway.fds() <= fds + 64, "{} descriptors", portway.fds());
+        }
+    });
+    trips.sort();
+    let (median, worst) = (trips[trips.len() / 2], trips[trips.len() - 1]);
+    assert!(median < Duration::from_millis(50) && worst < Duration::from_secs(5), "{median:?}, {worst:?}");
+    portway.wait_fds(fds);
+    let grown = portway.memory().saturating_sub(memory);
+    assert!(grown < 8 * 1024, "{grown} KiB more than before");
+    let said = portway.log_len() - lines;
+    assert!(said <= 3, "{said} lines\n{}", portway.log());
+    portway.wait_log("sessions refused", |line| line.text("reasons").starts_with("denied"));
+    inside.ping();
+}
+
+#[test]
+fn a_refused_client_costs_less_than_an_admitted_one() {
+    const CLIENTS: usize = 10_000;
+    let target = TcpTarget::serve(drop);
+    let (at, friend, foe) = (own_addr(8080), own_ip(), own_ip());
+    let portway = Portway::with(&mapping(at, target.addr, &format!("deny = \"{foe}\""))).start();
+    let cost = |ip| {
+        let before = portway.cpu_time();
+        knock(ip, at, CLIENTS);
+        portway.cpu_time() - before
+    };
+    cost(friend);
+    let (admitted, refused) = (cost(friend), cost(foe));
+    assert!(refused < admitted / 2, "{refused:?} for those refused, {admitted:?} for those admitted");
+}
+
+#[test]
+fn a_flood_of_refused_datagrams_opens_nothing() {
+    let target = TcpTarget::echo();
+    let (at, udp_at, foe) = (own_addr(8080), own_addr(8080), own_ip());
+    let config = mapping(at, target.addr, "name = \"t\"")
+        + &udp_mapping(udp_at, target.addr, &format!("name = \"u\"\ndeny = \"{foe}\""));
+    let mut portway = Portway::with(&config).start();
+    let mut inside = Client::to(at);
+    inside.ping();
+    let (fds, memory) = (portway.fds(), portway.memory());
+    for _ in 0..100 {
+        let client = udp_client_from(foe, udp_at);
+        for _ in 0..1_000 {
+            let _ = client.send(b"let me in");
+        }
+        inside.ping();
+    }
+    portway.wait_log("sessions refused", |line| line.text("mapping") == "u");
+    eventually("the flood is over", || (portway.fds() <= fds).then_some(()));
+    assert!(portway.memory() < memory + 8 * 1024, "{} KiB, {memory} before", portway.memory());
+}

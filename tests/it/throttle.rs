@@ -1,0 +1,128 @@
+//! The bandwidth of a session.
+
+use std::{
+    io::{self, Read},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::harness::{
+    Client, Content, Portway, TcpTarget, UdpTarget, mapping, own_addr, pass, udp_client, udp_mapping,
+};
+
+const RATE: u64 = 2_000_000;
+const SPAN: Duration = Duration::from_secs(4);
+
+/// How many bytes come within [`SPAN`], and whether any tenth of a second brought far more than its share.
+fn received(from: &mut impl Read) -> (u64, u64) {
+    let (start, mut total, mut most) = (Instant::now(), 0, 0);
+    let mut tenths = [0_u64; 41];
+    let mut buffer = vec![0; 16 * 1024];
+    while start.elapsed() < SPAN {
+        let len = from.read(&mut buffer).expect("bytes come") as u64;
+        total += len;
+        let tenth = usize::try_from(start.elapsed().as_millis() / 100).expect("small").min(40);
+        tenths[tenth] += len;
+        most = most.max(tenths[tenth]);
+    }
+    (total, most)
+}
+
+fn assert_rate(total: u64) {
+    let exact = RATE * SPAN.as_secs();
+    // What the buffers of both connections took before the first byte was read comes on top, in one direction.
+    assert!(total.abs_diff(exact) < exact / 10, "{total} bytes in place of {exact}");
+}
+
+fn throttled(target: SocketAddr) -> (Portway, SocketAddr) {
+    let at = own_addr(8080);
+    let terms = format!("bandwidth_per_session = \"{RATE}B\"");
+    (Portway::with(&mapping(at, target, &terms)).start(), at)
+}
+
+#[test]
+fn a_session_gets_its_bandwidth_and_no_more_and_costs_next_to_nothing() {
+    let content = Content::of(7);
+    let target = TcpTarget::writes_and_closes(&content, 1 << 40);
+    let (portway, at) = throttled(target.addr);
+    let mut client = Client::to(at);
+    let cpu = portway.cpu_time();
+    let (total, most) = received(&mut client.0);
+    let cpu = portway.cpu_time() - cpu;
+    assert_rate(total);
+    assert!(most < RATE * 6 / 10, "{most} bytes in a tenth of a second");
+    assert!(cpu < SPAN / 4, "{cpu:?} of processor time: its timer is busy");
+}
+
+#[test]
+fn each_direction_has_its_own_bandwidth_and_a_held_back_session_is_not_idle() {
+    let target = TcpTarget::echo();
+    let at = own_addr(8080);
+    let terms = format!("bandwidth_per_session = \"{RATE}B\"\nidle_timeout = \"1s\"");
+    let _portway = Portway::with(&mapping(at, target.addr, &terms)).start();
+    let client = Client::to(at);
+    let mut sender = client.0.try_clone().expect("a second handle");
+    let content = Content::of(9);
+    let total = RATE * 3;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            content.send(&mut sender, total)?;
+            sender.shutdown(std::net::Shutdown::Write)
+        });
+        let start = Instant::now();
+        let mut receiver = &client.0;
+        let got = content.receive(&mut receiver).expect("the whole echo");
+        assert_eq!(got, total);
+        // The way there and the way back overlap, as they have a limit each.
+        let took = start.elapsed();
+        assert!(took > Duration::from_millis(2_700) && took < Duration::from_secs(5), "{took:?}");
+    });
+}
+
+#[test]
+fn a_changed_bandwidth_is_for_new_sessions() {
+    let content = Content::of(11);
+    let target = TcpTarget::writes_and_closes(&content, 1 << 40);
+    let (mut portway, at) = throttled(target.addr);
+    let mut old = Client::to(at);
+    old.hear(1);
+    portway.reload_with(&mapping(at, target.addr, ""));
+    let mut new = Client::to(at);
+    let (start, fast) = (Instant::now(), 50_000_000);
+    io::copy(&mut Read::take(&mut new.0, fast), &mut io::sink()).expect("bytes come");
+    assert!(start.elapsed() < Duration::from_secs(15), "a new session has no limit: {:?}", start.elapsed());
+    drop(new);
+    // What was let through meanwhile waits in the socket.
+    old.0.set_nonblocking(true).expect("a socket takes that");
+    let waiting = io::copy(&mut old.0, &mut io::sink()).expect_err("no end");
+    assert_eq!(waiting.kind(), io::ErrorKind::WouldBlock);
+    old.0.set_nonblocking(false).expect("a socket takes that");
+    assert_rate(received(&mut old.0).0);
+}
+
+#[test]
+fn a_flow_is_policed_and_the_drops_are_counted() {
+    let behind = UdpTarget::silent();
+    let at = own_addr(5353);
+    let config = udp_mapping(at, behind.addr, "bandwidth_per_session = \"100KB\"");
+    let mut portway = Portway::with(&config).start();
+    let client = udp_client(at);
+    let start = Instant::now();
+    let mut sent = 0_u64;
+    while start.elapsed() < Duration::from_secs(2) {
+        for _ in 0..10 {
+            client.send(&[0; 1_000]).expect("the client sends");
+            sent += 1_000;
+        }
+        pass(Duration::from_millis(10));
+    }
+    let line =
+        portway.wait_log("datagrams dropped", |line| line.text("dropped.so_far").contains("bandwidth="));
+    assert_eq!(line.text("listen.addr"), at.to_string());
+    let span = start.elapsed().as_millis();
+    let got: u64 = behind.got().iter().map(|(_, payload)| payload.len() as u64).sum();
+    let most = u64::try_from(100 * span).expect("small") + 10_000 + 1_000;
+    assert!(got <= most && got >= 180_000, "{got} bytes of {sent} in {span} ms");
+}
