@@ -119,7 +119,7 @@ fn expand(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<(String, V
             value.push_str(&replacement);
             (used, false)
         } else {
-            let used = rest[1..].bytes().position(|c| c == b'$').map_or(rest.len(), |i| i + 1);
+            let used = rest.bytes().skip(1).position(|c| c == b'$').map_or(rest.len(), |i| i + 1);
             value.push_str(&rest[..used]);
             (used, true)
         };
@@ -203,6 +203,11 @@ mod tests {
     #[test]
     fn a_dollar_sign_can_be_written() {
         assert_eq!(value("$${PORT} $$ $PORT 5$"), "${PORT} $ $PORT 5$");
+    }
+
+    #[test]
+    fn letters_of_several_bytes_stand_beside_a_dollar_sign() {
+        assert_eq!(value("é$é${PORT}é$$é"), "é$é8080é$é");
     }
 
     #[test]

@@ -147,7 +147,7 @@ fn load_file(path: &Path, from: Place, origins: &mut Origins, notes: &mut Notes)
     }
 }
 
-/// Where the lines of the errors stand, less the spaces around them.
+/// Where the entries of the bad lines stand, less the spaces around them and the comments behind.
 fn spans(text: &str, errors: &[ListError]) -> Vec<Range<usize>> {
     let mut lines = text.split_inclusive('\n').enumerate();
     let (mut start, mut spans) = (0, Vec::with_capacity(errors.len()));
@@ -155,7 +155,8 @@ fn spans(text: &str, errors: &[ListError]) -> Vec<Range<usize>> {
         let span = lines.by_ref().find_map(|(i, line)| {
             let from = start + (line.len() - line.trim_start().len());
             start += line.len();
-            (i + 1 == error.line).then(|| from..from + line.trim().len())
+            let entry = line.split(['#', ';']).next().unwrap_or(line);
+            (i + 1 == error.line).then(|| from..from + entry.trim().len())
         });
         spans.push(span.unwrap_or(0..0));
     }
@@ -201,8 +202,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lines_of_errors_are_found_without_the_spaces_around_them() {
-        let text = "\t bad \r\n\nfine\n  worse\n\nlast";
+    fn bad_entries_are_found_without_what_stands_around_them() {
+        let text = "\t bad \r\n\nfine\n  worse # why\n\nlast;";
         let errors = [1, 4, 6, 9].map(|line| ListError { line, message: String::new() });
         let words: Vec<_> = spans(text, &errors).into_iter().map(|span| &text[span]).collect();
         assert_eq!(words, ["bad", "worse", "last", ""]);

@@ -1,6 +1,9 @@
 //! Mappings as written to listeners: the grammar is applied, ranges are spread out, defaults come in.
 //!
-//! A disabled mapping is checked like any other, but claims no port and opens no listener.
+//! A disabled mapping is checked like any other, but claims no port and opens no listener. The two forms in which a
+//! mapping is written come together in `forms`.
+
+mod forms;
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
@@ -18,12 +21,11 @@ use super::{
     plan::{ListenerKey, ListenerPlan, Plan, Service},
     policy::PolicyKnobs,
     problem::Notes,
-    table::List,
 };
 use crate::{
     mapping::{
         Host, MappingName, Protocol,
-        publish::{ListenSpec, Mismatch, Protocols, Publish, SpecError, TargetSpec},
+        publish::{ListenSpec, Protocols, TargetSpec},
     },
     policy::Policy,
     relay::{
@@ -249,118 +251,6 @@ impl<'a> Lowering<'a> {
             self.names.insert(name.as_str().to_owned(), place);
         }
         Some(name)
-    }
-
-    /// What a mapping promises, in whichever form; only what could be read.
-    fn entries_of(&mut self, mapping: &MappingText, is_broken: bool) -> Vec<Entry> {
-        let MappingText { place, publish, listen, targets, .. } = mapping;
-        match (publish, listen, targets) {
-            (Some(publish), _, _) => {
-                self.refuse_beside_publish(mapping);
-                publish.items.iter().filter_map(|text| self.short(text)).collect()
-            }
-            (None, None, None) => {
-                if !is_broken {
-                    self.notes
-                        .problem(*place, "a mapping without `publish` or `listen`")
-                        .hint("say what it forwards, as in publish = \"8080:80\"");
-                }
-                Vec::new()
-            }
-            (None, listen, targets) => {
-                match (listen, targets) {
-                    (Some(listen), None) if !is_broken => {
-                        self.notes
-                            .problem(listen.key, "`listen` without `targets`")
-                            .hint("say where it leads, as in targets = [\"10.0.0.7:3389\"]");
-                    }
-                    (None, Some(targets)) if !is_broken => {
-                        self.notes
-                            .problem(targets.key, "`targets` without `listen`")
-                            .hint("say where it listens, as in listen = [\"3389\"]");
-                    }
-                    _ => {}
-                }
-                self.long(listen.as_ref(), targets.as_ref(), mapping)
-            }
-        }
-    }
-
-    /// The keys of the long form do not go together with the short one.
-    fn refuse_beside_publish(&mut self, mapping: &MappingText) {
-        let lists = [("listen", &mapping.listen), ("targets", &mapping.targets)];
-        for (key, list) in lists {
-            if let Some(list) = list {
-                self.notes
-                    .problem(list.key, format!("`{key}` beside `publish`"))
-                    .hint("use either `publish`, or `listen` and `targets`");
-            }
-        }
-        if let Some(protocol) = &mapping.knobs.protocol {
-            self.notes
-                .problem(protocol.place, "`protocol` beside `publish`")
-                .hint("write it in the spec, as in publish = \"8080:80/tcp+udp\"");
-        }
-    }
-
-    /// The short form: a publish spec.
-    fn short(&mut self, text: &Text) -> Option<Entry> {
-        let host = self.context.host;
-        let spec = Publish::parse(&text.value, &|name, protocol| host.service(name, protocol));
-        let Publish { listen, target, protocols } = self.sound(text, spec)?;
-        let place = text.place();
-        Some(Entry { listen, place, protocols, targets: vec![(target, place)] })
-    }
-
-    /// The long form: every `listen` entry leads to all of the targets.
-    fn long(&mut self, listen: Option<&List>, targets: Option<&List>, mapping: &MappingText) -> Vec<Entry> {
-        let own = mapping.knobs.protocol.as_ref().map(|g| g.value);
-        let default =
-            || self.context.defaults.protocol.as_ref().and_then(|g| g.value).unwrap_or(Protocols::Tcp);
-        // Where it cannot be read, the addresses are looked at all the same: any service name will do.
-        let protocols = own.map_or_else(default, |own| own.unwrap_or(Protocols::Both));
-        let host = self.context.host;
-        let services = |name: &str, protocol| host.service(name, protocol);
-        let mut read = Vec::new();
-        for text in targets.map_or(&[][..], |t| &t.items) {
-            let spec = TargetSpec::parse(&text.value, protocols, &services);
-            read.extend(self.sound(text, spec).map(|spec| (spec, text.place())));
-        }
-        let is_whole = own != Some(None)
-            && targets.is_some_and(|t| t.is_whole && !t.items.is_empty() && read.len() == t.items.len());
-        let mut entries = Vec::new();
-        for text in listen.map_or(&[][..], |l| &l.items) {
-            let spec = ListenSpec::parse(&text.value, protocols, &services);
-            let Some(listen) = self.sound(text, spec) else { continue };
-            if self.all_fit(&listen, &read) && is_whole {
-                entries.push(Entry { listen, place: text.place(), protocols, targets: read.clone() });
-            }
-        }
-        entries
-    }
-
-    fn all_fit(&mut self, listen: &ListenSpec, targets: &[(TargetSpec, Place)]) -> bool {
-        let mut all = true;
-        for (target, place) in targets {
-            if let Err(e) = target.fits(listen.ports) {
-                self.notes.problem(*place, e.to_string()).hint(Mismatch::HINT);
-                all = false;
-            }
-        }
-        all
-    }
-
-    /// The outcome of the grammar, or its error at its place.
-    fn sound<T>(&mut self, text: &Text, spec: Result<T, SpecError>) -> Option<T> {
-        spec.map_err(|e| {
-            let span = e.at..e.at + e.len;
-            let offending = text.value.get(span.clone()).unwrap_or_default().to_owned();
-            let note = self.notes.problem(text.at(span), e.message).text(offending);
-            if let Some(hint) = e.hint {
-                note.hint(hint);
-            }
-        })
-        .ok()
     }
 
     /// A source address reaches only targets of its own family.

@@ -13,7 +13,10 @@ use std::{
     },
 };
 
-use super::{Caps, Limit, Refusal, shards::Shards};
+use super::{
+    Caps, Limit, Refusal,
+    shards::{Secret, Shards},
+};
 use crate::mapping::ClientKey;
 
 /// A map that had many entries keeps this room, in entries.
@@ -25,7 +28,7 @@ pub(super) struct Quota {
     inside: AtomicU32,
     most: AtomicU32,
     most_per_client: AtomicU32,
-    clients: Shards<HashMap<ClientKey, u32>>,
+    clients: Shards<HashMap<ClientKey, u32, Secret>>,
 }
 
 impl Quota {
@@ -111,7 +114,7 @@ fn number(limit: Limit) -> u32 {
 }
 
 /// A crowd that has left leaves its memory, too. Seldom enough (an eighth full, then a quarter) that it costs nothing.
-fn give_back_room(clients: &mut HashMap<ClientKey, u32>) {
+fn give_back_room(clients: &mut HashMap<ClientKey, u32, Secret>) {
     if clients.capacity() > ROOM && clients.len() < clients.capacity() / 8 {
         let room = (clients.len() * 2).max(ROOM / 2);
         clients.shrink_to(room);

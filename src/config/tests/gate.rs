@@ -1,7 +1,12 @@
 //! `[lists]`, `[geoip]`, `[guard]` and `[limits]`.
 
 use super::*;
-use crate::policy::{ListName, ListSpec};
+use crate::policy::{Country, ListName, ListSpec};
+
+#[path = "../../policy/country/builder.rs"]
+#[allow(clippy::duplicate_mod, reason = "the doorkeeper's own tests keep it to themselves")]
+#[expect(dead_code, reason = "those tests need the rest of it")]
+mod builder;
 
 const ONE: &str = "publish = [\"80:9\"]\n";
 
@@ -49,6 +54,74 @@ fn what_is_no_list_is_refused() {
     );
     assert!(directory.ends_with(" cannot be read: it is a directory"), "{directory}");
     assert_eq!(found.len(), 10);
+}
+
+#[test]
+fn a_list_file_is_read_with_its_comments() {
+    let text = format!("{ONE}[lists]\nx = {{ file = \"x.txt\" }}\n");
+    let files = Files::new(&[
+        ("portway.toml", text.as_bytes()),
+        ("x.txt", b"\xef\xbb\xbf# caf\xe9\r\n203.0.113.0/24 # office\r\n\r\n2001:db8::1\r\n"),
+    ]);
+    let loaded = files.load().unwrap_or_else(|e| panic!("{e}"));
+    let set = &loaded.gate.lists[&ListName("x".into())];
+    assert_eq!((set.len(), set.longest("203.0.113.9".parse().unwrap())), (2, Some(24)));
+    assert_eq!(read_list(&files.path("x.txt")).unwrap().len(), 2);
+}
+
+#[test]
+fn a_broken_list_file_is_refused_at_its_own_lines() {
+    let text = "[lists]\nx = { file = \"sub/x.txt\" }\nfoo = \"bar\"\n".to_owned()
+        + "[[mapping]]\npublish = \"0:9\"\n";
+    let files = Files::new(&[
+        ("portway.toml", text.as_bytes()),
+        ("sub/x.txt", b"203.0.113.0/24\n\t home # mine\n10.0.0.0/33\n"),
+    ]);
+    let found = files.problems();
+    let brief: Vec<_> = found.iter().map(|p| p.split(" ? ").next().unwrap()).collect();
+    assert_eq!(
+        brief[..3],
+        [
+            "portway.toml:3:8: `bar` is no address",
+            "portway.toml:5:12: port 0 cannot be listened on",
+            "sub/x.txt:2:3: `home` is no address",
+        ]
+    );
+    assert!(brief[3].starts_with("sub/x.txt:3:1: `10.0.0.0/33` "), "{found:?}");
+    assert!(found[2].contains(" ? write one such as 203.0.113.9"), "{found:?}");
+    let shown = files.load().unwrap_err().to_string();
+    assert!(shown.contains("\n2 |   home # mine\n  |   ^^^^\n"), "{shown}");
+    assert!(read_list(&files.path("sub/x.txt")).unwrap_err().to_string().starts_with("line 2: `home`"));
+}
+
+#[test]
+fn of_a_list_file_that_is_no_list_twenty_lines_are_shown() {
+    let text = format!("{ONE}[lists]\nx = {{ file = \"x.txt\" }}\n");
+    let files =
+        Files::new(&[("portway.toml", text.as_bytes()), ("x.txt", "nonsense\n".repeat(5000).as_bytes())]);
+    let found = files.problems();
+    assert_eq!(found.len(), 21);
+    assert!(found[20].starts_with("x.txt:5000:1: ") && found[20].contains("4980 more"), "{}", found[20]);
+}
+
+#[test]
+fn countries_come_from_the_database_beside_the_configuration() {
+    let text = "[geoip]\ndatabase = \"geo/countries.mmdb\"\n[defaults]\nallow_countries = [\"de\", \"uk\"]\n\
+                [[mapping]]\npublish = \"3389:10.0.0.7:3389\"\ndeny_countries = \"Fr\"\n";
+    let files = Files::new(&[
+        ("portway.toml", text.as_bytes()),
+        ("geo/countries.mmdb", &builder::database(&[("192.0.2.0/24", "DE")])),
+    ]);
+    let loaded = files.load().unwrap_or_else(|e| panic!("{e}"));
+    let access = &loaded.plan.values().next().unwrap().policy.access;
+    let codes = |codes: &[&str]| codes.iter().filter_map(|code| Country::new(code)).collect();
+    assert_eq!(access.allow_countries, Some(codes(&["DE", "UK"])));
+    assert_eq!(access.deny_countries, codes(&["FR"]));
+    assert_eq!(loaded.gate.spec.geoip, Some(files.path("geo/countries.mmdb")));
+    let country = loaded.gate.countries.unwrap().country("192.0.2.9".parse().unwrap());
+    assert_eq!(country, Country::new("DE"));
+    let warned: Vec<_> = loaded.warnings.iter().map(|w| files.line(w)).collect();
+    assert_eq!(warned, ["portway.toml:4:27: there is no country UK ? the United Kingdom is \"GB\""]);
 }
 
 #[test]

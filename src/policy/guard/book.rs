@@ -11,7 +11,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{super::rate::CLIENTS, BanReason};
+use super::{
+    super::{rate::CLIENTS, shards::Secret},
+    BanReason,
+};
 use crate::mapping::ClientKey;
 
 /// What the guard remembers.
@@ -58,13 +61,13 @@ impl Book {
 /// A bounded table in which each entry has an end.
 #[derive(Debug)]
 pub(super) struct Ending<T> {
-    entries: HashMap<ClientKey, (End, T)>,
+    entries: HashMap<ClientKey, (End, T), Secret>,
     order: BTreeSet<(End, ClientKey)>,
 }
 
 impl<T> Default for Ending<T> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), order: BTreeSet::new() }
+        Self { entries: HashMap::default(), order: BTreeSet::new() }
     }
 }
 

@@ -19,7 +19,7 @@ use governor::{
 use indexmap::IndexMap;
 
 use super::{
-    super::shards::{SHARDS, Shards},
+    super::shards::{SHARDS, Secret, Shards},
     Hands,
 };
 use crate::mapping::ClientKey;
@@ -86,7 +86,7 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Part {
-    full_at: IndexMap<ClientKey, u64>,
+    full_at: IndexMap<ClientKey, u64, Secret>,
     /// The entry that is looked at next.
     next: usize,
 }
