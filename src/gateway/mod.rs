@@ -2,3 +2,9 @@
 //! of ours.
 
 mod driver;
+mod natpmp;
+mod pcp;
+mod probe;
+mod route;
+mod text;
+mod upnp;
