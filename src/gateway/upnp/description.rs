@@ -1,0 +1,143 @@
+//! What a UPnP router says of itself: its description, and the arguments of its actions.
+//!
+//! Owns the reading of both documents. Knows nothing of how they come. Invariant: an address taken from a description
+//! leads to the machine that gave it, whatever the description says.
+
+use std::{collections::HashMap, net::SocketAddr};
+
+use url::Url;
+
+use super::{markup, ssdp::addr_of};
+
+/// The most services that are looked at. Real descriptions have a dozen.
+const MOST_SERVICES: usize = 64;
+
+/// The services that open ports, the newest first: the newer one of a router knows more.
+const WAN: [&str; 3] = [
+    "urn:schemas-upnp-org:service:WANIPConnection:2",
+    "urn:schemas-upnp-org:service:WANIPConnection:1",
+    "urn:schemas-upnp-org:service:WANPPPConnection:1",
+];
+
+const FIREWALL: &str = "urn:schemas-upnp-org:service:WANIPv6FirewallControl:1";
+
+/// A router's description, as far as it concerns openings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Description {
+    /// Its unique device name; empty if it has none.
+    pub(super) udn: String,
+    /// Its model, else its friendly name, else empty; as the router wrote it.
+    pub(super) model: String,
+    /// Its connections to the internet.
+    pub(super) wan: Vec<Service>,
+    /// Where its IPv6 firewall is controlled.
+    pub(super) firewall: Option<String>,
+}
+
+/// A connection to the internet, with addresses as the library wants them: a path, or a whole address on another port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Service {
+    /// The type, one of a few.
+    pub(super) kind: &'static str,
+    /// Where requests go.
+    pub(super) control: String,
+    /// Where its actions are described.
+    pub(super) schema: Option<String>,
+}
+
+impl Description {
+    /// Reads the description found at `location`, which leads to `addr`.
+    pub(super) fn parse(document: &str, location: &Url, addr: SocketAddr) -> Self {
+        // The first of each belongs to the router itself, the others to the devices inside it.
+        let first = |name| markup::text(document, name).filter(|text| !text.is_empty());
+        let base = first("URLBase").and_then(|base| location.join(&base).ok());
+        // A base on another machine is a mistake or a trick; the location was checked.
+        let base = base.filter(|base| addr_of(base).is_some_and(|base| base.ip() == addr.ip()));
+        let base = base.as_ref().unwrap_or(location);
+        let mut wan = Vec::new();
+        let mut firewall = None;
+        for service in markup::contents(document, "service").take(MOST_SERVICES) {
+            let target = |name| markup::text(service, name).and_then(|text| resolve(base, &text, addr));
+            let Some(kind) = markup::text(service, "serviceType") else { continue };
+            let Some(control) = target("controlURL") else { continue };
+            if kind == FIREWALL {
+                firewall = firewall.or(Some(control));
+            } else if let Some(kind) = WAN.into_iter().find(|known| *known == kind) {
+                wan.push(Service { kind, control, schema: target("SCPDURL") });
+            }
+        }
+        wan.sort_by_key(|service| WAN.iter().position(|known| *known == service.kind));
+        let model = first("modelName").or_else(|| first("friendlyName"));
+        Self { udn: first("UDN").unwrap_or_default(), model: model.unwrap_or_default(), wan, firewall }
+    }
+}
+
+/// A reference as the library wants it, if it leads to the same machine.
+fn resolve(base: &Url, reference: &str, addr: SocketAddr) -> Option<String> {
+    if reference.is_empty() {
+        return None;
+    }
+    let url = base.join(reference).ok()?;
+    let to = addr_of(&url)?;
+    if to.ip() != addr.ip() {
+        return None;
+    }
+    let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    Some(if to.port() == addr.port() { path.to_owned() } else { format!("http://{to}{path}") })
+}
+
+/// The arguments of each action that is used, as `document` has them; in the order of the standard where it is silent.
+pub(super) fn actions(document: Option<&str>, kind: &str) -> HashMap<String, Vec<String>> {
+    let mut actions = HashMap::new();
+    for (name, arguments) in STANDARD {
+        if name != ADD_ANY || kind == WAN[0] {
+            actions.insert(name.to_owned(), arguments.iter().map(|&argument| argument.to_owned()).collect());
+        }
+    }
+    let Some(document) = document else { return actions };
+    let described: HashMap<String, Vec<String>> = markup::contents(document, "action")
+        .filter_map(|action| {
+            let name = markup::text(action, "name")?;
+            let (_, known) = STANDARD.into_iter().find(|(standard, _)| *standard == name)?;
+            let arguments = markup::contents(action, "argument").filter_map(|argument| {
+                let incoming = markup::text(argument, "direction").as_deref() == Some("in");
+                markup::text(argument, "name").filter(|name| incoming && known.contains(&name.as_str()))
+            });
+            Some((name, arguments.take(known.len()).collect()))
+        })
+        .collect();
+    if described.contains_key("AddPortMapping") && !described.contains_key(ADD_ANY) {
+        actions.remove(ADD_ANY);
+    }
+    // One that leaves out half of what is needed is a mistake: then the standard's are more likely to work.
+    let whole = |(name, arguments): &(String, Vec<String>)| {
+        actions.get(name).is_none_or(|standard| standard.len() == arguments.len())
+    };
+    let described: Vec<_> = described.into_iter().filter(whole).collect();
+    actions.extend(described);
+    actions
+}
+
+const ADD_ANY: &str = "AddAnyPortMapping";
+
+/// The arguments by the standard (WANIPConnection:1 section 2.4, WANIPConnection:2 section 2.5).
+const STANDARD: [(&str, &[&str]); 5] = [
+    ("AddPortMapping", &MAPPING),
+    (ADD_ANY, &MAPPING),
+    ("DeletePortMapping", &KEY),
+    ("GetSpecificPortMappingEntry", &KEY),
+    ("GetGenericPortMappingEntry", &["NewPortMappingIndex"]),
+];
+
+const KEY: [&str; 3] = ["NewRemoteHost", "NewExternalPort", "NewProtocol"];
+
+const MAPPING: [&str; 8] = [
+    "NewRemoteHost",
+    "NewExternalPort",
+    "NewProtocol",
+    "NewInternalPort",
+    "NewInternalClient",
+    "NewEnabled",
+    "NewPortMappingDescription",
+    "NewLeaseDuration",
+];
