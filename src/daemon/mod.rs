@@ -1,7 +1,7 @@
 //! The composition root: starts the parts in order, and stops them in order.
 //!
-//! Start: logging, descriptor limit, signals, the first plan (all of it, or exit), ready. Stop: no new sessions, the
-//! grace for those that live, then they are cut. The configuration was read before, so that whoever started the
+//! Start: logging, descriptor limit, signals, the first plan (all of it, or exit), the gateway, ready. Stop: no new
+//! sessions, the grace for those that live while the gateway closes their ports on the router, then they are cut. The configuration was read before, so that whoever started the
 //! program sees what is wrong with it on the terminal, not in a log.
 
 mod limits;
@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     config::{Loaded, Source},
+    gateway::Gateway,
     supervisor::{BindError, Handle},
 };
 use signals::{Signal, Signals};
@@ -77,6 +78,7 @@ async fn serve(
             return Err(StartError::Bind(errors));
         }
     };
+    let gateway = Gateway::start(handle.live(), handle.settings(), &tasks);
     if let Some(read_from) = watch {
         tasks.spawn(watch::follow(handle.clone(), read_from));
     }
@@ -97,11 +99,11 @@ async fn serve(
     }
 
     tracing::info!("stopping");
-    let stopped = handle.stop();
+    let stopped = async { tokio::join!(handle.stop(), gateway.stop()) };
     tokio::pin!(stopped);
     loop {
         tokio::select! {
-            () = &mut stopped => break,
+            _ = &mut stopped => break,
             signal = signals.next() => if signal == Signal::Stop {
                 tracing::info!("stopping at once");
                 handle.stop_at_once();

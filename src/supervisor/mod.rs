@@ -16,11 +16,13 @@
 mod apply;
 mod bind;
 mod holder;
+mod live;
 mod running;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 pub use bind::BindError;
+pub use live::{Live, LiveSet};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, timeout},
@@ -124,6 +126,7 @@ pub struct Handle {
     at_once: CancellationToken,
     settings: watch::Receiver<Settings>,
     read: watch::Receiver<ReadSet>,
+    live: watch::Receiver<LiveSet>,
 }
 
 impl Handle {
@@ -142,16 +145,18 @@ impl Handle {
         let (mailbox, requests) = mpsc::channel(16);
         let (settings_tx, settings) = watch::channel(loaded.settings);
         let (read_tx, read) = watch::channel(loaded.read);
+        let (live_tx, live) = watch::channel(listeners.live());
         let at_once = CancellationToken::new();
         let supervisor = Supervisor {
             source: Arc::new(source),
             listeners,
             settings: settings_tx,
             read: read_tx,
+            live: live_tx,
             at_once: at_once.clone(),
         };
         tasks.spawn(supervisor.run(requests));
-        Ok(Self { mailbox, at_once, settings, read })
+        Ok(Self { mailbox, at_once, settings, read, live })
     }
 
     /// Reads the configuration again and applies it, whole or not at all.
@@ -186,6 +191,11 @@ impl Handle {
     pub fn read_set(&self) -> watch::Receiver<ReadSet> {
         self.read.clone()
     }
+
+    /// What really listens; it changes only when that does.
+    pub fn live(&self) -> watch::Receiver<LiveSet> {
+        self.live.clone()
+    }
 }
 
 struct Supervisor {
@@ -193,6 +203,7 @@ struct Supervisor {
     listeners: Listeners,
     settings: watch::Sender<Settings>,
     read: watch::Sender<ReadSet>,
+    live: watch::Sender<LiveSet>,
     at_once: CancellationToken,
 }
 
@@ -220,6 +231,7 @@ impl Supervisor {
                 failed = self.listeners.next_failed() => self.listeners.suspend(&failed),
                 _ = retry.tick(), if self.listeners.any_waiting() => self.listeners.retry(),
             }
+            self.publish(self.listeners.live());
         }
     }
 
@@ -245,9 +257,18 @@ impl Supervisor {
         Ok(applied)
     }
 
+    fn publish(&self, now: LiveSet) {
+        self.live.send_if_modified(|live| {
+            let changed = *live != now;
+            *live = now;
+            changed
+        });
+    }
+
     async fn stop(&mut self) {
         let grace = self.settings.borrow().grace;
         self.listeners.close_all();
+        self.publish(LiveSet::new());
         let ended = self.listeners.finished();
         tokio::select! {
             () = ended => return,
