@@ -12,10 +12,7 @@
 //! nothing of sessions; nothing waits for it. It ends when it is told to stop: what is under way is dropped, everything
 //! of ours is taken back within [`RELEASE`], and what could not be is said.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -281,7 +278,10 @@ impl Keeper {
         if read.abs_diff(expected) > JUMP {
             self.calendar = now;
             if read > expected {
-                tracing::debug!(seconds = read - expected, "the clock went ahead: looking at the router again");
+                tracing::debug!(
+                    seconds = read - expected,
+                    "the clock went ahead: looking at the router again"
+                );
                 self.openings.doubt(Instant::now());
             }
         }
@@ -478,7 +478,12 @@ impl Keeper {
 }
 
 /// Takes one opening back. It is given up when the router does not answer.
-async fn take_back(driver: Arc<Driver>, mut lease: Lease, terms: Terms, mut habits: super::lease::Habits) -> Lease {
+async fn take_back(
+    driver: Arc<Driver>,
+    mut lease: Lease,
+    terms: Terms,
+    mut habits: super::lease::Habits,
+) -> Lease {
     let mut dice = Dice::seeded(0);
     while !matches!(lease.state(), State::Gone(_)) {
         let call = lease.call(&terms, habits);
@@ -494,8 +499,19 @@ async fn take_back(driver: Arc<Driver>, mut lease: Lease, terms: Terms, mut habi
     lease
 }
 
-/// Puts a question to the router.
+/// Puts a question to the router. That nobody answers for a pinhole does not mean that the router is gone: it may have
+/// no firewall that can be asked.
 async fn put(driver: &Driver, call: &Call) -> Answer {
+    match put_as_it_is(driver, call).await {
+        answer if call.ask().internal.is_ipv4() => answer,
+        Answer::Granted(Err(RouterError::Lost(why))) => Answer::Granted(Err(RouterError::Failed(why))),
+        Answer::Seen(Err(RouterError::Lost(why))) => Answer::Seen(Err(RouterError::Failed(why))),
+        Answer::Closed(Err(RouterError::Lost(why))) => Answer::Closed(Err(RouterError::Failed(why))),
+        answer => answer,
+    }
+}
+
+async fn put_as_it_is(driver: &Driver, call: &Call) -> Answer {
     match call {
         Call::Open(ask) => Answer::Granted(limited(driver.open(ask)).await),
         Call::AnyPort(ask) => Answer::Granted(limited(driver.any_port(ask)).await),

@@ -15,17 +15,13 @@
 //! ```
 //!
 //! Invariants: a place on the router is looked at before it is asked for, and an entry is closed only right after it was
-//! seen to be ours (by machine and text), so nothing that others made is overwritten or removed. A renewal asks for what
-//! is there already and never closes it first. What may be open because of us is known (`touched`) from before the
+//! seen to be ours (by machine and text), so nothing that others made is overwritten or removed, as far as the router can
+//! tell what is there. A renewal asks for what is there already and never closes it first. What may be open because of us is known (`touched`) from before the
 //! request is sent until it is seen to be gone.
 
 mod answers;
 
-use std::{
-    net::IpAddr,
-    num::NonZeroU16,
-    time::Duration,
-};
+use std::{net::IpAddr, num::NonZeroU16, time::Duration};
 
 use tokio::time::Instant;
 
@@ -43,6 +39,10 @@ const LATEST_RENEWAL: Duration = Duration::from_secs(1800);
 const PERMANENT_RENEWAL: Duration = Duration::from_secs(3600);
 /// How long a refusal is respected.
 const REFUSED_FOR: Duration = Duration::from_secs(3600);
+/// How many other ports are tried where any will do.
+const MOST_MOVES: u32 = 8;
+/// How many looks at a place may fail before it is asked for unseen: some routers open ports and cannot tell.
+const MOST_UNSEEN: u32 = 3;
 /// Tries to take an opening back from a router that does not answer.
 const TRIES_TO_CLOSE: u32 = 3;
 /// How long to wait between these tries.
@@ -95,6 +95,13 @@ impl Call {
     /// Whether it changes something on the router.
     pub(super) fn is_write(&self) -> bool {
         !matches!(self, Self::Look(_))
+    }
+
+    /// What it is about.
+    pub(super) fn ask(&self) -> &Ask {
+        match self {
+            Self::Open(ask) | Self::AnyPort(ask) | Self::Look(ask) | Self::Close(ask) => ask,
+        }
     }
 }
 
@@ -221,11 +228,16 @@ pub(super) struct Lease {
     /// The text that the router shows, where it is not the one it was given.
     shown: Option<String>,
     touched: bool,
+    /// The same, before the request that is under way.
+    was_touched: bool,
     /// Failures in a row.
     failures: u32,
     /// Whether a mismatch was repaired already, since the last time all was well.
     repaired: bool,
-    tried_any: bool,
+    /// How many looks before asking came to nothing, in a row.
+    unseen: u32,
+    /// How many ports were tried in place of the one wanted.
+    moves: u32,
     /// How often it was opened where nothing was.
     times_opened: u32,
 }
@@ -254,9 +266,11 @@ impl Lease {
             pinhole: None,
             shown: None,
             touched: false,
+            was_touched: false,
             failures: 0,
             repaired: false,
-            tried_any: false,
+            unseen: 0,
+            moves: 0,
             times_opened: 0,
         }
     }
@@ -264,10 +278,11 @@ impl Lease {
     /// The same, which was opened before: it is known again by what was kept.
     pub(super) fn adopted(want: Want, kept: Kept, now: Instant, dice: &mut Dice) -> Self {
         let shown = (kept.text != want.text).then_some(kept.text);
-        let tried_any = kept.external_port != want.external_port;
+        // A port that was taken once in place of the wanted one is kept for good.
+        let moves = if kept.external_port == want.external_port { 0 } else { MOST_MOVES };
         let Kept { external_port, nonce, pinhole, .. } = kept;
         let fresh = Self::wanted(want, now, dice);
-        Self { external_port, nonce, pinhole, shown, tried_any, touched: true, ..fresh }
+        Self { external_port, nonce, pinhole, shown, moves, touched: true, ..fresh }
     }
 
     /// What is kept of it.
@@ -306,7 +321,7 @@ impl Lease {
 
     /// Whether the next request changes something, or must be followed at once by one that does.
     pub(super) fn leads_to_write(&self) -> bool {
-        let lasting = matches!(&self.state, State::Open(open) if !open.replace);
+        let lasting = matches!(&self.state, State::Open(open) if !open.ours || open.renew_at > self.at);
         !matches!(self.step, Step::Verify(_) | Step::SeeHolder) && !(self.step == Step::Check && lasting)
     }
 
@@ -336,6 +351,7 @@ impl Lease {
     /// Notes that the request is about to be sent: from here on something may be open because of us.
     pub(super) fn sending(&mut self) {
         if matches!(self.step, Step::Add | Step::AddAny) {
+            self.was_touched = self.touched;
             self.touched = true;
         }
     }
@@ -375,6 +391,7 @@ impl Lease {
     pub(super) fn renovate(&mut self, now: Instant) {
         if let State::Open(open) = &mut self.state
             && open.ours
+            && open.visible
         {
             open.replace = true;
             open.renew_at = now;
@@ -405,7 +422,5 @@ fn renewal(lease: Option<Duration>, dice: &mut Dice) -> Duration {
     dice.about(half, 10)
 }
 
-#[cfg(test)]
-mod simulation;
 #[cfg(test)]
 mod tests;

@@ -6,11 +6,7 @@
 //! at the same place is still on its way out; what may be open because of us is in [`Openings::records`] before the
 //! request is sent.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use tokio::time::Instant;
 
@@ -98,8 +94,15 @@ impl Openings {
 
     /// Starts on another router, or on the first, with what is known of it from before. What is still wanted there is
     /// taken over; the rest of it is taken back.
-    pub(super) fn move_to(&mut self, records: Vec<Record>, habits: Habits, formers: Vec<IpAddr>, now: Instant) {
-        let wants: Vec<Want> = std::mem::take(&mut self.wanted).into_values().map(|l| l.want().clone()).collect();
+    pub(super) fn move_to(
+        &mut self,
+        records: Vec<Record>,
+        habits: Habits,
+        formers: Vec<IpAddr>,
+        now: Instant,
+    ) {
+        let wants: Vec<Want> =
+            std::mem::take(&mut self.wanted).into_values().map(|l| l.want().clone()).collect();
         self.leaving.clear();
         self.hot = None;
         self.habits = habits;
@@ -169,10 +172,16 @@ impl Openings {
     }
 
     fn soonest(&self, now: Instant) -> Option<(Instant, Slot)> {
-        let leaving = (0..self.leaving.len()).map(Slot::Leaving);
-        let wanted = self.wanted.keys().cloned().map(Slot::Wanted);
-        let due = leaving.chain(wanted).filter_map(|slot| Some((self.due(&slot, now)?, slot)));
-        due.min_by_key(|(at, _)| *at)
+        let leaving = self.leaving.iter().enumerate();
+        let leaving = leaving.map(|(nth, lease)| (self.due_of(lease, now), nth)).min_by_key(|(at, _)| *at);
+        let free = self.wanted.iter().filter(|(_, lease)| !self.is_blocked(lease));
+        let wanted = free.map(|(key, lease)| (self.due_of(lease, now), key)).min_by_key(|(at, _)| *at);
+        match (leaving, wanted) {
+            (Some((first, nth)), wanted) if wanted.is_none_or(|(then, _)| first <= then) => {
+                Some((first, Slot::Leaving(nth)))
+            }
+            (_, wanted) => wanted.map(|(at, key)| (at, Slot::Wanted(key.clone()))),
+        }
     }
 
     /// When the request of a lease may be sent; never, while it waits for another that is on its way out.
@@ -181,9 +190,13 @@ impl Openings {
             Slot::Wanted(key) => self.wanted.get(key).filter(|lease| !self.is_blocked(lease)),
             Slot::Leaving(nth) => self.leaving.get(*nth),
         }?;
+        Some(self.due_of(lease, now))
+    }
+
+    fn due_of(&self, lease: &Lease, now: Instant) -> Instant {
         let free = self.last_write.filter(|_| lease.leads_to_write()).map(|last| last + BETWEEN_WRITES);
         // What is overdue is served in the order in which it became due.
-        Some(free.map_or(lease.due(), |free| if free > now { lease.due().max(free) } else { lease.due() }))
+        free.filter(|free| *free > now).map_or(lease.due(), |free| lease.due().max(free))
     }
 
     fn is_blocked(&self, lease: &Lease) -> bool {
@@ -329,3 +342,6 @@ impl Openings {
         formers.retain(|ip| !wanted.values().any(|lease| lease.want().internal.ip() == *ip));
     }
 }
+
+#[cfg(test)]
+mod simulation;

@@ -3,11 +3,7 @@
 //! Owns what was said already, and compares each status with it. A router that comes and goes makes a bounded number of
 //! lines: of each kind at most [`MOST`] in [`SPAN`]; what was held back is said later, if it is still so then.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use tokio::time::Instant;
 use tracing::{field::display, info, warn};
@@ -84,11 +80,9 @@ impl Reporter {
 
     fn report_router(&mut self, status: &RouterStatus, now: Instant) {
         let router = match status.state {
-            RouterState::Ready => Router::Found {
-                model: status.model.clone(),
-                address: status.address,
-                via: status.protocol,
-            },
+            RouterState::Ready => {
+                Router::Found { model: status.model.clone(), address: status.address, via: status.protocol }
+            }
             RouterState::NoNetwork | RouterState::Lost => Router::Missing,
             RouterState::Off | RouterState::Searching => return,
         };

@@ -192,8 +192,7 @@ mod tests {
     }
 
     fn listener(ip: &str, port: u16) -> ListenerKey {
-        let addr =
-            ListenAddr { ip: ip.parse().unwrap(), zone: None, port: NonZeroU16::new(port).unwrap() };
+        let addr = ListenAddr { ip: ip.parse().unwrap(), zone: None, port: NonZeroU16::new(port).unwrap() };
         ListenerKey { protocol: Protocol::Tcp, addr }
     }
 
@@ -237,7 +236,8 @@ mod tests {
         let wants = of(&[live("::", 80, ipv6), live("2001:db8:77::3", 81, ipv6)]);
         let mut found = internals(&wants);
         found.sort();
-        let expected = ["192.168.77.2:80", "[2001:db8:77::2]:80", "[2001:db8:77::3]:80", "[2001:db8:77::3]:81"];
+        let expected =
+            ["192.168.77.2:80", "[2001:db8:77::2]:80", "[2001:db8:77::3]:80", "[2001:db8:77::3]:81"];
         assert_eq!(found, expected);
         assert!(wants.unfit.is_empty());
     }

@@ -1,19 +1,20 @@
 //! What the router's answers mean for an opening.
 
-use std::time::Duration;
+use std::{num::NonZeroU16, time::Duration};
 
 use super::{
-    Answer, Circumstances, Entry, Gone, Granted, Holder, Lease, NEXT_TRY_TO_CLOSE, OnConflict, Open, REFUSED_FOR,
-    RouterError, State, Step, TRIES_TO_CLOSE, renewal,
+    Answer, Circumstances, Entry, Gone, Granted, Holder, Lease, MOST_MOVES, MOST_UNSEEN, NEXT_TRY_TO_CLOSE,
+    OnConflict, Open, REFUSED_FOR, RouterError, State, Step, TRIES_TO_CLOSE, renewal,
 };
 
 /// Why a look or a request is no failure of the router: it cannot be said what is there.
 const NOT_KEPT: &str = "the router says yes, but does not keep the opening";
 const LEADS_ELSEWHERE: &str = "the router leads it to another machine than was asked for";
-const FIXED_PORTS: &str =
-    "this router only opens a port under its own number: leave external_port out, or set on_conflict = \"any-port\"";
+const FIXED_PORTS: &str = "this router only opens a port under its own number: leave external_port out, or set on_conflict = \"any-port\"";
 /// The least time between two looks at a port that somebody else has.
 const LEAST_WAIT_FOR_HOLDER: Duration = Duration::from_secs(1);
+/// A renewal that adds no more than this was none.
+const NOT_RAISED: Duration = Duration::from_secs(5);
 /// The least time until a renewal is tried again.
 const LEAST_WAIT_TO_RENEW: Duration = Duration::from_secs(5);
 
@@ -39,7 +40,7 @@ impl Lease {
             return self.unanswered(why, circumstances);
         }
         match (self.step.clone(), answer) {
-            (Step::Scout, Answer::Seen(seen)) => self.scouted(&known(seen), circumstances),
+            (Step::Scout, Answer::Seen(seen)) => self.scouted(seen, circumstances),
             (Step::Add | Step::Renew | Step::AddAny, Answer::Granted(Ok(granted))) => {
                 self.granted(&granted, circumstances);
             }
@@ -49,7 +50,7 @@ impl Lease {
             (Step::Renew, Answer::Granted(Err(error))) => self.not_renewed(error, circumstances),
             (Step::SeeHolder, Answer::Seen(seen)) => self.saw_holder(&known(seen), circumstances),
             (Step::Evict(holder), Answer::Closed(done)) => self.evicted(holder, done, circumstances),
-            (Step::Verify(before), Answer::Seen(seen)) => self.verified(known(seen), before, circumstances),
+            (Step::Verify(before), Answer::Seen(seen)) => self.verified(seen, before, circumstances),
             (Step::Check, Answer::Seen(seen)) => self.checked(known(seen), circumstances),
             (Step::Replace, Answer::Closed(done)) => match done {
                 Ok(()) => self.add(circumstances),
@@ -92,8 +93,14 @@ impl Lease {
         }
     }
 
-    fn scouted(&mut self, seen: &Entry, circumstances: &mut Circumstances<'_>) {
-        match self.relation(seen, circumstances) {
+    fn scouted(&mut self, seen: Result<Entry, RouterError>, circumstances: &mut Circumstances<'_>) {
+        self.unseen = if seen.is_err() { self.unseen + 1 } else { 0 };
+        if let Err(error) = &seen
+            && self.unseen < MOST_UNSEEN
+        {
+            return self.fail(error.to_string(), circumstances);
+        }
+        match self.relation(&known(seen), circumstances) {
             Relation::Nobody | Relation::Ours => self.go(Step::Add, circumstances.now),
             relation => self.in_the_way(relation, circumstances),
         }
@@ -108,7 +115,10 @@ impl Lease {
                 self.keep(*lease, true, circumstances);
             }
             (Relation::Ours, _) => self.go(Step::Replace, circumstances.now),
-            (Relation::Nobody, _) => self.conflict(None, None, circumstances),
+            (Relation::Nobody, seen) => {
+                self.touched &= *seen == Entry::Unknown;
+                self.conflict(None, None, circumstances);
+            }
             (relation, _) => self.in_the_way(relation, circumstances),
         }
     }
@@ -129,7 +139,12 @@ impl Lease {
         }
     }
 
-    fn evicted(&mut self, holder: Holder, done: Result<(), RouterError>, circumstances: &mut Circumstances<'_>) {
+    fn evicted(
+        &mut self,
+        holder: Holder,
+        done: Result<(), RouterError>,
+        circumstances: &mut Circumstances<'_>,
+    ) {
         match done {
             Ok(()) => self.add(circumstances),
             Err(_) => self.conflict(Some(holder), None, circumstances),
@@ -184,7 +199,7 @@ impl Lease {
     }
 
     fn not_granted(&mut self, error: RouterError, circumstances: &mut Circumstances<'_>) {
-        self.touched = false;
+        self.touched = self.was_touched;
         let now = circumstances.now;
         match error {
             RouterError::Conflict => self.go(Step::SeeHolder, now),
@@ -203,7 +218,7 @@ impl Lease {
     /// The router opens a port only under its own number. Another port than the one asked for is only right for who
     /// takes any.
     fn same_port_only(&mut self, circumstances: &mut Circumstances<'_>) {
-        let own = std::num::NonZeroU16::new(self.want.internal.port());
+        let own = NonZeroU16::new(self.want.internal.port());
         let may_move = circumstances.terms.on_conflict == OnConflict::AnyPort;
         match own.filter(|own| may_move && *own != self.external_port) {
             Some(own) => {
@@ -237,9 +252,16 @@ impl Lease {
         }
     }
 
-    fn verified(&mut self, seen: Entry, before: Option<Duration>, circumstances: &mut Circumstances<'_>) {
+    fn verified(
+        &mut self,
+        seen: Result<Entry, RouterError>,
+        before: Option<Duration>,
+        circumstances: &mut Circumstances<'_>,
+    ) {
         let State::Open(open) = &mut self.state else { return };
         let own = self.want.internal;
+        // That it cannot tell just now does not mean that it never can.
+        let Ok(seen) = seen else { return self.settle(circumstances) };
         match seen {
             Entry::Unknown => {
                 open.visible = false;
@@ -286,12 +308,11 @@ impl Lease {
             }
             (Some(lease), Some(left)) => {
                 open.ends = Some(now + left);
-                let not_raised =
-                    before.is_some_and(|before| before < lease * 3 / 4 && left <= before + (lease - before) / 2);
-                if not_raised {
+                if before.is_some_and(|before| left <= before + NOT_RAISED) {
                     open.replace = true;
-                    open.renew_at = now + left.saturating_sub(lease / 10);
-                } else if before.is_none() && left < lease * 9 / 10 {
+                    open.renew_at = now + left.saturating_sub(lease.min(left * 2) / 10);
+                } else if left < lease * 9 / 10 {
+                    // It grants less than it says.
                     open.lease = Some(left);
                     open.renew_at = now + renewal(open.lease, circumstances.dice);
                 }
@@ -316,6 +337,9 @@ impl Lease {
         let relation = self.relation(&seen, circumstances);
         let State::Open(open) = &mut self.state else { return };
         match (relation, seen) {
+            (_, Entry::Unknown) if open.visible => {
+                self.go(Step::Check, now + circumstances.terms.check_every);
+            }
             (_, Entry::Unknown) => self.rest(circumstances),
             (_, Entry::Free) => {
                 self.touched = false;
@@ -325,8 +349,9 @@ impl Lease {
             (Relation::Ours, Entry::Taken { port, .. }) if port != self.want.internal.port() => {
                 self.mismatch(NOT_KEPT, Step::Replace, circumstances);
             }
-            (Relation::Ours, _) if open.ours && open.replace && open.renew_at <= now => {
-                self.go(Step::Replace, now);
+            (Relation::Ours, _) if open.ours && open.renew_at <= now => {
+                let step = if open.replace { Step::Replace } else { Step::Renew };
+                self.go(step, now);
             }
             (Relation::Ours, Entry::Taken { lease: None, .. })
                 if open.ours && open.lease.is_some() && !circumstances.habits.hides_leases =>
@@ -359,8 +384,8 @@ impl Lease {
         let check_at = circumstances.now + circumstances.terms.check_every;
         let renews = open.ours && (!open.visible || open.renew_at <= check_at);
         let at = if renews { open.renew_at.max(circumstances.now) } else { check_at };
-        // What is to be replaced is looked at just before.
-        let step = if renews && !open.replace { Step::Renew } else { Step::Check };
+        // What can be looked at is looked at just before: it may be somebody else's by now.
+        let step = if renews && !open.visible { Step::Renew } else { Step::Check };
         self.go(step, at);
     }
 
@@ -387,10 +412,8 @@ impl Lease {
         circumstances: &mut Circumstances<'_>,
     ) {
         let terms = circumstances.terms;
-        if terms.on_conflict == OnConflict::AnyPort && !self.tried_any && self.want.key.pinhole.is_none() {
-            self.tried_any = true;
-            self.state = State::Conflict(holder);
-            return self.go(Step::AddAny, circumstances.now);
+        if self.may_move(circumstances) {
+            return self.change_port(holder, circumstances);
         }
         let wait = match &holder {
             Some(_) => left
@@ -403,6 +426,35 @@ impl Lease {
         };
         self.state = State::Conflict(holder);
         self.go(Step::Scout, circumstances.now + wait);
+    }
+
+    /// Whether another port may take the place of the one that is held. Once open, a port is kept: who comes back finds
+    /// it there, and a router is not filled with one port after the other.
+    fn may_move(&mut self, circumstances: &Circumstances<'_>) -> bool {
+        let wanted = self.want.external_port;
+        if circumstances.terms.on_conflict != OnConflict::AnyPort || self.want.key.pinhole.is_some() {
+            return false;
+        }
+        let may = self.moves < MOST_MOVES && (self.external_port == wanted || self.times_opened == 0);
+        if !may && self.times_opened == 0 && self.external_port != wanted && !self.touched {
+            self.external_port = wanted;
+        }
+        may
+    }
+
+    /// Tries another port. Where the router shows what it has, we choose it, so that it is known before it is asked for
+    /// and nothing is left behind when the answer gets lost; the others give the same port to the same question.
+    fn change_port(&mut self, holder: Option<Holder>, circumstances: &mut Circumstances<'_>) {
+        self.moves += 1;
+        let visible = holder.is_some();
+        self.state = State::Conflict(holder);
+        if !visible {
+            return self.go(Step::AddAny, circumstances.now);
+        }
+        // The range that is for such uses (RFC 6335, section 6).
+        let drawn = u16::try_from(circumstances.dice.number() % 16_384).unwrap_or(0);
+        self.external_port = NonZeroU16::MIN.saturating_add(49_151 + drawn);
+        self.go(Step::Scout, circumstances.now);
     }
 
     fn deny(&mut self, error: String, circumstances: &mut Circumstances<'_>) {
