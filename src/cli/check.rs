@@ -1,6 +1,11 @@
-//! `portway check`: the plan as a table for people and as JSON for programs.
+//! `portway check`: the plan as a table for people ([`table`]) and as JSON for programs ([`json`]).
 //!
-//! Rendering only: nothing here reads a configuration or prints anything.
+//! Rendering only: nothing here reads a configuration or prints anything. What is shown is what one would write: the
+//! table leaves out what is as by default, JSON leaves out nothing (`json`); both spell it alike (`spelling`).
+
+mod json;
+mod options;
+mod spelling;
 
 use std::{
     collections::BTreeSet,
@@ -8,12 +13,14 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use serde::Serialize;
+pub use json::json;
+use options::{guard, options};
+use spelling::plural;
 
 use crate::{
-    config::{ListenerKey, ListenerPlan, Loaded, Problem, Problems, Service},
-    mapping::{ListenAddr, MappingName, Protocol, TargetAddr, Timeout},
-    relay::{tcp::TcpOptions, udp::UdpOptions},
+    config::{ListenerKey, ListenerPlan, Loaded, Service},
+    mapping::{MappingName, TargetAddr},
+    policy::{GateInput, ListSpec},
     target::Targets,
 };
 
@@ -24,21 +31,48 @@ pub fn table(loaded: &Loaded) -> String {
     let mut rows = vec![["MAPPING", "PROTOCOL", "LISTEN", "TARGET", "OPTIONS"].map(String::from)];
     rows.extend(runs.iter().map(|run| row(run)));
     let mut text = aligned(&rows);
+    text.push_str(&gate(&loaded.gate));
     for warning in &loaded.warnings {
         let hint = warning.hint.as_deref().map(|h| format!("\n    {h}")).unwrap_or_default();
         let _ = write!(text, "\nwarning: {}{hint}\n", warning.summary());
     }
-    let mappings = mappings(&runs);
-    let plural = |n: usize| if n == 1 { "" } else { "s" };
-    let count = listeners.len();
-    let _ = writeln!(text, "\n{mappings} mapping{}, {count} listener{}: ok", plural(mappings), plural(count));
+    let traps = listeners.iter().filter(|(_, l)| is_trap(l)).count();
+    let mut counts = vec![plural(mappings(&runs), "mapping"), plural(listeners.len() - traps, "listener")];
+    if traps > 0 {
+        counts.push(plural(traps, "trap"));
+    }
+    let _ = writeln!(text, "\n{}: ok", counts.join(", "));
     text
+}
+
+/// A paragraph with the lists and the guard, or nothing where there are none.
+fn gate(gate: &GateInput) -> String {
+    let mut text = String::new();
+    for (name, set) in &gate.lists {
+        let file = match gate.spec.lists.get(name) {
+            Some(ListSpec::File(path)) => format!(", {}", path.display()),
+            _ => String::new(),
+        };
+        let _ = writeln!(text, "list @{}: {}{file}", name.0, spelling::entry_count(set.len()));
+    }
+    if let Some(path) = &gate.spec.geoip {
+        let _ = writeln!(text, "countries: {}", path.display());
+    }
+    if let Some(spec) = &gate.spec.guard {
+        let _ = writeln!(text, "guard: {}", guard(spec).join(" "));
+    }
+    if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+fn is_trap(listener: &ListenerPlan) -> bool {
+    listener.service == Service::Trap
 }
 
 type Listener<'p> = (&'p ListenerKey, &'p ListenerPlan);
 
 /// How many mappings there are: the named ones by their names, the others as they are shown.
 fn mappings(runs: &[&[Listener<'_>]]) -> usize {
+    let runs: Vec<_> = runs.iter().filter(|r| !is_trap(r[0].1)).collect();
     let named: BTreeSet<_> =
         runs.iter().filter(|r| !has_default_name(r[0])).map(|r| &r[0].1.mapping).collect();
     named.len() + runs.iter().filter(|r| has_default_name(r[0])).count()
@@ -84,7 +118,7 @@ fn stride(a: Listener<'_>, b: Listener<'_>) -> Option<u16> {
     let is_next = a.0.protocol == b.0.protocol
         && (a.0.addr.ip, &a.0.addr.zone) == (b.0.addr.ip, &b.0.addr.zone)
         && a.0.addr.port.checked_add(1) == Some(b.0.addr.port);
-    if !same_name || !is_next || options(a.1) != options(b.1) {
+    if !same_name || !is_next || !have_same_terms(a, b) {
         return None;
     }
     let (from, to) = (targets(a.1).collect::<Vec<_>>(), targets(b.1).collect::<Vec<_>>());
@@ -93,6 +127,21 @@ fn stride(a: Listener<'_>, b: Listener<'_>) -> Option<u16> {
             && from.iter().zip(&to).all(|(f, t)| f.host == t.host && f.port.checked_add(n) == Some(t.port))
     };
     [0, 1].into_iter().find(|n| go(*n))
+}
+
+/// Whether all but ports is alike: those on the router go on as those here do.
+fn have_same_terms((a_key, a): Listener<'_>, (b_key, b): Listener<'_>) -> bool {
+    let goes_on = match (options::external_port(a_key, a), options::external_port(b_key, b)) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.checked_add(1) == Some(b),
+        _ => false,
+    };
+    let has_ipv6 = |l: &ListenerPlan| l.exposure.is_some_and(|exposure| exposure.ipv6);
+    goes_on
+        && has_ipv6(a) == has_ipv6(b)
+        && is_trap(a) == is_trap(b)
+        && a.policy == b.policy
+        && options(a) == options(b)
 }
 
 fn targets(listener: &ListenerPlan) -> impl Iterator<Item = &TargetAddr> {
@@ -113,7 +162,10 @@ fn row(run: &[Listener<'_>]) -> [String; 5] {
         .zip(targets(last))
         .map(|(first, last)| span(first, first.port.get(), last.port.get()))
         .collect();
-    [name, key.protocol.to_string(), listen, targets.join(", "), options(listener).join(" ")]
+    let target = if is_trap(listener) { "trap".to_owned() } else { targets.join(", ") };
+    let mut options = options(listener);
+    options.extend(options::router(*first, (last_key, last)));
+    [name, key.protocol.to_string(), listen, target, options.join(" ")]
 }
 
 /// An address with its last port, where that is another one.
@@ -129,36 +181,6 @@ fn remark(ip: IpAddr) -> &'static str {
     }
 }
 
-/// The options that differ from the built-in defaults, as they are written.
-fn options(listener: &ListenerPlan) -> Vec<String> {
-    let mut options = Vec::new();
-    let mut add = |key: &str, differs: bool, value: String| {
-        if differs {
-            options.push(format!("{key}={value}"));
-        }
-    };
-    let source = |ip: Option<IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
-    match &listener.service {
-        Service::Tcp(spec) => {
-            let (is, usual) = (&spec.options, TcpOptions::default());
-            let connect = Timeout::After(is.connect_timeout).to_string();
-            add("connect_timeout", is.connect_timeout != usual.connect_timeout, connect);
-            add("idle_timeout", is.idle_timeout != usual.idle_timeout, is.idle_timeout.to_string());
-            let half_close = is.half_close_timeout.to_string();
-            add("half_close_timeout", is.half_close_timeout != usual.half_close_timeout, half_close);
-            add("keepalive", is.keepalive != usual.keepalive, is.keepalive.to_string());
-            add("source", is.source != usual.source, source(is.source));
-        }
-        Service::Udp(spec) => {
-            let (is, usual) = (&spec.options, UdpOptions::default());
-            add("idle_timeout", is.idle_timeout != usual.idle_timeout, is.idle_timeout.to_string());
-            add("source", is.source != usual.source, source(is.source));
-        }
-        Service::Trap => {}
-    }
-    options
-}
-
 /// Columns as wide as their widest cell; nothing trails.
 fn aligned(rows: &[[String; 5]]) -> String {
     let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
@@ -169,91 +191,6 @@ fn aligned(rows: &[[String; 5]]) -> String {
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());
     }
     text
-}
-
-#[derive(Serialize)]
-struct Report<'r> {
-    ok: bool,
-    mappings: Vec<Line<'r>>,
-    warnings: Vec<&'r Problem>,
-    problems: Vec<&'r Problem>,
-}
-
-/// A listener, with the options of its protocol.
-#[derive(Serialize)]
-struct Line<'r> {
-    name: &'r MappingName,
-    protocol: Protocol,
-    listen: &'r ListenAddr,
-    targets: Vec<&'r TargetAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connect_timeout: Option<String>,
-    idle_timeout: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    half_close_timeout: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    keepalive: Option<String>,
-    source: Option<IpAddr>,
-}
-
-/// The outcome as JSON, a listener an entry of `mappings`; ends with a line break.
-pub fn json(result: &Result<Loaded, Problems>) -> String {
-    let report = match result {
-        Ok(loaded) => Report {
-            ok: true,
-            mappings: loaded.plan.iter().map(line).collect(),
-            warnings: loaded.warnings.iter().collect(),
-            problems: Vec::new(),
-        },
-        Err(problems) => Report {
-            ok: false,
-            mappings: Vec::new(),
-            warnings: Vec::new(),
-            problems: problems.iter().collect(),
-        },
-    };
-    let text = serde_json::to_string_pretty(&report).expect("strings, numbers and flags have a JSON form");
-    text + "\n"
-}
-
-fn line<'r>((key, listener): Listener<'r>) -> Line<'r> {
-    let (name, protocol, listen) = (&listener.mapping, key.protocol, &key.addr);
-    let targets = targets(listener).collect();
-    match &listener.service {
-        Service::Tcp(spec) => Line {
-            name,
-            protocol,
-            listen,
-            targets,
-            connect_timeout: Some(Timeout::After(spec.options.connect_timeout).to_string()),
-            idle_timeout: spec.options.idle_timeout.to_string(),
-            half_close_timeout: Some(spec.options.half_close_timeout.to_string()),
-            keepalive: Some(spec.options.keepalive.to_string()),
-            source: spec.options.source,
-        },
-        Service::Udp(spec) => Line {
-            name,
-            protocol,
-            listen,
-            targets,
-            connect_timeout: None,
-            idle_timeout: spec.options.idle_timeout.to_string(),
-            half_close_timeout: None,
-            keepalive: None,
-            source: spec.options.source,
-        },
-        Service::Trap => Line {
-            name,
-            protocol,
-            listen,
-            targets,
-            connect_timeout: None,
-            idle_timeout: Timeout::Never.to_string(),
-            half_close_timeout: None,
-            keepalive: None,
-            source: None,
-        },
-    }
 }
 
 #[cfg(test)]

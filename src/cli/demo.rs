@@ -50,7 +50,7 @@ pub(super) fn run() -> ExitCode {
     };
     let publish = vec![format!("127.0.0.1:{web_port}:{web}"), format!("127.0.0.1:{echo_port}:{echo}/udp")];
     print(&invitation(web_port, echo_port, &publish));
-    let source = Source { file: None, publish };
+    let source = Source { publish, ..Source::default() };
     match config::load(&source, &System) {
         Ok(mut loaded) => {
             // Nobody's work hangs on a demo: Ctrl-C ends it.

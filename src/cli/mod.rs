@@ -67,6 +67,9 @@ struct PlanArgs {
     /// [env: PORTWAY_PUBLISH, specs separated by commas or new lines]
     #[arg(short, long, value_name = "SPEC")]
     publish: Vec<String>,
+    /// Open every listener on the home router whose mapping does not say `router = false`
+    #[arg(long, env = "PORTWAY_ROUTER", value_parser = FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
+    router: bool,
 }
 
 impl PlanArgs {
@@ -80,7 +83,7 @@ impl PlanArgs {
         // An empty variable, as `docker run -e PORTWAY_CONFIG=` makes one, is none.
         let file = self.config.filter(|file| !file.as_os_str().is_empty());
         let file = file.or_else(|| publish.is_empty().then(|| PathBuf::from(DEFAULT_CONFIG)));
-        Source { file, publish }
+        Source { file, publish, router: self.router }
     }
 }
 
@@ -165,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_publish_flag_alone_reads_no_default_file() {
-        let args = PlanArgs { config: None, publish: vec!["8080:80".into()] };
+        let args = PlanArgs { config: None, publish: vec!["8080:80".into()], router: false };
         assert_eq!(args.source().file, None);
     }
 }

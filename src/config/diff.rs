@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::{ListenerKey, Plan};
+use super::plan::{ListenerKey, ListenerPlan, Plan, Service};
 
 /// The way from one plan to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct PlanDiff {
     pub open: Vec<ListenerKey>,
     /// Only in the old plan.
     pub close: Vec<ListenerKey>,
-    /// In both, with another name, other targets or other options: the socket stays.
+    /// In both, with another name, other targets, options or terms: the socket stays.
     pub retune: Vec<ListenerKey>,
     /// Listeners that must close before others can open.
     pub replace: Vec<Replace>,
@@ -24,12 +24,13 @@ impl PlanDiff {
     }
 }
 
-/// A wildcard and addresses of its port cannot be had at once: these close for those to open.
+/// A wildcard and addresses of its port cannot be had at once, and neither can a mapping and a decoy on the same socket:
+/// these close for those to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replace {
-    /// Only in the old plan; never empty.
+    /// In the old plan, and not or as something else in the new one; never empty.
     pub close: Vec<ListenerKey>,
-    /// Only in the new plan; never empty.
+    /// In the new plan, and not or as something else in the old one; never empty.
     pub open: Vec<ListenerKey>,
 }
 
@@ -37,7 +38,8 @@ pub struct Replace {
 pub fn diff(old: &Plan, new: &Plan) -> PlanDiff {
     let opening = only(new, old);
     let closing = only(old, new);
-    let retune = old.iter().filter(|(key, was)| new.get(key).is_some_and(|now| now != *was));
+    let retune =
+        old.iter().filter(|(key, was)| new.get(key).is_some_and(|now| now != *was && is_retuned(was, now)));
     let retune = retune.map(|(key, _)| key.clone()).collect();
     let replace = replacements(&opening, &closing);
 
@@ -48,14 +50,22 @@ pub fn diff(old: &Plan, new: &Plan) -> PlanDiff {
     PlanDiff { open: alone(&opening), close: alone(&closing), retune, replace }
 }
 
+/// The listeners of one plan that the other does not have, or has as something else.
 fn only<'p>(one: &'p Plan, other: &Plan) -> Vec<&'p ListenerKey> {
-    one.keys().filter(|key| !other.contains_key(key)).collect()
+    let goes_on = |key, plan| other.get(key).is_some_and(|other| is_retuned(plan, other));
+    one.iter().filter(|(key, plan)| !goes_on(*key, *plan)).map(|(key, _)| key).collect()
+}
+
+/// Whether a listener can become the other with its socket in place. A decoy has no service that could change.
+fn is_retuned(a: &ListenerPlan, b: &ListenerPlan) -> bool {
+    let is_trap = |plan: &ListenerPlan| matches!(plan.service, Service::Trap);
+    is_trap(a) == is_trap(b)
 }
 
 /// The groups of keys that stand in each other's way.
 ///
 /// Within a plan nothing collides, so of the two sides of a group one is a single key: a wildcard, or an address that
-/// the other side writes in another form.
+/// the other side has too, as something else.
 fn replacements(opening: &[&ListenerKey], closing: &[&ListenerKey]) -> Vec<Replace> {
     let mut ports: BTreeMap<_, (Vec<&ListenerKey>, Vec<&ListenerKey>)> = BTreeMap::new();
     let port = |key: &ListenerKey| (key.protocol, key.addr.port);
@@ -86,12 +96,15 @@ fn replacements(opening: &[&ListenerKey], closing: &[&ListenerKey]) -> Vec<Repla
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{
+        num::{NonZeroU16, NonZeroU64},
+        sync::Arc,
+    };
 
     use super::*;
     use crate::{
-        config::{ListenerPlan, Service},
-        mapping::{MappingName, Protocol, publish::Publish},
+        mapping::{Exposure, MappingName, Protocol, publish::Publish},
+        policy::{Policy, Refuse},
         relay::{
             tcp::{TcpOptions, TcpSpec},
             udp::{UdpOptions, UdpSpec},
@@ -151,6 +164,64 @@ mod tests {
             spec.options.connect_timeout *= 2;
         }
         assert_eq!(names(&diff(&old, &new).retune), ["[::]:80/tcp"]);
+    }
+
+    fn changed(old: &Plan, change: impl Fn(&mut ListenerPlan)) -> Plan {
+        let mut new = old.clone();
+        new.values_mut().for_each(change);
+        new
+    }
+
+    #[test]
+    fn other_terms_are_a_retune() {
+        let old = plan(&["80:8080"]);
+        let strict = Policy { refuse: Refuse::Drop, ..Policy::default() };
+        let port = NonZeroU16::new(30_000);
+        for new in [
+            changed(&old, |l| l.policy = Arc::new(strict.clone())),
+            changed(&old, |l| l.exposure = Some(Exposure { external_port: port, ipv6: false })),
+            changed(&old, |l| {
+                let Service::Tcp(spec) = &mut l.service else { panic!() };
+                spec.options.bandwidth = NonZeroU64::new(65_536);
+            }),
+        ] {
+            let d = diff(&old, &new);
+            assert_eq!((names(&d.retune), d.open.len(), d.close.len()), (vec!["[::]:80/tcp".into()], 0, 0));
+            assert_eq!(d.replace, []);
+        }
+        let same = changed(&old, |l| l.policy = Arc::new(Policy::default()));
+        assert!(diff(&old, &same).is_empty());
+    }
+
+    #[test]
+    fn a_decoy_and_a_mapping_replace_each_other_on_the_same_socket() {
+        let old = plan(&["127.0.0.1:80:8080", "127.0.0.2:80:8080", "23:1", "81:1"]);
+        let mut new = old.clone();
+        for (key, listener) in &mut new {
+            if matches!(key.to_string().as_str(), "127.0.0.1:80/tcp" | "[::]:23/tcp") {
+                listener.service = Service::Trap;
+            }
+        }
+        for d in [diff(&old, &new), diff(&new, &old)] {
+            assert_eq!((d.open, d.close, d.retune), (vec![], vec![], vec![]));
+            let groups: Vec<_> = d.replace.iter().map(|r| (names(&r.close), names(&r.open))).collect();
+            let alone = |key: &str| (vec![key.to_owned()], vec![key.to_owned()]);
+            assert_eq!(groups, [alone("[::]:23/tcp"), alone("127.0.0.1:80/tcp")]);
+        }
+    }
+
+    #[test]
+    fn a_decoy_on_every_address_is_replaced_by_a_mapping_on_one() {
+        let old = changed(&plan(&["23:1"]), |l| l.service = Service::Trap);
+        let d = diff(&old, &plan(&["127.0.0.1:23:1"]));
+        assert_eq!(
+            (names(&d.replace[0].close), names(&d.replace[0].open)),
+            (vec!["[::]:23/tcp".into()], vec!["127.0.0.1:23/tcp".into()],)
+        );
+        let moved = changed(&plan(&["127.0.0.1:23:1"]), |l| l.service = Service::Trap);
+        assert!(diff(&moved, &moved.clone()).is_empty());
+        let renamed = changed(&moved, |l| l.mapping = MappingName::new("decoy").unwrap());
+        assert_eq!(names(&diff(&moved, &renamed).retune), ["127.0.0.1:23/tcp"]);
     }
 
     #[test]

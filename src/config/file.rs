@@ -7,9 +7,10 @@ use toml::{
 
 use super::{
     expand::Text,
+    gate::GateText,
     knobs::{self, Knobs},
     place::Place,
-    settings::{self, LogSettings, Settings},
+    settings::{self, LimitSettings, LogSettings, RouterSettings, Settings},
     table::{List, Reader, Value, closest, entry},
 };
 
@@ -24,10 +25,13 @@ pub(super) struct FileText {
 }
 
 /// What only the main file says.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct MainText {
     pub(super) defaults: Knobs,
     pub(super) settings: Settings,
+    pub(super) gate: GateText,
+    /// Where `[router]` is, if anywhere.
+    pub(super) router: Option<Place>,
 }
 
 /// A `[[mapping]]`, as it is written.
@@ -41,8 +45,8 @@ pub(super) struct MappingText {
     pub(super) knobs: Knobs,
 }
 
-const TOP: [&str; 6] = ["publish", "include", "defaults", "mapping", "log", "shutdown"];
-const MAIN_ONLY: [&str; 3] = ["defaults", "log", "shutdown"];
+const SHARED: [&str; 3] = ["publish", "include", "mapping"];
+const MAIN_ONLY: [&str; 8] = ["defaults", "lists", "guard", "limits", "geoip", "router", "log", "shutdown"];
 
 impl FileText {
     /// Reads a file; `is_main` where nothing included it.
@@ -53,7 +57,8 @@ impl FileText {
             syntax(reader, error);
         }
         let document = document.get_ref();
-        reader.refuse_unknown(document, "at the top of the file", &TOP);
+        let top: Vec<_> = SHARED.into_iter().chain(MAIN_ONLY).collect();
+        reader.refuse_unknown(document, "at the top of the file", &top);
         if !is_main {
             refuse_main_only(reader, document);
         }
@@ -105,6 +110,16 @@ impl MainText {
             refuse_in_defaults(reader, table);
             text.defaults = Knobs::read(reader, table);
         }
+        text.gate = GateText::read(reader, document);
+        if let Some(table) = document.get("limits").and_then(|v| reader.table("limits", v)) {
+            text.settings.limits = LimitSettings::read(reader, table);
+        }
+        if let Some(value) = document.get("router")
+            && let Some(table) = reader.table("router", value)
+        {
+            text.router = Some(reader.place(value.span()));
+            text.settings.router = RouterSettings::read(reader, table);
+        }
         if let Some(table) = document.get("log").and_then(|v| reader.table("log", v)) {
             text.settings.log = LogSettings::read(reader, table);
         }
@@ -120,7 +135,7 @@ impl MainText {
 const OWN_KEYS: [&str; 4] = ["name", "publish", "listen", "targets"];
 
 fn mapping_keys() -> Vec<&'static str> {
-    OWN_KEYS.into_iter().chain(knobs::KEYS).collect()
+    OWN_KEYS.into_iter().chain(knobs::keys()).collect()
 }
 
 /// `[defaults]` takes every key of a mapping but those that make it this one.

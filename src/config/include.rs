@@ -2,8 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
-    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -13,11 +11,13 @@ use super::{
     file::FileText,
     place::{Name, Origins, Place},
     problem::Notes,
+    read::{ReadError, absolute, cause, read},
     table::Reader,
 };
 
 /// The most that a configuration may have, all files together.
 const MOST: u64 = 4 * 1024 * 1024;
+const TOO_LARGE: &str = "more than 4 MiB of configuration";
 
 /// How deep includes may go.
 const DEEPEST: usize = 8;
@@ -58,7 +58,7 @@ impl<'a> Walk<'a> {
 
     fn visit(&mut self, path: &Path, from: Option<Place>) {
         self.read.files.push(absolute(path));
-        let bytes = match read(path, self.left) {
+        let bytes = match read(path, self.left, TOO_LARGE) {
             Ok(bytes) => bytes,
             Err(e) => return self.unreadable(path, from, &e),
         };
@@ -112,7 +112,10 @@ impl<'a> Walk<'a> {
     }
 
     fn unreadable(&mut self, path: &Path, from: Option<Place>, error: &ReadError) {
-        let hint = error.hint();
+        let hint = match error {
+            ReadError::Directory => Some("name a file; a pattern such as DIR/*.toml belongs in `include`"),
+            _ => error.hint(),
+        };
         let note = match from {
             Some(from) => self.notes.problem(from, format!("include {}: {error}", path.display())),
             None => {
@@ -186,54 +189,4 @@ enum GlobError {
     Pattern(#[from] glob::PatternError),
     #[error("{}", cause(.0.error()))]
     Read(#[from] glob::GlobError),
-}
-
-#[derive(Debug, thiserror::Error)]
-enum ReadError {
-    #[error("{}", cause(.0))]
-    Io(#[from] io::Error),
-    #[error("it is a directory")]
-    Directory,
-    #[error("more than {} MiB of configuration", MOST / 1024 / 1024)]
-    Large,
-}
-
-impl ReadError {
-    fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Io(e) if e.kind() == io::ErrorKind::NotFound => Some("check the path"),
-            Self::Io(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                Some("the user that portway runs as must be able to read it")
-            }
-            Self::Directory => Some("name a file; a pattern such as DIR/*.toml belongs in `include`"),
-            Self::Io(_) | Self::Large => None,
-        }
-    }
-}
-
-/// The system's words for an error, without its number.
-fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or(&text);
-    let mut chars = words.chars();
-    chars.next().map(|c| c.to_lowercase().chain(chars).collect()).unwrap_or_default()
-}
-
-/// Reads a file of at most `most` bytes: a device or a pipe may go on for ever.
-fn read(path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.is_dir() {
-        return Err(ReadError::Directory);
-    }
-    if metadata.is_file() && metadata.len() > most {
-        return Err(ReadError::Large);
-    }
-    let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most { Err(ReadError::Large) } else { Ok(bytes) }
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -1,13 +1,15 @@
 //! The mapping keys that also stand in `[defaults]`, and how the two come together.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, num::NonZeroU64, time::Duration};
 
 use toml::de::DeTable;
 
 use super::{
-    duration,
+    amount, duration,
     expand::Text,
     place::Place,
+    policy::{self, PolicyKnobs},
+    router::{self, Wish},
     table::{Given, Reader, Value, closest, entry},
 };
 use crate::{
@@ -16,8 +18,13 @@ use crate::{
 };
 
 /// The keys that a mapping and `[defaults]` share.
-pub(super) const KEYS: [&str; 7] =
+pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+    OPTIONS.into_iter().chain(policy::KEYS).chain(REACH)
+}
+
+const OPTIONS: [&str; 7] =
     ["protocol", "enabled", "connect_timeout", "idle_timeout", "half_close_timeout", "keepalive", "source"];
+const REACH: [&str; 2] = ["bandwidth_per_session", "router"];
 
 /// The longest TCP keepalive time of the kernel (`MAX_TCP_KEEPIDLE`).
 const LONGEST_KEEPALIVE: Duration = Duration::from_secs(32_767);
@@ -33,6 +40,10 @@ pub(super) struct Knobs {
     pub(super) half_close_timeout: Option<Given<Timeout>>,
     pub(super) keepalive: Option<Given<Timeout>>,
     pub(super) source: Option<Given<IpAddr>>,
+    pub(super) policy: PolicyKnobs,
+    /// Bytes a second; `None` is unlimited.
+    pub(super) bandwidth: Option<Option<NonZeroU64>>,
+    pub(super) router: Option<Given<Wish>>,
 }
 
 impl Knobs {
@@ -47,18 +58,31 @@ impl Knobs {
             half_close_timeout: timeout(reader, table, "half_close_timeout"),
             keepalive: keepalive(reader, table),
             source: table.get("source").and_then(|v| source(reader, v)),
+            policy: PolicyKnobs::read(reader, table),
+            bandwidth: table
+                .get("bandwidth_per_session")
+                .and_then(|v| amount::size(reader, "bandwidth_per_session", v)),
+            router: table.get("router").and_then(|v| router::wish(reader, v)),
         }
     }
 
-    /// The keys given here that mean nothing to UDP, with their places.
-    pub(super) fn tcp_only(&self) -> impl Iterator<Item = (&'static str, Place)> {
+    /// The keys given here that mean nothing to UDP, with their places and what does instead.
+    pub(super) fn tcp_only(&self) -> impl Iterator<Item = (&'static str, Place, &'static str)> {
+        const FLOW: &str = "remove it; a flow ends by its `idle_timeout`";
+        const SILENT: &str = "remove it; a refused datagram is never answered";
         [
-            self.connect_timeout.as_ref().map(|g| ("connect_timeout", g.place)),
-            self.half_close_timeout.as_ref().map(|g| ("half_close_timeout", g.place)),
-            self.keepalive.as_ref().map(|g| ("keepalive", g.place)),
+            self.connect_timeout.as_ref().map(|g| ("connect_timeout", g.place, FLOW)),
+            self.half_close_timeout.as_ref().map(|g| ("half_close_timeout", g.place, FLOW)),
+            self.keepalive.as_ref().map(|g| ("keepalive", g.place, FLOW)),
+            self.policy.tcp_only().map(|(key, place)| (key, place, SILENT)),
         ]
         .into_iter()
         .flatten()
+    }
+
+    /// The key given here that means nothing to TCP, with its place.
+    pub(super) fn udp_only(&self) -> Option<(&'static str, Place)> {
+        self.policy.udp_only()
     }
 
     /// The options of a TCP listener: these keys, then those of `defaults`, then the built-in ones.
@@ -72,7 +96,7 @@ impl Knobs {
                 .unwrap_or(built_in.half_close_timeout),
             keepalive: first(&self.keepalive, &defaults.keepalive).unwrap_or(built_in.keepalive),
             source: first(&self.source, &defaults.source).or(built_in.source),
-            bandwidth: built_in.bandwidth,
+            bandwidth: self.bandwidth.or(defaults.bandwidth).unwrap_or(built_in.bandwidth),
         }
     }
 
@@ -82,7 +106,7 @@ impl Knobs {
         UdpOptions {
             idle_timeout: first(&self.idle_timeout, &defaults.idle_timeout).unwrap_or(built_in.idle_timeout),
             source: first(&self.source, &defaults.source).or(built_in.source),
-            bandwidth: built_in.bandwidth,
+            bandwidth: self.bandwidth.or(defaults.bandwidth).unwrap_or(built_in.bandwidth),
         }
     }
 }

@@ -10,10 +10,13 @@ use super::{
     expand::Text,
     exposure,
     file::{FileText, MappingText},
+    gate::Known,
     knobs::Knobs,
     loops,
+    openings::{Openings, Wanted},
     place::Place,
     plan::{ListenerKey, ListenerPlan, Plan, Service},
+    policy::PolicyKnobs,
     problem::Notes,
     table::List,
 };
@@ -22,6 +25,7 @@ use crate::{
         Host, MappingName, Protocol,
         publish::{ListenSpec, Mismatch, Protocols, Publish, SpecError, TargetSpec},
     },
+    policy::Policy,
     relay::{
         tcp::{TcpOptions, TcpSpec},
         udp::{UdpOptions, UdpSpec},
@@ -48,16 +52,51 @@ struct Terms {
     name: Option<MappingName>,
     tcp: TcpOptions,
     udp: UdpOptions,
+    policy: Arc<Policy>,
+    wanted: Option<Wanted>,
+}
+
+impl Terms {
+    fn new(name: Option<MappingName>, own: &Knobs, context: &Context<'_>) -> Self {
+        let defaults = context.defaults;
+        Self {
+            name,
+            tcp: own.tcp(defaults),
+            udp: own.udp(defaults),
+            policy: Arc::new(own.policy.policy(&defaults.policy)),
+            wanted: context.wanted(own),
+        }
+    }
+}
+
+/// What all mappings are lowered with.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) host: &'a dyn HostView,
+    pub(super) defaults: &'a Knobs,
+    pub(super) known: &'a Known,
+    /// The command line opens every listener on the router whose mapping does not say otherwise.
+    pub(super) everything_on_router: bool,
+    /// Where `[router]` is, if anywhere.
+    pub(super) router: Option<Place>,
+}
+
+impl Context<'_> {
+    fn wanted(&self, own: &Knobs) -> Option<Wanted> {
+        Wanted::of(own, self.defaults, self.everything_on_router)
+    }
 }
 
 /// Collects listeners from mapping after mapping.
 pub(super) struct Lowering<'a> {
-    host: &'a dyn HostView,
-    defaults: &'a Knobs,
+    context: Context<'a>,
     notes: &'a mut Notes,
     plan: Plan,
     entries: Vec<Entry>,
     claims: Claims,
+    openings: Openings,
+    /// Some mapping, be it disabled, wants to be open on the router.
+    uses_router: bool,
     names: HashMap<String, Place>,
     disabled: usize,
     is_full: bool,
@@ -67,14 +106,17 @@ pub(super) struct Lowering<'a> {
 const MOST_LISTENERS: usize = 262_144;
 
 impl<'a> Lowering<'a> {
-    pub(super) fn new(host: &'a dyn HostView, defaults: &'a Knobs, notes: &'a mut Notes) -> Self {
+    pub(super) fn new(context: Context<'a>, notes: &'a mut Notes) -> Self {
+        let defaults = &context.defaults.policy;
+        defaults.check(&PolicyKnobs::default(), context.known, notes);
         Self {
-            host,
-            defaults,
+            context,
             notes,
             plan: Plan::new(),
             entries: Vec::new(),
             claims: Claims::default(),
+            openings: Openings::default(),
+            uses_router: false,
             names: HashMap::new(),
             disabled: 0,
             is_full: false,
@@ -98,7 +140,14 @@ impl<'a> Lowering<'a> {
 
     /// Checks what only the whole shows, and hands over the plan.
     pub(super) fn finish(self) -> Lowered {
-        loops::refuse(&self.plan, &self.claims, &self.entries, self.host, self.notes);
+        loops::refuse(&self.plan, &self.claims, &self.entries, self.context.host, self.notes);
+        if let Some(place) = self.context.router
+            && !self.uses_router
+        {
+            self.notes
+                .warning(place, "[router] without a mapping that is to be open on the router")
+                .hint("say `router = true` in one, or in [defaults] for all");
+        }
         for (name, place) in self.names.iter().filter(|(name, _)| name.contains('/')) {
             if let Some(other) = self.claims.default_name(name) {
                 self.notes
@@ -114,36 +163,67 @@ impl<'a> Lowering<'a> {
     fn publish_alone(&mut self, text: &Text) {
         let own = Knobs::default();
         let Some(entry) = self.short(text) else { return };
-        self.check_sources(&entry, &own);
-        if self.defaults.enabled == Some(false) {
-            self.disabled += 1;
-            return;
-        }
-        let terms = Terms { name: None, tcp: own.tcp(self.defaults), udp: own.udp(self.defaults) };
-        self.open(entry, &terms);
+        let entries = vec![entry];
+        self.check(&entries, &own);
+        self.open_all(entries, None, &own);
     }
 
     fn mapping(&mut self, mapping: &MappingText, is_broken: bool) {
         let name = mapping.name.as_ref().and_then(|text| self.name(text));
         let entries = self.entries_of(mapping, is_broken);
         if !entries.is_empty() && entries.iter().all(|e| !e.protocols.has_tcp()) {
-            for (key, place) in mapping.knobs.tcp_only() {
-                self.notes
-                    .problem(place, format!("`{key}` has no meaning for UDP"))
-                    .hint("remove it; a flow ends by its `idle_timeout`");
+            for (key, place, hint) in mapping.knobs.tcp_only() {
+                self.notes.problem(place, format!("`{key}` has no meaning for UDP")).hint(hint);
             }
         }
-        for entry in &entries {
-            self.check_sources(entry, &mapping.knobs);
+        if let Some((key, place)) = mapping.knobs.udp_only()
+            && !entries.is_empty()
+            && entries.iter().all(|e| !e.protocols.has_udp())
+        {
+            self.notes
+                .problem(place, format!("`{key}` has no meaning for TCP"))
+                .hint("remove it; for TCP there are `new_sessions_per_client` and `bandwidth_per_session`");
         }
-        if !mapping.knobs.enabled.or(self.defaults.enabled).unwrap_or(true) {
+        self.check(&entries, &mapping.knobs);
+        self.open_all(entries, name, &mapping.knobs);
+    }
+
+    /// Checks what does not depend on other mappings.
+    fn check(&mut self, entries: &[Entry], own: &Knobs) {
+        for entry in entries {
+            self.check_sources(entry, own);
+        }
+        own.policy.check(&self.context.defaults.policy, self.context.known, self.notes);
+        if let Some(wanted) = self.context.wanted(own) {
+            self.uses_router = true;
+            wanted.check(entries, self.notes);
+        }
+    }
+
+    /// Opens the listeners of a mapping, unless it is disabled.
+    fn open_all(&mut self, entries: Vec<Entry>, name: Option<MappingName>, own: &Knobs) {
+        if !own.enabled.or(self.context.defaults.enabled).unwrap_or(true) {
             self.disabled += 1;
             return;
         }
-        let terms =
-            Terms { name, tcp: mapping.knobs.tcp(self.defaults), udp: mapping.knobs.udp(self.defaults) };
+        let terms = Terms::new(name, own, &self.context);
         for entry in entries {
-            self.open(entry, &terms);
+            let on_router = terms.wanted.is_some();
+            exposure::warn(&entry, &terms.policy, on_router, self.context.host, self.notes);
+            self.open(entry, Some(&terms));
+        }
+    }
+
+    /// Takes in the decoys.
+    pub(super) fn traps(&mut self, specs: &[Text]) {
+        let host = self.context.host;
+        let services = |name: &str, protocol| host.service(name, protocol);
+        for text in specs {
+            let spec = ListenSpec::parse(&text.value, Protocols::Tcp, &services);
+            let Some(listen) = self.sound(text, spec) else { continue };
+            let entry = Entry { listen, place: text.place(), protocols: Protocols::Tcp, targets: Vec::new() };
+            exposure::warn_of_ephemeral_ports(&entry, host, self.notes);
+            self.open(entry, None);
         }
     }
 
@@ -225,7 +305,7 @@ impl<'a> Lowering<'a> {
 
     /// The short form: a publish spec.
     fn short(&mut self, text: &Text) -> Option<Entry> {
-        let host = self.host;
+        let host = self.context.host;
         let spec = Publish::parse(&text.value, &|name, protocol| host.service(name, protocol));
         let Publish { listen, target, protocols } = self.sound(text, spec)?;
         let place = text.place();
@@ -235,10 +315,11 @@ impl<'a> Lowering<'a> {
     /// The long form: every `listen` entry leads to all of the targets.
     fn long(&mut self, listen: Option<&List>, targets: Option<&List>, mapping: &MappingText) -> Vec<Entry> {
         let own = mapping.knobs.protocol.as_ref().map(|g| g.value);
-        let default = || self.defaults.protocol.as_ref().and_then(|g| g.value).unwrap_or(Protocols::Tcp);
+        let default =
+            || self.context.defaults.protocol.as_ref().and_then(|g| g.value).unwrap_or(Protocols::Tcp);
         // Where it cannot be read, the addresses are looked at all the same: any service name will do.
         let protocols = own.map_or_else(default, |own| own.unwrap_or(Protocols::Both));
-        let host = self.host;
+        let host = self.context.host;
         let services = |name: &str, protocol| host.service(name, protocol);
         let mut read = Vec::new();
         for text in targets.map_or(&[][..], |t| &t.items) {
@@ -285,7 +366,7 @@ impl<'a> Lowering<'a> {
     /// A source address reaches only targets of its own family.
     fn check_sources(&mut self, entry: &Entry, own: &Knobs) {
         let inherited = own.source.is_none();
-        let Some(source) = own.source.as_ref().or(self.defaults.source.as_ref()) else { return };
+        let Some(source) = own.source.as_ref().or(self.context.defaults.source.as_ref()) else { return };
         let reaches = |ip: &IpAddr| ip.is_ipv4() == source.value.is_ipv4();
         for (target, place) in &entry.targets {
             if let Host::Ip(ip, _) = &target.host
@@ -300,8 +381,8 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Claims the ports of an enabled entry and plans their listeners.
-    fn open(&mut self, entry: Entry, terms: &Terms) {
+    /// Claims the ports of an enabled entry and plans their listeners; without terms they are decoys.
+    fn open(&mut self, entry: Entry, terms: Option<&Terms>) {
         let asked = entry.listen.ports.count() * entry.protocols.iter().count();
         if self.claims.asked + asked > MOST_LISTENERS {
             if !std::mem::replace(&mut self.is_full, true) {
@@ -312,25 +393,23 @@ impl<'a> Lowering<'a> {
             return;
         }
         self.claims.asked += asked;
-        exposure::warn(&entry, self.host, self.notes);
-        let index = self.entries.len();
+        let claim =
+            Claim { entry: self.entries.len(), is_named: terms.is_some_and(|terms| terms.name.is_some()) };
         let mut is_told = false;
         for protocol in entry.protocols.iter() {
             for port in entry.listen.ports.ports() {
                 let key = ListenerKey { protocol, addr: entry.listen.addr(port) };
-                let claim = Claim { entry: index, is_named: terms.name.is_some() };
                 match self.claims.claim(&key, claim) {
                     Ok(()) => {
-                        let listener = listener(&entry, terms, &key);
+                        let listener = match terms {
+                            Some(terms) => self.listener(&entry, terms, &key),
+                            None => trap(&key),
+                        };
                         self.plan.insert(key, listener);
                     }
                     Err(other) if !is_told => {
                         is_told = true;
-                        let first = self.entries.get(other).map_or(entry.place, |e| e.place);
-                        self.notes
-                            .problem(entry.place, format!("{key} is listened on twice, first at"))
-                            .also(first)
-                            .hint("a port takes one mapping for each protocol, and a wildcard takes all addresses");
+                        self.refuse_twice(&entry, &key, other, terms.is_none());
                     }
                     Err(_) => {}
                 }
@@ -338,18 +417,44 @@ impl<'a> Lowering<'a> {
         }
         self.entries.push(entry);
     }
+
+    fn refuse_twice(&mut self, entry: &Entry, key: &ListenerKey, other: usize, is_trap: bool) {
+        let first = self.entries.get(other).map_or(entry.place, |e| e.place);
+        self.notes.problem(entry.place, format!("{key} is listened on twice, first at")).also(first).hint(
+            if is_trap {
+                "a trap takes a port that no mapping has"
+            } else {
+                "a port takes one mapping for each protocol, and a wildcard takes all addresses"
+            },
+        );
+    }
+
+    /// What one listener of an entry promises.
+    fn listener(&mut self, entry: &Entry, terms: &Terms, key: &ListenerKey) -> ListenerPlan {
+        let ports = entry.listen.ports;
+        let targets = entry.targets.iter().map(|(t, _)| t.counterpart(ports, key.addr.port));
+        let targets = Targets::new(targets).expect("an entry of a mapping is made with at least one target");
+        let service = match key.protocol {
+            Protocol::Tcp => Service::Tcp(TcpSpec { targets, options: terms.tcp.clone() }),
+            Protocol::Udp => Service::Udp(UdpSpec { targets, options: terms.udp.clone() }),
+        };
+        let mapping = terms.name.clone().unwrap_or_else(|| default_name(key));
+        let wanted = terms.wanted.as_ref();
+        let exposure = wanted.and_then(|wanted| self.openings.open(wanted, entry, key, self.notes));
+        ListenerPlan { mapping, service, policy: Arc::clone(&terms.policy), exposure }
+    }
 }
 
-/// What one listener of an entry promises.
-fn listener(entry: &Entry, terms: &Terms, key: &ListenerKey) -> ListenerPlan {
-    let ports = entry.listen.ports;
-    let targets = entry.targets.iter().map(|(t, _)| t.counterpart(ports, key.addr.port));
-    let targets = Targets::new(targets).expect("an entry is made with at least one target");
-    let service = match key.protocol {
-        Protocol::Tcp => Service::Tcp(TcpSpec { targets, options: terms.tcp.clone() }),
-        Protocol::Udp => Service::Udp(UdpSpec { targets, options: terms.udp.clone() }),
-    };
-    let mapping =
-        terms.name.clone().unwrap_or_else(|| MappingName::default_for(key.addr.port.get(), key.protocol));
-    ListenerPlan { mapping, service, policy: Arc::default(), exposure: None }
+/// A decoy.
+fn trap(key: &ListenerKey) -> ListenerPlan {
+    ListenerPlan {
+        mapping: default_name(key),
+        service: Service::Trap,
+        policy: Arc::default(),
+        exposure: None,
+    }
+}
+
+fn default_name(key: &ListenerKey) -> MappingName {
+    MappingName::default_for(key.addr.port.get(), key.protocol)
 }

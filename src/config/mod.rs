@@ -6,38 +6,54 @@
 //! differs from the next.
 //!
 //! ```text
-//! include ─► file: bytes ─► tables ─► mappings as written ─► lower: listeners ─► claims, loops, exposure ─► Plan
-//!               └ table, expand, duration, knobs                  └ mapping::publish
+//! include ─► file: bytes ─► tables ─► mappings as written ─► lower: listeners ─► claims, loops, openings ─► Plan
+//!               │  └ table, expand, duration, amount, knobs      └ mapping::publish
+//!               └► gate: lists, guard, countries ─► GateInput
 //! ```
 //!
 //! There is no serde mirror of the file: serde ends at the first error. The file is parsed with recovery into spanned
 //! values, and a small table reader (`table`) takes the keys out of it, so that every problem of every line is found.
 //!
 //! Nothing here panics, whatever the file holds; what a stranger can write into it is bounded: the size of the files,
-//! the depth of their nesting, the depth of includes and the number of listeners.
+//! the depth of their nesting, the depth of includes, the number of listeners and of entries that each of them copies.
 
+mod amount;
 mod claims;
 mod diff;
 mod duration;
+mod entries;
 mod expand;
 mod exposure;
 mod file;
+mod gate;
+mod guard;
 mod include;
 mod knobs;
+mod lists;
 mod loops;
 mod lower;
+mod openings;
 mod place;
 mod plan;
+mod policy;
 mod problem;
+mod read;
+mod router;
 mod settings;
 mod system;
 mod table;
 
-use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
+use std::{
+    net::IpAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
 
 pub use diff::{PlanDiff, Replace, diff};
+use file::MainText;
 use include::Walk;
-use lower::Lowering;
+pub use lists::{ListFileError, read_list};
+use lower::{Context, Lowering};
 use place::{Name, Origins};
 pub use plan::{ListenerKey, ListenerPlan, Plan, Service};
 use problem::Notes;
@@ -56,6 +72,8 @@ pub struct Source {
     pub file: Option<PathBuf>,
     /// The publish specs of the command line, already split.
     pub publish: Vec<String>,
+    /// Open every listener on the router whose mapping does not say otherwise (`--router`).
+    pub router: bool,
 }
 
 /// A configuration without problems.
@@ -104,30 +122,32 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
     if let Some(path) = &source.file {
         walk.main(path);
     }
-    let Walk { files, mut origins, read, .. } = walk;
+    let Walk { mut files, mut origins, read, .. } = walk;
 
-    let mut main = files.first().map(|f| f.main.clone()).unwrap_or_default();
-    let mut lowering = Lowering::new(host, &main.defaults, &mut notes);
+    let MainText { defaults, settings, gate, router } =
+        files.first_mut().map(|f| std::mem::take(&mut f.main)).unwrap_or_default();
+    let known = gate.known(files.first().is_some_and(|f| f.is_broken));
+    let everything_on_router = source.router;
+    let context = Context { host, defaults: &defaults, known: &known, everything_on_router, router };
+    let mut lowering = Lowering::new(context, &mut notes);
     for file in &files {
         lowering.file(file);
     }
     for spec in &source.publish {
         lowering.spec(spec, origins.add(Name::Spec(spec.clone()), spec.clone()));
     }
+    // Last, so that a port wanted twice is the decoy's fault.
+    lowering.traps(gate.traps());
     let lowered = lowering.finish();
+    let directory = source.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let gate = gate.load(directory, &known, host, &mut origins, &mut notes);
     if lowered.plan.is_empty() && notes.is_sound() {
         nothing_to_forward(source, lowered.disabled, &mut origins, &mut notes);
     }
     let (problems, warnings) = notes.finish(&origins);
     match Problems::new(problems, read.clone()) {
         Some(problems) => Err(problems),
-        None => Ok(Loaded {
-            plan: lowered.plan,
-            settings: std::mem::take(&mut main.settings),
-            gate: GateInput::default(),
-            warnings,
-            read,
-        }),
+        None => Ok(Loaded { plan: lowered.plan, settings, gate, warnings, read }),
     }
 }
 

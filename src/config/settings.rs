@@ -1,4 +1,4 @@
-//! What concerns the daemon as a whole: `[log]` and `[shutdown]`.
+//! What concerns the daemon as a whole: `[limits]`, `[log]` and `[shutdown]`, and the terms of `[router]`.
 
 use std::{
     fmt,
@@ -12,8 +12,8 @@ use toml::de::DeTable;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    duration,
-    table::{Reader, Value, closest},
+    amount, duration,
+    table::{Reader, Value, word},
 };
 use crate::mapping::Timeout;
 
@@ -38,6 +38,17 @@ pub struct LimitSettings {
     pub sessions: Option<NonZeroU32>,
     /// UDP flows.
     pub flows: Option<NonZeroU32>,
+}
+
+impl LimitSettings {
+    /// Reads `[limits]`.
+    pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Self {
+        const KEYS: [&str; 2] = ["sessions", "flows"];
+        reader.refuse_unknown(table, "in [limits]", &KEYS);
+        let [sessions, flows] =
+            KEYS.map(|key| amount::count_or(reader, key, table.get(key)?, "auto").flatten());
+        Self { sessions, flows }
+    }
 }
 
 /// A protocol that opens ports on a router.
@@ -242,23 +253,4 @@ pub(super) fn grace(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Time
             reader.notes.problem(text.place(), e.message).text(&text.value).hint(e.hint);
         })
         .ok()
-}
-
-/// One word of a few.
-fn word<T: Copy>(reader: &mut Reader<'_>, key: &str, value: &Value<'_>, words: &[(&str, T)]) -> Option<T> {
-    let text = reader.text(key, value)?;
-    let known = words.iter().find(|(w, _)| *w == text.value);
-    if known.is_none() {
-        let all: Vec<_> = words.iter().map(|(w, _)| *w).collect();
-        let hint = match closest(&text.value, &all) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("it is one of {}", all.join(", ")),
-        };
-        reader
-            .notes
-            .problem(text.place(), format!("unknown {key} `{}`", text.value))
-            .text(&text.value)
-            .hint(hint);
-    }
-    known.map(|(_, t)| *t)
 }

@@ -101,6 +101,16 @@ impl Reader<'_> {
         }
     }
 
+    /// A string that names a file.
+    pub(super) fn path(&mut self, key: &str, value: &Value<'_>) -> Option<Text> {
+        let text = self.text(key, value)?;
+        if text.value.is_empty() {
+            self.notes.problem(text.place(), format!("`{key}` is empty")).hint("name a file");
+            return None;
+        }
+        Some(text)
+    }
+
     fn expanded(&mut self, value: &str, span: Range<usize>) -> Option<Text> {
         let place = self.place(span.clone());
         let raw = self.text.get(span.clone()).unwrap_or("");
@@ -144,6 +154,30 @@ impl Reader<'_> {
         }
         list
     }
+}
+
+/// One word of a few, each with what it stands for.
+pub(super) fn word<T: Copy>(
+    reader: &mut Reader<'_>,
+    key: &str,
+    value: &Value<'_>,
+    words: &[(&str, T)],
+) -> Option<T> {
+    let text = reader.text(key, value)?;
+    let known = words.iter().find(|(w, _)| *w == text.value);
+    if known.is_none() {
+        let all: Vec<_> = words.iter().map(|(w, _)| *w).collect();
+        let hint = match closest(&text.value, &all) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("it is one of {}", all.join(", ")),
+        };
+        reader
+            .notes
+            .problem(text.place(), format!("unknown {key} `{}`", text.value))
+            .text(&text.value)
+            .hint(hint);
+    }
+    known.map(|(_, t)| *t)
 }
 
 /// A key with its place and its value.

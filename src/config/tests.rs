@@ -1,4 +1,10 @@
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    num::{NonZeroU32, NonZeroU64},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -6,8 +12,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::mapping::Timeout;
 
+mod access;
 mod files;
+mod gate;
 mod meaning;
+mod router;
 
 /// A machine whose own address is 192.168.1.2.
 struct Machine;
@@ -58,7 +67,7 @@ impl Files {
 
     fn load(&self) -> Result<Loaded, Problems> {
         let file = Some(self.path("portway.toml"));
-        load(&Source { file, publish: Vec::new() }, &Machine)
+        load(&Source { file, ..Source::default() }, &Machine)
     }
 
     /// The text with the directory left out of every path.
@@ -103,7 +112,7 @@ fn warnings(text: &str) -> Vec<String> {
 
 fn specs(specs: &[&str]) -> Result<Loaded, Problems> {
     let publish = specs.iter().map(|s| (*s).to_owned()).collect();
-    load(&Source { file: None, publish }, &Machine)
+    load(&Source { publish, ..Source::default() }, &Machine)
 }
 
 /// The plan as lines `name listener targets`.

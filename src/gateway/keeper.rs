@@ -416,10 +416,11 @@ impl Keeper {
             reason,
             model: router.map(|router| router.found.model.clone()).unwrap_or_default(),
             address: router.map(|router| router.found.addr),
-            protocol: router.map(|router| router.found.via),
+            protocol: router.map(|router| router.driver.via()),
             external,
             verdict: asked.map(|router| Verdict::of(router.pulse.external)),
-            openings: self.opening_statuses(Frame { via: router.map(|router| router.found.via), external }),
+            openings: self
+                .opening_statuses(Frame { via: router.map(|router| router.driver.via()), external }),
         }
     }
 

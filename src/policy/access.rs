@@ -1,61 +1,106 @@
-//! Sets of addresses, and the longest prefix in them.
+//! Who may enter, by address and country.
+//!
+//! Owns [`Access`], an [`AccessSpec`] ready to be asked, and [`Side`], one side of it: entries of the mapping itself and
+//! the named lists of the daemon, which a change of their files replaces under everyone who uses them. Knows no
+//! clock and no client but an address.
+//!
+//! The rules, in the order in which they decide:
+//!
+//! 1. The most specific entry that has the client, of `allow` and `deny` and of every list they name; of two that are
+//!    as long, `deny`. An entry is more specific than a country, so it alone decides.
+//! 2. Without such an entry, a client whose country is in `deny_countries` is refused.
+//! 3. With `allow_countries`, the client enters if its country is one of them, and is refused otherwise. An address
+//!    without a country (private, loopback, link-local, or unknown to the database) is refused: name it in `allow`.
+//! 4. With `allow` and without `allow_countries`, it is refused; with neither, it enters.
 
-use std::net::IpAddr;
+pub(super) mod entry;
+pub(super) mod set;
 
-use ipnet::IpNet;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-/// A set of networks, for look-ups by the longest prefix.
-#[derive(Clone, Debug, Default)]
-pub struct IpSet {
-    nets: Vec<IpNet>,
+use arc_swap::ArcSwap;
+
+use self::set::IpSet;
+use super::{AccessSpec, Countries, Country, Entries, ListName, Refusal};
+
+/// A named list as everyone shares it: its content can be replaced at any time.
+pub(super) type List = ArcSwap<IpSet>;
+
+/// An [`AccessSpec`], ready to be asked.
+#[derive(Debug)]
+pub(super) struct Access {
+    allow: Option<Side>,
+    deny: Side,
+    allow_countries: Option<BTreeSet<Country>>,
+    deny_countries: BTreeSet<Country>,
 }
 
-/// A line of a list file that is no entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListError {
-    /// Its number, from 1.
-    pub line: usize,
-    /// What is wrong with it, and what would be right.
-    pub message: String,
+impl Access {
+    /// Prepares `spec`; `list` finds a named list.
+    pub(super) fn new(spec: &AccessSpec, list: impl Fn(&ListName) -> Arc<List>) -> Self {
+        Self {
+            allow: spec.allow.as_ref().map(|entries| Side::new(entries, &list)),
+            deny: Side::new(&spec.deny, &list),
+            allow_countries: spec.allow_countries.clone(),
+            deny_countries: spec.deny_countries.clone(),
+        }
+    }
+
+    /// Whether `client` (canonical) may enter. The countries are asked for only where they decide.
+    pub(super) fn decide(
+        &self,
+        client: IpAddr,
+        countries: impl FnOnce() -> Option<Arc<Countries>>,
+    ) -> Result<(), Refusal> {
+        let denied = self.deny.longest(client);
+        let allowed = self.allow.as_ref().and_then(|allow| allow.longest(client));
+        match (allowed, denied) {
+            (None, None) => self.without_entry(client, countries),
+            // `None` is less than any length, and a tie is a refusal.
+            (allowed, denied) if denied >= allowed => Err(Refusal::Denied),
+            _ => Ok(()),
+        }
+    }
+
+    fn without_entry(
+        &self,
+        client: IpAddr,
+        countries: impl FnOnce() -> Option<Arc<Countries>>,
+    ) -> Result<(), Refusal> {
+        let by_default = if self.allow.is_some() { Err(Refusal::Denied) } else { Ok(()) };
+        if self.allow_countries.is_none() && (self.deny_countries.is_empty() || by_default.is_err()) {
+            return by_default;
+        }
+        let country = countries().and_then(|countries| countries.country(client));
+        let is_in = |set: &BTreeSet<Country>| country.is_some_and(|country| set.contains(&country));
+        match &self.allow_countries {
+            _ if is_in(&self.deny_countries) => Err(Refusal::Country),
+            Some(allowed) if is_in(allowed) => Ok(()),
+            Some(_) => Err(Refusal::Country),
+            None => by_default,
+        }
+    }
 }
 
-impl IpSet {
-    /// Reads a list file: one CIDR or address a line, `#` comments, blank lines.
-    ///
-    /// # Errors
-    /// Every line that is none of that.
-    pub fn parse(_text: &str) -> Result<Self, Vec<ListError>> {
-        Ok(Self::default())
+/// Entries, ready to be asked.
+#[derive(Debug, Default)]
+pub(super) struct Side {
+    nets: IpSet,
+    lists: Vec<Arc<List>>,
+}
+
+impl Side {
+    /// Prepares `entries`; `list` finds a named list.
+    pub(super) fn new(entries: &Entries, list: impl Fn(&ListName) -> Arc<List>) -> Self {
+        Self { nets: entries.nets.iter().copied().collect(), lists: entries.lists.iter().map(list).collect() }
     }
 
-    /// The length of the longest prefix that has `ip` (canonical), or `None`.
-    pub fn longest(&self, ip: IpAddr) -> Option<u8> {
-        self.nets.iter().filter(|net| net.contains(&ip)).map(IpNet::prefix_len).max()
-    }
-
-    /// How many entries it has.
-    pub fn len(&self) -> usize {
-        self.nets.len()
-    }
-
-    /// Whether it has no entry.
-    pub fn is_empty(&self) -> bool {
-        self.nets.is_empty()
+    /// The length of the longest prefix that has `client` (canonical), of all entries and lists.
+    pub(super) fn longest(&self, client: IpAddr) -> Option<u8> {
+        let listed = self.lists.iter().filter_map(|list| list.load().longest(client)).max();
+        self.nets.longest(client).max(listed)
     }
 }
 
-impl FromIterator<IpNet> for IpSet {
-    fn from_iter<T: IntoIterator<Item = IpNet>>(nets: T) -> Self {
-        Self { nets: nets.into_iter().collect() }
-    }
-}
-
-/// One entry as it is written: a CIDR (host bits are masked off) or a single address. An IPv4-mapped one is IPv4.
-///
-/// # Errors
-/// What is wrong with it, and what would be right.
-pub fn parse_net(text: &str) -> Result<IpNet, String> {
-    text.parse()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| format!("`{text}` is no address"))
-}
+#[cfg(test)]
+mod tests;

@@ -1,24 +1,73 @@
 //! A mapping's doorkeeper.
+//!
+//! Owns who is inside a mapping ([`Permit`]), what is left of its rates, and the count of those refused. The questions and
+//! their order:
+//!
+//! 1. Is the client banned? 2. Do the lists and countries let it in? 3. Its own rate. 4. The mapping's rate. 5. Its own
+//!    cap. 6. The mapping's cap.
+//!
+//! A client is always asked for what is its own doing first, so that one who floods is told so, commits an offence and is
+//! banned in the end, however crowded it has made the mapping for others. And whoever is refused by a later question
+//! gets back what the earlier ones took: only sessions that came to be count against a rate, and nobody uses up what is
+//! meant for all by knocking.
+//!
+//! Terms change under the doorkeeper ([`Admission::retune`]): those inside stay counted, and a rate that is as before
+//! remembers what it knows. Logs nothing: the relay, who knows the session, writes a line for each refusal, and the
+//! [`Summary`] now and then.
+
+mod summary;
 
 use std::{net::IpAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
+pub use summary::Summary;
 use tokio::time::Instant;
 
-use super::{Gate, Policy, Refusal, Refuse};
-use crate::mapping::Protocol;
+use self::summary::Refusals;
+use super::{
+    Gate, Permit, Policy, Rate, Refusal, Refuse,
+    access::Access,
+    quota::Quota,
+    rate::{CLIENTS, ClientLimiter, Crowded, Limiter},
+};
+use crate::mapping::{ClientKey, Protocol, canonical};
 
 /// Decides who enters a mapping, over all its listeners.
 #[derive(Debug)]
-pub struct Admission {}
+pub struct Admission {
+    gate: Arc<Gate>,
+    terms: ArcSwap<Terms>,
+    quota: Arc<Quota>,
+    refusals: Refusals,
+}
+
+/// A [`Policy`], ready to be applied.
+#[derive(Debug)]
+struct Terms {
+    access: Access,
+    sessions: Option<Arc<Limiter>>,
+    sessions_per_client: Option<Arc<ClientLimiter>>,
+    datagrams_per_client: Option<Arc<ClientLimiter>>,
+    refuse: Refuse,
+}
 
 impl Admission {
     /// A doorkeeper with nobody inside.
-    pub fn new(_policy: &Arc<Policy>, _gate: &Arc<Gate>) -> Arc<Self> {
-        Arc::new(Self {})
+    pub fn new(policy: &Arc<Policy>, gate: &Arc<Gate>) -> Arc<Self> {
+        Arc::new(Self {
+            terms: ArcSwap::from_pointee(Terms::new(policy, gate, None)),
+            quota: Quota::new(&policy.caps),
+            gate: gate.clone(),
+            refusals: Refusals::default(),
+        })
     }
 
     /// Takes changed terms. Those inside stay, and stay counted; [`Admission::recheck`] says who must leave.
-    pub fn retune(&self, _policy: &Arc<Policy>) {}
+    pub fn retune(&self, policy: &Arc<Policy>) {
+        let before = self.terms.load_full();
+        self.terms.store(Arc::new(Terms::new(policy, &self.gate, Some(&before))));
+        self.quota.retune(&policy.caps);
+    }
 
     /// Lets a client in, or says why not; the refusal is counted. A refused TCP client has committed an offence.
     ///
@@ -26,33 +75,118 @@ impl Admission {
     /// Why it may not enter.
     pub fn admit(
         self: &Arc<Self>,
-        _client: IpAddr,
-        _protocol: Protocol,
-        _now: Instant,
+        client: IpAddr,
+        protocol: Protocol,
+        now: Instant,
     ) -> Result<Permit, Refusal> {
-        Ok(Permit {})
+        let client = canonical(client);
+        let terms = self.terms.load();
+        self.may_be_here(&terms, client, now)
+            .and_then(|()| terms.enter(&self.quota, ClientKey::of(client), now))
+            .inspect_err(|refusal| {
+                self.refusals.count(*refusal, 1);
+                // The sender of a datagram may be forged: a ban for it would be a weapon.
+                if protocol == Protocol::Tcp && refusal.is_offence() {
+                    self.gate.guard().offence(client, now);
+                }
+            })
     }
 
     /// How many of `datagrams` that a client inside has sent may pass; the others are counted as refused.
-    pub fn datagrams(&self, _client: IpAddr, datagrams: u32, _now: Instant) -> u32 {
-        datagrams
+    pub fn datagrams(&self, client: IpAddr, datagrams: u32, now: Instant) -> u32 {
+        let terms = self.terms.load();
+        let Some(limiter) = &terms.datagrams_per_client else { return datagrams };
+        let passed = limiter.take_up_to(ClientKey::of(client), datagrams, now);
+        if passed < datagrams {
+            self.refusals.count(Refusal::DatagramRate, u64::from(datagrams - passed));
+        }
+        passed
     }
 
-    /// Whether a client inside may stay: bans, lists and countries, never rates.
+    /// Whether [`Admission::datagrams`] can refuse any.
+    pub fn limits_datagrams(&self) -> bool {
+        self.terms.load().datagrams_per_client.is_some()
+    }
+
+    /// Whether a client inside may stay: bans, lists and countries, never rates. Not counted as a refusal.
     ///
     /// # Errors
     /// Why it may not.
-    pub fn recheck(&self, _client: IpAddr, _now: Instant) -> Result<(), Refusal> {
-        Ok(())
+    pub fn recheck(&self, client: IpAddr, now: Instant) -> Result<(), Refusal> {
+        self.may_be_here(&self.terms.load(), canonical(client), now)
     }
 
     /// How a refused TCP client is told.
     pub fn refuse(&self) -> Refuse {
-        Refuse::Close
+        self.terms.load().refuse
+    }
+
+    /// How many sessions are inside.
+    pub fn inside(&self) -> u32 {
+        self.quota.inside()
+    }
+
+    /// How many were refused for that reason since the doorkeeper began.
+    pub fn refused(&self, refusal: Refusal) -> u64 {
+        self.refusals.of(refusal)
+    }
+
+    /// What was refused since the last summary, if anything was, and if that one is a minute ago: to be asked after a
+    /// refusal, and once a minute, so that the last ones are told, too.
+    pub fn summary(&self, now: Instant) -> Option<Summary> {
+        self.refusals.summary(now)
+    }
+
+    /// What can end a session that lives, too.
+    fn may_be_here(&self, terms: &Terms, client: IpAddr, now: Instant) -> Result<(), Refusal> {
+        if self.gate.guard().keeps_out(client, now) {
+            return Err(Refusal::Banned);
+        }
+        terms.access.decide(client, || self.gate.countries())
     }
 }
 
-/// The right of one session to be. It gives its place back when it is dropped, once.
-#[derive(Debug)]
-#[must_use = "a permit that is dropped is given back"]
-pub struct Permit {}
+impl Terms {
+    /// Prepares `policy`; the limiters of `before` go on where their rates are the same.
+    fn new(policy: &Policy, gate: &Gate, before: Option<&Self>) -> Self {
+        let rates = &policy.rates;
+        let sessions = before.and_then(|before| before.sessions.clone());
+        let sessions_per_client = before.and_then(|before| before.sessions_per_client.clone());
+        let datagrams_per_client = before.and_then(|before| before.datagrams_per_client.clone());
+        Self {
+            access: Access::new(&policy.access, |name| gate.list(name)),
+            sessions: rates.new_sessions.map(|rate| {
+                sessions.filter(|old| old.rate() == rate).unwrap_or_else(|| Limiter::new(rate).into())
+            }),
+            sessions_per_client: client_limiter(rates.new_sessions_per_client, sessions_per_client),
+            datagrams_per_client: client_limiter(rates.datagrams_per_client, datagrams_per_client),
+            refuse: policy.refuse,
+        }
+    }
+
+    /// Rates and caps; whoever does not enter has used up nothing.
+    fn enter(&self, quota: &Arc<Quota>, client: ClientKey, now: Instant) -> Result<Permit, Refusal> {
+        if self.sessions_per_client.as_ref().is_some_and(|rate| !rate.take(client, now)) {
+            return Err(Refusal::ClientRate);
+        }
+        let entered = match &self.sessions {
+            Some(rate) if !rate.take(now) => Err(Refusal::Rate),
+            Some(rate) => quota.enter(client).inspect_err(|_| rate.give_back()),
+            None => quota.enter(client),
+        };
+        entered.inspect_err(|_| {
+            if let Some(rate) = &self.sessions_per_client {
+                rate.give_back(client);
+            }
+        })
+    }
+}
+
+fn client_limiter(rate: Option<Rate>, before: Option<Arc<ClientLimiter>>) -> Option<Arc<ClientLimiter>> {
+    let rate = rate?;
+    let kept = before.filter(|old| old.rate() == rate);
+    Some(kept.unwrap_or_else(|| ClientLimiter::new(rate, CLIENTS, Crowded::Share).into()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,25 @@
 //! What all doorkeepers share: the lists, the countries and the guard.
+//!
+//! Owns the content of the named lists and of the database of countries as it is now, and the [`Guard`]. Reads no file:
+//! whoever reads them hands in what was read. Each list is one place that everyone who names it looks at, so that its
+//! new content counts at once, for every mapping and for `exempt`, in whatever order a reload tells the parties. A list
+//! that the configuration no longer has keeps its content for as long as somebody still asks it: a mapping whose terms
+//! change a moment later must not refuse everyone in between.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ipnet::IpNet;
 use tokio::sync::watch;
 
-use super::{Countries, Guard, GuardSpec, IpSet, ListName};
+use super::{
+    Countries, Guard, GuardSpec, IpSet, ListName,
+    access::{List, Side},
+};
 
 /// What the configuration says for all mappings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +55,9 @@ pub struct GateInput {
 /// The lists, the countries and the guard of the daemon.
 #[derive(Debug)]
 pub struct Gate {
+    spec: ArcSwap<GateSpec>,
+    lists: Mutex<BTreeMap<ListName, Arc<List>>>,
+    countries: ArcSwapOption<Countries>,
     guard: Guard,
     revision: watch::Sender<u64>,
 }
@@ -48,22 +65,52 @@ pub struct Gate {
 impl Gate {
     /// A gate without lists and without bans.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { guard: Guard::default(), revision: watch::Sender::new(0) })
+        let revision = watch::Sender::new(0);
+        Arc::new(Self {
+            spec: ArcSwap::default(),
+            lists: Mutex::default(),
+            countries: ArcSwapOption::empty(),
+            guard: Guard::new(revision.clone()),
+            revision,
+        })
     }
 
     /// Takes what a configuration says, in place of what the one before said. Bans stay.
-    pub fn apply(&self, _input: &GateInput) {}
+    pub fn apply(&self, input: &GateInput) {
+        let mut changed = self.replace_lists(&input.lists);
+        let countries = self.countries.swap(input.countries.clone());
+        changed |= !same(countries.as_ref(), input.countries.as_ref());
+        let guard = input.spec.guard.as_ref();
+        let exempt = guard.map(|guard| Side::new(&guard.exempt, |name| self.list(name))).unwrap_or_default();
+        self.guard.retune(guard, exempt);
+        let before = self.spec.swap(Arc::new(input.spec.clone()));
+        // Whoever is no longer exempt may be banned with its /64.
+        changed |= before.guard != input.spec.guard;
+        if changed {
+            self.tell();
+        }
+    }
 
     /// What the configuration said last.
     pub fn spec(&self) -> Arc<GateSpec> {
-        Arc::default()
+        self.spec.load_full()
     }
 
-    /// Replaces the content of one list: its file has changed.
-    pub fn replace_list(&self, _name: &ListName, _set: Arc<IpSet>) {}
+    /// Replaces the content of one list: its file has changed. A name that nobody knows is ignored.
+    pub fn replace_list(&self, name: &ListName, set: Arc<IpSet>) {
+        let Some(list) = self.lock().get(name).cloned() else { return };
+        let changed = **list.load() != *set;
+        list.store(set);
+        if changed {
+            self.tell();
+        }
+    }
 
     /// Replaces the database of countries: its file has changed.
-    pub fn replace_countries(&self, _countries: Arc<Countries>) {}
+    pub fn replace_countries(&self, countries: Arc<Countries>) {
+        self.countries.store(Some(countries));
+        self.tell();
+    }
 
     /// Bans, and who earns one.
     pub fn guard(&self) -> &Guard {
@@ -73,5 +120,134 @@ impl Gate {
     /// A number that changes whenever a client who was allowed may no longer be: a list, the countries or a ban changed.
     pub fn revision(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
+    }
+
+    /// The place where the list of that name is. Whoever asks before the list is told finds it empty until then.
+    pub(super) fn list(&self, name: &ListName) -> Arc<List> {
+        self.lock().entry(name.clone()).or_default().clone()
+    }
+
+    /// The database of countries as it is now.
+    pub(super) fn countries(&self) -> Option<Arc<Countries>> {
+        self.countries.load_full()
+    }
+
+    /// Whether that changed any list.
+    fn replace_lists(&self, contents: &BTreeMap<ListName, Arc<IpSet>>) -> bool {
+        let mut lists = self.lock();
+        lists.retain(|name, list| contents.contains_key(name) || Arc::strong_count(list) > 1);
+        let mut changed = false;
+        for (name, set) in contents {
+            let before = lists.entry(name.clone()).or_default().swap(set.clone());
+            changed |= *before != **set;
+        }
+        changed
+    }
+
+    fn tell(&self) {
+        self.revision.send_modify(|revision| *revision = revision.wrapping_add(1));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ListName, Arc<List>>> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn same(before: Option<&Arc<Countries>>, after: Option<&Arc<Countries>>) -> bool {
+    match (before, after) {
+        (Some(before), Some(after)) => Arc::ptr_eq(before, after),
+        (before, after) => before.is_none() && after.is_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Entries, access::entry::parse_net, country::builder};
+
+    fn set(text: &str) -> Arc<IpSet> {
+        Arc::new(IpSet::parse(text).unwrap())
+    }
+
+    fn office() -> ListName {
+        ListName("office".into())
+    }
+
+    fn with_office(text: &str) -> GateInput {
+        GateInput { lists: BTreeMap::from([(office(), set(text))]), ..GateInput::default() }
+    }
+
+    fn knows(list: &List, ip: &str) -> bool {
+        list.load().longest(ip.parse().unwrap()).is_some()
+    }
+
+    #[test]
+    fn a_list_is_one_place_in_whatever_order_its_users_and_its_content_come() {
+        let gate = Gate::new();
+        let early = gate.list(&office());
+        assert!(!knows(&early, "10.0.0.1"));
+        gate.apply(&with_office("10.0.0.0/8"));
+        let late = gate.list(&office());
+        assert!(Arc::ptr_eq(&early, &late) && knows(&early, "10.0.0.1"));
+        gate.replace_list(&office(), set("192.0.2.0/24"));
+        assert!(knows(&early, "192.0.2.1") && !knows(&early, "10.0.0.1"));
+
+        gate.apply(&GateInput::default());
+        assert!(knows(&early, "192.0.2.1"), "those who still ask find what they had");
+        gate.apply(&with_office("198.51.100.0/24"));
+        assert!(knows(&early, "198.51.100.1"), "and what a later configuration says");
+        drop((early, late));
+        gate.apply(&GateInput::default());
+        assert!(gate.lock().is_empty(), "a list without users is forgotten");
+    }
+
+    #[test]
+    fn the_revision_tells_what_may_shut_somebody_out_and_nothing_else() {
+        let gate = Gate::new();
+        let mut revision = gate.revision();
+        let mut told = |what: &str, expected: bool| {
+            assert_eq!(revision.has_changed().unwrap(), expected, "{what}");
+            revision.mark_unchanged();
+        };
+        gate.apply(&with_office("10.0.0.0/8"));
+        told("a list came", true);
+        gate.apply(&with_office("10.0.0.0/8"));
+        told("a reload without a change", false);
+        gate.replace_list(&office(), set("10.0.0.0/8\n10.1.0.0/16"));
+        told("a list changed", true);
+        gate.replace_list(&office(), set("10.1.0.0/16\n10.0.0.0/8"));
+        told("a list was sorted", false);
+        gate.replace_list(&ListName("other".into()), set("10.0.0.0/8"));
+        told("nobody knows this list", false);
+        let bytes = builder::database(&[("192.0.2.0/24", "DE")]);
+        gate.replace_countries(Arc::new(Countries::from_bytes(bytes).unwrap()));
+        told("the countries changed", true);
+        let now = tokio::time::Instant::now();
+        gate.guard().ban("192.0.2.1".parse().unwrap(), None, now);
+        told("a ban", true);
+        gate.guard().unban("192.0.2.1".parse().unwrap());
+        told("the end of a ban", false);
+    }
+
+    #[test]
+    fn the_guard_sees_a_new_content_of_a_list_that_is_exempt() {
+        let guard = GuardSpec {
+            refusals: super::super::Rate {
+                count: 1.try_into().unwrap(),
+                per: std::time::Duration::from_secs(60),
+                burst: 1.try_into().unwrap(),
+            },
+            ban: std::time::Duration::from_secs(60),
+            exempt: Entries { nets: vec![parse_net("::1").unwrap()], lists: vec![office()] },
+            state: None,
+        };
+        let gate = Gate::new();
+        let spec = GateSpec { guard: Some(guard), ..GateSpec::default() };
+        gate.apply(&GateInput { spec, ..with_office("192.0.2.0/24") });
+        let now = tokio::time::Instant::now();
+        let trap = |ip: &str| gate.guard().trap(ip.parse().unwrap(), now).is_some();
+        assert!(!trap("192.0.2.1") && !trap("::1"));
+        gate.replace_list(&office(), set("198.51.100.0/24"));
+        assert!(trap("192.0.2.1") && !trap("198.51.100.1"));
     }
 }

@@ -12,15 +12,22 @@ mod admission;
 mod country;
 mod gate;
 mod guard;
+mod quota;
+mod rate;
+mod shards;
 
 use std::{collections::BTreeSet, fmt, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
-pub use access::{IpSet, ListError, parse_net};
-pub use admission::{Admission, Permit};
+pub use access::{
+    entry::parse_net,
+    set::{IpSet, ListError},
+};
+pub use admission::{Admission, Summary};
 pub use country::Countries;
 pub use gate::{Gate, GateInput, GateSpec, ListSpec};
-pub use guard::{Ban, Guard};
+pub use guard::{Ban, BanReason, Guard, Restored, StateError};
 use ipnet::IpNet;
+pub use quota::Permit;
 use serde::Serialize;
 
 /// The terms of a mapping: who may enter, how often, how many at once.

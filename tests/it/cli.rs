@@ -186,6 +186,86 @@ fn ten_thousand_mappings_are_checked_quickly() {
 }
 
 #[test]
+fn ten_thousand_mappings_under_terms_of_their_defaults_are_checked_quickly() {
+    let mut text = String::from(
+        "[defaults]\nallow = [\"10.0.0.0/8\", \"@office\"]\ndeny = \"10.9.0.0/16\"\nnew_sessions_per_client = \"20/min\"\n\
+         max_sessions = 100\nrefuse = \"drop\"\n[lists]\noffice = [\"203.0.113.0/24\"]\n",
+    );
+    for n in 0..10_000 {
+        let (high, low) = (n / 250, n % 250 + 1);
+        text += &format!(
+            "[[mapping]]\nname = \"m{n}\"\npublish = \"127.1.{high}.{low}:8080:10.0.{high}.{low}:80\"\n"
+        );
+    }
+    let config = Written::new(text);
+    let started = Instant::now();
+    config.check().exits(0).says("m9999").says("new_sessions_per_client=20/min");
+    let bound = if cfg!(debug_assertions) { 10 } else { 1 };
+    assert!(started.elapsed() < Duration::from_secs(bound), "{:?}", started.elapsed());
+}
+
+#[test]
+fn check_shows_who_may_enter_and_the_decoys() {
+    let config = Written::new(
+        "[[mapping]]\nname = \"desktop\"\npublish = \"3389:192.0.2.7:3389\"\nallow = \"@office\"\nmax_sessions = 5\n\
+         router = { external_port = 30000 }\n[lists]\noffice = [\"203.0.113.0/24\"]\n\
+         [guard]\ntrap = [\"23\"]\nstate = \"/var/lib/portway/bans.json\"\n",
+    );
+    let ran = config.check().exits(0).never_says("warning");
+    in_order(&ran, &["23/tcp", "trap", "desktop", "allow=@office max_sessions=5 router=30000"]);
+    in_order(&ran, &["list @office: 1 entry", "guard: refusals=10/min", "1 mapping, 1 listener, 1 trap: ok"]);
+    let ran = portway([Path::new("check"), Path::new("--json"), Path::new("-c"), &config.path()]).exits(0);
+    let plan: Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran}"));
+    let of = |name: &str| {
+        let all = plan["mappings"].as_array().expect("a list");
+        all.iter().find(|m| m["name"] == name).unwrap_or_else(|| panic!("{name} in {ran}")).clone()
+    };
+    assert_eq!(
+        (&of("23/tcp")["trap"], &of("desktop")["max_sessions"]),
+        (&Value::from(true), &Value::from(5))
+    );
+    assert_eq!(of("desktop")["router"]["external_port"], 30_000);
+}
+
+#[test]
+fn a_refused_term_names_its_place_and_what_would_be_right() {
+    let config = Written::new(
+        "[[mapping]]\npublish = \"8080:192.0.2.7:80\"\nallow = [\"@ofice\"]\nnew_sessions = \"20\"\nmax_sessions = 0\n\
+         [lists]\noffice = []\nblocked = { file = \"gone.txt\" }\n[guard]\nban = \"never\"\n",
+    );
+    let ran =
+        config.check().exits(78).says("did you mean \"@office\"").says("gone.txt").never_says("panicked");
+    in_order(&ran, &["toml:3:", "toml:4:", "toml:5:", "toml:8:", "toml:10:"]);
+}
+
+#[test]
+fn the_router_flag_opens_what_does_not_say_otherwise() {
+    for args in [&["check", "--router", "-p", "8080:192.0.2.7:80"][..], &["check", "-p", "8080:192.0.2.7:80"]]
+    {
+        let ran = portway(args).exits(0);
+        assert_eq!(ran.out.contains("router=8080"), args.contains(&"--router"), "{ran}");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
+    command.args(["check", "-p", "8080:192.0.2.7:80"]).env("PORTWAY_ROUTER", "1");
+    Ran::of(&mut command).exits(0).says("router=8080");
+    Ran::of(command.env("PORTWAY_ROUTER", "0")).exits(0).never_says("router=");
+    let config = Written::new("[[mapping]]\npublish = \"8080:192.0.2.7:80\"\nrouter = false\n");
+    portway([Path::new("check"), Path::new("--router"), Path::new("-c"), &config.path()])
+        .exits(0)
+        .never_says("router=");
+}
+
+#[test]
+fn bans_go_to_the_state_directory_of_the_service() {
+    let config = Written::new("publish = [\"8080:192.0.2.7:80\"]\n[guard]\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
+    command.args(["check", "-c"]).arg(config.path()).env_remove("STATE_DIRECTORY");
+    Ran::of(&mut command).exits(0).says("kept in memory only");
+    command.env("STATE_DIRECTORY", "/var/lib/portway");
+    Ran::of(&mut command).exits(0).says("state=/var/lib/portway/bans.json").never_says("memory only");
+}
+
+#[test]
 fn a_huge_file_is_refused_at_once() {
     let config = Written::new("");
     File::create(config.path()).and_then(|file| file.set_len(1 << 30)).expect("a sparse file");

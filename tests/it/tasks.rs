@@ -19,7 +19,7 @@ use crate::harness::{DEADLINE, own_addr};
 
 /// Runs what `publish` says inside this process.
 async fn start(publish: Vec<String>) -> Handle {
-    let source = Source { file: None, publish };
+    let source = Source { publish, ..Source::default() };
     let loaded = config::load(&source, &System).unwrap_or_else(|problems| panic!("{problems}"));
     let budgets = Budgets { sessions: SessionBudget::new(1_000), flows: FlowBudget::new(1_000) };
     Handle::start(source, loaded, budgets, &TaskTracker::new()).await.expect("the listeners open")

@@ -1,7 +1,12 @@
 use std::{net::IpAddr, ops::RangeInclusive};
 
-use super::*;
-use crate::config::{HostView, Source, load};
+use serde_json::{Value, json};
+
+use super::{json, table};
+use crate::{
+    config::{HostView, Loaded, Problems, Source, load},
+    mapping::Protocol,
+};
 
 struct Nothing;
 
@@ -22,14 +27,14 @@ impl HostView for Nothing {
 
 fn specs(specs: &[&str]) -> Result<Loaded, Problems> {
     let publish = specs.iter().map(|s| (*s).to_owned()).collect();
-    load(&Source { file: None, publish }, &Nothing)
+    load(&Source { publish, ..Source::default() }, &Nothing)
 }
 
 fn file(text: &str) -> Result<Loaded, Problems> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("portway.toml");
     std::fs::write(&path, text).unwrap();
-    load(&Source { file: Some(path), publish: Vec::new() }, &Nothing)
+    load(&Source { file: Some(path), ..Source::default() }, &Nothing)
 }
 
 #[test]
@@ -85,31 +90,131 @@ fn warnings_stand_below_the_table() {
 
 #[test]
 fn json_lists_every_listener_with_its_options() {
-    let shown: serde_json::Value = serde_json::from_str(&json(&specs(&["8080:80/tcp+udp"]))).unwrap();
+    let shown: Value = serde_json::from_str(&json(&specs(&["8080:80/tcp+udp"]))).unwrap();
+    let terms = |options: Value| {
+        let mut all = json!({
+            "name": "8080/tcp", "protocol": "tcp", "listen": "[::]:8080", "trap": false, "targets": ["127.0.0.1:80"],
+            "source": null, "bandwidth_per_session": "unlimited", "allow": null, "deny": [], "allow_countries": null,
+            "deny_countries": [], "max_sessions": 10_000, "max_sessions_per_client": 256, "new_sessions": "unlimited",
+            "burst": null, "new_sessions_per_client": "unlimited", "burst_per_client": null, "router": null,
+        });
+        all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        all
+    };
     assert_eq!(
         shown,
-        serde_json::json!({
+        json!({
             "ok": true,
             "mappings": [
-                { "name": "8080/tcp", "protocol": "tcp", "listen": "[::]:8080", "targets": ["127.0.0.1:80"],
-                  "connect_timeout": "5s", "idle_timeout": "never", "half_close_timeout": "5m",
-                  "keepalive": "1m", "source": null },
-                { "name": "8080/udp", "protocol": "udp", "listen": "[::]:8080", "targets": ["127.0.0.1:80"],
-                  "idle_timeout": "1m", "source": null },
+                terms(json!({
+                    "connect_timeout": "5s", "idle_timeout": "never", "half_close_timeout": "5m", "keepalive": "1m",
+                    "refuse": "close",
+                })),
+                terms(json!({
+                    "name": "8080/udp", "protocol": "udp", "idle_timeout": "1m", "datagrams_per_client": "unlimited",
+                })),
             ],
+            "lists": [], "geoip": null, "guard": null,
+            "limits": { "sessions": "auto", "flows": "auto" },
+            "router": {
+                "protocols": ["upnp", "pcp", "natpmp"], "gateway": "auto", "interface": "auto", "lease": "1h",
+                "on_conflict": "fail", "check_every": "1m",
+            },
             "warnings": [],
             "problems": [],
         })
     );
 }
 
+const HARDENED: &str = "\
+    [[mapping]]\nname = \"rdp\"\nlisten = \"3389\"\ntargets = \"10.0.0.7:3389\"\nprotocol = \"tcp+udp\"\n\
+    allow = [\"10.0.0.0/8\", \"@office\", \"192.0.2.7\", \"192.0.2.8\"]\ndeny = \"10.9.0.0/16\"\nmax_sessions = 20\n\
+    max_sessions_per_client = \"unlimited\"\nnew_sessions = \"20/s\"\nburst = 40\nnew_sessions_per_client = \"6/min\"\n\
+    datagrams_per_client = \"900/s\"\nbandwidth_per_session = \"10MB/s\"\nrefuse = \"drop\"\n\
+    router = { external_port = 30000, ipv6 = true }\n\
+    [lists]\noffice = [\"203.0.113.0/24\", \"2001:db8::/48\"]\nnone = []\n\
+    [guard]\ntrap = [\"23\", \"1000-1009\"]\nexempt = \"@office\"\nstate = \"/var/lib/portway/bans.json\"\n\
+    [limits]\nsessions = 500\n";
+
+#[test]
+fn the_table_shows_who_may_enter_decoys_and_the_router_as_they_are_written() {
+    let shown = table(&file(HARDENED).unwrap());
+    let common = "allow=@office,10.0.0.0/8,192.0.2.7,+1 deny=10.9.0.0/16 max_sessions=20 max_sessions_per_client=unlimited \
+                  new_sessions=20/s burst=40 new_sessions_per_client=6/min";
+    let tcp = format!("10.0.0.7:3389  {common} bandwidth_per_session=10MB refuse=drop router=30000+ipv6\n");
+    let udp = format!("{common} datagrams_per_client=900/s bandwidth_per_session=10MB router=30000+ipv6\n");
+    assert!(shown.contains(&tcp) && shown.contains(&udp), "{shown}");
+    assert!(shown.contains("\n1000-1009/tcp  tcp       [::]:1000-1009 (every address)  trap\n"), "{shown}");
+    assert!(shown.contains("\n23/tcp         tcp       [::]:23 (every address)         trap\n"), "{shown}");
+    assert!(
+        shown.ends_with(
+            "\n\nlist @none: 0 entries\nlist @office: 2 entries\n\
+             guard: refusals=10/min ban=1h exempt=@office state=/var/lib/portway/bans.json\n\
+             \n1 mapping, 2 listeners, 11 traps: ok\n"
+        ),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_range_on_the_router_is_one_row_and_other_terms_are_another() {
+    let ranges = file(
+        "[[mapping]]\nname = \"a\"\npublish = \"2000-2003:9\"\nrouter = { external_port = 30000 }\n\
+         [[mapping]]\nname = \"b\"\npublish = \"3000-3001:9\"\nrouter = true\n",
+    );
+    let shown = table(&ranges.unwrap());
+    assert!(shown.contains("[::]:2000-2003 (every address)  127.0.0.1:9  router=30000-30003\n"), "{shown}");
+    assert!(shown.contains("[::]:3000-3001 (every address)  127.0.0.1:9  router=3000-3001\n"), "{shown}");
+    let mixed: String = (2000..2008)
+        .map(|port| format!("[[mapping]]\npublish = \"{port}:9\"\nmax_sessions = {}\n", port / 2004 + 1))
+        .collect();
+    let shown = table(&file(&mixed).unwrap());
+    assert!(shown.contains("2000-2003/tcp") && shown.contains("2004-2007/tcp"), "{shown}");
+}
+
+#[test]
+fn json_has_every_term() {
+    let shown: Value = serde_json::from_str(&json(&file(HARDENED))).unwrap();
+    let find = |name: &str, protocol: &str| {
+        let all = shown["mappings"].as_array().unwrap();
+        all.iter().find(|m| m["name"] == name && m["protocol"] == protocol).unwrap().clone()
+    };
+    let (tcp, udp) = (find("rdp", "tcp"), find("rdp", "udp"));
+    assert_eq!(tcp["allow"], json!(["@office", "10.0.0.0/8", "192.0.2.7", "192.0.2.8"]));
+    for (key, value) in [
+        ("deny", json!(["10.9.0.0/16"])),
+        ("max_sessions", json!(20)),
+        ("max_sessions_per_client", json!("unlimited")),
+        ("new_sessions", json!("20/s")),
+        ("burst", json!(40)),
+        ("new_sessions_per_client", json!("6/min")),
+        ("burst_per_client", json!(6)),
+        ("bandwidth_per_session", json!("10MB")),
+        ("router", json!({ "external_port": 30_000, "ipv6": true })),
+    ] {
+        assert_eq!((&tcp[key], &udp[key]), (&value, &value), "{key}");
+    }
+    assert_eq!((&tcp["refuse"], &udp["datagrams_per_client"]), (&json!("drop"), &json!("900/s")));
+    assert!(udp.get("refuse").is_none() && tcp.get("datagrams_per_client").is_none());
+    assert_eq!(
+        find("23/tcp", "tcp"),
+        json!({ "name": "23/tcp", "protocol": "tcp", "listen": "[::]:23", "trap": true, "targets": [] })
+    );
+    assert_eq!(shown["lists"][1], json!({ "name": "office", "entries": 2, "file": null }));
+    assert_eq!(
+        shown["guard"],
+        json!({ "refusals": "10/min", "ban": "1h", "exempt": ["@office"], "state": "/var/lib/portway/bans.json" })
+    );
+    assert_eq!(shown["limits"], json!({ "sessions": 500, "flows": "auto" }));
+}
+
 #[test]
 fn json_lists_every_problem_with_its_place() {
-    let shown: serde_json::Value = serde_json::from_str(&json(&specs(&["8080:0", "x:1"]))).unwrap();
+    let shown: Value = serde_json::from_str(&json(&specs(&["8080:0", "x:1"]))).unwrap();
     assert_eq!(shown["ok"], false);
     assert_eq!(
         shown["problems"][0],
-        serde_json::json!({
+        json!({
             "file": "-p \"8080:0\"", "line": 1, "column": 6, "text": "0",
             "message": "port 0 cannot be connected to", "hint": "use a port from 1 to 65535",
         })

@@ -20,7 +20,7 @@ fn every_problem_is_reported_in_file_order() {
         files.problems(),
         [
             "portway.toml:1:13: port 0 cannot be listened on ? use a port from 1 to 65535",
-            "portway.toml:2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, defaults, mapping, log, shutdown",
+            "portway.toml:2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, mapping, defaults, lists, guard, limits, geoip, router, log, shutdown",
             "portway.toml:5:16: a string stands in quotes ? put the value in double quotes",
             "portway.toml:6:14: port 0 cannot be connected to ? use a port from 1 to 65535",
             "portway.toml:8:9: `level` is a string, not an integer ? put it in quotes: \"3\"",
@@ -44,7 +44,7 @@ fn line_ends_and_a_byte_order_mark_do_not_move_a_column() {
         problems("\u{feff}publish = \"0:80\"\r\nfoo = 1\r\n[log]\r\nlevel = 'é0'\r\n")[..2],
         [
             "1:12: port 0 cannot be listened on ? use a port from 1 to 65535",
-            "2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, defaults, mapping, log, shutdown",
+            "2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, mapping, defaults, lists, guard, limits, geoip, router, log, shutdown",
         ]
     );
     let files = file("foo = 1\r\n");
@@ -104,7 +104,8 @@ fn a_file_that_cannot_be_read_is_named() {
     let missing = files.load().unwrap_err();
     assert_eq!(missing.read.files, [files.path("portway.toml")]);
     let at = |path: PathBuf| {
-        load(&Source { file: Some(path), publish: vec!["80:9".into()] }, &Machine).unwrap_err()
+        load(&Source { file: Some(path), publish: vec!["80:9".into()], ..Source::default() }, &Machine)
+            .unwrap_err()
     };
     assert_eq!(
         files.line(at(files.path("dir.toml")).iter().next().unwrap()),
@@ -237,7 +238,7 @@ fn every_example_loads_without_problems() {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|e| e == "toml") {
-                let loaded = load(&Source { file: Some(path.clone()), publish: Vec::new() }, &Machine);
+                let loaded = load(&Source { file: Some(path.clone()), ..Source::default() }, &Machine);
                 let loaded = loaded.unwrap_or_else(|e| panic!("{e}"));
                 assert!(!loaded.plan.is_empty(), "{}", path.display());
                 assert!(loaded.warnings.is_empty(), "{}: {:?}", path.display(), loaded.warnings);
@@ -250,6 +251,54 @@ fn every_example_loads_without_problems() {
 
 const EXAMPLE: &str = include_str!("../../../config/portway.toml");
 
+const HARDENED: &str = include_str!("../../../config/examples/rdp.toml");
+
+/// The keys of a mapping and of each table.
+fn every_key() -> Vec<(&'static str, &'static str)> {
+    let tables = [
+        ("guard", &["refusals", "ban", "trap", "exempt", "state"][..]),
+        ("limits", &["sessions", "flows"]),
+        ("geoip", &["database"]),
+        ("router", &["protocols", "gateway", "interface", "lease", "on_conflict", "check_every"]),
+        ("log", &["level", "format", "target"]),
+        ("shutdown", &["grace"]),
+        ("lists", &["blocked"]),
+    ];
+    let of_mapping = ["name", "publish", "listen", "targets"].into_iter().chain(super::super::knobs::keys());
+    let of_tables = tables.into_iter().flat_map(|(table, keys)| keys.iter().map(move |key| (table, *key)));
+    of_mapping.map(|key| ("[mapping]", key)).chain(of_tables).collect()
+}
+
+#[test]
+fn the_annotated_file_has_every_key() {
+    for (table, key) in every_key() {
+        assert!(EXAMPLE.contains(&format!("[{table}]")), "[{table}]");
+        let has = |line: &str| line.trim_start_matches("# ").split_once(" = ").is_some_and(|(k, _)| k == key);
+        assert!(EXAMPLE.lines().any(has), "{key}");
+    }
+}
+
+#[test]
+fn what_the_annotated_file_shows_behind_a_mark_is_right_too() {
+    let shown = |line: &str| match line.strip_prefix("# ") {
+        Some(text)
+            if text.starts_with('[') || text.split_once(" = ").is_some_and(|(k, _)| !k.contains(' ')) =>
+        {
+            // What needs a file that is not there, or stands twice, or names an address of another machine.
+            let elsewhere = ["_countries", "blocked", "[geoip]", "database", "router = {"];
+            if elsewhere.iter().any(|part| text.contains(part)) { line.to_owned() } else { text.to_owned() }
+        }
+        _ => line.to_owned(),
+    };
+    let text: String = EXAMPLE.lines().map(|line| shown(line) + "\n").collect();
+    assert!(
+        text.contains("\n[router]\n") && text.contains("\ntrap = ") && text.contains("\nrouter = true\n")
+    );
+    let found = problems(&text);
+    let expected = "no router leads here";
+    assert!(found.len() == 1 && found[0].contains(expected), "the mapping listens on loopback: {found:#?}");
+}
+
 /// Reads it, and prints whatever is wrong with it.
 fn survives(bytes: &[u8]) {
     let files = Files::new(&[("portway.toml", bytes)]);
@@ -259,6 +308,33 @@ fn survives(bytes: &[u8]) {
             assert!(problem.line >= 1 && problem.column >= 1, "{problem}");
         }
     }
+}
+
+/// A value of any type, right for some key or for none.
+fn any_value() -> impl Strategy<Value = String> {
+    let words = "(unlimited|auto|never|close|upnp|@[a-z]?|@|DE|UK|[0-9]{0,21}(/|/s|/min|/h|s|h|d|KiB|MB|Mbit)?(/s)?|\
+                 [0-9]{1,3}(\\.[0-9]{1,3}){3}(/[0-9]{1,3}|:[0-9]{1,6})?|\\[?::[0-9a-f%]{0,4}\\]?(/[0-9]{1,3}|:[0-9]{1,5})?|\
+                 [0-9]{1,5}-[0-9]{1,5}|\\$\\{[A-Z:-]{0,6}\\}?|.{0,9})";
+    let text = words.prop_map(|word| format!("'{}'", word.replace(['\'', '\n', '\r'], "")));
+    let scalar = prop_oneof![
+        4 => text,
+        1 => any::<i64>().prop_map(|n| n.to_string()),
+        1 => (0..70_000_i32).prop_map(|n| n.to_string()),
+        1 => Just("99999999999999999999999999999999999999999".to_owned()),
+        1 => any::<bool>().prop_map(|b| b.to_string()),
+        1 => Just("1.5".to_owned()),
+        1 => Just("1979-05-27".to_owned()),
+    ];
+    let key = "(external_port|ipv6|file|address|[a-z]{1,3})";
+    scalar.prop_recursive(2, 8, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(", "))),
+            prop::collection::hash_map(key, inner, 0..3).prop_map(|fields| {
+                let fields: Vec<_> = fields.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+                format!("{{ {} }}", fields.join(", "))
+            }),
+        ]
+    })
 }
 
 proptest! {
@@ -274,10 +350,23 @@ proptest! {
     }
 
     #[test]
+    fn any_value_of_any_key_is_read_or_refused(
+        at in any::<prop::sample::Index>(), again in any::<prop::sample::Index>(), value in any_value(), other in any_value(),
+    ) {
+        let keys = every_key();
+        let ((table, key), (table2, key2)) = (keys[at.index(keys.len())], keys[again.index(keys.len())]);
+        survives(format!("[{table}]\n{key} = {value}\n[{table2}]\n{key2} = {other}\n").as_bytes());
+        survives(format!("publish = \"80-90:9/tcp+udp\"\n[defaults]\n{key} = {value}\n{key2} = {other}\n").as_bytes());
+        survives(format!("[[mapping]]\npublish = \"1-9:9\"\n{key} = {value}\n{key2} = {other}\n").as_bytes());
+        survives(format!("{table} = {value}\n{table2} = {other}\n").as_bytes());
+    }
+
+    #[test]
     fn a_mutilated_example_is_read_or_refused(
+        example in prop::sample::select(vec![EXAMPLE, HARDENED]),
         cuts in prop::collection::vec((any::<prop::sample::Index>(), 0usize..40, any::<Vec<u8>>()), 1..4),
     ) {
-        let mut bytes = EXAMPLE.as_bytes().to_vec();
+        let mut bytes = example.as_bytes().to_vec();
         for (at, len, with) in cuts {
             let at = at.index(bytes.len());
             let end = (at + len).min(bytes.len());
@@ -288,9 +377,10 @@ proptest! {
 
     #[test]
     fn an_example_with_words_exchanged_is_read_or_refused(
+        example in prop::sample::select(vec![EXAMPLE, HARDENED]),
         a in any::<prop::sample::Index>(), b in any::<prop::sample::Index>(),
     ) {
-        let text: String = EXAMPLE.lines().filter(|l| !l.starts_with('#')).map(|l| format!("{l}\n")).collect();
+        let text: String = example.lines().filter(|l| !l.starts_with('#')).map(|l| format!("{l}\n")).collect();
         let mut words: Vec<&str> = text.split_inclusive([' ', '"', '\n', ',']).collect();
         let (a, b) = (a.index(words.len()), b.index(words.len()));
         words.swap(a, b);

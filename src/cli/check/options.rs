@@ -1,0 +1,120 @@
+//! The last column of the table: what differs from the built-in defaults, as it is written.
+
+use std::{fmt::Display, net::IpAddr};
+
+use super::{Listener, spelling};
+use crate::{
+    config::{ListenerKey, ListenerPlan, Service},
+    mapping::Timeout,
+    policy::{AccessSpec, Country, GuardSpec, Policy, Rate, Refuse},
+    relay::{tcp::TcpOptions, udp::UdpOptions},
+};
+
+/// Words such as `idle_timeout=1h`.
+#[derive(Default)]
+struct Words(Vec<String>);
+
+impl Words {
+    fn add(&mut self, key: &str, differs: bool, value: impl Display) {
+        if differs {
+            self.0.push(format!("{key}={value}"));
+        }
+    }
+}
+
+/// What differs, but for the port on the router.
+pub(super) fn options(listener: &ListenerPlan) -> Vec<String> {
+    let mut words = Words::default();
+    let source = |ip: Option<IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
+    let bandwidth = match &listener.service {
+        Service::Tcp(spec) => {
+            let (is, usual) = (&spec.options, TcpOptions::default());
+            let connect = Timeout::After(is.connect_timeout);
+            words.add("connect_timeout", is.connect_timeout != usual.connect_timeout, connect);
+            words.add("idle_timeout", is.idle_timeout != usual.idle_timeout, is.idle_timeout);
+            let half_close = is.half_close_timeout;
+            words.add("half_close_timeout", half_close != usual.half_close_timeout, half_close);
+            words.add("keepalive", is.keepalive != usual.keepalive, is.keepalive);
+            words.add("source", is.source != usual.source, source(is.source));
+            is.bandwidth
+        }
+        Service::Udp(spec) => {
+            let (is, usual) = (&spec.options, UdpOptions::default());
+            words.add("idle_timeout", is.idle_timeout != usual.idle_timeout, is.idle_timeout);
+            words.add("source", is.source != usual.source, source(is.source));
+            is.bandwidth
+        }
+        Service::Trap => return Vec::new(),
+    };
+    let is_udp = matches!(listener.service, Service::Udp(_));
+    access(&listener.policy.access, &mut words);
+    amounts(&listener.policy, is_udp, &mut words);
+    words.add("bandwidth_per_session", bandwidth.is_some(), spelling::size(bandwidth));
+    let refuse = listener.policy.refuse;
+    words.add("refuse", !is_udp && refuse != Refuse::default(), spelling::refuse(refuse));
+    words.0
+}
+
+fn access(access: &AccessSpec, words: &mut Words) {
+    let few = |entries| spelling::few(spelling::entries(entries));
+    let countries = |codes| spelling::few(Iterator::map(codes, |code: &Country| code.as_str().to_owned()));
+    if let Some(allow) = &access.allow {
+        words.add("allow", true, few(allow));
+    }
+    let deny = few(&access.deny);
+    words.add("deny", !deny.is_empty(), &deny);
+    if let Some(allow) = &access.allow_countries {
+        words.add("allow_countries", true, countries(allow.iter()));
+    }
+    words.add("deny_countries", !access.deny_countries.is_empty(), countries(access.deny_countries.iter()));
+}
+
+fn amounts(policy: &Policy, is_udp: bool, words: &mut Words) {
+    let (caps, usual) = (policy.caps, Policy::default().caps);
+    words.add("max_sessions", caps.sessions != usual.sessions, spelling::limit(caps.sessions));
+    let per_client = caps.sessions_per_client;
+    words.add(
+        "max_sessions_per_client",
+        per_client != usual.sessions_per_client,
+        spelling::limit(per_client),
+    );
+    let rates = &policy.rates;
+    rate(rates.new_sessions, "new_sessions", "burst", words);
+    rate(rates.new_sessions_per_client, "new_sessions_per_client", "burst_per_client", words);
+    if is_udp {
+        rate(rates.datagrams_per_client, "datagrams_per_client", "burst_per_client", words);
+    }
+}
+
+fn rate(rate: Option<Rate>, key: &str, burst: &str, words: &mut Words) {
+    if let Some(Rate { count, burst: at_once, .. }) = rate {
+        words.add(key, true, spelling::rate(rate));
+        words.add(burst, at_once != count, at_once);
+    }
+}
+
+/// The port on the router, if it shall be open there.
+pub(super) fn external_port(key: &ListenerKey, listener: &ListenerPlan) -> Option<u16> {
+    Some(listener.exposure?.external_port.unwrap_or(key.addr.port).get())
+}
+
+/// What shall be open on the router for a run of listeners: `router=30000`, `router=30000-30010`, `router=80+ipv6`.
+pub(super) fn router((first_key, first): Listener<'_>, (last_key, last): Listener<'_>) -> Option<String> {
+    let (from, to) = (external_port(first_key, first)?, external_port(last_key, last)?);
+    let ports = if from == to { from.to_string() } else { format!("{from}-{to}") };
+    let ipv6 = if first.exposure?.ipv6 { "+ipv6" } else { "" };
+    Some(format!("router={ports}{ipv6}"))
+}
+
+/// The guard's terms.
+pub(super) fn guard(spec: &GuardSpec) -> Vec<String> {
+    let mut words = Words::default();
+    words.add("refusals", true, spelling::rate(Some(spec.refusals)));
+    words.add("ban", true, Timeout::After(spec.ban));
+    let exempt = spelling::few(spelling::entries(&spec.exempt));
+    words.add("exempt", !exempt.is_empty(), &exempt);
+    if let Some(state) = &spec.state {
+        words.add("state", true, state.display());
+    }
+    words.0
+}

@@ -1,0 +1,98 @@
+//! Who is meant: networks, addresses and `"@list"`, as `allow`, `deny` and `exempt` name them.
+
+use std::collections::BTreeSet;
+
+use super::{
+    place::Place,
+    problem::{Note, Notes},
+    table::{Given, Reader, Value, closest, entry},
+};
+use crate::policy::{Entries, ListName, parse_net};
+use toml::de::DeTable;
+
+/// The most that one key may hold. Every mapping has a copy of what `[defaults]` says, so more belongs into a list,
+/// which all of them share.
+const MOST: usize = 1000;
+
+/// Entries as they are written.
+#[derive(Clone, Debug)]
+pub(super) struct EntriesText {
+    /// What could be read of them.
+    pub(super) entries: Entries,
+    /// The lists again, with their places.
+    lists: Vec<Given<ListName>>,
+}
+
+impl EntriesText {
+    /// Takes a key with one entry or a list of them.
+    pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Self> {
+        let (at, value) = entry(reader, table, key)?;
+        let texts = reader.texts(key, at, value);
+        let mut read = Self { entries: Entries::default(), lists: Vec::new() };
+        if texts.items.len() > MOST {
+            reader
+                .notes
+                .problem(at, format!("`{key}` has more than {MOST} entries"))
+                .hint("put them into a list, as in [lists] many = { file = \"many.txt\" }, and name that: \"@many\"");
+            return None;
+        }
+        for text in texts.items {
+            let place = text.place();
+            if let Some(name) = text.value.strip_prefix('@') {
+                let name = ListName(name.into());
+                read.entries.lists.push(name.clone());
+                read.lists.push(Given { value: name, place });
+                continue;
+            }
+            match parse_net(&text.value) {
+                Ok(net) => read.entries.nets.push(net),
+                Err(message) => {
+                    refuse(reader.notes, place, message).text(&text.value);
+                }
+            }
+        }
+        Some(read)
+    }
+
+    /// Notes every list that there is not.
+    pub(super) fn refuse_unknown(&self, known: &BTreeSet<ListName>, notes: &mut Notes) {
+        for Given { value, place } in self.lists.iter().filter(|list| !known.contains(&list.value)) {
+            let name = &*value.0;
+            let names: Vec<&str> = known.iter().map(|known| &*known.0).collect();
+            let hint = match closest(name, &names) {
+                Some(near) => format!("did you mean \"@{near}\"?"),
+                None if names.is_empty() => "name one in [lists], as in office = [\"203.0.113.0/24\"]".into(),
+                None => format!("the lists are {}", names.join(", ")),
+            };
+            notes.problem(*place, format!("unknown list `@{name}`")).text(format!("@{name}")).hint(hint);
+        }
+    }
+}
+
+/// Notes what [`parse_net`] says: behind the last colon, what would be right.
+pub(super) fn refuse(notes: &mut Notes, place: Place, message: String) -> &mut Note {
+    match message.rsplit_once(": ") {
+        Some((message, hint)) => notes.problem(place, message.to_owned()).hint(hint.to_owned()),
+        None => notes.problem(place, message),
+    }
+}
+
+/// Takes `allow`: it keeps everyone else out, so it names somebody.
+pub(super) fn allow(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<EntriesText> {
+    refuse_empty(reader, table, "allow", "name who may, or leave it out: then everyone may enter");
+    EntriesText::read(reader, table, "allow")
+}
+
+/// Notes that a list which lets in nobody else holds nothing.
+pub(super) fn refuse_empty(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str, hint: &'static str) {
+    if let Some(value) = table.get(key)
+        && is_empty(value)
+    {
+        let place = reader.place(value.span());
+        reader.notes.problem(place, format!("`{key}` is empty: nobody could enter")).hint(hint);
+    }
+}
+
+fn is_empty(value: &Value<'_>) -> bool {
+    value.get_ref().as_array().is_some_and(|items| items.is_empty())
+}

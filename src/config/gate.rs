@@ -1,0 +1,121 @@
+//! What holds for all mappings: `[lists]`, `[geoip]` and `[guard]`, and what their files hold.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use toml::de::DeTable;
+
+use super::{
+    HostView,
+    entries::EntriesText,
+    expand::Text,
+    guard::GuardText,
+    lists::{self, ListText},
+    place::Origins,
+    problem::Notes,
+    read::absolute,
+    table::{Reader, Value},
+};
+use crate::policy::{Countries, GateInput, ListName};
+
+/// The three tables as they are written.
+#[derive(Default)]
+pub(super) struct GateText {
+    lists: Vec<ListText>,
+    /// `[geoip]`, and its database where that could be read.
+    geoip: Option<Option<Text>>,
+    guard: Option<GuardText>,
+}
+
+impl GateText {
+    /// Takes the tables out of the main file.
+    pub(super) fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Self {
+        let lists = document.get("lists").and_then(|v| reader.table("lists", v));
+        Self {
+            lists: lists.map(|table| lists::lists(reader, table)).unwrap_or_default(),
+            geoip: document.get("geoip").map(|v| geoip(reader, v)),
+            guard: document.get("guard").and_then(|v| GuardText::read(reader, v)),
+        }
+    }
+
+    /// The listen specs of the decoys.
+    pub(super) fn traps(&self) -> &[Text] {
+        self.guard.as_ref().map_or(&[], |guard| &guard.trap)
+    }
+
+    /// What a mapping may refer to. In a file that `is_broken`, what seems to be missing is not missed.
+    pub(super) fn known(&self, is_broken: bool) -> Known {
+        let lists = (!is_broken).then(|| self.lists.iter().map(|list| list.name.clone()).collect());
+        Known { lists, has_countries: is_broken || self.geoip.is_some() }
+    }
+
+    /// Reads the files, whose relative paths begin at `directory`, and puts all together.
+    pub(super) fn load(
+        self,
+        directory: &Path,
+        known: &Known,
+        host: &dyn HostView,
+        origins: &mut Origins,
+        notes: &mut Notes,
+    ) -> GateInput {
+        let mut input = GateInput::default();
+        if let Some(guard) = &self.guard {
+            guard.check(known, notes);
+            input.spec.guard = Some(guard.spec(directory, host, notes));
+        }
+        if let Some(database) = self.geoip.flatten() {
+            let path = directory.join(&database.value);
+            match Countries::open(&path) {
+                Ok(countries) => input.countries = Some(Arc::new(countries)),
+                Err(message) => {
+                    notes
+                        .problem(
+                            database.place(),
+                            format!("the database of countries cannot be used: {message}"),
+                        )
+                        .text(&database.value)
+                        .hint("name a file in MaxMind's format, such as GeoLite2-Country.mmdb");
+                }
+            }
+            input.spec.geoip = Some(absolute(&path));
+        }
+        for list in self.lists {
+            let name = list.name.clone();
+            if let Some((spec, set)) = list.load(directory, origins, notes) {
+                input.spec.lists.insert(name.clone(), spec);
+                input.lists.insert(name, set);
+            }
+        }
+        input
+    }
+}
+
+/// What a mapping may refer to.
+pub(super) struct Known {
+    /// The lists by name; any will do where it is not known which there are.
+    lists: Option<BTreeSet<ListName>>,
+    pub(super) has_countries: bool,
+}
+
+impl Known {
+    /// Notes every list that there is not.
+    pub(super) fn refuse_unknown_lists(&self, entries: &EntriesText, notes: &mut Notes) {
+        if let Some(lists) = &self.lists {
+            entries.refuse_unknown(lists, notes);
+        }
+    }
+}
+
+/// Reads `[geoip]`; it is the database.
+fn geoip(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Text> {
+    const KEY: &str = "database";
+    let table = reader.table("geoip", value)?;
+    reader.refuse_unknown(table, "in [geoip]", &[KEY]);
+    if table.is_empty() {
+        let place = reader.place(value.span());
+        reader
+            .notes
+            .problem(place, "[geoip] without a `database`")
+            .hint("as in database = \"/var/lib/GeoIP/GeoLite2-Country.mmdb\"");
+    }
+    reader.path(KEY, table.get(KEY)?)
+}

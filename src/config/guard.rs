@@ -1,0 +1,126 @@
+//! `[guard]`: automatic bans, and the decoy ports that earn one.
+
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use toml::de::DeTable;
+
+use super::{
+    HostView,
+    amount::{self, Pace},
+    duration,
+    entries::EntriesText,
+    expand::Text,
+    gate::Known,
+    place::Place,
+    problem::Notes,
+    read::absolute,
+    table::{Reader, Value, entry},
+};
+use crate::{
+    mapping::Timeout,
+    policy::{GuardSpec, Rate},
+};
+
+const KEYS: [&str; 5] = ["refusals", "ban", "trap", "exempt", "state"];
+
+/// The longest ban.
+const LONGEST_BAN: Duration = Duration::from_secs(30 * 86_400);
+/// The file of the bans in the directory that systemd gives to the service.
+const STATE_FILE: &str = "bans.json";
+
+/// `[guard]` as it is written.
+pub(super) struct GuardText {
+    place: Place,
+    refusals: Rate,
+    ban: Duration,
+    /// The listen specs of the decoys.
+    pub(super) trap: Vec<Text>,
+    exempt: Option<EntriesText>,
+    state: Option<Text>,
+}
+
+impl GuardText {
+    /// Reads `[guard]`.
+    pub(super) fn read(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Self> {
+        let table = reader.table("guard", value)?;
+        reader.refuse_unknown(table, "in [guard]", &KEYS);
+        Some(Self {
+            place: reader.place(value.span()),
+            refusals: table.get("refusals").and_then(|v| refusals(reader, v)).unwrap_or_else(usual_refusals),
+            ban: table.get("ban").and_then(|v| ban(reader, v)).unwrap_or(Duration::from_secs(3600)),
+            trap: trap(reader, table),
+            exempt: EntriesText::read(reader, table, "exempt"),
+            state: table.get("state").and_then(|v| reader.path("state", v)),
+        })
+    }
+
+    /// Notes the lists that there are not.
+    pub(super) fn check(&self, known: &Known, notes: &mut Notes) {
+        if let Some(exempt) = &self.exempt {
+            known.refuse_unknown_lists(exempt, notes);
+        }
+    }
+
+    /// The guard's terms. A relative path begins at `directory`.
+    pub(super) fn spec(&self, directory: &Path, host: &dyn HostView, notes: &mut Notes) -> GuardSpec {
+        let state = match &self.state {
+            Some(text) => Some(absolute(&directory.join(&text.value))),
+            None => service_state(host),
+        };
+        if state.is_none() {
+            notes
+                .warning(self.place, "bans are kept in memory only, and forgotten when portway ends")
+                .hint("name a file that portway may write, as in state = \"/var/lib/portway/bans.json\"");
+        }
+        let exempt = self.exempt.as_ref().map(|text| text.entries.clone()).unwrap_or_default();
+        GuardSpec { refusals: self.refusals, ban: self.ban, exempt, state }
+    }
+}
+
+/// The state directory of the service (`StateDirectory=` of systemd.exec(5)); the first, where there are several.
+fn service_state(host: &dyn HostView) -> Option<PathBuf> {
+    let directories = host.env("STATE_DIRECTORY")?;
+    let first = directories.split(':').next().filter(|directory| !directory.is_empty())?;
+    Some(absolute(&Path::new(first).join(STATE_FILE)))
+}
+
+/// Ten a minute.
+fn usual_refusals() -> Rate {
+    let count = NonZeroU32::new(10).expect("10 is not 0");
+    Rate { count, per: Duration::from_secs(60), burst: count }
+}
+
+fn refusals(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Rate> {
+    let place = reader.place(value.span());
+    let Some(Pace { count, per }) = amount::rate(reader, "refusals", value)? else {
+        reader
+            .notes
+            .problem(place, "`refusals` cannot be \"unlimited\"")
+            .hint("say after how many a client is banned, as in \"10/min\"; without [guard] there are no automatic bans");
+        return None;
+    };
+    Some(Rate { count, per, burst: count })
+}
+
+fn ban(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Duration> {
+    let text = reader.text("ban", value)?;
+    let (message, hint) = match duration::parse(&text.value) {
+        Ok(Timeout::After(ban)) if ban <= LONGEST_BAN => return Some(ban),
+        Ok(Timeout::After(_)) => (format!("`{}` is more than 30 days", text.value), "use \"30d\" or less"),
+        Ok(Timeout::Never) => (
+            "`ban` cannot be \"never\"".to_owned(),
+            "addresses change hands: use a time up to \"30d\"; each repeat doubles it",
+        ),
+        Err(e) => (e.message, "use a time such as \"1h\""),
+    };
+    reader.notes.problem(text.place(), message).text(&text.value).hint(hint);
+    None
+}
+
+fn trap(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<Text> {
+    entry(reader, table, "trap").map(|(at, value)| reader.texts("trap", at, value).items).unwrap_or_default()
+}

@@ -1,0 +1,230 @@
+//! `[lists]`: named sets of addresses, written in the configuration or kept in files of their own.
+//!
+//! A list file is no part of the configuration: it may be large, and it changes by itself. Whoever follows it reads it
+//! with [`read_list`], by the same rules as here.
+
+use std::{ops::Range, path::Path, sync::Arc};
+
+use ipnet::IpNet;
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    entries,
+    expand::Text,
+    place::{Name, Origins, Place},
+    problem::Notes,
+    read::{ReadError, absolute, read},
+    table::{Reader, Value, closest, entry},
+};
+use crate::policy::{IpSet, ListError, ListName, ListSpec, parse_net};
+
+/// The most that a list file may have, in bytes: some four million addresses.
+const MOST: u64 = 64 * 1024 * 1024;
+const TOO_LARGE: &str = "more than 64 MiB";
+/// The longest name of a list, in characters.
+const LONGEST_NAME: usize = 64;
+
+/// A list as it is written.
+pub(super) struct ListText {
+    pub(super) name: ListName,
+    /// Nothing where it could not be read.
+    source: Option<SourceText>,
+}
+
+enum SourceText {
+    Inline(Vec<IpNet>),
+    File(Text),
+}
+
+/// Reads `[lists]`.
+pub(super) fn lists(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<ListText> {
+    let mut lists = Vec::with_capacity(table.len());
+    for (key, value) in table {
+        let name: &str = key.get_ref();
+        let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+        if !(1..=LONGEST_NAME).contains(&name.len()) || !name.bytes().all(plain) {
+            let place = reader.place(key.span());
+            reader
+                .notes
+                .problem(place, format!("`{name}` is not a name for a list"))
+                .text(name)
+                .hint("a name is 1 to 64 of the characters A-Z a-z 0-9 . _ -");
+        }
+        lists.push(ListText { name: ListName(name.into()), source: source(reader, name, value) });
+    }
+    lists
+}
+
+fn source(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<SourceText> {
+    match value.get_ref() {
+        DeValue::Table(table) => file(reader, name, value, table).map(SourceText::File),
+        DeValue::Array(_) | DeValue::String(_) => Some(SourceText::Inline(inline(reader, name, value))),
+        _ => {
+            reader.wrong_type(name, value, "a list of addresses, or { file = \"...\" }");
+            None
+        }
+    }
+}
+
+fn inline(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Vec<IpNet> {
+    let at = reader.place(value.span());
+    let mut nets = Vec::new();
+    for text in reader.texts(name, at, value).items {
+        match parse_net(&text.value) {
+            Ok(net) => nets.push(net),
+            Err(message) => {
+                let looks_like_a_file = text.value.starts_with(['/', '.']) || text.value.ends_with(".txt");
+                let note = entries::refuse(reader.notes, text.place(), message).text(&text.value);
+                if looks_like_a_file {
+                    note.hint(format!("to read a file, write {name} = {{ file = \"{}\" }}", text.value));
+                }
+            }
+        }
+    }
+    nets
+}
+
+fn file(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, table: &DeTable<'_>) -> Option<Text> {
+    reader.refuse_unknown(table, "of a list", &["file"]);
+    let Some((_, path)) = entry(reader, table, "file") else {
+        if !table.keys().any(|k| closest(k.get_ref(), &["file"]).is_some()) {
+            let place = reader.place(value.span());
+            reader
+                .notes
+                .problem(place, "a list without a `file`")
+                .hint(format!("as in {name} = {{ file = \"{name}.txt\" }}"));
+        }
+        return None;
+    };
+    reader.path("file", path)
+}
+
+impl ListText {
+    /// What it holds. Relative paths begin at `directory`.
+    pub(super) fn load(
+        self,
+        directory: &Path,
+        origins: &mut Origins,
+        notes: &mut Notes,
+    ) -> Option<(ListSpec, Arc<IpSet>)> {
+        match self.source? {
+            SourceText::Inline(nets) => {
+                let set = nets.iter().copied().collect();
+                Some((ListSpec::Inline(nets), Arc::new(set)))
+            }
+            SourceText::File(text) => {
+                let path = directory.join(&text.value);
+                let set = load_file(&path, text.place(), origins, notes)?;
+                Some((ListSpec::File(absolute(&path)), Arc::new(set)))
+            }
+        }
+    }
+}
+
+/// Reads a list file; `from` is where the configuration names it.
+fn load_file(path: &Path, from: Place, origins: &mut Origins, notes: &mut Notes) -> Option<IpSet> {
+    let text = match text_of(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let note =
+                notes.problem(from, format!("the list file {} cannot be read: {error}", path.display()));
+            if let Some(hint) = error.hint() {
+                note.hint(hint);
+            }
+            return None;
+        }
+    };
+    match IpSet::parse(&text) {
+        Ok(set) => Some(set),
+        Err(errors) => {
+            let spans = spans(&text, &errors);
+            let file = origins.add(Name::File(path.display().to_string()), text);
+            for (error, span) in errors.into_iter().zip(spans) {
+                entries::refuse(notes, file.with_span(span), error.message);
+            }
+            None
+        }
+    }
+}
+
+/// Where the lines of the errors stand, less the spaces around them.
+fn spans(text: &str, errors: &[ListError]) -> Vec<Range<usize>> {
+    let mut lines = text.split_inclusive('\n').enumerate();
+    let (mut start, mut spans) = (0, Vec::with_capacity(errors.len()));
+    for error in errors {
+        let span = lines.by_ref().find_map(|(i, line)| {
+            let from = start + (line.len() - line.trim_start().len());
+            start += line.len();
+            (i + 1 == error.line).then(|| from..from + line.trim().len())
+        });
+        spans.push(span.unwrap_or(0..0));
+    }
+    spans
+}
+
+/// The text of a list file. A comment in another encoding is no reason to do without the list: what is not UTF-8 is
+/// replaced, and no entry can be made of that.
+fn text_of(path: &Path) -> Result<String, ReadError> {
+    let bytes = read(path, MOST, TOO_LARGE)?;
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).map(<[u8]>::to_vec).unwrap_or(bytes);
+    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+}
+
+/// Why a list file cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ListFileError {
+    /// It cannot be read: why.
+    #[error("{0}")]
+    Unreadable(String),
+    /// Lines of it are no entries; never empty.
+    #[error("{}", first_of(.0))]
+    Broken(Vec<ListError>),
+}
+
+fn first_of(errors: &[ListError]) -> String {
+    let more = errors.len().saturating_sub(1);
+    let first = errors.first().map(|e| format!("line {}: {}", e.line, e.message)).unwrap_or_default();
+    if more == 0 { first } else { format!("{first} (and {more} more)") }
+}
+
+/// Reads a list file as [`super::load`] does: at most 64 MiB, one entry a line, and comments in any encoding.
+///
+/// # Errors
+/// Where it cannot be read, or any line of it is not an entry.
+pub fn read_list(path: &Path) -> Result<IpSet, ListFileError> {
+    let text = text_of(path).map_err(|e| ListFileError::Unreadable(e.to_string()))?;
+    IpSet::parse(&text).map_err(ListFileError::Broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_errors_are_found_without_the_spaces_around_them() {
+        let text = "\t bad \r\n\nfine\n  worse\n\nlast";
+        let errors = [1, 4, 6, 9].map(|line| ListError { line, message: String::new() });
+        let words: Vec<_> = spans(text, &errors).into_iter().map(|span| &text[span]).collect();
+        assert_eq!(words, ["bad", "worse", "last", ""]);
+    }
+
+    #[test]
+    fn a_list_in_another_encoding_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("list.txt");
+        std::fs::write(&path, b"\xef\xbb\xbf# caf\xe9\n").unwrap();
+        assert_eq!(text_of(&path).unwrap(), "# caf\u{fffd}\n");
+        assert!(read_list(&path).unwrap().is_empty());
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(MOST + 1).unwrap();
+        assert_eq!(read_list(&path).unwrap_err().to_string(), "more than 64 MiB");
+        assert_eq!(read_list(directory.path()).unwrap_err().to_string(), "it is a directory");
+    }
+
+    #[test]
+    fn an_error_of_a_list_names_its_first_line() {
+        let error = |line| ListError { line, message: "not an address".into() };
+        assert_eq!(ListFileError::Broken(vec![error(3)]).to_string(), "line 3: not an address");
+        let two = ListFileError::Broken(vec![error(3), error(9)]);
+        assert_eq!(two.to_string(), "line 3: not an address (and 1 more)");
+    }
+}

@@ -1,0 +1,300 @@
+//! The keys of a mapping that say who may enter, how often and how many at once, and how they make a [`Policy`].
+//!
+//! Each key of a mapping takes the place of the same key of `[defaults]` as a whole: lists are not merged. A burst is
+//! the burst of its rate, wherever either of them stands. `burst_per_client` belongs to `new_sessions_per_client`, and to
+//! `datagrams_per_client` where that is the only rate for a client: what suits the one would strangle the other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+};
+
+use toml::de::DeTable;
+
+use super::{
+    amount::{self, Pace, UNLIMITED},
+    entries::{self, EntriesText},
+    gate::Known,
+    place::Place,
+    problem::Notes,
+    table::{Given, Reader, Value, entry, word},
+};
+use crate::policy::{AccessSpec, Caps, Country, Limit, Policy, Rate, Rates, Refuse};
+
+/// The keys that are read here.
+pub(super) const KEYS: [&str; 12] = [
+    "max_sessions",
+    "max_sessions_per_client",
+    "allow",
+    "deny",
+    "allow_countries",
+    "deny_countries",
+    "new_sessions",
+    "new_sessions_per_client",
+    "burst",
+    "burst_per_client",
+    "datagrams_per_client",
+    "refuse",
+];
+
+/// A rate that was given: not readable, or unlimited, or a limit.
+type GivenRate = Option<Option<Pace>>;
+/// Countries that were given: the place of the key, and those that could be read.
+type GivenCountries = Given<Vec<Given<Country>>>;
+
+/// What was given of these keys.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PolicyKnobs {
+    max_sessions: Option<Limit>,
+    max_sessions_per_client: Option<Limit>,
+    allow: Option<EntriesText>,
+    deny: Option<EntriesText>,
+    allow_countries: Option<GivenCountries>,
+    deny_countries: Option<GivenCountries>,
+    new_sessions: Option<GivenRate>,
+    new_sessions_per_client: Option<GivenRate>,
+    burst: Option<Given<NonZeroU32>>,
+    burst_per_client: Option<Given<NonZeroU32>>,
+    datagrams_per_client: Option<Given<GivenRate>>,
+    refuse: Option<Given<Refuse>>,
+}
+
+impl PolicyKnobs {
+    /// Takes the keys out of a table.
+    pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Self {
+        Self {
+            max_sessions: limit(reader, table, "max_sessions"),
+            max_sessions_per_client: limit(reader, table, "max_sessions_per_client"),
+            allow: entries::allow(reader, table),
+            deny: EntriesText::read(reader, table, "deny"),
+            allow_countries: allow_countries(reader, table),
+            deny_countries: countries(reader, table, "deny_countries"),
+            new_sessions: rate(reader, table, "new_sessions").map(|g| g.value),
+            new_sessions_per_client: rate(reader, table, "new_sessions_per_client").map(|g| g.value),
+            burst: burst(reader, table, "burst"),
+            burst_per_client: burst(reader, table, "burst_per_client"),
+            datagrams_per_client: rate(reader, table, "datagrams_per_client"),
+            refuse: refuse(reader, table),
+        }
+    }
+
+    /// The key given here that means nothing to UDP, with its place.
+    pub(super) fn tcp_only(&self) -> Option<(&'static str, Place)> {
+        self.refuse.as_ref().map(|g| ("refuse", g.place))
+    }
+
+    /// The key given here that means nothing to TCP, with its place.
+    pub(super) fn udp_only(&self) -> Option<(&'static str, Place)> {
+        self.datagrams_per_client.as_ref().map(|g| ("datagrams_per_client", g.place))
+    }
+
+    /// Notes what of these keys makes no sense together, or names what there is not.
+    pub(super) fn check(&self, defaults: &Self, known: &Known, notes: &mut Notes) {
+        for entries in [&self.allow, &self.deny].into_iter().flatten() {
+            known.refuse_unknown_lists(entries, notes);
+        }
+        self.check_bursts(defaults, notes);
+        if !known.has_countries {
+            let keys = [("allow_countries", &self.allow_countries), ("deny_countries", &self.deny_countries)];
+            for (key, given) in keys {
+                if let Some(given) = given {
+                    notes
+                        .problem(given.place, format!("`{key}` without a database of countries"))
+                        .hint("name one: [geoip] database = \"/var/lib/GeoIP/GeoLite2-Country.mmdb\"");
+                }
+            }
+        }
+        self.check_countries(defaults, notes);
+    }
+
+    fn check_bursts(&self, defaults: &Self, notes: &mut Notes) {
+        let is_limit = |own: &Option<GivenRate>, default: &Option<GivenRate>| {
+            // One that could not be read is a problem already.
+            own.or(*default).is_some_and(|rate| rate != Some(None))
+        };
+        let datagrams = |knobs: &Self| knobs.datagrams_per_client.as_ref().map(|g| g.value);
+        if let Some(given) = &self.burst
+            && !is_limit(&self.new_sessions, &defaults.new_sessions)
+        {
+            notes
+                .problem(given.place, "`burst` without `new_sessions`")
+                .hint("say how often, as in new_sessions = \"20/s\"");
+        }
+        if let Some(given) = &self.burst_per_client
+            && !is_limit(&self.new_sessions_per_client, &defaults.new_sessions_per_client)
+            && !is_limit(&datagrams(self), &datagrams(defaults))
+        {
+            notes
+                .problem(given.place, "`burst_per_client` without `new_sessions_per_client`")
+                .hint("say how often, as in new_sessions_per_client = \"10/min\"");
+        }
+    }
+
+    /// A country cannot be let in and kept out. Of two keys the mapping's own is to blame.
+    fn check_countries(&self, defaults: &Self, notes: &mut Notes) {
+        let (Some(allow), Some(deny)) = (
+            self.allow_countries.as_ref().or(defaults.allow_countries.as_ref()),
+            self.deny_countries.as_ref().or(defaults.deny_countries.as_ref()),
+        ) else {
+            return;
+        };
+        if self.allow_countries.is_none() && self.deny_countries.is_none() {
+            return;
+        }
+        let (blamed, other) = if self.deny_countries.is_some() { (deny, allow) } else { (allow, deny) };
+        let other: BTreeMap<Country, Place> = other.value.iter().map(|g| (g.value, g.place)).collect();
+        for Given { value, place } in &blamed.value {
+            if let Some(also) = other.get(value) {
+                notes
+                    .problem(*place, format!("the country {value:?} is both allowed and denied, also at"))
+                    .also(*also)
+                    .hint("leave it in one of the two");
+            }
+        }
+    }
+
+    /// The terms of a mapping: these keys, then those of `defaults`, then the built-in ones.
+    pub(super) fn policy(&self, defaults: &Self) -> Policy {
+        let built_in = Caps::default();
+        let entries = |text: &Option<EntriesText>, default: &Option<EntriesText>| {
+            text.as_ref().or(default.as_ref()).map(|text| text.entries.clone())
+        };
+        let countries = |own: &Option<GivenCountries>, default: &Option<GivenCountries>| {
+            let given = own.as_ref().or(default.as_ref())?;
+            Some(given.value.iter().map(|g| g.value).collect::<BTreeSet<_>>())
+        };
+        Policy {
+            access: AccessSpec {
+                allow: entries(&self.allow, &defaults.allow),
+                deny: entries(&self.deny, &defaults.deny).unwrap_or_default(),
+                allow_countries: countries(&self.allow_countries, &defaults.allow_countries),
+                deny_countries: countries(&self.deny_countries, &defaults.deny_countries).unwrap_or_default(),
+            },
+            rates: self.rates(defaults),
+            caps: Caps {
+                sessions: self.max_sessions.or(defaults.max_sessions).unwrap_or(built_in.sessions),
+                sessions_per_client: self
+                    .max_sessions_per_client
+                    .or(defaults.max_sessions_per_client)
+                    .unwrap_or(built_in.sessions_per_client),
+            },
+            refuse: self.refuse.as_ref().or(defaults.refuse.as_ref()).map_or(Refuse::default(), |g| g.value),
+        }
+    }
+
+    fn rates(&self, defaults: &Self) -> Rates {
+        let pace = |own: Option<GivenRate>, default: Option<GivenRate>| own.or(default).flatten().flatten();
+        let burst = |own: &Option<Given<NonZeroU32>>, default: &Option<Given<NonZeroU32>>| {
+            own.as_ref().or(default.as_ref()).map(|g| g.value)
+        };
+        let with = |pace: Option<Pace>, burst: Option<NonZeroU32>| {
+            pace.map(|Pace { count, per }| Rate { count, per, burst: burst.unwrap_or(count) })
+        };
+        let datagrams = |knobs: &Self| knobs.datagrams_per_client.as_ref().map(|g| g.value);
+        let per_client = pace(self.new_sessions_per_client, defaults.new_sessions_per_client);
+        let burst_per_client = burst(&self.burst_per_client, &defaults.burst_per_client);
+        Rates {
+            new_sessions: with(
+                pace(self.new_sessions, defaults.new_sessions),
+                burst(&self.burst, &defaults.burst),
+            ),
+            new_sessions_per_client: with(per_client, burst_per_client),
+            datagrams_per_client: with(
+                pace(datagrams(self), datagrams(defaults)),
+                burst_per_client.filter(|_| per_client.is_none()),
+            ),
+        }
+    }
+}
+
+fn limit(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Limit> {
+    let count = amount::count_or(reader, key, table.get(key)?, UNLIMITED)?;
+    Some(count.map_or(Limit::Unlimited, Limit::AtMost))
+}
+
+/// A rate, known to be given even where it could not be read.
+fn rate(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Given<GivenRate>> {
+    let value = table.get(key)?;
+    Some(Given { value: amount::rate(reader, key, value), place: reader.place(value.span()) })
+}
+
+fn burst(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Given<NonZeroU32>> {
+    /// With the slowest rate, so many are over a hundred years.
+    const MOST: u32 = 1_000_000;
+    let value = table.get(key)?;
+    let count = amount::positive(reader, key, value, None)?;
+    let place = reader.place(value.span());
+    if count.get() > MOST {
+        reader
+            .notes
+            .problem(place, format!("`{key}` is more than {MOST}"))
+            .hint(format!("where so many may come at once, leave `{key}` and its rate out"));
+        return None;
+    }
+    Some(Given { value: count, place })
+}
+
+fn refuse(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Given<Refuse>> {
+    let value = table.get("refuse")?;
+    let words = [("close", Refuse::Close), ("reset", Refuse::Reset), ("drop", Refuse::Drop)];
+    let place = reader.place(value.span());
+    word(reader, "refuse", value, &words).map(|value| Given { value, place })
+}
+
+fn allow_countries(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<GivenCountries> {
+    const KEY: &str = "allow_countries";
+    entries::refuse_empty(
+        reader,
+        table,
+        KEY,
+        "name a country, or leave it out: then clients of every country may enter",
+    );
+    countries(reader, table, KEY)
+}
+
+fn countries(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<GivenCountries> {
+    let (place, value) = entry(reader, table, key)?;
+    Some(Given { value: codes(reader, key, place, value), place })
+}
+
+fn codes(reader: &mut Reader<'_>, key: &str, at: Place, value: &Value<'_>) -> Vec<Given<Country>> {
+    let mut codes = Vec::new();
+    for text in reader.texts(key, at, value).items {
+        let place = text.place();
+        let Some(country) = Country::new(&text.value) else {
+            reader
+                .notes
+                .problem(place, format!("`{}` is not a country", text.value))
+                .text(&text.value)
+                .hint("use the two letters of ISO 3166, as in \"DE\"");
+            continue;
+        };
+        if !is_assigned(country.as_str()) {
+            let hint = if country.as_str() == "UK" {
+                "the United Kingdom is \"GB\""
+            } else {
+                "no client will be found there; the codes are those of ISO 3166"
+            };
+            reader
+                .notes
+                .warning(place, format!("there is no country {country:?}"))
+                .text(&text.value)
+                .hint(hint);
+        }
+        codes.push(Given { value: country, place });
+    }
+    codes
+}
+
+/// Whether ISO 3166-1 has the code, or the databases do (Kosovo is XK in them).
+fn is_assigned(code: &str) -> bool {
+    const CODES: &str = "\
+        AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ \
+        CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO \
+        FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE \
+        JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO \
+        MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW \
+        PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM \
+        TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW";
+    CODES.split(' ').any(|known| known == code)
+}

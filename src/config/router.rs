@@ -1,0 +1,200 @@
+//! `[router]`: how the home router is asked; and the key `router` of a mapping: whether it is.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
+    time::Duration,
+};
+
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    OnConflict, RouterProtocol, RouterSettings, duration,
+    expand::Text,
+    table::{Given, Reader, Value, entry, word},
+};
+use crate::mapping::{Exposure, Timeout, Zone, canonical};
+
+/// What the key `router` of a mapping says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Stay closed.
+    Closed,
+    /// Be open; with a range, the external port is the first of as many.
+    Open(Exposure),
+}
+
+/// Reads the key `router` of a mapping.
+pub(super) fn wish(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<Wish>> {
+    let place = reader.place(value.span());
+    let wish = match value.get_ref() {
+        DeValue::Boolean(true) => Wish::Open(Exposure::default()),
+        DeValue::Boolean(false) => Wish::Closed,
+        DeValue::Table(table) => {
+            reader.refuse_unknown(table, "of `router`", &["external_port", "ipv6"]);
+            Wish::Open(Exposure {
+                external_port: table.get("external_port").and_then(|v| port(reader, v)),
+                ipv6: table.get("ipv6").and_then(|v| reader.flag("ipv6", v)).unwrap_or(false),
+            })
+        }
+        _ => {
+            reader.wrong_type("router", value, "true, false or a table { external_port = 30000 }");
+            return None;
+        }
+    };
+    Some(Given { value: wish, place })
+}
+
+fn port(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<NonZeroU16> {
+    const KEY: &str = "external_port";
+    let DeValue::Integer(integer) = value.get_ref() else {
+        reader.wrong_type(KEY, value, "a port number");
+        return None;
+    };
+    let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
+    let port = number.and_then(|n| u16::try_from(n).ok()).and_then(NonZeroU16::new);
+    if port.is_none() {
+        let place = reader.place(value.span());
+        reader.notes.problem(place, format!("{integer} is not a port")).hint("use a port from 1 to 65535");
+    }
+    port
+}
+
+const KEYS: [&str; 6] = ["protocols", "gateway", "interface", "lease", "on_conflict", "check_every"];
+
+impl RouterSettings {
+    /// Reads `[router]`.
+    pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Self {
+        reader.refuse_unknown(table, "in [router]", &KEYS);
+        let default = Self::default();
+        let words = [("fail", OnConflict::Fail), ("any-port", OnConflict::AnyPort)];
+        Self {
+            protocols: protocols(reader, table).unwrap_or(default.protocols),
+            gateway: table.get("gateway").and_then(|v| gateway(reader, v)),
+            interface: table.get("interface").and_then(|v| interface(reader, v)),
+            lease: table.get("lease").and_then(|v| time(reader, "lease", v, &LEASE)).unwrap_or(default.lease),
+            on_conflict: table
+                .get("on_conflict")
+                .and_then(|v| word(reader, "on_conflict", v, &words))
+                .unwrap_or(default.on_conflict),
+            check_every: table
+                .get("check_every")
+                .and_then(|v| time(reader, "check_every", v, &CHECK_EVERY))
+                .unwrap_or(default.check_every),
+        }
+    }
+}
+
+fn protocols(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Vec<RouterProtocol>> {
+    const KEY: &str = "protocols";
+    let (_, value) = entry(reader, table, KEY)?;
+    let all = [RouterProtocol::Upnp, RouterProtocol::Pcp, RouterProtocol::NatPmp].map(|p| (p.as_str(), p));
+    let items: Vec<&Value<'_>> = match value.get_ref() {
+        DeValue::Array(items) => items.iter().collect(),
+        _ => vec![value],
+    };
+    let mut protocols = Vec::new();
+    for item in &items {
+        let Some(protocol) = word(reader, "protocol", item, &all) else { continue };
+        if protocols.contains(&protocol) {
+            let place = reader.place(item.span());
+            reader
+                .notes
+                .problem(place, format!("the protocol \"{}\" stands there twice", protocol.as_str()))
+                .hint("they are tried in the order in which they stand; name each once");
+        } else {
+            protocols.push(protocol);
+        }
+    }
+    if items.is_empty() {
+        let place = reader.place(value.span());
+        reader
+            .notes
+            .problem(place, format!("`{KEY}` is empty"))
+            .hint("name at least one of upnp, pcp, natpmp; `router = false` keeps a mapping closed");
+    }
+    (!protocols.is_empty()).then_some(protocols)
+}
+
+/// The router's address, with the port of its UPnP search where that is given.
+fn gateway(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<(IpAddr, Option<NonZeroU16>)> {
+    let text = reader.text("gateway", value).filter(|text| text.value != "auto")?;
+    let bare = text.value.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text.value);
+    let (ip, port) = match (bare.parse::<IpAddr>(), text.value.parse::<SocketAddr>()) {
+        (Ok(ip), _) => (ip, None),
+        (_, Ok(addr)) => (addr.ip(), Some(addr.port())),
+        _ if text.value.contains('%') => {
+            return refuse_gateway(reader, &text, "names an interface", "say which by `interface`");
+        }
+        _ => {
+            return refuse_gateway(
+                reader,
+                &text,
+                "is not an address",
+                "use \"auto\", or the router's IP address, as in \"192.168.1.1\"; [v6]:port where a port follows",
+            );
+        }
+    };
+    let ip = canonical(ip);
+    if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::from([255; 4]) {
+        return refuse_gateway(reader, &text, "is not the address of one machine", "use \"auto\"");
+    }
+    match port.map(NonZeroU16::new) {
+        Some(None) => refuse_gateway(reader, &text, "has port 0", "leave the port out: then it is 1900"),
+        port => Some((ip, port.flatten())),
+    }
+}
+
+fn refuse_gateway<T>(reader: &mut Reader<'_>, text: &Text, why: &str, hint: &'static str) -> Option<T> {
+    let message = format!("the gateway `{}` {why}", text.value);
+    reader.notes.problem(text.place(), message).text(&text.value).hint(hint);
+    None
+}
+
+fn interface(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<String> {
+    let text = reader.text("interface", value).filter(|text| text.value != "auto")?;
+    if Zone::new(&text.value).is_none() {
+        reader
+            .notes
+            .problem(text.place(), format!("`{}` is not the name of an interface", text.value))
+            .text(&text.value)
+            .hint("use \"auto\", or a name of at most 15 characters, as `ip link` shows it");
+        return None;
+    }
+    Some(text.value)
+}
+
+/// From where to where a time may go.
+struct Span {
+    least: Duration,
+    most: Duration,
+    words: &'static str,
+}
+
+/// Shorter leases are renewed all the time; longer ones outlive whoever asked for them (RFC 6886, section 3.3,
+/// recommends two hours).
+const LEASE: Span = Span {
+    least: Duration::from_secs(120),
+    most: Duration::from_secs(7 * 86_400),
+    words: "use a time from \"2m\" to \"7d\"; the lease is renewed before it ends",
+};
+const CHECK_EVERY: Span = Span {
+    least: Duration::from_secs(5),
+    most: Duration::from_secs(86_400),
+    words: "use a time from \"5s\" to \"1d\"",
+};
+
+fn time(reader: &mut Reader<'_>, key: &str, value: &Value<'_>, span: &Span) -> Option<Duration> {
+    let text = reader.text(key, value)?;
+    let (message, hint) = match duration::parse(&text.value) {
+        Ok(Timeout::After(time)) if (span.least..=span.most).contains(&time) => return Some(time),
+        Ok(Timeout::After(time)) => {
+            let way = if time < span.least { "short" } else { "long" };
+            (format!("`{key}` is too {way}"), span.words)
+        }
+        Ok(Timeout::Never) => (format!("`{key}` cannot be \"never\""), span.words),
+        Err(e) => (e.message, span.words),
+    };
+    reader.notes.problem(text.place(), message).text(&text.value).hint(hint);
+    None
+}

@@ -1,0 +1,265 @@
+//! The keys of a mapping that say who may enter, how often and how many.
+
+use super::*;
+use crate::policy::{Limit, ListName, Policy, Rate, Refuse};
+
+fn policy_of(text: &str) -> Arc<Policy> {
+    Arc::clone(&loaded(text).plan.values().next().unwrap().policy)
+}
+
+/// A mapping with these lines, and the tables they need.
+fn with(keys: &str) -> String {
+    format!("[[mapping]]\npublish = \"80:9\"\n{keys}\n[lists]\noffice = \"203.0.113.0/24\"\nblocked = []\n")
+}
+
+/// The terms, as text, of one key.
+fn policy_with(keys: &str) -> Arc<Policy> {
+    policy_of(&with(keys))
+}
+
+/// What is wrong with these lines, from line 3 on.
+fn refused(keys: &str) -> Vec<String> {
+    problems(&with(keys))
+}
+
+fn rate(count: u32, seconds: u64, burst: u32) -> Option<Rate> {
+    let [count, burst] = [count, burst].map(|n| NonZeroU32::new(n).unwrap());
+    Some(Rate { count, per: Duration::from_secs(seconds), burst })
+}
+
+fn at_most(n: u32) -> Limit {
+    Limit::AtMost(NonZeroU32::new(n).unwrap())
+}
+
+#[test]
+fn without_a_key_the_terms_are_the_built_in_ones() {
+    let loaded = loaded("publish = [\"1:9\"]\n[[mapping]]\npublish = \"2:9/tcp+udp\"\n");
+    assert!(loaded.plan.values().all(|l| *l.policy == Policy::default()));
+    assert_eq!((Policy::default().caps.sessions, Policy::default().refuse), (at_most(10_000), Refuse::Close));
+}
+
+#[test]
+fn every_key_makes_its_term() {
+    let policy = policy_with(
+        "max_sessions = 1_000\nmax_sessions_per_client = \"unlimited\"\nallow = [\"10.0.0.0/8\", \"@office\"]\n\
+         deny = \"@blocked\"\nnew_sessions = \"20/s\"\nnew_sessions_per_client = \"10/min\"\nburst = 40\nrefuse = \"drop\"\n",
+    );
+    assert_eq!((policy.caps.sessions, policy.caps.sessions_per_client), (at_most(1000), Limit::Unlimited));
+    let allow = policy.access.allow.as_ref().unwrap();
+    assert_eq!(
+        (&*allow.nets, &*allow.lists),
+        (&["10.0.0.0/8".parse().unwrap()][..], &[ListName("office".into())][..],)
+    );
+    assert_eq!(policy.access.deny.lists, [ListName("blocked".into())]);
+    assert_eq!(policy.rates.new_sessions, rate(20, 1, 40));
+    assert_eq!(policy.rates.new_sessions_per_client, rate(10, 60, 10));
+    assert_eq!(policy.rates.datagrams_per_client, None);
+    assert_eq!(policy.refuse, Refuse::Drop);
+}
+
+#[test]
+fn a_key_of_a_mapping_takes_the_place_of_the_default_as_a_whole() {
+    let loaded = loaded(
+        "publish = [\"1:9\"]\n[defaults]\nallow = [\"10.0.0.0/8\", \"@office\"]\ndeny = \"10.1.0.0/16\"\nnew_sessions = \"5/s\"\n\
+         burst = 9\nmax_sessions = 7\nbandwidth_per_session = \"64KiB\"\n\
+         [[mapping]]\npublish = \"2:9\"\nallow = \"192.0.2.1\"\ndeny = []\nnew_sessions = \"8/s\"\nmax_sessions = \"unlimited\"\n\
+         bandwidth_per_session = \"unlimited\"\n\
+         [[mapping]]\npublish = \"3:9\"\nnew_sessions = \"unlimited\"\n[lists]\noffice = []\n",
+    );
+    let [inherited, own, free] = &*loaded.plan.values().collect::<Vec<_>>() else { panic!() };
+    assert_eq!(inherited.policy.access.allow.as_ref().unwrap().nets.len(), 1);
+    assert_eq!(inherited.policy.rates.new_sessions, rate(5, 1, 9));
+    assert_eq!(inherited.policy.caps.sessions, at_most(7));
+    let allow = own.policy.access.allow.as_ref().unwrap();
+    assert_eq!((&*allow.nets, allow.lists.len()), (&["192.0.2.1/32".parse().unwrap()][..], 0));
+    assert_eq!(own.policy.access.deny.nets, []);
+    assert_eq!(own.policy.rates.new_sessions, rate(8, 1, 9), "a burst is a key like any other");
+    assert_eq!(own.policy.caps.sessions, Limit::Unlimited);
+    assert_eq!(free.policy.rates.new_sessions, None);
+    let bandwidth = |listener: &ListenerPlan| match &listener.service {
+        Service::Tcp(spec) => spec.options.bandwidth.map(NonZeroU64::get),
+        _ => None,
+    };
+    assert_eq!([inherited, own, free].map(|l| bandwidth(l)), [Some(65_536), None, Some(65_536)]);
+}
+
+#[test]
+fn the_listeners_of_a_mapping_share_their_terms_and_mappings_do_not() {
+    let loaded = loaded(
+        "publish = [\"1:9\", \"2:9\"]\n[[mapping]]\nlisten = [\"127.0.0.1:3\", \"4-5\"]\ntargets = \"9\"\nprotocol = \"tcp+udp\"\n",
+    );
+    let of = |port| loaded.plan.iter().filter(move |(k, _)| (3..=5).contains(&k.addr.port.get()) == port);
+    let shared: Vec<_> = of(true).map(|(_, l)| Arc::as_ptr(&l.policy)).collect();
+    assert_eq!(shared.len(), 6);
+    assert!(shared.windows(2).all(|two| two[0] == two[1]));
+    let alone: Vec<_> = of(false).map(|(_, l)| Arc::as_ptr(&l.policy)).collect();
+    assert!(alone[0] != alone[1] && !shared.contains(&alone[0]));
+}
+
+#[test]
+fn a_burst_for_a_client_is_that_of_new_sessions_and_of_datagrams_only_where_they_stand_alone() {
+    let udp = |keys: &str| policy_of(&format!("[[mapping]]\npublish = \"53:9/udp\"\n{keys}"));
+    let both =
+        udp("new_sessions_per_client = \"2/s\"\ndatagrams_per_client = \"1000/s\"\nburst_per_client = 5\n");
+    assert_eq!(both.rates.new_sessions_per_client, rate(2, 1, 5));
+    assert_eq!(both.rates.datagrams_per_client, rate(1000, 1, 1000));
+    let alone = udp("datagrams_per_client = \"1000/s\"\nburst_per_client = 5\n");
+    assert_eq!(alone.rates.datagrams_per_client, rate(1000, 1, 5));
+}
+
+#[test]
+fn counts_are_positive_numbers_or_a_word() {
+    assert_eq!(
+        refused("max_sessions = 0\nmax_sessions_per_client = \"unlimted\""),
+        [
+            "3:16: `max_sessions` is a positive number or \"unlimited\", not 0 ? use \"unlimited\" where there shall be no limit; `enabled = false` closes a mapping",
+            "4:28: `max_sessions_per_client` is a positive number or \"unlimited\", not `unlimted` ? did you mean \"unlimited\"?",
+        ]
+    );
+    assert_eq!(
+        refused("max_sessions = -3\nmax_sessions_per_client = \"100\"\nnew_sessions = \"1/s\"\nburst = 0"),
+        [
+            "3:16: `max_sessions` is a positive number or \"unlimited\", not -3 ? use \"unlimited\" where there shall be no limit; `enabled = false` closes a mapping",
+            "4:28: `max_sessions_per_client` is a positive number or \"unlimited\", not `100` ? write it without quotes: 100",
+            "6:9: `burst` is a positive number, not 0 ? use a number from 1",
+        ]
+    );
+    assert_eq!(
+        refused(
+            "max_sessions = 4294967296\nmax_sessions_per_client = 1.5\nnew_sessions = \"1/s\"\nburst = 1000001"
+        ),
+        [
+            "3:16: `max_sessions` is too large ? the most is 4294967295; use \"unlimited\"",
+            "4:27: `max_sessions_per_client` is a positive number or \"unlimited\", not a float",
+            "6:9: `burst` is more than 1000000 ? where so many may come at once, leave `burst` and its rate out",
+        ]
+    );
+    assert_eq!(policy_with("max_sessions = 0x10").caps.sessions, at_most(16));
+    assert_eq!(refused("max_sessions = 999999999999999999999999999999999999999999\nburst = \"9\"").len(), 2);
+}
+
+#[test]
+fn amounts_of_another_form_are_refused_at_their_place() {
+    assert_eq!(
+        refused(
+            "new_sessions = \"20\"\nnew_sessions_per_client = 20\nbandwidth_per_session = \"10Mbit/s\"\nrefuse = \"rst\"\nburst = 3"
+        ),
+        [
+            "3:17: the rate `20` has no unit ? write how many in which time, as in \"20/s\", \"10/min\" or \"100/h\"; or \"unlimited\"",
+            "4:27: `new_sessions_per_client` is a string, not an integer ? put it in quotes: \"20\"",
+            "5:26: `10Mbit/s` is not a size ? sizes are bytes, not bits: \"1250KB\"",
+            "6:11: unknown refuse `rst` ? it is one of close, reset, drop",
+        ],
+        "the burst has a rate, if one that cannot be read"
+    );
+}
+
+#[test]
+fn entries_are_refused_one_by_one() {
+    let found = refused("allow = [\"10.0.0.0/8\", \"home\", \"@ofice\", \"@\", 7]\ndeny = true\n");
+    let brief: Vec<_> = found.iter().map(|p| p.split(" ? ").next().unwrap()).collect();
+    assert_eq!(
+        brief,
+        [
+            "3:25: `home` is no address",
+            "3:33: unknown list `@ofice`",
+            "3:43: unknown list `@`",
+            "3:47: `allow` is a string, not an integer",
+            "4:8: `deny` is a list of strings, not a boolean",
+        ]
+    );
+    assert!(found[1].ends_with(" ? did you mean \"@office\"?"), "{found:?}");
+    assert!(found[2].ends_with(" ? the lists are blocked, office"), "{found:?}");
+    assert_eq!(
+        problems(
+            "[defaults]\ndeny = \"@x\"\n[[mapping]]\npublish = \"1:9\"\n[[mapping]]\npublish = \"2:9\"\n"
+        ),
+        ["2:9: unknown list `@x` ? name one in [lists], as in office = [\"203.0.113.0/24\"]"],
+        "what the defaults say is said once"
+    );
+}
+
+#[test]
+fn what_would_let_nobody_in_is_refused() {
+    assert_eq!(
+        refused("allow = []\nallow_countries = []"),
+        [
+            "3:9: `allow` is empty: nobody could enter ? name who may, or leave it out: then everyone may enter",
+            "4:1: `allow_countries` without a database of countries ? name one: [geoip] database = \"/var/lib/GeoIP/GeoLite2-Country.mmdb\"",
+            "4:19: `allow_countries` is empty: nobody could enter ? name a country, or leave it out: then clients of every country may enter",
+        ]
+    );
+    assert_eq!(policy_with("deny = []").access.deny.nets, []);
+}
+
+#[test]
+fn many_entries_belong_in_a_list() {
+    let many = |n: usize| format!("deny = [{}]", "\"192.0.2.1\",".repeat(n));
+    assert_eq!(policy_with(&many(1000)).access.deny.nets.len(), 1000);
+    assert_eq!(refused(&many(1001)).len(), 1);
+    assert!(
+        refused(&many(1001))[0].starts_with("3:1: `deny` has more than 1000 entries ? put them into a list")
+    );
+}
+
+#[test]
+fn a_burst_needs_its_rate() {
+    assert_eq!(
+        refused("burst = 5\nburst_per_client = 5\nnew_sessions_per_client = \"unlimited\""),
+        [
+            "3:1: `burst` without `new_sessions` ? say how often, as in new_sessions = \"20/s\"",
+            "4:1: `burst_per_client` without `new_sessions_per_client` ? say how often, as in new_sessions_per_client = \"10/min\"",
+        ]
+        .map(|p| p.replace("3:1:", "3:9:").replace("4:1:", "4:20:"))
+    );
+    let inherited =
+        policy_of("[defaults]\nnew_sessions = \"5/s\"\n[[mapping]]\npublish = \"1:9\"\nburst = 7\n");
+    assert_eq!(inherited.rates.new_sessions, rate(5, 1, 7));
+    assert_eq!(problems("publish = \"1:9\"\n[defaults]\nburst = 7\n").len(), 1);
+}
+
+#[test]
+fn countries_are_two_letters_in_one_list_and_need_a_database() {
+    let need = "name one: [geoip] database = \"/var/lib/GeoIP/GeoLite2-Country.mmdb\"";
+    assert_eq!(
+        refused("allow_countries = [\"de\", \"Germany\", 49]\ndeny_countries = [\"FR\", \"DE\"]"),
+        [
+            format!("3:1: `allow_countries` without a database of countries ? {need}"),
+            "3:27: `Germany` is not a country ? use the two letters of ISO 3166, as in \"DE\"".into(),
+            "3:37: `allow_countries` is a string, not an integer ? put it in quotes: \"49\"".into(),
+            format!("4:1: `deny_countries` without a database of countries ? {need}"),
+            "4:26: the country DE is both allowed and denied, also at portway.toml:3:21 ? leave it in one of the two".into(),
+        ]
+    );
+    let found = problems(
+        "[defaults]\nallow_countries = \"DE\"\n[geoip]\ndatabase = \"gone.mmdb\"\n[[mapping]]\npublish = \"1:9\"\ndeny_countries = \"DE\"\n",
+    );
+    assert!(found[0].starts_with("4:13: the database of countries cannot be used"), "{found:?}");
+    assert!(found[1].starts_with("7:19: the country DE is both allowed and denied, also at"), "{found:?}");
+    assert_eq!(found.len(), 2);
+}
+
+#[test]
+fn a_key_of_the_other_protocol_is_refused() {
+    assert_eq!(
+        problems(
+            "[defaults]\nrefuse = \"drop\"\ndatagrams_per_client = \"9/s\"\n[[mapping]]\npublish = \"1:9\"\ndatagrams_per_client = \"5/s\"\n\
+             [[mapping]]\npublish = \"2:9/udp\"\nrefuse = \"reset\"\n[[mapping]]\npublish = \"3:9/tcp+udp\"\nrefuse = \"reset\"\ndatagrams_per_client = \"5/s\"\n"
+        ),
+        [
+            "6:24: `datagrams_per_client` has no meaning for TCP ? remove it; for TCP there are `new_sessions_per_client` and `bandwidth_per_session`",
+            "9:10: `refuse` has no meaning for UDP ? remove it; a refused datagram is never answered",
+        ]
+    );
+}
+
+#[test]
+fn a_service_for_few_is_no_worry_where_few_may_enter() {
+    let rdp = |keys: &str| warnings(&format!("[[mapping]]\npublish = \"3389:10.0.0.7:3389\"\n{keys}"));
+    let worry = ["2:12: Remote Desktop (RDP), port 3389, is open on every address of this machine"];
+    assert_eq!(rdp(""), worry);
+    assert_eq!(rdp("deny = \"192.0.2.0/24\"\nnew_sessions_per_client = \"3/min\"\n"), worry);
+    assert_eq!(rdp("allow = [\"0.0.0.0/0\"]\n"), worry);
+    assert_eq!(rdp("allow = [\"192.0.2.0/24\"]\n"), [""; 0]);
+    assert_eq!(rdp("allow = \"@home\"\n[lists]\nhome = \"192.168.0.0/16\"\n"), [""; 0]);
+}

@@ -1,0 +1,118 @@
+//! How many were refused, and what is told of it.
+//!
+//! Owns the counters of a mapping by [`Refusal`], and when the next [`Summary`] is due: nobody outside can make the log
+//! grow by more than a line a minute.
+
+use std::{
+    fmt,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::Refusal;
+
+/// At most one summary in this time.
+const INTERVAL: Duration = Duration::from_secs(60);
+const REASONS: usize = Refusal::ALL.len();
+
+/// The refusals of a mapping.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    counts: [AtomicU64; REASONS],
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    last: Option<Instant>,
+    counts: [u64; REASONS],
+}
+
+impl Refusals {
+    pub(super) fn count(&self, refusal: Refusal, times: u64) {
+        self.counts[refusal as usize].fetch_add(times, Ordering::Relaxed);
+    }
+
+    pub(super) fn of(&self, refusal: Refusal) -> u64 {
+        self.counts[refusal as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn summary(&self, now: Instant) -> Option<Summary> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.last.is_some_and(|last| now < last + INTERVAL) {
+            return None;
+        }
+        let counts = Refusal::ALL.map(|refusal| self.of(refusal));
+        let new =
+            Refusal::ALL.map(|refusal| (refusal, counts[refusal as usize] - told.counts[refusal as usize]));
+        let summary = Summary { by_reason: new.into_iter().filter(|(_, count)| *count > 0).collect() };
+        if summary.by_reason.is_empty() {
+            return None;
+        }
+        *told = Told { last: Some(now), counts };
+        Some(summary)
+    }
+}
+
+/// Refusals of one mapping in one time; there is at least one. As text: `denied 12, client-rate 3`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// How many for each reason that there was.
+    pub by_reason: Vec<(Refusal, u64)>,
+}
+
+impl Summary {
+    /// How many in all.
+    pub fn total(&self) -> u64 {
+        self.by_reason.iter().map(|(_, count)| count).sum()
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (refusal, count)) in self.by_reason.iter().enumerate() {
+            let comma = if i > 0 { ", " } else { "" };
+            write!(f, "{comma}{} {count}", refusal.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_counter() {
+        for (index, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal as usize, index);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_refusal_is_told_at_once_and_then_a_minute_at_a_time() {
+        let refusals = Refusals::default();
+        let summary =
+            || refusals.summary(Instant::now()).map(|summary| (summary.total(), summary.to_string()));
+        assert_eq!(summary(), None, "nothing to tell");
+        refusals.count(Refusal::Denied, 1);
+        assert_eq!(summary(), Some((1, "denied 1".to_owned())));
+        refusals.count(Refusal::Denied, 2);
+        refusals.count(Refusal::DatagramRate, 40);
+        assert_eq!(summary(), None);
+        tokio::time::advance(INTERVAL - Duration::from_millis(1)).await;
+        assert_eq!(summary(), None);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(summary(), Some((42, "denied 2, datagram-rate 40".to_owned())));
+        tokio::time::advance(INTERVAL * 10).await;
+        assert_eq!(summary(), None, "what was told is not told again");
+        refusals.count(Refusal::Denied, 1);
+        assert_eq!(summary(), Some((1, "denied 1".to_owned())));
+        assert_eq!(refusals.of(Refusal::Denied), 4);
+    }
+}

@@ -1,0 +1,331 @@
+use std::{num::NonZeroU32, time::Duration};
+
+use super::*;
+use crate::policy::{
+    AccessSpec, Caps, Countries, Country, Entries, GateInput, GateSpec, GuardSpec, IpSet, Limit, ListName,
+    Rates, access::entry::parse_net, country::builder,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn nets(text: &str) -> Entries {
+    Entries { nets: text.split_whitespace().map(|e| parse_net(e).unwrap()).collect(), lists: Vec::new() }
+}
+
+fn listed(name: &str) -> Entries {
+    Entries { nets: Vec::new(), lists: vec![ListName(name.into())] }
+}
+
+fn rate(count: u32, per: Duration) -> Option<Rate> {
+    let count = NonZeroU32::new(count).unwrap();
+    Some(Rate { count, per, burst: count })
+}
+
+fn caps(sessions: u32, per_client: u32) -> Caps {
+    let limit = |n| NonZeroU32::new(n).map_or(Limit::Unlimited, Limit::AtMost);
+    Caps { sessions: limit(sessions), sessions_per_client: limit(per_client) }
+}
+
+/// A gate whose guard bans for an hour after more than five refusals an hour.
+fn gate() -> Arc<Gate> {
+    let gate = Gate::new();
+    let exempt = nets("127.0.0.0/8");
+    let guard = GuardSpec { refusals: rate(5, HOUR).unwrap(), ban: HOUR, exempt, state: None };
+    let spec = GateSpec { guard: Some(guard), ..GateSpec::default() };
+    let lists = [("office", "192.0.2.0/24")].map(|(name, text)| (ListName(name.into()), set(text)));
+    gate.apply(&GateInput { spec, lists: lists.into(), countries: None });
+    gate
+}
+
+fn set(text: &str) -> Arc<IpSet> {
+    Arc::new(IpSet::parse(text).unwrap())
+}
+
+fn with(policy: Policy) -> (Arc<Admission>, Arc<Gate>) {
+    let gate = gate();
+    (Admission::new(&Arc::new(policy), &gate), gate)
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn tcp(admission: &Arc<Admission>, client: &str) -> Result<Permit, Refusal> {
+    admission.admit(ip(client), Protocol::Tcp, Instant::now())
+}
+
+fn udp(admission: &Arc<Admission>, client: &str) -> Result<Permit, Refusal> {
+    admission.admit(ip(client), Protocol::Udp, Instant::now())
+}
+
+/// Why a client is refused, which has to be the case.
+fn refusal(admission: &Arc<Admission>, client: &str) -> Refusal {
+    udp(admission, client).expect_err("a refusal")
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_plain_policy_lets_everyone_in() {
+    let (admission, _gate) = with(Policy::default());
+    let permits: Vec<_> =
+        ["192.0.2.1", "2001:db8::1", "127.0.0.1"].map(|ip| tcp(&admission, ip).unwrap()).into();
+    assert_eq!((admission.inside(), admission.refuse()), (3, Refuse::Close));
+    assert!(!admission.limits_datagrams());
+    assert_eq!(admission.datagrams(ip("192.0.2.1"), 1_000_000, Instant::now()), 1_000_000);
+    assert_eq!(admission.summary(Instant::now()), None);
+    drop(permits);
+    assert_eq!(admission.inside(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_told_the_first_reason_there_is() {
+    let (admission, gate) = with(Policy {
+        access: AccessSpec { deny: nets("198.51.100.0/24"), ..AccessSpec::default() },
+        rates: Rates {
+            new_sessions: rate(3, HOUR),
+            new_sessions_per_client: rate(2, HOUR),
+            ..Rates::default()
+        },
+        caps: caps(3, 1),
+        refuse: Refuse::Reset,
+    });
+    let _first = udp(&admission, "192.0.2.1").unwrap();
+    assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::ClientFull);
+    let _second = udp(&admission, "192.0.2.2").unwrap();
+    let _third = udp(&admission, "192.0.2.3").unwrap();
+    assert_eq!(refusal(&admission, "192.0.2.4"), Refusal::Rate);
+    assert_eq!(refusal(&admission, "198.51.100.1"), Refusal::Denied);
+    gate.guard().ban(ip("198.51.100.1"), None, Instant::now());
+    assert_eq!(refusal(&admission, "198.51.100.1"), Refusal::Banned);
+    let counted = Refusal::ALL.map(|refusal| admission.refused(refusal));
+    assert_eq!(counted, [1, 1, 0, 1, 0, 0, 1, 0]);
+    let summary = admission.summary(Instant::now()).unwrap();
+    assert_eq!(
+        (summary.total(), summary.to_string().as_str()),
+        (4, "banned 1, denied 1, rate 1, client-full 1")
+    );
+    assert_eq!(admission.refuse(), Refuse::Reset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_client_cannot_use_up_what_is_meant_for_all() {
+    let (admission, _gate) = with(Policy {
+        access: AccessSpec { deny: nets("198.51.100.0/24"), ..AccessSpec::default() },
+        rates: Rates {
+            new_sessions: rate(10, HOUR),
+            new_sessions_per_client: rate(4, HOUR),
+            ..Rates::default()
+        },
+        caps: caps(0, 2),
+        ..Policy::default()
+    });
+    for _ in 0..100 {
+        assert_eq!(refusal(&admission, "198.51.100.1"), Refusal::Denied);
+    }
+    let held = [udp(&admission, "192.0.2.1").unwrap(), udp(&admission, "192.0.2.1").unwrap()];
+    for _ in 0..100 {
+        assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::ClientFull);
+    }
+    drop(held);
+    let _ = (udp(&admission, "192.0.2.1").unwrap(), udp(&admission, "192.0.2.1").unwrap());
+    for _ in 0..100 {
+        assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::ClientRate);
+    }
+    // Four of ten are gone, and no more.
+    for n in 0..6 {
+        let _ = udp(&admission, &format!("192.0.2.{}", 100 + n)).unwrap();
+    }
+    assert_eq!(refusal(&admission, "192.0.2.200"), Refusal::Rate);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_finds_the_mapping_busy_keeps_what_is_its_own() {
+    let (admission, _gate) = with(Policy {
+        rates: Rates {
+            new_sessions: rate(1, SECOND),
+            new_sessions_per_client: rate(2, HOUR),
+            ..Rates::default()
+        },
+        caps: caps(1, 0),
+        ..Policy::default()
+    });
+    let held = udp(&admission, "192.0.2.9").unwrap();
+    assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::Rate);
+    tokio::time::advance(SECOND).await;
+    for _ in 0..100 {
+        assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::Full);
+    }
+    drop(held);
+    for _ in 0..2 {
+        drop(udp(&admission, "192.0.2.1").unwrap());
+        tokio::time::advance(SECOND).await;
+    }
+    assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::ClientRate);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_tcp_clients_are_banned_in_the_end_and_udp_clients_never() {
+    let (admission, gate) = with(Policy {
+        access: AccessSpec { allow: Some(nets("10.0.0.0/8")), ..AccessSpec::default() },
+        ..Policy::default()
+    });
+    for _ in 0..100 {
+        assert_eq!(udp(&admission, "192.0.2.1").unwrap_err(), Refusal::Denied);
+        assert_eq!(tcp(&admission, "127.0.0.1").unwrap_err(), Refusal::Denied, "exempt");
+    }
+    for _ in 0..6 {
+        assert_eq!(tcp(&admission, "192.0.2.1").unwrap_err(), Refusal::Denied);
+    }
+    let bans = gate.guard().bans(Instant::now());
+    for _ in 0..100 {
+        assert_eq!(tcp(&admission, "192.0.2.1").unwrap_err(), Refusal::Banned);
+        assert_eq!(udp(&admission, "192.0.2.1").unwrap_err(), Refusal::Banned);
+        tokio::time::advance(SECOND).await;
+    }
+    assert_eq!(gate.guard().bans(Instant::now()), bans, "knocking does not prolong a ban");
+    tokio::time::advance(HOUR).await;
+    assert_eq!(tcp(&admission, "192.0.2.1").unwrap_err(), Refusal::Denied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_a_mapping_is_busy_is_nobodys_offence() {
+    let (admission, gate) = with(Policy {
+        rates: Rates { new_sessions: rate(2, HOUR), ..Rates::default() },
+        caps: caps(1, 0),
+        ..Policy::default()
+    });
+    let held = tcp(&admission, "192.0.2.1").unwrap();
+    for _ in 0..100 {
+        assert_eq!(tcp(&admission, "192.0.2.2").unwrap_err(), Refusal::Full);
+    }
+    drop(held);
+    drop(tcp(&admission, "192.0.2.1").unwrap());
+    for _ in 0..100 {
+        assert_eq!(tcp(&admission, "192.0.2.2").unwrap_err(), Refusal::Rate);
+    }
+    assert!(gate.guard().bans(Instant::now()).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mapped_client_is_its_ipv4_address_for_every_question() {
+    let (admission, _gate) = with(Policy {
+        access: AccessSpec { deny: nets("198.51.100.0/24"), ..AccessSpec::default() },
+        rates: Rates { datagrams_per_client: rate(2, HOUR), ..Rates::default() },
+        caps: caps(0, 1),
+        ..Policy::default()
+    });
+    assert_eq!(refusal(&admission, "::ffff:198.51.100.1"), Refusal::Denied);
+    assert_eq!(admission.recheck(ip("::ffff:198.51.100.1"), Instant::now()), Err(Refusal::Denied));
+    let _inside = udp(&admission, "::ffff:192.0.2.1").unwrap();
+    assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::ClientFull);
+    assert_eq!(admission.datagrams(ip("192.0.2.1"), 1, Instant::now()), 1);
+    assert_eq!(admission.datagrams(ip("::ffff:192.0.2.1"), 5, Instant::now()), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn datagrams_pass_up_to_the_clients_rate_and_the_others_are_counted() {
+    let (admission, _gate) = with(Policy {
+        rates: Rates { datagrams_per_client: rate(10, SECOND), ..Rates::default() },
+        ..Policy::default()
+    });
+    let pass = |client: &str, n| admission.datagrams(ip(client), n, Instant::now());
+    assert!(admission.limits_datagrams());
+    assert_eq!((pass("192.0.2.1", 7), pass("192.0.2.1", 7), pass("192.0.2.1", 7)), (7, 3, 0));
+    assert_eq!(pass("192.0.2.2", 64), 10);
+    assert_eq!(admission.refused(Refusal::DatagramRate), 4 + 7 + 54);
+    tokio::time::advance(SECOND / 2).await;
+    assert_eq!(pass("192.0.2.1", 7), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn changed_terms_keep_those_inside_and_the_rates_that_did_not_change() {
+    let policy = |per_client, allow: Option<Entries>| {
+        Arc::new(Policy {
+            access: AccessSpec { allow, ..AccessSpec::default() },
+            rates: Rates {
+                new_sessions: rate(5, HOUR),
+                new_sessions_per_client: rate(2, HOUR),
+                datagrams_per_client: rate(per_client, HOUR),
+            },
+            caps: caps(0, per_client),
+            refuse: Refuse::Drop,
+        })
+    };
+    let gate = gate();
+    let admission = Admission::new(&policy(9, None), &gate);
+    let inside = [udp(&admission, "198.51.100.1").unwrap(), udp(&admission, "198.51.100.1").unwrap()];
+    assert_eq!(admission.datagrams(ip("198.51.100.1"), 9, Instant::now()), 9);
+    admission.retune(&policy(1, Some(listed("office"))));
+    assert_eq!(admission.inside(), 2);
+    assert_eq!(admission.recheck(ip("198.51.100.1"), Instant::now()), Err(Refusal::Denied));
+    assert_eq!(admission.recheck(ip("192.0.2.1"), Instant::now()), Ok(()));
+    assert_eq!(admission.refused(Refusal::Denied), 0, "a recheck is no refusal");
+
+    admission.retune(&policy(1, None));
+    assert_eq!(refusal(&admission, "198.51.100.1"), Refusal::ClientRate, "its two are remembered");
+    assert_eq!(admission.datagrams(ip("198.51.100.1"), 9, Instant::now()), 1, "a new rate begins anew");
+    let _three = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|client| udp(&admission, client).unwrap());
+    assert_eq!(refusal(&admission, "192.0.2.4"), Refusal::Rate);
+    drop(inside);
+    assert_eq!(admission.inside(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_a_country_or_a_ban_that_changes_counts_for_those_inside_too() {
+    let (admission, gate) = with(Policy {
+        access: AccessSpec {
+            allow: Some(listed("office")),
+            allow_countries: Some([Country::new("DE").unwrap()].into()),
+            ..AccessSpec::default()
+        },
+        ..Policy::default()
+    });
+    let check = |client: &str| admission.recheck(ip(client), Instant::now());
+    assert_eq!((check("192.0.2.1"), check("198.51.100.1")), (Ok(()), Err(Refusal::Country)));
+    let countries =
+        |code| Arc::new(Countries::from_bytes(builder::database(&[("198.51.100.0/24", code)])).unwrap());
+    gate.replace_countries(countries("DE"));
+    assert_eq!(check("198.51.100.1"), Ok(()));
+    gate.replace_countries(countries("FR"));
+    gate.replace_list(&ListName("office".into()), set("10.0.0.0/8"));
+    assert_eq!((check("192.0.2.1"), check("198.51.100.1")), (Err(Refusal::Country), Err(Refusal::Country)));
+    assert_eq!(check("10.0.0.1"), Ok(()));
+    gate.guard().ban(ip("10.0.0.1"), Some(HOUR), Instant::now());
+    assert_eq!(check("10.0.0.1"), Err(Refusal::Banned));
+    tokio::time::advance(HOUR).await;
+    assert_eq!(check("10.0.0.1"), Ok(()));
+}
+
+#[test]
+fn no_place_and_no_token_is_lost_when_everybody_comes_at_once() {
+    let (admission, _gate) = with(Policy {
+        rates: Rates {
+            new_sessions: rate(1_000_000_000, SECOND),
+            new_sessions_per_client: rate(1000, HOUR),
+            ..Rates::default()
+        },
+        caps: caps(8, 3),
+        ..Policy::default()
+    });
+    let come_and_go = |client: IpAddr| {
+        let now = Instant::now();
+        let mut admitted = 0;
+        for _ in 0..20_000 {
+            if let Ok(permit) = admission.admit(client, Protocol::Udp, now) {
+                assert!(admission.inside() <= 8);
+                drop(permit);
+                admitted += 1;
+            }
+        }
+        admitted
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..4).map(|n| scope.spawn(move || come_and_go(ip(&format!("192.0.2.{n}"))))).collect();
+        for thread in threads {
+            // As many as its own rate lets in, to the last one, however often the others were in the way.
+            assert_eq!(thread.join().unwrap(), 1000);
+        }
+    });
+    assert_eq!(admission.inside(), 0);
+}

@@ -1,0 +1,165 @@
+//! Who is banned, and who has been: entries that end.
+//!
+//! Owns [`Ending`], a bounded table of clients in which each entry has an end, and the two of them that make the
+//! guard's [`Book`]. Pure: time is an argument. Invariants: the order has exactly one place for each entry; a table holds
+//! [`CLIENTS`] entries at most, and the one that ends first makes room for another.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::SystemTime,
+};
+
+use tokio::time::Instant;
+
+use super::{super::rate::CLIENTS, BanReason};
+use crate::mapping::ClientKey;
+
+/// What the guard remembers.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    pub(super) bans: Ending<Sentence>,
+    pub(super) past: Ending<Past>,
+}
+
+/// A ban.
+#[derive(Clone, Debug)]
+pub(super) struct Sentence {
+    pub(super) since: SystemTime,
+    pub(super) until: Option<SystemTime>,
+    pub(super) reason: BanReason,
+    pub(super) repeats: u32,
+}
+
+/// Earlier bans of a client.
+#[derive(Clone, Debug)]
+pub(super) struct Past {
+    pub(super) bans: u32,
+    /// When they are forgotten.
+    pub(super) until: Option<SystemTime>,
+}
+
+/// When an entry ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum End {
+    /// At a moment.
+    At(Instant),
+    /// When somebody ends it; later than every moment.
+    Never,
+}
+
+impl Book {
+    /// Strikes out what has ended; says how many bans that were.
+    pub(super) fn expire(&mut self, now: Instant) -> usize {
+        self.past.expire(now);
+        self.bans.expire(now)
+    }
+}
+
+/// A bounded table in which each entry has an end.
+#[derive(Debug)]
+pub(super) struct Ending<T> {
+    entries: HashMap<ClientKey, (End, T)>,
+    order: BTreeSet<(End, ClientKey)>,
+}
+
+impl<T> Default for Ending<T> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), order: BTreeSet::new() }
+    }
+}
+
+impl<T> Ending<T> {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The entry of `client`, if it has not ended.
+    pub(super) fn get(&self, client: &ClientKey, now: Instant) -> Option<&T> {
+        self.entries.get(client).filter(|(end, _)| *end > End::At(now)).map(|(_, entry)| entry)
+    }
+
+    /// Puts an entry in the place of any other of the client.
+    pub(super) fn insert(&mut self, client: ClientKey, end: End, entry: T) {
+        if let Some((before, _)) = self.entries.insert(client, (end, entry)) {
+            self.order.remove(&(before, client));
+        }
+        self.order.insert((end, client));
+        if self.entries.len() > CLIENTS
+            && let Some((_, first)) = self.order.pop_first()
+        {
+            self.entries.remove(&first);
+        }
+    }
+
+    pub(super) fn remove(&mut self, client: &ClientKey) -> Option<T> {
+        let (end, entry) = self.entries.remove(client)?;
+        self.order.remove(&(end, *client));
+        Some(entry)
+    }
+
+    /// The entries that have not ended, that which ends first before the others.
+    pub(super) fn iter(&self, now: Instant) -> impl Iterator<Item = (&ClientKey, &T)> {
+        let live = self.order.iter().skip_while(move |(end, _)| *end <= End::At(now));
+        live.filter_map(|(_, client)| Some((client, &self.entries.get(client)?.1)))
+    }
+
+    fn expire(&mut self, now: Instant) -> usize {
+        let before = self.entries.len();
+        while let Some((end, client)) = self.order.first().copied().filter(|(end, _)| *end <= End::At(now)) {
+            self.order.remove(&(end, client));
+            self.entries.remove(&client);
+        }
+        if self.entries.len() < self.entries.capacity() / 8 {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
+        before - self.entries.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, time::Duration};
+
+    use super::*;
+
+    fn client(n: u32) -> ClientKey {
+        ClientKey::V4(Ipv4Addr::from(n))
+    }
+
+    #[test]
+    fn what_ends_first_makes_room_and_a_new_end_replaces_the_old() {
+        let now = Instant::now();
+        let at = |seconds| End::At(now + Duration::from_secs(seconds));
+        let mut table = Ending::default();
+        table.insert(client(u32::MAX), End::Never, 0);
+        for n in 0..70_000 {
+            table.insert(client(n), at(1 + u64::from(n)), n);
+            table.insert(client(n), at(100_000 + u64::from(n)), n);
+        }
+        assert_eq!((table.len(), table.order.len()), (CLIENTS, CLIENTS));
+        assert_eq!(table.get(&client(0), now), None, "it would have ended first");
+        assert_eq!(table.get(&client(69_999), now), Some(&69_999));
+        assert_eq!(table.get(&client(u32::MAX), now), Some(&0));
+        let all_but_endless = CLIENTS - 1;
+        assert_eq!(table.expire(now + Duration::from_secs(1_000_000)), all_but_endless);
+        assert_eq!((table.len(), table.order.len()), (1, 1));
+        assert!(table.entries.capacity() < 1000);
+    }
+
+    #[test]
+    fn an_entry_ends_when_it_should_whether_or_not_it_was_struck_out() {
+        let now = Instant::now();
+        let mut table = Ending::default();
+        table.insert(client(2), End::At(now + Duration::from_secs(2)), 2);
+        table.insert(client(1), End::At(now + Duration::from_secs(1)), 1);
+        assert_eq!(table.iter(now).map(|(_, n)| *n).collect::<Vec<_>>(), [1, 2]);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(table.get(&client(1), later), None);
+        assert_eq!(table.iter(later).map(|(_, n)| *n).collect::<Vec<_>>(), [2]);
+        assert_eq!(table.expire(later), 1);
+        assert_eq!(
+            (table.remove(&client(2)), table.remove(&client(2)), table.order.len()),
+            (Some(2), None, 0)
+        );
+    }
+}

@@ -1,0 +1,184 @@
+//! Where governor keeps the state of its buckets.
+//!
+//! Owns [`Bucket`], the state of one, and [`Buckets`], that of many clients, of which there are never more than asked for:
+//! a flood of forged addresses must cost neither memory nor time. The state is one number, the time at which the bucket
+//! is full again; a bucket that is full is forgotten without loss. Each newcomer has a few old entries looked at, in
+//! turn, so that the table holds little more than the clients that matter; there is no other sweep, and no look-up ever
+//! walks the table. A client that is in the table is never put out for a newcomer: see [`Crowded`].
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use governor::{
+    clock::Clock as _,
+    nanos::Nanos,
+    state::{NotKeyed, StateStore},
+};
+use indexmap::IndexMap;
+
+use super::{
+    super::shards::{SHARDS, Shards},
+    Hands,
+};
+use crate::mapping::ClientKey;
+
+/// How many clients are remembered unless told otherwise.
+pub(in super::super) const CLIENTS: usize = 65_536;
+/// How many old entries each newcomer has looked at.
+const LOOKED_AT: usize = 8;
+/// A table that had many entries keeps this room, in entries.
+const ROOM: usize = 64;
+
+/// What happens to a newcomer when the table is full of clients whose buckets are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Crowded {
+    /// All of them share one bucket: they are limited together, and nobody is locked out for good.
+    Share,
+    /// It takes the place of the client, of a few, whose bucket is the fullest: nobody is taken for another.
+    Replace,
+}
+
+/// The state of one bucket: when it is full again, in nanoseconds; 0 for one that was never used.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bucket(Arc<AtomicU64>);
+
+impl Bucket {
+    /// Lets it be full earlier by `nanos`.
+    pub(super) fn give_back(&self, nanos: u64) {
+        let earlier = |full_at: u64| Some(full_at.saturating_sub(nanos));
+        // The closure never declines.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earlier);
+    }
+}
+
+impl StateStore for Bucket {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut before = self.0.load(Ordering::Relaxed);
+        loop {
+            let (outcome, full_at) = decide((before > 0).then(|| before.into()))?;
+            match self.0.compare_exchange_weak(before, full_at.into(), Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(outcome),
+                Err(now) => before = now,
+            }
+        }
+    }
+}
+
+/// The state of many buckets, by client.
+#[derive(Clone, Debug)]
+pub(super) struct Buckets(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    parts: Shards<Part>,
+    most_in_a_part: usize,
+    crowded: Crowded,
+    shared: Bucket,
+    hands: Hands,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    full_at: IndexMap<ClientKey, u64>,
+    /// The entry that is looked at next.
+    next: usize,
+}
+
+impl Buckets {
+    pub(super) fn new(clients: usize, crowded: Crowded, hands: Hands) -> Self {
+        let most_in_a_part = clients.div_ceil(SHARDS);
+        Self(Arc::new(Inner {
+            parts: Shards::default(),
+            most_in_a_part,
+            crowded,
+            shared: Bucket::default(),
+            hands,
+        }))
+    }
+
+    pub(super) fn give_back(&self, client: ClientKey, nanos: u64) {
+        let mut part = self.0.parts.of(&client);
+        match part.full_at.get_mut(&client) {
+            Some(full_at) => *full_at = full_at.saturating_sub(nanos),
+            // An entry from which something was taken is not full, and stays: it was taken from the shared one.
+            None => self.0.shared.give_back(nanos),
+        }
+    }
+
+    pub(super) fn forget(&self, client: ClientKey) {
+        self.0.parts.of(&client).full_at.swap_remove(&client);
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.parts.each().map(|part| part.full_at.len()).sum()
+    }
+
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.0.parts.each().map(|part| part.full_at.capacity()).sum()
+    }
+}
+
+impl StateStore for Buckets {
+    type Key = ClientKey;
+
+    fn measure_and_replace<T, F, E>(&self, client: &ClientKey, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut part = self.0.parts.of(client);
+        if let Some(full_at) = part.full_at.get_mut(client) {
+            let (outcome, next) = decide(Some((*full_at).into()))?;
+            *full_at = next.into();
+            return Ok(outcome);
+        }
+        let fullest = part.sweep(self.0.hands.now().into());
+        if part.full_at.len() >= self.0.most_in_a_part {
+            match (self.0.crowded, fullest) {
+                (Crowded::Replace, Some(fullest)) => {
+                    part.full_at.swap_remove_index(fullest);
+                }
+                _ => {
+                    drop(part);
+                    return self.0.shared.measure_and_replace(&NotKeyed::NonKey, decide);
+                }
+            }
+        }
+        let (outcome, next) = decide(None)?;
+        part.full_at.insert(*client, next.into());
+        Ok(outcome)
+    }
+}
+
+impl Part {
+    /// Looks at a few entries and forgets those whose buckets are full; says which of the others is the fullest.
+    fn sweep(&mut self, now: u64) -> Option<usize> {
+        let mut fullest: Option<(u64, ClientKey)> = None;
+        for _ in 0..LOOKED_AT.min(self.full_at.len()) {
+            if self.next >= self.full_at.len() {
+                self.next = 0;
+            }
+            let Some((client, full_at)) = self.full_at.get_index(self.next) else { break };
+            if *full_at <= now {
+                self.full_at.swap_remove_index(self.next);
+                continue;
+            }
+            if fullest.is_none_or(|(least, _)| *full_at < least) {
+                fullest = Some((*full_at, *client));
+            }
+            self.next += 1;
+        }
+        if self.full_at.capacity() > ROOM && self.full_at.len() < self.full_at.capacity() / 8 {
+            self.full_at.shrink_to((self.full_at.len() * 2).max(ROOM / 2));
+        }
+        self.full_at.get_index_of(&fullest?.1)
+    }
+}
