@@ -104,6 +104,8 @@ pub(super) struct Keeper {
     search_error: String,
     /// How often a router was lost since it last answered a question.
     strikes: u32,
+    /// Why the last one was.
+    lost_error: String,
     /// Whether openings of an earlier run may have to be taken back.
     leftovers: bool,
 }
@@ -132,6 +134,7 @@ impl Keeper {
             searches: 0,
             search_error: String::new(),
             strikes: 0,
+            lost_error: String::new(),
             leftovers,
         };
         while keeper.turn(&mut wires).await {
@@ -355,6 +358,7 @@ impl Keeper {
         self.forget_router();
         self.look_at = self.search_at;
         self.strikes += 1;
+        self.lost_error = why.to_owned();
         if self.strikes > 1 {
             self.search_at += self.dice.wait_after(self.strikes - 1);
         }
@@ -366,7 +370,7 @@ impl Keeper {
         self.openings.sending(&slot, &call, Instant::now());
         self.remember();
         let answer = put(&driver, &call).await;
-        tracing::trace!(?call, ?answer, "router asked");
+        tracing::debug!(?call, ?answer, "router asked");
         let lost = answer.lost().map(str::to_owned);
         let terms = self.terms();
         self.openings.answered(slot, &call, answer, Instant::now(), &terms);
@@ -404,13 +408,16 @@ impl Keeper {
         let (state, reason) = match (&self.place, &self.router) {
             _ if !self.is_needed() => (RouterState::Off, String::new()),
             (Some(Err(error)), _) => (RouterState::NoNetwork, error.to_string()),
-            (_, Some(_)) => (RouterState::Ready, String::new()),
+            // One that answers a search and nothing else is none.
+            (_, Some(router)) if router.pulse_at.is_some() => (RouterState::Ready, String::new()),
             (_, None) if self.searches > 0 => (RouterState::Lost, self.search_error.clone()),
-            (_, None) => (RouterState::Searching, String::new()),
+            _ if self.strikes > 1 => {
+                (RouterState::Lost, format!("it answers the search alone: {}", self.lost_error))
+            }
+            _ => (RouterState::Searching, String::new()),
         };
-        let router = self.router.as_ref();
-        let asked = router.filter(|router| router.pulse_at.is_some());
-        let external = asked.and_then(|router| router.pulse.external);
+        let router = self.router.as_ref().filter(|router| router.pulse_at.is_some());
+        let external = router.and_then(|router| router.pulse.external);
         RouterStatus {
             state,
             reason,
@@ -418,7 +425,7 @@ impl Keeper {
             address: router.map(|router| router.found.addr),
             protocol: router.map(|router| router.driver.via()),
             external,
-            verdict: asked.map(|router| Verdict::of(router.pulse.external)),
+            verdict: router.map(|router| Verdict::of(router.pulse.external)),
             openings: self
                 .opening_statuses(Frame { via: router.map(|router| router.driver.via()), external }),
         }
