@@ -284,3 +284,6 @@ pub(super) struct Pulse {
     /// A number that changes with each start of the router (UPnP's BOOTID).
     pub(super) boot_id: Option<u32>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,7 +97,11 @@ impl Pcp {
         let router = self.router_for(ask)?;
         let one = DropMappingRange::Single { internal_port: internal_port(ask)?, protocol: protocol(ask) };
         let dropped = pcp::try_drop_mapping(router, ask.internal.ip(), words(nonce), one, Some(PATIENCE));
-        timeout(CALL, dropped).await.map_err(|_| silent())?.map_err(|e| error(&e))
+        match timeout(CALL, dropped).await.map_err(|_| silent())? {
+            // An opening that is gone should be a success (RFC 6887 section 15), and is this to miniupnpd.
+            Ok(()) | Err(Failure::NoResources(_)) => Ok(()),
+            Err(failure) => Err(error(&failure)),
+        }
     }
 
     /// Its epoch, and the external address as far as it is known.

@@ -135,3 +135,32 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     let four = bytes.get(at..at + 4)?;
     Some(u32::from_be_bytes([four[0], four[1], four[2], four[3]]))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_by_its_result() {
+        let address =
+            |result, rest: &[u8]| parse_address(&[&[0, 0x80, 0, result, 0, 0, 0, 9][..], rest].concat());
+        let here = |external| Some(Ok(Address { epoch: 9, external }));
+        assert_eq!(address(0, &[11, 99, 0, 1]), here(Some(Ipv4Addr::new(11, 99, 0, 1))));
+        assert_eq!(address(0, &[0; 4]), here(None));
+        assert_eq!(address(3, &[]), here(None), "it has no address yet, and is there");
+        assert_eq!(address(0, &[11]), None, "one that is cut short is none");
+        assert!(matches!(address(2, &[]), Some(Err(RouterError::Denied(_)))));
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_is_too_odd(bytes in proptest::collection::vec(any::<u8>(), 0..40), head in 0_usize..4) {
+            let heads: [&[u8]; 4] = [&[], &[0, 0x80], &[2, 0x80], &[2, 0x80, 0, 0]];
+            let answer = [heads[head], &bytes].concat();
+            let _ = parse_address(&answer);
+            let _ = parse_announce(&answer);
+        }
+    }
+}

@@ -4,6 +4,8 @@
 //! they do not understand; [`place`] and [`global_addresses`] read a few small files and block for well under a
 //! millisecond. Nothing is kept: ask again to notice a change.
 //!
+//! The tables are those of the calling thread's network, `/proc/thread-self`, as everywhere else in the kernel.
+//!
 //! Without an interface given, tunnels and the bridges of containers are passed over: behind a VPN that took the default
 //! route the home router is still the one at the other, and a container bridge is no way to the internet.
 
@@ -12,6 +14,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     num::NonZeroU16,
 };
+
+use nix::net::if_::if_nametoindex;
 
 use super::driver::Place;
 
@@ -80,10 +84,10 @@ pub(super) fn place(
     gateway: Option<(IpAddr, Option<NonZeroU16>)>,
     interface: Option<&str>,
 ) -> Result<Place, NoRoute> {
-    let routes = fs::read_to_string("/proc/net/route").map(|text| ipv4_routes(&text));
+    let routes = fs::read_to_string("/proc/thread-self/net/route").map(|text| ipv4_routes(&text));
     let routes = routes.map_err(|e| NoRoute::Unreadable(e.to_string()))?;
     // A machine without IPv6 has no such file.
-    let routes6 = fs::read_to_string("/proc/net/ipv6_route").map(|text| ipv6_defaults(&text));
+    let routes6 = fs::read_to_string("/proc/thread-self/net/ipv6_route").map(|text| ipv6_defaults(&text));
     let routes6 = routes6.unwrap_or_default();
     let (address, search_port, via) = match gateway {
         Some((address, port)) => (address, port, interface.or_else(|| on_link(&routes, address))),
@@ -97,7 +101,7 @@ pub(super) fn place(
         IpAddr::V6(ip) => Some(ip),
         IpAddr::V4(_) => default6.min_by_key(|route| route.metric).map(|route| route.gateway),
     };
-    let index = via.and_then(|name| interface_index(name).ok()).unwrap_or(0);
+    let index = via.and_then(|name| if_nametoindex(name).ok()).unwrap_or(0);
     let mut place = Place { gateway: address, own: address, search_port, gateway6, interface: index };
     // No port is reached: connecting a datagram socket only asks the kernel which way it would go.
     place.own = source_toward(place.gateway_at(9))
@@ -124,20 +128,11 @@ pub(super) fn source_toward(to: SocketAddr) -> io::Result<IpAddr> {
 ///
 /// The file system's. A machine without IPv6 has none.
 pub(super) fn global_addresses(interface: u32) -> io::Result<Vec<Ipv6Addr>> {
-    match fs::read_to_string("/proc/net/if_inet6") {
+    match fs::read_to_string("/proc/thread-self/net/if_inet6") {
         Ok(text) => Ok(stable_globals(&text, interface)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(e),
     }
-}
-
-fn interface_index(name: &str) -> io::Result<u32> {
-    // The name comes from the configuration: it must not lead anywhere else.
-    if name.contains('/') || name.starts_with('.') {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let text = fs::read_to_string(format!("/sys/class/net/{name}/ifindex"))?;
-    text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// An IPv4 route.
@@ -260,3 +255,6 @@ fn stable_globals(text: &str, interface: u32) -> Vec<Ipv6Addr> {
     };
     text.lines().filter_map(address).collect()
 }
+
+#[cfg(test)]
+mod tests;

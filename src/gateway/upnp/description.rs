@@ -141,3 +141,122 @@ const MAPPING: [&str; 8] = [
     "NewPortMappingDescription",
     "NewLeaseDuration",
 ];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(document: &str) -> Description {
+        let location: Url = "http://192.168.1.1:5000/dir/root.xml".parse().expect("an address");
+        Description::parse(document, &location, addr_of(&location).expect("an address"))
+    }
+
+    fn service(kind: &str, control: &str) -> String {
+        format!("<service><serviceType>{kind}</serviceType><controlURL>{control}</controlURL></service>")
+    }
+
+    fn control(url: &str) -> Option<String> {
+        read(&service(WAN[1], url)).wan.pop().map(|service| service.control)
+    }
+
+    #[test]
+    fn the_name_and_the_services_are_those_of_the_router() {
+        let inner = service(WAN[2], "/ppp") + &service(WAN[0], "/ip2") + &service(WAN[1], "/ip1");
+        let document = format!(
+            "<root><device><friendlyName>Box</friendlyName><modelName>Model &amp; 7</modelName><UDN>uuid:1</UDN>
+             <deviceList><device><friendlyName>WAN</friendlyName><UDN>uuid:2</UDN>{inner}{}
+             <service><serviceType>urn:other</serviceType><controlURL>/o</controlURL></service>
+             </device></deviceList></device></root>",
+            service(FIREWALL, "/fw")
+        );
+        let described = read(&document);
+        assert_eq!((described.udn.as_str(), described.model.as_str()), ("uuid:1", "Model & 7"));
+        let kinds: Vec<&str> = described.wan.iter().map(|service| service.control.as_str()).collect();
+        assert_eq!(kinds, ["/ip2", "/ip1", "/ppp"]);
+        assert_eq!(described.firewall.as_deref(), Some("/fw"));
+    }
+
+    #[test]
+    fn an_address_leads_to_the_router_or_nowhere() {
+        for (url, target) in [
+            ("/ctl", "/ctl"),
+            ("ctl?a=1&amp;b=2", "/dir/ctl?a=1&b=2"),
+            ("http://192.168.1.1:5000/x", "/x"),
+            ("http://192.168.1.1/x", "http://192.168.1.1:80/x"),
+            ("//192.168.1.1:99/x", "http://192.168.1.1:99/x"),
+        ] {
+            assert_eq!(control(url).as_deref(), Some(target), "{url}");
+        }
+        for url in [
+            "",
+            "http://192.168.1.2:5000/x",
+            "//10.0.0.1/",
+            "https://192.168.1.1:5000/x",
+            "file:///etc/passwd",
+            "http://192.168.1.1:0/",
+            "http://a@192.168.1.1:5000/",
+            "http://router.lan/",
+            "http://[::1]/",
+            "http://",
+        ] {
+            assert_eq!(control(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_base_on_another_machine_is_passed_over() {
+        let with_base =
+            |base: &str| read(&format!("<URLBase>{base}</URLBase>{}", service(WAN[1], "ctl"))).wan;
+        assert_eq!(with_base("http://192.168.1.1:99/up/")[0].control, "http://192.168.1.1:99/up/ctl");
+        assert_eq!(with_base("http://192.0.2.99/up/")[0].control, "/dir/ctl");
+        assert_eq!(with_base("mailto:x")[0].control, "/dir/ctl");
+    }
+
+    fn argument(name: &str, direction: &str) -> String {
+        format!("<argument><name>{name}</name><direction>{direction}</direction></argument>")
+    }
+
+    #[test]
+    fn the_router_says_in_which_order_it_wants_arguments() {
+        let order = ["NewProtocol", "NewExternalPort", "NewRemoteHost"];
+        let arguments: String = order.iter().map(|name| argument(name, "in")).collect();
+        let document = format!(
+            "<action><name>DeletePortMapping</name>{arguments}{}</action><action><name>AddPortMapping</name></action>",
+            argument("NewOther", "out")
+        );
+        let known = actions(Some(&document), WAN[0]);
+        assert_eq!(known["DeletePortMapping"], order);
+        assert_eq!(known["AddPortMapping"], MAPPING, "half an action is a mistake of the router's");
+        assert!(!known.contains_key(ADD_ANY), "it lists its actions, and this is none of them");
+    }
+
+    #[test]
+    fn without_a_description_the_standard_holds() {
+        assert_eq!(actions(None, WAN[0])[ADD_ANY], MAPPING);
+        assert!(!actions(None, WAN[1]).contains_key(ADD_ANY), "the first version has no such action");
+        assert_eq!(actions(Some("<html>not found"), WAN[1])["DeletePortMapping"], KEY);
+    }
+
+    #[test]
+    fn no_name_of_the_routers_gets_into_a_request() {
+        let arguments: String =
+            ["NewProtocol", "x><y", "NewEnabled"].iter().map(|name| argument(name, "in")).collect();
+        let known =
+            actions(Some(&format!("<action><name>DeletePortMapping</name>{arguments}</action>")), WAN[1]);
+        assert_eq!(known["DeletePortMapping"], KEY);
+    }
+
+    proptest! {
+        #[test]
+        fn no_description_is_too_odd(
+            document in "(</?(service|serviceType|controlURL|URLBase|UDN)>|http://|192\\.168\\.1\\.1|[/:@?#%<>&;.a]|urn:schemas-upnp-org:service:WANIPConnection:1){0,40}",
+        ) {
+            for service in read(&document).wan {
+                prop_assert!(service.control.starts_with('/') || service.control.starts_with("http://192.168.1.1:"));
+            }
+            actions(Some(&document), WAN[0]);
+        }
+    }
+}

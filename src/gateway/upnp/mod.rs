@@ -439,6 +439,3 @@ fn taken(client: &str, port: u16, text: &str, lease: u32) -> Entry {
     let lease = (lease > 0).then(|| Duration::from_secs(lease.into()));
     Entry::Taken { client, port, text, lease }
 }
-
-#[cfg(test)]
-mod tests;
