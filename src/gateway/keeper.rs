@@ -454,6 +454,14 @@ impl Keeper {
             return;
         }
         let mut left = leases.clone();
+        if let (None, Some(Ok(place))) = (&self.router, &self.place) {
+            // It was lost a moment ago, perhaps to be found elsewhere.
+            if let Ok(Ok((driver, found))) = timeout_at(until, search(&self.settings.protocols, place)).await
+                && self.router_id.as_ref() == Some(&found.id)
+            {
+                self.found(driver, found);
+            }
+        }
         if let Some(router) = &self.router {
             let terms = self.terms();
             let mut queue = leases.into_iter();

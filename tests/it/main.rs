@@ -14,6 +14,8 @@ mod limits;
 mod ports;
 mod real;
 mod reload;
+mod router;
+mod router_home;
 mod slow_paths;
 mod tasks;
 mod tcp;

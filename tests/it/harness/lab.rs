@@ -95,7 +95,7 @@ pub(crate) fn in_own_network<F: FnOnce()>(tools: &[&str], body: F) {
         return skip(&body, "only root may make a network namespace");
     }
     let needed = tools.iter().chain(&["ip", "unshare"]);
-    let missing: Vec<&str> = needed.copied().filter(|tool| !is_installed(tool)).collect();
+    let missing = missing_of(needed);
     if !missing.is_empty() {
         return skip(&body, &format!("not installed: {}", missing.join(", ")));
     }
@@ -108,6 +108,27 @@ pub(crate) fn in_own_network<F: FnOnce()>(tools: &[&str], body: F) {
     let said: Vec<String> = said.lines().map(|line| format!("  | {line}")).collect();
     let passed = ran.code == Some(0) && ran.out.contains("1 passed");
     assert!(passed, "in a network of its own, exit {:?}:\n{}", ran.code, said.join("\n"));
+}
+
+/// Runs the test's `body` if these `tools` are there.
+pub(crate) fn with_tools<F: FnOnce()>(tools: &[&str], body: F) {
+    match missing_of(tools.iter()) {
+        missing if missing.is_empty() => body(),
+        missing => skip(&body, &format!("not installed: {}", missing.join(", "))),
+    }
+}
+
+/// The same for one that makes networks, which only root may.
+pub(crate) fn as_root_with_tools<F: FnOnce()>(tools: &[&str], body: F) {
+    match (is_root(), missing_of(tools.iter())) {
+        (false, _) => skip(&body, "only root may make a network namespace"),
+        (true, missing) if missing.is_empty() => body(),
+        (true, missing) => skip(&body, &format!("not installed: {}", missing.join(", "))),
+    }
+}
+
+fn missing_of<'a>(tools: impl Iterator<Item = &'a &'a str>) -> Vec<&'a str> {
+    tools.copied().filter(|tool| !is_installed(tool)).collect()
 }
 
 /// Whether a program is on the search path, or where administrators have theirs.

@@ -298,6 +298,11 @@ impl FakeRouter {
         self.signal(Signal::USR2);
     }
 
+    /// It hangs, in whatever it does, from now on.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.program), signal).expect("the test's own program");
     }
