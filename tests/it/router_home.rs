@@ -78,7 +78,9 @@ fn what_is_exposed_is_reached_from_the_internet_and_closed_at_the_end() {
         at_home([], |lab, _echo| {
             let state = state();
             assert!(!lab.reaches_tcp("wan", wan(9080)));
-            let mut portway = start(lab, "lan", &(web("tcp+udp") + &settings("")), state.path());
+            // A UDP client, whose end nobody can see, would have the grace.
+            let config = web("tcp+udp") + &settings("") + "[shutdown]\ngrace = \"1s\"\n";
+            let mut portway = start(lab, "lan", &config, state.path());
             let line = portway.wait_log("router found", |_| true);
             assert_eq!((line.text("router.addr"), line.text("via")), ("192.168.77.1", "upnp"));
             wait_open(&mut portway, 0, "tcp");
