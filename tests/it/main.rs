@@ -14,6 +14,7 @@ mod limits;
 mod ports;
 mod real;
 mod reload;
+mod router_lab;
 mod slow_paths;
 mod tasks;
 mod tcp;

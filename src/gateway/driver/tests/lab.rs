@@ -253,9 +253,10 @@ fn a_router_whose_cable_is_pulled_is_lost_in_time() {
         lab.inside("lan", || {
             run(async {
                 for driver in [&upnp, &pcp] {
-                    let opened = within(CALL, driver.open(&web)).await;
+                    let (opened, pulse) =
+                        tokio::join!(within(CALL, driver.open(&web)), within(CALL, driver.pulse()));
                     assert!(matches!(opened, Err(RouterError::Lost(_))), "{opened:?}");
-                    assert!(matches!(within(CALL, driver.pulse()).await, Err(RouterError::Lost(_))));
+                    assert!(matches!(pulse, Err(RouterError::Lost(_))), "{pulse:?}");
                 }
             });
         });
