@@ -175,6 +175,7 @@ daemon_start() { # NS WANIF LANIF UUID
     ip netns exec "$LAB-$1" miniupnpd -d -f "$conf" -P "$STATE/$1.own.pid" \
         </dev/null >>"$STATE/$1.log" 2>&1 &
     echo $! >"$STATE/$1.pid"      # ip execs the daemon, so this is its pid
+    disown                        # or the shell would report its end
     for _ in $(seq 50); do
         kill -0 "$(cat "$STATE/$1.pid")" 2>/dev/null || { tail -n 20 "$STATE/$1.log" >&2; die "miniupnpd ended at once"; }
         if listens "$1"; then return 0; fi
