@@ -16,6 +16,7 @@ mod real;
 mod reload;
 mod router;
 mod router_home;
+mod router_lab;
 mod slow_paths;
 mod tasks;
 mod tcp;

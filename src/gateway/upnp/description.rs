@@ -86,36 +86,37 @@ fn resolve(base: &Url, reference: &str, addr: SocketAddr) -> Option<String> {
     Some(if to.port() == addr.port() { path.to_owned() } else { format!("http://{to}{path}") })
 }
 
-/// The arguments of each action that is used, as `document` has them; in the order of the standard where it is silent.
+/// The arguments of each action that is used, in the order that `document` has them. Where it is silent, or leaves out
+/// half of what is needed, those of the standard are more likely to work.
 pub(super) fn actions(document: Option<&str>, kind: &str) -> HashMap<String, Vec<String>> {
+    let described = document.map(described).unwrap_or_default();
     let mut actions = HashMap::new();
-    for (name, arguments) in STANDARD {
-        if name != ADD_ANY || kind == WAN[0] {
-            actions.insert(name.to_owned(), arguments.iter().map(|&argument| argument.to_owned()).collect());
+    for (name, standard) in STANDARD {
+        let own = described.get(name);
+        // The one that a router need not have: what lists the others says so.
+        let optional = name == ADD_ANY && (kind != WAN[0] || described.contains_key("AddPortMapping"));
+        if own.is_none() && optional {
+            continue;
         }
+        let own = own.filter(|own| own.len() == standard.len()).cloned();
+        let arguments = own.unwrap_or_else(|| standard.iter().map(|&name| name.to_owned()).collect());
+        actions.insert(name.to_owned(), arguments);
     }
-    let Some(document) = document else { return actions };
-    let described: HashMap<String, Vec<String>> = markup::contents(document, "action")
-        .filter_map(|action| {
-            let name = markup::text(action, "name")?;
-            let (_, known) = STANDARD.into_iter().find(|(standard, _)| *standard == name)?;
-            let arguments = markup::contents(action, "argument").filter_map(|argument| {
-                let incoming = markup::text(argument, "direction").as_deref() == Some("in");
-                markup::text(argument, "name").filter(|name| incoming && known.contains(&name.as_str()))
-            });
-            Some((name, arguments.take(known.len()).collect()))
-        })
-        .collect();
-    if described.contains_key("AddPortMapping") && !described.contains_key(ADD_ANY) {
-        actions.remove(ADD_ANY);
-    }
-    // One that leaves out half of what is needed is a mistake: then the standard's are more likely to work.
-    let whole = |(name, arguments): &(String, Vec<String>)| {
-        actions.get(name).is_none_or(|standard| standard.len() == arguments.len())
-    };
-    let described: Vec<_> = described.into_iter().filter(whole).collect();
-    actions.extend(described);
     actions
+}
+
+/// The actions of a document that are used, each with the arguments that are known.
+fn described(document: &str) -> HashMap<String, Vec<String>> {
+    let action = |action| {
+        let name = markup::text(action, "name")?;
+        let (_, known) = STANDARD.into_iter().find(|(standard, _)| *standard == name)?;
+        let arguments = markup::contents(action, "argument").filter_map(|argument| {
+            let incoming = markup::text(argument, "direction").as_deref() == Some("in");
+            markup::text(argument, "name").filter(|name| incoming && known.contains(&name.as_str()))
+        });
+        Some((name, arguments.take(known.len()).collect()))
+    };
+    markup::contents(document, "action").filter_map(action).collect()
 }
 
 const ADD_ANY: &str = "AddAnyPortMapping";

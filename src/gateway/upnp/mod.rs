@@ -13,19 +13,20 @@
 mod description;
 mod http;
 mod markup;
+mod pinhole;
 mod refusal;
 mod ssdp;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroU16,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use igd_next::{
-    AddAnyPortError, GetGenericPortMappingEntryError, PinholeError, PortMappingEntry, PortMappingProtocol,
-    RemovePortError, RequestError,
+    AddAnyPortError, GetGenericPortMappingEntryError, PortMappingEntry, PortMappingProtocol, RemovePortError,
+    RequestError,
     aio::{Gateway, Ipv6FirewallGateway, Provider},
 };
 use tokio::time::timeout;
@@ -34,7 +35,7 @@ use url::Url;
 use self::{
     description::{Description, Service, actions},
     http::{Bound, get, sent_from},
-    refusal::{by_code, pinhole_refused, port_refused, refused, unheard},
+    refusal::{by_code, port_refused, refused, unheard},
     ssdp::{Answer, Search},
 };
 use super::{
@@ -49,7 +50,7 @@ const TRIES: usize = 2;
 /// How long a description may take: the router may have a second one that comes sooner.
 const DESCRIPTION: Duration = Duration::from_secs(2);
 
-/// How long the description of the actions may take, which can be done without.
+/// How long something may take that can be done without.
 const ACTIONS: Duration = Duration::from_millis(800);
 
 /// How long a call of several requests may take.
@@ -63,9 +64,6 @@ const MOST_BROKEN: usize = 16;
 
 /// The most connections to the internet that are told apart.
 const MOST_WAN: usize = 4;
-
-/// The longest lease of a pinhole (WANIPv6FirewallControl:1 section 2.4.3).
-const LONGEST_PINHOLE: u64 = 86_400;
 
 /// A router that speaks UPnP.
 #[derive(Debug)]
@@ -101,8 +99,8 @@ impl Upnp {
             // Some routers list the connections that are not in use, too.
             for service in wan.iter().take(MOST_WAN) {
                 let candidate = gateway(&answer, service);
-                let external = sent_from(at.own, candidate.get_external_ip()).await;
-                if external.is_ok_and(|ip| !ip.is_unspecified()) {
+                let external = timeout(ACTIONS, sent_from(at.own, candidate.get_external_ip())).await;
+                if external.is_ok_and(|told| told.is_ok_and(|ip| !ip.is_unspecified())) {
                     chosen = candidate;
                     break;
                 }
@@ -165,15 +163,7 @@ impl Upnp {
     pub(super) async fn close(&self, ask: &Ask) -> Result<(), RouterError> {
         let source = ask.internal.ip();
         if let IpAddr::V6(own) = source {
-            let Some(id) = ask.pinhole else { return Ok(()) };
-            let firewall = self.firewall(own).await?;
-            return match self.heard(sent_from(source, firewall.remove_pinhole(id)).await) {
-                // A pinhole that ended is an argument it does not know, for some.
-                Err(
-                    PinholeError::RequestError(RequestError::ErrorCode(402, _)) | PinholeError::NoSuchEntry,
-                ) => Ok(()),
-                other => other.map_err(pinhole_refused),
-            };
+            return self.close_pinhole(ask, own).await;
         }
         let closed = self.gateway.remove_port(protocol(ask), ask.external_port.get());
         match sent_from(source, closed).await {
@@ -266,60 +256,6 @@ impl Upnp {
             }
         }
         Err(RouterError::Lost(NO_ANSWER.into()))
-    }
-
-    async fn open_pinhole(&self, ask: &Ask, internal: SocketAddrV6) -> Result<Granted, RouterError> {
-        let source = ask.internal.ip();
-        let firewall = self.firewall(*internal.ip()).await?;
-        let lease = ask.lease.map_or(LONGEST_PINHOLE, |lease| lease.as_secs().clamp(1, LONGEST_PINHOLE));
-        let seconds = u32::try_from(lease).unwrap_or(u32::MAX);
-        let mut id = ask.pinhole;
-        if let Some(known) = id {
-            match self.heard(sent_from(source, firewall.update_pinhole(known, seconds)).await) {
-                Ok(()) => {}
-                Err(
-                    PinholeError::RequestError(RequestError::ErrorCode(402, _)) | PinholeError::NoSuchEntry,
-                ) => {
-                    id = None;
-                }
-                Err(error) => return Err(pinhole_refused(error)),
-            }
-        }
-        if id.is_none() {
-            let added = sent_from(source, firewall.add_pinhole(protocol(ask), internal, seconds)).await;
-            id = Some(self.heard(added).map_err(pinhole_refused)?);
-        }
-        let external_port = NonZeroU16::new(internal.port());
-        let external_port =
-            external_port.ok_or_else(|| RouterError::Failed("port 0 cannot be opened".into()))?;
-        Ok(Granted { external_port, lease: Some(Duration::from_secs(lease)), nonce: None, pinhole: id })
-    }
-
-    /// The router's IPv6 firewall. It must be asked over IPv6, from the address that is opened (WANIPv6FirewallControl:1
-    /// section 2.2), and so must the search: the router then names its own address of that network.
-    async fn firewall(&self, own: Ipv6Addr) -> Result<Ipv6FirewallGateway<Bound>, RouterError> {
-        if let Some(known) = self.firewall.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            return Ok(known);
-        }
-        let has_firewall = |description: &Description| description.firewall.is_some();
-        let found = timeout(CALL, find(&self.at, own.into(), has_firewall));
-        let (answer, described) = found.await.map_err(|_| RouterError::Lost(NO_ANSWER.into()))??;
-        let service = Service { kind: "", control: String::new(), schema: None };
-        let mut gateway = gateway(&answer, &service);
-        gateway.ipv6_firewall_control_url = described.firewall;
-        let firewall = gateway.ipv6_firewall().ok_or_else(no_service)?;
-        *self.firewall.lock().unwrap_or_else(PoisonError::into_inner) = Some(firewall.clone());
-        Ok(firewall)
-    }
-
-    /// Forgets where the firewall is when it does not answer there.
-    fn heard<T>(&self, answer: Result<T, PinholeError>) -> Result<T, PinholeError> {
-        if let Err(PinholeError::RequestError(error)) = &answer
-            && !matches!(error, RequestError::ErrorCode(..))
-        {
-            *self.firewall.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        }
-        answer
     }
 
     /// A request that the library does not know, or whose answer it does not give whole.

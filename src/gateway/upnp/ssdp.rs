@@ -4,9 +4,10 @@
 //! the gateway's answers count, and only those that name a description on the gateway itself; a search ends at its
 //! deadline however many datagrams arrive; no datagram can panic.
 //!
-//! The gateway is asked alone first. Its answer comes from where the question went, so that a firewall which lets only
-//! answers in still passes it, and no other device has a say. A second later the question goes to the multicast group
-//! too, for routers that listen nowhere else. (UPnP Device Architecture 2.0, section 1.3.)
+//! The gateway is asked alone first, for one thing that it may be after the other: what floods the socket with answers
+//! to all of them at once hides the good one. Its answer comes from where the question went, so that a firewall which
+//! lets only answers in still passes it, and no other device has a say. A second later the questions go to the multicast
+//! group too, for routers that listen nowhere else. (UPnP Device Architecture 2.0, section 1.3.)
 
 use std::{
     io,
@@ -26,6 +27,9 @@ use super::super::driver::Place;
 const PORT: u16 = 1900;
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);
 const GROUP6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xc);
+
+/// The time between two questions.
+const PAUSE: Duration = Duration::from_millis(150);
 
 /// How long the gateway may take before the group is asked.
 const ALONE: Duration = Duration::from_secs(1);
@@ -57,14 +61,22 @@ pub(super) struct Answer {
     pub(super) boot_id: Option<u32>,
 }
 
+/// Who is asked for what, and when.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    when: Instant,
+    to: SocketAddr,
+    target: &'static str,
+}
+
 /// A search that is under way.
 #[derive(Debug)]
 pub(super) struct Search<'a> {
     socket: UdpSocket,
     at: &'a Place,
     own: IpAddr,
-    /// Who is asked next, and when.
-    group: Option<(SocketAddr, Instant)>,
+    /// The questions that are still to be asked, the last one first.
+    agenda: Vec<Question>,
     deadline: Instant,
 }
 
@@ -77,14 +89,24 @@ impl<'a> Search<'a> {
             (IpAddr::V6(_), Some(gateway)) => (at.scoped(gateway, port), at.scoped(GROUP6, PORT)),
             (IpAddr::V6(_), None) => return Err(io::Error::other("the router has no known IPv6 address")),
         };
-        let now = Instant::now();
-        let group = at.search_port.is_none().then_some((group, now + ALONE));
         let socket = UdpSocket::bind((own, 0)).await?;
         if let IpAddr::V4(own) = own {
             SockRef::from(&socket).set_multicast_if_v4(&own)?;
         }
-        let search = Self { socket, at, own, group, deadline: now + limit };
-        search.ask(gateway).await?;
+        let now = Instant::now();
+        let targets = if own.is_ipv4() { &TARGETS[..] } else { &TARGETS6 };
+        let asked = |to: SocketAddr, from: Instant| {
+            let times = (0..).map(move |nth| from + PAUSE * nth);
+            targets.iter().zip(times).map(move |(target, when)| Question { when, to, target })
+        };
+        let mut agenda: Vec<_> = asked(gateway, now).collect();
+        if at.search_port.is_none() {
+            agenda.extend(asked(group, now + ALONE));
+        }
+        agenda.reverse();
+        let mut search = Self { socket, at, own, agenda, deadline: now + limit };
+        // What cannot be sent at all is known at once; later on it is no reason to stop listening.
+        search.ask(now).await?;
         Ok(search)
     }
 
@@ -96,11 +118,8 @@ impl<'a> Search<'a> {
             if now >= self.deadline {
                 return Ok(None);
             }
-            if let Some((group, _)) = self.group.take_if(|(_, when)| now >= *when) {
-                // A network without multicast is no reason to stop listening to the gateway.
-                let _ = self.ask(group).await;
-            }
-            let until = self.group.map_or(self.deadline, |(_, when)| when.min(self.deadline));
+            let _ = self.ask(now).await;
+            let until = self.agenda.last().map_or(self.deadline, |next| next.when.min(self.deadline));
             let Ok(received) = timeout_at(until, self.socket.recv_from(&mut datagram)).await else {
                 continue;
             };
@@ -111,11 +130,10 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// One datagram for each thing that a router may call itself.
-    async fn ask(&self, to: SocketAddr) -> io::Result<()> {
-        let targets = if to.is_ipv4() { &TARGETS[..] } else { &TARGETS6 };
-        let host = SocketAddr::new(to.ip(), to.port());
-        for target in targets {
+    /// Asks what is due.
+    async fn ask(&mut self, now: Instant) -> io::Result<()> {
+        while let Some(Question { to, target, .. }) = self.agenda.pop_if(|next| next.when <= now) {
+            let host = SocketAddr::new(to.ip(), to.port());
             let question = format!(
                 "M-SEARCH * HTTP/1.1\r\nHOST: {host}\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: {target}\r\n\r\n"
             );

@@ -9,7 +9,6 @@ mod content;
 mod daemon;
 mod lab;
 mod program;
-#[allow(dead_code, reason = "the unit tests of the router's drivers use the rest of it")]
 mod router;
 mod target;
 mod wait;
@@ -18,9 +17,9 @@ pub(crate) use address::{free_port, own_addr};
 pub(crate) use client::{Client, echoes, is_reset, reset, reset_seen, udp_client};
 pub(crate) use content::Content;
 pub(crate) use daemon::{FAST_PATHS_OFF, Line, Portway, Ran, portway};
-pub(crate) use lab::{add_address, as_root_with_tools, in_own_network, run, with_tools};
+pub(crate) use lab::{add_address, in_own_network, in_router_lab, run, with_fake_router, with_tools};
 pub(crate) use program::Program;
-pub(crate) use router::{Echo, FakeRouter, RouterLab};
+pub(crate) use router::{FakeRouter, RouterLab};
 pub(crate) use target::{TcpTarget, UdpTarget};
 pub(crate) use wait::{DEADLINE, eventually, eventually_within, paced, pass};
 

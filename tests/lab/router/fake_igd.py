@@ -352,7 +352,6 @@ def answer_searches(hears, answers, port):
         b"HTTP/1.1 200 OK\r\nLOCATION: http://[::1/\r\n\r\n",
         b"",
         b"LOCATION:",
-        b"A" * 60000,
         b"HTTP/1.1 200 OK\r\nLOCATION: file:///etc/passwd\r\n\r\n",
     ]
     while True:
@@ -364,7 +363,9 @@ def answer_searches(hears, answers, port):
             continue
         location = ARGS.other if MODE == "location" else f"http://{ARGS.ip}:{port}{ROUTER.path()}"
         if MODE == "junk":
-            for one in itertools.islice(itertools.cycle(junk), 50):
+            # One of them is large; more would fill the socket, and nobody reads what does not fit.
+            answers.sendto(b"A" * 60000, peer)
+            for one in itertools.islice(itertools.cycle(junk), 49):
                 answers.sendto(one, peer)
         head = f"HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\nST: {target}\r\nUSN: uuid:fake-{MODE}::{target}\r\n"
         head += f"EXT:\r\nSERVER: fake\r\nLOCATION: {location}\r\nBOOTID.UPNP.ORG: {ROUTER.boot}\r\n\r\n"

@@ -154,35 +154,44 @@ daemon_pid() { # NS: its pid if it is alive and still ours
     local pid comm
     pid=$(cat "$STATE/$1.pid" 2>/dev/null) || return 1
     comm=$(cat "/proc/$pid/comm" 2>/dev/null) || return 1
+    # One that ended stays until whoever adopted it takes notice.
+    ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null || return 1
     [ "$comm" = miniupnpd ] && echo "$pid"
+}
+
+# Nothing else has sockets in a router's namespace.
+listens() { # NS
+    [ "${UPNP:-yes}" = no ] || ns "$1" ss -Hltn | grep -q . || return 1
+    [ "${NATPMP:-yes}" = no ] || ns "$1" ss -Hlun 'sport = :5351' | grep -q .
 }
 
 daemon_start() { # NS WANIF LANIF UUID
     daemon_pid "$1" >/dev/null && return 0
-    local conf boot; conf=$(write_conf "$@")
-    # By itself it takes the time in seconds, and two starts within one are the same to a client.
-    boot=$(($(cat "$STATE/boot" 2>/dev/null || echo 0) + 1)); echo "$boot" >"$STATE/boot"
+    local conf; conf=$(write_conf "$@")
+    # Its BOOTID is the second it starts in (its option for another is heeded by its log alone), and no router starts twice
+    # within one.
+    while [ "$(date +%s)" = "$(cat "$STATE/ended" 2>/dev/null)" ]; do sleep 0.1; done
     # -d: in the foreground, and the log on standard error. -P: it writes a pid file of its own, at a path compiled in.
-    ip netns exec "$LAB-$1" miniupnpd -d -f "$conf" -P "$STATE/$1.own.pid" -b "$boot" \
+    ip netns exec "$LAB-$1" miniupnpd -d -f "$conf" -P "$STATE/$1.own.pid" \
         </dev/null >>"$STATE/$1.log" 2>&1 &
     echo $! >"$STATE/$1.pid"      # ip execs the daemon, so this is its pid
-    local i
-    for i in $(seq 50); do
+    disown                        # or the shell would report its end
+    for _ in $(seq 50); do
         kill -0 "$(cat "$STATE/$1.pid")" 2>/dev/null || { tail -n 20 "$STATE/$1.log" >&2; die "miniupnpd ended at once"; }
-        if ns "$1" ss -Hltn "sport = :${HTTP_PORT:-5555}" | grep -q . || [ "${UPNP:-yes}" = no ]; then return 0; fi
-        [ "${HTTP_PORT:-5555}" = 0 ] && [ "$i" -gt 5 ] && return 0
+        if listens "$1"; then return 0; fi
         sleep 0.1
     done
     die "miniupnpd does not listen"
 }
 
 daemon_end() { # NS SIGNAL
-    local pid i
+    local pid
     pid=$(daemon_pid "$1") || { rm -f "$STATE/$1.pid"; return 0; }
     kill "-$2" "$pid"
-    for i in $(seq 50); do daemon_pid "$1" >/dev/null || break; sleep 0.1; done
+    for _ in $(seq 50); do daemon_pid "$1" >/dev/null || break; sleep 0.1; done
     daemon_pid "$1" >/dev/null && kill -KILL "$pid"
     rm -f "$STATE/$1.pid" "$STATE/$1.own.pid"
+    date +%s >"$STATE/ended"
 }
 
 UUID1=4a0cbca6-8550-4398-b8aa-7156f5cf1ea0
@@ -205,10 +214,10 @@ up() {
 
 down() {
     local n
-    for n in rtr2 rtr; do daemon_end "$n" TERM; done
+    for n in rtr2 rtr; do daemon_end "$n" KILL; done
     for n in $NSS; do if have_ns "$n"; then ip netns del "$LAB-$n"; fi; done
     rm -f -- "$STATE"/rtr{,2}.{conf,pid,own.pid,log,leases}
-    rm -f -- "$STATE/boot"
+    rm -f -- "$STATE/ended"
     rmdir -- "$STATE" 2>/dev/null || true
 }
 

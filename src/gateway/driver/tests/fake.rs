@@ -228,10 +228,17 @@ fn a_router_whose_description_moved_is_lost() {
 fn answers_without_end_or_sense_are_a_lost_router() {
     each(&["bigsoap", "slowsoap", "hangsoap", "widesoap"], |mode| {
         with("answers_without_end_or_sense_are_a_lost_router", mode, async |_, driver| {
-            assert_lost(within(CALL, driver.open(&web())).await);
-            assert_lost(within(CALL, driver.close(&web())).await);
-            assert_lost(within(CALL, driver.look(&web())).await);
-            assert_lost(within(CALL, driver.pulse()).await);
+            let web = web();
+            let (open, close, look, pulse) = tokio::join!(
+                within(CALL, driver.open(&web)),
+                within(CALL, driver.close(&web)),
+                within(CALL, driver.look(&web)),
+                within(CALL, driver.pulse())
+            );
+            assert_lost(open);
+            assert_lost(close);
+            assert_lost(look);
+            assert_lost(pulse);
         });
     });
 }

@@ -161,6 +161,35 @@ fn a_pinhole_lets_the_internet_in_over_ipv6() {
 }
 
 #[test]
+fn pcp_opens_ipv6_at_the_routers_global_address() {
+    with("pcp_opens_ipv6_at_the_routers_global_address", [], |lab| {
+        let _echo = lab.echo("lan", 8084);
+        let own: Ipv6Addr = "2001:db8:77::2".parse().expect("an address");
+        let router: IpAddr = "2001:db8:77::1".parse().expect("an address");
+        let to = SocketAddr::from((own, 8084));
+        let hole = ask((own, 8084), 8084);
+        // The gateway of the default route may be known by its link-local address alone.
+        let link_local = Place { gateway6: Some("fe80::1".parse().expect("an address")), ..home(lab) };
+        let global = lab.inside("lan", || route::place(Some((router, None)), None)).expect("a way to it");
+        assert_eq!(global.own, own);
+        let open = lab.inside("lan", || {
+            run(async {
+                let (driver, _) =
+                    Driver::search(RouterProtocol::Pcp, &link_local).await.expect("it is found");
+                let opened = driver.open(&hole).await;
+                assert!(matches!(opened, Err(RouterError::Failed(_))), "{opened:?}");
+                let (driver, _) = Driver::search(RouterProtocol::Pcp, &global).await.expect("it is found");
+                let nonce = driver.open(&hole).await.expect("it opens").nonce;
+                (driver, Ask { nonce, ..hole.clone() })
+            })
+        });
+        assert!(lab.reaches_tcp("wan", to));
+        lab.inside("lan", || run(open.0.close(&open.1))).expect("it closes");
+        assert!(!lab.reaches_tcp("wan", to));
+    });
+}
+
+#[test]
 fn an_address_beside_the_first_is_opened_too() {
     with("an_address_beside_the_first_is_opened_too", [], |lab| {
         lab.run("in lan ip addr add 192.168.77.50/24 dev eth0");
@@ -253,9 +282,10 @@ fn a_router_whose_cable_is_pulled_is_lost_in_time() {
         lab.inside("lan", || {
             run(async {
                 for driver in [&upnp, &pcp] {
-                    let opened = within(CALL, driver.open(&web)).await;
+                    let (opened, pulse) =
+                        tokio::join!(within(CALL, driver.open(&web)), within(CALL, driver.pulse()));
                     assert!(matches!(opened, Err(RouterError::Lost(_))), "{opened:?}");
-                    assert!(matches!(within(CALL, driver.pulse()).await, Err(RouterError::Lost(_))));
+                    assert!(matches!(pulse, Err(RouterError::Lost(_))), "{pulse:?}");
                 }
             });
         });
