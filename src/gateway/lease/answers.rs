@@ -362,7 +362,10 @@ impl Lease {
             (Relation::Ours, Entry::Taken { lease, .. }) => {
                 if let Some(left) = lease.filter(|_| open.ours) {
                     open.ends = Some(now + left);
-                    open.renew_at = open.renew_at.min(now + left * 3 / 4);
+                    if !open.replace {
+                        // A lease that turns out shorter than it was granted.
+                        open.renew_at = open.renew_at.min(now + left * 3 / 4);
+                    }
                 }
                 self.failures = 0;
                 self.rest(circumstances);
