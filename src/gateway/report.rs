@@ -219,3 +219,150 @@ fn unix_now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        num::NonZeroU16,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+    use crate::mapping::MappingName;
+
+    #[derive(Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged while `body` runs, line by line.
+    fn logged(body: impl FnOnce()) -> Vec<String> {
+        let paper = Paper::default();
+        let writer = paper.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        tracing::subscriber::with_default(subscriber, body);
+        let text = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn status(state: OpeningState, times_opened: u32) -> RouterStatus {
+        let opening = OpeningStatus {
+            mapping: MappingName::new("web").unwrap(),
+            protocol: Protocol::Tcp,
+            listen: ListenAddr::every(NonZeroU16::new(80).unwrap()),
+            external: Some("11.22.33.1:80".parse().unwrap()),
+            external_port: 80,
+            internal: None,
+            pinhole: false,
+            state,
+            times_opened,
+        };
+        RouterStatus {
+            state: RouterState::Ready,
+            address: Some([192, 168, 77, 1].into()),
+            protocol: Some(RouterProtocol::Upnp),
+            external: Some([11, 22, 33, 1].into()),
+            verdict: Some(Verdict::Public),
+            openings: vec![opening],
+            ..RouterStatus::default()
+        }
+    }
+
+    fn open(ends: u64) -> OpeningState {
+        OpeningState::Open { via: RouterProtocol::Upnp, lease_s: Some(3600), ends: Some(ends) }
+    }
+
+    fn missing() -> RouterStatus {
+        let mut status = status(OpeningState::Searching, 1);
+        (status.state, status.verdict, status.external) = (RouterState::Lost, None, None);
+        status
+    }
+
+    fn count(lines: &[String], message: &str) -> usize {
+        lines.iter().filter(|line| line.contains(message)).count()
+    }
+
+    #[test]
+    fn a_change_is_said_once_and_a_renewal_is_none() {
+        let now = Instant::now();
+        let lines = logged(|| {
+            let mut reporter = Reporter::default();
+            for ends in 0..100 {
+                reporter.report(&status(open(ends), 1), now);
+            }
+            let error = || "501".to_owned();
+            for next_try in 0..100 {
+                let failed = OpeningState::Failed { error: error(), next_try: Some(next_try) };
+                reporter.report(&status(failed, 1), now);
+            }
+            reporter.report(&status(open(0), 2), now);
+        });
+        assert_eq!(lines.len(), 4, "{lines:#?}");
+        assert_eq!((count(&lines, "router found"), count(&lines, "open on the router")), (1, 3));
+        assert!(
+            lines[1].contains("external.addr=11.22.33.1") && lines[1].contains("external.port=80"),
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn a_router_that_comes_and_goes_all_day_fills_no_disk() {
+        let start = Instant::now();
+        let lines = logged(|| {
+            let mut reporter = Reporter::default();
+            for nth in 0..8640 {
+                let now = start + Duration::from_secs(10 * u64::from(nth));
+                let there = if nth % 2 == 0 { missing() } else { status(open(0), nth) };
+                reporter.report(&there, now);
+            }
+        });
+        let hours = 24 + 1;
+        assert!(lines.len() <= hours * 2 * MOST as usize, "{} lines", lines.len());
+        assert!(count(&lines, "no router found") > 20, "{} lines", lines.len());
+    }
+
+    #[test]
+    fn what_was_held_back_is_said_when_there_is_room_again() {
+        let start = Instant::now();
+        let lines = logged(|| {
+            let mut reporter = Reporter::default();
+            for nth in 0..100 {
+                let there = if nth % 2 == 0 { status(open(0), 1) } else { missing() };
+                reporter.report(&there, start);
+            }
+            reporter.report(&missing(), start + SPAN);
+        });
+        assert!(lines.last().is_some_and(|line| line.contains("no router found")), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_second_nat_is_said_once_a_change_with_what_to_do() {
+        let now = Instant::now();
+        let behind = |ip: [u8; 4]| {
+            let mut status = status(open(0), 1);
+            (status.external, status.verdict) = (Some(ip.into()), Some(Verdict::of(Some(ip.into()))));
+            status
+        };
+        let lines = logged(|| {
+            let mut reporter = Reporter::default();
+            for _ in 0..10 {
+                reporter.report(&behind([100, 64, 1, 2]), now);
+            }
+            reporter.report(&behind([11, 22, 33, 4]), now);
+        });
+        assert_eq!(count(&lines, "behind a second NAT"), 1);
+        assert_eq!(count(&lines, "reachable from the internet again"), 1);
+        assert!(lines.iter().any(|line| line.contains("advice=")), "{lines:#?}");
+    }
+}
