@@ -321,8 +321,13 @@ impl Lease {
 
     /// Whether the next request changes something, or must be followed at once by one that does.
     pub(super) fn leads_to_write(&self) -> bool {
-        let lasting = matches!(&self.state, State::Open(open) if !open.ours || open.renew_at > self.at);
-        !matches!(self.step, Step::Verify(_) | Step::SeeHolder) && !(self.step == Step::Check && lasting)
+        match &self.step {
+            Step::Verify(_) | Step::SeeHolder => false,
+            Step::Check => {
+                matches!(&self.state, State::Open(open) if open.ours && open.renew_at <= self.at)
+            }
+            _ => true,
+        }
     }
 
     /// What the router has to be asked next.

@@ -23,6 +23,7 @@ mod natpmp;
 mod openings;
 mod pcp;
 mod probe;
+mod questions;
 mod record;
 mod report;
 mod route;

@@ -45,11 +45,11 @@ impl Lease {
                 self.granted(&granted, circumstances);
             }
             (Step::Add | Step::AddAny, Answer::Granted(Err(error))) => {
-                self.not_granted(error, circumstances);
+                self.not_granted(&error, circumstances);
             }
-            (Step::Renew, Answer::Granted(Err(error))) => self.not_renewed(error, circumstances),
+            (Step::Renew, Answer::Granted(Err(error))) => self.not_renewed(&error, circumstances),
             (Step::SeeHolder, Answer::Seen(seen)) => self.saw_holder(&known(seen), circumstances),
-            (Step::Evict(holder), Answer::Closed(done)) => self.evicted(holder, done, circumstances),
+            (Step::Evict(holder), Answer::Closed(done)) => self.evicted(holder, &done, circumstances),
             (Step::Verify(before), Answer::Seen(seen)) => self.verified(seen, before, circumstances),
             (Step::Check, Answer::Seen(seen)) => self.checked(known(seen), circumstances),
             (Step::Replace, Answer::Closed(done)) => match done {
@@ -142,7 +142,7 @@ impl Lease {
     fn evicted(
         &mut self,
         holder: Holder,
-        done: Result<(), RouterError>,
+        done: &Result<(), RouterError>,
         circumstances: &mut Circumstances<'_>,
     ) {
         match done {
@@ -198,7 +198,7 @@ impl Lease {
         self.go(Step::Verify(before), now);
     }
 
-    fn not_granted(&mut self, error: RouterError, circumstances: &mut Circumstances<'_>) {
+    fn not_granted(&mut self, error: &RouterError, circumstances: &mut Circumstances<'_>) {
         self.touched = self.was_touched;
         let now = circumstances.now;
         match error {
@@ -229,7 +229,7 @@ impl Lease {
         }
     }
 
-    fn not_renewed(&mut self, error: RouterError, circumstances: &mut Circumstances<'_>) {
+    fn not_renewed(&mut self, error: &RouterError, circumstances: &mut Circumstances<'_>) {
         let now = circumstances.now;
         let left = match &self.state {
             State::Open(Open { ends, .. }) => ends.map(|ends| ends.saturating_duration_since(now)),
