@@ -392,3 +392,19 @@ fn the_ipv6_firewall_is_open_for_exactly_what_is_exposed_to_it() {
         assert_eq!(openings(lab), Vec::<String>::new());
     });
 }
+
+#[test]
+fn a_machine_without_a_network_waits_for_one() {
+    in_router_lab(&[], [], |lab| {
+        let _echo = lab.echo("lan", TARGET);
+        let state = state();
+        lab.run("in lan ip route del default via 192.168.77.1");
+        let mut portway = start(lab, "lan", &(web("tcp") + &settings("")), state.path());
+        portway.wait_log("no router found", |line| line.text("error").contains("no default route"));
+        lab.run("in lan ip route add default via 192.168.77.1");
+        wait_open(&mut portway, 0, "tcp");
+        wait_reached(lab, wan(9080));
+        portway.stop().with(0);
+        assert_eq!(openings(lab), Vec::<String>::new());
+    });
+}

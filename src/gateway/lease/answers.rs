@@ -39,6 +39,9 @@ impl Lease {
             let why = format!("no answer from the router: {why}");
             return self.unanswered(why, circumstances);
         }
+        if matches!(answer, Answer::Seen(Ok(_))) {
+            self.unseen = 0;
+        }
         match (self.step.clone(), answer) {
             (Step::Scout, Answer::Seen(seen)) => self.scouted(seen, circumstances),
             (Step::Add | Step::Renew | Step::AddAny, Answer::Granted(Ok(granted))) => {
@@ -51,7 +54,8 @@ impl Lease {
             (Step::SeeHolder, Answer::Seen(seen)) => self.saw_holder(&known(seen), circumstances),
             (Step::Evict(holder), Answer::Closed(done)) => self.evicted(holder, &done, circumstances),
             (Step::Verify(before), Answer::Seen(seen)) => self.verified(seen, before, circumstances),
-            (Step::Check, Answer::Seen(seen)) => self.checked(known(seen), circumstances),
+            (Step::Check, Answer::Seen(Ok(seen))) => self.checked(seen, circumstances),
+            (Step::Check, Answer::Seen(Err(_))) => self.not_checked(circumstances),
             (Step::Replace, Answer::Closed(done)) => match done {
                 Ok(()) => self.add(circumstances),
                 Err(error) => self.fail(error.to_string(), circumstances),
@@ -94,11 +98,11 @@ impl Lease {
     }
 
     fn scouted(&mut self, seen: Result<Entry, RouterError>, circumstances: &mut Circumstances<'_>) {
-        self.unseen = if seen.is_err() { self.unseen + 1 } else { 0 };
-        if let Err(error) = &seen
-            && self.unseen < MOST_UNSEEN
-        {
-            return self.fail(error.to_string(), circumstances);
+        if let Err(error) = &seen {
+            self.unseen += 1;
+            if self.unseen < MOST_UNSEEN {
+                return self.fail(error.to_string(), circumstances);
+            }
         }
         match self.relation(&known(seen), circumstances) {
             Relation::Nobody | Relation::Ours => self.go(Step::Add, circumstances.now),
@@ -337,10 +341,10 @@ impl Lease {
         let relation = self.relation(&seen, circumstances);
         let State::Open(open) = &mut self.state else { return };
         match (relation, seen) {
-            (_, Entry::Unknown) if open.visible => {
-                self.go(Step::Check, now + circumstances.terms.check_every);
+            (_, Entry::Unknown) => {
+                open.visible = false;
+                self.rest(circumstances);
             }
-            (_, Entry::Unknown) => self.rest(circumstances),
             (_, Entry::Free) => {
                 self.touched = false;
                 self.state = State::Wanted;
@@ -378,6 +382,18 @@ impl Lease {
                 self.rest(circumstances);
             }
             (relation, _) => self.in_the_way(relation, circumstances),
+        }
+    }
+
+    /// A look came to nothing. What is due for a renewal does not wait for looks for ever.
+    fn not_checked(&mut self, circumstances: &mut Circumstances<'_>) {
+        let now = circumstances.now;
+        self.unseen += 1;
+        match &self.state {
+            State::Open(open) if open.ours && open.renew_at <= now && self.unseen >= MOST_UNSEEN => {
+                self.go(Step::Renew, now);
+            }
+            _ => self.go(Step::Check, now + circumstances.terms.check_every),
         }
     }
 

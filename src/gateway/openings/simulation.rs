@@ -60,8 +60,8 @@ struct Router {
     dice: Dice,
     last_write: Option<Instant>,
     calls: Vec<Instant>,
-    /// Looks in a row that came to nothing; two at most.
-    blinks: u32,
+    /// Looks at a place in a row that came to nothing; two at most.
+    blinks: BTreeMap<(Protocol, NonZeroPort), u32>,
 }
 
 type NonZeroPort = std::num::NonZeroU16;
@@ -87,9 +87,12 @@ impl Router {
         let unheard = lost && self.dice.number().is_multiple_of(2);
         let gone = || RouterError::Lost("lost".into());
         let look = matches!(call, Call::Look(_));
-        let failed = self.dice.number() % 100 < self.fails && !(look && self.blinks == 2);
-        if look {
-            self.blinks = if failed { self.blinks + 1 } else { 0 };
+        let blinks = self.blinks.entry((call.ask().protocol, call.ask().external_port)).or_default();
+        let failed = self.dice.number() % 100 < self.fails && !(look && *blinks == 2);
+        match look {
+            true if failed => *blinks += 1,
+            true if !lost => *blinks = 0,
+            _ => {}
         }
         let problem = if unheard { Some(gone()) } else { failed.then(|| RouterError::Failed("501".into())) };
         if let Some(error) = problem {
@@ -178,6 +181,10 @@ impl Router {
     fn close(&mut self, ask: &Ask) -> Result<(), RouterError> {
         let place = (ask.protocol, ask.external_port);
         let Some(held) = self.held.get(&place) else { return Ok(()) };
+        // PCP and NAT-PMP know an opening by the machine and port behind it, and find no other.
+        if self.nature.blind && SocketAddr::new(held.client, held.port) != ask.internal {
+            return Ok(());
+        }
         if held.client != ask.internal.ip() && self.nature.secure {
             return Err(RouterError::Denied("606".into()));
         }
@@ -227,7 +234,7 @@ impl World {
             dice: Dice::seeded(seed ^ 0xABCD),
             last_write: None,
             calls: Vec::new(),
-            blinks: 0,
+            blinks: BTreeMap::new(),
         };
         let mut world = Self {
             router,
@@ -321,8 +328,9 @@ impl World {
 
     fn no_more_than_one_each(&self) {
         let mut ours: BTreeMap<(&str, Protocol), usize> = BTreeMap::new();
-        // What a former address of this machine holds, only its lease can end.
-        let ours_now = |held: &Held| is_ours(held) && held.client == self.own;
+        // What a former address of this machine holds, or what was given up, only its lease can end.
+        let given_up = |held: &Held| self.given_up.contains(&(held.client, held.text.clone()));
+        let ours_now = |held: &Held| is_ours(held) && held.client == self.own && !given_up(held);
         for ((protocol, _), held) in self.router.held.iter().filter(|(_, held)| ours_now(held)) {
             *ours.entry((&held.text, *protocol)).or_default() += 1;
         }
@@ -428,9 +436,10 @@ fn live_through(seed: u64) {
     // A refusal holds for an hour, the lease of a former address as well, and permanent ones need somebody.
     world.router.held.retain(|_, held| held.ends.is_some() || held.client == world.own);
     world.run(world.now + 3 * HOUR);
-    // One may be on its way to be replaced at this very moment.
+    // One may be on its way to be replaced at this very moment, or gone for up to a check, where a router neither shows
+    // how long it lasts nor prolongs it.
     let mut open = world.all_is_open();
-    for _ in 0..30 {
+    for _ in 0..90 {
         if open.is_ok() {
             break;
         }
