@@ -209,7 +209,7 @@ impl Upnp {
                 Ok(_) => {}
                 Err(Error::SpecifiedArrayIndexInvalid) => return Ok(Entry::Free),
                 Err(Error::RequestError(RequestError::InvalidResponse(_))) if broken < MOST_BROKEN => {
-                    broken += 1
+                    broken += 1;
                 }
                 // A router that has no list either, or ends it in its own way, has not said that the port is free.
                 Err(Error::RequestError(RequestError::ErrorCode(..) | RequestError::InvalidResponse(_))) => {
