@@ -2,15 +2,17 @@
 //!
 //! Owns what a PCP answer means for an opening. Knows nothing of when one is wanted. Invariants: a port that is not the
 //! one asked for is given back before it is reported as a conflict; every request asks for the lifetime that is wanted,
-//! not for the last one granted; the nonce of an opening goes out with it, because without it nobody can take it back.
+//! not for the last one granted; the nonce of an opening goes out with it, because without it nobody can take it back;
+//! as long as the process lives, what has no nonce yet is asked for with the same one.
 //!
 //! The library sends from whatever address the routing table names, while the protocol wants it to be the one that is
 //! opened. Where the two differ the router would answer ADDRESS_MISMATCH, so that is said without asking.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
-    sync::{Mutex, PoisonError},
+    sync::{LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -37,6 +39,17 @@ pub(super) const PATIENCE: TimeoutConfig = TimeoutConfig {
 
 /// What is asked for where an opening without end is wanted: these protocols know none.
 pub(super) const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The nonce of what has none yet. With a new one at each try, an answer that was lost would leave an opening behind that
+/// refuses every later request for it, until its lifetime is over. One for all is what RFC 6887 section 11.2 allows, and
+/// nobody else can guess it.
+static NONCE: LazyLock<[u8; 12]> = LazyLock::new(|| {
+    let random = RandomState::new();
+    let mut nonce = [0; 12];
+    nonce[..8].copy_from_slice(&random.hash_one(0).to_be_bytes());
+    nonce[8..].copy_from_slice(&random.hash_one(1).to_be_bytes()[..4]);
+    nonce
+});
 
 /// A router that speaks PCP.
 #[derive(Debug)]
@@ -75,7 +88,7 @@ impl Pcp {
         let router = self.router_for(ask)?;
         let base = BaseMapRequest::new(router, ask.internal.ip(), protocol(ask), internal_port(ask)?);
         let options = options(ask);
-        let mapped = pcp::port_mapping(base, ask.nonce.map(words), None, options);
+        let mapped = pcp::port_mapping(base, Some(words(ask.nonce.unwrap_or(*NONCE))), None, options);
         let mapping = timeout(CALL, mapped).await.map_err(|_| silent())?.map_err(|e| error(&e))?;
         let nonce = match mapping.mapping_type() {
             PortMappingType::Pcp { nonce, external_ip, .. } => {

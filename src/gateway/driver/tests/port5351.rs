@@ -179,6 +179,26 @@ fn pcp_renews_with_the_nonce_and_the_lifetime_that_is_wanted() {
 }
 
 #[test]
+fn an_answer_that_was_lost_locks_nobody_out() {
+    let mut answers = 0;
+    let router = Router::start(move |question| {
+        answers += u32::from(question[1] == 1);
+        // The first request and its copy get no answer, though the router did what they say.
+        (question[1] == 0 || answers > 2).then(|| pcp(question, 0, 9080))
+    });
+    run(async {
+        let lost = within(CALL, search(RouterProtocol::Pcp, &router).await.open(&web())).await;
+        assert!(matches!(lost, Err(RouterError::Lost(_))), "{lost:?}");
+        search(RouterProtocol::Pcp, &router).await.open(&web()).await.expect("it opens");
+    });
+    let mut nonces: Vec<_> =
+        router.questions().iter().filter_map(|one| one.get(24..36).map(Vec::from)).collect();
+    assert_eq!(nonces.len(), 3);
+    nonces.dedup();
+    assert_eq!(nonces.len(), 1, "a router refuses what it has open under another nonce");
+}
+
+#[test]
 fn a_refusal_over_port_5351_tells_whether_it_will_last() {
     let result = Arc::new(AtomicU8::new(0));
     let set = Arc::clone(&result);
