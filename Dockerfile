@@ -7,10 +7,13 @@ RUN target="$(uname -m)-unknown-linux-musl" \
     && rustup target add "$target" \
     && cargo build --release --locked --bin portway --target "$target" \
     && install -D "target/$target/release/portway" /image/portway \
-    && install -d -m 0755 /image/etc/portway
+    && install -d -m 0755 /image/etc/portway \
+    && install -d /state/var/lib/portway
 
 FROM scratch
 COPY --from=build /image /
+# What outlives a restart goes here, if a volume is mounted on it.
+COPY --from=build --chown=65532:65532 /state /
 USER 65532:65532
 ENTRYPOINT ["/portway"]
 CMD ["run"]

@@ -1,7 +1,8 @@
 //! The composition root: starts the parts in order, and stops them in order.
 //!
-//! Start: logging, descriptor limit, signals, the bans of the last time, the first plan (all of it, or exit), ready. Stop:
-//! no new sessions, the grace for those that live, then they are cut; last, the bans are saved. The configuration was read before, so that whoever started the
+//! Start: logging, descriptor limit, signals, the bans of the last time, the first plan (all of it, or exit), the gateway,
+//! ready. Stop: no new sessions, the grace for those that live while the gateway closes their ports on the router, then they
+//! are cut; last, the bans are saved. The configuration was read before, so that whoever started the
 //! program sees what is wrong with it on the terminal, not in a log.
 
 mod bans;
@@ -17,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     config::{Loaded, Source},
+    gateway::Gateway,
     policy::Gate,
     supervisor::{BindError, Handle},
 };
@@ -84,6 +86,7 @@ async fn serve(
     };
     tasks.spawn(bans::follow(handle.clone()));
     tasks.spawn(lists::follow(handle.clone()));
+    let gateway = Gateway::start(handle.live(), handle.settings(), &tasks);
     if let Some(read_from) = watch {
         tasks.spawn(watch::follow(handle.clone(), read_from));
     }
@@ -104,11 +107,11 @@ async fn serve(
     }
 
     tracing::info!("stopping");
-    let stopped = handle.stop();
+    let stopped = async { tokio::join!(handle.stop(), gateway.stop()) };
     tokio::pin!(stopped);
     loop {
         tokio::select! {
-            () = &mut stopped => break,
+            _ = &mut stopped => break,
             signal = signals.next() => if signal == Signal::Stop {
                 tracing::info!("stopping at once");
                 handle.stop_at_once();

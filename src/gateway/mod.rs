@@ -1,4 +1,132 @@
 //! The home router follows: what is live and shall be reached from the internet is open on the router, and nothing else
 //! of ours.
+//!
+//! The [supervisor](crate::supervisor) tells what is live, the [configuration](crate::config) which of it is exposed and
+//! how the router is asked. [`Gateway`] keeps the router's openings equal to that, by UPnP, PCP or NAT-PMP, and takes
+//! them back at the end. It lives on a thread of its own, so that a router's answers, however long or large, never delay
+//! a session; forwarding does not know that it exists.
+//!
+//! ```text
+//! LiveSet ─► want: what shall be open ─► openings: leases ─► keeper ─► driver: upnp │ pcp │ natpmp ─► the router
+//!                                            └ record: router.json        └ status, report: what people see
+//! ```
+//!
+//! What decides is pure and takes the time as an argument (`want`, `lease`, `openings`, `verdict`); what waits and speaks
+//! is `keeper` and the drivers. Invariants: nothing that others opened is overwritten or removed; nothing of ours is
+//! left behind by an orderly end, as long as the router answers.
 
+mod dice;
 mod driver;
+mod keeper;
+mod lease;
+mod natpmp;
+mod openings;
+mod pcp;
+mod probe;
+mod questions;
+mod record;
+mod report;
+mod route;
+mod status;
+mod text;
+mod upnp;
+mod verdict;
+mod want;
+
+use std::{io, path::PathBuf, thread, time::Duration};
+
+pub use status::{OpeningState, OpeningStatus, RouterState, RouterStatus};
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+pub use verdict::Verdict;
+
+use crate::{config::Settings, supervisor::LiveSet};
+use keeper::{Keeper, Wires};
+use record::Memory;
+
+/// How much longer than its own limit the end may take before it is not waited for any more.
+const SLACK: Duration = Duration::from_millis(500);
+
+/// Keeps the router open for exactly what is live and exposed.
+#[derive(Debug)]
+pub struct Gateway {
+    status: watch::Receiver<RouterStatus>,
+    stop: CancellationToken,
+    ended: watch::Receiver<bool>,
+}
+
+impl Gateway {
+    /// Starts to follow what is live and how it is configured. As long as nothing is exposed, and nothing was left behind
+    /// by an earlier run, this costs one waiting task of `tasks`.
+    pub fn start(
+        live: watch::Receiver<LiveSet>,
+        settings: watch::Receiver<Settings>,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let (status_tx, status) = watch::channel(RouterStatus::default());
+        let (ended_tx, ended) = watch::channel(false);
+        let stop = CancellationToken::new();
+        let wires = Wires { live, settings, status: status_tx, stop: stop.clone() };
+        tasks.spawn(async move {
+            watch_over(wires, record::directory()).await;
+            ended_tx.send_replace(true);
+        });
+        Self { status, stop, ended }
+    }
+
+    /// The router and what shall be open on it.
+    pub fn status(&self) -> watch::Receiver<RouterStatus> {
+        self.status.clone()
+    }
+
+    /// Takes back what is open on the router, and returns within about three seconds, whatever the router does.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        let mut ended = self.ended.clone();
+        // An error means that whoever would say so is gone, which is an end as well.
+        let _ = timeout(keeper::RELEASE + SLACK, ended.wait_for(|ended| *ended)).await;
+    }
+}
+
+/// Waits until there is something to do, has a thread do it, and waits for its end.
+async fn watch_over(mut wires: Wires, dir: Option<PathBuf>) {
+    let leftovers = dir.as_deref().is_some_and(record::remembers);
+    let exposed = |live: &LiveSet| live.values().any(|live| live.exposure.is_some());
+    if !leftovers {
+        let stop = wires.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            found = wires.live.wait_for(exposed) => if found.is_err() { return },
+        }
+    }
+    let (done, ended) = oneshot::channel::<()>();
+    let stop = wires.stop.clone();
+    let work = move || {
+        let outcome = on_this_thread(wires, dir, leftovers);
+        drop(done);
+        outcome
+    };
+    let thread = match thread::Builder::new().name("router".to_owned()).spawn(work) {
+        Ok(thread) => thread,
+        Err(error) => return tracing::error!(error = %error, "the router cannot be followed"),
+    };
+    // The sender is dropped at the end, by a panic too.
+    let _ = ended.await;
+    match thread.join() {
+        Ok(Ok(())) if stop.is_cancelled() => {}
+        Ok(Ok(())) => tracing::error!("the router is no longer followed"),
+        Ok(Err(error)) => tracing::error!(error = %error, "the router cannot be followed"),
+        Err(_) => tracing::error!("the router is no longer followed, because of a mistake in portway"),
+    }
+}
+
+fn on_this_thread(wires: Wires, dir: Option<PathBuf>, leftovers: bool) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    runtime.block_on(Keeper::run(Memory::open(dir), leftovers, host, wires));
+    runtime.shutdown_background();
+    Ok(())
+}

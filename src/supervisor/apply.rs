@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    Applied, BindError, Budgets,
+    Applied, BindError, Budgets, Live, LiveSet,
     bind::{Staged, stage},
     keepers::{Admissions, Keepers},
     running::{Running, Shared},
@@ -210,6 +210,16 @@ impl Listeners {
         if let Some(running) = self.running.get_mut(key) {
             running.suspend();
         }
+    }
+
+    /// What listens.
+    pub(super) fn live(&self) -> LiveSet {
+        let listening = self.running.iter().filter(|(_, running)| !running.is_waiting());
+        let live = listening.filter_map(|(key, _)| {
+            let plan = self.plan.get(key)?;
+            Some((key.clone(), Live { mapping: plan.mapping.clone(), exposure: plan.exposure }))
+        });
+        live.collect()
     }
 
     /// Whether a listener has no socket.

@@ -21,6 +21,7 @@ mod bind;
 mod budgets;
 mod holder;
 mod keepers;
+mod live;
 mod refusals;
 mod running;
 mod sweep;
@@ -30,6 +31,7 @@ use std::{fmt, sync::Arc, time::Duration};
 pub use bind::BindError;
 pub use budgets::Budgets;
 pub use keepers::Admissions;
+pub use live::{Live, LiveSet};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, timeout},
@@ -129,6 +131,7 @@ pub struct Handle {
     read: watch::Receiver<ReadSet>,
     gate: Arc<Gate>,
     admissions: watch::Receiver<Admissions>,
+    live: watch::Receiver<LiveSet>,
 }
 
 impl Handle {
@@ -152,6 +155,7 @@ impl Handle {
         let (admissions_tx, admissions) = watch::channel(listeners.admissions());
         let (settings_tx, settings) = watch::channel(loaded.settings);
         let (read_tx, read) = watch::channel(loaded.read);
+        let (live_tx, live) = watch::channel(listeners.live());
         let at_once = CancellationToken::new();
         let supervisor = Supervisor {
             source: Arc::new(source),
@@ -159,13 +163,14 @@ impl Handle {
             settings: settings_tx,
             read: read_tx,
             admissions: admissions_tx,
+            live: live_tx,
             refusals,
             sweep,
             silence,
             at_once: at_once.clone(),
         };
         tasks.spawn(supervisor.run(requests));
-        Ok(Self { mailbox, at_once, settings, read, gate, admissions })
+        Ok(Self { mailbox, at_once, settings, read, gate, admissions, live })
     }
 
     /// Reads the configuration again and applies it, whole or not at all.
@@ -210,6 +215,11 @@ impl Handle {
     pub fn read_set(&self) -> watch::Receiver<ReadSet> {
         self.read.clone()
     }
+
+    /// What really listens; it changes only when that does.
+    pub fn live(&self) -> watch::Receiver<LiveSet> {
+        self.live.clone()
+    }
 }
 
 struct Supervisor {
@@ -222,6 +232,7 @@ struct Supervisor {
     sweep: Sweep,
     /// Clients that are dropped in silence; someone has to let them go.
     silence: Silence,
+    live: watch::Sender<LiveSet>,
     at_once: CancellationToken,
 }
 
@@ -255,6 +266,7 @@ impl Supervisor {
                 () = self.refusals.due() => self.refusals.say(&self.admissions.borrow()),
                 () = self.silence.tend() => {}
             }
+            self.publish(self.listeners.live());
         }
     }
 
@@ -284,6 +296,14 @@ impl Supervisor {
         Ok(changed.applied)
     }
 
+    fn publish(&self, now: LiveSet) {
+        self.live.send_if_modified(|live| {
+            let changed = *live != now;
+            *live = now;
+            changed
+        });
+    }
+
     async fn stop(&mut self) {
         self.end_sessions().await;
         self.silence.clear();
@@ -292,6 +312,7 @@ impl Supervisor {
     async fn end_sessions(&self) {
         let grace = self.settings.borrow().grace;
         self.listeners.close_all();
+        self.publish(LiveSet::new());
         let ended = self.listeners.finished();
         tokio::select! {
             () = ended => return,

@@ -273,6 +273,11 @@ impl Exit {
         self
     }
 
+    /// The lines with this message.
+    pub(crate) fn lines(&self, message: &str) -> Vec<&Line> {
+        self.lines.iter().filter(|line| line.message() == message).collect()
+    }
+
     /// The lines of sessions that ended.
     pub(crate) fn sessions_ended(&self) -> Vec<&Line> {
         self.lines.iter().filter(|line| line.message() == "session ended").collect()
@@ -458,6 +463,18 @@ impl Portway {
         let stat = procfs::process::Process::new(pid).and_then(|p| p.stat()).expect("the daemon runs");
         Duration::from_secs(stat.utime + stat.stime)
             / u32::try_from(procfs::ticks_per_second()).expect("small")
+    }
+
+    /// The most memory that it ever had, in bytes.
+    pub(crate) fn most_memory(&self) -> u64 {
+        let pid = i32::try_from(self.pid()).expect("a process id");
+        let status = procfs::process::Process::new(pid).and_then(|p| p.status()).expect("the daemon runs");
+        status.vmhwm.expect("a process has memory") * 1024
+    }
+
+    /// The lines with this message so far.
+    pub(crate) fn lines(&self, message: &str) -> Vec<Line> {
+        self.log.lines().iter().filter(|line| line.message() == message).cloned().collect()
     }
 
     /// Whether it still runs.

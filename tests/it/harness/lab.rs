@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Ran, eventually};
+use super::{FakeRouter, Ran, RouterLab, eventually};
 
 /// Set in the copy of this program that runs inside a network of its own.
 const INSIDE: &str = "PORTWAY_TEST_NETWORK";
@@ -81,6 +81,47 @@ fn skip<F>(_body: &F, why: &str) {
     }
 }
 
+/// Runs the test's `body` with a household behind a real router, in networks of its own, if the router's tools and these
+/// further ones are there.
+#[track_caller]
+pub(crate) fn in_router_lab<F: FnOnce(&mut RouterLab), const N: usize>(
+    tools: &[&str],
+    settings: [(&str, &str); N],
+    body: F,
+) {
+    if !is_root() {
+        return skip(&body, "only root may make a network namespace");
+    }
+    match missing(&[tools, &RouterLab::TOOLS].concat()) {
+        Some(missing) => skip(&body, &missing),
+        None => body(&mut RouterLab::up(settings)),
+    }
+}
+
+/// Runs the test's `body` with a router that misbehaves in one way, if it can be started.
+#[track_caller]
+pub(crate) fn with_fake_router<F: FnOnce(&FakeRouter)>(mode: &str, body: F) {
+    match missing(&FakeRouter::TOOLS) {
+        Some(missing) => skip(&body, &missing),
+        None => body(&FakeRouter::start(mode)),
+    }
+}
+
+/// Runs the test's `body` if these `tools` are there.
+#[track_caller]
+pub(crate) fn with_tools<F: FnOnce()>(tools: &[&str], body: F) {
+    match missing(tools) {
+        Some(missing) => skip(&body, &missing),
+        None => body(),
+    }
+}
+
+/// Which of these tools are not there.
+fn missing(tools: &[&str]) -> Option<String> {
+    let missing: Vec<&str> = tools.iter().copied().filter(|tool| !is_installed(tool)).collect();
+    (!missing.is_empty()).then(|| format!("not installed: {}", missing.join(", ")))
+}
+
 /// Runs the test's `body` in a network namespace of its own, where every port is free, if these `tools` are there.
 ///
 /// A namespace belongs to a process, so the body runs in a second copy of this program, which is asked for this one
@@ -94,10 +135,8 @@ pub(crate) fn in_own_network<F: FnOnce()>(tools: &[&str], body: F) {
     if !is_root() {
         return skip(&body, "only root may make a network namespace");
     }
-    let needed = tools.iter().chain(&["ip", "unshare"]);
-    let missing: Vec<&str> = needed.copied().filter(|tool| !is_installed(tool)).collect();
-    if !missing.is_empty() {
-        return skip(&body, &format!("not installed: {}", missing.join(", ")));
+    if let Some(missing) = missing(&[tools, &["ip", "unshare"]].concat()) {
+        return skip(&body, &missing);
     }
     let this = std::env::current_exe().expect("this program");
     let mut command = Command::new("unshare");

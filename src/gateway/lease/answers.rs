@@ -1,0 +1,514 @@
+//! What the router's answers mean for an opening.
+
+use std::{num::NonZeroU16, time::Duration};
+
+use super::{
+    Answer, Circumstances, Entry, Gone, Granted, Holder, Lease, MOST_MOVES, MOST_UNSEEN, NEXT_TRY_TO_CLOSE,
+    OnConflict, Open, REFUSED_FOR, RouterError, State, Step, TRIES_TO_CLOSE, renewal,
+};
+
+/// Why a look or a request is no failure of the router: it cannot be said what is there.
+const NOT_KEPT: &str = "the router says yes, but does not keep the opening";
+const LEADS_ELSEWHERE: &str = "the router leads it to another machine than was asked for";
+const FIXED_PORTS: &str = "this router only opens a port under its own number: leave external_port out, or set on_conflict = \"any-port\"";
+/// The least time between two looks at a port that somebody else has.
+const LEAST_WAIT_FOR_HOLDER: Duration = Duration::from_secs(1);
+/// A renewal that adds no more than this was none.
+const NOT_RAISED: Duration = Duration::from_secs(5);
+/// The least time until a renewal is tried again.
+const LEAST_WAIT_TO_RENEW: Duration = Duration::from_secs(5);
+
+/// Whose an entry is.
+enum Relation {
+    /// None, or it cannot be told.
+    Nobody,
+    /// Ours: our address and our text.
+    Ours,
+    /// Somebody else's that leads to the very place that ours would lead to.
+    SamePlace(Option<Duration>),
+    /// Ours from an address that we no longer have.
+    Former(Holder, Option<Duration>),
+    /// Somebody else's.
+    Foreign(Holder, Option<Duration>),
+}
+
+impl Lease {
+    /// Takes the answer to the request that was last asked for with [`Lease::call`].
+    pub(in super::super) fn answered(&mut self, answer: Answer, circumstances: &mut Circumstances<'_>) {
+        if let Some(why) = answer.lost() {
+            let why = format!("no answer from the router: {why}");
+            return self.unanswered(why, circumstances);
+        }
+        if matches!(answer, Answer::Seen(Ok(_))) {
+            self.unseen = 0;
+        }
+        match (self.step.clone(), answer) {
+            (Step::Scout, Answer::Seen(seen)) => self.scouted(seen, circumstances),
+            (Step::Add | Step::Renew | Step::AddAny, Answer::Granted(Ok(granted))) => {
+                self.granted(&granted, circumstances);
+            }
+            (Step::Add | Step::AddAny, Answer::Granted(Err(error))) => {
+                self.not_granted(&error, circumstances);
+            }
+            (Step::Renew, Answer::Granted(Err(error))) => self.not_renewed(&error, circumstances),
+            (Step::SeeHolder, Answer::Seen(seen)) => self.saw_holder(&known(seen), circumstances),
+            (Step::Evict(holder), Answer::Closed(done)) => self.evicted(holder, &done, circumstances),
+            (Step::Verify(before), Answer::Seen(seen)) => self.verified(seen, before, circumstances),
+            (Step::Check, Answer::Seen(Ok(seen))) => self.checked(seen, circumstances),
+            (Step::Check, Answer::Seen(Err(_))) => self.not_checked(circumstances),
+            (Step::Replace, Answer::Closed(done)) => match done {
+                Ok(()) => self.add(circumstances),
+                Err(error) => self.fail(error.to_string(), circumstances),
+            },
+            (Step::Part, Answer::Seen(seen)) => self.parting(&known(seen), circumstances),
+            (Step::Close, Answer::Closed(Ok(()))) => self.end(Gone::Closed),
+            (Step::Close, Answer::Closed(Err(error))) => self.end(Gone::Left(error.to_string())),
+            (step, answer) => {
+                debug_assert!(false, "{answer:?} is no answer to {step:?}");
+                self.fail("an answer to another question".to_owned(), circumstances);
+            }
+        }
+    }
+
+    /// The router is gone. What was open may still be.
+    fn unanswered(&mut self, why: String, circumstances: &mut Circumstances<'_>) {
+        match &mut self.state {
+            State::Leaving => {
+                self.failures += 1;
+                if self.failures >= TRIES_TO_CLOSE {
+                    return self.end(Gone::Left(why));
+                }
+                self.go(Step::Part, circumstances.now + NEXT_TRY_TO_CLOSE);
+            }
+            State::Open(open) if self.step != Step::Replace && open.settled => {
+                self.failures += 1;
+                let wait = circumstances.dice.wait_after(self.failures);
+                let step = if open.visible { Step::Check } else { Step::Renew };
+                self.go(step, circumstances.now + wait);
+            }
+            _ => self.fail(why, circumstances),
+        }
+    }
+
+    fn parting(&mut self, seen: &Entry, circumstances: &Circumstances<'_>) {
+        match (self.relation(seen, circumstances), seen) {
+            (Relation::Ours, _) | (_, Entry::Unknown) => self.go(Step::Close, circumstances.now),
+            _ => self.end(Gone::Nothing),
+        }
+    }
+
+    fn scouted(&mut self, seen: Result<Entry, RouterError>, circumstances: &mut Circumstances<'_>) {
+        if let Err(error) = &seen {
+            self.unseen += 1;
+            if self.unseen < MOST_UNSEEN {
+                return self.fail(error.to_string(), circumstances);
+            }
+        }
+        match self.relation(&known(seen), circumstances) {
+            Relation::Nobody | Relation::Ours => self.go(Step::Add, circumstances.now),
+            relation => self.in_the_way(relation, circumstances),
+        }
+    }
+
+    /// After the router said that somebody has the port.
+    fn saw_holder(&mut self, seen: &Entry, circumstances: &mut Circumstances<'_>) {
+        match (self.relation(seen, circumstances), seen) {
+            (Relation::Ours, Entry::Taken { lease, port, .. }) if *port == self.want.internal.port() => {
+                // A router that refuses to prolong what is there: it lasts as long as it lasts.
+                self.touched = true;
+                self.keep(*lease, true, circumstances);
+            }
+            (Relation::Ours, _) => self.go(Step::Replace, circumstances.now),
+            (Relation::Nobody, seen) => {
+                self.touched &= *seen == Entry::Unknown;
+                self.conflict(None, None, circumstances);
+            }
+            (relation, _) => self.in_the_way(relation, circumstances),
+        }
+    }
+
+    fn in_the_way(&mut self, relation: Relation, circumstances: &mut Circumstances<'_>) {
+        self.touched = matches!(relation, Relation::Former(..)) && self.touched;
+        match relation {
+            Relation::Former(holder, _) if !self.repaired => {
+                self.repaired = true;
+                self.state = State::Conflict(Some(holder.clone()));
+                self.go(Step::Evict(holder), circumstances.now);
+            }
+            Relation::Former(holder, left) | Relation::Foreign(holder, left) => {
+                self.conflict(Some(holder), left, circumstances);
+            }
+            Relation::SamePlace(left) => self.keep(left, false, circumstances),
+            Relation::Nobody | Relation::Ours => self.go(Step::Scout, circumstances.now),
+        }
+    }
+
+    fn evicted(
+        &mut self,
+        holder: Holder,
+        done: &Result<(), RouterError>,
+        circumstances: &mut Circumstances<'_>,
+    ) {
+        match done {
+            Ok(()) => self.add(circumstances),
+            Err(_) => self.conflict(Some(holder), None, circumstances),
+        }
+    }
+
+    /// An entry is there and does what ours shall do.
+    fn keep(&mut self, left: Option<Duration>, ours: bool, circumstances: &mut Circumstances<'_>) {
+        let now = circumstances.now;
+        if !matches!(self.state, State::Open(_)) {
+            self.times_opened += 1;
+        }
+        self.failures = 0;
+        let ends = left.map(|left| now + left);
+        let before_the_end = left.map_or(renewal(None, circumstances.dice), |left| left * 9 / 10);
+        self.state = State::Open(Open {
+            lease: left,
+            ends: ends.filter(|_| ours),
+            settled: true,
+            ours,
+            renew_at: now + before_the_end,
+            replace: ours && left.is_some(),
+            visible: true,
+        });
+        self.rest(circumstances);
+    }
+
+    fn granted(&mut self, granted: &Granted, circumstances: &mut Circumstances<'_>) {
+        let now = circumstances.now;
+        let before = match &self.state {
+            State::Open(Open { ends: Some(ends), .. }) => Some(ends.saturating_duration_since(now)),
+            _ => None,
+        };
+        let was_open = matches!(&self.state, State::Open(open) if open.settled);
+        if !matches!(self.state, State::Open(_)) {
+            self.times_opened += 1;
+        }
+        self.touched = true;
+        self.external_port = granted.external_port;
+        self.nonce = granted.nonce.unwrap_or(self.nonce);
+        self.pinhole = granted.pinhole.or(self.pinhole);
+        self.state = State::Open(Open {
+            lease: granted.lease,
+            ends: granted.lease.map(|lease| now + lease),
+            settled: was_open,
+            ours: true,
+            renew_at: now + renewal(granted.lease, circumstances.dice),
+            replace: false,
+            visible: true,
+        });
+        self.go(Step::Verify(before), now);
+    }
+
+    fn not_granted(&mut self, error: &RouterError, circumstances: &mut Circumstances<'_>) {
+        self.touched = self.was_touched;
+        let now = circumstances.now;
+        match error {
+            RouterError::Conflict => self.go(Step::SeeHolder, now),
+            RouterError::OnlyPermanent if !circumstances.habits.permanent_only => {
+                circumstances.habits.permanent_only = true;
+                self.add(circumstances);
+            }
+            RouterError::SamePort => self.same_port_only(circumstances),
+            RouterError::Denied(_) => self.deny(error.to_string(), circumstances),
+            RouterError::OnlyPermanent | RouterError::Failed(_) | RouterError::Lost(_) => {
+                self.fail(error.to_string(), circumstances);
+            }
+        }
+    }
+
+    /// The router opens a port only under its own number. Another port than the one asked for is only right for who
+    /// takes any.
+    fn same_port_only(&mut self, circumstances: &mut Circumstances<'_>) {
+        let own = NonZeroU16::new(self.want.internal.port());
+        let may_move = circumstances.terms.on_conflict == OnConflict::AnyPort;
+        match own.filter(|own| may_move && *own != self.external_port) {
+            Some(own) => {
+                self.external_port = own;
+                self.go(Step::Scout, circumstances.now);
+            }
+            None => self.deny(FIXED_PORTS.to_owned(), circumstances),
+        }
+    }
+
+    fn not_renewed(&mut self, error: &RouterError, circumstances: &mut Circumstances<'_>) {
+        let now = circumstances.now;
+        let left = match &self.state {
+            State::Open(Open { ends, .. }) => ends.map(|ends| ends.saturating_duration_since(now)),
+            _ => None,
+        };
+        match error {
+            RouterError::Conflict => self.go(Step::SeeHolder, now),
+            RouterError::OnlyPermanent | RouterError::SamePort => self.not_granted(error, circumstances),
+            RouterError::Denied(_) => self.deny(error.to_string(), circumstances),
+            RouterError::Failed(_) | RouterError::Lost(_) => {
+                let Some(left) = left else { return self.fail(error.to_string(), circumstances) };
+                if left <= LEAST_WAIT_TO_RENEW {
+                    return self.fail(error.to_string(), circumstances);
+                }
+                if let State::Open(open) = &mut self.state {
+                    open.renew_at = now + (left / 8).max(LEAST_WAIT_TO_RENEW);
+                }
+                self.rest(circumstances);
+            }
+        }
+    }
+
+    fn verified(
+        &mut self,
+        seen: Result<Entry, RouterError>,
+        before: Option<Duration>,
+        circumstances: &mut Circumstances<'_>,
+    ) {
+        let State::Open(open) = &mut self.state else { return };
+        let own = self.want.internal;
+        // That it cannot tell just now does not mean that it never can.
+        let Ok(seen) = seen else { return self.settle(circumstances) };
+        match seen {
+            Entry::Unknown => {
+                open.visible = false;
+                self.settle(circumstances);
+            }
+            Entry::Free => {
+                self.touched = false;
+                self.mismatch(NOT_KEPT, Step::Add, circumstances);
+            }
+            Entry::Taken { client, port, text, lease } if client == own.ip() && port == own.port() => {
+                self.shown = (text != self.want.text).then_some(text);
+                self.lease_seen(lease, before, circumstances);
+            }
+            Entry::Taken { client, .. } if client == own.ip() => {
+                self.mismatch(NOT_KEPT, Step::Replace, circumstances);
+            }
+            Entry::Taken { text, .. } if text == self.want.text => {
+                self.fail(LEADS_ELSEWHERE.to_owned(), circumstances);
+            }
+            Entry::Taken { client, port, text, lease } => {
+                self.touched = false;
+                self.conflict(Some(Holder { client, port, text }), lease, circumstances);
+            }
+        }
+    }
+
+    /// The entry is the right one; is its lease?
+    fn lease_seen(
+        &mut self,
+        shown: Option<Duration>,
+        before: Option<Duration>,
+        circumstances: &mut Circumstances<'_>,
+    ) {
+        let now = circumstances.now;
+        let State::Open(open) = &mut self.state else { return };
+        match (open.lease, shown) {
+            (Some(_), None) if !circumstances.habits.hides_leases => {
+                if !self.repaired {
+                    self.repaired = true;
+                    return self.go(Step::Replace, now);
+                }
+                // Twice: that is how this router shows them.
+                circumstances.habits.hides_leases = true;
+            }
+            (Some(lease), Some(left)) => {
+                open.ends = Some(now + left);
+                if before.is_some_and(|before| left <= before + NOT_RAISED) {
+                    open.replace = true;
+                    open.renew_at = now + left.saturating_sub(lease.min(left * 2) / 10);
+                } else if left < lease * 9 / 10 {
+                    // It grants less than it says.
+                    open.lease = Some(left);
+                    open.renew_at = now + renewal(open.lease, circumstances.dice);
+                }
+            }
+            (None, Some(left)) => open.ends = Some(now + left),
+            (_, None) => {}
+        }
+        self.repaired = false;
+        self.settle(circumstances);
+    }
+
+    fn settle(&mut self, circumstances: &mut Circumstances<'_>) {
+        if let State::Open(open) = &mut self.state {
+            open.settled = true;
+        }
+        self.failures = 0;
+        self.rest(circumstances);
+    }
+
+    fn checked(&mut self, seen: Entry, circumstances: &mut Circumstances<'_>) {
+        let now = circumstances.now;
+        let relation = self.relation(&seen, circumstances);
+        let State::Open(open) = &mut self.state else { return };
+        match (relation, seen) {
+            (_, Entry::Unknown) => {
+                open.visible = false;
+                self.rest(circumstances);
+            }
+            (_, Entry::Free) => {
+                self.touched = false;
+                self.state = State::Wanted;
+                self.add(circumstances);
+            }
+            (Relation::Ours, Entry::Taken { port, .. }) if port != self.want.internal.port() => {
+                self.mismatch(NOT_KEPT, Step::Replace, circumstances);
+            }
+            (Relation::Ours, _) if open.ours && open.renew_at <= now => {
+                let step = if open.replace { Step::Replace } else { Step::Renew };
+                self.go(step, now);
+            }
+            (Relation::Ours, Entry::Taken { lease: None, .. })
+                if open.ours && open.lease.is_some() && !circumstances.habits.hides_leases =>
+            {
+                self.repaired = true;
+                self.go(Step::Replace, now);
+            }
+            (Relation::Ours, Entry::Taken { lease, .. }) => {
+                if let Some(left) = lease.filter(|_| open.ours) {
+                    open.ends = Some(now + left);
+                    if !open.replace {
+                        // A lease that turns out shorter than it was granted.
+                        open.renew_at = open.renew_at.min(now + left * 3 / 4);
+                    }
+                }
+                self.failures = 0;
+                self.rest(circumstances);
+            }
+            (Relation::SamePlace(_), _) => {
+                self.failures = 0;
+                self.touched = false;
+                open.ours = false;
+                open.ends = None;
+                self.rest(circumstances);
+            }
+            (relation, _) => self.in_the_way(relation, circumstances),
+        }
+    }
+
+    /// A look came to nothing. What is due for a renewal does not wait for looks for ever.
+    fn not_checked(&mut self, circumstances: &mut Circumstances<'_>) {
+        let now = circumstances.now;
+        self.unseen += 1;
+        match &self.state {
+            State::Open(open) if open.ours && open.renew_at <= now && self.unseen >= MOST_UNSEEN => {
+                self.go(Step::Renew, now);
+            }
+            _ => self.go(Step::Check, now + circumstances.terms.check_every),
+        }
+    }
+
+    /// Waits for the next check or renewal, whichever is sooner.
+    fn rest(&mut self, circumstances: &mut Circumstances<'_>) {
+        let State::Open(open) = &self.state else { return };
+        let check_at = circumstances.now + circumstances.terms.check_every;
+        let renews = open.ours && (!open.visible || open.renew_at <= check_at);
+        let at = if renews { open.renew_at.max(circumstances.now) } else { check_at };
+        // What can be looked at is looked at just before: it may be somebody else's by now.
+        let step = if renews && !open.visible { Step::Renew } else { Step::Check };
+        self.go(step, at);
+    }
+
+    fn add(&mut self, circumstances: &mut Circumstances<'_>) {
+        if !matches!(&self.state, State::Open(open) if open.settled) {
+            self.state = State::Wanted;
+        }
+        self.go(Step::Add, circumstances.now);
+    }
+
+    /// What is there is not what was asked for: once more, then no more for a while.
+    fn mismatch(&mut self, why: &str, step: Step, circumstances: &mut Circumstances<'_>) {
+        if self.repaired {
+            return self.fail(why.to_owned(), circumstances);
+        }
+        self.repaired = true;
+        self.go(step, circumstances.now);
+    }
+
+    fn conflict(
+        &mut self,
+        holder: Option<Holder>,
+        left: Option<Duration>,
+        circumstances: &mut Circumstances<'_>,
+    ) {
+        let terms = circumstances.terms;
+        if self.may_move(circumstances) {
+            return self.change_port(holder, circumstances);
+        }
+        let wait = match &holder {
+            Some(_) => left
+                .map_or(terms.check_every, |left| terms.check_every.min(left + LEAST_WAIT_FOR_HOLDER))
+                .max(LEAST_WAIT_FOR_HOLDER),
+            None => {
+                self.failures += 1;
+                circumstances.dice.wait_after(self.failures)
+            }
+        };
+        self.state = State::Conflict(holder);
+        self.go(Step::Scout, circumstances.now + wait);
+    }
+
+    /// Whether another port may take the place of the one that is held. Once open, a port is kept: who comes back finds
+    /// it there, and a router is not filled with one port after the other.
+    fn may_move(&mut self, circumstances: &Circumstances<'_>) -> bool {
+        let wanted = self.want.external_port;
+        if circumstances.terms.on_conflict != OnConflict::AnyPort || self.want.key.pinhole.is_some() {
+            return false;
+        }
+        let may = self.moves < MOST_MOVES && (self.external_port == wanted || self.times_opened == 0);
+        if !may && self.times_opened == 0 && self.external_port != wanted && !self.touched {
+            self.external_port = wanted;
+        }
+        may
+    }
+
+    /// Tries another port. Where the router shows what it has, we choose it, so that it is known before it is asked for
+    /// and nothing is left behind when the answer gets lost; the others give the same port to the same question.
+    fn change_port(&mut self, holder: Option<Holder>, circumstances: &mut Circumstances<'_>) {
+        self.moves += 1;
+        let visible = holder.is_some();
+        self.state = State::Conflict(holder);
+        if !visible {
+            return self.go(Step::AddAny, circumstances.now);
+        }
+        // The range that is for such uses (RFC 6335, section 6).
+        let drawn = u16::try_from(circumstances.dice.number() % 16_384).unwrap_or(0);
+        self.external_port = NonZeroU16::MIN.saturating_add(49_151 + drawn);
+        self.go(Step::Scout, circumstances.now);
+    }
+
+    fn deny(&mut self, error: String, circumstances: &mut Circumstances<'_>) {
+        self.state = State::Denied(error);
+        let wait = circumstances.dice.about(REFUSED_FOR, 10);
+        self.go(Step::Scout, circumstances.now + wait);
+    }
+
+    fn fail(&mut self, error: String, circumstances: &mut Circumstances<'_>) {
+        self.failures += 1;
+        self.state = State::Failed(error);
+        let wait = circumstances.dice.wait_after(self.failures);
+        self.go(Step::Scout, circumstances.now + wait);
+    }
+
+    fn end(&mut self, gone: Gone) {
+        self.touched = false;
+        self.state = State::Gone(gone);
+    }
+
+    fn relation(&self, seen: &Entry, circumstances: &Circumstances<'_>) -> Relation {
+        let Entry::Taken { client, port, text, lease } = seen else { return Relation::Nobody };
+        let own = self.want.internal;
+        let our_text = *text == self.want.text || self.shown.as_ref() == Some(text);
+        let holder = || Holder { client: *client, port: *port, text: text.clone() };
+        match *client == own.ip() {
+            true if our_text => Relation::Ours,
+            true if *port == own.port() => Relation::SamePlace(*lease),
+            false if our_text && circumstances.formers.contains(client) => Relation::Former(holder(), *lease),
+            _ => Relation::Foreign(holder(), *lease),
+        }
+    }
+}
+
+/// A router that answers a look with an error cannot tell what is there.
+fn known(seen: Result<Entry, RouterError>) -> Entry {
+    seen.unwrap_or(Entry::Unknown)
+}

@@ -1,0 +1,90 @@
+//! Openings by NAT-PMP (RFC 6886), through the `crab_nat` library.
+//!
+//! Owns what a NAT-PMP answer means for an opening. Knows nothing of when one is wanted. Invariants: as in
+//! [`pcp`](super::pcp), with one more: the protocol opens the address that a request comes from, and no other.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crab_nat::{
+    GatewayAddress,
+    natpmp::{self, Failure},
+};
+use tokio::time::timeout;
+
+use super::{
+    driver::{Ask, CALL, Found, Granted, Place, Pulse, RouterError},
+    pcp::{PATIENCE, granted, internal_port, options, protocol, same_source, silent},
+    probe,
+    text::clean,
+};
+use crate::config::RouterProtocol;
+
+/// A router that speaks NAT-PMP.
+#[derive(Debug)]
+pub(super) struct NatPmp {
+    at: Place,
+}
+
+impl NatPmp {
+    /// Asks the gateway whether it speaks NAT-PMP.
+    pub(super) async fn search(at: &Place) -> Result<(Self, Found), RouterError> {
+        let natpmp = Self { at: at.clone() };
+        natpmp.pulse().await?;
+        Ok((natpmp, at.found(RouterProtocol::NatPmp)))
+    }
+
+    /// Opens or renews a port; another port than the one asked for is given back.
+    pub(super) async fn open(&self, ask: &Ask) -> Result<Granted, RouterError> {
+        let granted = self.any_port(ask).await?;
+        if granted.external_port == ask.external_port {
+            return Ok(granted);
+        }
+        // What cannot be given back ends by itself, with its lifetime.
+        let _ = self.close(ask).await;
+        Err(RouterError::Conflict)
+    }
+
+    /// Opens the port asked for or another one.
+    pub(super) async fn any_port(&self, ask: &Ask) -> Result<Granted, RouterError> {
+        let router = self.router_for(ask)?;
+        let mapped = natpmp::port_mapping(router, protocol(ask), internal_port(ask)?, options(ask));
+        let mapping = timeout(CALL, mapped).await.map_err(|_| silent())?.map_err(|e| error(&e))?;
+        Ok(granted(&mapping, None))
+    }
+
+    /// Takes back what this machine has open at the internal port.
+    pub(super) async fn close(&self, ask: &Ask) -> Result<(), RouterError> {
+        let router = self.router_for(ask)?;
+        let port = Some(internal_port(ask)?);
+        let dropped = natpmp::try_drop_mapping(router, protocol(ask), port, Some(PATIENCE));
+        timeout(CALL, dropped).await.map_err(|_| silent())?.map_err(|e| error(&e))
+    }
+
+    /// Its epoch and its external address.
+    pub(super) async fn pulse(&self) -> Result<Pulse, RouterError> {
+        let told = probe::address(self.at.own, self.at.gateway_at(probe::PORT)).await?;
+        Ok(Pulse { external: told.external.map(IpAddr::V4), epoch: Some(told.epoch), boot_id: None })
+    }
+
+    fn router_for(&self, ask: &Ask) -> Result<GatewayAddress, RouterError> {
+        let (IpAddr::V4(gateway), SocketAddr::V4(_)) = (self.at.gateway, ask.internal) else {
+            return Err(RouterError::Failed("NAT-PMP knows IPv4 only".into()));
+        };
+        same_source(gateway.into(), ask)?;
+        Ok(gateway.into())
+    }
+}
+
+fn error(failure: &Failure) -> RouterError {
+    let text = || clean(&failure.to_string());
+    match failure {
+        Failure::NotAuthorized => RouterError::Denied("NAT-PMP result 2, not authorized".into()),
+        Failure::NetworkFailure | Failure::OutOfResources | Failure::UnsupportedOpcode => {
+            RouterError::Failed(text())
+        }
+        Failure::Timeout => silent(),
+        Failure::Socket(_) | Failure::InvalidResponse(_) | Failure::UnsupportedVersion(_) => {
+            RouterError::Lost(text())
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! All openings on one router: whose turn it is, and what one means for another.
+//!
+//! Pure: time is an argument, and nothing is sent from here. Owns every [`Lease`], those that are wanted and those on
+//! their way out, and what was learnt about the router. Invariants: at most one request is under way; between two that
+//! change something lies [`BETWEEN_WRITES`]; a place on the router is not asked for while an earlier opening of ours
+//! at the same place is still on its way out; what may be open because of us is in [`Openings::records`] before the
+//! request is sent.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    dice::Dice,
+    lease::{Answer, Call, Circumstances, Gone, Habits, Kept, Lease, State, Terms},
+    want::{Key, Want},
+};
+
+/// The least time between two requests that change something: small routers fall over when they are hurried.
+const BETWEEN_WRITES: Duration = Duration::from_secs(1);
+/// How many former addresses of this machine are remembered.
+const MOST_FORMERS: usize = 16;
+
+/// Which lease a request belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// One that is wanted.
+    Wanted(Key),
+    /// One on its way out, by its place in the queue.
+    Leaving(usize),
+}
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// This request, now.
+    Call(Slot, Call),
+    /// Nothing before then.
+    Wait(Instant),
+    /// Nothing at all.
+    Rest,
+}
+
+/// An opening that is gone, for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Departed {
+    /// What it was for.
+    pub(super) want: Want,
+    /// The port it had.
+    pub(super) external_port: u16,
+    /// How it ended.
+    pub(super) how: Gone,
+}
+
+/// What is known of an opening that may be there, as it is kept over a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// What it is for.
+    pub(super) want: Want,
+    /// How it is found and taken back.
+    pub(super) kept: Kept,
+    /// When it ends by itself.
+    pub(super) ends: Option<Instant>,
+}
+
+/// All openings on one router.
+#[derive(Debug)]
+pub(super) struct Openings {
+    wanted: BTreeMap<Key, Lease>,
+    leaving: Vec<Lease>,
+    departed: Vec<Departed>,
+    habits: Habits,
+    formers: Vec<IpAddr>,
+    last_write: Option<Instant>,
+    /// The lease whose last answer led to a request that must follow at once.
+    hot: Option<Slot>,
+    dice: Dice,
+}
+
+impl Openings {
+    /// None yet.
+    pub(super) fn new(dice: Dice) -> Self {
+        Self {
+            wanted: BTreeMap::new(),
+            leaving: Vec::new(),
+            departed: Vec::new(),
+            habits: Habits::default(),
+            formers: Vec::new(),
+            last_write: None,
+            hot: None,
+            dice,
+        }
+    }
+
+    /// Starts on another router, or on the first, with what is known of it from before. What is still wanted there is
+    /// taken over; the rest of it is taken back.
+    pub(super) fn move_to(
+        &mut self,
+        records: Vec<Record>,
+        habits: Habits,
+        formers: Vec<IpAddr>,
+        now: Instant,
+    ) {
+        let wants: Vec<Want> =
+            std::mem::take(&mut self.wanted).into_values().map(|l| l.want().clone()).collect();
+        self.leaving.clear();
+        self.hot = None;
+        self.habits = habits;
+        self.formers = formers;
+        for want in wants {
+            let lease = Lease::wanted(want, now, &mut self.dice);
+            self.wanted.insert(lease.want().key.clone(), lease);
+        }
+        for Record { want, kept, ends } in records {
+            if ends.is_some_and(|ends| ends <= now) {
+                continue;
+            }
+            match self.wanted.get_mut(&want.key) {
+                Some(lease)
+                    if lease.want().internal == want.internal
+                        && lease.want().external_port == want.external_port =>
+                {
+                    *lease = Lease::adopted(lease.want().clone(), kept, now, &mut self.dice);
+                }
+                _ => {
+                    let mut lease = Lease::adopted(want, kept, now, &mut self.dice);
+                    self.remember_former(lease.want().internal.ip());
+                    lease.leave(now);
+                    self.leaving.push(lease);
+                }
+            }
+        }
+        self.forget_own_formers();
+    }
+
+    /// Makes `wants` what shall be open. What stays is not touched.
+    pub(super) fn retarget(&mut self, mut wants: BTreeMap<Key, Want>, now: Instant) {
+        let changed = self.wanted.iter().filter(|(key, lease)| wants.get(key) != Some(lease.want()));
+        let changed: Vec<Key> = changed.map(|(key, _)| key.clone()).collect();
+        for key in changed {
+            let Some(mut lease) = self.wanted.remove(&key) else { continue };
+            self.remember_former(lease.want().internal.ip());
+            lease.leave(now);
+            match lease.state() {
+                State::Gone(_) => {}
+                _ => self.leaving.push(lease),
+            }
+        }
+        wants.retain(|key, _| !self.wanted.contains_key(key));
+        for (key, want) in wants {
+            self.wanted.insert(key, Lease::wanted(want, now, &mut self.dice));
+        }
+        self.hot = None;
+        self.forget_own_formers();
+    }
+
+    /// What is to be done next.
+    pub(super) fn next(&mut self, now: Instant, terms: &Terms) -> Next {
+        self.wanted.values_mut().for_each(|lease| lease.lapse(now));
+        let hot = self.hot.take().filter(|slot| self.due(slot, now).is_some_and(|at| at <= now));
+        let Some((at, slot)) = hot.map(|slot| (now, slot)).or_else(|| self.soonest(now)) else {
+            return Next::Rest;
+        };
+        if at > now {
+            return Next::Wait(at);
+        }
+        let habits = self.habits;
+        match self.lease(&slot) {
+            Some(lease) => Next::Call(slot, lease.call(terms, habits)),
+            None => Next::Rest,
+        }
+    }
+
+    fn soonest(&self, now: Instant) -> Option<(Instant, Slot)> {
+        let leaving = self.leaving.iter().enumerate();
+        let leaving = leaving.map(|(nth, lease)| (self.due_of(lease, now), nth)).min_by_key(|(at, _)| *at);
+        let free = self.wanted.iter().filter(|(_, lease)| !self.is_blocked(lease));
+        let wanted = free.map(|(key, lease)| (self.due_of(lease, now), key)).min_by_key(|(at, _)| *at);
+        match (leaving, wanted) {
+            (Some((first, nth)), wanted) if wanted.is_none_or(|(then, _)| first <= then) => {
+                Some((first, Slot::Leaving(nth)))
+            }
+            (_, wanted) => wanted.map(|(at, key)| (at, Slot::Wanted(key.clone()))),
+        }
+    }
+
+    /// When the request of a lease may be sent; never, while it waits for another that is on its way out.
+    fn due(&self, slot: &Slot, now: Instant) -> Option<Instant> {
+        let lease = match slot {
+            Slot::Wanted(key) => self.wanted.get(key).filter(|lease| !self.is_blocked(lease)),
+            Slot::Leaving(nth) => self.leaving.get(*nth),
+        }?;
+        Some(self.due_of(lease, now))
+    }
+
+    fn due_of(&self, lease: &Lease, now: Instant) -> Instant {
+        let free = self.last_write.filter(|_| lease.leads_to_write()).map(|last| last + BETWEEN_WRITES);
+        // What is overdue is served in the order in which it became due.
+        free.filter(|free| *free > now).map_or(lease.due(), |free| lease.due().max(free))
+    }
+
+    fn is_blocked(&self, lease: &Lease) -> bool {
+        let same_place = |other: &Lease| {
+            other.want().protocol() == lease.want().protocol()
+                && other.external_port() == lease.external_port()
+                && other.want().key.pinhole == lease.want().key.pinhole
+        };
+        self.leaving.iter().any(same_place)
+    }
+
+    /// Notes that the request of this slot is about to be sent.
+    pub(super) fn sending(&mut self, slot: &Slot, call: &Call, now: Instant) {
+        if call.is_write() {
+            self.last_write = Some(now);
+        }
+        if let Some(lease) = self.lease(slot) {
+            lease.sending();
+        }
+    }
+
+    /// Takes the answer to the request of this slot.
+    pub(super) fn answered(&mut self, slot: Slot, call: &Call, answer: Answer, now: Instant, terms: &Terms) {
+        if call.is_write() {
+            self.last_write = Some(now);
+        }
+        let took_back = matches!((call, &answer), (Call::Close(_), Answer::Closed(Ok(()))));
+        let Self { wanted, leaving, habits, formers, dice, .. } = self;
+        let mut circumstances = Circumstances { now, terms, habits, formers, dice };
+        let lease = match &slot {
+            Slot::Wanted(key) => wanted.get_mut(key),
+            Slot::Leaving(nth) => leaving.get_mut(*nth),
+        };
+        let Some(lease) = lease else { return };
+        lease.answered(answer, &mut circumstances);
+        let want = lease.want().clone();
+        if let (State::Gone(how), Slot::Leaving(nth)) = (lease.state().clone(), &slot) {
+            let lease = leaving.remove(*nth);
+            let external_port = lease.external_port().get();
+            self.departed.push(Departed { want: want.clone(), external_port, how });
+            self.hot = None;
+        } else {
+            self.hot = Some(slot);
+        }
+        if took_back {
+            self.renovate_siblings(&want, now);
+        }
+    }
+
+    /// Some routers close UDP with TCP, and the other way round, where both lead to the same address and port, and go on
+    /// listing what they closed: what is left has to be taken back and opened anew.
+    fn renovate_siblings(&mut self, closed: &Want, now: Instant) {
+        if closed.key.pinhole.is_some() {
+            return;
+        }
+        let siblings = self.wanted.values_mut().filter(|lease| {
+            lease.want().internal == closed.internal && lease.want().protocol() != closed.protocol()
+        });
+        siblings.for_each(|lease| lease.renovate(now));
+    }
+
+    /// The router may have forgotten everything: each is looked at, or renewed, at once.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.wanted.values_mut().for_each(|lease| lease.doubt(now));
+    }
+
+    /// The router was started anew: what it refused before is asked for again.
+    pub(super) fn try_again(&mut self, now: Instant) {
+        self.wanted.values_mut().for_each(|lease| lease.try_again(now));
+    }
+
+    /// Everything that may be open because of us, for the state file.
+    pub(super) fn records(&self) -> Vec<Record> {
+        let all = self.wanted.values().chain(&self.leaving).filter(|lease| lease.is_touched());
+        let record = |lease: &Lease| {
+            let ends = match lease.state() {
+                State::Open(open) => open.ends,
+                _ => None,
+            };
+            Record { want: lease.want().clone(), kept: lease.kept(), ends }
+        };
+        all.map(record).collect()
+    }
+
+    /// What was learnt about the router.
+    pub(super) fn habits(&self) -> Habits {
+        self.habits
+    }
+
+    /// Addresses that this machine had before.
+    pub(super) fn formers(&self) -> &[IpAddr] {
+        &self.formers
+    }
+
+    /// What has gone since the last call.
+    pub(super) fn departed(&mut self) -> Vec<Departed> {
+        std::mem::take(&mut self.departed)
+    }
+
+    /// Every lease that is wanted.
+    pub(super) fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.wanted.values()
+    }
+
+    /// Whether nothing is open and nothing shall be.
+    pub(super) fn is_empty(&self) -> bool {
+        self.wanted.is_empty() && self.leaving.is_empty()
+    }
+
+    /// Gives every lease up that has something to take back, for the end of the program.
+    pub(super) fn release(&mut self, now: Instant) -> Vec<Lease> {
+        let mut all: Vec<_> = std::mem::take(&mut self.wanted).into_values().collect();
+        all.append(&mut self.leaving);
+        all.retain(Lease::is_touched);
+        all.iter_mut().for_each(|lease| lease.leave(now));
+        all
+    }
+
+    /// What could not be taken back, so that it is remembered.
+    pub(super) fn put_back(&mut self, leases: Vec<Lease>) {
+        self.leaving = leases;
+    }
+
+    fn lease(&mut self, slot: &Slot) -> Option<&mut Lease> {
+        match slot {
+            Slot::Wanted(key) => self.wanted.get_mut(key),
+            Slot::Leaving(nth) => self.leaving.get_mut(*nth),
+        }
+    }
+
+    fn remember_former(&mut self, ip: IpAddr) {
+        if !self.formers.contains(&ip) {
+            if self.formers.len() == MOST_FORMERS {
+                self.formers.remove(0);
+            }
+            self.formers.push(ip);
+        }
+    }
+
+    /// An address that we have is none that we had.
+    fn forget_own_formers(&mut self) {
+        let Self { formers, wanted, .. } = self;
+        formers.retain(|ip| !wanted.values().any(|lease| lease.want().internal.ip() == *ip));
+    }
+}
+
+#[cfg(test)]
+mod simulation;

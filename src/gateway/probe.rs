@@ -1,0 +1,166 @@
+//! Two small questions of our own to a router's port 5351: NAT-PMP's for the external address and PCP's ANNOUNCE.
+//!
+//! Both cost one datagram and tell the router's epoch, which the library throws away: an epoch that went back is a
+//! router that forgot every opening. Knows nothing of openings. Invariants: a question leaves from the address it is
+//! given and ends within [`CALL`](super::driver::CALL); only the asked router's answer counts, and whatever bytes it
+//! has cannot panic.
+
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::{net::UdpSocket, time::timeout};
+
+use super::driver::RouterError;
+
+/// Where NAT-PMP and PCP servers listen (RFC 6886 section 3.1, RFC 6887 section 19.1).
+pub(super) const PORT: u16 = 5351;
+
+/// How long each copy of the question waits for its answer: together less than [`CALL`](super::driver::CALL).
+const WAITS: [Duration; 4] =
+    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(1)];
+
+/// What a NAT-PMP router says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    /// Seconds since it forgot all openings.
+    pub(super) epoch: u32,
+    /// Its external address; `None` while it has none.
+    pub(super) external: Option<Ipv4Addr>,
+}
+
+/// Asks for the external address over NAT-PMP (RFC 6886 section 3.2).
+pub(super) async fn address(own: IpAddr, router: SocketAddr) -> Result<Address, RouterError> {
+    ask(own, router, &[0, 0], parse_address).await
+}
+
+/// Asks a PCP server to announce itself (RFC 6887 section 14.1), and gives its epoch.
+pub(super) async fn announce(own: IpAddr, router: SocketAddr) -> Result<u32, RouterError> {
+    ask(own, router, &announce_request(own), parse_announce).await
+}
+
+/// Sends a question until there is an answer that `parse` understands; others are passed over.
+async fn ask<T>(
+    own: IpAddr,
+    router: SocketAddr,
+    question: &[u8],
+    parse: impl Fn(&[u8]) -> Option<Result<T, RouterError>>,
+) -> Result<T, RouterError> {
+    let lost = |e: std::io::Error| match e.kind() {
+        ErrorKind::ConnectionRefused => RouterError::Lost("nothing listens on its port 5351".into()),
+        _ => RouterError::Lost(e.to_string()),
+    };
+    let socket = UdpSocket::bind((own, 0)).await.map_err(lost)?;
+    // A connected socket takes datagrams of the router alone, and hears that nobody listens.
+    socket.connect(router).await.map_err(lost)?;
+    let mut answer = [0; 1100];
+    for wait in WAITS {
+        socket.send(question).await.map_err(lost)?;
+        let understood = async {
+            loop {
+                let len = socket.recv(&mut answer).await.map_err(lost)?;
+                if let Some(told) = parse(&answer[..len]) {
+                    return told;
+                }
+            }
+        };
+        if let Ok(told) = timeout(wait, understood).await {
+            return told;
+        }
+    }
+    Err(RouterError::Lost("no answer from its port 5351".into()))
+}
+
+/// The answer about the external address: version 0, operation 128, result, epoch, address.
+fn parse_address(answer: &[u8]) -> Option<Result<Address, RouterError>> {
+    if answer.len() < 8 || answer[1] & 0x80 == 0 {
+        return None;
+    }
+    if answer[0] != 0 {
+        return Some(Err(RouterError::Lost(format!("it speaks version {} and no NAT-PMP", answer[0]))));
+    }
+    if answer[1] != 0x80 {
+        return None;
+    }
+    let epoch = u32_at(answer, 4)?;
+    Some(match (u16::from_be_bytes([answer[2], answer[3]]), answer.get(8..12)) {
+        (0, Some(ip)) => {
+            let ip = Ipv4Addr::new(ip[0], ip[1], ip[2], ip[3]);
+            Ok(Address { epoch, external: Some(ip).filter(|ip| !ip.is_unspecified()) })
+        }
+        // "Network failure": it is there, and has no address yet.
+        (3, _) => Ok(Address { epoch, external: None }),
+        (0, None) => return None,
+        (2, _) => Err(RouterError::Denied("NAT-PMP is switched off".into())),
+        (code, _) => Err(RouterError::Lost(format!("NAT-PMP result {code}"))),
+    })
+}
+
+/// Version 2, operation 0, no lifetime, the client's address.
+fn announce_request(own: IpAddr) -> [u8; 24] {
+    let mut request = [0; 24];
+    request[0] = 2;
+    let own = match own {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    request[8..].copy_from_slice(&Ipv6Addr::octets(&own));
+    request
+}
+
+/// The head of every PCP answer: version 2, operation with the top bit, result at 3, epoch at 8 (RFC 6887 section 7.2).
+fn parse_announce(answer: &[u8]) -> Option<Result<u32, RouterError>> {
+    if answer.len() < 4 || answer[1] & 0x80 == 0 {
+        return None;
+    }
+    if answer[0] != 2 {
+        return Some(Err(RouterError::Lost(format!("it speaks version {} and no PCP", answer[0]))));
+    }
+    let epoch = u32_at(answer, 8)?;
+    Some(match answer[3] {
+        // A server that does not know the operation is a PCP server all the same.
+        0 | 4 => Ok(epoch),
+        1 => Err(RouterError::Lost("it does not speak PCP version 2".into())),
+        2 => Err(RouterError::Denied("PCP is not for this machine".into())),
+        12 => {
+            Err(RouterError::Failed("it sees another address of this machine than the machine itself".into()))
+        }
+        code => Err(RouterError::Lost(format!("PCP result {code}"))),
+    })
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    let four = bytes.get(at..at + 4)?;
+    Some(u32::from_be_bytes([four[0], four[1], four[2], four[3]]))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_by_its_result() {
+        let address =
+            |result, rest: &[u8]| parse_address(&[&[0, 0x80, 0, result, 0, 0, 0, 9][..], rest].concat());
+        let here = |external| Some(Ok(Address { epoch: 9, external }));
+        assert_eq!(address(0, &[11, 99, 0, 1]), here(Some(Ipv4Addr::new(11, 99, 0, 1))));
+        assert_eq!(address(0, &[0; 4]), here(None));
+        assert_eq!(address(3, &[]), here(None), "it has no address yet, and is there");
+        assert_eq!(address(0, &[11]), None, "one that is cut short is none");
+        assert!(matches!(address(2, &[]), Some(Err(RouterError::Denied(_)))));
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_is_too_odd(bytes in proptest::collection::vec(any::<u8>(), 0..40), head in 0_usize..4) {
+            let heads: [&[u8]; 4] = [&[], &[0, 0x80], &[2, 0x80], &[2, 0x80, 0, 0]];
+            let answer = [heads[head], &bytes].concat();
+            let _ = parse_address(&answer);
+            let _ = parse_announce(&answer);
+        }
+    }
+}

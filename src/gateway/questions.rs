@@ -1,0 +1,95 @@
+//! Questions to the router: each within its time, whatever the drivers do.
+//!
+//! Owns how a [`Call`] becomes a request, the search in every protocol at once, and the taking back of what was opened.
+//! Keeps nothing; everything ends with the question.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use super::{
+    dice::Dice,
+    driver::{Driver, Found, LONGEST_CALL, LONGEST_SEARCH, Place, RouterError},
+    lease::{Answer, Call, Circumstances, Habits, Lease, State, Terms},
+};
+use crate::config::RouterProtocol;
+
+/// Puts a question to the router. That nobody answers for a pinhole does not mean that the router is gone: it may have
+/// no firewall that can be asked.
+pub(super) async fn put(driver: &Driver, call: &Call) -> Answer {
+    match put_as_it_is(driver, call).await {
+        answer if call.ask().internal.is_ipv4() => answer,
+        Answer::Granted(Err(RouterError::Lost(why))) => Answer::Granted(Err(RouterError::Failed(why))),
+        Answer::Seen(Err(RouterError::Lost(why))) => Answer::Seen(Err(RouterError::Failed(why))),
+        Answer::Closed(Err(RouterError::Lost(why))) => Answer::Closed(Err(RouterError::Failed(why))),
+        answer => answer,
+    }
+}
+
+async fn put_as_it_is(driver: &Driver, call: &Call) -> Answer {
+    match call {
+        Call::Open(ask) => Answer::Granted(limited(driver.open(ask)).await),
+        Call::AnyPort(ask) => Answer::Granted(limited(driver.any_port(ask)).await),
+        Call::Look(ask) => Answer::Seen(limited(driver.look(ask)).await),
+        Call::Close(ask) => Answer::Closed(limited(driver.close(ask)).await),
+    }
+}
+
+/// A driver keeps its own limit; this one is for a mistake in it.
+pub(super) async fn limited<T>(call: impl Future<Output = Result<T, RouterError>>) -> Result<T, RouterError> {
+    const SLACK: Duration = Duration::from_secs(2);
+    let done = timeout(LONGEST_CALL + SLACK, call).await;
+    done.unwrap_or_else(|_| Err(RouterError::Lost("its answer does not end".to_owned())))
+}
+
+/// Searches in every protocol at once, and takes the first of them, in their order, in which somebody answers.
+pub(super) async fn search(protocols: &[RouterProtocol], place: &Place) -> Result<(Driver, Found), String> {
+    let mut tries = JoinSet::new();
+    for (nth, via) in protocols.iter().copied().enumerate() {
+        let place = place.clone();
+        tries.spawn(async move {
+            let found = timeout(LONGEST_SEARCH * 2, Driver::search(via, &place)).await;
+            (nth, found.unwrap_or_else(|_| Err(RouterError::Lost("the search does not end".to_owned()))))
+        });
+    }
+    let mut outcomes: Vec<Option<Result<_, RouterError>>> = protocols.iter().map(|_| None).collect();
+    while let Some(done) = tries.join_next().await {
+        let Ok((nth, outcome)) = done else { continue };
+        outcomes[nth] = Some(outcome);
+        let best = outcomes.iter_mut().find(|outcome| !matches!(outcome, Some(Err(_))));
+        if let Some(Some(Ok(_))) = best {
+            let found = best.and_then(Option::take).and_then(Result::ok);
+            return found.ok_or_else(|| "the search failed".to_owned());
+        }
+    }
+    let why = outcomes.into_iter().zip(protocols).filter_map(|(outcome, via)| match outcome {
+        Some(Err(error)) => Some(format!("{}: {error}", via.as_str())),
+        _ => None,
+    });
+    Err(why.collect::<Vec<_>>().join("; "))
+}
+
+/// Takes one opening back. It is given up when the router does not answer.
+pub(super) async fn take_back(
+    driver: Arc<Driver>,
+    mut lease: Lease,
+    terms: Terms,
+    mut habits: Habits,
+) -> Lease {
+    let mut dice = Dice::seeded(0);
+    while !matches!(lease.state(), State::Gone(_)) {
+        let call = lease.call(&terms, habits);
+        let answer = put(&driver, &call).await;
+        if answer.lost().is_some() {
+            break;
+        }
+        let now = Instant::now();
+        let mut circumstances =
+            Circumstances { now, terms: &terms, habits: &mut habits, formers: &[], dice: &mut dice };
+        lease.answered(answer, &mut circumstances);
+    }
+    lease
+}

@@ -1,0 +1,389 @@
+//! What outlives the program: the openings that we may have on routers, in `router.json`.
+//!
+//! Owns the file and its form. Knows nothing of when an opening is wanted. The file is written whole under another name
+//! and renamed, so that there is always a good one; one that cannot be read is set aside and said. Two programs never
+//! share one: the second gets no file and keeps what it opens in memory only, or each would take the other's openings
+//! back as leftovers.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Access, FlockOperation, access, flock};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    lease::{Habits, Kept},
+    openings::Record,
+    want::{Key, Want},
+};
+use crate::{
+    config::ListenerKey,
+    mapping::{ListenAddr, MappingName, Protocol},
+};
+
+const FILE: &str = "router.json";
+const LOCK: &str = "router.lock";
+/// Where the file is when systemd names no other place.
+const DEFAULT_DIR: &str = "/var/lib/portway";
+/// More is no file of ours.
+const LONGEST: u64 = 1 << 20;
+/// How many routers are remembered: a laptop sees some.
+const MOST_ROUTERS: usize = 8;
+/// Ends of leases are kept in steps of so many seconds, rounded up, so that a check does not write a file.
+const STEP: u64 = 600;
+
+/// Converts between the clock of timers and the calendar.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Calendar {
+    mono: tokio::time::Instant,
+    unix: u64,
+}
+
+impl Calendar {
+    /// Two clocks, read at the same moment.
+    pub(super) fn new(mono: tokio::time::Instant, unix: u64) -> Self {
+        Self { mono, unix }
+    }
+
+    /// The calendar's clock, now.
+    pub(super) fn now() -> Self {
+        let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Self::new(tokio::time::Instant::now(), unix.map_or(0, |since| since.as_secs()))
+    }
+
+    /// A time as seconds since 1970.
+    pub(super) fn unix(&self, at: tokio::time::Instant) -> u64 {
+        match at.checked_duration_since(self.mono) {
+            Some(after) => self.unix + after.as_secs(),
+            None => self.unix.saturating_sub((self.mono - at).as_secs()),
+        }
+    }
+
+    /// Seconds since 1970 as a time; the past is now.
+    fn instant(&self, unix: u64) -> tokio::time::Instant {
+        // A year is for ever here, and more would not fit into every clock.
+        self.mono + std::time::Duration::from_secs(unix.saturating_sub(self.unix).min(31_536_000))
+    }
+}
+
+/// The file as it is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Image {
+    routers: Vec<Router>,
+}
+
+/// What is kept of one router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Router {
+    id: String,
+    #[serde(default)]
+    permanent_only: bool,
+    #[serde(default)]
+    hides_leases: bool,
+    #[serde(default)]
+    former_addresses: Vec<IpAddr>,
+    openings: Vec<Opening>,
+}
+
+/// What is kept of one opening.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Opening {
+    mapping: String,
+    udp: bool,
+    listen: SocketAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pinhole_for: Option<Ipv6Addr>,
+    internal: SocketAddr,
+    wanted_port: NonZeroU16,
+    external_port: NonZeroU16,
+    text: String,
+    shown: String,
+    nonce: [u8; 12],
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pinhole: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ends: Option<u64>,
+}
+
+/// What is remembered of routers.
+#[derive(Debug)]
+pub(super) struct Memory {
+    image: Image,
+    /// The directory of the file, and the lock that is held on it.
+    place: Option<(PathBuf, File)>,
+    said: bool,
+}
+
+/// What is known of one router from before.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) records: Vec<Record>,
+    pub(super) habits: Habits,
+    pub(super) formers: Vec<IpAddr>,
+}
+
+/// The directory for the file: the one that systemd names, or the usual one where it can be written to.
+pub(super) fn directory() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("STATE_DIRECTORY").filter(|named| !named.is_empty()) {
+        // Systemd separates several by colons.
+        let named = named.to_string_lossy();
+        return named.split(':').next().map(PathBuf::from);
+    }
+    let usual = Path::new(DEFAULT_DIR);
+    (usual.is_dir() && access(usual, Access::WRITE_OK).is_ok()).then(|| usual.to_owned())
+}
+
+/// Whether a file in this directory remembers any opening. It is not locked, and nothing is changed.
+pub(super) fn remembers(dir: &Path) -> bool {
+    read(&dir.join(FILE)).is_ok_and(|image| image.routers.iter().any(|router| !router.openings.is_empty()))
+}
+
+impl Memory {
+    /// What the file in this directory remembers; without a directory, nothing outlives the program.
+    pub(super) fn open(dir: Option<PathBuf>) -> Self {
+        let none = Self { image: Image::default(), place: None, said: false };
+        let Some(dir) = dir else { return none };
+        let lock = match lock(&dir) {
+            Ok(lock) => lock,
+            Err(error) => {
+                tracing::warn!(
+                    file = %dir.join(FILE).display(),
+                    error = %error,
+                    "openings on the router are not remembered over a restart"
+                );
+                return none;
+            }
+        };
+        let path = dir.join(FILE);
+        let image = match read(&path) {
+            Ok(image) => image,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Image::default(),
+            Err(error) => {
+                set_aside(&path, &error);
+                Image::default()
+            }
+        };
+        Self { image, place: Some((dir, lock)), said: false }
+    }
+
+    /// What is known of the router with this id.
+    pub(super) fn of(&self, id: &str, calendar: &Calendar) -> Known {
+        let Some(router) = self.image.routers.iter().find(|router| router.id == id) else {
+            return Known::default();
+        };
+        Known {
+            records: router.openings.iter().filter_map(|opening| opening.record(calendar)).collect(),
+            habits: Habits { permanent_only: router.permanent_only, hides_leases: router.hides_leases },
+            formers: router.former_addresses.clone(),
+        }
+    }
+
+    /// Remembers what is known of a router now. Writes the file where that changed.
+    pub(super) fn keep(&mut self, id: &str, known: &Known, calendar: &Calendar) {
+        let router = Router {
+            id: id.to_owned(),
+            permanent_only: known.habits.permanent_only,
+            hides_leases: known.habits.hides_leases,
+            former_addresses: known.formers.clone(),
+            openings: known.records.iter().map(|record| Opening::of(record, calendar)).collect(),
+        };
+        if self.image.routers.first() == Some(&router) {
+            return;
+        }
+        let now = calendar.unix(tokio::time::Instant::now());
+        self.image.routers.retain(|other| other.id != id && !other.is_over(now));
+        self.image.routers.insert(0, router);
+        self.image.routers.truncate(MOST_ROUTERS);
+        self.write();
+    }
+
+    fn write(&mut self) {
+        let Some((dir, _)) = &self.place else { return };
+        let outcome = write(dir, &self.image);
+        if let Err(error) = &outcome
+            && !self.said
+        {
+            let file = dir.join(FILE);
+            tracing::warn!(file = %file.display(), error = %error, "openings on the router could not be noted");
+        }
+        self.said = outcome.is_err();
+    }
+}
+
+impl Router {
+    /// Whether nothing of ours can be there any more.
+    fn is_over(&self, now: u64) -> bool {
+        self.openings.iter().all(|opening| opening.ends.is_some_and(|ends| ends <= now))
+    }
+}
+
+impl Opening {
+    fn of(record: &Record, calendar: &Calendar) -> Self {
+        let Record { want, kept, ends } = record;
+        Self {
+            mapping: want.mapping.to_string(),
+            udp: want.protocol() == Protocol::Udp,
+            listen: want.key.listener.addr.clone().into(),
+            pinhole_for: want.key.pinhole,
+            internal: want.internal,
+            wanted_port: want.external_port,
+            external_port: kept.external_port,
+            text: want.text.clone(),
+            shown: kept.text.clone(),
+            nonce: kept.nonce,
+            pinhole: kept.pinhole,
+            ends: ends.map(|ends| calendar.unix(ends).div_ceil(STEP) * STEP),
+        }
+    }
+
+    fn record(&self, calendar: &Calendar) -> Option<Record> {
+        let protocol = if self.udp { Protocol::Udp } else { Protocol::Tcp };
+        let port = NonZeroU16::new(self.listen.port())?;
+        let addr = ListenAddr { ip: self.listen.ip(), zone: None, port };
+        let want = Want {
+            key: Key { listener: ListenerKey { protocol, addr }, pinhole: self.pinhole_for },
+            mapping: MappingName::new(&self.mapping).ok()?,
+            internal: self.internal,
+            external_port: self.wanted_port,
+            text: self.text.clone(),
+        };
+        let kept = Kept {
+            external_port: self.external_port,
+            nonce: self.nonce,
+            pinhole: self.pinhole,
+            text: self.shown.clone(),
+        };
+        Some(Record { want, kept, ends: self.ends.map(|ends| calendar.instant(ends)) })
+    }
+}
+
+fn lock(dir: &Path) -> io::Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(io::Error::other("another portway uses the file")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read(path: &Path) -> io::Result<Image> {
+    let mut text = String::new();
+    File::open(path)?.take(LONGEST).read_to_string(&mut text)?;
+    serde_json::from_str(&text).map_err(io::Error::from)
+}
+
+fn write(dir: &Path, image: &Image) -> io::Result<()> {
+    let new = dir.join(format!("{FILE}.new"));
+    let mut file = File::create(&new)?;
+    file.write_all(&serde_json::to_vec_pretty(image)?)?;
+    file.sync_all()?;
+    fs::rename(&new, dir.join(FILE))
+}
+
+fn set_aside(path: &Path, error: &io::Error) {
+    let aside = path.with_extension("json.broken");
+    let moved = fs::rename(path, &aside);
+    tracing::warn!(
+        file = %path.display(),
+        kept.as = %aside.display(),
+        error = %error,
+        moved = moved.is_ok(),
+        "the list of openings on the router is broken; starting without it"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::gateway::lease::Habits;
+
+    fn record(port: u16) -> Record {
+        let port = NonZeroU16::new(port).unwrap();
+        let addr = ListenAddr::every(port);
+        let listener = ListenerKey { protocol: Protocol::Udp, addr };
+        let want = Want {
+            key: Key { listener, pinhole: None },
+            mapping: MappingName::new("game").unwrap(),
+            internal: SocketAddr::new([192, 168, 77, 2].into(), port.get()),
+            external_port: port,
+            text: "portway:game@nas".to_owned(),
+        };
+        let kept = Kept { external_port: port, nonce: [7; 12], pinhole: Some(3), text: "portway".to_owned() };
+        Record { want, kept, ends: None }
+    }
+
+    fn known(records: Vec<Record>) -> Known {
+        let habits = Habits { permanent_only: true, hides_leases: false };
+        Known { records, habits, formers: vec![[192, 168, 77, 9].into()] }
+    }
+
+    #[test]
+    fn what_was_kept_is_known_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let calendar = Calendar::now();
+        let mut memory = Memory::open(Some(dir.path().to_owned()));
+        memory.keep("uuid:1", &known(vec![record(80), record(81)]), &calendar);
+        drop(memory);
+        let known = Memory::open(Some(dir.path().to_owned())).of("uuid:1", &calendar);
+        assert_eq!(known.records, [record(80), record(81)]);
+        assert!(known.habits.permanent_only && known.formers.len() == 1);
+        assert!(remembers(dir.path()));
+    }
+
+    #[test]
+    fn the_end_of_a_lease_outlives_a_restart_within_ten_minutes() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = tokio::time::Instant::now();
+        let (then, later) = (Calendar::new(now, 1_000_000), Calendar::new(now, 1_001_000));
+        let ending = Record { ends: Some(now + Duration::from_secs(3600)), ..record(80) };
+        Memory::open(Some(dir.path().to_owned())).keep("r", &known(vec![ending]), &then);
+        let known = Memory::open(Some(dir.path().to_owned())).of("r", &later);
+        let left = known.records[0].ends.unwrap() - now;
+        assert!((2600..3200).contains(&left.as_secs()), "{left:?}");
+    }
+
+    #[test]
+    fn a_broken_file_is_set_aside_and_replaced_by_a_good_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let calendar = Calendar::now();
+        for broken in ["", "{", "{\"routers\": 7}", "\u{0}\u{1}"] {
+            fs::write(dir.path().join(FILE), broken).unwrap();
+            let mut memory = Memory::open(Some(dir.path().to_owned()));
+            assert!(memory.of("r", &calendar).records.is_empty());
+            assert_eq!(fs::read_to_string(dir.path().join("router.json.broken")).unwrap(), broken);
+            memory.keep("r", &known(vec![record(80)]), &calendar);
+            assert!(remembers(dir.path()));
+        }
+    }
+
+    #[test]
+    fn a_second_program_gets_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let calendar = Calendar::now();
+        let mut first = Memory::open(Some(dir.path().to_owned()));
+        first.keep("r", &known(vec![record(80)]), &calendar);
+        let mut second = Memory::open(Some(dir.path().to_owned()));
+        assert!(second.of("r", &calendar).records.is_empty());
+        second.keep("r", &known(vec![]), &calendar);
+        assert!(remembers(dir.path()), "the second one wrote over the first one's file");
+    }
+
+    #[test]
+    fn the_least_used_router_is_forgotten_first() {
+        let calendar = Calendar::now();
+        let mut memory = Memory::open(None);
+        for nth in 0..20 {
+            memory.keep(&format!("r{nth}"), &known(vec![record(80)]), &calendar);
+        }
+        assert!(memory.of("r11", &calendar).records.is_empty());
+        assert_eq!(memory.of("r12", &calendar).records.len(), 1);
+        assert_eq!(memory.of("r19", &calendar).records.len(), 1);
+    }
+}

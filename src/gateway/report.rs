@@ -1,0 +1,368 @@
+//! What a person reads about the router: each change once.
+//!
+//! Owns what was said already, and compares each status with it. A router that comes and goes makes a bounded number of
+//! lines: of each kind at most [`MOST`] in [`SPAN`]; what was held back is said later, if it is still so then.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use tokio::time::Instant;
+use tracing::{field::display, info, warn};
+
+use super::{
+    lease::Gone,
+    openings::Departed,
+    status::{OpeningState, OpeningStatus, RouterState, RouterStatus},
+    verdict::Verdict,
+};
+use crate::{
+    config::RouterProtocol,
+    mapping::{ListenAddr, Protocol},
+};
+
+/// So many lines of one kind …
+const MOST: u32 = 10;
+/// … in so much time.
+const SPAN: Duration = Duration::from_secs(3600);
+
+/// Which opening a line is about.
+type Place = (Protocol, ListenAddr, Option<IpAddr>);
+
+/// What was last said of an opening.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Told {
+    Open { via: RouterProtocol, external_port: u16, times: u32 },
+    Conflict(Option<String>),
+    Denied(String),
+    Failed(String),
+}
+
+/// What was last said of the router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Router {
+    Found { model: String, address: Option<IpAddr>, via: Option<RouterProtocol> },
+    Missing,
+}
+
+/// What a limit counts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Router,
+    External,
+    Verdict,
+    Opening(Place),
+}
+
+/// Says what changed.
+#[derive(Debug, Default)]
+pub(super) struct Reporter {
+    router: Option<Router>,
+    external: Option<IpAddr>,
+    verdict: Option<Verdict>,
+    openings: BTreeMap<Place, Told>,
+    said: BTreeMap<Kind, (Instant, u32)>,
+}
+
+impl Reporter {
+    /// Says what changed since the last time.
+    pub(super) fn report(&mut self, status: &RouterStatus, now: Instant) {
+        self.report_router(status, now);
+        self.report_address(status, now);
+        for opening in &status.openings {
+            self.report_opening(opening, now);
+        }
+        let there: Vec<Place> = status.openings.iter().map(place).collect();
+        self.openings.retain(|place, _| there.contains(place));
+        self.said.retain(|kind, (since, _)| match kind {
+            Kind::Opening(place) => there.contains(place) || *since + SPAN > now,
+            _ => true,
+        });
+    }
+
+    fn report_router(&mut self, status: &RouterStatus, now: Instant) {
+        let router = match status.state {
+            RouterState::Ready => {
+                Router::Found { model: status.model.clone(), address: status.address, via: status.protocol }
+            }
+            RouterState::NoNetwork | RouterState::Lost => Router::Missing,
+            RouterState::Off | RouterState::Searching => return,
+        };
+        if self.router.as_ref() == Some(&router) || !self.may_say(Kind::Router, now) {
+            return;
+        }
+        match &router {
+            Router::Found { model, address, via } => info!(
+                router.model = %model,
+                router.addr = address.map(display),
+                via = via.map(RouterProtocol::as_str),
+                "router found"
+            ),
+            Router::Missing => warn!(error = %status.reason, "no router found"),
+        }
+        self.router = Some(router);
+    }
+
+    fn report_address(&mut self, status: &RouterStatus, now: Instant) {
+        let Some(verdict) = status.verdict else { return };
+        if let Some(external) = status.external
+            && self.external != Some(external)
+        {
+            let before = self.external;
+            match before {
+                None => self.external = Some(external),
+                Some(before) if self.may_say(Kind::External, now) => {
+                    info!(external.addr = %external, external.before = %before, "external address changed");
+                    self.external = Some(external);
+                }
+                Some(_) => {}
+            }
+        }
+        if self.verdict == Some(verdict) || !self.may_say(Kind::Verdict, now) {
+            return;
+        }
+        let (external, advice) = (status.external.map(display), verdict.advice());
+        match verdict {
+            // The first good one goes without saying.
+            Verdict::Public if self.verdict.is_none() => {}
+            Verdict::Public => info!(external.addr = external, "reachable from the internet again"),
+            Verdict::SecondNat | Verdict::CarrierNat => {
+                warn!(external.addr = external, advice, "behind a second NAT");
+            }
+            Verdict::NoAddress => warn!(external.addr = external, advice, "no external address"),
+        }
+        self.verdict = Some(verdict);
+    }
+
+    fn report_opening(&mut self, opening: &OpeningStatus, now: Instant) {
+        let told = match &opening.state {
+            OpeningState::Searching => return,
+            OpeningState::Open { via, .. } => {
+                Told::Open { via: *via, external_port: opening.external_port, times: opening.times_opened }
+            }
+            OpeningState::Conflict { holder } => Told::Conflict(holder.clone()),
+            OpeningState::Denied { error, .. } => Told::Denied(error.clone()),
+            OpeningState::Failed { error, .. } => Told::Failed(error.clone()),
+        };
+        let place = place(opening);
+        if self.openings.get(&place) == Some(&told) || !self.may_say(Kind::Opening(place.clone()), now) {
+            return;
+        }
+        say(opening);
+        self.openings.insert(place, told);
+    }
+
+    /// Says what has gone from the router.
+    pub(super) fn report_departed(&mut self, departed: &Departed) {
+        let Departed { want, external_port, how } = departed;
+        let (mapping, listen) = (&want.mapping, &want.key.listener.addr);
+        let protocol = want.protocol().as_str();
+        match how {
+            Gone::Nothing => {}
+            Gone::Closed => info!(
+                %mapping, protocol, listen.addr = %listen, external.port = external_port,
+                "closed on the router"
+            ),
+            Gone::Left(error) => warn!(
+                %mapping, protocol, listen.addr = %listen, external.port = external_port, error,
+                "left open on the router"
+            ),
+        }
+    }
+
+    /// Whether one more line of this kind is not too many.
+    fn may_say(&mut self, kind: Kind, now: Instant) -> bool {
+        let (since, count) = self.said.entry(kind).or_insert((now, 0));
+        if *since + SPAN <= now {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= MOST
+    }
+}
+
+fn place(opening: &OpeningStatus) -> Place {
+    let pinhole = opening.internal.filter(|_| opening.pinhole);
+    (opening.protocol, opening.listen.clone(), pinhole)
+}
+
+fn say(opening: &OpeningStatus) {
+    let mapping = &opening.mapping;
+    let (protocol, listen) = (opening.protocol.as_str(), &opening.listen);
+    let port = opening.external_port;
+    match &opening.state {
+        OpeningState::Searching => {}
+        OpeningState::Open { via, lease_s, .. } => info!(
+            %mapping, protocol, listen.addr = %listen,
+            external.addr = opening.external.map(|external| display(external.ip())),
+            external.port = port,
+            via = via.as_str(),
+            lease_s,
+            "open on the router"
+        ),
+        OpeningState::Conflict { holder } => warn!(
+            %mapping, protocol, listen.addr = %listen, external.port = port,
+            holder = holder.as_deref().unwrap_or("unknown"),
+            "held by another machine"
+        ),
+        OpeningState::Denied { error, .. } => warn!(
+            %mapping, protocol, listen.addr = %listen, external.port = port, error,
+            "router refuses"
+        ),
+        OpeningState::Failed { error, next_try } => warn!(
+            %mapping, protocol, listen.addr = %listen, external.port = port, error,
+            retry_s = next_try.map(|at| at.saturating_sub(unix_now())),
+            "not open on the router"
+        ),
+    }
+}
+
+fn unix_now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        num::NonZeroU16,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+    use crate::mapping::MappingName;
+
+    #[derive(Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged while `body` runs, line by line.
+    fn logged(body: impl FnOnce()) -> Vec<String> {
+        let paper = Paper::default();
+        let writer = paper.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        tracing::subscriber::with_default(subscriber, body);
+        let text = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn status(state: OpeningState, times_opened: u32) -> RouterStatus {
+        let opening = OpeningStatus {
+            mapping: MappingName::new("web").unwrap(),
+            protocol: Protocol::Tcp,
+            listen: ListenAddr::every(NonZeroU16::new(80).unwrap()),
+            external: Some("11.22.33.1:80".parse().unwrap()),
+            external_port: 80,
+            internal: None,
+            pinhole: false,
+            state,
+            times_opened,
+        };
+        RouterStatus {
+            state: RouterState::Ready,
+            address: Some([192, 168, 77, 1].into()),
+            protocol: Some(RouterProtocol::Upnp),
+            external: Some([11, 22, 33, 1].into()),
+            verdict: Some(Verdict::Public),
+            openings: vec![opening],
+            ..RouterStatus::default()
+        }
+    }
+
+    fn open(ends: u64) -> OpeningState {
+        OpeningState::Open { via: RouterProtocol::Upnp, lease_s: Some(3600), ends: Some(ends) }
+    }
+
+    fn missing() -> RouterStatus {
+        let mut status = status(OpeningState::Searching, 1);
+        (status.state, status.verdict, status.external) = (RouterState::Lost, None, None);
+        status
+    }
+
+    fn count(lines: &[String], message: &str) -> usize {
+        lines.iter().filter(|line| line.contains(message)).count()
+    }
+
+    #[test]
+    fn a_change_is_said_once_and_a_renewal_is_none() {
+        let now = Instant::now();
+        let lines = logged(|| {
+            let mut reporter = Reporter::default();
+            for ends in 0..100 {
+                reporter.report(&status(open(ends), 1), now);
+            }
+            let error = || "501".to_owned();
+            for next_try in 0..100 {
+                let failed = OpeningState::Failed { error: error(), next_try: Some(next_try) };
+                reporter.report(&status(failed, 1), now);
+            }
+            reporter.report(&status(open(0), 2), now);
+        });
+        assert_eq!(lines.len(), 4, "{lines:#?}");
+        assert_eq!((count(&lines, "router found"), count(&lines, "open on the router")), (1, 3));
+        assert!(
+            lines[1].contains("external.addr=11.22.33.1") && lines[1].contains("external.port=80"),
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn a_router_that_comes_and_goes_all_day_fills_no_disk() {
+        let start = Instant::now();
+        let lines = logged(|| {
+            let mut reporter = Reporter::default();
+            for nth in 0..8640 {
+                let now = start + Duration::from_secs(10 * u64::from(nth));
+                let there = if nth % 2 == 0 { missing() } else { status(open(0), nth) };
+                reporter.report(&there, now);
+            }
+        });
+        let hours = 24 + 1;
+        assert!(lines.len() <= hours * 2 * MOST as usize, "{} lines", lines.len());
+        assert!(count(&lines, "no router found") > 20, "{} lines", lines.len());
+    }
+
+    #[test]
+    fn what_was_held_back_is_said_when_there_is_room_again() {
+        let start = Instant::now();
+        let lines = logged(|| {
+            let mut reporter = Reporter::default();
+            for nth in 0..100 {
+                let there = if nth % 2 == 0 { status(open(0), 1) } else { missing() };
+                reporter.report(&there, start);
+            }
+            reporter.report(&missing(), start + SPAN);
+        });
+        assert!(lines.last().is_some_and(|line| line.contains("no router found")), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_second_nat_is_said_once_a_change_with_what_to_do() {
+        let now = Instant::now();
+        let behind = |ip: [u8; 4]| {
+            let mut status = status(open(0), 1);
+            (status.external, status.verdict) = (Some(ip.into()), Some(Verdict::of(Some(ip.into()))));
+            status
+        };
+        let lines = logged(|| {
+            let mut reporter = Reporter::default();
+            for _ in 0..10 {
+                reporter.report(&behind([100, 64, 1, 2]), now);
+            }
+            reporter.report(&behind([11, 22, 33, 4]), now);
+        });
+        assert_eq!(count(&lines, "behind a second NAT"), 1);
+        assert_eq!(count(&lines, "reachable from the internet again"), 1);
+        assert!(lines.iter().any(|line| line.contains("advice=")), "{lines:#?}");
+    }
+}

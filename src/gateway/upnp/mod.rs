@@ -1,0 +1,377 @@
+//! Openings by UPnP Internet Gateway Device: the requests are those of the `igd-next` library.
+//!
+//! Owns the search, and what an answer means for an opening. Knows nothing of when one is wanted or whose it is.
+//!
+//! The search is our own. The library's gives neither the router's name nor the number of its start, waits for a device
+//! that never answers although the router did, and builds a tree out of up to a MiB of whatever the network sends,
+//! which takes two hundred. So only the gateway is listened to, and its documents are read without a tree. Requests go
+//! through the library, over a transport of our own ([`http`]).
+//!
+//! Invariants: as in [`driver`](super::driver); a renewal never removes; nothing is opened that was not asked for. What
+//! is kept between calls is where the router's services are: it ends by being dropped.
+
+mod description;
+mod http;
+mod markup;
+mod pinhole;
+mod refusal;
+mod ssdp;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU16,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use igd_next::{
+    AddAnyPortError, GetGenericPortMappingEntryError, PortMappingEntry, PortMappingProtocol, RemovePortError,
+    RequestError,
+    aio::{Gateway, Ipv6FirewallGateway, Provider},
+};
+use tokio::time::timeout;
+use url::Url;
+
+use self::{
+    description::{Description, Service, actions},
+    http::{Bound, get, sent_from},
+    refusal::{by_code, port_refused, refused, unheard},
+    ssdp::{Answer, Search},
+};
+use super::{
+    driver::{Ask, CALL, Entry, Found, Granted, Place, Pulse, RouterError},
+    text::clean,
+};
+use crate::{config::RouterProtocol, mapping::Protocol};
+
+/// How many times a search is made.
+const TRIES: usize = 2;
+
+/// How long a description may take: the router may have a second one that comes sooner.
+const DESCRIPTION: Duration = Duration::from_secs(2);
+
+/// How long something may take that can be done without.
+const ACTIONS: Duration = Duration::from_millis(800);
+
+/// How long a call of several requests may take.
+const SEVERAL: Duration = Duration::from_secs(6);
+
+/// The most entries of a list that are looked at.
+const MOST_ENTRIES: u32 = 256;
+
+/// How many entries that cannot be read a list may have.
+const MOST_BROKEN: usize = 16;
+
+/// The most connections to the internet that are told apart.
+const MOST_WAN: usize = 4;
+
+/// A router that speaks UPnP.
+#[derive(Debug)]
+pub(super) struct Upnp {
+    at: Place,
+    location: Url,
+    gateway: Gateway<Bound>,
+    boot_id: Mutex<Option<u32>>,
+    /// The IPv6 firewall, which is found by a search of its own, when it is first wanted.
+    firewall: Mutex<Option<Ipv6FirewallGateway<Bound>>>,
+}
+
+impl Upnp {
+    /// Searches for the gateway, and reads its description.
+    pub(super) async fn search(at: &Place) -> Result<(Self, Found), RouterError> {
+        let mut why = RouterError::Lost(NO_ANSWER.into());
+        for _ in 0..TRIES {
+            match timeout(CALL, Self::try_search(at)).await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(error)) => why = error,
+                Err(_) => {}
+            }
+        }
+        Err(why)
+    }
+
+    async fn try_search(at: &Place) -> Result<(Self, Found), RouterError> {
+        let has_wan = |description: &Description| !description.wan.is_empty();
+        let (answer, described) = find(at, at.own, has_wan).await?;
+        let wan = &described.wan;
+        let mut chosen = gateway(&answer, wan.first().ok_or_else(no_service)?);
+        if wan.len() > 1 {
+            // Some routers list the connections that are not in use, too.
+            for service in wan.iter().take(MOST_WAN) {
+                let candidate = gateway(&answer, service);
+                let external = timeout(ACTIONS, sent_from(at.own, candidate.get_external_ip())).await;
+                if external.is_ok_and(|told| told.is_ok_and(|ip| !ip.is_unspecified())) {
+                    chosen = candidate;
+                    break;
+                }
+            }
+        }
+        let service = wan.iter().find(|service| service.kind == chosen.service_type);
+        let document = match service.and_then(|service| service.schema.as_deref()) {
+            Some(schema) => timeout(ACTIONS, fetch(at.own, &answer, schema)).await.ok().and_then(Result::ok),
+            None => None,
+        };
+        chosen.control_schema = actions(document.as_deref(), &chosen.service_type);
+        let id = clean(&described.udn);
+        let found = Found {
+            via: RouterProtocol::Upnp,
+            addr: at.gateway,
+            model: clean(&described.model),
+            id: if id.is_empty() { at.gateway.to_string() } else { id },
+        };
+        let upnp = Self {
+            at: at.clone(),
+            location: answer.location,
+            gateway: chosen,
+            boot_id: Mutex::new(answer.boot_id),
+            firewall: Mutex::default(),
+        };
+        Ok((upnp, found))
+    }
+
+    /// Opens or renews a port; for an IPv6 address a pinhole.
+    pub(super) async fn open(&self, ask: &Ask) -> Result<Granted, RouterError> {
+        if let SocketAddr::V6(internal) = ask.internal {
+            return self.open_pinhole(ask, internal).await;
+        }
+        let port = ask.external_port.get();
+        let opened = self.gateway.add_port(protocol(ask), port, ask.internal, seconds(ask), &ask.text);
+        sent_from(ask.internal.ip(), opened).await.map_err(port_refused)?;
+        Ok(Granted { external_port: ask.external_port, lease: ask.lease, nonce: None, pinhole: None })
+    }
+
+    /// Opens another port than the one asked for.
+    pub(super) async fn any_port(&self, ask: &Ask) -> Result<Granted, RouterError> {
+        if ask.internal.is_ipv6() {
+            return self.open(ask).await;
+        }
+        let opened = self.gateway.add_any_port(protocol(ask), ask.internal, seconds(ask), &ask.text);
+        let opened = timeout(SEVERAL, sent_from(ask.internal.ip(), opened)).await.map_err(|_| silent())?;
+        let port = opened.map_err(|error| match error {
+            AddAnyPortError::ActionNotAuthorized => by_code(606, ""),
+            AddAnyPortError::ExternalPortInUse | AddAnyPortError::NoPortsAvailable => RouterError::Conflict,
+            AddAnyPortError::OnlyPermanentLeasesSupported => RouterError::OnlyPermanent,
+            AddAnyPortError::RequestError(error) => refused(error),
+            other => RouterError::Failed(clean(&other.to_string())),
+        })?;
+        let external_port =
+            NonZeroU16::new(port).ok_or_else(|| RouterError::Failed("it opened port 0".into()))?;
+        Ok(Granted { external_port, lease: ask.lease, nonce: None, pinhole: None })
+    }
+
+    /// Closes what is open at the external port, or the pinhole.
+    pub(super) async fn close(&self, ask: &Ask) -> Result<(), RouterError> {
+        let source = ask.internal.ip();
+        if let IpAddr::V6(own) = source {
+            return self.close_pinhole(ask, own).await;
+        }
+        let closed = self.gateway.remove_port(protocol(ask), ask.external_port.get());
+        match sent_from(source, closed).await {
+            Ok(()) | Err(RemovePortError::NoSuchPortMapping) => Ok(()),
+            Err(RemovePortError::ActionNotAuthorized) => Err(by_code(606, "")),
+            Err(RemovePortError::RequestError(error)) => Err(refused(error)),
+        }
+    }
+
+    /// What the router has at the external port.
+    pub(super) async fn look(&self, ask: &Ask) -> Result<Entry, RouterError> {
+        if ask.internal.is_ipv6() {
+            return Ok(Entry::Unknown);
+        }
+        let (port, protocol) = (ask.external_port.to_string(), protocol(ask).to_string());
+        let key = [("NewRemoteHost", ""), ("NewExternalPort", &port), ("NewProtocol", &protocol)];
+        match self.request(ask.internal.ip(), "GetSpecificPortMappingEntry", &key).await {
+            Ok(text) => Ok(entry(&text)),
+            Err(RequestError::ErrorCode(714, _)) => Ok(Entry::Free),
+            Err(RequestError::ErrorCode(401 | 602, _)) => {
+                timeout(SEVERAL, self.look_through(ask)).await.unwrap_or(Ok(Entry::Unknown))
+            }
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    /// The same for a router that only has a list. An entry that cannot be read is passed over: it may be another
+    /// program's, with a text that the router cut in a bad place.
+    async fn look_through(&self, ask: &Ask) -> Result<Entry, RouterError> {
+        use GetGenericPortMappingEntryError as Error;
+        let wanted = |entry: &PortMappingEntry| {
+            entry.protocol == protocol(ask) && entry.external_port == ask.external_port.get()
+        };
+        let mut broken = 0;
+        for index in 0..MOST_ENTRIES {
+            let listed = self.gateway.get_generic_port_mapping_entry(index);
+            match sent_from(ask.internal.ip(), listed).await {
+                Ok(entry) if wanted(&entry) => {
+                    let lease = entry.lease_duration;
+                    let (client, port) = (&entry.internal_client, entry.internal_port);
+                    return Ok(taken(client, port, &entry.port_mapping_description, lease));
+                }
+                Ok(_) => {}
+                Err(Error::SpecifiedArrayIndexInvalid) => return Ok(Entry::Free),
+                Err(Error::RequestError(RequestError::InvalidResponse(_))) if broken < MOST_BROKEN => {
+                    broken += 1;
+                }
+                // A router that has no list either, or ends it in its own way, has not said that the port is free.
+                Err(Error::RequestError(RequestError::ErrorCode(..) | RequestError::InvalidResponse(_))) => {
+                    return Ok(Entry::Unknown);
+                }
+                Err(Error::ActionNotAuthorized) => return Ok(Entry::Unknown),
+                Err(Error::RequestError(error)) => return Err(refused(error)),
+            }
+        }
+        Ok(Entry::Unknown)
+    }
+
+    /// The external address.
+    pub(super) async fn pulse(&self) -> Result<Pulse, RouterError> {
+        let boot_id = *self.boot_id.lock().unwrap_or_else(PoisonError::into_inner);
+        let external = match self.request(self.at.own, "GetExternalIPAddress", &[]).await {
+            Ok(text) => {
+                let told = markup::text(&text, "NewExternalIPAddress");
+                let told =
+                    told.ok_or_else(|| RouterError::Lost("it tells no address where it should".into()))?;
+                told.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified())
+            }
+            // It is there, and does not say.
+            Err(RequestError::ErrorCode(..)) => None,
+            Err(error) => return Err(refused(error)),
+        };
+        Ok(Pulse { external, epoch: None, boot_id })
+    }
+
+    /// Searches for the router again, and gives the number of its start.
+    pub(super) async fn still_there(&self) -> Result<Option<u32>, RouterError> {
+        let mut moved = None;
+        for _ in 0..TRIES {
+            let mut search = Search::start(&self.at, self.at.own, CALL).await.map_err(|e| unheard(&e))?;
+            while let Some(answer) = search.next().await.map_err(|e| unheard(&e))? {
+                if answer.location == self.location {
+                    *self.boot_id.lock().unwrap_or_else(PoisonError::into_inner) = answer.boot_id;
+                    return Ok(answer.boot_id);
+                }
+                moved = Some(answer.location);
+            }
+            if let Some(to) = moved {
+                return Err(RouterError::Lost(format!("its description moved to {}", clean(to.as_str()))));
+            }
+        }
+        Err(RouterError::Lost(NO_ANSWER.into()))
+    }
+
+    /// A request that the library does not know, or whose answer it does not give whole.
+    async fn request(
+        &self,
+        source: IpAddr,
+        action: &str,
+        arguments: &[(&str, &str)],
+    ) -> Result<String, RequestError> {
+        let kind = &self.gateway.service_type;
+        // Every value is a number or a word of ours: nothing in it needs escaping.
+        let arguments: String =
+            arguments.iter().map(|(name, value)| format!("<{name}>{value}</{name}>")).collect();
+        let envelope = format!(
+            "<?xml version=\"1.0\"?>\n<s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\" \
+             s:encodingStyle=\"http://schemas.xmlsoap.org/soap/encoding/\"><s:Body>\
+             <u:{action} xmlns:u=\"{kind}\">{arguments}</u:{action}></s:Body></s:Envelope>\n"
+        );
+        let header = format!("\"{kind}#{action}\"");
+        let url = self.gateway.to_string();
+        sent_from(source, Bound::send_async(&url, &header, &envelope)).await
+    }
+}
+
+const NO_ANSWER: &str = "no answer to the UPnP search";
+
+fn no_service() -> RouterError {
+    RouterError::Lost("it answers the UPnP search and describes no service that opens ports".into())
+}
+
+fn silent() -> RouterError {
+    RouterError::Lost("it did not answer in time".into())
+}
+
+/// Searches from `own` for a router whose description suits.
+async fn find(
+    at: &Place,
+    own: IpAddr,
+    suits: impl Fn(&Description) -> bool,
+) -> Result<(Answer, Description), RouterError> {
+    let mut search = Search::start(at, own, CALL).await.map_err(|e| unheard(&e))?;
+    let mut why = RouterError::Lost(NO_ANSWER.into());
+    let mut tried = Vec::new();
+    while let Some(answer) = search.next().await.map_err(|e| unheard(&e))? {
+        // A router answers once for each thing that it is.
+        if tried.contains(&answer.location) {
+            continue;
+        }
+        tried.push(answer.location.clone());
+        let path = &answer.location[url::Position::BeforePath..url::Position::AfterQuery];
+        match timeout(DESCRIPTION, fetch(own, &answer, path)).await {
+            Ok(Ok(document)) => {
+                let description = Description::parse(&document, &answer.location, answer.addr);
+                if suits(&description) {
+                    return Ok((answer, description));
+                }
+                why = no_service();
+            }
+            Ok(Err(error)) => why = refused(error),
+            Err(_) => why = silent(),
+        }
+    }
+    Err(why)
+}
+
+/// Fetches a document of the router: a path, or a whole address on another port of it.
+async fn fetch(own: IpAddr, answer: &Answer, target: &str) -> Result<String, RequestError> {
+    match target.strip_prefix("http://") {
+        None => get(own, answer.addr, target).await,
+        Some(rest) => {
+            let (to, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let to = to.parse().map_err(|_| RequestError::InvalidResponse("not an address".into()))?;
+            get(own, to, path).await
+        }
+    }
+}
+
+fn gateway(answer: &Answer, service: &Service) -> Gateway<Bound> {
+    Gateway {
+        addr: answer.addr,
+        root_url: answer.location.path().to_owned(),
+        control_url: service.control.clone(),
+        control_schema_url: String::new(),
+        control_schema: Default::default(),
+        service_type: service.kind.to_owned(),
+        ipv6_firewall_control_url: None,
+        provider: Bound,
+    }
+}
+
+fn protocol(ask: &Ask) -> PortMappingProtocol {
+    match ask.protocol {
+        Protocol::Tcp => PortMappingProtocol::TCP,
+        Protocol::Udp => PortMappingProtocol::UDP,
+    }
+}
+
+/// The lease as the protocol has it: 0 is without end.
+fn seconds(ask: &Ask) -> u32 {
+    ask.lease.map_or(0, |lease| u32::try_from(lease.as_secs()).unwrap_or(u32::MAX).max(1))
+}
+
+/// The entry of an answer to a look at one port.
+fn entry(text: &str) -> Entry {
+    let of = |name| markup::text(text, name).unwrap_or_default();
+    let client = of("NewInternalClient");
+    let (Ok(port), false) = (of("NewInternalPort").parse(), client.is_empty()) else { return Entry::Unknown };
+    taken(&client, port, &of("NewPortMappingDescription"), of("NewLeaseDuration").parse().unwrap_or(0))
+}
+
+fn taken(client: &str, port: u16, text: &str, lease: u32) -> Entry {
+    // Some routers put a name in the place of the address.
+    let (client, text) = match client.trim().parse() {
+        Ok(ip) => (ip, clean(text)),
+        Err(_) => (Ipv4Addr::UNSPECIFIED.into(), clean(&format!("{client}: {text}"))),
+    };
+    let lease = (lease > 0).then(|| Duration::from_secs(lease.into()));
+    Entry::Taken { client, port, text, lease }
+}
