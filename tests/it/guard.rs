@@ -154,6 +154,45 @@ fn a_broken_file_of_bans_is_set_aside_and_the_daemon_starts() {
 }
 
 #[test]
+fn a_file_of_bans_that_cannot_be_read_is_set_aside_and_never_overwritten() {
+    let world = Box::new();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let state = dir.path().join("bans.json");
+    // A link to itself: not even root can read it.
+    std::os::unix::fs::symlink(&state, &state).expect("the test's own directory");
+    let mut portway = Portway::with(&world.config(&keeping_bans_in(&state))).start();
+    portway.wait_log("bans not restored", |line| line.text("error").contains("bans.json.unreadable"));
+    eventually("there is a file from the start on", || fs::read_to_string(&state).ok());
+    let aside = dir.path().join("bans.json.unreadable");
+    assert_eq!(fs::read_link(aside).expect("what was there"), state);
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_told_at_the_start_and_bans_hold_all_the_same() {
+    in_own_network(&["sh", "mount"], || {
+        let world = Box::new();
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let state = dir.path().join("bans.json");
+        let at = dir.path().to_str().expect("a readable path");
+        let script = "mount -t tmpfs -o ro none \"$0\" && exec \"$@\"";
+        let mut portway = Portway::with(&world.config(&keeping_bans_in(&state)))
+            .through(["unshare", "--mount", "--", "sh", "-c", script, at])
+            .start();
+        let line = portway.wait_log("bans not saved", |_| true);
+        assert!(line.text("error").contains("bans are kept in memory only"), "{line:?}");
+        let foe = own_ip();
+        assert!(enters(foe, world.open));
+        world.touch(foe);
+        portway.wait_log("client banned", |line| line.text("client.addr") == foe.to_string());
+        assert!(!enters(foe, world.open) && enters(own_ip(), world.open));
+        let exit = portway.stop().with(0);
+        let told = exit.lines("bans not saved");
+        assert_eq!(told.len(), 2, "at the start and at the end");
+        assert!(told[1].number("failures") >= 2);
+    });
+}
+
+#[test]
 fn a_decoy_and_a_mapping_take_each_others_place_by_a_reload() {
     let world = Box::new();
     let mut portway = Portway::with(&world.config("")).start();
