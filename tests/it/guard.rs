@@ -114,6 +114,37 @@ fn a_ban_ends_and_the_next_one_is_twice_as_long() {
 }
 
 #[test]
+fn a_ban_is_lifted_by_an_exemption_and_a_reload() {
+    let world = Box::new();
+    let (foe, other) = (own_ip(), own_ip());
+    let mut portway = Portway::with(&world.config("")).start();
+    world.touch(foe);
+    world.touch(other);
+    assert!(!enters(foe, world.open) && !enters(other, world.open));
+    portway.reload_with(&world.config(&format!("exempt = [\"{foe}\"]")));
+    assert!(enters(foe, world.open) && !enters(other, world.open));
+}
+
+#[test]
+fn a_ban_is_lifted_by_taking_it_out_of_the_file_while_the_daemon_is_down() {
+    let world = Box::new();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let state = dir.path().join("bans.json");
+    let config = world.config(&keeping_bans_in(&state));
+    let (foe, other) = (own_ip(), own_ip());
+    let portway = Portway::with(&config).start();
+    world.touch(foe);
+    world.touch(other);
+    portway.stop().with(0);
+    let text = fs::read_to_string(&state).expect("the saved bans");
+    let mut saved: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    saved["bans"].as_array_mut().expect("a list").retain(|ban| ban["client"] != foe.to_string());
+    fs::write(&state, saved.to_string()).expect("the test's own directory");
+    let _portway = Portway::with(&config).start();
+    assert!(enters(foe, world.open) && !enters(other, world.open));
+}
+
+#[test]
 fn bans_outlive_a_restart_and_a_kill() {
     let world = Box::new();
     let dir = tempfile::tempdir().expect("a temporary directory");
