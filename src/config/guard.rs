@@ -72,9 +72,10 @@ impl GuardText {
             None => service_state(host),
         };
         if state.is_none() {
-            notes
-                .warning(self.place, "bans are kept in memory only, and forgotten when portway ends")
-                .hint("name a file that portway may write, as in state = \"/var/lib/portway/bans.json\"");
+            notes.warning(self.place, "bans are kept in memory only, and forgotten when portway ends").hint(
+                "name a file that portway may write, as in state = \"/var/lib/portway/bans.json\" \
+                     (as a service, systemd gives a place)",
+            );
         }
         let exempt = self.exempt.as_ref().map(|text| text.entries.clone()).unwrap_or_default();
         GuardSpec { refusals: self.refusals, ban: self.ban, exempt, state }

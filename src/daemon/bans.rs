@@ -1,93 +1,318 @@
-//! Bans on disk: restored before the first listener opens, saved when they change and at the end.
+//! Bans on disk: restored before the first listener opens, saved at the start, when they change and at the end.
 //!
 //! Where they are kept is the configuration's (`[guard] state`), what a file holds the guard's. Files are read and
-//! written on a thread that may block. A ban is saved at the latest [`SETTLE`] and a write after it was made, many at once
-//! in one go. No trouble with the file ends anything: it is said, and bans are kept in memory.
+//! written on a thread that may block, one save at a time.
+//!
+//! - The save at the start changes nothing; it finds out whether there will be others.
+//! - The first ban after a quiet time is saved within [`SETTLE`] and a write. Strangers earn bans as fast as they like, and
+//!   shall not wear out the disk: further ones are saved [`INTERVAL`] after the last save, many at once.
+//! - A save that failed is tried again, whether anything changes or not. No trouble with the file ends anything: it is said
+//!   when it begins, once in [`REMIND`] and at the end, and bans are kept in memory.
+//!
+//! It ends when the supervisor has stopped; what is saved after that is the last word.
 
 use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
+    sync::watch,
     task::spawn_blocking,
-    time::{Instant, sleep},
+    time::{Instant, sleep_until},
 };
 
 use crate::{
     policy::{Gate, GateSpec},
-    relay::Quiet,
     supervisor::Handle,
 };
 
 /// What comes within this time after a change is saved with it.
 const SETTLE: Duration = Duration::from_millis(500);
+/// The least time between two saves that changes have caused.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// When a save that failed is tried again.
+const RETRY: Duration = Duration::from_secs(60);
+/// How often it is said that bans are still not saved.
+const REMIND: Duration = Duration::from_secs(3600);
 
-static NOT_SAVED: Quiet = Quiet::new(Duration::from_secs(60));
+/// Who keeps the bans of the daemon.
+#[derive(Debug)]
+pub(super) struct BanKeeper {
+    gate: Arc<Gate>,
+    /// Locked while a file is written: there is one save at a time.
+    trouble: Mutex<Trouble>,
+}
+
+/// Saves that failed since the last one that did not.
+#[derive(Debug, Default)]
+struct Trouble {
+    failures: u64,
+    said: Option<Instant>,
+}
 
 /// Where a configuration keeps bans.
 fn state(spec: &GateSpec) -> Option<PathBuf> {
     spec.guard.as_ref()?.state.clone()
 }
 
-/// Puts the bans in force that were saved for this configuration.
-pub(super) async fn restore(gate: &Arc<Gate>, spec: &GateSpec) {
-    let Some(path) = state(spec) else { return };
-    let reader = Arc::clone(gate);
-    let read = spawn_blocking(move || reader.guard().load(&path, Instant::now()));
-    match read.await {
-        Ok(Ok(restored)) if restored.bans > 0 => {
-            tracing::info!(bans = restored.bans, expired = restored.expired, "bans restored");
-        }
-        Ok(Ok(_)) | Err(_) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "bans not restored"),
+impl BanKeeper {
+    /// Keeps the bans of `gate`.
+    pub(super) fn of(gate: &Arc<Gate>) -> Arc<Self> {
+        Arc::new(Self { gate: Arc::clone(gate), trouble: Mutex::default() })
     }
-}
 
-/// Saves bans whenever they change, until the supervisor has stopped.
-pub(super) async fn follow(handle: Handle) {
-    let gate = Arc::clone(handle.gate());
-    let (mut changes, mut plans) = (gate.guard().changes(), handle.admissions());
-    drop(handle);
-    let mut place = state(&gate.spec());
-    loop {
-        tokio::select! {
-            Ok(()) = changes.changed() => {}
-            plan = plans.changed() => {
-                if plan.is_err() {
-                    return;
+    /// Puts the bans in force that were saved for this configuration.
+    pub(super) async fn restore(&self, spec: &GateSpec) {
+        let Some(path) = state(spec) else { return };
+        let gate = Arc::clone(&self.gate);
+        let read = spawn_blocking(move || gate.guard().load(&path, Instant::now()));
+        match read.await {
+            Ok(Ok(restored)) if restored.bans > 0 => {
+                tracing::info!(bans = restored.bans, expired = restored.expired, "bans restored");
+            }
+            Ok(Ok(_)) | Err(_) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "bans not restored"),
+        }
+    }
+
+    /// Saves bans now and whenever they change, until the supervisor has stopped.
+    pub(super) async fn follow(self: Arc<Self>, handle: Handle) {
+        let plans = handle.admissions();
+        drop(handle);
+        self.follow_plans(plans).await;
+    }
+
+    async fn follow_plans<P>(self: Arc<Self>, mut plans: watch::Receiver<P>) {
+        let mut changes = self.gate.guard().changes();
+        let mut place = state(&self.gate.spec());
+        let (mut last, mut due) = (None::<Instant>, Some(Instant::now()));
+        let mut has_changed = false;
+        loop {
+            tokio::select! {
+                Ok(()) = changes.changed() => {
+                    has_changed = true;
+                    let soonest = Instant::now() + SETTLE;
+                    let soonest = last.map_or(soonest, |last| soonest.max(last + INTERVAL));
+                    due = Some(due.map_or(soonest, |due| due.min(soonest)));
                 }
-                let now = state(&gate.spec());
-                if now == place {
-                    continue;
+                plan = plans.changed() => {
+                    if plan.is_err() {
+                        return;
+                    }
+                    let now = state(&self.gate.spec());
+                    if now != place {
+                        // A reload has moved the bans: what was kept there counts, too.
+                        self.restore(&self.gate.spec()).await;
+                        *self.trouble() = Trouble::default();
+                        place = now;
+                        due = Some(Instant::now());
+                    }
                 }
-                // A reload has moved the bans: what was kept there counts, too.
-                restore(&gate, &gate.spec()).await;
-                place = now;
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    changes.mark_unchanged();
+                    if std::mem::take(&mut has_changed) {
+                        last = Some(Instant::now());
+                    }
+                    due = (!self.save(false).await).then(|| Instant::now() + RETRY);
+                }
             }
         }
-        sleep(SETTLE).await;
-        changes.mark_unchanged();
-        save(&gate).await;
+    }
+
+    /// Saves the bans for the last time.
+    pub(super) async fn save_last(self: &Arc<Self>) {
+        self.save(true).await;
+    }
+
+    /// Saves the bans, where the configuration has a place for them; whether they are as safe as they can be.
+    async fn save(self: &Arc<Self>, is_last: bool) -> bool {
+        let keeper = Arc::clone(self);
+        spawn_blocking(move || keeper.write(is_last)).await.unwrap_or(false)
+    }
+
+    fn write(&self, is_last: bool) -> bool {
+        let mut trouble = self.trouble();
+        let Some(path) = state(&self.gate.spec()) else { return true };
+        self.gate.guard().expire(Instant::now());
+        let saved = self.gate.guard().save(&path);
+        match &saved {
+            Ok(()) => {
+                let failures = std::mem::take(&mut *trouble).failures;
+                if failures > 0 {
+                    tracing::info!(file = %path.display(), failures, "bans saved again");
+                }
+            }
+            Err(error) => {
+                trouble.failures += 1;
+                let now = Instant::now();
+                if is_last || trouble.said.is_none_or(|said| now >= said + REMIND) {
+                    trouble.said = Some(now);
+                    tracing::warn!(%error, failures = trouble.failures, "bans not saved");
+                }
+            }
+        }
+        saved.is_ok()
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Saves the bans, where the configuration has a place for them.
-pub(super) async fn save(gate: &Arc<Gate>) {
-    let Some(path) = state(&gate.spec()) else { return };
-    let writer = Arc::clone(gate);
-    let written = spawn_blocking(move || {
-        writer.guard().expire(Instant::now());
-        write(&writer, &path);
-    });
-    let _ = written.await;
-}
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        net::{IpAddr, Ipv4Addr},
+        num::NonZeroU32,
+        os::unix::fs::MetadataExt as _,
+        path::Path,
+    };
 
-fn write(gate: &Gate, path: &Path) {
-    if let Err(error) = gate.guard().save(path)
-        && let Some(left_out) = NOT_SAVED.may_speak()
-    {
-        tracing::warn!(%error, failures = left_out + 1, "bans not saved");
+    use tokio::{task::JoinSet, time::sleep};
+
+    use super::*;
+    use crate::policy::{Entries, GateInput, GuardSpec, Rate};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct Kept {
+        gate: Arc<Gate>,
+        keeper: Arc<BanKeeper>,
+        dir: tempfile::TempDir,
+        plans: watch::Sender<()>,
+        tasks: JoinSet<()>,
+    }
+
+    impl Kept {
+        /// A keeper that follows bans, which are kept in this file of a new directory.
+        fn following(file: &str) -> Self {
+            let (gate, dir) = (Gate::new(), tempfile::tempdir().unwrap());
+            let (keeper, plans, tasks) = (BanKeeper::of(&gate), watch::Sender::new(()), JoinSet::new());
+            let mut kept = Self { gate, keeper, dir, plans, tasks };
+            kept.keep_in(file);
+            kept.tasks.spawn(Arc::clone(&kept.keeper).follow_plans(kept.plans.subscribe()));
+            kept
+        }
+
+        fn keep_in(&self, file: &str) {
+            let ten = NonZeroU32::new(10).unwrap();
+            let refusals = Rate { count: ten, per: SECOND, burst: ten };
+            let state = Some(self.path(file));
+            let guard = GuardSpec { refusals, ban: 3600 * SECOND, exempt: Entries::default(), state };
+            let spec = GateSpec { guard: Some(guard), ..GateSpec::default() };
+            self.gate.apply(&GateInput { spec, ..GateInput::default() });
+        }
+
+        fn path(&self, file: &str) -> PathBuf {
+            self.dir.path().join(file)
+        }
+
+        fn ban(&self, n: u32) -> String {
+            let ip = Ipv4Addr::from(0xcb00_7100 + n);
+            self.gate.guard().trap(IpAddr::V4(ip), Instant::now()).unwrap();
+            format!("\"{ip}\"")
+        }
+
+        fn holds(&self, file: &str, client: &str) -> bool {
+            fs::read_to_string(self.path(file)).is_ok_and(|text| text.contains(client))
+        }
+    }
+
+    fn inode(path: &Path) -> u64 {
+        fs::metadata(path).unwrap().ino()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_ban_is_saved_at_once_and_a_flood_of_them_twice_a_minute() {
+        let kept = Kept::following("bans.json");
+        sleep(SECOND).await;
+        let file = kept.path("bans.json");
+        let mut before = inode(&file);
+        let first = kept.ban(0);
+        sleep(SECOND).await;
+        assert!(kept.holds("bans.json", &first), "the save at the start does not delay it");
+
+        let mut saves = 0;
+        for n in 1..=200 {
+            kept.ban(n);
+            sleep(SECOND).await;
+            // A file that is renamed into the place of another has another inode.
+            let now = inode(&file);
+            saves += u32::from(std::mem::replace(&mut before, now) != now);
+        }
+        assert!((6..=8).contains(&saves), "{saves} saves in 200 seconds");
+        let last = kept.ban(201);
+        sleep(INTERVAL + SECOND).await;
+        assert!(kept.holds("bans.json", &last));
+        sleep(2 * INTERVAL).await;
+        before = inode(&file);
+        sleep(10 * INTERVAL).await;
+        assert_eq!(inode(&file), before, "nothing changes, nothing is written");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_save_that_failed_is_tried_again_without_a_new_ban() {
+        let kept = Kept::following("missing/dir/bans.json");
+        sleep(SECOND).await;
+        let client = kept.ban(1);
+        sleep(SECOND).await;
+        assert!(!kept.holds("missing/dir/bans.json", &client));
+        assert_eq!(kept.keeper.trouble().failures, 2, "at the start, and for the ban");
+        fs::create_dir(kept.path("missing")).unwrap();
+        sleep(RETRY).await;
+        assert!(kept.holds("missing/dir/bans.json", &client));
+        assert_eq!(kept.keeper.trouble().failures, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trouble_that_lasts_is_said_at_its_begin_and_once_an_hour() {
+        let kept = Kept::following("missing/dir/bans.json");
+        sleep(SECOND).await;
+        let said = || kept.keeper.trouble().said.unwrap();
+        let begin = said();
+        sleep(REMIND - 2 * RETRY).await;
+        assert_eq!(said(), begin);
+        sleep(3 * RETRY).await;
+        assert!(said() >= begin + REMIND);
+        let again = said();
+        sleep(RETRY).await;
+        assert!(!kept.keeper.save(false).await);
+        assert_eq!(said(), again);
+        kept.keeper.save_last().await;
+        assert!(said() > again, "the end is said in any case");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bans_that_a_reload_moves_are_saved_there_at_once_with_those_that_were_kept_there() {
+        let kept = Kept::following("one.json");
+        let client = kept.ban(1);
+        sleep(SECOND).await;
+        fs::copy(kept.path("one.json"), kept.path("two.json")).unwrap();
+        kept.gate.guard().unban([203, 0, 113, 1].into());
+        let other = kept.ban(2);
+        kept.keep_in("two.json");
+        kept.plans.send_replace(());
+        sleep(SECOND).await;
+        assert!(kept.holds("two.json", &client) && kept.holds("two.json", &other));
+        assert!(kept.gate.guard().is_banned([203, 0, 113, 1].into(), Instant::now()).is_some());
+    }
+
+    #[tokio::test]
+    async fn saves_that_overlap_leave_one_whole_file_with_the_last_ban() {
+        let kept = Kept::following("bans.json");
+        let mut saves = JoinSet::new();
+        for n in 1..=50 {
+            kept.ban(n);
+            let keeper = Arc::clone(&kept.keeper);
+            saves.spawn(async move { keeper.save(n % 2 == 0).await });
+        }
+        let last = kept.ban(51);
+        kept.keeper.save_last().await;
+        assert!(kept.holds("bans.json", &last));
+        assert!(saves.join_all().await.into_iter().all(|saved| saved), "none gets in the way of another");
+        assert!(kept.holds("bans.json", &last));
     }
 }

@@ -1,20 +1,26 @@
 //! List files and the database of countries: read again when they change, without a reload.
 //!
 //! They are looked at once in [`INTERVAL`], by name (see `watch` for why), and only while the configuration has any. A
-//! change is taken when two looks find the same, so that a half-written file is not read. A good one counts at once,
+//! change is taken when a second look finds the same, so that a half-written file is not read; a list that is empty or
+//! stops within a line, which is what a stalled download leaves, only after [`PATIENCE`] looks. A good one counts at once,
 //! for every mapping, and live sessions of clients who are no longer allowed are cut. One that is broken or gone changes
 //! nothing: the last good content stays, and one line says so for each change.
+//!
+//! A reload puts in force what it has read itself, which may be older than what was taken here in the meantime: after one,
+//! nothing is taken for known.
 //!
 //! It ends when the supervisor has stopped.
 
 use std::{
     collections::{HashMap, HashSet},
+    fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use super::watch::{Stamp, stamp, written_within};
 use crate::{
@@ -24,6 +30,8 @@ use crate::{
 };
 
 const INTERVAL: Duration = Duration::from_millis(500);
+/// How many looks must find the same where a list seems to be half written.
+const PATIENCE: u32 = 4;
 /// What was written less than this before a configuration came into force may not be what the configuration read.
 const UNSURE: Duration = Duration::from_secs(10);
 
@@ -41,41 +49,61 @@ struct Known {
     taken: Option<Stamp>,
     /// The stamp at the last look.
     seen: Stamp,
+    /// How many looks in a row have found it.
+    looks: u32,
 }
 
 /// Follows the files of the gate.
 pub(super) async fn follow(handle: Handle) {
-    let gate = Arc::clone(handle.gate());
-    let mut plans = handle.admissions();
+    let (lists, plans) = (Lists::of(handle.gate()), handle.admissions());
     drop(handle);
-    let mut known: HashMap<Followed, Known> = HashMap::new();
+    follow_plans(lists, plans).await;
+}
+
+async fn follow_plans<P>(mut lists: Lists, mut plans: watch::Receiver<P>) {
     loop {
-        let files = followed(&gate);
-        known.retain(|file, _| files.contains(file));
+        let has_files = lists.look().await;
+        tokio::select! {
+            () = sleep(INTERVAL), if has_files => {}
+            plan = plans.changed() => match plan {
+                Ok(()) => lists.known.clear(),
+                Err(_) => return,
+            },
+        }
+    }
+}
+
+/// The files of a gate.
+struct Lists {
+    gate: Arc<Gate>,
+    known: HashMap<Followed, Known>,
+}
+
+impl Lists {
+    fn of(gate: &Arc<Gate>) -> Self {
+        Self { gate: Arc::clone(gate), known: HashMap::new() }
+    }
+
+    /// Looks at every file, and takes those that have changed; whether there are any files.
+    async fn look(&mut self) -> bool {
+        let files = followed(&self.gate);
+        self.known.retain(|file, _| files.contains(file));
         if files.is_empty() {
-            if plans.changed().await.is_err() {
-                return;
-            }
-            continue;
+            return false;
         }
         for (file, now) in look(files).await {
-            let is_new = !known.contains_key(&file);
-            let before = known.entry(file.clone()).or_insert_with(|| Known::first(now));
-            let settled = before.seen == now;
-            before.seen = now;
-            if settled && before.taken != Some(now) {
+            let known = self.known.entry(file.clone()).or_insert_with(|| Known::first(now));
+            known.looks = if known.seen == now { known.looks.saturating_add(1) } else { 1 };
+            known.seen = now;
+            let has_changed = known.taken != Some(now);
+            if has_changed && known.looks >= 2 && (known.looks >= PATIENCE || file.seems_whole().await) {
                 // Nobody has changed it as far as we know; it is only read to be sure.
-                let unsure = before.taken.is_none() || is_new;
-                before.taken = Some(now);
-                take(&gate, file, unsure).await;
+                let unsure = known.taken.is_none();
+                known.taken = Some(now);
+                take(&self.gate, file, unsure).await;
             }
         }
-        tokio::select! {
-            () = sleep(INTERVAL) => {}
-            plan = plans.changed() => if plan.is_err() {
-                return;
-            }
-        }
+        true
     }
 }
 
@@ -84,7 +112,7 @@ impl Known {
     fn first(now: Stamp) -> Self {
         let looked = SystemTime::now();
         let unsure = now.is_some_and(|written| written_within(written, looked - UNSURE, looked));
-        Self { taken: (!unsure).then_some(now), seen: now }
+        Self { taken: (!unsure).then_some(now), seen: now, looks: 0 }
     }
 }
 
@@ -108,6 +136,25 @@ impl Followed {
             Self::List(_, path) | Self::Countries(path) => path,
         }
     }
+
+    /// Whether it does not look half written. A database tells by itself, and one that cannot be read is no use later.
+    async fn seems_whole(&self) -> bool {
+        let Self::List(_, path) = self else { return true };
+        let path = path.clone();
+        spawn_blocking(move || ends_a_line(&path).unwrap_or(true)).await.unwrap_or(true)
+    }
+}
+
+/// Whether a file ends with a line break; an empty one does not.
+fn ends_a_line(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
 }
 
 /// Reads a file and puts it in force, if the configuration still has it.
@@ -164,4 +211,119 @@ fn say_broken(name: &ListName, path: &Path, error: &ListFileError) {
         error,
         "list not usable; the last good one stays"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs, net::IpAddr};
+
+    use tokio::{task::JoinSet, time::Instant};
+
+    use super::*;
+    use crate::policy::{AccessSpec, Admission, Entries, GateInput, GateSpec, IpSet, Policy};
+
+    /// A list in a file, and a mapping that denies its entries.
+    struct World {
+        dir: tempfile::TempDir,
+        gate: Arc<Gate>,
+        mapping: Arc<Admission>,
+        writes: usize,
+    }
+
+    impl World {
+        /// The file holds `text`, and the configuration has read it.
+        fn new(text: &str) -> Self {
+            let (dir, gate) = (tempfile::tempdir().unwrap(), Gate::new());
+            let deny = Entries { nets: vec![], lists: vec![name()] };
+            let policy = Policy { access: AccessSpec { deny, ..AccessSpec::default() }, ..Policy::default() };
+            let mapping = Admission::new(&Arc::new(policy), &gate);
+            let mut world = Self { dir, gate, mapping, writes: 0 };
+            world.write(text);
+            world.apply(text);
+            world
+        }
+
+        /// Writes the file, with another length than ever: the kernel's clock is too coarse to tell two quick writes apart.
+        fn write(&mut self, text: &str) {
+            self.writes += 1;
+            let comment = if text.is_empty() { String::new() } else { "#".repeat(self.writes * 100) + "\n" };
+            fs::write(self.path(), comment + text).unwrap();
+        }
+
+        /// A configuration comes into force that has read `text`.
+        fn apply(&self, text: &str) {
+            let lists = BTreeMap::from([(name(), ListSpec::File(self.path()))]);
+            let contents = BTreeMap::from([(name(), Arc::new(IpSet::parse(text).unwrap()))]);
+            let spec = GateSpec { lists, ..GateSpec::default() };
+            self.gate.apply(&GateInput { spec, lists: contents, countries: None });
+        }
+
+        fn path(&self) -> PathBuf {
+            self.dir.path().join("blocked.txt")
+        }
+
+        fn denies(&self, ip: &str) -> bool {
+            self.mapping.recheck(ip.parse::<IpAddr>().unwrap(), Instant::now()).is_err()
+        }
+
+        /// Looks until `ip` is denied; says how many looks it took.
+        async fn looks_until_denied(&self, lists: &mut Lists, ip: &str) -> u32 {
+            for looks in 1..10 {
+                lists.look().await;
+                if self.denies(ip) {
+                    return looks;
+                }
+            }
+            panic!("nine looks, and {ip} still enters");
+        }
+    }
+
+    fn name() -> ListName {
+        ListName("blocked".into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_that_has_read_an_older_file_does_not_stay() {
+        let mut world = World::new("192.0.2.1\n");
+        let (plans, mut task) = (watch::Sender::new(()), JoinSet::new());
+        task.spawn(follow_plans(Lists::of(&world.gate), plans.subscribe()));
+        sleep(4 * INTERVAL).await;
+        assert!(world.denies("192.0.2.1"));
+        // A reload reads the file here; then the new content is taken; then the reload comes into force.
+        world.write("192.0.2.2\n");
+        sleep(4 * INTERVAL).await;
+        assert!(world.denies("192.0.2.2") && !world.denies("192.0.2.1"));
+        world.apply("192.0.2.1\n");
+        plans.send_replace(());
+        assert!(world.denies("192.0.2.1"));
+        sleep(4 * INTERVAL).await;
+        assert!(world.denies("192.0.2.2") && !world.denies("192.0.2.1"), "the file says so");
+    }
+
+    #[tokio::test]
+    async fn a_list_that_stops_within_a_line_has_four_looks_to_go_on() {
+        let mut world = World::new("192.0.2.1\n");
+        let mut lists = Lists::of(&world.gate);
+        for stalled in ["192.0.2.2\n198.51.100.0/2", "192.0.2.2\n198.51.100.0/24"] {
+            world.write("192.0.2.1\n");
+            world.looks_until_denied(&mut lists, "192.0.2.1").await;
+            world.write(stalled);
+            for _ in 1..PATIENCE {
+                lists.look().await;
+                assert!(world.denies("192.0.2.1") && !world.denies("192.0.2.2"), "{stalled:?}");
+            }
+            world.write("192.0.2.2\n198.51.100.0/24\n");
+            assert_eq!(world.looks_until_denied(&mut lists, "192.0.2.2").await, 2, "it is whole now");
+        }
+        world.write("203.0.113.0/24");
+        let looks = world.looks_until_denied(&mut lists, "203.0.113.1").await;
+        assert_eq!(looks, PATIENCE, "some programs write no last line break");
+        world.write("");
+        for _ in 1..PATIENCE {
+            lists.look().await;
+            assert!(world.denies("203.0.113.1"));
+        }
+        lists.look().await;
+        assert!(!world.denies("203.0.113.1"), "it is meant to be empty");
+    }
 }

@@ -12,7 +12,7 @@ mod logging;
 mod signals;
 mod watch;
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +22,7 @@ use crate::{
     policy::Gate,
     supervisor::{BindError, Handle},
 };
+use bans::BanKeeper;
 use signals::{Signal, Signals};
 
 /// Why the daemon did not come up.
@@ -74,7 +75,8 @@ async fn serve(
     let listeners = loaded.plan.len();
     let budgets = limits::share_out(descriptors, listeners);
     let gate = Gate::new();
-    bans::restore(&gate, &loaded.gate.spec).await;
+    let bans = BanKeeper::of(&gate);
+    bans.restore(&loaded.gate.spec).await;
     let handle = match Handle::start(source, loaded, budgets, gate, &tasks).await {
         Ok(handle) => handle,
         Err(errors) => {
@@ -84,7 +86,7 @@ async fn serve(
             return Err(StartError::Bind(errors));
         }
     };
-    tasks.spawn(bans::follow(handle.clone()));
+    tasks.spawn(Arc::clone(&bans).follow(handle.clone()));
     tasks.spawn(lists::follow(handle.clone()));
     let gateway = Gateway::start(handle.live(), handle.settings(), &tasks);
     if let Some(read_from) = watch {
@@ -118,7 +120,7 @@ async fn serve(
             },
         }
     }
-    bans::save(handle.gate()).await;
+    bans.save_last().await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -28,7 +28,7 @@ pub struct GateSpec {
     pub lists: BTreeMap<ListName, ListSpec>,
     /// The database of countries (`[geoip] database`, in MaxMind's format).
     pub geoip: Option<PathBuf>,
-    /// The guard's terms; without them there are no automatic bans.
+    /// The guard's terms; without them no automatic ban is made or enforced.
     pub guard: Option<GuardSpec>,
 }
 

@@ -260,7 +260,7 @@ fn bans_go_to_the_state_directory_of_the_service() {
     let config = Written::new("publish = [\"8080:192.0.2.7:80\"]\n[guard]\n");
     let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
     command.args(["check", "-c"]).arg(config.path()).env_remove("STATE_DIRECTORY");
-    Ran::of(&mut command).exits(0).says("kept in memory only");
+    Ran::of(&mut command).exits(0).says("kept in memory only").says("(as a service, systemd gives a place)");
     command.env("STATE_DIRECTORY", "/var/lib/portway");
     Ran::of(&mut command).exits(0).says("state=/var/lib/portway/bans.json").never_says("memory only");
 }

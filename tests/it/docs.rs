@@ -71,6 +71,19 @@ fn every_file_of_config_is_a_good_configuration() {
 }
 
 #[test]
+fn no_example_counts_a_udp_client_that_has_left_for_longer_than_minutes() {
+    for file in configs() {
+        let ran = portway([Path::new("check"), Path::new("--json"), Path::new("-c"), &file]).exits(0);
+        let report: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+        for listener in report["mappings"].as_array().expect("a list") {
+            let idle = listener["idle_timeout"].as_str().unwrap_or_default();
+            let is_short = idle.ends_with('s') || matches!(idle, "1m" | "2m" | "3m" | "4m" | "5m");
+            assert!(listener["protocol"] == "tcp" || is_short, "{}: {listener}", file.display());
+        }
+    }
+}
+
+#[test]
 fn the_examples_of_the_readme_are_the_files_of_config() {
     let blocks = blocks(&readme(), "toml");
     for name in ["minecraft", "rtsp-camera", "rdp"] {

@@ -114,6 +114,37 @@ fn a_ban_ends_and_the_next_one_is_twice_as_long() {
 }
 
 #[test]
+fn a_ban_is_lifted_by_an_exemption_and_a_reload() {
+    let world = Box::new();
+    let (foe, other) = (own_ip(), own_ip());
+    let mut portway = Portway::with(&world.config("")).start();
+    world.touch(foe);
+    world.touch(other);
+    assert!(!enters(foe, world.open) && !enters(other, world.open));
+    portway.reload_with(&world.config(&format!("exempt = [\"{foe}\"]")));
+    assert!(enters(foe, world.open) && !enters(other, world.open));
+}
+
+#[test]
+fn a_ban_is_lifted_by_taking_it_out_of_the_file_while_the_daemon_is_down() {
+    let world = Box::new();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let state = dir.path().join("bans.json");
+    let config = world.config(&keeping_bans_in(&state));
+    let (foe, other) = (own_ip(), own_ip());
+    let portway = Portway::with(&config).start();
+    world.touch(foe);
+    world.touch(other);
+    portway.stop().with(0);
+    let text = fs::read_to_string(&state).expect("the saved bans");
+    let mut saved: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    saved["bans"].as_array_mut().expect("a list").retain(|ban| ban["client"] != foe.to_string());
+    fs::write(&state, saved.to_string()).expect("the test's own directory");
+    let _portway = Portway::with(&config).start();
+    assert!(enters(foe, world.open) && !enters(other, world.open));
+}
+
+#[test]
 fn bans_outlive_a_restart_and_a_kill() {
     let world = Box::new();
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -151,6 +182,45 @@ fn a_broken_file_of_bans_is_set_aside_and_the_daemon_starts() {
     assert!(enters(own_ip(), world.open));
     world.touch(own_ip());
     eventually("bans are saved again", || state.exists().then_some(()));
+}
+
+#[test]
+fn a_file_of_bans_that_cannot_be_read_is_set_aside_and_never_overwritten() {
+    let world = Box::new();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let state = dir.path().join("bans.json");
+    // A link to itself: not even root can read it.
+    std::os::unix::fs::symlink(&state, &state).expect("the test's own directory");
+    let mut portway = Portway::with(&world.config(&keeping_bans_in(&state))).start();
+    portway.wait_log("bans not restored", |line| line.text("error").contains("bans.json.unreadable"));
+    eventually("there is a file from the start on", || fs::read_to_string(&state).ok());
+    let aside = dir.path().join("bans.json.unreadable");
+    assert_eq!(fs::read_link(aside).expect("what was there"), state);
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_told_at_the_start_and_bans_hold_all_the_same() {
+    in_own_network(&["sh", "mount"], || {
+        let world = Box::new();
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let state = dir.path().join("bans.json");
+        let at = dir.path().to_str().expect("a readable path");
+        let script = "mount -t tmpfs -o ro none \"$0\" && exec \"$@\"";
+        let mut portway = Portway::with(&world.config(&keeping_bans_in(&state)))
+            .through(["unshare", "--mount", "--", "sh", "-c", script, at])
+            .start();
+        let line = portway.wait_log("bans not saved", |_| true);
+        assert!(line.text("error").contains("bans are kept in memory only"), "{line:?}");
+        let foe = own_ip();
+        assert!(enters(foe, world.open));
+        world.touch(foe);
+        portway.wait_log("client banned", |line| line.text("client.addr") == foe.to_string());
+        assert!(!enters(foe, world.open) && enters(own_ip(), world.open));
+        let exit = portway.stop().with(0);
+        let told = exit.lines("bans not saved");
+        assert_eq!(told.len(), 2, "at the start and at the end");
+        assert!(told[1].number("failures") >= 2);
+    });
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! Owns the form of the file (JSON, dates of the wall clock) and how it is written: beside its place, flushed, then
 //! renamed, so that there is a whole one at any time; readable for its owner alone, because it names people's addresses.
-//! A file that cannot be understood is set aside and told, and never keeps the daemon from starting. One saves at a time:
-//! the caller sees to it. Both functions block.
+//! A file that cannot be read or understood is set aside and told: it is never overwritten, and it never keeps the daemon
+//! from starting. What is no file at all is left alone. One saves at a time: the caller sees to it. Both functions block.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -41,13 +41,15 @@ pub enum StateError {
         /// What the system said.
         source: io::Error,
     },
-    /// The file cannot be read.
-    #[error("read bans from {}: {source}; starting without them", path.display())]
+    /// The file cannot be read; it was set aside.
+    #[error("read bans from {}: {source}; starting without them, and the file {}", path.display(), kept_as(aside.as_deref()))]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+        /// Where it is now, unless it could not be moved, or is no file.
+        aside: Option<PathBuf>,
     },
     /// The file is not one of ours, or damaged; it was set aside.
     #[error("{} holds no bans ({why}); starting without them, and the file {}", path.display(), kept_as(aside.as_deref()))]
@@ -113,18 +115,21 @@ impl Guard {
     }
 
     /// Adds what was saved in `path` to what the guard remembers; of two bans of a client, the guard's own stays, and a file
-    /// that is not there holds nothing. An automatic ban of the far future is cut to 30 days from now, or to the length of
-    /// a first ban where that is longer (the clock was wrong, or is); the operator's may be as long as it says.
+    /// that is not there holds nothing. A ban that begins only later by the clock of this machine, which then is slow (a
+    /// board without a battery), lasts as long as it was meant to, from now. An automatic ban of the far future is cut to
+    /// 30 days from now, or to the length of a first ban where that is longer; the operator's may be as long as it says.
     ///
     /// # Errors
     /// [`StateError::Read`] where the file cannot be read, and [`StateError::Broken`] where it cannot be understood: then
-    /// it has been renamed to `<name>.broken`. Neither is a reason not to start.
+    /// it has been renamed to `<name>.unreadable` or `<name>.broken`. Neither is a reason not to start.
     pub fn load(&self, path: &Path, now: Instant) -> Result<Restored, StateError> {
-        let read = |source| StateError::Read { path: path.to_owned(), source };
+        let read = |source| {
+            let aside = set_aside(path, ".unreadable");
+            StateError::Read { path: path.to_owned(), source, aside }
+        };
         let Some(bytes) = read_file(path).map_err(read)? else { return Ok(Restored::default()) };
         let saved = Saved::parse(&bytes).map_err(|why| {
-            let aside = with_suffix(path, ".broken");
-            let aside = fs::rename(path, &aside).is_ok().then_some(aside);
+            let aside = set_aside(path, ".broken");
             StateError::Broken { path: path.to_owned(), why, aside }
         })?;
         let longest = self.terms.load().as_ref().map_or(LONGEST, |terms| LONGEST.max(terms.ban));
@@ -170,7 +175,9 @@ impl Saved {
         let skipped = self.bans.len().saturating_sub(CLIENTS);
         for ban in self.bans.into_iter().skip(skipped) {
             let most = (ban.reason != BanReason::Operator).then_some(longest);
-            let Some((end, until)) = end_of(ban.until.map(|until| until.0), most, now, date) else {
+            // Before a ban began the clock cannot tell how much of it is over.
+            let seen = if date < ban.since.0 { ban.since.0 } else { date };
+            let Some((end, until)) = end_of(ban.until.map(|until| until.0), most, now, seen) else {
                 restored.expired += 1;
                 continue;
             };
@@ -195,7 +202,7 @@ impl Saved {
     }
 }
 
-/// When an entry ends that was to end at `until`, at `most` from now; `None` if it has ended.
+/// When an entry ends that was to end at `until`, at `most` from now, where it is `date` now; `None` if it has ended.
 fn end_of(
     until: Option<SystemTime>,
     most: Option<Duration>,
@@ -216,6 +223,7 @@ fn end_of(
 
 /// The content of a file, a little more than the largest at most; `None` where there is none.
 fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    refuse_no_file(path)?;
     let file = match File::open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
@@ -225,7 +233,25 @@ fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
+/// An error where there is something at `path` that is no file: a pipe may block for ever, and `/dev/null` is nobody's to
+/// replace.
+fn refuse_no_file(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(data) if data.is_dir() => Err(io::Error::other("it is a directory")),
+        Ok(data) if !data.is_file() => Err(io::Error::other("it is not a file")),
+        _ => Ok(()),
+    }
+}
+
+/// Gives a file another name; says which, or nothing where it keeps its own.
+fn set_aside(path: &Path, suffix: &str) -> Option<PathBuf> {
+    refuse_no_file(path).ok()?;
+    let aside = with_suffix(path, suffix);
+    fs::rename(path, &aside).is_ok().then_some(aside)
+}
+
 fn write(path: &Path, saved: &Saved) -> io::Result<()> {
+    refuse_no_file(path)?;
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
@@ -242,7 +268,7 @@ fn write(path: &Path, saved: &Saved) -> io::Result<()> {
     }
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        let mut text = serde_json::to_vec_pretty(saved)?;
+        let mut text = serde_json::to_vec(saved)?;
         text.push(b'\n');
         file.write_all(&text)?;
         file.sync_all()?;

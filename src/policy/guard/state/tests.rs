@@ -126,11 +126,38 @@ fn no_file_is_no_ban_and_no_error() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_stays() {
+fn a_file_that_cannot_be_read_is_set_aside_before_another_takes_its_place() {
+    let dir = Dir::holding("");
+    fs::remove_file(dir.path()).unwrap();
+    // A link to itself: not even root can read it.
+    std::os::unix::fs::symlink(dir.path(), dir.path()).unwrap();
+    let (guard, result) = dir.load();
+    let aside = with_suffix(&dir.path(), ".unreadable");
+    let message = result.unwrap_err().to_string();
+    assert!(message.ends_with(&format!("is kept as {}", aside.display())), "{message}");
+    guard.save(&dir.path()).unwrap();
+    assert_eq!(fs::read_link(aside).unwrap(), dir.path());
+    assert_eq!(dir.load().1.unwrap(), Restored::default());
+}
+
+#[test]
+fn what_is_no_file_is_left_alone() {
     let dir = Dir::new();
     fs::create_dir_all(dir.path()).unwrap();
-    assert!(matches!(dir.load().1, Err(StateError::Read { .. })));
-    assert!(dir.path().exists());
+    let socket = dir.0.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for (path, what) in [
+        (dir.path(), "it is a directory"),
+        (socket, "it is not a file"),
+        ("/dev/null".into(), "it is not a file"),
+    ] {
+        let guard = guard("");
+        let loaded = guard.load(&path, Instant::now()).unwrap_err().to_string();
+        assert!(loaded.contains(what) && loaded.contains("stays where it is"), "{loaded}");
+        let saved = guard.save(&path).unwrap_err().to_string();
+        assert!(saved.contains(what), "{saved}");
+        assert!(!fs::symlink_metadata(&path).unwrap().is_file());
+    }
 }
 
 #[test]
@@ -189,6 +216,32 @@ async fn what_has_ended_is_dropped_and_what_ends_too_late_is_cut() {
         assert_eq!(guard.keeps_out(ip("192.0.2.7"), later), !ends, "{until} {reason}");
         guard.save(&Dir::new().path()).unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ban_does_not_grow_on_a_machine_whose_clock_is_slow() {
+    // The file is of a day that this machine has not reached: its clock began anew at its start.
+    for reason in ["trap", "refusals", "operator"] {
+        let file = one_ban("\"2999-01-01T01:00:00Z\"", reason).replace("2025-01-01", "2999-01-01");
+        let (guard, restored) = Dir::holding(&file).load();
+        assert_eq!(restored.unwrap(), Restored { bans: 1, expired: 0 });
+        let now = Instant::now();
+        assert!(guard.keeps_out(ip("192.0.2.7"), now + HOUR - Duration::from_secs(1)), "{reason}");
+        assert!(!guard.keeps_out(ip("192.0.2.7"), now + HOUR), "{reason}");
+        let again = Dir::new();
+        guard.save(&again.path()).unwrap();
+        let text = fs::read_to_string(again.path()).unwrap();
+        assert!(text.contains("2999-01-01T01:00:00Z"), "its dates are right where the clock is: {text}");
+    }
+}
+
+#[test]
+fn a_file_of_many_bans_is_compact() {
+    let (dir, guard) = (Dir::new(), guard(""));
+    guard.ban(ip("192.0.2.7"), None, Instant::now());
+    guard.save(&dir.path()).unwrap();
+    let text = fs::read_to_string(dir.path()).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
 }
 
 #[tokio::test(start_paused = true)]
