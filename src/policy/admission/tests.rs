@@ -108,6 +108,36 @@ async fn a_client_is_told_the_first_reason_there_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn forged_datagrams_take_nothing_from_the_connections_of_the_one_they_name() {
+    let (admission, gate) = with(Policy {
+        rates: Rates {
+            new_sessions: rate(6, HOUR),
+            new_sessions_per_client: rate(4, HOUR),
+            ..Rates::default()
+        },
+        caps: caps(3, 2),
+        ..Policy::default()
+    });
+    let flows = [udp(&admission, "192.0.2.1").unwrap(), udp(&admission, "192.0.2.1").unwrap()];
+    for _ in 0..100 {
+        assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::ClientFull);
+    }
+    let other = udp(&admission, "192.0.2.2").unwrap();
+    assert_eq!(refusal(&admission, "192.0.2.3"), Refusal::Full);
+    let sessions = [tcp(&admission, "192.0.2.1").unwrap(), tcp(&admission, "192.0.2.1").unwrap()];
+    assert_eq!((admission.inside(), tcp(&admission, "192.0.2.1").unwrap_err()), (5, Refusal::ClientFull));
+    drop((flows, other, sessions));
+
+    // The rates are used up by flows, and there for connections.
+    let _ = (udp(&admission, "192.0.2.1").unwrap(), udp(&admission, "192.0.2.1").unwrap());
+    assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::ClientRate);
+    let _ = udp(&admission, "192.0.2.4").unwrap();
+    assert_eq!(refusal(&admission, "192.0.2.5"), Refusal::Rate);
+    let _ = (tcp(&admission, "192.0.2.1").unwrap(), tcp(&admission, "192.0.2.1").unwrap());
+    assert_eq!((admission.inside(), gate.guard().bans(Instant::now()).len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_client_cannot_use_up_what_is_meant_for_all() {
     let (admission, _gate) = with(Policy {
         access: AccessSpec { deny: nets("198.51.100.0/24"), ..AccessSpec::default() },
