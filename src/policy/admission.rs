@@ -4,12 +4,13 @@
 //! their order:
 //!
 //! 1. Is the client banned? 2. Do the lists and countries let it in? 3. Its own rate. 4. The mapping's rate. 5. Its own
-//!    cap. 6. The mapping's cap.
+//!    cap. 6. The mapping's cap. 7. With UDP, its rate of datagrams, for the one that it came with.
 //!
 //! A client is always asked for what is its own doing first, so that one who floods is told so, commits an offence and is
 //! banned in the end, however crowded it has made the mapping for others. And whoever is refused by a later question
 //! gets back what the earlier ones took: only sessions that came to be count against a rate, and nobody uses up what is
-//! meant for all by knocking.
+//! meant for all by knocking. Where so many clients are remembered that there is no room for another, newcomers share a
+//! rate; whoever is refused for that is told that the mapping takes no more, because it is no doing of its own.
 //!
 //! TCP and UDP count apart, each with the whole of the caps and of the rates for sessions: the sender of a datagram may be
 //! forged, and whoever writes a client's address on datagrams must not fill the places of its connections, whose
@@ -96,7 +97,8 @@ impl Admission {
         self.quotas.udp.retune(&policy.caps);
     }
 
-    /// Lets a client in, or says why not; the refusal is counted. A refused TCP client has committed an offence.
+    /// Lets a client in, or says why not; the refusal is counted. A refused TCP client has committed an offence. A UDP
+    /// client comes with a datagram, which counts as one that [`Admission::datagrams`] was asked about.
     ///
     /// # Errors
     /// Why it may not enter.
@@ -109,9 +111,7 @@ impl Admission {
         let client = canonical(client);
         let terms = self.terms.load();
         self.may_be_here(&terms, client, now)
-            .and_then(|()| {
-                terms.sessions.of(protocol).enter(self.quotas.of(protocol), ClientKey::of(client), now)
-            })
+            .and_then(|()| terms.enter(self.quotas.of(protocol), ClientKey::of(client), protocol, now))
             .inspect_err(|refusal| {
                 self.refusals.count(*refusal, 1);
                 // The sender of a datagram may be forged: a ban for it would be a weapon.
@@ -184,9 +184,30 @@ impl Terms {
         Self {
             access: Access::new(&policy.access, |name| gate.list(name)),
             sessions: ByProtocol { tcp: sessions(Protocol::Tcp), udp: sessions(Protocol::Udp) },
-            datagrams_per_client: client_limiter(rates.datagrams_per_client, datagrams_per_client),
+            datagrams_per_client: client_limiter(
+                rates.datagrams_per_client,
+                datagrams_per_client,
+                Crowded::Replace,
+            ),
             refuse: policy.refuse,
         }
+    }
+
+    /// Rates and caps; whoever does not enter has used up nothing.
+    fn enter(
+        &self,
+        quota: &Arc<Quota>,
+        client: ClientKey,
+        protocol: Protocol,
+        now: Instant,
+    ) -> Result<Permit, Refusal> {
+        let rates = self.sessions.of(protocol);
+        rates.take(client, now)?;
+        let entered = quota.enter(client).and_then(|permit| match &self.datagrams_per_client {
+            Some(rate) if protocol == Protocol::Udp && !rate.take(client, now) => Err(Refusal::DatagramRate),
+            _ => Ok(permit),
+        });
+        entered.inspect_err(|_| rates.give_back(client))
     }
 }
 
@@ -198,32 +219,48 @@ impl SessionRates {
             of_all: rates.new_sessions.map(|rate| {
                 of_all.filter(|old| old.rate() == rate).unwrap_or_else(|| Limiter::new(rate).into())
             }),
-            per_client: client_limiter(rates.new_sessions_per_client, per_client),
+            per_client: client_limiter(rates.new_sessions_per_client, per_client, Crowded::Share),
         }
     }
 
-    /// Rates and caps; whoever does not enter has used up nothing.
-    fn enter(&self, quota: &Arc<Quota>, client: ClientKey, now: Instant) -> Result<Permit, Refusal> {
-        if self.per_client.as_ref().is_some_and(|rate| !rate.take(client, now)) {
-            return Err(Refusal::ClientRate);
+    /// Takes what one session needs, all of it or nothing.
+    fn take(&self, client: ClientKey, now: Instant) -> Result<(), Refusal> {
+        if let Some(own) = &self.per_client
+            && !own.take(client, now)
+        {
+            return Err(if own.knows(client) { Refusal::ClientRate } else { Refusal::Rate });
         }
-        let entered = match &self.of_all {
-            Some(rate) if !rate.take(now) => Err(Refusal::Rate),
-            Some(rate) => quota.enter(client).inspect_err(|_| rate.give_back()),
-            None => quota.enter(client),
-        };
-        entered.inspect_err(|_| {
-            if let Some(rate) = &self.per_client {
-                rate.give_back(client);
-            }
-        })
+        if self.of_all.as_ref().is_none_or(|rate| rate.take(now)) {
+            return Ok(());
+        }
+        if let Some(own) = &self.per_client {
+            own.give_back(client);
+        }
+        Err(Refusal::Rate)
+    }
+
+    /// Uncounts a session that came to nothing.
+    fn give_back(&self, client: ClientKey) {
+        if let Some(rate) = &self.of_all {
+            rate.give_back();
+        }
+        if let Some(rate) = &self.per_client {
+            rate.give_back(client);
+        }
     }
 }
 
-fn client_limiter(rate: Option<Rate>, before: Option<Arc<ClientLimiter>>) -> Option<Arc<ClientLimiter>> {
+/// The limiter of before where its rate is the same. In a crowd newcomers share one session rate, so that a flood of
+/// forged addresses is held back by it. The datagrams of a flow that lives are not: their client may have been quiet, and
+/// then it is no more remembered than a newcomer.
+fn client_limiter(
+    rate: Option<Rate>,
+    before: Option<Arc<ClientLimiter>>,
+    crowded: Crowded,
+) -> Option<Arc<ClientLimiter>> {
     let rate = rate?;
     let kept = before.filter(|old| old.rate() == rate);
-    Some(kept.unwrap_or_else(|| ClientLimiter::new(rate, CLIENTS, Crowded::Share).into()))
+    Some(kept.unwrap_or_else(|| ClientLimiter::new(rate, CLIENTS, crowded).into()))
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@
 //!
 //! Invariants, checked at every step of the simulation in the tests:
 //! - A client (at one local address) has at most one flow, and a flow one handle for its whole life.
-//! - A datagram that is dropped or refused allocates nothing and takes no permit.
-//! - A client is asked for its admission once for each flow, after everything else that could keep it out for free.
+//! - A datagram that is dropped or refused allocates nothing and keeps no permit.
+//! - A client is asked for its admission once for each flow, after everything else that could keep it out.
 //! - A flow that is opening never expires; its time begins when it is open. Either direction renews it.
 //! - What is held leaves in the order in which it came, before anything later is [`Verdict::Known`].
 //! - No flow outlives its deadline once [`FlowTable::expire`] was called after it, and none expires before it.
@@ -184,12 +184,13 @@ impl<T> FlowTable<T> {
         if self.held + payload.len() > EARLY_BYTES_OF_ALL {
             return Verdict::Dropped(DropReason::EarlyLimit);
         }
+        // Before the client is asked for: what its admission takes of its rates is not given back.
+        let Some(permit) = self.budget.take() else {
+            return Verdict::Dropped(DropReason::FlowLimit);
+        };
         let admitted = match admit() {
             Ok(admitted) => admitted,
             Err(refusal) => return Verdict::Refused(refusal),
-        };
-        let Some(permit) = self.budget.take() else {
-            return Verdict::Dropped(DropReason::FlowLimit);
         };
         let serial = self.next_serial;
         self.next_serial += 1;

@@ -66,7 +66,7 @@ use super::{Door, DrainWatch, quiet::Quiet};
 use crate::{
     mapping::{Protocol, Timeout},
     meter::{Ended, ListenerMeter},
-    policy::{Admission, Permit, Refusal},
+    policy::{Admission, Refusal},
     target::{Resolver, Targets},
 };
 
@@ -230,7 +230,7 @@ impl UdpListener {
                 key,
                 datagram,
                 now,
-                || admit(&keeper, client.ip()),
+                || keeper.admit(client.ip(), Protocol::Udp, Instant::now()),
                 |permit, admitted| {
                     let session = service.meter.open(client);
                     let bandwidth = service.spec.borrow().options.bandwidth;
@@ -303,16 +303,6 @@ impl UdpListener {
         );
         (self.said, self.next_summary) = (total, now + SUMMARY_EVERY);
     }
-}
-
-/// Lets a client in with the datagram that starts its flow.
-fn admit(admission: &Arc<Admission>, client: IpAddr) -> Result<Permit, Refusal> {
-    let now = Instant::now();
-    let permit = admission.admit(client, Protocol::Udp, now)?;
-    if admission.limits_datagrams() && admission.datagrams(client, 1, now) == 0 {
-        return Err(Refusal::DatagramRate);
-    }
-    Ok(permit)
 }
 
 /// How many datagrams of a run the client's rate allows. Those that wait for a flow to open are few, and not counted.

@@ -13,6 +13,7 @@ use tokio::{sync::oneshot, time::timeout};
 use super::*;
 use crate::{
     mapping::{Host, ListenAddr, MappingName, Protocol, TargetAddr, Zone},
+    policy::Permit,
     relay::Drain,
 };
 

@@ -182,14 +182,14 @@ impl World {
                 false
             }
             None => {
-                let free = free.or_else(|| (!all_fits).then_some(DropReason::EarlyLimit));
-                assert_eq!(asked, free.is_none(), "admission is asked after all that costs nothing");
-                let limit = (used >= self.budget.limit()).then_some(DropReason::FlowLimit);
-                match (free, refusal, limit, verdict) {
-                    (Some(reason), _, _, Verdict::Dropped(given))
-                    | (None, None, Some(reason), Verdict::Dropped(given)) => assert_eq!(given, reason),
-                    (None, Some(refusal), _, Verdict::Refused(given)) => assert_eq!(given, refusal),
-                    (None, None, None, Verdict::New(id, handle)) => {
+                let free = free
+                    .or_else(|| (!all_fits).then_some(DropReason::EarlyLimit))
+                    .or_else(|| (used >= self.budget.limit()).then_some(DropReason::FlowLimit));
+                assert_eq!(asked, free.is_none(), "admission is asked last: what it takes is used up");
+                match (free, refusal, verdict) {
+                    (Some(reason), _, Verdict::Dropped(given)) => assert_eq!(given, reason),
+                    (None, Some(refusal), Verdict::Refused(given)) => assert_eq!(given, refusal),
+                    (None, None, Verdict::New(id, handle)) => {
                         assert_eq!(handle.number, number);
                         assert!(!self.gone.contains(&id), "an id is never reused");
                         let flow = ModelFlow { id, number, held: Some(vec![payload]), deadline: None };
@@ -198,7 +198,7 @@ impl World {
                     }
                     expected => panic!("expected, got {expected:?}"),
                 }
-                free.is_none() && refusal.is_none() && limit.is_none()
+                free.is_none() && refusal.is_none()
             }
         };
         assert!(!asked || held_before == self.table.held || starts, "who is refused leaves nothing");
