@@ -184,6 +184,28 @@ fn a_mapping_has_no_more_sessions_than_it_may_and_a_place_is_given_back() {
 }
 
 #[test]
+fn the_ports_of_a_mapping_without_a_name_share_its_places_and_separate_ones_do_not() {
+    let target = TcpTarget::echo();
+    let at = [own_addr(8080), own_addr(8081)];
+    let together = format!(
+        "[[mapping]]\nlisten = [\"{}\", \"{}\"]\ntargets = [\"{}\"]\nmax_sessions = 2\n",
+        at[0], at[1], target.addr
+    );
+    let mut portway = Portway::with(&together).start();
+    let mut held: Vec<Client> = at.iter().map(|at| Client::to(*at)).collect();
+    held.iter_mut().for_each(Client::ping);
+    assert!(!echoes(at[0]) && !echoes(at[1]));
+
+    let [one, other] = at.map(|at| format!("\"{at}:{}\"", target.addr));
+    drop(held);
+    portway.wait_sessions(2);
+    portway.reload_with(&format!("publish = [{one}, {other}]\n[defaults]\nmax_sessions = 2\n"));
+    let mut held: Vec<Client> = at.iter().chain(&at).map(|at| Client::to(*at)).collect();
+    held.iter_mut().for_each(Client::ping);
+    assert!(!echoes(at[0]) && !echoes(at[1]));
+}
+
+#[test]
 fn a_client_has_no_more_sessions_than_it_may() {
     let target = TcpTarget::echo();
     let (one, other, at) = (own_ip(), own_ip(), own_addr(8080));
