@@ -231,6 +231,7 @@ impl UdpListener {
                 datagram,
                 now,
                 || keeper.admit(client.ip(), Protocol::Udp, Instant::now()),
+                || pass(&keeper, client.ip()),
                 |permit, admitted| {
                     let session = service.meter.open(client);
                     let bandwidth = service.spec.borrow().options.bandwidth;
@@ -262,7 +263,11 @@ impl UdpListener {
                 }
                 Verdict::Held => {}
                 Verdict::Dropped(reason) => front.drops.add(reason, 1),
-                Verdict::Refused(refusal) => service.door.tell(client, refusal, &service.meter),
+                Verdict::Refused(refusal) => {
+                    // It may write a line.
+                    drop(table);
+                    service.door.tell(client, refusal, &service.meter);
+                }
             }
             left = rest;
         }
@@ -305,7 +310,13 @@ impl UdpListener {
     }
 }
 
-/// How many datagrams of a run the client's rate allows. Those that wait for a flow to open are few, and not counted.
+/// Whether the client's rate allows one more datagram, which waits for its flow to open.
+fn pass(admission: &Admission, client: IpAddr) -> Result<(), Refusal> {
+    let passed = admission.datagrams(client, 1, Instant::now());
+    if passed == 1 { Ok(()) } else { Err(Refusal::DatagramRate) }
+}
+
+/// How many datagrams of a run the client's rate allows.
 fn allowed(admission: &Admission, client: IpAddr, run: Run<'_>) -> usize {
     if !admission.limits_datagrams() {
         return run.count();
