@@ -259,10 +259,7 @@ impl Supervisor {
                 },
                 failed = self.listeners.next_failed() => self.listeners.suspend(&failed),
                 _ = retry.tick(), if self.listeners.any_waiting() => self.listeners.retry(),
-                () = self.sweep.due() => {
-                    self.sweep.begin();
-                    self.listeners.sweep();
-                }
+                () = self.sweep.due() => self.sweep.run(|| self.listeners.sweep()),
                 () = self.refusals.due() => self.refusals.say(&self.admissions.borrow()),
                 () = self.silence.tend() => {}
             }
