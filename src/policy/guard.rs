@@ -119,7 +119,8 @@ impl Guard {
         self.sentence(key, &terms, BanReason::Refusals, now)
     }
 
-    /// Bans `client`, which has touched a trap; `None` where it is exempt or banned already, or there are no terms.
+    /// Bans `client`, which has touched a trap; `None` where it is exempt or banned already, or there are no terms, or the
+    /// book is full of bans that end later.
     pub fn trap(&self, client: IpAddr, now: Instant) -> Option<Ban> {
         let terms = self.terms.load_full()?;
         let is_exempt = terms.exempt.longest(canonical(client)).is_some();
@@ -133,7 +134,7 @@ impl Guard {
         let (end, until) = ends(length, now);
         let sentence = Sentence { since: SystemTime::now(), until, reason: BanReason::Operator, repeats: 0 };
         let ban = Ban::new(key, &sentence);
-        self.change(|book| book.bans.insert(key, end, sentence));
+        self.change(|book| book.bans.insist(key, end, sentence));
         lines::operator_banned(key, length);
         self.tell_new_ban();
         ban
@@ -207,7 +208,9 @@ impl Guard {
             let length = lengthened(terms.ban, repeats);
             let (end, until) = ends(Some(length), now);
             let sentence = Sentence { since: SystemTime::now(), until, reason, repeats };
-            book.bans.insert(client, end, sentence.clone());
+            if !book.bans.insert(client, end, sentence.clone()) {
+                return None;
+            }
             let (forgotten, date) = ends(Some(length.saturating_mul(2).saturating_add(FORGIVEN)), now);
             book.past.insert(client, forgotten, Past { bans: repeats.saturating_add(1), until: date });
             Some((sentence, length))
