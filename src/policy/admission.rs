@@ -166,6 +166,11 @@ impl Admission {
         self.refusals.summary(now)
     }
 
+    /// Whether there are refusals that no summary has told yet.
+    pub fn unsaid(&self) -> bool {
+        self.refusals.unsaid()
+    }
+
     /// What can end a session that lives, too.
     fn may_be_here(&self, terms: &Terms, client: IpAddr, now: Instant) -> Result<(), Refusal> {
         if self.gate.guard().keeps_out(client, now) {
