@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
+
 use crate::harness::{
     Client, DEADLINE, Line, Portway, TcpTarget, UdpTarget, add_address, echoes, enters, eventually,
     free_port, in_own_network, is_reset, mapping, own_addr, own_ip, reset_seen, run, udp_client_from,
@@ -122,6 +124,30 @@ fn a_list_file_is_followed_and_a_broken_one_changes_nothing() {
     assert!(!enters(first, at));
     other.ping();
     assert_eq!(portway.count("list not usable; the last good one stays"), 2, "one line for each change");
+}
+
+#[test]
+fn a_list_that_changes_during_the_grace_of_a_stop_still_ends_sessions() {
+    let target = TcpTarget::echo();
+    let (foe, friend, at) = (own_ip(), own_ip(), own_addr(8080));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let list = dir.path().join("blocked.txt");
+    fs::write(&list, "192.0.2.0/24\n").expect("the test's own directory");
+    let config = mapping(at, target.addr, "deny = \"@blocked\"")
+        + &format!("[lists]\nblocked = {{ file = {list:?} }}\n[shutdown]\ngrace = \"1h\"\n");
+    let mut portway = Portway::with(&config).start();
+    let (mut bad, mut good) = (Client::from(foe, at), Client::from(friend, at));
+    bad.ping();
+    good.ping();
+    portway.signal(Signal::TERM);
+    portway.wait_log("stopping", |_| true);
+    replace(&list, &format!("{foe}\n"));
+    let line = portway.wait_session();
+    assert!(is_from(&line, foe) && line.text("reason") == "policy", "{line:?}");
+    bad.until_closed();
+    good.ping();
+    drop(good);
+    portway.exit().with(0);
 }
 
 #[test]
