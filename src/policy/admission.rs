@@ -4,12 +4,17 @@
 //! their order:
 //!
 //! 1. Is the client banned? 2. Do the lists and countries let it in? 3. Its own rate. 4. The mapping's rate. 5. Its own
-//!    cap. 6. The mapping's cap.
+//!    cap. 6. The mapping's cap. 7. With UDP, its rate of datagrams, for the one that it came with.
 //!
 //! A client is always asked for what is its own doing first, so that one who floods is told so, commits an offence and is
 //! banned in the end, however crowded it has made the mapping for others. And whoever is refused by a later question
 //! gets back what the earlier ones took: only sessions that came to be count against a rate, and nobody uses up what is
-//! meant for all by knocking.
+//! meant for all by knocking. Where so many clients are remembered that there is no room for another, newcomers share a
+//! rate; whoever is refused for that is told that the mapping takes no more, because it is no doing of its own.
+//!
+//! TCP and UDP count apart, each with the whole of the caps and of the rates for sessions: the sender of a datagram may be
+//! forged, and whoever writes a client's address on datagrams must not fill the places of its connections, whose
+//! refusal would be its offence.
 //!
 //! Terms change under the doorkeeper ([`Admission::retune`]): those inside stay counted, and a rate that is as before
 //! remembers what it knows. Logs nothing: the relay, who knows the session, writes a line for each refusal, and the
@@ -25,7 +30,7 @@ use tokio::time::Instant;
 
 use self::summary::Refusals;
 use super::{
-    Gate, Permit, Policy, Rate, Refusal, Refuse,
+    Gate, Permit, Policy, Rate, Rates, Refusal, Refuse,
     access::Access,
     quota::Quota,
     rate::{CLIENTS, ClientLimiter, Crowded, Limiter},
@@ -37,7 +42,7 @@ use crate::mapping::{ClientKey, Protocol, canonical};
 pub struct Admission {
     gate: Arc<Gate>,
     terms: ArcSwap<Terms>,
-    quota: Arc<Quota>,
+    quotas: ByProtocol<Arc<Quota>>,
     refusals: Refusals,
 }
 
@@ -45,10 +50,32 @@ pub struct Admission {
 #[derive(Debug)]
 struct Terms {
     access: Access,
-    sessions: Option<Arc<Limiter>>,
-    sessions_per_client: Option<Arc<ClientLimiter>>,
+    sessions: ByProtocol<SessionRates>,
     datagrams_per_client: Option<Arc<ClientLimiter>>,
     refuse: Refuse,
+}
+
+/// The rates of new sessions of one protocol.
+#[derive(Debug)]
+struct SessionRates {
+    of_all: Option<Arc<Limiter>>,
+    per_client: Option<Arc<ClientLimiter>>,
+}
+
+/// Something that TCP has, and UDP.
+#[derive(Debug)]
+struct ByProtocol<T> {
+    tcp: T,
+    udp: T,
+}
+
+impl<T> ByProtocol<T> {
+    fn of(&self, protocol: Protocol) -> &T {
+        match protocol {
+            Protocol::Tcp => &self.tcp,
+            Protocol::Udp => &self.udp,
+        }
+    }
 }
 
 impl Admission {
@@ -56,7 +83,7 @@ impl Admission {
     pub fn new(policy: &Arc<Policy>, gate: &Arc<Gate>) -> Arc<Self> {
         Arc::new(Self {
             terms: ArcSwap::from_pointee(Terms::new(policy, gate, None)),
-            quota: Quota::new(&policy.caps),
+            quotas: ByProtocol { tcp: Quota::new(&policy.caps), udp: Quota::new(&policy.caps) },
             gate: gate.clone(),
             refusals: Refusals::default(),
         })
@@ -66,10 +93,12 @@ impl Admission {
     pub fn retune(&self, policy: &Arc<Policy>) {
         let before = self.terms.load_full();
         self.terms.store(Arc::new(Terms::new(policy, &self.gate, Some(&before))));
-        self.quota.retune(&policy.caps);
+        self.quotas.tcp.retune(&policy.caps);
+        self.quotas.udp.retune(&policy.caps);
     }
 
-    /// Lets a client in, or says why not; the refusal is counted. A refused TCP client has committed an offence.
+    /// Lets a client in, or says why not; the refusal is counted. A refused TCP client has committed an offence. A UDP
+    /// client comes with a datagram, which counts as one that [`Admission::datagrams`] was asked about.
     ///
     /// # Errors
     /// Why it may not enter.
@@ -82,7 +111,7 @@ impl Admission {
         let client = canonical(client);
         let terms = self.terms.load();
         self.may_be_here(&terms, client, now)
-            .and_then(|()| terms.enter(&self.quota, ClientKey::of(client), now))
+            .and_then(|()| terms.enter(self.quotas.of(protocol), ClientKey::of(client), protocol, now))
             .inspect_err(|refusal| {
                 self.refusals.count(*refusal, 1);
                 // The sender of a datagram may be forged: a ban for it would be a weapon.
@@ -121,9 +150,9 @@ impl Admission {
         self.terms.load().refuse
     }
 
-    /// How many sessions are inside.
+    /// How many sessions and flows are inside.
     pub fn inside(&self) -> u32 {
-        self.quota.inside()
+        self.quotas.tcp.inside().saturating_add(self.quotas.udp.inside())
     }
 
     /// How many were refused for that reason since the doorkeeper began.
@@ -135,6 +164,11 @@ impl Admission {
     /// refusal, and once a minute, so that the last ones are told, too.
     pub fn summary(&self, now: Instant) -> Option<Summary> {
         self.refusals.summary(now)
+    }
+
+    /// Whether there are refusals that no summary has told yet.
+    pub fn unsaid(&self) -> bool {
+        self.refusals.unsaid()
     }
 
     /// What can end a session that lives, too.
@@ -150,42 +184,88 @@ impl Terms {
     /// Prepares `policy`; the limiters of `before` go on where their rates are the same.
     fn new(policy: &Policy, gate: &Gate, before: Option<&Self>) -> Self {
         let rates = &policy.rates;
-        let sessions = before.and_then(|before| before.sessions.clone());
-        let sessions_per_client = before.and_then(|before| before.sessions_per_client.clone());
+        let sessions = |protocol| SessionRates::new(rates, before.map(|before| before.sessions.of(protocol)));
         let datagrams_per_client = before.and_then(|before| before.datagrams_per_client.clone());
         Self {
             access: Access::new(&policy.access, |name| gate.list(name)),
-            sessions: rates.new_sessions.map(|rate| {
-                sessions.filter(|old| old.rate() == rate).unwrap_or_else(|| Limiter::new(rate).into())
-            }),
-            sessions_per_client: client_limiter(rates.new_sessions_per_client, sessions_per_client),
-            datagrams_per_client: client_limiter(rates.datagrams_per_client, datagrams_per_client),
+            sessions: ByProtocol { tcp: sessions(Protocol::Tcp), udp: sessions(Protocol::Udp) },
+            datagrams_per_client: client_limiter(
+                rates.datagrams_per_client,
+                datagrams_per_client,
+                Crowded::Replace,
+            ),
             refuse: policy.refuse,
         }
     }
 
     /// Rates and caps; whoever does not enter has used up nothing.
-    fn enter(&self, quota: &Arc<Quota>, client: ClientKey, now: Instant) -> Result<Permit, Refusal> {
-        if self.sessions_per_client.as_ref().is_some_and(|rate| !rate.take(client, now)) {
-            return Err(Refusal::ClientRate);
-        }
-        let entered = match &self.sessions {
-            Some(rate) if !rate.take(now) => Err(Refusal::Rate),
-            Some(rate) => quota.enter(client).inspect_err(|_| rate.give_back()),
-            None => quota.enter(client),
-        };
-        entered.inspect_err(|_| {
-            if let Some(rate) = &self.sessions_per_client {
-                rate.give_back(client);
-            }
-        })
+    fn enter(
+        &self,
+        quota: &Arc<Quota>,
+        client: ClientKey,
+        protocol: Protocol,
+        now: Instant,
+    ) -> Result<Permit, Refusal> {
+        let rates = self.sessions.of(protocol);
+        rates.take(client, now)?;
+        let entered = quota.enter(client).and_then(|permit| match &self.datagrams_per_client {
+            Some(rate) if protocol == Protocol::Udp && !rate.take(client, now) => Err(Refusal::DatagramRate),
+            _ => Ok(permit),
+        });
+        entered.inspect_err(|_| rates.give_back(client))
     }
 }
 
-fn client_limiter(rate: Option<Rate>, before: Option<Arc<ClientLimiter>>) -> Option<Arc<ClientLimiter>> {
+impl SessionRates {
+    fn new(rates: &Rates, before: Option<&Self>) -> Self {
+        let of_all = before.and_then(|before| before.of_all.clone());
+        let per_client = before.and_then(|before| before.per_client.clone());
+        Self {
+            of_all: rates.new_sessions.map(|rate| {
+                of_all.filter(|old| old.rate() == rate).unwrap_or_else(|| Limiter::new(rate).into())
+            }),
+            per_client: client_limiter(rates.new_sessions_per_client, per_client, Crowded::Share),
+        }
+    }
+
+    /// Takes what one session needs, all of it or nothing.
+    fn take(&self, client: ClientKey, now: Instant) -> Result<(), Refusal> {
+        if let Some(own) = &self.per_client
+            && !own.take(client, now)
+        {
+            return Err(if own.knows(client) { Refusal::ClientRate } else { Refusal::Rate });
+        }
+        if self.of_all.as_ref().is_none_or(|rate| rate.take(now)) {
+            return Ok(());
+        }
+        if let Some(own) = &self.per_client {
+            own.give_back(client);
+        }
+        Err(Refusal::Rate)
+    }
+
+    /// Uncounts a session that came to nothing.
+    fn give_back(&self, client: ClientKey) {
+        if let Some(rate) = &self.of_all {
+            rate.give_back();
+        }
+        if let Some(rate) = &self.per_client {
+            rate.give_back(client);
+        }
+    }
+}
+
+/// The limiter of before where its rate is the same. In a crowd newcomers share one session rate, so that a flood of
+/// forged addresses is held back by it. The datagrams of a flow that lives are not: their client may have been quiet, and
+/// then it is no more remembered than a newcomer.
+fn client_limiter(
+    rate: Option<Rate>,
+    before: Option<Arc<ClientLimiter>>,
+    crowded: Crowded,
+) -> Option<Arc<ClientLimiter>> {
     let rate = rate?;
     let kept = before.filter(|old| old.rate() == rate);
-    Some(kept.unwrap_or_else(|| ClientLimiter::new(rate, CLIENTS, Crowded::Share).into()))
+    Some(kept.unwrap_or_else(|| ClientLimiter::new(rate, CLIENTS, crowded).into()))
 }
 
 #[cfg(test)]

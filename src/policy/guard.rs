@@ -9,6 +9,8 @@
 //! - Knocking while banned is neither an offence nor does it prolong the ban.
 //! - `exempt` clients are never banned by themselves, nor kept out by the ban that another address of their /64 earned.
 //!   The operator's own word is stronger: [`Guard::ban`] takes anyone, for any time, also until further notice.
+//! - Without terms (no `[guard]`) nobody is banned automatically, nor kept out by such a ban from before, which counts
+//!   again where terms come back before it has ended. The operator's bans hold in any case.
 //! - Bans outlive a change of the terms, and, by [`Guard::save`] and [`Guard::load`], the process.
 //!
 //! Invariants: [`CLIENTS`] bans and as many memories of earlier ones at most, and what ends first makes room; a client has
@@ -25,7 +27,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -60,6 +62,7 @@ pub struct Guard {
     terms: ArcSwapOption<Terms>,
     book: RwLock<Book>,
     banned: AtomicUsize,
+    trap_touches: AtomicU64,
     lines: Lines,
     /// Told when somebody who was allowed may no longer be.
     revision: watch::Sender<u64>,
@@ -88,13 +91,15 @@ impl Guard {
             terms: ArcSwapOption::empty(),
             book: RwLock::default(),
             banned: AtomicUsize::new(0),
+            trap_touches: AtomicU64::new(0),
             lines: Lines::default(),
             revision,
             changes: watch::Sender::new(0),
         }
     }
 
-    /// Takes other terms; without any there are no automatic bans. Bans stay; refusals so far count on unless their
+    /// Takes other terms; without any there are no automatic bans, and those from before keep nobody out. Bans stay on
+    /// the book; refusals so far count on unless their
     /// rate has changed.
     pub(super) fn retune(&self, spec: Option<&GuardSpec>, exempt: Side) {
         let terms = spec.map(|spec| {
@@ -119,8 +124,10 @@ impl Guard {
         self.sentence(key, &terms, BanReason::Refusals, now)
     }
 
-    /// Bans `client`, which has touched a trap; `None` where it is exempt or banned already, or there are no terms.
+    /// Bans `client`, which has touched a trap, and counts that; `None` where it is exempt or banned already, or there are no terms, or the
+    /// book is full of bans that end later.
     pub fn trap(&self, client: IpAddr, now: Instant) -> Option<Ban> {
+        self.trap_touches.fetch_add(1, Ordering::Relaxed);
         let terms = self.terms.load_full()?;
         let is_exempt = terms.exempt.longest(canonical(client)).is_some();
         if is_exempt { None } else { self.sentence(ClientKey::of(client), &terms, BanReason::Trap, now) }
@@ -133,7 +140,7 @@ impl Guard {
         let (end, until) = ends(length, now);
         let sentence = Sentence { since: SystemTime::now(), until, reason: BanReason::Operator, repeats: 0 };
         let ban = Ban::new(key, &sentence);
-        self.change(|book| book.bans.insert(key, end, sentence));
+        self.change(|book| book.bans.insist(key, end, sentence));
         lines::operator_banned(key, length);
         self.tell_new_ban();
         ban
@@ -164,8 +171,7 @@ impl Guard {
         let key = ClientKey::of(client);
         let book = self.read();
         let sentence = book.bans.get(&key, now)?;
-        let kept_out = sentence.reason == BanReason::Operator || !self.is_exempt(client);
-        kept_out.then(|| Ban::new(key, sentence))
+        self.holds(sentence.reason, client).then(|| Ban::new(key, sentence))
     }
 
     /// Whether a ban keeps `client` out: what every client is asked first, so nothing is built for the answer.
@@ -174,12 +180,20 @@ impl Guard {
             return false;
         }
         let reason = self.read().bans.get(&ClientKey::of(client), now).map(|sentence| sentence.reason);
-        reason.is_some_and(|reason| reason == BanReason::Operator || !self.is_exempt(client))
+        reason.is_some_and(|reason| self.holds(reason, client))
     }
 
-    /// Every ban, that which ends first before the others.
+    /// Every ban that is in force, that which ends first before the others.
     pub fn bans(&self, now: Instant) -> Vec<Ban> {
-        self.read().bans.iter(now).map(|(client, sentence)| Ban::new(*client, sentence)).collect()
+        let all = self.terms.load().is_some();
+        let book = self.read();
+        let in_force = book.bans.iter(now).filter(|(_, ban)| all || ban.reason == BanReason::Operator);
+        in_force.map(|(client, sentence)| Ban::new(*client, sentence)).collect()
+    }
+
+    /// How many connections to traps there were, also of clients who are exempt, or were banned already.
+    pub fn trap_touches(&self) -> u64 {
+        self.trap_touches.load(Ordering::Relaxed)
     }
 
     /// Strikes out what has ended; says how many bans that were. Nothing depends on it but memory and the saved file: a
@@ -207,7 +221,9 @@ impl Guard {
             let length = lengthened(terms.ban, repeats);
             let (end, until) = ends(Some(length), now);
             let sentence = Sentence { since: SystemTime::now(), until, reason, repeats };
-            book.bans.insert(client, end, sentence.clone());
+            if !book.bans.insert(client, end, sentence.clone()) {
+                return None;
+            }
             let (forgotten, date) = ends(Some(length.saturating_mul(2).saturating_add(FORGIVEN)), now);
             book.past.insert(client, forgotten, Past { bans: repeats.saturating_add(1), until: date });
             Some((sentence, length))
@@ -218,8 +234,10 @@ impl Guard {
         Some(ban)
     }
 
-    fn is_exempt(&self, client: IpAddr) -> bool {
-        self.terms.load().as_ref().is_some_and(|terms| terms.exempt.longest(canonical(client)).is_some())
+    /// Whether a ban for that reason keeps `client` out, who is on the book with it.
+    fn holds(&self, reason: BanReason, client: IpAddr) -> bool {
+        let is_exempt = |terms: &Arc<Terms>| terms.exempt.longest(canonical(client)).is_some();
+        reason == BanReason::Operator || self.terms.load().as_ref().is_some_and(|terms| !is_exempt(terms))
     }
 
     fn tell_new_ban(&self) {

@@ -108,7 +108,7 @@ pub struct Rate {
     pub burst: NonZeroU32,
 }
 
-/// How often; `None` is without limit.
+/// How often; `None` is without limit. Sessions of TCP and flows of UDP count apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
     /// New sessions of the mapping.
@@ -128,7 +128,7 @@ pub enum Limit {
     AtMost(NonZeroU32),
 }
 
-/// How many sessions at once.
+/// How many sessions at once. Those of TCP and the flows of UDP count apart: so many of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
     /// Of the mapping, over all its listeners.

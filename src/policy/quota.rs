@@ -1,6 +1,6 @@
 //! How many at once.
 //!
-//! Owns the count of the sessions inside a mapping, in all and by client, and [`Permit`], the place of one. The count is
+//! Owns the count of the sessions of one protocol inside a mapping, in all and by client, and [`Permit`], the place of one. The count is
 //! taken even where there is no cap, so that a cap which is set later knows who is inside. Invariants: as many are
 //! counted as there are permits; neither count passes the cap that was in force when its last permit was given; a
 //! client without a permit has no entry.
@@ -22,7 +22,7 @@ use crate::mapping::ClientKey;
 /// A map that had many entries keeps this room, in entries.
 const ROOM: usize = 32;
 
-/// The sessions inside a mapping.
+/// The sessions of one protocol inside a mapping.
 #[derive(Debug)]
 pub(super) struct Quota {
     inside: AtomicU32,

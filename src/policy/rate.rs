@@ -86,6 +86,11 @@ impl ClientLimiter {
         self.limiter.check_key(&client).is_ok()
     }
 
+    /// Whether `client` has a bucket of its own: who was refused without one was refused for what others do.
+    pub(super) fn knows(&self, client: ClientKey) -> bool {
+        self.buckets.has(client)
+    }
+
     /// How many of `wanted` of `client` may; those are counted.
     pub(super) fn take_up_to(&self, client: ClientKey, wanted: u32, now: Instant) -> u32 {
         self.time.set(now);

@@ -1,7 +1,9 @@
 //! The doorkeepers: one for each mapping, whatever number of listeners it has, and the same one over every reload.
 //!
-//! A mapping is known by its name. Mappings that were given none may share a default name (`8080/tcp`, on several
-//! addresses): each is one all the same, and they are told apart by their order in the plan.
+//! Within a plan a mapping is known by its policy, which its listeners share, and nobody else: an unnamed mapping has a
+//! default name for each of its ports. Over reloads it is known by the name of its first listener; mappings of which that
+//! is the same (`8080/tcp`, on several addresses) are told apart by their order in the plan. That is also the name under
+//! which its refusals are told.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
@@ -17,10 +19,10 @@ use crate::{
 /// Every mapping's doorkeeper, for those who look at its counters.
 pub type Admissions = Vec<(MappingName, Arc<Admission>)>;
 
-/// A mapping over reloads: its name, and which of those with this name.
+/// A mapping over reloads: the name of its first listener, and which of those with this name.
 type Which = (MappingName, usize);
-/// A mapping within a plan: its name, and where its policy lies. Its listeners share the policy itself, not an equal one.
-type Here = (MappingName, usize);
+/// A mapping within a plan: where its policy lies. Its listeners share the policy itself, not an equal one.
+type Here = usize;
 
 /// The doorkeepers of a plan.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ impl Keepers {
         self.present.clear();
         let mut changed = false;
         for (which, policy) in mappings(plan) {
-            self.present.insert(here(&which.0, policy), which.clone());
+            self.present.insert(here(policy), which.clone());
             match self.all.entry(which) {
                 Entry::Occupied(mut known) => {
                     let known = known.get_mut();
@@ -76,7 +78,7 @@ impl Keepers {
 
     /// The doorkeeper of a listener of the plan; a decoy has none.
     pub(super) fn of(&self, listener: &ListenerPlan) -> Option<Arc<Admission>> {
-        let which = self.present.get(&here(&listener.mapping, &listener.policy))?;
+        let which = self.present.get(&here(&listener.policy))?;
         self.all.get(which).map(|keeper| Arc::clone(&keeper.admission))
     }
 
@@ -93,7 +95,7 @@ fn mappings(plan: &Plan) -> Vec<(Which, &Arc<Policy>)> {
     let mut found = Vec::new();
     for listener in plan.values().filter(|listener| !matches!(listener.service, Service::Trap)) {
         let ListenerPlan { mapping, policy, .. } = listener;
-        if seen.insert(here(mapping, policy)) {
+        if seen.insert(here(policy)) {
             let count = of_that_name.entry(mapping).or_insert(0);
             found.push(((mapping.clone(), *count), policy));
             *count += 1;
@@ -102,8 +104,8 @@ fn mappings(plan: &Plan) -> Vec<(Which, &Arc<Policy>)> {
     found
 }
 
-fn here(name: &MappingName, policy: &Arc<Policy>) -> Here {
-    (name.clone(), Arc::as_ptr(policy).addr())
+fn here(policy: &Arc<Policy>) -> Here {
+    Arc::as_ptr(policy).addr()
 }
 
 #[cfg(test)]
@@ -156,6 +158,26 @@ mod tests {
         let after = keepers_of(&keepers, &second);
         assert!(Arc::ptr_eq(&before[0], &after[0]) && Arc::ptr_eq(&before[0], &after[1]));
         assert!(keepers.apply(&plan(&[("80:1", "web", &policy(6))])), "another one is");
+    }
+
+    #[test]
+    fn a_mapping_without_a_name_has_one_doorkeeper_for_all_its_ports() {
+        let mut keepers = Keepers::new(Gate::new());
+        let (one, other) = (policy(5), policy(5));
+        let listeners = [("80:1", "80/tcp", &one), ("81:1", "81/tcp", &one), ("82:1", "82/tcp", &other)];
+        let first = plan(&listeners);
+        keepers.apply(&first);
+        let before = keepers_of(&keepers, &first);
+        assert!(Arc::ptr_eq(&before[0], &before[1]) && !Arc::ptr_eq(&before[0], &before[2]));
+        let names: Vec<_> = keepers.admissions().iter().map(|(name, _)| name.to_string()).collect();
+        assert_eq!(names, ["80/tcp", "82/tcp"]);
+
+        let (same, added) = (policy(5), ("83:1", "83/tcp", &other));
+        let second = plan(&[("80:1", "80/tcp", &same), ("81:1", "81/tcp", &same), listeners[2], added]);
+        assert!(!keepers.apply(&second));
+        let after = keepers_of(&keepers, &second);
+        assert!(before.iter().zip(&after).all(|(before, after)| Arc::ptr_eq(before, after)));
+        assert!(Arc::ptr_eq(&after[2], &after[3]));
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! Sessions of a listener that closes have the grace to end by themselves; then they are cut.
 //!
 //! Who may enter changes with a plan, and without one (a ban, a list whose file was replaced): then the live sessions are
-//! swept, and those of clients who may no longer be there are cut.
+//! swept, and those of clients who may no longer be there are cut, until the last one has ended.
 
 mod apply;
 mod bind;
@@ -259,10 +259,7 @@ impl Supervisor {
                 },
                 failed = self.listeners.next_failed() => self.listeners.suspend(&failed),
                 _ = retry.tick(), if self.listeners.any_waiting() => self.listeners.retry(),
-                () = self.sweep.due() => {
-                    self.sweep.begin();
-                    self.listeners.sweep();
-                }
+                () = self.sweep.due() => self.sweep.run(|| self.listeners.sweep()),
                 () = self.refusals.due() => self.refusals.say(&self.admissions.borrow()),
                 () = self.silence.tend() => {}
             }
@@ -309,15 +306,20 @@ impl Supervisor {
         self.silence.clear();
     }
 
-    async fn end_sessions(&self) {
-        let grace = self.settings.borrow().grace;
+    /// Who may no longer be there is cut during the grace, too.
+    async fn end_sessions(&mut self) {
+        let grace = wait(self.settings.borrow().grace);
         self.listeners.close_all();
         self.publish(LiveSet::new());
         let ended = self.listeners.finished();
-        tokio::select! {
-            () = ended => return,
-            () = wait(grace) => {}
-            () = self.at_once.cancelled() => {}
+        tokio::pin!(ended, grace);
+        loop {
+            tokio::select! {
+                () = &mut ended => return,
+                () = &mut grace => break,
+                () = self.at_once.cancelled() => break,
+                () = self.sweep.due() => self.sweep.run(|| self.listeners.sweep()),
+            }
         }
         self.listeners.cut_all(Ended::Shutdown);
         // A session that was cut settles within a turn; the limit is for one that hangs.

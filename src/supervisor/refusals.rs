@@ -2,7 +2,7 @@
 //!
 //! There is a timer only while there is something unsaid: it is started by a refusal, and an idle daemon has none.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::Notify,
@@ -10,7 +10,6 @@ use tokio::{
 };
 
 use super::keepers::Admissions;
-use crate::policy::{Admission, Refusal};
 
 /// A first summary takes in what follows the first refusal at once.
 const FIRST: Duration = Duration::from_secs(1);
@@ -23,8 +22,6 @@ pub(super) struct Refusals {
     /// Told after each refusal.
     refused: Arc<Notify>,
     next: Option<Instant>,
-    /// What was said of each doorkeeper that has refused anyone: known by where it lies, which can at worst delay a line.
-    said: HashMap<usize, u64>,
 }
 
 impl Refusals {
@@ -50,29 +47,15 @@ impl Refusals {
     pub(super) fn say(&mut self, admissions: &Admissions) {
         let now = Instant::now();
         self.next = None;
-        let mut said = HashMap::new();
         for (mapping, admission) in admissions {
-            let key = Arc::as_ptr(admission).addr();
-            let mut told = self.said.get(&key).copied().unwrap_or_default();
             if let Some(summary) = admission.summary(now) {
-                let refused = summary.total();
-                tracing::info!(%mapping, refused, reasons = %summary, "sessions refused");
-                told += refused;
+                tracing::info!(%mapping, refused = summary.total(), reasons = %summary, "sessions refused");
             }
-            if told != total(admission) {
+            if admission.unsaid() {
                 self.next = Some(now + AGAIN);
             }
-            if told > 0 {
-                said.insert(key, told);
-            }
         }
-        self.said = said;
     }
-}
-
-/// All that a doorkeeper has refused.
-fn total(admission: &Admission) -> u64 {
-    Refusal::ALL.into_iter().map(|reason| admission.refused(reason)).sum()
 }
 
 #[cfg(test)]
@@ -84,7 +67,7 @@ mod tests {
     use super::*;
     use crate::{
         mapping::{MappingName, Protocol},
-        policy::{AccessSpec, Entries, Gate, Policy},
+        policy::{AccessSpec, Admission, Entries, Gate, Policy},
     };
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -112,7 +95,7 @@ mod tests {
         refusals.due().await;
         assert_eq!(start.elapsed(), FIRST, "the first summary takes in what came at once");
         refusals.say(&admissions);
-        assert_eq!(refusals.said.values().sum::<u64>(), 1_000);
+        assert!(!admissions[0].1.unsaid(), "all thousand");
         assert!(timeout(10 * MINUTE, refusals.due()).await.is_err(), "an idle daemon has no timer");
     }
 
@@ -125,7 +108,7 @@ mod tests {
         let said = Instant::now();
         sleep(MINUTE / 6).await;
         refuse(&refusals, &admissions);
-        while refusals.said.values().sum::<u64>() < 2 {
+        while admissions[0].1.unsaid() {
             refusals.due().await;
             refusals.say(&admissions);
         }

@@ -1,7 +1,8 @@
 //! When the live sessions are looked at again: after someone inside may have lost the right to be there.
 //!
-//! Changes that come close together are one sweep, and there is at most one every [`INTERVAL`], so that a flood of bans
-//! does not become a flood of sweeps. [`LATE`] after the last change there is one more: a client that was admitted just
+//! Changes that come close together are one sweep, and there is at most one every [`INTERVAL`], nor do they take more than a
+//! tenth of the time where there are very many sessions to look at, so that a flood of bans does not become a flood of
+//! sweeps. [`LATE`] after the last change there is one more: a client that was admitted just
 //! before the change may have entered the table just after the first one.
 
 use std::{sync::Arc, time::Duration};
@@ -15,6 +16,8 @@ use crate::policy::Gate;
 
 /// The least time between two sweeps.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// The least time between two sweeps, in times that the first one took.
+const SHARE: u32 = 10;
 /// When those are looked for who were at the door.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -25,21 +28,22 @@ pub(super) struct Sweep {
     revision: watch::Receiver<u64>,
     next: Option<Instant>,
     late: Option<Instant>,
-    last: Option<Instant>,
+    /// No sweep before this moment.
+    rest_until: Option<Instant>,
 }
 
 impl Sweep {
     /// Sweeps for every change of `gate` from now on.
     pub(super) fn of(gate: &Arc<Gate>) -> Self {
-        Self { revision: gate.revision(), next: None, late: None, last: None }
+        Self { revision: gate.revision(), next: None, late: None, rest_until: None }
     }
 
     /// Asks for a sweep, as soon as may be.
     pub(super) fn request(&mut self) {
         let now = Instant::now();
-        let soonest = self.last.map_or(now, |last| now.max(last + INTERVAL));
+        let soonest = self.rest_until.map_or(now, |rest_until| now.max(rest_until));
         self.next.get_or_insert(soonest);
-        self.late = Some(now + LATE);
+        self.late = Some(soonest.max(now + LATE));
     }
 
     /// Waits until it is time to sweep. May be dropped at any time.
@@ -55,12 +59,20 @@ impl Sweep {
         }
     }
 
-    /// Notes that the sweep begins: what changes from here on asks for another one.
-    pub(super) fn begin(&mut self) {
-        let now = Instant::now();
-        self.last = Some(now);
+    /// Sweeps. What changes from here on asks for another one.
+    pub(super) fn run(&mut self, sweep: impl FnOnce()) {
+        let begun = Instant::now();
         self.next = None;
-        self.late = self.late.filter(|late| *late > now);
+        self.late = self.late.filter(|late| *late > begun);
+        sweep();
+        self.rest(begun, Instant::now());
+    }
+
+    /// Notes how long a sweep took.
+    fn rest(&mut self, begun: Instant, ended: Instant) {
+        let until = begun + INTERVAL.max((ended - begun) * SHARE);
+        self.rest_until = Some(until);
+        self.late = self.late.map(|late| late.max(until));
     }
 }
 
@@ -73,10 +85,7 @@ mod tests {
         let (end, mut count) = (Instant::now() + time, 0);
         loop {
             tokio::select! {
-                () = sweep.due() => {
-                    sweep.begin();
-                    count += 1;
-                }
+                () = sweep.due() => sweep.run(|| count += 1),
                 () = sleep_until(end) => return count,
             }
         }
@@ -89,6 +98,26 @@ mod tests {
         sweep.request();
         assert_eq!(sweeps(&mut sweep, INTERVAL / 2).await, 1);
         assert_eq!(sweeps(&mut sweep, LATE * 10).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sweeps_that_take_long_take_a_tenth_of_the_time() {
+        let mut sweep = Sweep::of(&Gate::new());
+        let took = Duration::from_millis(300);
+        let (start, mut count) = (Instant::now(), 0_u32);
+        while start.elapsed() < Duration::from_secs(30) {
+            sweep.request();
+            tokio::select! {
+                () = sweep.due() => {
+                    let begun = Instant::now();
+                    sweep.run(|| count += 1);
+                    tokio::time::advance(took).await;
+                    sweep.rest(begun, Instant::now());
+                }
+                () = tokio::time::sleep(Duration::from_millis(10)) => {}
+            }
+        }
+        assert!((9..=11).contains(&count), "{count} sweeps of {took:?} in {:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
+
 use crate::harness::{
     Client, DEADLINE, Line, Portway, TcpTarget, UdpTarget, add_address, echoes, enters, eventually,
     free_port, in_own_network, is_reset, mapping, own_addr, own_ip, reset_seen, run, udp_client_from,
@@ -125,6 +127,30 @@ fn a_list_file_is_followed_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
+fn a_list_that_changes_during_the_grace_of_a_stop_still_ends_sessions() {
+    let target = TcpTarget::echo();
+    let (foe, friend, at) = (own_ip(), own_ip(), own_addr(8080));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let list = dir.path().join("blocked.txt");
+    fs::write(&list, "192.0.2.0/24\n").expect("the test's own directory");
+    let config = mapping(at, target.addr, "deny = \"@blocked\"")
+        + &format!("[lists]\nblocked = {{ file = {list:?} }}\n[shutdown]\ngrace = \"1h\"\n");
+    let mut portway = Portway::with(&config).start();
+    let (mut bad, mut good) = (Client::from(foe, at), Client::from(friend, at));
+    bad.ping();
+    good.ping();
+    portway.signal(Signal::TERM);
+    portway.wait_log("stopping", |_| true);
+    replace(&list, &format!("{foe}\n"));
+    let line = portway.wait_session();
+    assert!(is_from(&line, foe) && line.text("reason") == "policy", "{line:?}");
+    bad.until_closed();
+    good.ping();
+    drop(good);
+    portway.exit().with(0);
+}
+
+#[test]
 fn a_country_database_is_followed_and_a_broken_one_changes_nothing() {
     let target = TcpTarget::echo();
     let (one, other, at) = (own_ip(), own_ip(), own_addr(8080));
@@ -181,6 +207,28 @@ fn a_mapping_has_no_more_sessions_than_it_may_and_a_place_is_given_back() {
     portway.reload_with(&config.replace("max_sessions = 2", "max_sessions = 3"));
     Client::to(at[0]).ping();
     held.iter_mut().for_each(Client::ping);
+}
+
+#[test]
+fn the_ports_of_a_mapping_without_a_name_share_its_places_and_separate_ones_do_not() {
+    let target = TcpTarget::echo();
+    let at = [own_addr(8080), own_addr(8081)];
+    let together = format!(
+        "[[mapping]]\nlisten = [\"{}\", \"{}\"]\ntargets = [\"{}\"]\nmax_sessions = 2\n",
+        at[0], at[1], target.addr
+    );
+    let mut portway = Portway::with(&together).start();
+    let mut held: Vec<Client> = at.iter().map(|at| Client::to(*at)).collect();
+    held.iter_mut().for_each(Client::ping);
+    assert!(!echoes(at[0]) && !echoes(at[1]));
+
+    let [one, other] = at.map(|at| format!("\"{at}:{}\"", target.addr));
+    drop(held);
+    portway.wait_sessions(2);
+    portway.reload_with(&format!("publish = [{one}, {other}]\n[defaults]\nmax_sessions = 2\n"));
+    let mut held: Vec<Client> = at.iter().chain(&at).map(|at| Client::to(*at)).collect();
+    held.iter_mut().for_each(Client::ping);
+    assert!(!echoes(at[0]) && !echoes(at[1]));
 }
 
 #[test]

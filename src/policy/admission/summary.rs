@@ -42,6 +42,12 @@ impl Refusals {
         self.counts[refusal as usize].load(Ordering::Relaxed)
     }
 
+    /// Whether there are refusals that no summary has told.
+    pub(super) fn unsaid(&self) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        Refusal::ALL.into_iter().any(|refusal| self.of(refusal) != told.counts[refusal as usize])
+    }
+
     pub(super) fn summary(&self, now: Instant) -> Option<Summary> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.last.is_some_and(|last| now < last + INTERVAL) {

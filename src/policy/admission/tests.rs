@@ -108,6 +108,36 @@ async fn a_client_is_told_the_first_reason_there_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn forged_datagrams_take_nothing_from_the_connections_of_the_one_they_name() {
+    let (admission, gate) = with(Policy {
+        rates: Rates {
+            new_sessions: rate(6, HOUR),
+            new_sessions_per_client: rate(4, HOUR),
+            ..Rates::default()
+        },
+        caps: caps(3, 2),
+        ..Policy::default()
+    });
+    let flows = [udp(&admission, "192.0.2.1").unwrap(), udp(&admission, "192.0.2.1").unwrap()];
+    for _ in 0..100 {
+        assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::ClientFull);
+    }
+    let other = udp(&admission, "192.0.2.2").unwrap();
+    assert_eq!(refusal(&admission, "192.0.2.3"), Refusal::Full);
+    let sessions = [tcp(&admission, "192.0.2.1").unwrap(), tcp(&admission, "192.0.2.1").unwrap()];
+    assert_eq!((admission.inside(), tcp(&admission, "192.0.2.1").unwrap_err()), (5, Refusal::ClientFull));
+    drop((flows, other, sessions));
+
+    // The rates are used up by flows, and there for connections.
+    let _ = (udp(&admission, "192.0.2.1").unwrap(), udp(&admission, "192.0.2.1").unwrap());
+    assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::ClientRate);
+    let _ = udp(&admission, "192.0.2.4").unwrap();
+    assert_eq!(refusal(&admission, "192.0.2.5"), Refusal::Rate);
+    let _ = (tcp(&admission, "192.0.2.1").unwrap(), tcp(&admission, "192.0.2.1").unwrap());
+    assert_eq!((admission.inside(), gate.guard().bans(Instant::now()).len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_client_cannot_use_up_what_is_meant_for_all() {
     let (admission, _gate) = with(Policy {
         access: AccessSpec { deny: nets("198.51.100.0/24"), ..AccessSpec::default() },
@@ -219,7 +249,11 @@ async fn a_mapped_client_is_its_ipv4_address_for_every_question() {
     let _inside = udp(&admission, "::ffff:192.0.2.1").unwrap();
     assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::ClientFull);
     assert_eq!(admission.datagrams(ip("192.0.2.1"), 1, Instant::now()), 1);
-    assert_eq!(admission.datagrams(ip("::ffff:192.0.2.1"), 5, Instant::now()), 1);
+    assert_eq!(
+        admission.datagrams(ip("::ffff:192.0.2.1"), 5, Instant::now()),
+        0,
+        "it came with the other one"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,6 +269,72 @@ async fn datagrams_pass_up_to_the_clients_rate_and_the_others_are_counted() {
     assert_eq!(admission.refused(Refusal::DatagramRate), 4 + 7 + 54);
     tokio::time::advance(SECOND / 2).await;
     assert_eq!(pass("192.0.2.1", 7), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flow_that_its_datagram_rate_keeps_out_has_used_up_nothing() {
+    let (admission, _gate) = with(Policy {
+        rates: Rates {
+            new_sessions: rate(2, HOUR),
+            new_sessions_per_client: rate(1, HOUR),
+            datagrams_per_client: rate(1, SECOND),
+        },
+        caps: caps(1, 0),
+        ..Policy::default()
+    });
+    assert_eq!(admission.datagrams(ip("192.0.2.1"), 1, Instant::now()), 1);
+    for _ in 0..100 {
+        assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::DatagramRate);
+    }
+    assert_eq!((admission.inside(), admission.refused(Refusal::DatagramRate)), (0, 100));
+    let _ = tcp(&admission, "192.0.2.1").expect("a connection has no datagrams");
+    drop(udp(&admission, "192.0.2.2").unwrap());
+    tokio::time::advance(SECOND).await;
+    drop(udp(&admission, "192.0.2.1").unwrap());
+    assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::ClientRate);
+}
+
+/// Clients enough that no part of a table has room for another.
+fn crowd() -> impl Iterator<Item = IpAddr> {
+    (0..2 * CLIENTS as u32).map(|n| IpAddr::from(std::net::Ipv4Addr::from((10 << 24) + n)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_for_a_crowd_of_others_commits_no_offence() {
+    let (admission, gate) = with(Policy {
+        rates: Rates { new_sessions_per_client: rate(3, HOUR), ..Rates::default() },
+        caps: caps(0, 0),
+        ..Policy::default()
+    });
+    let _ = tcp(&admission, "192.0.2.1").unwrap();
+    for client in crowd() {
+        let _ = admission.admit(client, Protocol::Tcp, Instant::now());
+    }
+    for _ in 0..100 {
+        assert_eq!(tcp(&admission, "198.51.100.1").unwrap_err(), Refusal::Rate);
+    }
+    assert_eq!(gate.guard().bans(Instant::now()), [], "nobody is banned for the others");
+    let _ = (tcp(&admission, "192.0.2.1").unwrap(), tcp(&admission, "192.0.2.1").unwrap());
+    for _ in 0..6 {
+        assert_eq!(tcp(&admission, "192.0.2.1").unwrap_err(), Refusal::ClientRate);
+    }
+    assert_eq!(tcp(&admission, "192.0.2.1").unwrap_err(), Refusal::Banned, "its own doing is an offence");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flow_that_was_quiet_is_heard_in_any_crowd() {
+    let (admission, _gate) = with(Policy {
+        rates: Rates { datagrams_per_client: rate(4, HOUR), ..Rates::default() },
+        caps: caps(0, 0),
+        ..Policy::default()
+    });
+    let _inside = udp(&admission, "192.0.2.1").unwrap();
+    tokio::time::advance(HOUR).await;
+    for client in crowd() {
+        let _ = admission.admit(client, Protocol::Udp, Instant::now());
+    }
+    assert_eq!(admission.datagrams(ip("192.0.2.1"), 10, Instant::now()), 4);
+    assert_eq!(admission.datagrams(ip("192.0.2.1"), 10, Instant::now()), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,7 +354,7 @@ async fn changed_terms_keep_those_inside_and_the_rates_that_did_not_change() {
     let gate = gate();
     let admission = Admission::new(&policy(9, None), &gate);
     let inside = [udp(&admission, "198.51.100.1").unwrap(), udp(&admission, "198.51.100.1").unwrap()];
-    assert_eq!(admission.datagrams(ip("198.51.100.1"), 9, Instant::now()), 9);
+    assert_eq!(admission.datagrams(ip("198.51.100.1"), 9, Instant::now()), 7, "two came with the flows");
     admission.retune(&policy(1, Some(listed("office"))));
     assert_eq!(admission.inside(), 2);
     assert_eq!(admission.recheck(ip("198.51.100.1"), Instant::now()), Err(Refusal::Denied));

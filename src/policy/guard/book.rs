@@ -2,7 +2,7 @@
 //!
 //! Owns [`Ending`], a bounded table of clients in which each entry has an end, and the two of them that make the
 //! guard's [`Book`]. Pure: time is an argument. Invariants: the order has exactly one place for each entry; a table holds
-//! [`CLIENTS`] entries at most, and the one that ends first makes room for another.
+//! [`CLIENTS`] entries at most, and the one that ends first makes room for another, be it the newcomer.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -81,17 +81,32 @@ impl<T> Ending<T> {
         self.entries.get(client).filter(|(end, _)| *end > End::At(now)).map(|(_, entry)| entry)
     }
 
-    /// Puts an entry in the place of any other of the client.
-    pub(super) fn insert(&mut self, client: ClientKey, end: End, entry: T) {
+    /// Puts an entry in the place of any other of the client; whether it stays. In a full table it does not where it
+    /// would be the first to end.
+    pub(super) fn insert(&mut self, client: ClientKey, end: End, entry: T) -> bool {
         if let Some((before, _)) = self.entries.insert(client, (end, entry)) {
             self.order.remove(&(before, client));
         }
         self.order.insert((end, client));
-        if self.entries.len() > CLIENTS
+        if self.entries.len() <= CLIENTS {
+            return true;
+        }
+        let first = self.order.pop_first();
+        first.is_none_or(|(_, first)| {
+            self.entries.remove(&first);
+            first != client
+        })
+    }
+
+    /// The same, but it stays in any case.
+    pub(super) fn insist(&mut self, client: ClientKey, end: End, entry: T) {
+        if self.entries.len() >= CLIENTS
+            && !self.entries.contains_key(&client)
             && let Some((_, first)) = self.order.pop_first()
         {
             self.entries.remove(&first);
         }
+        self.insert(client, end, entry);
     }
 
     pub(super) fn remove(&mut self, client: &ClientKey) -> Option<T> {
@@ -143,6 +158,10 @@ mod tests {
         assert_eq!(table.get(&client(0), now), None, "it would have ended first");
         assert_eq!(table.get(&client(69_999), now), Some(&69_999));
         assert_eq!(table.get(&client(u32::MAX), now), Some(&0));
+        assert!(!table.insert(client(0), at(1), 0) && table.insert(client(0), at(200_000), 0));
+        table.insist(client(1), at(1), 1);
+        assert_eq!((table.len(), table.order.len()), (CLIENTS, CLIENTS));
+        assert_eq!((table.get(&client(0), now), table.get(&client(1), now)), (Some(&0), Some(&1)));
         let all_but_endless = CLIENTS - 1;
         assert_eq!(table.expire(now + Duration::from_secs(1_000_000)), all_but_endless);
         assert_eq!((table.len(), table.order.len()), (1, 1));

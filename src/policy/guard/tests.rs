@@ -135,6 +135,8 @@ async fn whoever_touches_a_trap_is_banned_at_once() {
     assert_eq!(guard.trap(ip("198.51.100.1"), Instant::now()), None);
     tokio::time::advance(HOUR).await;
     assert_eq!(guard.trap(ip("192.0.2.7"), Instant::now()).unwrap().repeats, 1);
+    assert_eq!(guard.trap(ip("192.0.2.7"), Instant::now()), None);
+    assert_eq!(guard.trap_touches(), 4, "banned, exempt or not");
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,8 +189,22 @@ async fn bans_outlive_the_terms_and_a_rate_that_stays_goes_on_counting() {
     guard.retune(None, Side::default());
     assert_eq!(guard.offence(ip("192.0.2.10"), Instant::now()), None);
     assert_eq!(guard.trap(ip("192.0.2.10"), Instant::now()), None);
+    retune(&guard, 3, HOUR, "");
     assert_eq!(guard.bans(Instant::now())[0], ban, "the ban that ends first");
     assert_eq!(guard.bans(Instant::now()).len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_terms_the_operators_bans_alone_hold() {
+    let guard = guard("");
+    assert!(guard.trap(ip("192.0.2.7"), Instant::now()).is_some());
+    guard.ban(ip("192.0.2.8"), Some(DAY), Instant::now());
+    guard.retune(None, Side::default());
+    assert!(!is_banned(&guard, "192.0.2.7") && is_banned(&guard, "192.0.2.8"));
+    let clients: Vec<_> = guard.bans(Instant::now()).into_iter().map(|ban| ban.client).collect();
+    assert_eq!(clients, ["192.0.2.8"]);
+    retune(&guard, 3, HOUR, "");
+    assert!(is_banned(&guard, "192.0.2.7"), "as long as it has not ended");
 }
 
 #[tokio::test(start_paused = true)]

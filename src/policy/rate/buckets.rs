@@ -4,7 +4,8 @@
 //! a flood of forged addresses must cost neither memory nor time. The state is one number, the time at which the bucket
 //! is full again; a bucket that is full is forgotten without loss. Each newcomer has a few old entries looked at, in
 //! turn, so that the table holds little more than the clients that matter; there is no other sweep, and no look-up ever
-//! walks the table. A client that is in the table is never put out for a newcomer: see [`Crowded`].
+//! walks the table. What happens to a newcomer when nobody can be forgotten is said by [`Crowded`]. Whose bucket is full
+//! is a newcomer: it may be one who was there before, and has been quiet.
 
 use std::sync::{
     Arc,
@@ -34,9 +35,11 @@ const ROOM: usize = 64;
 /// What happens to a newcomer when the table is full of clients whose buckets are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Crowded {
-    /// All of them share one bucket: they are limited together, and nobody is locked out for good.
+    /// All of them share one bucket: they are limited together, and nobody is locked out for good. None of those in the
+    /// table is put out.
     Share,
-    /// It takes the place of the client, of a few, whose bucket is the fullest: nobody is taken for another.
+    /// It takes the place of the client, of a few, whose bucket is the fullest: nobody is taken for another, and who was
+    /// quiet finds its bucket full in any crowd.
     Replace,
 }
 
@@ -110,6 +113,10 @@ impl Buckets {
             // An entry from which something was taken is not full, and stays: it was taken from the shared one.
             None => self.0.shared.give_back(nanos),
         }
+    }
+
+    pub(super) fn has(&self, client: ClientKey) -> bool {
+        self.0.parts.of(&client).full_at.contains_key(&client)
     }
 
     pub(super) fn forget(&self, client: ClientKey) {

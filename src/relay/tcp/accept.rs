@@ -40,7 +40,8 @@ use crate::{
 /// The admitted clients of one listener that may wait for room in the session budget; each holds a descriptor.
 pub const WAITING_ROOM: usize = 4;
 
-static FULL: Quiet = Quiet::new(Duration::from_secs(1));
+/// Strangers can bring it about for as long as they like.
+static FULL: Quiet = Quiet::new(Duration::from_secs(60));
 
 /// What a TCP listener works with.
 #[derive(Debug)]

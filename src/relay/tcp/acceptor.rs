@@ -6,7 +6,7 @@
 //! No error of one connection ends it, and no lack of descriptors does:
 //! - An error of one connection (it was reset before we took it, a firewall refused it …): the next one at once.
 //! - Anything else: pause, from 10 ms up to 1 s, and try again. While descriptors or memory are short this goes on for
-//!   as long as it takes; one line a second says so, for all listeners together.
+//!   as long as it takes; one line a minute says so, for all listeners together.
 //! - Nothing but other failures for [`GIVE_UP`]: the socket is dead. [`Acceptor::turn`] fails, and its owner binds anew.
 //!
 //! A turn takes no more than [`TURN`] connections and then lets others have theirs, so that no flood at one listener
@@ -40,7 +40,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Failures without a single success for this long mean a dead socket.
 const GIVE_UP: Duration = Duration::from_secs(5);
 
-static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(1));
+/// Strangers can bring it about for as long as they like.
+static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(60));
 
 /// A listening socket that hands its connections on.
 #[derive(Debug)]
@@ -105,7 +106,7 @@ fn accept(listener: &TcpListener) -> io::Result<(OwnedFd, SocketAddr)> {
     Ok((socket, addr))
 }
 
-/// Says, at most once a second, that something ran out while connections were accepted.
+/// Says, at most once a minute, that something ran out while connections were accepted.
 pub(super) fn say_exhausted(error: &io::Error) {
     if let Some(left_out) = EXHAUSTED.may_speak() {
         tracing::warn!(error = %error, failures = left_out + 1, "cannot accept connections; trying again");

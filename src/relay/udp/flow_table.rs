@@ -13,8 +13,9 @@
 //!
 //! Invariants, checked at every step of the simulation in the tests:
 //! - A client (at one local address) has at most one flow, and a flow one handle for its whole life.
-//! - A datagram that is dropped or refused allocates nothing and takes no permit.
-//! - A client is asked for its admission once for each flow, after everything else that could keep it out for free.
+//! - A datagram that is dropped or refused allocates nothing and keeps no permit.
+//! - A client is asked for its admission once for each flow, after everything else that could keep it out.
+//! - A datagram is held only after its client's rate has let it through, as any other.
 //! - A flow that is opening never expires; its time begins when it is open. Either direction renews it.
 //! - What is held leaves in the order in which it came, before anything later is [`Verdict::Known`].
 //! - No flow outlives its deadline once [`FlowTable::expire`] was called after it, and none expires before it.
@@ -79,7 +80,7 @@ pub(super) enum Verdict<'a, T> {
     Held,
     /// It is not forwarded.
     Dropped(DropReason),
-    /// Its client may not enter.
+    /// Its client may not enter, or not send so many.
     Refused(Refusal),
 }
 
@@ -162,18 +163,19 @@ impl<T> FlowTable<T> {
         }
     }
 
-    /// Decides on a client's datagram. One that would start a flow needs its client to be admitted by `admit`; `enter`
-    /// makes the handle of the flow.
+    /// Decides on a client's datagram. One that would start a flow needs its client to be admitted by `admit`, one that
+    /// would be held for an opening flow to be let through by `pass`; `enter` makes the handle of the flow.
     pub(super) fn datagram<P>(
         &mut self,
         key: FlowKey,
         payload: &[u8],
         now: Instant,
         admit: impl FnOnce() -> Result<P, Refusal>,
+        pass: impl FnOnce() -> Result<(), Refusal>,
         enter: impl FnOnce(FlowPermit, P) -> T,
     ) -> Verdict<'_, T> {
         if let Some(&slot) = self.by_key.get(&key) {
-            return self.datagram_of(slot, payload, now);
+            return self.datagram_of(slot, payload, now, pass);
         }
         if self.draining {
             return Verdict::Dropped(DropReason::Draining);
@@ -184,12 +186,13 @@ impl<T> FlowTable<T> {
         if self.held + payload.len() > EARLY_BYTES_OF_ALL {
             return Verdict::Dropped(DropReason::EarlyLimit);
         }
+        // Before the client is asked for: what its admission takes of its rates is not given back.
+        let Some(permit) = self.budget.take() else {
+            return Verdict::Dropped(DropReason::FlowLimit);
+        };
         let admitted = match admit() {
             Ok(admitted) => admitted,
             Err(refusal) => return Verdict::Refused(refusal),
-        };
-        let Some(permit) = self.budget.take() else {
-            return Verdict::Dropped(DropReason::FlowLimit);
         };
         let serial = self.next_serial;
         self.next_serial += 1;
@@ -200,13 +203,22 @@ impl<T> FlowTable<T> {
         Verdict::New(FlowId { slot, serial }, &self.flows[slot].handle)
     }
 
-    fn datagram_of(&mut self, slot: usize, payload: &[u8], now: Instant) -> Verdict<'_, T> {
+    fn datagram_of(
+        &mut self,
+        slot: usize,
+        payload: &[u8],
+        now: Instant,
+        pass: impl FnOnce() -> Result<(), Refusal>,
+    ) -> Verdict<'_, T> {
         if let Phase::Opening { held, bytes } = &mut self.flows[slot].phase {
             let fits = held.len() < EARLY_DATAGRAMS
                 && (held.is_empty() || *bytes + payload.len() <= EARLY_BYTES)
                 && self.held + payload.len() <= EARLY_BYTES_OF_ALL;
             if !fits {
                 return Verdict::Dropped(DropReason::EarlyLimit);
+            }
+            if let Err(refusal) = pass() {
+                return Verdict::Refused(refusal);
             }
             held.push(payload.to_vec());
             *bytes += payload.len();

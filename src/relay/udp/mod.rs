@@ -66,7 +66,7 @@ use super::{Door, DrainWatch, quiet::Quiet};
 use crate::{
     mapping::{Protocol, Timeout},
     meter::{Ended, ListenerMeter},
-    policy::{Admission, Permit, Refusal},
+    policy::{Admission, Refusal},
     target::{Resolver, Targets},
 };
 
@@ -230,7 +230,8 @@ impl UdpListener {
                 key,
                 datagram,
                 now,
-                || admit(&keeper, client.ip()),
+                || keeper.admit(client.ip(), Protocol::Udp, Instant::now()),
+                || pass(&keeper, client.ip()),
                 |permit, admitted| {
                     let session = service.meter.open(client);
                     let bandwidth = service.spec.borrow().options.bandwidth;
@@ -262,7 +263,11 @@ impl UdpListener {
                 }
                 Verdict::Held => {}
                 Verdict::Dropped(reason) => front.drops.add(reason, 1),
-                Verdict::Refused(refusal) => service.door.tell(client, refusal, &service.meter),
+                Verdict::Refused(refusal) => {
+                    // It may write a line.
+                    drop(table);
+                    service.door.tell(client, refusal, &service.meter);
+                }
             }
             left = rest;
         }
@@ -305,17 +310,13 @@ impl UdpListener {
     }
 }
 
-/// Lets a client in with the datagram that starts its flow.
-fn admit(admission: &Arc<Admission>, client: IpAddr) -> Result<Permit, Refusal> {
-    let now = Instant::now();
-    let permit = admission.admit(client, Protocol::Udp, now)?;
-    if admission.limits_datagrams() && admission.datagrams(client, 1, now) == 0 {
-        return Err(Refusal::DatagramRate);
-    }
-    Ok(permit)
+/// Whether the client's rate allows one more datagram, which waits for its flow to open.
+fn pass(admission: &Admission, client: IpAddr) -> Result<(), Refusal> {
+    let passed = admission.datagrams(client, 1, Instant::now());
+    if passed == 1 { Ok(()) } else { Err(Refusal::DatagramRate) }
 }
 
-/// How many datagrams of a run the client's rate allows. Those that wait for a flow to open are few, and not counted.
+/// How many datagrams of a run the client's rate allows.
 fn allowed(admission: &Admission, client: IpAddr, run: Run<'_>) -> usize {
     if !admission.limits_datagrams() {
         return run.count();

@@ -13,6 +13,7 @@ use tokio::{sync::oneshot, time::timeout};
 use super::*;
 use crate::{
     mapping::{Host, ListenAddr, MappingName, Protocol, TargetAddr, Zone},
+    policy::{Permit, Policy, Rate, Rates},
     relay::Drain,
 };
 
@@ -56,6 +57,10 @@ impl Relay {
     }
 
     fn start_on(listen: &str, spec: UdpSpec, budget: FlowBudget) -> Self {
+        Self::start_behind(Door::open(), listen, spec, budget)
+    }
+
+    fn start_behind(door: Door, listen: &str, spec: UdpSpec, budget: FlowBudget) -> Self {
         let socket = bind(listen.parse().unwrap());
         let addr = socket.local_addr().unwrap();
         let port = NonZeroU16::new(addr.port()).unwrap();
@@ -67,7 +72,7 @@ impl Relay {
             spec: specs,
             resolver: Resolver::new(),
             meter: Arc::clone(&meter),
-            door: Door::open(),
+            door,
             budget: budget.clone(),
             drops: Arc::clone(&drops),
             flows: drain.watch(),
@@ -393,6 +398,32 @@ async fn replies_alone_keep_a_flow_alive() {
     panic!("the machine is too slow for this test");
 }
 
+#[tokio::test]
+async fn datagrams_that_wait_for_a_lookup_count_against_their_clients_rate() {
+    let target = socket().await;
+    let port = NonZeroU16::new(target.local_addr().unwrap().port()).unwrap();
+    let by_name = TargetAddr { host: Host::name("localhost").unwrap(), port };
+    let mut spec = UdpSpec { targets: Targets::one(by_name), options: UdpOptions::default() };
+    // The name may have an IPv6 address, too, where nobody is.
+    spec.options.source = Some(Ipv4Addr::LOCALHOST.into());
+    let three = 3.try_into().unwrap();
+    let rate = Rate { count: three, per: Duration::from_secs(3600), burst: three };
+    let rates = Rates { datagrams_per_client: Some(rate), ..Rates::default() };
+    let door = Door::under(Policy { rates, ..Policy::default() });
+    let relay = Relay::start_behind(door.clone(), "127.0.0.1:0", spec, FlowBudget::new(10));
+    let client = relay.client().await;
+    // Nothing else runs on this thread meanwhile, so that all of them meet an opening flow.
+    for i in 0..10_u8 {
+        client.send(&[i]).await.unwrap();
+    }
+    for i in 0..3_u8 {
+        assert_eq!(recv(&target).await, [i]);
+    }
+    until(|| door.keeper().refused(Refusal::DatagramRate) == 7).await;
+    until(|| relay.meter.live().iter().all(|live| live.bytes_in() == 3)).await;
+    assert_eq!((relay.meter.sessions_total(), relay.drops.total()), (1, 0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_budget_drops_new_flows_and_keeps_the_old_ones() {
     let target = echo().await;
@@ -626,7 +657,7 @@ async fn an_idle_flow_costs_less_than_two_kibibytes() {
     let permits = (FlowBudget::new(1).take().unwrap(), permit(target));
     let flow = Arc::new(Flow::new(key, relay.meter.open(target), permits, None, false));
     let now = Instant::now().into_std();
-    let id = match front.table().datagram(key, b"", now, || Ok(()), |_, ()| Arc::clone(&flow)) {
+    let id = match front.table().datagram(key, b"", now, || Ok(()), || Ok(()), |_, ()| Arc::clone(&flow)) {
         Verdict::New(id, _) => id,
         verdict => panic!("{verdict:?}"),
     };

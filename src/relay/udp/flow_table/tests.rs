@@ -70,6 +70,12 @@ fn key(client: u64) -> FlowKey {
     FlowKey { client: client_addr, local }
 }
 
+/// Whether an opening flow that holds so much may hold another datagram.
+fn is_room(held: &[Vec<u8>], payload: &[u8]) -> bool {
+    let bytes: usize = held.iter().map(Vec::len).sum();
+    held.len() < 16 && (held.is_empty() || bytes + payload.len() <= 64 * 1024)
+}
+
 impl World {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
@@ -148,22 +154,23 @@ impl World {
         let client = self.dice.below(CLIENTS);
         let payload = self.payload();
         let (used, held_before) = (self.budget.used(), self.table.held);
-        let number = self.next_number;
-        let (mut asked, mut entered) = (false, false);
+        let all_fits = held_before + payload.len() <= EARLY_BYTES_OF_ALL;
+        let (number, free) = (self.next_number, self.keeps_new_flows_out(all_fits));
+        let (mut asked, mut entered, mut measured) = (false, false, false);
         let refusal = (self.dice.below(8) == 0).then_some(Refusal::Banned);
         let admit = || {
             asked = true;
             refusal.map_or(Ok(()), Err)
         };
-        let verdict = self.table.datagram(key(client), &payload, self.now, admit, |permit, ()| {
+        let over = (self.dice.below(8) == 0).then_some(Refusal::DatagramRate);
+        let pass = || {
+            measured = true;
+            over.map_or(Ok(()), Err)
+        };
+        let verdict = self.table.datagram(key(client), &payload, self.now, admit, pass, |permit, ()| {
             entered = true;
             Handle { number, _permit: permit }
         });
-        let all_fits = held_before + payload.len() <= EARLY_BYTES_OF_ALL;
-        let free = self
-            .draining
-            .then_some(DropReason::Draining)
-            .or_else(|| self.hold_off.filter(|until| self.now < *until).map(|_| DropReason::Unreachable));
         let starts = match self.flows.get_mut(&client) {
             Some(ModelFlow { number, held: None, deadline, .. }) => {
                 assert!(matches!(verdict, Verdict::Known(handle) if handle.number == *number), "{verdict:?}");
@@ -171,25 +178,22 @@ impl World {
                 false
             }
             Some(ModelFlow { held: Some(held), .. }) => {
-                let bytes: usize = held.iter().map(Vec::len).sum();
-                let fits = held.is_empty() || bytes + payload.len() <= 64 * 1024;
-                if held.len() < 16 && fits && all_fits {
-                    assert!(matches!(verdict, Verdict::Held), "{verdict:?}");
-                    held.push(payload);
-                } else {
-                    assert!(matches!(verdict, Verdict::Dropped(DropReason::EarlyLimit)), "{verdict:?}");
+                let room = all_fits && is_room(held, &payload);
+                assert_eq!(measured, room, "what would be held has to pass, and nothing else");
+                match (room, over, verdict) {
+                    (true, None, Verdict::Held) => held.push(payload),
+                    (true, Some(over), Verdict::Refused(given)) => assert_eq!(given, over),
+                    (false, _, Verdict::Dropped(DropReason::EarlyLimit)) => {}
+                    expected => panic!("expected, got {expected:?}"),
                 }
                 false
             }
             None => {
-                let free = free.or_else(|| (!all_fits).then_some(DropReason::EarlyLimit));
-                assert_eq!(asked, free.is_none(), "admission is asked after all that costs nothing");
-                let limit = (used >= self.budget.limit()).then_some(DropReason::FlowLimit);
-                match (free, refusal, limit, verdict) {
-                    (Some(reason), _, _, Verdict::Dropped(given))
-                    | (None, None, Some(reason), Verdict::Dropped(given)) => assert_eq!(given, reason),
-                    (None, Some(refusal), _, Verdict::Refused(given)) => assert_eq!(given, refusal),
-                    (None, None, None, Verdict::New(id, handle)) => {
+                assert_eq!(asked, free.is_none(), "admission is asked last: what it takes is used up");
+                match (free, refusal, verdict) {
+                    (Some(reason), _, Verdict::Dropped(given)) => assert_eq!(given, reason),
+                    (None, Some(refusal), Verdict::Refused(given)) => assert_eq!(given, refusal),
+                    (None, None, Verdict::New(id, handle)) => {
                         assert_eq!(handle.number, number);
                         assert!(!self.gone.contains(&id), "an id is never reused");
                         let flow = ModelFlow { id, number, held: Some(vec![payload]), deadline: None };
@@ -198,12 +202,24 @@ impl World {
                     }
                     expected => panic!("expected, got {expected:?}"),
                 }
-                free.is_none() && refusal.is_none() && limit.is_none()
+                free.is_none() && refusal.is_none()
             }
         };
         assert!(!asked || held_before == self.table.held || starts, "who is refused leaves nothing");
         assert_eq!(entered, starts, "only a new flow gets a handle");
         assert_eq!(self.budget.used(), used + usize::from(starts), "only a new flow takes a permit");
+    }
+
+    /// Why there is no new flow, whoever its client is.
+    fn keeps_new_flows_out(&self, all_fits: bool) -> Option<DropReason> {
+        let unreachable = self.hold_off.is_some_and(|until| self.now < until);
+        let reasons = [
+            (self.draining, DropReason::Draining),
+            (unreachable, DropReason::Unreachable),
+            (!all_fits, DropReason::EarlyLimit),
+            (self.budget.used() >= self.budget.limit(), DropReason::FlowLimit),
+        ];
+        reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
     }
 
     fn some_client(&mut self) -> Option<u64> {
@@ -358,12 +374,16 @@ fn admitted() -> Result<(), Refusal> {
     Ok(())
 }
 
+fn passed() -> Result<(), Refusal> {
+    Ok(())
+}
+
 fn table(idle: Timeout) -> (FlowTable<FlowPermit>, Instant) {
     (FlowTable::new(idle, FlowBudget::new(100_000)), tokio::time::Instant::now().into_std())
 }
 
 fn open(table: &mut FlowTable<FlowPermit>, key: FlowKey, now: Instant) -> FlowId {
-    let Verdict::New(id, _) = table.datagram(key, b"", now, admitted, |permit, ()| permit) else {
+    let Verdict::New(id, _) = table.datagram(key, b"", now, admitted, passed, |permit, ()| permit) else {
         panic!("not new")
     };
     while table.take_early(id, now) != Early::Open {}
@@ -373,7 +393,8 @@ fn open(table: &mut FlowTable<FlowPermit>, key: FlowKey, now: Instant) -> FlowId
 #[test]
 fn a_flow_whose_lookup_outlasts_the_timeout_still_forwards_its_first_datagram() {
     let (mut table, now) = table(Timeout::After(Duration::from_millis(1)));
-    let Verdict::New(id, _) = table.datagram(key(1), b"first", now, admitted, |permit, ()| permit) else {
+    let Verdict::New(id, _) = table.datagram(key(1), b"first", now, admitted, passed, |permit, ()| permit)
+    else {
         panic!("not new")
     };
     let later = now + Duration::from_secs(10);
@@ -390,7 +411,7 @@ fn a_busy_flow_costs_one_heap_entry_and_no_more() {
     for i in 0..100_000 {
         let now = start + Duration::from_micros(i);
         assert!(matches!(
-            table.datagram(key(1), b"x", now, admitted, |permit, ()| permit),
+            table.datagram(key(1), b"x", now, admitted, passed, |permit, ()| permit),
             Verdict::Known(_)
         ));
     }
@@ -422,7 +443,7 @@ fn all_opening_flows_together_hold_four_mebibytes() {
     let mut held = 0;
     for i in 0..1000_u32 {
         let key = FlowKey { client: SocketAddr::from((i.to_be_bytes(), 53)), local: None };
-        match table.datagram(key, &payload, now, admitted, |permit, ()| permit) {
+        match table.datagram(key, &payload, now, admitted, passed, |permit, ()| permit) {
             Verdict::New(..) => held += payload.len(),
             verdict => assert!(matches!(verdict, Verdict::Dropped(DropReason::EarlyLimit))),
         }
