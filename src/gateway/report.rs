@@ -127,7 +127,11 @@ impl Reporter {
             Verdict::SecondNat | Verdict::CarrierNat => {
                 warn!(external.addr = external, advice, "behind a second NAT");
             }
-            Verdict::NoAddress => warn!(external.addr = external, advice, "no external address"),
+            Verdict::NoAddress => warn!(
+                external.addr = external,
+                advice,
+                "no external address: the router is offline, or behind a second NAT"
+            ),
         }
         self.verdict = Some(verdict);
     }
@@ -363,6 +367,14 @@ mod tests {
         });
         assert_eq!(count(&lines, "behind a second NAT"), 1);
         assert_eq!(count(&lines, "reachable from the internet again"), 1);
+        // Many routers hide an address that is not one of the internet.
+        let nothing = RouterStatus {
+            external: None,
+            verdict: Some(Verdict::of(None)),
+            ..status(open(0), 1)
+        };
+        let said = logged(|| Reporter::default().report(&nothing, now));
+        assert_eq!(count(&said, "behind a second NAT"), 1, "{said:#?}");
         assert!(lines.iter().any(|line| line.contains("advice=")), "{lines:#?}");
     }
 }
