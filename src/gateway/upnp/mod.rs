@@ -226,12 +226,7 @@ impl Upnp {
     pub(super) async fn pulse(&self) -> Result<Pulse, RouterError> {
         let boot_id = *self.boot_id.lock().unwrap_or_else(PoisonError::into_inner);
         let external = match self.request(self.at.own, "GetExternalIPAddress", &[]).await {
-            Ok(text) => {
-                let told = markup::text(&text, "NewExternalIPAddress");
-                let told =
-                    told.ok_or_else(|| RouterError::Lost("it tells no address where it should".into()))?;
-                told.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified())
-            }
+            Ok(text) => external(&text)?,
             // It is there, and does not say.
             Err(RequestError::ErrorCode(..)) => None,
             Err(error) => return Err(refused(error)),
@@ -358,6 +353,13 @@ fn seconds(ask: &Ask) -> u32 {
     ask.lease.map_or(0, |lease| u32::try_from(lease.as_secs()).unwrap_or(u32::MAX).max(1))
 }
 
+/// The address of an answer about the external one; an empty element is a router that has none.
+fn external(text: &str) -> Result<Option<IpAddr>, RouterError> {
+    let told = markup::text(text, "NewExternalIPAddress");
+    let told = told.ok_or_else(|| RouterError::Lost("it tells no address where it should".into()))?;
+    Ok(told.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified()))
+}
+
 /// The entry of an answer to a look at one port.
 fn entry(text: &str) -> Entry {
     let of = |name| markup::text(text, name).unwrap_or_default();
@@ -374,4 +376,26 @@ fn taken(client: &str, port: u16, text: &str, lease: u32) -> Entry {
     };
     let lease = (lease > 0).then(|| Duration::from_secs(lease.into()));
     Entry::Taken { client, port, text, lease }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_router_without_an_address_is_there_however_it_writes_that() {
+        let answer = |inside: &str| external(&format!("<u:Response>{inside}</u:Response>"));
+        for none in [
+            "<NewExternalIPAddress/>",
+            "<NewExternalIPAddress />",
+            "<NewExternalIPAddress></NewExternalIPAddress>",
+            "<NewExternalIPAddress> </NewExternalIPAddress>",
+            "<NewExternalIPAddress>0.0.0.0</NewExternalIPAddress>",
+        ] {
+            assert_eq!(answer(none), Ok(None), "{none}");
+        }
+        let one = answer("<NewExternalIPAddress>11.22.33.1</NewExternalIPAddress>");
+        assert_eq!(one, Ok(Some([11, 22, 33, 1].into())));
+        assert!(matches!(answer(""), Err(RouterError::Lost(_))), "that is no answer to the question");
+    }
 }
