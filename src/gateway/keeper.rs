@@ -99,6 +99,8 @@ pub(super) struct Keeper {
     router: Option<Router>,
     /// Which router the openings are on.
     router_id: Option<String>,
+    /// How it was doing when it was lost, and when that was told: a restart meanwhile is told by it.
+    last_pulse: Option<(Pulse, Instant)>,
     search_at: Instant,
     /// Searches in a row that found nothing, and why the last one did not.
     searches: u32,
@@ -131,6 +133,7 @@ impl Keeper {
             look_at: now,
             router: None,
             router_id: None,
+            last_pulse: None,
             search_at: now,
             searches: 0,
             search_error: String::new(),
@@ -292,7 +295,9 @@ impl Keeper {
     }
 
     fn forget_router(&mut self) {
-        self.router = None;
+        if let Some(Router { pulse, pulse_at: Some(at), .. }) = self.router.take() {
+            self.last_pulse = Some((pulse, at));
+        }
         self.search_at = Instant::now();
     }
 
@@ -316,6 +321,7 @@ impl Keeper {
             let Known { records, habits, formers } = self.memory.of(&found.id, &self.calendar);
             self.openings.move_to(records, habits, formers, now);
             self.router_id = Some(found.id.clone());
+            self.last_pulse = None;
             self.leftovers = false;
         }
         let pulse = Pulse::default();
@@ -342,7 +348,9 @@ impl Keeper {
             }
         }
         let now = Instant::now();
-        let restarted = restarted(&router.pulse, router.pulse_at, &pulse, now);
+        let lost = self.last_pulse.take();
+        let before = router.pulse_at.map(|at| (router.pulse.clone(), at)).or(lost);
+        let restarted = before.is_some_and(|(before, at)| restarted(&before, at, &pulse, now));
         router.pulse = pulse;
         router.pulse_at = Some(now);
         router.check_at = now + self.settings.check_every;
@@ -495,12 +503,12 @@ impl Keeper {
 }
 
 /// Whether the router was started anew between two pulses.
-fn restarted(before: &Pulse, before_at: Option<Instant>, now: &Pulse, now_at: Instant) -> bool {
+fn restarted(before: &Pulse, before_at: Instant, now: &Pulse, now_at: Instant) -> bool {
     let boot_changed = matches!((before.boot_id, now.boot_id), (Some(old), Some(new)) if old != new);
     // RFC 6887, section 8.5: the epoch runs with the time, give or take an eighth and two seconds.
-    let epoch_fell = match (before.epoch, now.epoch, before_at) {
-        (Some(old), Some(new), Some(at)) => {
-            let elapsed = now_at.saturating_duration_since(at).as_secs();
+    let epoch_fell = match (before.epoch, now.epoch) {
+        (Some(old), Some(new)) => {
+            let elapsed = now_at.saturating_duration_since(before_at).as_secs();
             u64::from(new) + 2 < u64::from(old) + elapsed * 7 / 8
         }
         _ => false,
@@ -530,7 +538,7 @@ mod tests {
             (pulse(None, Some(7)), pulse(None, Some(8)), true),
             (pulse(None, None), pulse(None, Some(8)), false),
         ] {
-            assert_eq!(restarted(&before, Some(then), &after, now), expected, "{before:?} {after:?}");
+            assert_eq!(restarted(&before, then, &after, now), expected, "{before:?} {after:?}");
         }
     }
 }
