@@ -312,7 +312,9 @@ impl Lease {
             }
             (Some(lease), Some(left)) => {
                 open.ends = Some(now + left);
-                if before.is_some_and(|before| left <= before + NOT_RAISED) {
+                let not_raised = before.is_some_and(|before| left <= before + NOT_RAISED);
+                // Some routers always show the lease that was asked for, however much of it is over.
+                if not_raised && left < lease * 9 / 10 {
                     open.replace = true;
                     open.renew_at = now + left.saturating_sub(lease.min(left * 2) / 10);
                 } else if left < lease * 9 / 10 {

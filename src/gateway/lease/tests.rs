@@ -229,6 +229,22 @@ fn a_renewal_that_does_not_prolong_is_replaced_near_the_end() {
 }
 
 #[test]
+fn a_router_that_shows_a_constant_lease_is_only_renewed() {
+    let mut bench = Bench::open();
+    bench.terms.check_every = Duration::from_secs(1);
+    for _ in 0..3 {
+        while !matches!(bench.lease.call(&bench.terms, bench.habits), Call::Open(_)) {
+            bench.wait();
+            bench.looks(ours(3600));
+        }
+        bench.opens(3600);
+        bench.looks(ours(3600));
+        assert!(bench.is_open());
+    }
+    assert_eq!(bench.lease.times_opened(), 1);
+}
+
+#[test]
 fn a_foreign_opening_is_named_looked_at_and_taken_over_when_it_is_gone() {
     let foreign = || held_by("192.168.77.3:9", "a game", Some(600));
     let mut bench = Bench::new();
