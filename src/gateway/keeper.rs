@@ -314,9 +314,10 @@ impl Keeper {
 
     fn found(&mut self, driver: Driver, found: Found) {
         let now = Instant::now();
-        self.searches = 0;
+        let was_away = std::mem::take(&mut self.searches) > 0;
         if self.router_id.as_ref() == Some(&found.id) {
-            self.openings.doubt(now);
+            // Not every router tells its restarts: one that did not answer for a while may have had one.
+            if was_away { self.openings.try_again(now) } else { self.openings.doubt(now) }
         } else {
             let Known { records, habits, formers } = self.memory.of(&found.id, &self.calendar);
             self.openings.move_to(records, habits, formers, now);
