@@ -116,10 +116,20 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Follows `wires` until it is told to stop, and then takes everything back.
     pub(super) async fn run(memory: Memory, leftovers: bool, host: String, mut wires: Wires) {
+        let settings = wires.settings.borrow().router.clone();
+        let mut keeper = Self::new(memory, leftovers, host, settings);
+        while keeper.turn(&mut wires).await {
+            keeper.publish(&wires.status);
+        }
+        keeper.take_everything_back().await;
+        wires.status.send_replace(RouterStatus::default());
+    }
+
+    fn new(memory: Memory, leftovers: bool, host: String, settings: RouterSettings) -> Self {
         let now = Instant::now();
         let mut dice = Dice::loaded_by_the_system();
-        let mut keeper = Self {
-            settings: wires.settings.borrow().router.clone(),
+        Self {
+            settings,
             live: LiveSet::new(),
             host,
             openings: Openings::new(Dice::seeded(dice.number())),
@@ -140,18 +150,22 @@ impl Keeper {
             strikes: 0,
             lost_error: String::new(),
             leftovers,
-        };
-        while keeper.turn(&mut wires).await {
-            keeper.publish(&wires.status);
         }
-        keeper.release().await;
-        wires.status.send_replace(RouterStatus::default());
     }
 
     /// Does the next thing; false when it is time to stop.
     async fn turn(&mut self, wires: &mut Wires) -> bool {
-        self.follow(&mut wires.live, &mut wires.settings);
         let stop = wires.stop.clone();
+        let settings = wires.settings.borrow_and_update().router.clone();
+        if self.leads_elsewhere(&settings) && !self.openings.is_empty() {
+            // In the words and at the place in which it was opened: later nobody would look there.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return false,
+                () = self.take_everything_back() => {}
+            }
+        }
+        self.follow(&mut wires.live, settings);
         match self.next(Instant::now()) {
             Task::Wait(until) => {
                 let over = async {
@@ -177,16 +191,21 @@ impl Keeper {
         }
     }
 
+    /// Whether these settings may lead to another router, or to the same one in another protocol.
+    fn leads_elsewhere(&self, settings: &RouterSettings) -> bool {
+        (&self.settings.gateway, &self.settings.interface, &self.settings.protocols)
+            != (&settings.gateway, &settings.interface, &settings.protocols)
+    }
+
     /// Takes what changed in the configuration or among the listeners.
-    fn follow(&mut self, live: &mut watch::Receiver<LiveSet>, settings: &mut watch::Receiver<Settings>) {
-        let settings = settings.borrow_and_update().router.clone();
+    fn follow(&mut self, live: &mut watch::Receiver<LiveSet>, settings: RouterSettings) {
         if self.settings != settings {
-            let moved = (&self.settings.gateway, &self.settings.interface, &self.settings.protocols)
-                != (&settings.gateway, &settings.interface, &settings.protocols);
+            let moved = self.leads_elsewhere(&settings);
             self.settings = settings;
             if moved {
                 self.forget_router();
                 self.look_at = Instant::now();
+                self.retarget();
             }
             self.openings.try_again(Instant::now());
         }
@@ -455,15 +474,16 @@ impl Keeper {
         leases.chain(self.unfit.iter().map(OpeningStatus::unfit)).collect()
     }
 
-    /// Takes everything back, within [`RELEASE`].
-    async fn release(mut self) {
+    /// Takes everything back, within [`RELEASE`]; what the router did not take back stays remembered. Dropped on the way,
+    /// it can be done again.
+    async fn take_everything_back(&mut self) {
         let until = Instant::now() + RELEASE;
-        let leases = self.openings.release(Instant::now());
+        let leases = self.openings.parting(Instant::now());
         let mut waiting = leases.iter().map(|lease| lease.want().key.clone()).collect::<Vec<_>>();
-        if waiting.is_empty() {
-            return;
-        }
         let mut left = leases.clone();
+        if waiting.is_empty() {
+            return self.openings.leave_behind(left);
+        }
         if let (None, Some(Ok(place))) = (&self.router, &self.place) {
             // It was lost a moment ago, perhaps to be found elsewhere.
             if let Ok(Ok((driver, found))) = timeout_at(until, search(&self.settings.protocols, place)).await
@@ -498,7 +518,7 @@ impl Keeper {
                 "left open on the router, which does not answer; they end with their leases"
             );
         }
-        self.openings.put_back(left);
+        self.openings.leave_behind(left);
         self.remember();
     }
 }
@@ -518,28 +538,4 @@ fn restarted(before: &Pulse, before_at: Instant, now: &Pulse, now_at: Instant) -
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pulse(epoch: Option<u32>, boot_id: Option<u32>) -> Pulse {
-        Pulse { external: None, epoch, boot_id }
-    }
-
-    #[test]
-    fn a_restart_is_told_from_the_epoch_and_from_the_number_of_the_start() {
-        let then = Instant::now();
-        let now = then + Duration::from_secs(80);
-        for (before, after, expected) in [
-            (pulse(Some(1000), None), pulse(Some(1080), None), false),
-            // A router whose clock is slow.
-            (pulse(Some(1000), None), pulse(Some(1070), None), false),
-            (pulse(Some(1000), None), pulse(Some(1060), None), true),
-            (pulse(Some(1000), None), pulse(Some(1), None), true),
-            (pulse(None, Some(7)), pulse(None, Some(7)), false),
-            (pulse(None, Some(7)), pulse(None, Some(8)), true),
-            (pulse(None, None), pulse(None, Some(8)), false),
-        ] {
-            assert_eq!(restarted(&before, then, &after, now), expected, "{before:?} {after:?}");
-        }
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@ use super::{
     openings::Departed,
     status::{OpeningState, OpeningStatus, RouterState, RouterStatus},
     verdict::Verdict,
+    want::Want,
 };
 use crate::{
     config::RouterProtocol,
@@ -129,8 +130,7 @@ impl Reporter {
             }
             Verdict::NoAddress => warn!(
                 external.addr = external,
-                advice,
-                "no external address: the router is offline, or behind a second NAT"
+                advice, "no external address: the router is offline, or behind a second NAT"
             ),
         }
         self.verdict = Some(verdict);
@@ -161,14 +161,26 @@ impl Reporter {
         let protocol = want.protocol().as_str();
         match how {
             Gone::Nothing => {}
-            Gone::Closed => info!(
+            Gone::Closed => {
+                self.forget_open(want, *external_port);
+                info!(
                 %mapping, protocol, listen.addr = %listen, external.port = external_port,
                 "closed on the router"
-            ),
+                );
+            }
             Gone::Left(error) => warn!(
                 %mapping, protocol, listen.addr = %listen, external.port = external_port, error,
                 "left open on the router"
             ),
+        }
+    }
+
+    /// What was closed and is opened again is said again.
+    fn forget_open(&mut self, want: &Want, port: u16) {
+        let place = (want.protocol(), want.key.listener.addr.clone(), want.key.pinhole.map(IpAddr::V6));
+        if matches!(self.openings.get(&place), Some(Told::Open { external_port, .. }) if *external_port == port)
+        {
+            self.openings.remove(&place);
         }
     }
 
@@ -368,11 +380,7 @@ mod tests {
         assert_eq!(count(&lines, "behind a second NAT"), 1);
         assert_eq!(count(&lines, "reachable from the internet again"), 1);
         // Many routers hide an address that is not one of the internet.
-        let nothing = RouterStatus {
-            external: None,
-            verdict: Some(Verdict::of(None)),
-            ..status(open(0), 1)
-        };
+        let nothing = RouterStatus { external: None, verdict: Some(Verdict::of(None)), ..status(open(0), 1) };
         let said = logged(|| Reporter::default().report(&nothing, now));
         assert_eq!(count(&said, "behind a second NAT"), 1, "{said:#?}");
         assert!(lines.iter().any(|line| line.contains("advice=")), "{lines:#?}");
