@@ -394,11 +394,11 @@ impl Keeper {
     }
 
     async fn ask(&mut self, slot: Slot, call: Call) {
-        let Some(router) = &self.router else { return };
-        let driver = Arc::clone(&router.driver);
+        let (Some(router), Some(Ok(Place { own, .. }))) = (&self.router, &self.place) else { return };
+        let (driver, own) = (Arc::clone(&router.driver), *own);
         self.openings.sending(&slot, &call, Instant::now());
         self.remember();
-        let answer = put(&driver, &call).await;
+        let answer = put(&driver, own, &call).await;
         tracing::debug!(?call, ?answer, "router asked");
         let lost = answer.lost().map(str::to_owned);
         let terms = self.terms();
@@ -492,11 +492,12 @@ impl Keeper {
                 self.found(driver, found);
             }
         }
-        if let Some(router) = &self.router {
+        if let (Some(router), Some(Ok(Place { own, .. }))) = (&self.router, &self.place) {
             let terms = self.terms();
             let mut queue = leases.into_iter();
             let mut tasks = JoinSet::new();
-            let one = |lease| take_back(Arc::clone(&router.driver), lease, terms, self.openings.habits());
+            let one =
+                |lease| take_back(Arc::clone(&router.driver), *own, lease, terms, self.openings.habits());
             queue.by_ref().take(RELEASED_AT_ONCE).for_each(|lease| drop(tasks.spawn(one(lease))));
             while let Ok(Some(done)) = timeout_at(until, tasks.join_next()).await {
                 if let Some(lease) = queue.next() {

@@ -3,7 +3,7 @@
 //! Owns how a [`Call`] becomes a request, the search in every protocol at once, and the taking back of what was opened.
 //! Keeps nothing; everything ends with the question.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinSet,
@@ -17,11 +17,12 @@ use super::{
 };
 use crate::config::RouterProtocol;
 
-/// Puts a question to the router. That nobody answers for a pinhole does not mean that the router is gone: it may have
-/// no firewall that can be asked.
-pub(super) async fn put(driver: &Driver, call: &Call) -> Answer {
+/// Puts a question to the router, which is spoken to from `own`. That nobody answers a question that leaves from another
+/// address does not mean that the router is gone: this machine may no longer have that address, it may be one of another
+/// network, and for a pinhole there may be no firewall that can be asked.
+pub(super) async fn put(driver: &Driver, own: IpAddr, call: &Call) -> Answer {
     match put_as_it_is(driver, call).await {
-        answer if call.ask().internal.is_ipv4() => answer,
+        answer if call.ask().internal.ip() == own => answer,
         Answer::Granted(Err(RouterError::Lost(why))) => Answer::Granted(Err(RouterError::Failed(why))),
         Answer::Seen(Err(RouterError::Lost(why))) => Answer::Seen(Err(RouterError::Failed(why))),
         Answer::Closed(Err(RouterError::Lost(why))) => Answer::Closed(Err(RouterError::Failed(why))),
@@ -75,6 +76,7 @@ pub(super) async fn search(protocols: &[RouterProtocol], place: &Place) -> Resul
 /// Takes one opening back. It is given up when the router does not answer.
 pub(super) async fn take_back(
     driver: Arc<Driver>,
+    own: IpAddr,
     mut lease: Lease,
     terms: Terms,
     mut habits: Habits,
@@ -82,7 +84,7 @@ pub(super) async fn take_back(
     let mut dice = Dice::seeded(0);
     while !matches!(lease.state(), State::Gone(_)) {
         let call = lease.call(&terms, habits);
-        let answer = put(&driver, &call).await;
+        let answer = put(&driver, own, &call).await;
         if answer.lost().is_some() {
             break;
         }
