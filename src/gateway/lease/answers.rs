@@ -459,6 +459,7 @@ impl Lease {
         let may = self.moves < MOST_MOVES && (self.external_port == wanted || self.times_opened == 0);
         if !may && self.times_opened == 0 && self.external_port != wanted && !self.touched {
             self.external_port = wanted;
+            self.moves = 0;
         }
         may
     }

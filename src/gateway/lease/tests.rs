@@ -340,6 +340,21 @@ fn any_port_moves_to_a_free_one_and_stays_there() {
 }
 
 #[test]
+fn a_port_that_was_taken_while_we_were_away_is_replaced_by_another() {
+    let foreign = || held_by("192.168.77.3:9", "a game", None);
+    let mut bench = Bench::any_port();
+    let kept = Kept { external_port: port(50_000), nonce: [0; 12], pinhole: None, text: want().text };
+    bench.lease = Lease::adopted(want(), kept, bench.now, &mut bench.dice);
+    bench.looks(foreign());
+    assert_eq!(bench.lease.external_port(), port(80));
+    bench.looks(foreign());
+    bench.looks(free());
+    assert!(bench.opens(3600).external_port.get() >= 49_152);
+    bench.looks(ours(3600));
+    assert!(bench.is_open());
+}
+
+#[test]
 fn a_router_that_tells_nothing_gives_another_port_itself() {
     let unknown = || Answer::Seen(Ok(Entry::Unknown));
     let mut bench = Bench::any_port();
