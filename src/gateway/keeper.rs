@@ -373,8 +373,8 @@ impl Keeper {
         let restarted = before.is_some_and(|(before, at)| restarted(&before, at, &pulse, now));
         router.pulse = pulse;
         router.pulse_at = Some(now);
+        // What it is here for is still to be seen: this takes back no strike.
         router.check_at = now + self.settings.check_every;
-        self.strikes = 0;
         if restarted {
             tracing::info!("router restarted");
             self.openings.try_again(now);

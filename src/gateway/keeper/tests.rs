@@ -162,6 +162,24 @@ async fn a_restart_that_a_failed_call_showed_lifts_a_refusal() {
 }
 
 #[tokio::test]
+async fn a_pulse_alone_does_not_make_up_for_questions_without_an_answer() {
+    let router = FakeRouter::start();
+    let mut keeper = router.keeper();
+    keeper.live = live();
+    act(&mut keeper, |state| matches!(state, OpeningState::Open { .. })).await;
+    assert_eq!(keeper.strikes, 0);
+    for strikes in 1..5 {
+        keeper.lose("a test");
+        router.found(&mut keeper).await;
+        keeper.check().await;
+        assert_eq!(keeper.strikes, strikes);
+    }
+    assert!(keeper.search_at > Instant::now() + Duration::from_secs(10), "it is asked more and more seldom");
+    act(&mut keeper, |_| router.lifetimes().len() > 1).await;
+    assert_eq!(keeper.strikes, 0, "it answered");
+}
+
+#[tokio::test]
 async fn a_reload_that_leads_elsewhere_takes_back_what_is_open_first() {
     let router = FakeRouter::start();
     let (_live_tx, live) = watch::channel(live());
