@@ -376,7 +376,7 @@ impl Keeper {
         // What it is here for is still to be seen: this takes back no strike.
         router.check_at = now + self.settings.check_every;
         if restarted {
-            tracing::info!("router restarted");
+            self.reporter.report_restart(now);
             self.openings.try_again(now);
         }
     }

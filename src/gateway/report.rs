@@ -48,6 +48,7 @@ enum Router {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Router,
+    Restart,
     External,
     Verdict,
     Opening(Place),
@@ -152,6 +153,13 @@ impl Reporter {
         }
         say(opening);
         self.openings.insert(place, told);
+    }
+
+    /// Says that the router was started anew. One whose clock stands still seems to be, all the time.
+    pub(super) fn report_restart(&mut self, now: Instant) {
+        if self.may_say(Kind::Restart, now) {
+            info!("router restarted");
+        }
     }
 
     /// Says what has gone from the router.
@@ -346,6 +354,16 @@ mod tests {
         let hours = 24 + 1;
         assert!(lines.len() <= hours * 2 * MOST as usize, "{} lines", lines.len());
         assert!(count(&lines, "no router found") > 20, "{} lines", lines.len());
+    }
+
+    #[test]
+    fn a_router_whose_clock_stands_still_fills_no_disk() {
+        let start = Instant::now();
+        let lines = logged(|| {
+            let mut reporter = Reporter::default();
+            (0..120).for_each(|nth| reporter.report_restart(start + Duration::from_secs(60 * nth)));
+        });
+        assert_eq!(count(&lines, "router restarted"), 2 * MOST as usize);
     }
 
     #[test]
