@@ -358,7 +358,7 @@ impl Keeper {
             Ok(pulse) => pulse,
             Err(RouterError::Lost(why)) => return self.lose(&why),
             // It is there, and does not tell.
-            Err(_) => Pulse { external: None, ..router.pulse.clone() },
+            Err(_) => Pulse { external: None, tells: false, ..router.pulse.clone() },
         };
         if router.checks.is_multiple_of(CHECKS_TO_A_SEARCH) {
             match limited(driver.still_there()).await {
@@ -454,7 +454,7 @@ impl Keeper {
             address: router.map(|router| router.found.addr),
             protocol: router.map(|router| router.driver.via()),
             external,
-            verdict: router.map(|router| Verdict::of(router.pulse.external)),
+            verdict: router.filter(|router| router.pulse.tells).map(|_| Verdict::of(external)),
             openings: self
                 .opening_statuses(Frame { via: router.map(|router| router.driver.via()), external }),
         }

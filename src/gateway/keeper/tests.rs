@@ -209,7 +209,7 @@ async fn a_reload_that_leads_elsewhere_takes_back_what_is_open_first() {
 }
 
 fn pulse(epoch: Option<u32>, boot_id: Option<u32>) -> Pulse {
-    Pulse { external: None, epoch, boot_id }
+    Pulse { external: None, tells: true, epoch, boot_id }
 }
 
 #[test]

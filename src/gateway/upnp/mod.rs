@@ -232,7 +232,7 @@ impl Upnp {
             Err(RequestError::ErrorCode(..)) => None,
             Err(error) => return Err(refused(error)),
         };
-        Ok(Pulse { external, epoch: None, boot_id })
+        Ok(Pulse { external, tells: true, epoch: None, boot_id })
     }
 
     /// Searches for the router again, and gives the number of its start.
