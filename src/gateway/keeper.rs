@@ -47,6 +47,9 @@ pub(super) const RELEASE: Duration = Duration::from_secs(3);
 const RELEASED_AT_ONCE: usize = 8;
 /// Every so many checks the router is searched for again: the number of its start tells whether it was restarted.
 const CHECKS_TO_A_SEARCH: u32 = 5;
+/// A router that was just lost is most likely starting: for so long it is searched for at least so often.
+const LIKELY_BACK: Duration = Duration::from_secs(15 * 60);
+const WHILE_LIKELY: Duration = Duration::from_secs(60);
 /// Two clocks that part by so much: this machine slept, or its clock was set.
 const JUMP: u64 = 30;
 
@@ -109,6 +112,8 @@ pub(super) struct Keeper {
     strikes: u32,
     /// Why the last one was.
     lost_error: String,
+    /// Since when no question has been answered.
+    away_since: Option<Instant>,
     /// Whether openings of an earlier run may have to be taken back.
     leftovers: bool,
 }
@@ -149,6 +154,7 @@ impl Keeper {
             search_error: String::new(),
             strikes: 0,
             lost_error: String::new(),
+            away_since: None,
             leftovers,
         }
     }
@@ -326,9 +332,17 @@ impl Keeper {
             Err(why) => {
                 self.searches += 1;
                 self.search_error = why;
-                self.search_at = Instant::now() + self.dice.wait_after(self.searches);
+                self.search_at = Instant::now() + self.patience(self.searches);
             }
         }
+    }
+
+    /// How long to wait before the next search, after so many in vain.
+    fn patience(&mut self, searches: u32) -> Duration {
+        let now = Instant::now();
+        let since = *self.away_since.get_or_insert(now);
+        let wait = self.dice.wait_after(searches);
+        if now < since + LIKELY_BACK { wait.min(WHILE_LIKELY) } else { wait }
     }
 
     fn found(&mut self, driver: Driver, found: Found) {
@@ -388,8 +402,10 @@ impl Keeper {
         self.look_at = self.search_at;
         self.strikes += 1;
         self.lost_error = why.to_owned();
+        self.away_since.get_or_insert(self.search_at);
         if self.strikes > 1 {
-            self.search_at += self.dice.wait_after(self.strikes - 1);
+            let wait = self.patience(self.strikes - 1);
+            self.search_at += wait;
         }
     }
 
@@ -409,7 +425,7 @@ impl Keeper {
         self.remember();
         match lost {
             Some(why) => self.lose(&why),
-            None => self.strikes = 0,
+            None => (self.strikes, self.away_since) = (0, None),
         }
     }
 

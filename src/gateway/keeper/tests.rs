@@ -13,7 +13,7 @@ use std::{
 use super::*;
 use crate::{
     config::{ListenerKey, RouterProtocol},
-    gateway::status::OpeningState,
+    gateway::{driver::CALL, status::OpeningState},
     mapping::{Exposure, ListenAddr, MappingName, Protocol},
     supervisor::Live,
 };
@@ -177,6 +177,34 @@ async fn a_pulse_alone_does_not_make_up_for_questions_without_an_answer() {
     assert!(keeper.search_at > Instant::now() + Duration::from_secs(10), "it is asked more and more seldom");
     act(&mut keeper, |_| router.lifetimes().len() > 1).await;
     assert_eq!(keeper.strikes, 0, "it answered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_that_was_just_lost_is_searched_for_every_minute() {
+    let router = FakeRouter::start();
+    let mut keeper = router.keeper();
+    let lost_at = Instant::now();
+    let mut longest = Duration::ZERO;
+    for searches in 1..40 {
+        let wait = keeper.patience(searches);
+        assert!(wait <= WHILE_LIKELY || Instant::now() >= lost_at + LIKELY_BACK, "{searches}: {wait:?}");
+        longest = longest.max(wait);
+        tokio::time::advance(wait).await;
+    }
+    assert!(longest > 8 * WHILE_LIKELY, "whoever stays away is left alone: {longest:?}");
+}
+
+#[tokio::test]
+async fn a_protocol_that_nobody_speaks_is_tried_once_when_another_one_works() {
+    let router = FakeRouter::start();
+    let mut keeper = router.keeper();
+    keeper.look_around();
+    keeper.settings.protocols = vec![RouterProtocol::Upnp, RouterProtocol::NatPmp];
+    let began = Instant::now();
+    router.found(&mut keeper).await;
+    let took = began.elapsed();
+    assert!(took < CALL + Duration::from_secs(2), "{took:?}");
+    assert_eq!(keeper.router.map(|router| router.driver.via()), Some(RouterProtocol::NatPmp));
 }
 
 #[tokio::test]

@@ -441,8 +441,11 @@ impl Lease {
                 .map_or(terms.check_every, |left| terms.check_every.min(left + LEAST_WAIT_FOR_HOLDER))
                 .max(LEAST_WAIT_FOR_HOLDER),
             None => {
+                // Nobody tells when it gets free: it is tried about as often as others are looked at.
                 self.failures += 1;
-                circumstances.dice.wait_after(self.failures)
+                let dice = &mut circumstances.dice;
+                let most = dice.about(terms.check_every, 20).max(LEAST_WAIT_TO_RENEW);
+                dice.wait_after(self.failures).min(most)
             }
         };
         self.state = State::Conflict(holder);

@@ -262,6 +262,19 @@ fn a_foreign_opening_is_named_looked_at_and_taken_over_when_it_is_gone() {
 }
 
 #[test]
+fn a_port_whose_holder_is_unknown_is_tried_as_often_as_others_are_looked_at() {
+    let mut bench = Bench::new();
+    for nth in 0..20 {
+        bench.looks(Answer::Seen(Ok(Entry::Unknown)));
+        bench.answer("Open", conflict());
+        bench.looks(Answer::Seen(Ok(Entry::Unknown)));
+        assert_eq!(*bench.lease.state(), State::Conflict(None));
+        let wait = bench.wait();
+        assert!(wait <= CHECK * 6 / 5 && (nth < 5 || wait >= CHECK * 4 / 5), "{wait:?}");
+    }
+}
+
+#[test]
 fn an_opening_of_another_program_of_this_machine_is_no_ours() {
     let mut bench = Bench::new();
     bench.looks(held_by("192.168.77.2:9", "a game", None));
