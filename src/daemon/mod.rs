@@ -72,7 +72,8 @@ async fn serve(
     let mut signals = Signals::install()?;
     let tasks = TaskTracker::new();
     let listeners = loaded.plan.len();
-    let budgets = limits::share_out(descriptors, listeners);
+    let with_router = loaded.plan.values().any(|listener| listener.exposure.is_some());
+    let budgets = limits::share_out(descriptors, listeners, with_router);
     let gate = Gate::new();
     bans::restore(&gate, &loaded.gate.spec).await;
     let handle = match Handle::start(source, loaded, budgets, gate, &tasks).await {
