@@ -70,7 +70,7 @@ impl Reporter {
         self.report_router(status, now);
         self.report_address(status, now);
         for opening in &status.openings {
-            self.report_opening(opening, now);
+            self.report_opening(opening, status.protocol, now);
         }
         let there: Vec<Place> = status.openings.iter().map(place).collect();
         self.openings.retain(|place, _| there.contains(place));
@@ -137,7 +137,7 @@ impl Reporter {
         self.verdict = Some(verdict);
     }
 
-    fn report_opening(&mut self, opening: &OpeningStatus, now: Instant) {
+    fn report_opening(&mut self, opening: &OpeningStatus, via: Option<RouterProtocol>, now: Instant) {
         let told = match &opening.state {
             OpeningState::Searching => return,
             OpeningState::Open { via, .. } => {
@@ -151,7 +151,7 @@ impl Reporter {
         if self.openings.get(&place) == Some(&told) || !self.may_say(Kind::Opening(place.clone()), now) {
             return;
         }
-        say(opening);
+        say(opening, via);
         self.openings.insert(place, told);
     }
 
@@ -208,31 +208,53 @@ fn place(opening: &OpeningStatus) -> Place {
     (opening.protocol, opening.listen.clone(), pinhole)
 }
 
-fn say(opening: &OpeningStatus) {
-    let mapping = &opening.mapping;
+/// One word for each state, the same in every line and in the README.
+fn word(state: &OpeningState) -> &'static str {
+    match state {
+        OpeningState::Searching => "searching",
+        OpeningState::Open { .. } => "open",
+        OpeningState::Conflict { .. } => "conflict",
+        OpeningState::Denied { .. } => "denied",
+        OpeningState::Failed { .. } => "failed",
+    }
+}
+
+/// Who has the port. Of the protocols, only UPnP tells a port that is held from one that is refused.
+fn holder(holder: Option<&str>, via: Option<RouterProtocol>) -> &str {
+    match (holder, via) {
+        (Some(holder), _) => holder,
+        (None, Some(RouterProtocol::Pcp | RouterProtocol::NatPmp)) => {
+            "unknown: the router gave another port; held, or refused by a rule"
+        }
+        (None, _) => "unknown",
+    }
+}
+
+fn say(opening: &OpeningStatus, via: Option<RouterProtocol>) {
+    let (mapping, state) = (&opening.mapping, word(&opening.state));
     let (protocol, listen) = (opening.protocol.as_str(), &opening.listen);
     let port = opening.external_port;
     match &opening.state {
         OpeningState::Searching => {}
         OpeningState::Open { via, lease_s, .. } => info!(
-            %mapping, protocol, listen.addr = %listen,
+            %mapping, protocol, listen.addr = %listen, state,
             external.addr = opening.external.map(|external| display(external.ip())),
             external.port = port,
             via = via.as_str(),
             lease_s,
             "open on the router"
         ),
-        OpeningState::Conflict { holder } => warn!(
-            %mapping, protocol, listen.addr = %listen, external.port = port,
-            holder = holder.as_deref().unwrap_or("unknown"),
+        OpeningState::Conflict { holder: who } => warn!(
+            %mapping, protocol, listen.addr = %listen, state, external.port = port,
+            holder = holder(who.as_deref(), via),
             "held by another machine"
         ),
         OpeningState::Denied { error, .. } => warn!(
-            %mapping, protocol, listen.addr = %listen, external.port = port, error,
+            %mapping, protocol, listen.addr = %listen, state, external.port = port, error,
             "router refuses"
         ),
         OpeningState::Failed { error, next_try } => warn!(
-            %mapping, protocol, listen.addr = %listen, external.port = port, error,
+            %mapping, protocol, listen.addr = %listen, state, external.port = port, error,
             retry_s = next_try.map(|at| at.saturating_sub(unix_now())),
             "not open on the router"
         ),
@@ -338,6 +360,32 @@ mod tests {
             lines[1].contains("external.addr=11.22.33.1") && lines[1].contains("external.port=80"),
             "{lines:?}"
         );
+    }
+
+    #[test]
+    fn each_line_about_an_opening_has_its_state_in_one_word() {
+        let error = || "606".to_owned();
+        for (state, word) in [
+            (open(0), "open"),
+            (OpeningState::Conflict { holder: None }, "conflict"),
+            (OpeningState::Denied { error: error(), next_try: 0 }, "denied"),
+            (OpeningState::Failed { error: error(), next_try: None }, "failed"),
+        ] {
+            let lines = logged(|| Reporter::default().report(&status(state, 1), Instant::now()));
+            assert!(lines[1].contains(&format!("state=\"{word}\"")), "{lines:#?}");
+        }
+    }
+
+    #[test]
+    fn who_gave_another_port_may_have_refused_this_one() {
+        for (via, words) in
+            [(RouterProtocol::Upnp, "holder=\"unknown\""), (RouterProtocol::Pcp, "refused by a rule")]
+        {
+            let conflict = status(OpeningState::Conflict { holder: None }, 1);
+            let status = RouterStatus { protocol: Some(via), ..conflict };
+            let lines = logged(|| Reporter::default().report(&status, Instant::now()));
+            assert!(lines[1].contains(words), "{lines:#?}");
+        }
     }
 
     #[test]
