@@ -214,6 +214,11 @@ impl Keeper {
                 self.retarget();
             }
             self.openings.try_again(Instant::now());
+            // A shorter time between checks holds from now on, not from the next check on.
+            let soon = Instant::now() + self.settings.check_every;
+            if let Some(router) = &mut self.router {
+                router.check_at = router.check_at.min(soon);
+            }
         }
         let live = live.borrow_and_update();
         if self.live != *live {

@@ -195,6 +195,20 @@ async fn a_router_that_was_just_lost_is_searched_for_every_minute() {
 }
 
 #[tokio::test]
+async fn a_shorter_time_between_checks_holds_at_once() {
+    let router = FakeRouter::start();
+    let mut keeper = router.keeper();
+    keeper.live = live();
+    act(&mut keeper, |state| matches!(state, OpeningState::Open { .. })).await;
+    let (_live_tx, mut live) = watch::channel(live());
+    let check_every = Duration::from_secs(1);
+    keeper.follow(&mut live, RouterSettings { check_every, ..router.settings() });
+    let check_at = keeper.router.map(|router| router.check_at);
+    assert!(check_at.is_some_and(|at| at <= Instant::now() + check_every));
+    assert_eq!(router.lifetimes(), [3600], "nothing was taken back for that");
+}
+
+#[tokio::test]
 async fn a_protocol_that_nobody_speaks_is_tried_once_when_another_one_works() {
     let router = FakeRouter::start();
     let mut keeper = router.keeper();
