@@ -15,6 +15,9 @@ const FIXED_PORTS: &str = "this router only opens a port under its own number: l
 const LEAST_WAIT_FOR_HOLDER: Duration = Duration::from_secs(1);
 /// A renewal that adds no more than this was none.
 const NOT_RAISED: Duration = Duration::from_secs(5);
+const TOO_SHORT: &str = "the router grants it for less than five seconds";
+/// A lease below this is none: it would be renewed all the time.
+const LEAST_LEASE: Duration = Duration::from_secs(5);
 /// The least time until a renewal is tried again.
 const LEAST_WAIT_TO_RENEW: Duration = Duration::from_secs(5);
 
@@ -190,6 +193,9 @@ impl Lease {
         self.external_port = granted.external_port;
         self.nonce = granted.nonce.unwrap_or(self.nonce);
         self.pinhole = granted.pinhole.or(self.pinhole);
+        if granted.lease.is_some_and(|lease| lease < LEAST_LEASE) {
+            return self.fail(TOO_SHORT.to_owned(), circumstances);
+        }
         self.state = State::Open(Open {
             lease: granted.lease,
             ends: granted.lease.map(|lease| now + lease),
@@ -317,6 +323,8 @@ impl Lease {
                 if not_raised && left < lease * 9 / 10 {
                     open.replace = true;
                     open.renew_at = now + left.saturating_sub(lease.min(left * 2) / 10);
+                } else if left < LEAST_LEASE {
+                    return self.fail(TOO_SHORT.to_owned(), circumstances);
                 } else if left < lease * 9 / 10 {
                     // It grants less than it says.
                     open.lease = Some(left);

@@ -426,6 +426,30 @@ fn failures_are_retried_more_and_more_seldom() {
 }
 
 #[test]
+fn a_lease_of_next_to_nothing_is_a_failure_and_not_renewed_for_ever() {
+    for (granted, shown) in [(0, 0), (1, 1), (3600, 1)] {
+        let mut bench = Bench::new();
+        let mut asked = 0;
+        let began = bench.now;
+        while bench.now < began + Duration::from_secs(3600) {
+            bench.wait();
+            match bench.lease.call(&bench.terms, bench.habits) {
+                Call::Open(_) => {
+                    asked += 1;
+                    bench.opens(granted);
+                }
+                _ if bench.is_open() || matches!(bench.lease.state(), State::Open(_)) => {
+                    bench.looks(ours(shown));
+                }
+                _ => bench.looks(free()),
+            }
+        }
+        assert!(asked < 20, "{granted} s: asked {asked} times an hour");
+        bench.fails_with("five seconds");
+    }
+}
+
+#[test]
 fn a_failed_renewal_is_tried_again_while_the_lease_lasts() {
     let mut bench = Bench::open();
     let opened = bench.now;
