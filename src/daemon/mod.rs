@@ -12,9 +12,10 @@ mod logging;
 mod signals;
 mod watch;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use tokio_util::task::TaskTracker;
+use tokio::time::sleep;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{Loaded, Source},
@@ -23,6 +24,9 @@ use crate::{
     supervisor::{BindError, Handle},
 };
 use signals::{Signal, Signals};
+
+/// How long a router may take to close its ports when the end is wanted at once.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 /// Why the daemon did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +112,15 @@ async fn serve(
     }
 
     tracing::info!("stopping");
-    let stopped = async { tokio::join!(handle.stop(), gateway.stop()) };
+    let in_a_hurry = CancellationToken::new();
+    let gateway_stopped = async {
+        tokio::select! {
+            () = gateway.stop() => {}
+            // What is then still open on the router is remembered, and taken over or back at the next start.
+            () = async { in_a_hurry.cancelled().await; sleep(LAST_MOMENT).await } => {}
+        }
+    };
+    let stopped = async { tokio::join!(handle.stop(), gateway_stopped) };
     tokio::pin!(stopped);
     loop {
         tokio::select! {
@@ -116,6 +128,7 @@ async fn serve(
             signal = signals.next() => if signal == Signal::Stop {
                 tracing::info!("stopping at once");
                 handle.stop_at_once();
+                in_a_hurry.cancel();
             },
         }
     }
