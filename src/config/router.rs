@@ -167,27 +167,40 @@ fn interface(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<String> {
 /// From where to where a time may go.
 struct Span {
     least: Duration,
+    /// Below this it is allowed, and unwise.
+    sensible: Duration,
     most: Duration,
     words: &'static str,
+    /// What is unwise about it.
+    warning: &'static str,
 }
 
-/// Shorter leases are renewed all the time; longer ones outlive whoever asked for them (RFC 6886, section 3.3,
+/// Leases below some minutes are renewed all the time; longer ones outlive whoever asked for them (RFC 6886, section 3.3,
 /// recommends two hours).
 const LEASE: Span = Span {
-    least: Duration::from_secs(120),
+    least: Duration::from_secs(10),
+    sensible: Duration::from_secs(120),
     most: Duration::from_secs(7 * 86_400),
-    words: "use a time from \"2m\" to \"7d\"; the lease is renewed before it ends",
+    words: "use a time from \"10s\" to \"7d\"; the lease is renewed before it ends",
+    warning: "below two minutes `lease` keeps the router busy, and ends when one renewal is late",
 };
 const CHECK_EVERY: Span = Span {
-    least: Duration::from_secs(5),
+    least: Duration::from_secs(1),
+    sensible: Duration::from_secs(5),
     most: Duration::from_secs(86_400),
-    words: "use a time from \"5s\" to \"1d\"",
+    words: "use a time from \"1s\" to \"1d\"",
+    warning: "below five seconds `check_every` keeps the router busy",
 };
 
 fn time(reader: &mut Reader<'_>, key: &str, value: &Value<'_>, span: &Span) -> Option<Duration> {
     let text = reader.text(key, value)?;
     let (message, hint) = match duration::parse(&text.value) {
-        Ok(Timeout::After(time)) if (span.least..=span.most).contains(&time) => return Some(time),
+        Ok(Timeout::After(time)) if (span.least..=span.most).contains(&time) => {
+            if time < span.sensible {
+                reader.notes.warning(text.place(), span.warning).text(&text.value);
+            }
+            return Some(time);
+        }
         Ok(Timeout::After(time)) => {
             let way = if time < span.least { "short" } else { "long" };
             (format!("`{key}` is too {way}"), span.words)

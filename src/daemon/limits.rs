@@ -15,6 +15,8 @@ use crate::{
 
 /// Descriptors that are neither listener, session nor flow: the runtime, logs, files that are read.
 const CONTROL: u64 = 16;
+/// Those of the thread that follows the router: its runtime, its state, and up to eight questions side by side.
+const ROUTER: u64 = 16;
 /// Clients that listeners have accepted and found no room for, a few each; when more wait than this, accepting fails for
 /// a moment, which listeners survive.
 const MOST_WAITING: u64 = 64;
@@ -67,21 +69,22 @@ struct Shares {
 impl Shares {
     /// TCP sessions, two descriptors each, may take all that listeners, pipes and control leave. UDP flows, one each, may
     /// take half of it: the other half is a reserve, so that forged UDP clients cannot keep TCP clients out.
-    fn of(descriptors: u64, listeners: usize) -> Self {
+    fn of(descriptors: u64, listeners: usize, with_router: bool) -> Self {
         let pipes = (descriptors / PIPES_SHARE / 2).min(MOST_PIPES);
         let silent = (descriptors / SILENT_SHARE).min(MOST_SILENT);
         let listeners = listeners as u64;
         let waiting = (listeners * WAITING_ROOM as u64).min(MOST_WAITING);
-        let taken = CONTROL + listeners + waiting + silent + 2 * pipes;
+        let router = if with_router { ROUTER } else { 0 };
+        let taken = CONTROL + router + listeners + waiting + silent + 2 * pipes;
         let rest = descriptors.saturating_sub(taken);
         let most = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).max(1);
         Self { pipes: most(pipes), silent: most(silent), sessions: most(rest / 2), flows: most(rest / 2) }
     }
 }
 
-/// Shares `descriptors` out between sessions, flows and pipes.
-pub(super) fn share_out(descriptors: u64, listeners: usize) -> Budgets {
-    let Shares { pipes, silent, sessions, flows } = Shares::of(descriptors, listeners);
+/// Shares `descriptors` out between sessions, flows and pipes; with a share for the router, where it is asked for anything.
+pub(super) fn share_out(descriptors: u64, listeners: usize, with_router: bool) -> Budgets {
+    let Shares { pipes, silent, sessions, flows } = Shares::of(descriptors, listeners, with_router);
     let fast = !fast_paths_are_off();
     limit_pipes(if fast { pipes } else { 0 });
     allow_joins(fast);
@@ -105,21 +108,23 @@ mod tests {
     #[test]
     fn what_is_shared_out_fits_into_the_limit() {
         for (descriptors, listeners) in [(128, 1), (1024, 10), (20_000, 10_000), (1_048_576, 3)] {
-            let Shares { pipes, silent, sessions, .. } = Shares::of(descriptors, listeners);
-            let waiting = (4 * listeners).min(64);
-            let used = CONTROL + (listeners + waiting + silent + 2 * (pipes + sessions)) as u64;
-            assert!(used <= descriptors && sessions > 10, "{used} of {descriptors}");
+            for (router, with_router) in [(0, false), (ROUTER, true)] {
+                let Shares { pipes, silent, sessions, .. } = Shares::of(descriptors, listeners, with_router);
+                let waiting = (4 * listeners).min(64);
+                let used = CONTROL + router + (listeners + waiting + silent + 2 * (pipes + sessions)) as u64;
+                assert!(used <= descriptors && sessions > 10, "{used} of {descriptors}");
+            }
         }
     }
 
     #[test]
     fn tcp_keeps_half_of_the_descriptors() {
-        let Shares { sessions, flows, .. } = Shares::of(1024, 2);
+        let Shares { sessions, flows, .. } = Shares::of(1024, 2, true);
         assert!(flows <= sessions);
     }
 
     #[test]
     fn a_tiny_limit_still_forwards_one_of_each() {
-        assert_eq!(Shares::of(16, 2), Shares { pipes: 1, silent: 1, sessions: 1, flows: 1 });
+        assert_eq!(Shares::of(16, 2, true), Shares { pipes: 1, silent: 1, sessions: 1, flows: 1 });
     }
 }

@@ -12,9 +12,13 @@ mod logging;
 mod signals;
 mod watch;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use tokio_util::task::TaskTracker;
+use tokio::time::sleep;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{Loaded, Source},
@@ -24,6 +28,9 @@ use crate::{
 };
 use bans::BanKeeper;
 use signals::{Signal, Signals};
+
+/// How long a router may take to close its ports when the end is wanted at once.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 /// Why the daemon did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +80,8 @@ async fn serve(
     let mut signals = Signals::install()?;
     let tasks = TaskTracker::new();
     let listeners = loaded.plan.len();
-    let budgets = limits::share_out(descriptors, listeners);
+    let with_router = loaded.plan.values().any(|listener| listener.exposure.is_some());
+    let budgets = limits::share_out(descriptors, listeners, with_router);
     let gate = Gate::new();
     let bans = BanKeeper::of(&gate);
     bans.restore(&loaded.gate.spec).await;
@@ -109,7 +117,15 @@ async fn serve(
     }
 
     tracing::info!("stopping");
-    let stopped = async { tokio::join!(handle.stop(), gateway.stop()) };
+    let in_a_hurry = CancellationToken::new();
+    let gateway_stopped = async {
+        tokio::select! {
+            () = gateway.stop() => {}
+            // What is then still open on the router is remembered, and taken over or back at the next start.
+            () = async { in_a_hurry.cancelled().await; sleep(LAST_MOMENT).await } => {}
+        }
+    };
+    let stopped = async { tokio::join!(handle.stop(), gateway_stopped) };
     tokio::pin!(stopped);
     loop {
         tokio::select! {
@@ -117,6 +133,7 @@ async fn serve(
             signal = signals.next() => if signal == Signal::Stop {
                 tracing::info!("stopping at once");
                 handle.stop_at_once();
+                in_a_hurry.cancel();
             },
         }
     }

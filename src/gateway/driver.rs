@@ -279,6 +279,8 @@ pub(super) struct Found {
 pub(super) struct Pulse {
     /// Its external address; `None` where it has none or does not say.
     pub(super) external: Option<IpAddr>,
+    /// Whether no address means that it has none: PCP alone cannot tell before the first opening.
+    pub(super) tells: bool,
     /// A number that grows with the router's uptime, in seconds (PCP's and NAT-PMP's epoch).
     pub(super) epoch: Option<u32>,
     /// A number that changes with each start of the router (UPnP's BOOTID).

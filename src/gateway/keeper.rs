@@ -47,6 +47,9 @@ pub(super) const RELEASE: Duration = Duration::from_secs(3);
 const RELEASED_AT_ONCE: usize = 8;
 /// Every so many checks the router is searched for again: the number of its start tells whether it was restarted.
 const CHECKS_TO_A_SEARCH: u32 = 5;
+/// A router that was just lost is most likely starting: for so long it is searched for at least so often.
+const LIKELY_BACK: Duration = Duration::from_secs(15 * 60);
+const WHILE_LIKELY: Duration = Duration::from_secs(60);
 /// Two clocks that part by so much: this machine slept, or its clock was set.
 const JUMP: u64 = 30;
 
@@ -99,6 +102,8 @@ pub(super) struct Keeper {
     router: Option<Router>,
     /// Which router the openings are on.
     router_id: Option<String>,
+    /// How it was doing when it was lost, and when that was told: a restart meanwhile is told by it.
+    last_pulse: Option<(Pulse, Instant)>,
     search_at: Instant,
     /// Searches in a row that found nothing, and why the last one did not.
     searches: u32,
@@ -107,6 +112,8 @@ pub(super) struct Keeper {
     strikes: u32,
     /// Why the last one was.
     lost_error: String,
+    /// Since when no question has been answered.
+    away_since: Option<Instant>,
     /// Whether openings of an earlier run may have to be taken back.
     leftovers: bool,
 }
@@ -114,10 +121,20 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Follows `wires` until it is told to stop, and then takes everything back.
     pub(super) async fn run(memory: Memory, leftovers: bool, host: String, mut wires: Wires) {
+        let settings = wires.settings.borrow().router.clone();
+        let mut keeper = Self::new(memory, leftovers, host, settings);
+        while keeper.turn(&mut wires).await {
+            keeper.publish(&wires.status);
+        }
+        keeper.take_everything_back().await;
+        wires.status.send_replace(RouterStatus::default());
+    }
+
+    fn new(memory: Memory, leftovers: bool, host: String, settings: RouterSettings) -> Self {
         let now = Instant::now();
         let mut dice = Dice::loaded_by_the_system();
-        let mut keeper = Self {
-            settings: wires.settings.borrow().router.clone(),
+        Self {
+            settings,
             live: LiveSet::new(),
             host,
             openings: Openings::new(Dice::seeded(dice.number())),
@@ -131,24 +148,30 @@ impl Keeper {
             look_at: now,
             router: None,
             router_id: None,
+            last_pulse: None,
             search_at: now,
             searches: 0,
             search_error: String::new(),
             strikes: 0,
             lost_error: String::new(),
+            away_since: None,
             leftovers,
-        };
-        while keeper.turn(&mut wires).await {
-            keeper.publish(&wires.status);
         }
-        keeper.release().await;
-        wires.status.send_replace(RouterStatus::default());
     }
 
     /// Does the next thing; false when it is time to stop.
     async fn turn(&mut self, wires: &mut Wires) -> bool {
-        self.follow(&mut wires.live, &mut wires.settings);
         let stop = wires.stop.clone();
+        let settings = wires.settings.borrow_and_update().router.clone();
+        if self.leads_elsewhere(&settings) && !self.openings.is_empty() {
+            // In the words and at the place in which it was opened: later nobody would look there.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return false,
+                () = self.take_everything_back() => {}
+            }
+        }
+        self.follow(&mut wires.live, settings);
         match self.next(Instant::now()) {
             Task::Wait(until) => {
                 let over = async {
@@ -174,18 +197,28 @@ impl Keeper {
         }
     }
 
+    /// Whether these settings may lead to another router, or to the same one in another protocol.
+    fn leads_elsewhere(&self, settings: &RouterSettings) -> bool {
+        (&self.settings.gateway, &self.settings.interface, &self.settings.protocols)
+            != (&settings.gateway, &settings.interface, &settings.protocols)
+    }
+
     /// Takes what changed in the configuration or among the listeners.
-    fn follow(&mut self, live: &mut watch::Receiver<LiveSet>, settings: &mut watch::Receiver<Settings>) {
-        let settings = settings.borrow_and_update().router.clone();
+    fn follow(&mut self, live: &mut watch::Receiver<LiveSet>, settings: RouterSettings) {
         if self.settings != settings {
-            let moved = (&self.settings.gateway, &self.settings.interface, &self.settings.protocols)
-                != (&settings.gateway, &settings.interface, &settings.protocols);
+            let moved = self.leads_elsewhere(&settings);
             self.settings = settings;
             if moved {
                 self.forget_router();
                 self.look_at = Instant::now();
+                self.retarget();
             }
             self.openings.try_again(Instant::now());
+            // A shorter time between checks holds from now on, not from the next check on.
+            let soon = Instant::now() + self.settings.check_every;
+            if let Some(router) = &mut self.router {
+                router.check_at = router.check_at.min(soon);
+            }
         }
         let live = live.borrow_and_update();
         if self.live != *live {
@@ -292,7 +325,9 @@ impl Keeper {
     }
 
     fn forget_router(&mut self) {
-        self.router = None;
+        if let Some(Router { pulse, pulse_at: Some(at), .. }) = self.router.take() {
+            self.last_pulse = Some((pulse, at));
+        }
         self.search_at = Instant::now();
     }
 
@@ -302,20 +337,30 @@ impl Keeper {
             Err(why) => {
                 self.searches += 1;
                 self.search_error = why;
-                self.search_at = Instant::now() + self.dice.wait_after(self.searches);
+                self.search_at = Instant::now() + self.patience(self.searches);
             }
         }
     }
 
+    /// How long to wait before the next search, after so many in vain.
+    fn patience(&mut self, searches: u32) -> Duration {
+        let now = Instant::now();
+        let since = *self.away_since.get_or_insert(now);
+        let wait = self.dice.wait_after(searches);
+        if now < since + LIKELY_BACK { wait.min(WHILE_LIKELY) } else { wait }
+    }
+
     fn found(&mut self, driver: Driver, found: Found) {
         let now = Instant::now();
-        self.searches = 0;
+        let was_away = std::mem::take(&mut self.searches) > 0;
         if self.router_id.as_ref() == Some(&found.id) {
-            self.openings.doubt(now);
+            // Not every router tells its restarts: one that did not answer for a while may have had one.
+            if was_away { self.openings.try_again(now) } else { self.openings.doubt(now) }
         } else {
             let Known { records, habits, formers } = self.memory.of(&found.id, &self.calendar);
             self.openings.move_to(records, habits, formers, now);
             self.router_id = Some(found.id.clone());
+            self.last_pulse = None;
             self.leftovers = false;
         }
         let pulse = Pulse::default();
@@ -332,7 +377,7 @@ impl Keeper {
             Ok(pulse) => pulse,
             Err(RouterError::Lost(why)) => return self.lose(&why),
             // It is there, and does not tell.
-            Err(_) => Pulse { external: None, ..router.pulse.clone() },
+            Err(_) => Pulse { external: None, tells: false, ..router.pulse.clone() },
         };
         if router.checks.is_multiple_of(CHECKS_TO_A_SEARCH) {
             match limited(driver.still_there()).await {
@@ -342,13 +387,15 @@ impl Keeper {
             }
         }
         let now = Instant::now();
-        let restarted = restarted(&router.pulse, router.pulse_at, &pulse, now);
+        let lost = self.last_pulse.take();
+        let before = router.pulse_at.map(|at| (router.pulse.clone(), at)).or(lost);
+        let restarted = before.is_some_and(|(before, at)| restarted(&before, at, &pulse, now));
         router.pulse = pulse;
         router.pulse_at = Some(now);
+        // What it is here for is still to be seen: this takes back no strike.
         router.check_at = now + self.settings.check_every;
-        self.strikes = 0;
         if restarted {
-            tracing::info!("router restarted");
+            self.reporter.report_restart(now);
             self.openings.try_again(now);
         }
     }
@@ -360,17 +407,19 @@ impl Keeper {
         self.look_at = self.search_at;
         self.strikes += 1;
         self.lost_error = why.to_owned();
+        self.away_since.get_or_insert(self.search_at);
         if self.strikes > 1 {
-            self.search_at += self.dice.wait_after(self.strikes - 1);
+            let wait = self.patience(self.strikes - 1);
+            self.search_at += wait;
         }
     }
 
     async fn ask(&mut self, slot: Slot, call: Call) {
-        let Some(router) = &self.router else { return };
-        let driver = Arc::clone(&router.driver);
+        let (Some(router), Some(Ok(Place { own, .. }))) = (&self.router, &self.place) else { return };
+        let (driver, own) = (Arc::clone(&router.driver), *own);
         self.openings.sending(&slot, &call, Instant::now());
         self.remember();
-        let answer = put(&driver, &call).await;
+        let answer = put(&driver, own, &call).await;
         tracing::debug!(?call, ?answer, "router asked");
         let lost = answer.lost().map(str::to_owned);
         let terms = self.terms();
@@ -381,7 +430,7 @@ impl Keeper {
         self.remember();
         match lost {
             Some(why) => self.lose(&why),
-            None => self.strikes = 0,
+            None => (self.strikes, self.away_since) = (0, None),
         }
     }
 
@@ -426,7 +475,7 @@ impl Keeper {
             address: router.map(|router| router.found.addr),
             protocol: router.map(|router| router.driver.via()),
             external,
-            verdict: router.map(|router| Verdict::of(router.pulse.external)),
+            verdict: router.filter(|router| router.pulse.tells).map(|_| Verdict::of(external)),
             openings: self
                 .opening_statuses(Frame { via: router.map(|router| router.driver.via()), external }),
         }
@@ -446,15 +495,16 @@ impl Keeper {
         leases.chain(self.unfit.iter().map(OpeningStatus::unfit)).collect()
     }
 
-    /// Takes everything back, within [`RELEASE`].
-    async fn release(mut self) {
+    /// Takes everything back, within [`RELEASE`]; what the router did not take back stays remembered. Dropped on the way,
+    /// it can be done again.
+    async fn take_everything_back(&mut self) {
         let until = Instant::now() + RELEASE;
-        let leases = self.openings.release(Instant::now());
+        let leases = self.openings.parting(Instant::now());
         let mut waiting = leases.iter().map(|lease| lease.want().key.clone()).collect::<Vec<_>>();
-        if waiting.is_empty() {
-            return;
-        }
         let mut left = leases.clone();
+        if waiting.is_empty() {
+            return self.openings.leave_behind(left);
+        }
         if let (None, Some(Ok(place))) = (&self.router, &self.place) {
             // It was lost a moment ago, perhaps to be found elsewhere.
             if let Ok(Ok((driver, found))) = timeout_at(until, search(&self.settings.protocols, place)).await
@@ -463,11 +513,12 @@ impl Keeper {
                 self.found(driver, found);
             }
         }
-        if let Some(router) = &self.router {
+        if let (Some(router), Some(Ok(Place { own, .. }))) = (&self.router, &self.place) {
             let terms = self.terms();
             let mut queue = leases.into_iter();
             let mut tasks = JoinSet::new();
-            let one = |lease| take_back(Arc::clone(&router.driver), lease, terms, self.openings.habits());
+            let one =
+                |lease| take_back(Arc::clone(&router.driver), *own, lease, terms, self.openings.habits());
             queue.by_ref().take(RELEASED_AT_ONCE).for_each(|lease| drop(tasks.spawn(one(lease))));
             while let Ok(Some(done)) = timeout_at(until, tasks.join_next()).await {
                 if let Some(lease) = queue.next() {
@@ -489,18 +540,18 @@ impl Keeper {
                 "left open on the router, which does not answer; they end with their leases"
             );
         }
-        self.openings.put_back(left);
+        self.openings.leave_behind(left);
         self.remember();
     }
 }
 
 /// Whether the router was started anew between two pulses.
-fn restarted(before: &Pulse, before_at: Option<Instant>, now: &Pulse, now_at: Instant) -> bool {
+fn restarted(before: &Pulse, before_at: Instant, now: &Pulse, now_at: Instant) -> bool {
     let boot_changed = matches!((before.boot_id, now.boot_id), (Some(old), Some(new)) if old != new);
     // RFC 6887, section 8.5: the epoch runs with the time, give or take an eighth and two seconds.
-    let epoch_fell = match (before.epoch, now.epoch, before_at) {
-        (Some(old), Some(new), Some(at)) => {
-            let elapsed = now_at.saturating_duration_since(at).as_secs();
+    let epoch_fell = match (before.epoch, now.epoch) {
+        (Some(old), Some(new)) => {
+            let elapsed = now_at.saturating_duration_since(before_at).as_secs();
             u64::from(new) + 2 < u64::from(old) + elapsed * 7 / 8
         }
         _ => false,
@@ -509,28 +560,4 @@ fn restarted(before: &Pulse, before_at: Option<Instant>, now: &Pulse, now_at: In
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pulse(epoch: Option<u32>, boot_id: Option<u32>) -> Pulse {
-        Pulse { external: None, epoch, boot_id }
-    }
-
-    #[test]
-    fn a_restart_is_told_from_the_epoch_and_from_the_number_of_the_start() {
-        let then = Instant::now();
-        let now = then + Duration::from_secs(80);
-        for (before, after, expected) in [
-            (pulse(Some(1000), None), pulse(Some(1080), None), false),
-            // A router whose clock is slow.
-            (pulse(Some(1000), None), pulse(Some(1070), None), false),
-            (pulse(Some(1000), None), pulse(Some(1060), None), true),
-            (pulse(Some(1000), None), pulse(Some(1), None), true),
-            (pulse(None, Some(7)), pulse(None, Some(7)), false),
-            (pulse(None, Some(7)), pulse(None, Some(8)), true),
-            (pulse(None, None), pulse(None, Some(8)), false),
-        ] {
-            assert_eq!(restarted(&before, Some(then), &after, now), expected, "{before:?} {after:?}");
-        }
-    }
-}
+mod tests;

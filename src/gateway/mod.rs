@@ -71,7 +71,7 @@ impl Gateway {
         let stop = CancellationToken::new();
         let wires = Wires { live, settings, status: status_tx, stop: stop.clone() };
         tasks.spawn(async move {
-            watch_over(wires, record::directory()).await;
+            watch_over(wires, record::directories(|name| std::env::var_os(name))).await;
             ended_tx.send_replace(true);
         });
         Self { status, stop, ended }
@@ -92,8 +92,8 @@ impl Gateway {
 }
 
 /// Waits until there is something to do, has a thread do it, and waits for its end.
-async fn watch_over(mut wires: Wires, dir: Option<PathBuf>) {
-    let leftovers = dir.as_deref().is_some_and(record::remembers);
+async fn watch_over(mut wires: Wires, directories: Vec<PathBuf>) {
+    let leftovers = record::present(&directories).as_deref().is_some_and(record::remembers);
     let exposed = |live: &LiveSet| live.values().any(|live| live.exposure.is_some());
     if !leftovers {
         let stop = wires.stop.clone();
@@ -105,7 +105,7 @@ async fn watch_over(mut wires: Wires, dir: Option<PathBuf>) {
     let (done, ended) = oneshot::channel::<()>();
     let stop = wires.stop.clone();
     let work = move || {
-        let outcome = on_this_thread(wires, dir, leftovers);
+        let outcome = on_this_thread(wires, record::made(&directories), leftovers);
         drop(done);
         outcome
     };

@@ -63,7 +63,8 @@ impl NatPmp {
     /// Its epoch and its external address.
     pub(super) async fn pulse(&self) -> Result<Pulse, RouterError> {
         let told = probe::address(self.at.own, self.at.gateway_at(probe::PORT)).await?;
-        Ok(Pulse { external: told.external.map(IpAddr::V4), epoch: Some(told.epoch), boot_id: None })
+        let external = told.external.map(IpAddr::V4);
+        Ok(Pulse { external, tells: true, epoch: Some(told.epoch), boot_id: None })
     }
 
     fn router_for(&self, ask: &Ask) -> Result<GatewayAddress, RouterError> {

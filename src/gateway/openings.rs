@@ -306,18 +306,20 @@ impl Openings {
         self.wanted.is_empty() && self.leaving.is_empty()
     }
 
-    /// Gives every lease up that has something to take back, for the end of the program.
-    pub(super) fn release(&mut self, now: Instant) -> Vec<Lease> {
-        let mut all: Vec<_> = std::mem::take(&mut self.wanted).into_values().collect();
-        all.append(&mut self.leaving);
-        all.retain(Lease::is_touched);
+    /// Every lease that has something to take back, on its way out: to take all of it back at once, from outside. It is
+    /// still known here, until [`leave_behind`](Self::leave_behind).
+    pub(super) fn parting(&self, now: Instant) -> Vec<Lease> {
+        let all = self.wanted.values().chain(&self.leaving).filter(|lease| lease.is_touched());
+        let mut all: Vec<Lease> = all.cloned().collect();
         all.iter_mut().for_each(|lease| lease.leave(now));
         all
     }
 
-    /// What could not be taken back, so that it is remembered.
-    pub(super) fn put_back(&mut self, leases: Vec<Lease>) {
-        self.leaving = leases;
+    /// Nothing is wanted any more, and this is all that could not be taken back.
+    pub(super) fn leave_behind(&mut self, left: Vec<Lease>) {
+        self.wanted.clear();
+        self.leaving = left;
+        self.hot = None;
     }
 
     fn lease(&mut self, slot: &Slot) -> Option<&mut Lease> {

@@ -121,13 +121,14 @@ impl Pcp {
     pub(super) async fn pulse(&self) -> Result<Pulse, RouterError> {
         let epoch = self.epoch().await?;
         let mut external = *self.external.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tells = external.is_some();
         // Most PCP servers speak NAT-PMP as well, which can tell an address that changed.
         if self.at.gateway.is_ipv4()
             && let Ok(told) = probe::address(self.at.own, self.server()).await
         {
-            external = told.external.map(IpAddr::V4);
+            (external, tells) = (told.external.map(IpAddr::V4), true);
         }
-        Ok(Pulse { external, epoch: Some(epoch), boot_id: None })
+        Ok(Pulse { external, tells, epoch: Some(epoch), boot_id: None })
     }
 
     async fn epoch(&self) -> Result<u32, RouterError> {

@@ -3,25 +3,26 @@
 //! Owns how a [`Call`] becomes a request, the search in every protocol at once, and the taking back of what was opened.
 //! Keeps nothing; everything ends with the question.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
     dice::Dice,
-    driver::{Driver, Found, LONGEST_CALL, LONGEST_SEARCH, Place, RouterError},
+    driver::{CALL, Driver, Found, LONGEST_CALL, LONGEST_SEARCH, Place, RouterError},
     lease::{Answer, Call, Circumstances, Habits, Lease, State, Terms},
 };
 use crate::config::RouterProtocol;
 
-/// Puts a question to the router. That nobody answers for a pinhole does not mean that the router is gone: it may have
-/// no firewall that can be asked.
-pub(super) async fn put(driver: &Driver, call: &Call) -> Answer {
+/// Puts a question to the router, which is spoken to from `own`. That nobody answers a question that leaves from another
+/// address does not mean that the router is gone: this machine may no longer have that address, it may be one of another
+/// network, and for a pinhole there may be no firewall that can be asked.
+pub(super) async fn put(driver: &Driver, own: IpAddr, call: &Call) -> Answer {
     match put_as_it_is(driver, call).await {
-        answer if call.ask().internal.is_ipv4() => answer,
+        answer if call.ask().internal.ip() == own => answer,
         Answer::Granted(Err(RouterError::Lost(why))) => Answer::Granted(Err(RouterError::Failed(why))),
         Answer::Seen(Err(RouterError::Lost(why))) => Answer::Seen(Err(RouterError::Failed(why))),
         Answer::Closed(Err(RouterError::Lost(why))) => Answer::Closed(Err(RouterError::Failed(why))),
@@ -45,7 +46,8 @@ pub(super) async fn limited<T>(call: impl Future<Output = Result<T, RouterError>
     done.unwrap_or_else(|_| Err(RouterError::Lost("its answer does not end".to_owned())))
 }
 
-/// Searches in every protocol at once, and takes the first of them, in their order, in which somebody answers.
+/// Searches in every protocol at once, and takes the first of them, in their order, in which somebody answers. Once there
+/// is one, those before it have [`CALL`] to answer, too: a second try in vain is not waited for.
 pub(super) async fn search(protocols: &[RouterProtocol], place: &Place) -> Result<(Driver, Found), String> {
     let mut tries = JoinSet::new();
     for (nth, via) in protocols.iter().copied().enumerate() {
@@ -56,14 +58,19 @@ pub(super) async fn search(protocols: &[RouterProtocol], place: &Place) -> Resul
         });
     }
     let mut outcomes: Vec<Option<Result<_, RouterError>>> = protocols.iter().map(|_| None).collect();
-    while let Some(done) = tries.join_next().await {
+    let mut until = Instant::now() + LONGEST_SEARCH * 3;
+    while let Ok(Some(done)) = timeout_at(until, tries.join_next()).await {
         let Ok((nth, outcome)) = done else { continue };
-        outcomes[nth] = Some(outcome);
-        let best = outcomes.iter_mut().find(|outcome| !matches!(outcome, Some(Err(_))));
-        if let Some(Some(Ok(_))) = best {
-            let found = best.and_then(Option::take).and_then(Result::ok);
-            return found.ok_or_else(|| "the search failed".to_owned());
+        if outcome.is_ok() {
+            until = until.min(Instant::now() + CALL);
         }
+        outcomes[nth] = Some(outcome);
+        if let Some(Some(Ok(_))) = outcomes.iter().find(|outcome| !matches!(outcome, Some(Err(_)))) {
+            break;
+        }
+    }
+    if let Some(found) = outcomes.iter_mut().find_map(|outcome| outcome.take_if(|o| o.is_ok())) {
+        return found.map_err(|error| error.to_string());
     }
     let why = outcomes.into_iter().zip(protocols).filter_map(|(outcome, via)| match outcome {
         Some(Err(error)) => Some(format!("{}: {error}", via.as_str())),
@@ -75,6 +82,7 @@ pub(super) async fn search(protocols: &[RouterProtocol], place: &Place) -> Resul
 /// Takes one opening back. It is given up when the router does not answer.
 pub(super) async fn take_back(
     driver: Arc<Driver>,
+    own: IpAddr,
     mut lease: Lease,
     terms: Terms,
     mut habits: Habits,
@@ -82,7 +90,7 @@ pub(super) async fn take_back(
     let mut dice = Dice::seeded(0);
     while !matches!(lease.state(), State::Gone(_)) {
         let call = lease.call(&terms, habits);
-        let answer = put(&driver, &call).await;
+        let answer = put(&driver, own, &call).await;
         if answer.lost().is_some() {
             break;
         }

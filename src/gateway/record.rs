@@ -3,13 +3,15 @@
 //! Owns the file and its form. Knows nothing of when an opening is wanted. The file is written whole under another name
 //! and renamed, so that there is always a good one; one that cannot be read is set aside and said. Two programs never
 //! share one: the second gets no file and keeps what it opens in memory only, or each would take the other's openings
-//! back as leftovers.
+//! back as leftovers. The directory is made when it is first needed, and not before.
 
 use std::{
-    fs::{self, File},
+    ffi::OsString,
+    fs::{self, DirBuilder, File},
     io::{self, Read, Write},
     net::{IpAddr, Ipv6Addr, SocketAddr},
     num::NonZeroU16,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -30,6 +32,9 @@ const FILE: &str = "router.json";
 const LOCK: &str = "router.lock";
 /// Where the file is when systemd names no other place.
 const DEFAULT_DIR: &str = "/var/lib/portway";
+/// Where it is for who may not write there, inside the directory for such things or else inside the home directory.
+const OF_USER: &str = "portway";
+const OF_HOME: &str = ".local/state/portway";
 /// More is no file of ours.
 const LONGEST: u64 = 1 << 20;
 /// How many routers are remembered: a laptop sees some.
@@ -127,15 +132,32 @@ pub(super) struct Known {
     pub(super) formers: Vec<IpAddr>,
 }
 
-/// The directory for the file: the one that systemd names, or the usual one where it can be written to.
-pub(super) fn directory() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("STATE_DIRECTORY").filter(|named| !named.is_empty()) {
+/// The directories that the file may be in, the best first: the one that systemd names and no other, or the usual one
+/// and that of the user.
+pub(super) fn directories(env: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let path = |name| env(name).filter(|value| !value.is_empty());
+    if let Some(named) = path("STATE_DIRECTORY") {
         // Systemd separates several by colons.
         let named = named.to_string_lossy();
-        return named.split(':').next().map(PathBuf::from);
+        return named.split(':').take(1).map(PathBuf::from).collect();
     }
-    let usual = Path::new(DEFAULT_DIR);
-    (usual.is_dir() && access(usual, Access::WRITE_OK).is_ok()).then(|| usual.to_owned())
+    // The XDG base directories: one that is not absolute is to be passed over.
+    let absolute = |name| path(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let of_user = absolute("XDG_STATE_HOME").map(|state| state.join(OF_USER));
+    let of_user = of_user.or_else(|| absolute("HOME").map(|home| home.join(OF_HOME)));
+    [Some(PathBuf::from(DEFAULT_DIR)), of_user].into_iter().flatten().collect()
+}
+
+/// The first of them that is there and can be written to.
+pub(super) fn present(directories: &[PathBuf]) -> Option<PathBuf> {
+    let usable = |dir: &&PathBuf| dir.is_dir() && access(dir.as_path(), Access::WRITE_OK).is_ok();
+    directories.iter().find(usable).cloned()
+}
+
+/// The same; where there is none, the first that can be made. What it will hold is nobody else's business.
+pub(super) fn made(directories: &[PathBuf]) -> Option<PathBuf> {
+    let make = |dir: &&PathBuf| DirBuilder::new().recursive(true).mode(0o700).create(dir).is_ok();
+    present(directories).or_else(|| directories.iter().find(make).cloned())
 }
 
 /// Whether a file in this directory remembers any opening. It is not locked, and nothing is changed.
@@ -147,7 +169,10 @@ impl Memory {
     /// What the file in this directory remembers; without a directory, nothing outlives the program.
     pub(super) fn open(dir: Option<PathBuf>) -> Self {
         let none = Self { image: Image::default(), place: None, said: false };
-        let Some(dir) = dir else { return none };
+        let Some(dir) = dir else {
+            tracing::info!("openings are not remembered");
+            return none;
+        };
         let lock = match lock(&dir) {
             Ok(lock) => lock,
             Err(error) => {
@@ -299,7 +324,7 @@ fn set_aside(path: &Path, error: &io::Error) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{os::unix::fs::PermissionsExt, time::Duration};
 
     use super::*;
     use crate::gateway::lease::Habits;
@@ -335,6 +360,36 @@ mod tests {
         assert_eq!(known.records, [record(80), record(81)]);
         assert!(known.habits.permanent_only && known.formers.len() == 1);
         assert!(remembers(dir.path()));
+    }
+
+    #[test]
+    fn the_file_is_where_systemd_or_the_user_wants_it() {
+        let with = |set: &[(&str, &str)]| {
+            let env = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
+            directories(env)
+        };
+        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(with(&[("STATE_DIRECTORY", "/a:/b"), ("HOME", "/h")]), paths(&["/a"]));
+        assert_eq!(with(&[]), paths(&[DEFAULT_DIR]));
+        assert_eq!(with(&[("HOME", "/h")]), paths(&[DEFAULT_DIR, "/h/.local/state/portway"]));
+        let both = [("HOME", "/h"), ("XDG_STATE_HOME", "/s")];
+        assert_eq!(with(&both), paths(&[DEFAULT_DIR, "/s/portway"]));
+        let odd = [("STATE_DIRECTORY", ""), ("HOME", "/h"), ("XDG_STATE_HOME", "s")];
+        assert_eq!(with(&odd), paths(&[DEFAULT_DIR, "/h/.local/state/portway"]));
+    }
+
+    #[test]
+    fn a_directory_is_made_for_its_owner_where_none_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        // Nobody can make a directory inside a file.
+        fs::write(dir.path().join("file"), "").unwrap();
+        let all = [dir.path().join("file/portway"), dir.path().join("a/portway"), dir.path().join("b")];
+        assert_eq!(present(&all), None);
+        assert_eq!(made(&all).as_ref(), Some(&all[1]));
+        let mode = fs::metadata(&all[1]).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        assert_eq!((present(&all).as_ref(), made(&all).as_ref()), (Some(&all[1]), Some(&all[1])));
+        assert_eq!(made(&all[..1]), None);
     }
 
     #[test]

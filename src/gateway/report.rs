@@ -13,6 +13,7 @@ use super::{
     openings::Departed,
     status::{OpeningState, OpeningStatus, RouterState, RouterStatus},
     verdict::Verdict,
+    want::Want,
 };
 use crate::{
     config::RouterProtocol,
@@ -47,6 +48,7 @@ enum Router {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Router,
+    Restart,
     External,
     Verdict,
     Opening(Place),
@@ -68,7 +70,7 @@ impl Reporter {
         self.report_router(status, now);
         self.report_address(status, now);
         for opening in &status.openings {
-            self.report_opening(opening, now);
+            self.report_opening(opening, status.protocol, now);
         }
         let there: Vec<Place> = status.openings.iter().map(place).collect();
         self.openings.retain(|place, _| there.contains(place));
@@ -127,12 +129,15 @@ impl Reporter {
             Verdict::SecondNat | Verdict::CarrierNat => {
                 warn!(external.addr = external, advice, "behind a second NAT");
             }
-            Verdict::NoAddress => warn!(external.addr = external, advice, "no external address"),
+            Verdict::NoAddress => warn!(
+                external.addr = external,
+                advice, "no external address: the router is offline, or behind a second NAT"
+            ),
         }
         self.verdict = Some(verdict);
     }
 
-    fn report_opening(&mut self, opening: &OpeningStatus, now: Instant) {
+    fn report_opening(&mut self, opening: &OpeningStatus, via: Option<RouterProtocol>, now: Instant) {
         let told = match &opening.state {
             OpeningState::Searching => return,
             OpeningState::Open { via, .. } => {
@@ -146,8 +151,15 @@ impl Reporter {
         if self.openings.get(&place) == Some(&told) || !self.may_say(Kind::Opening(place.clone()), now) {
             return;
         }
-        say(opening);
+        say(opening, via);
         self.openings.insert(place, told);
+    }
+
+    /// Says that the router was started anew. One whose clock stands still seems to be, all the time.
+    pub(super) fn report_restart(&mut self, now: Instant) {
+        if self.may_say(Kind::Restart, now) {
+            info!("router restarted");
+        }
     }
 
     /// Says what has gone from the router.
@@ -157,14 +169,26 @@ impl Reporter {
         let protocol = want.protocol().as_str();
         match how {
             Gone::Nothing => {}
-            Gone::Closed => info!(
+            Gone::Closed => {
+                self.forget_open(want, *external_port);
+                info!(
                 %mapping, protocol, listen.addr = %listen, external.port = external_port,
                 "closed on the router"
-            ),
+                );
+            }
             Gone::Left(error) => warn!(
                 %mapping, protocol, listen.addr = %listen, external.port = external_port, error,
                 "left open on the router"
             ),
+        }
+    }
+
+    /// What was closed and is opened again is said again.
+    fn forget_open(&mut self, want: &Want, port: u16) {
+        let place = (want.protocol(), want.key.listener.addr.clone(), want.key.pinhole.map(IpAddr::V6));
+        if matches!(self.openings.get(&place), Some(Told::Open { external_port, .. }) if *external_port == port)
+        {
+            self.openings.remove(&place);
         }
     }
 
@@ -184,31 +208,53 @@ fn place(opening: &OpeningStatus) -> Place {
     (opening.protocol, opening.listen.clone(), pinhole)
 }
 
-fn say(opening: &OpeningStatus) {
-    let mapping = &opening.mapping;
+/// One word for each state, the same in every line and in the README.
+fn word(state: &OpeningState) -> &'static str {
+    match state {
+        OpeningState::Searching => "searching",
+        OpeningState::Open { .. } => "open",
+        OpeningState::Conflict { .. } => "conflict",
+        OpeningState::Denied { .. } => "denied",
+        OpeningState::Failed { .. } => "failed",
+    }
+}
+
+/// Who has the port. Of the protocols, only UPnP tells a port that is held from one that is refused.
+fn holder(holder: Option<&str>, via: Option<RouterProtocol>) -> &str {
+    match (holder, via) {
+        (Some(holder), _) => holder,
+        (None, Some(RouterProtocol::Pcp | RouterProtocol::NatPmp)) => {
+            "unknown: the router gave another port; held, or refused by a rule"
+        }
+        (None, _) => "unknown",
+    }
+}
+
+fn say(opening: &OpeningStatus, via: Option<RouterProtocol>) {
+    let (mapping, state) = (&opening.mapping, word(&opening.state));
     let (protocol, listen) = (opening.protocol.as_str(), &opening.listen);
     let port = opening.external_port;
     match &opening.state {
         OpeningState::Searching => {}
         OpeningState::Open { via, lease_s, .. } => info!(
-            %mapping, protocol, listen.addr = %listen,
+            %mapping, protocol, listen.addr = %listen, state,
             external.addr = opening.external.map(|external| display(external.ip())),
             external.port = port,
             via = via.as_str(),
             lease_s,
             "open on the router"
         ),
-        OpeningState::Conflict { holder } => warn!(
-            %mapping, protocol, listen.addr = %listen, external.port = port,
-            holder = holder.as_deref().unwrap_or("unknown"),
+        OpeningState::Conflict { holder: who } => warn!(
+            %mapping, protocol, listen.addr = %listen, state, external.port = port,
+            holder = holder(who.as_deref(), via),
             "held by another machine"
         ),
         OpeningState::Denied { error, .. } => warn!(
-            %mapping, protocol, listen.addr = %listen, external.port = port, error,
+            %mapping, protocol, listen.addr = %listen, state, external.port = port, error,
             "router refuses"
         ),
         OpeningState::Failed { error, next_try } => warn!(
-            %mapping, protocol, listen.addr = %listen, external.port = port, error,
+            %mapping, protocol, listen.addr = %listen, state, external.port = port, error,
             retry_s = next_try.map(|at| at.saturating_sub(unix_now())),
             "not open on the router"
         ),
@@ -317,6 +363,32 @@ mod tests {
     }
 
     #[test]
+    fn each_line_about_an_opening_has_its_state_in_one_word() {
+        let error = || "606".to_owned();
+        for (state, word) in [
+            (open(0), "open"),
+            (OpeningState::Conflict { holder: None }, "conflict"),
+            (OpeningState::Denied { error: error(), next_try: 0 }, "denied"),
+            (OpeningState::Failed { error: error(), next_try: None }, "failed"),
+        ] {
+            let lines = logged(|| Reporter::default().report(&status(state, 1), Instant::now()));
+            assert!(lines[1].contains(&format!("state=\"{word}\"")), "{lines:#?}");
+        }
+    }
+
+    #[test]
+    fn who_gave_another_port_may_have_refused_this_one() {
+        for (via, words) in
+            [(RouterProtocol::Upnp, "holder=\"unknown\""), (RouterProtocol::Pcp, "refused by a rule")]
+        {
+            let conflict = status(OpeningState::Conflict { holder: None }, 1);
+            let status = RouterStatus { protocol: Some(via), ..conflict };
+            let lines = logged(|| Reporter::default().report(&status, Instant::now()));
+            assert!(lines[1].contains(words), "{lines:#?}");
+        }
+    }
+
+    #[test]
     fn a_router_that_comes_and_goes_all_day_fills_no_disk() {
         let start = Instant::now();
         let lines = logged(|| {
@@ -330,6 +402,16 @@ mod tests {
         let hours = 24 + 1;
         assert!(lines.len() <= hours * 2 * MOST as usize, "{} lines", lines.len());
         assert!(count(&lines, "no router found") > 20, "{} lines", lines.len());
+    }
+
+    #[test]
+    fn a_router_whose_clock_stands_still_fills_no_disk() {
+        let start = Instant::now();
+        let lines = logged(|| {
+            let mut reporter = Reporter::default();
+            (0..120).for_each(|nth| reporter.report_restart(start + Duration::from_secs(60 * nth)));
+        });
+        assert_eq!(count(&lines, "router restarted"), 2 * MOST as usize);
     }
 
     #[test]
@@ -363,6 +445,10 @@ mod tests {
         });
         assert_eq!(count(&lines, "behind a second NAT"), 1);
         assert_eq!(count(&lines, "reachable from the internet again"), 1);
+        // Many routers hide an address that is not one of the internet.
+        let nothing = RouterStatus { external: None, verdict: Some(Verdict::of(None)), ..status(open(0), 1) };
+        let said = logged(|| Reporter::default().report(&nothing, now));
+        assert_eq!(count(&said, "behind a second NAT"), 1, "{said:#?}");
         assert!(lines.iter().any(|line| line.contains("advice=")), "{lines:#?}");
     }
 }

@@ -48,7 +48,7 @@ pub struct RouterStatus {
     pub protocol: Option<RouterProtocol>,
     /// Its external address.
     pub external: Option<IpAddr>,
-    /// What that address says; `None` before it was asked for.
+    /// What that address says; `None` before it was asked for, and where the router cannot tell.
     pub verdict: Option<Verdict>,
     /// Every exposed listener, and every pinhole of one.
     pub openings: Vec<OpeningStatus>,

@@ -63,7 +63,7 @@ impl Verdict {
                 "the provider shares one address among many customers: ask it for a public IPv4 address, or use IPv6"
             }
             Self::NoAddress => {
-                "the router has no address on the internet: look whether it is online, and which address it shows there"
+                "look whether the router is online, and which address it shows there: a private one means that another router or the provider's NAT is in front of it, so forward the port there, or ask the provider for a public address"
             }
         }
     }

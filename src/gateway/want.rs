@@ -21,12 +21,17 @@ pub(super) const MOST: usize = 64;
 const LONGEST_TEXT: usize = 48;
 const LONGEST_HOST: usize = 15;
 
+/// Why nothing is opened for IPv6.
+const NO_PINHOLE: &str = "it listens on no IPv6 address that the internet can reach and that stays: temporary, deprecated \
+                          and local ones do not count";
+
 /// What tells one opening from another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     /// The listener it is for.
     pub(super) listener: ListenerKey,
-    /// The address that the router's IPv6 firewall lets through; `None` for a port of the router's IPv4 address.
+    /// The address that the router's IPv6 firewall lets through, unspecified where there is none to let through; `None`
+    /// for a port of the router's IPv4 address.
     pub(super) pinhole: Option<Ipv6Addr>,
 }
 
@@ -93,6 +98,10 @@ impl Wants {
             let text = text(&live.mapping, &own.host);
             let external_port = exposure.external_port.unwrap_or(key.addr.port);
             if exposure.ipv6 {
+                if key.addr.ip.is_ipv6() && pinholes(key, own).next().is_none() {
+                    let key = Key { listener: key.clone(), pinhole: Some(Ipv6Addr::UNSPECIFIED) };
+                    all.unfit.push(Unfit { key, mapping: live.mapping.clone(), reason: NO_PINHOLE });
+                }
                 for ip in pinholes(key, own) {
                     let key = Key { listener: key.clone(), pinhole: Some(ip) };
                     let (internal, external_port) = (internal(ip.into(), &key), key.listener.addr.port);
@@ -240,6 +249,20 @@ mod tests {
             ["192.168.77.2:80", "[2001:db8:77::2]:80", "[2001:db8:77::3]:80", "[2001:db8:77::3]:81"];
         assert_eq!(found, expected);
         assert!(wants.unfit.is_empty());
+    }
+
+    #[test]
+    fn who_has_no_address_for_a_pinhole_is_told_so_beside_what_is_open() {
+        let ipv6 = Exposure { external_port: None, ipv6: true };
+        let none = Own { global: Vec::new(), ..own() };
+        let of = |live: &[(ListenerKey, Live)]| Wants::of(&live.iter().cloned().collect(), &none);
+        let wants = of(&[live("::", 80, ipv6), live("2001:db8:77::9", 81, ipv6), live("0.0.0.0", 82, ipv6)]);
+        assert_eq!(internals(&wants), ["192.168.77.2:82", "192.168.77.2:80"]);
+        let told: Vec<u16> = wants.unfit.iter().map(|unfit| unfit.key.listener.addr.port.get()).collect();
+        assert_eq!((told, wants.unfit[0].reason), (vec![80, 81], NO_PINHOLE));
+        let places: Vec<&Key> =
+            wants.wants.keys().chain(wants.unfit.iter().map(|unfit| &unfit.key)).collect();
+        assert!(places.iter().enumerate().all(|(nth, key)| !places[..nth].contains(key)), "{places:?}");
     }
 
     #[test]

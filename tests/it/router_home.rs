@@ -16,6 +16,8 @@ use crate::harness::{Portway, RouterLab, eventually, in_router_lab};
 
 /// Where the targets listen, on the machine of portway itself.
 const TARGET: u16 = 8000;
+/// What is said of a router that tells no address of its own.
+const NO_ADDRESS: &str = "no external address: the router is offline, or behind a second NAT";
 /// How long the end may take: three seconds for the router, one for a busy machine.
 const END: Duration = Duration::from_secs(4);
 
@@ -206,11 +208,11 @@ fn the_external_address_is_followed_and_judged() {
         wait_reached(lab, SocketAddr::new([11, 22, 33, 7].into(), 9080));
         // The provider's own NAT: this router then tells no address at all.
         lab.run("wanip 100.64.3.4");
-        portway.wait_log("no external address", |line| !line.text("advice").is_empty());
+        portway.wait_log(NO_ADDRESS, |line| !line.text("advice").is_empty());
         lab.run("wanip 11.22.33.1");
         portway.wait_log("reachable from the internet again", |_| true);
         wait_reached(lab, wan(9080));
-        assert_eq!(portway.lines("no external address").len(), 1);
+        assert_eq!(portway.lines(NO_ADDRESS).len(), 1);
         portway.stop().with(0);
         assert_eq!(openings(lab), Vec::<String>::new());
     });

@@ -194,13 +194,27 @@ fn the_router_is_asked_as_it_is_said() {
 }
 
 #[test]
+fn a_router_that_is_hurried_is_a_warning_and_no_problem() {
+    let text = format!("{}[router]\nlease = \"10s\"\ncheck_every = \"1s\"\n", mapping("2000:9", "true"));
+    let settings = loaded(&text).settings.router;
+    assert_eq!((settings.lease, settings.check_every), (Duration::from_secs(10), Duration::from_secs(1)));
+    assert_eq!(
+        warnings(&text),
+        [
+            "5:10: below two minutes `lease` keeps the router busy, and ends when one renewal is late",
+            "6:16: below five seconds `check_every` keeps the router busy",
+        ]
+    );
+}
+
+#[test]
 fn terms_of_the_router_are_refused_with_what_would_be_right() {
     let with = |lines: &str| {
         problems(&format!("publish = \"2000:9\"\n[defaults]\nrouter = true\n[router]\n{lines}"))
     };
     assert_eq!(
         with(
-            "protocols = [\"upn\", \"pcp\", \"pcp\", 3]\ngateway = \"router.lan\"\ninterface = \"a name that is too long\"\nlease = \"1m\"\non_conflict = \"any\"\ncheck_every = \"1s\"\nleases = 1\n"
+            "protocols = [\"upn\", \"pcp\", \"pcp\", 3]\ngateway = \"router.lan\"\ninterface = \"a name that is too long\"\nlease = \"9s\"\non_conflict = \"any\"\ncheck_every = \"900ms\"\nleases = 1\n"
         ),
         [
             "5:15: unknown protocol `upn` ? did you mean \"upnp\"?",
@@ -208,9 +222,9 @@ fn terms_of_the_router_are_refused_with_what_would_be_right() {
             "5:35: `protocol` is a string, not an integer ? put it in quotes: \"3\"",
             "6:12: the gateway `router.lan` is not an address ? use \"auto\", or the router's IP address, as in \"192.168.1.1\"; [v6]:port where a port follows",
             "7:14: `a name that is too long` is not the name of an interface ? use \"auto\", or a name of at most 15 characters, as `ip link` shows it",
-            "8:10: `lease` is too short ? use a time from \"2m\" to \"7d\"; the lease is renewed before it ends",
+            "8:10: `lease` is too short ? use a time from \"10s\" to \"7d\"; the lease is renewed before it ends",
             "9:16: unknown on_conflict `any` ? did you mean \"any-port\"?",
-            "10:16: `check_every` is too short ? use a time from \"5s\" to \"1d\"",
+            "10:16: `check_every` is too short ? use a time from \"1s\" to \"1d\"",
             "11:1: unknown key `leases` in [router] ? did you mean `lease`?",
         ]
     );

@@ -15,6 +15,9 @@ const FIXED_PORTS: &str = "this router only opens a port under its own number: l
 const LEAST_WAIT_FOR_HOLDER: Duration = Duration::from_secs(1);
 /// A renewal that adds no more than this was none.
 const NOT_RAISED: Duration = Duration::from_secs(5);
+const TOO_SHORT: &str = "the router grants it for less than five seconds";
+/// A lease below this is none: it would be renewed all the time.
+const LEAST_LEASE: Duration = Duration::from_secs(5);
 /// The least time until a renewal is tried again.
 const LEAST_WAIT_TO_RENEW: Duration = Duration::from_secs(5);
 
@@ -190,6 +193,9 @@ impl Lease {
         self.external_port = granted.external_port;
         self.nonce = granted.nonce.unwrap_or(self.nonce);
         self.pinhole = granted.pinhole.or(self.pinhole);
+        if granted.lease.is_some_and(|lease| lease < LEAST_LEASE) {
+            return self.fail(TOO_SHORT.to_owned(), circumstances);
+        }
         self.state = State::Open(Open {
             lease: granted.lease,
             ends: granted.lease.map(|lease| now + lease),
@@ -312,9 +318,13 @@ impl Lease {
             }
             (Some(lease), Some(left)) => {
                 open.ends = Some(now + left);
-                if before.is_some_and(|before| left <= before + NOT_RAISED) {
+                let not_raised = before.is_some_and(|before| left <= before + NOT_RAISED);
+                // Some routers always show the lease that was asked for, however much of it is over.
+                if not_raised && left < lease * 9 / 10 {
                     open.replace = true;
                     open.renew_at = now + left.saturating_sub(lease.min(left * 2) / 10);
+                } else if left < LEAST_LEASE {
+                    return self.fail(TOO_SHORT.to_owned(), circumstances);
                 } else if left < lease * 9 / 10 {
                     // It grants less than it says.
                     open.lease = Some(left);
@@ -439,8 +449,11 @@ impl Lease {
                 .map_or(terms.check_every, |left| terms.check_every.min(left + LEAST_WAIT_FOR_HOLDER))
                 .max(LEAST_WAIT_FOR_HOLDER),
             None => {
+                // Nobody tells when it gets free: it is tried about as often as others are looked at.
                 self.failures += 1;
-                circumstances.dice.wait_after(self.failures)
+                let dice = &mut circumstances.dice;
+                let most = dice.about(terms.check_every, 20).max(LEAST_WAIT_TO_RENEW);
+                dice.wait_after(self.failures).min(most)
             }
         };
         self.state = State::Conflict(holder);
@@ -457,6 +470,7 @@ impl Lease {
         let may = self.moves < MOST_MOVES && (self.external_port == wanted || self.times_opened == 0);
         if !may && self.times_opened == 0 && self.external_port != wanted && !self.touched {
             self.external_port = wanted;
+            self.moves = 0;
         }
         may
     }

@@ -229,6 +229,22 @@ fn a_renewal_that_does_not_prolong_is_replaced_near_the_end() {
 }
 
 #[test]
+fn a_router_that_shows_a_constant_lease_is_only_renewed() {
+    let mut bench = Bench::open();
+    bench.terms.check_every = Duration::from_secs(1);
+    for _ in 0..3 {
+        while !matches!(bench.lease.call(&bench.terms, bench.habits), Call::Open(_)) {
+            bench.wait();
+            bench.looks(ours(3600));
+        }
+        bench.opens(3600);
+        bench.looks(ours(3600));
+        assert!(bench.is_open());
+    }
+    assert_eq!(bench.lease.times_opened(), 1);
+}
+
+#[test]
 fn a_foreign_opening_is_named_looked_at_and_taken_over_when_it_is_gone() {
     let foreign = || held_by("192.168.77.3:9", "a game", Some(600));
     let mut bench = Bench::new();
@@ -243,6 +259,19 @@ fn a_foreign_opening_is_named_looked_at_and_taken_over_when_it_is_gone() {
     bench.opens(3600);
     bench.looks(ours(3600));
     assert!(bench.is_open());
+}
+
+#[test]
+fn a_port_whose_holder_is_unknown_is_tried_as_often_as_others_are_looked_at() {
+    let mut bench = Bench::new();
+    for nth in 0..20 {
+        bench.looks(Answer::Seen(Ok(Entry::Unknown)));
+        bench.answer("Open", conflict());
+        bench.looks(Answer::Seen(Ok(Entry::Unknown)));
+        assert_eq!(*bench.lease.state(), State::Conflict(None));
+        let wait = bench.wait();
+        assert!(wait <= CHECK * 6 / 5 && (nth < 5 || wait >= CHECK * 4 / 5), "{wait:?}");
+    }
 }
 
 #[test]
@@ -324,6 +353,21 @@ fn any_port_moves_to_a_free_one_and_stays_there() {
 }
 
 #[test]
+fn a_port_that_was_taken_while_we_were_away_is_replaced_by_another() {
+    let foreign = || held_by("192.168.77.3:9", "a game", None);
+    let mut bench = Bench::any_port();
+    let kept = Kept { external_port: port(50_000), nonce: [0; 12], pinhole: None, text: want().text };
+    bench.lease = Lease::adopted(want(), kept, bench.now, &mut bench.dice);
+    bench.looks(foreign());
+    assert_eq!(bench.lease.external_port(), port(80));
+    bench.looks(foreign());
+    bench.looks(free());
+    assert!(bench.opens(3600).external_port.get() >= 49_152);
+    bench.looks(ours(3600));
+    assert!(bench.is_open());
+}
+
+#[test]
 fn a_router_that_tells_nothing_gives_another_port_itself() {
     let unknown = || Answer::Seen(Ok(Entry::Unknown));
     let mut bench = Bench::any_port();
@@ -379,6 +423,30 @@ fn failures_are_retried_more_and_more_seldom() {
     }
     assert!(waits[0] <= 6 && waits[3] >= 32, "{waits:?}");
     assert!(waits[8..].iter().all(|wait| (480..=720).contains(wait)), "{waits:?}");
+}
+
+#[test]
+fn a_lease_of_next_to_nothing_is_a_failure_and_not_renewed_for_ever() {
+    for (granted, shown) in [(0, 0), (1, 1), (3600, 1)] {
+        let mut bench = Bench::new();
+        let mut asked = 0;
+        let began = bench.now;
+        while bench.now < began + Duration::from_secs(3600) {
+            bench.wait();
+            match bench.lease.call(&bench.terms, bench.habits) {
+                Call::Open(_) => {
+                    asked += 1;
+                    bench.opens(granted);
+                }
+                _ if bench.is_open() || matches!(bench.lease.state(), State::Open(_)) => {
+                    bench.looks(ours(shown));
+                }
+                _ => bench.looks(free()),
+            }
+        }
+        assert!(asked < 20, "{granted} s: asked {asked} times an hour");
+        bench.fails_with("five seconds");
+    }
 }
 
 #[test]

@@ -409,7 +409,7 @@ impl World {
 
     /// The end of the program, as the loop does it, with a router that answers.
     fn release(&mut self) {
-        for mut lease in self.openings.release(self.now) {
+        for mut lease in self.openings.parting(self.now) {
             while !matches!(lease.state(), State::Gone(_)) {
                 self.now += BETWEEN_WRITES;
                 let mut habits = self.openings.habits;

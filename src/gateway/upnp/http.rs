@@ -73,15 +73,27 @@ fn fault(status: u16, text: &str) -> Result<(), RequestError> {
             Err(RequestError::ErrorCode(code, markup::text(text, "errorDescription").unwrap_or_default()))
         }
         None if status == 200 => Ok(()),
-        None => Err(RequestError::InvalidResponse(format!("HTTP status {status}"))),
+        None => Err(bare(status)),
     }
+}
+
+const BARE: &str = "HTTP status ";
+
+/// A refusal that says no more than its status.
+fn bare(status: u16) -> RequestError {
+    RequestError::InvalidResponse(format!("{BARE}{status}"))
+}
+
+/// Whether the router refused without a word: that is how some do with a request that they do not know.
+pub(super) fn is_bare(error: &RequestError) -> bool {
+    matches!(error, RequestError::InvalidResponse(text) if text.starts_with(BARE))
 }
 
 /// Fetches a document.
 pub(super) async fn get(source: IpAddr, to: SocketAddr, path: &str) -> Result<String, RequestError> {
     match exchange(source, to, Request::get(path), String::new()).await? {
         (200, text) => Ok(text),
-        (status, _) => Err(RequestError::InvalidResponse(format!("HTTP status {status}"))),
+        (status, _) => Err(bare(status)),
     }
 }
 

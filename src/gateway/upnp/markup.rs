@@ -5,13 +5,17 @@
 //! byte about once, cannot be nested too deep, follows no entity, and still finds the value in a document that a router
 //! cut in the middle. Elements that hold an element of their own name are not for it.
 
-/// The texts of all elements of that name, as they stand in the document.
+/// The texts of all elements of that name, as they stand in the document; an element without an end tag (`<a/>`) has
+/// the empty text.
 pub(super) fn contents<'a>(document: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     let mut rest = document;
     std::iter::from_fn(move || {
         loop {
             let tag = next_tag(rest)?;
             rest = tag.after;
+            if tag.is_whole(name) {
+                return Some("");
+            }
             if !tag.opens(name) {
                 continue;
             }
@@ -43,6 +47,10 @@ struct Tag<'a> {
 impl Tag<'_> {
     fn opens(&self, name: &str) -> bool {
         !self.inside.starts_with('/') && !self.inside.ends_with('/') && local_name(self.inside) == name
+    }
+
+    fn is_whole(&self, name: &str) -> bool {
+        !self.inside.starts_with('/') && self.inside.ends_with('/') && local_name(self.inside) == name
     }
 
     fn closes(&self, name: &str) -> bool {
@@ -129,7 +137,7 @@ mod tests {
     fn an_element_is_found_by_its_local_name() {
         let document =
             "<?xml version='1.0'?><s:a x='1'><u:b>1</u:b><B>2</B><b y=''>3</b><b/><b >4</b ></s:a>";
-        assert_eq!(all(document, "b"), ["1", "3", "4"]);
+        assert_eq!(all(document, "b"), ["1", "3", "", "4"]);
         assert_eq!(text(document, "B").as_deref(), Some("2"));
         assert_eq!(text(document, "c"), None);
     }

@@ -34,7 +34,7 @@ use url::Url;
 
 use self::{
     description::{Description, Service, actions},
-    http::{Bound, get, sent_from},
+    http::{Bound, get, is_bare, sent_from},
     refusal::{by_code, port_refused, refused, unheard},
     ssdp::{Answer, Search},
 };
@@ -183,7 +183,7 @@ impl Upnp {
         match self.request(ask.internal.ip(), "GetSpecificPortMappingEntry", &key).await {
             Ok(text) => Ok(entry(&text)),
             Err(RequestError::ErrorCode(714, _)) => Ok(Entry::Free),
-            Err(RequestError::ErrorCode(401 | 602, _)) => {
+            Err(error) if is_unknown(&error) => {
                 timeout(SEVERAL, self.look_through(ask)).await.unwrap_or(Ok(Entry::Unknown))
             }
             Err(error) => Err(refused(error)),
@@ -208,6 +208,7 @@ impl Upnp {
                 }
                 Ok(_) => {}
                 Err(Error::SpecifiedArrayIndexInvalid) => return Ok(Entry::Free),
+                Err(Error::RequestError(error)) if is_bare(&error) => return Ok(Entry::Unknown),
                 Err(Error::RequestError(RequestError::InvalidResponse(_))) if broken < MOST_BROKEN => {
                     broken += 1;
                 }
@@ -226,17 +227,12 @@ impl Upnp {
     pub(super) async fn pulse(&self) -> Result<Pulse, RouterError> {
         let boot_id = *self.boot_id.lock().unwrap_or_else(PoisonError::into_inner);
         let external = match self.request(self.at.own, "GetExternalIPAddress", &[]).await {
-            Ok(text) => {
-                let told = markup::text(&text, "NewExternalIPAddress");
-                let told =
-                    told.ok_or_else(|| RouterError::Lost("it tells no address where it should".into()))?;
-                told.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified())
-            }
+            Ok(text) => external(&text)?,
             // It is there, and does not say.
             Err(RequestError::ErrorCode(..)) => None,
             Err(error) => return Err(refused(error)),
         };
-        Ok(Pulse { external, epoch: None, boot_id })
+        Ok(Pulse { external, tells: true, epoch: None, boot_id })
     }
 
     /// Searches for the router again, and gives the number of its start.
@@ -358,6 +354,18 @@ fn seconds(ask: &Ask) -> u32 {
     ask.lease.map_or(0, |lease| u32::try_from(lease.as_secs()).unwrap_or(u32::MAX).max(1))
 }
 
+/// Whether the router does not know the request, in whatever way it says so.
+fn is_unknown(error: &RequestError) -> bool {
+    matches!(error, RequestError::ErrorCode(401 | 602, _)) || is_bare(error)
+}
+
+/// The address of an answer about the external one; an empty element is a router that has none.
+fn external(text: &str) -> Result<Option<IpAddr>, RouterError> {
+    let told = markup::text(text, "NewExternalIPAddress");
+    let told = told.ok_or_else(|| RouterError::Lost("it tells no address where it should".into()))?;
+    Ok(told.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified()))
+}
+
 /// The entry of an answer to a look at one port.
 fn entry(text: &str) -> Entry {
     let of = |name| markup::text(text, name).unwrap_or_default();
@@ -374,4 +382,103 @@ fn taken(client: &str, port: u16, text: &str, lease: u32) -> Entry {
     };
     let lease = (lease > 0).then(|| Duration::from_secs(lease.into()));
     Entry::Taken { client, port, text, lease }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::gateway::{
+        driver::Driver,
+        lease::{Answer as Said, Call},
+        questions::put,
+    };
+
+    const OWN: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+    /// A router that has this one answer to everything.
+    fn with(answer: &'static str) -> Driver {
+        let listener = TcpListener::bind((OWN, 0)).expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        let location: Url = format!("http://{addr}/root.xml").parse().expect("an address");
+        let at =
+            Place { gateway: OWN.into(), own: OWN.into(), search_port: None, gateway6: None, interface: 0 };
+        let answer = Answer { location: location.clone(), addr, boot_id: None };
+        let service = Service {
+            kind: "urn:schemas-upnp-org:service:WANIPConnection:1",
+            control: "/".into(),
+            schema: None,
+        };
+        let mut gateway = gateway(&answer, &service);
+        gateway.control_schema = actions(None, service.kind);
+        let (boot_id, firewall) = (Mutex::default(), Mutex::default());
+        Driver::Upnp(Box::new(Upnp { at, location, gateway, boot_id, firewall }))
+    }
+
+    fn ask(internal: impl Into<IpAddr>) -> Ask {
+        Ask {
+            protocol: Protocol::Tcp,
+            internal: (internal.into(), 8080).into(),
+            external_port: NonZeroU16::MIN,
+            lease: None,
+            text: "portway:web@test".into(),
+            nonce: None,
+            pinhole: None,
+        }
+    }
+
+    const NOTHING: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn an_address_that_this_machine_does_not_have_costs_one_opening_and_no_router() {
+        let driver = with(NOTHING);
+        // One of documentation (RFC 5737), which nobody has.
+        let other = Ipv4Addr::new(192, 0, 2, 77);
+        for call in [Call::Look(ask(other)), Call::Open(ask(other)), Call::Close(ask(other))] {
+            let failed = put(&driver, OWN.into(), &call).await;
+            assert!(failed.lost().is_none(), "{call:?}: {failed:?}");
+            let lost = put(&driver, other.into(), &call).await;
+            assert!(lost.lost().is_some(), "{call:?}: {lost:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_router_that_refuses_a_look_without_a_word_can_be_asked_to_open() {
+        for status in ["404 Not Found", "500 Internal Server Error", "501 Not Implemented"] {
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let driver = with(answer.leak());
+            let looked = put(&driver, OWN.into(), &Call::Look(ask(OWN))).await;
+            assert_eq!(looked, Said::Seen(Ok(Entry::Unknown)), "{status}");
+            let opened = put(&driver, OWN.into(), &Call::Open(ask(OWN))).await;
+            assert!(opened.lost().is_some(), "{status}: who refuses everything is none: {opened:?}");
+        }
+    }
+
+    #[test]
+    fn a_router_without_an_address_is_there_however_it_writes_that() {
+        let answer = |inside: &str| external(&format!("<u:Response>{inside}</u:Response>"));
+        for none in [
+            "<NewExternalIPAddress/>",
+            "<NewExternalIPAddress />",
+            "<NewExternalIPAddress></NewExternalIPAddress>",
+            "<NewExternalIPAddress> </NewExternalIPAddress>",
+            "<NewExternalIPAddress>0.0.0.0</NewExternalIPAddress>",
+        ] {
+            assert_eq!(answer(none), Ok(None), "{none}");
+        }
+        let one = answer("<NewExternalIPAddress>11.22.33.1</NewExternalIPAddress>");
+        assert_eq!(one, Ok(Some([11, 22, 33, 1].into())));
+        assert!(matches!(answer(""), Err(RouterError::Lost(_))), "that is no answer to the question");
+    }
 }

@@ -71,7 +71,8 @@ fn an_opening_comes_is_renewed_and_goes() {
         }
         let log = router.log();
         assert!(!log.iter().any(|line| line.contains("Delete")), "nothing is removed to renew: {log:?}");
-        let pulse = Pulse { external: Some([11, 99, 0, 1].into()), epoch: None, boot_id: Some(1) };
+        let pulse =
+            Pulse { external: Some([11, 99, 0, 1].into()), tells: true, epoch: None, boot_id: Some(1) };
         assert_eq!(driver.pulse().await, Ok(pulse));
         for _ in 0..2 {
             assert_eq!(driver.close(&ask).await, Ok(()), "one that is gone is fine");
@@ -140,7 +141,7 @@ fn a_router_without_an_address_of_its_own_has_a_pulse() {
     for mode in ["wan0", "nowan", "code501"] {
         with("a_router_without_an_address_of_its_own_has_a_pulse", mode, async |_, driver| {
             let pulse = driver.pulse().await.expect("it answers");
-            assert_eq!(pulse, Pulse { external: None, epoch: None, boot_id: Some(1) }, "{mode}");
+            assert_eq!(pulse, Pulse { external: None, tells: true, epoch: None, boot_id: Some(1) }, "{mode}");
         });
     }
 }

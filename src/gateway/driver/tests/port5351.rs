@@ -127,7 +127,8 @@ fn natpmp_opens_and_closes() {
             Granted { external_port: web().external_port, lease: web().lease, nonce: None, pinhole: None };
         assert_eq!(driver.open(&web()).await, Ok(granted));
         assert_eq!(driver.look(&web()).await, Ok(Entry::Unknown));
-        let pulse = Pulse { external: Some([11, 99, 0, 1].into()), epoch: Some(0x102), boot_id: None };
+        let pulse =
+            Pulse { external: Some([11, 99, 0, 1].into()), tells: true, epoch: Some(0x102), boot_id: None };
         assert_eq!(driver.pulse().await, Ok(pulse));
         assert_eq!(driver.close(&web()).await, Ok(()));
         let udp = Ask { protocol: Protocol::Udp, lease: None, ..web() };
@@ -163,7 +164,11 @@ fn pcp_renews_with_the_nonce_and_the_lifetime_that_is_wanted() {
     let router = Router::start(|question| Some(only_pcp(question, 0, 9080)));
     run(async {
         let driver = search(RouterProtocol::Pcp, &router).await;
-        assert_eq!(driver.pulse().await.map(|pulse| pulse.external), Ok(None), "nobody has told it yet");
+        assert_eq!(
+            driver.pulse().await.map(|pulse| (pulse.external, pulse.tells)),
+            Ok((None, false)),
+            "nobody has told it yet"
+        );
         let first = driver.open(&web()).await.expect("it opens");
         assert_eq!(first.lease, Some(Duration::from_secs(300)));
         let renewed = driver.open(&Ask { nonce: first.nonce, ..web() }).await;
@@ -172,7 +177,10 @@ fn pcp_renews_with_the_nonce_and_the_lifetime_that_is_wanted() {
         assert_eq!(asked[4..8], 600_u32.to_be_bytes());
         assert_eq!(Some(&asked[24..36]), first.nonce.as_ref().map(|nonce| &nonce[..]));
         let pulse = driver.pulse().await.expect("it answers");
-        assert_eq!(pulse, Pulse { external: Some([11, 99, 0, 1].into()), epoch: Some(0x102), boot_id: None });
+        assert_eq!(
+            pulse,
+            Pulse { external: Some([11, 99, 0, 1].into()), tells: true, epoch: Some(0x102), boot_id: None }
+        );
         assert_eq!(driver.close(&Ask { nonce: first.nonce, ..web() }).await, Ok(()));
         assert!(matches!(driver.close(&web()).await, Err(RouterError::Failed(_))), "nobody can without it");
     });

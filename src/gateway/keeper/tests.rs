@@ -1,0 +1,273 @@
+//! The loop against a NAT-PMP router in this process, at a loopback address of its own: the port is fixed.
+
+use std::{
+    net::{Ipv4Addr, UdpSocket},
+    num::NonZeroU16,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU8, AtomicU32, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use super::*;
+use crate::{
+    config::{ListenerKey, RouterProtocol},
+    gateway::{driver::CALL, status::OpeningState},
+    mapping::{Exposure, ListenAddr, MappingName, Protocol},
+    supervisor::Live,
+};
+
+/// What the router says, and what it was asked.
+#[derive(Debug)]
+struct Mind {
+    epoch: AtomicU32,
+    /// The result of each request for an opening.
+    result: AtomicU8,
+    /// The lifetimes of these requests; 0 takes the opening back.
+    lifetimes: Mutex<Vec<u32>>,
+}
+
+struct FakeRouter {
+    ip: Ipv4Addr,
+    mind: Arc<Mind>,
+    socket: Arc<UdpSocket>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FakeRouter {
+    fn start() -> Self {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let [_, _, high, low] = std::process::id().to_be_bytes();
+        // The driver's tests have the lower half of each network.
+        let ip = Ipv4Addr::new(127, high | 0x40, low, NEXT.fetch_add(1, Ordering::Relaxed) | 0x80);
+        let socket = Arc::new(UdpSocket::bind((ip, 5351)).expect("an address of its own"));
+        let mind =
+            Arc::new(Mind { epoch: 1000.into(), result: AtomicU8::new(0), lifetimes: Mutex::default() });
+        let (answers, its) = (Arc::clone(&socket), Arc::clone(&mind));
+        let thread = std::thread::spawn(move || {
+            let mut question = [0; 1100];
+            while let Ok((len, from)) = answers.recv_from(&mut question) {
+                if len == 0 {
+                    return;
+                }
+                let _ = answers.send_to(&its.answer(&question[..len]), from);
+            }
+        });
+        Self { ip, mind, socket, thread: Some(thread) }
+    }
+
+    fn settings(&self) -> RouterSettings {
+        RouterSettings {
+            protocols: vec![RouterProtocol::NatPmp],
+            gateway: Some((self.ip.into(), None)),
+            ..RouterSettings::default()
+        }
+    }
+
+    fn keeper(&self) -> Keeper {
+        Keeper::new(Memory::open(None), false, "host".to_owned(), self.settings())
+    }
+
+    async fn found(&self, keeper: &mut Keeper) {
+        let Some(Ok(place)) = &keeper.place else { panic!("{:?}", keeper.place) };
+        let (driver, found) = search(&keeper.settings.protocols, place).await.expect("it answers");
+        keeper.found(driver, found);
+    }
+
+    fn lifetimes(&self) -> Vec<u32> {
+        self.mind.lifetimes.lock().expect("no panic").clone()
+    }
+}
+
+impl Drop for FakeRouter {
+    fn drop(&mut self) {
+        // It wakes the thread.
+        let _ = rustix::net::shutdown(&*self.socket, rustix::net::Shutdown::Both);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Mind {
+    fn answer(&self, question: &[u8]) -> Vec<u8> {
+        let opens = matches!(question[..2], [0, 1 | 2]);
+        let result = if opens { self.result.load(Ordering::Relaxed) } else { 0 };
+        let mut answer = vec![0, question[1] | 0x80, 0, result];
+        answer.extend(self.epoch.load(Ordering::Relaxed).to_be_bytes());
+        if !opens {
+            answer.extend([11, 99, 0, 1]);
+            return answer;
+        }
+        let lifetime = u32::from_be_bytes([question[8], question[9], question[10], question[11]]);
+        self.lifetimes.lock().expect("no panic").push(lifetime);
+        answer.extend(&question[4..6]);
+        answer.extend(if lifetime == 0 { &[0; 2] } else { &question[6..8] });
+        answer.extend(&question[8..12]);
+        answer
+    }
+}
+
+fn live() -> LiveSet {
+    let addr = ListenAddr::every(NonZeroU16::new(8080).expect("a port"));
+    let live =
+        Live { mapping: MappingName::new("web").expect("a name"), exposure: Some(Exposure::default()) };
+    LiveSet::from([(ListenerKey { protocol: Protocol::Tcp, addr }, live)])
+}
+
+/// Does what is due, until that is done.
+async fn act(keeper: &mut Keeper, until: impl Fn(&OpeningState) -> bool) {
+    loop {
+        match keeper.next(Instant::now()) {
+            Task::Wait(Some(until)) => sleep_until(until).await,
+            task => keeper.perform(task).await,
+        }
+        if keeper.status().openings.iter().any(|opening| until(&opening.state)) {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_restart_that_a_failed_call_showed_lifts_a_refusal() {
+    let router = FakeRouter::start();
+    let mut keeper = router.keeper();
+    keeper.live = live();
+    router.mind.result.store(2, Ordering::Relaxed);
+    act(&mut keeper, |state| matches!(state, OpeningState::Denied { .. })).await;
+
+    // Lost and found again without a restart, it is not asked again.
+    keeper.lose("a test");
+    router.found(&mut keeper).await;
+    keeper.check().await;
+    // Between two that change something there is a second.
+    let soon = Duration::from_secs(2);
+    let asks = |keeper: &mut Keeper| {
+        let now = Instant::now();
+        keeper.look_at = now + LOOK_AROUND;
+        match keeper.next(now) {
+            Task::Ask(..) => true,
+            Task::Wait(Some(until)) => until < now + soon,
+            task => panic!("{task:?}"),
+        }
+    };
+    assert!(!asks(&mut keeper));
+
+    keeper.lose("a test");
+    router.mind.epoch.store(1, Ordering::Relaxed);
+    router.found(&mut keeper).await;
+    keeper.check().await;
+    assert!(asks(&mut keeper));
+    router.mind.result.store(0, Ordering::Relaxed);
+    act(&mut keeper, |state| matches!(state, OpeningState::Open { .. })).await;
+}
+
+#[tokio::test]
+async fn a_pulse_alone_does_not_make_up_for_questions_without_an_answer() {
+    let router = FakeRouter::start();
+    let mut keeper = router.keeper();
+    keeper.live = live();
+    act(&mut keeper, |state| matches!(state, OpeningState::Open { .. })).await;
+    assert_eq!(keeper.strikes, 0);
+    for strikes in 1..5 {
+        keeper.lose("a test");
+        router.found(&mut keeper).await;
+        keeper.check().await;
+        assert_eq!(keeper.strikes, strikes);
+    }
+    assert!(keeper.search_at > Instant::now() + Duration::from_secs(10), "it is asked more and more seldom");
+    act(&mut keeper, |_| router.lifetimes().len() > 1).await;
+    assert_eq!(keeper.strikes, 0, "it answered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_that_was_just_lost_is_searched_for_every_minute() {
+    let router = FakeRouter::start();
+    let mut keeper = router.keeper();
+    let lost_at = Instant::now();
+    let mut longest = Duration::ZERO;
+    for searches in 1..40 {
+        let wait = keeper.patience(searches);
+        assert!(wait <= WHILE_LIKELY || Instant::now() >= lost_at + LIKELY_BACK, "{searches}: {wait:?}");
+        longest = longest.max(wait);
+        tokio::time::advance(wait).await;
+    }
+    assert!(longest > 8 * WHILE_LIKELY, "whoever stays away is left alone: {longest:?}");
+}
+
+#[tokio::test]
+async fn a_shorter_time_between_checks_holds_at_once() {
+    let router = FakeRouter::start();
+    let mut keeper = router.keeper();
+    keeper.live = live();
+    act(&mut keeper, |state| matches!(state, OpeningState::Open { .. })).await;
+    let (_live_tx, mut live) = watch::channel(live());
+    let check_every = Duration::from_secs(1);
+    keeper.follow(&mut live, RouterSettings { check_every, ..router.settings() });
+    let check_at = keeper.router.map(|router| router.check_at);
+    assert!(check_at.is_some_and(|at| at <= Instant::now() + check_every));
+    assert_eq!(router.lifetimes(), [3600], "nothing was taken back for that");
+}
+
+#[tokio::test]
+async fn a_protocol_that_nobody_speaks_is_tried_once_when_another_one_works() {
+    let router = FakeRouter::start();
+    let mut keeper = router.keeper();
+    keeper.look_around();
+    keeper.settings.protocols = vec![RouterProtocol::Upnp, RouterProtocol::NatPmp];
+    let began = Instant::now();
+    router.found(&mut keeper).await;
+    let took = began.elapsed();
+    assert!(took < CALL + Duration::from_secs(2), "{took:?}");
+    assert_eq!(keeper.router.map(|router| router.driver.via()), Some(RouterProtocol::NatPmp));
+}
+
+#[tokio::test]
+async fn a_reload_that_leads_elsewhere_takes_back_what_is_open_first() {
+    let router = FakeRouter::start();
+    let (_live_tx, live) = watch::channel(live());
+    let settings = |protocols| {
+        let router = RouterSettings { protocols, ..router.settings() };
+        Settings { router, ..Settings::default() }
+    };
+    let (settings_tx, settings_rx) = watch::channel(settings(vec![RouterProtocol::NatPmp]));
+    let (status, mut told) = watch::channel(RouterStatus::default());
+    let stop = CancellationToken::new();
+    let wires = Wires { live, settings: settings_rx, status, stop: stop.clone() };
+    let runs = Keeper::run(Memory::open(None), false, "host".to_owned(), wires);
+    let test = async {
+        let open = |status: &RouterStatus| {
+            status.openings.iter().any(|opening| matches!(opening.state, OpeningState::Open { .. }))
+        };
+        told.wait_for(open).await.expect("it runs");
+        assert_eq!(router.lifetimes(), [3600]);
+        settings_tx.send_replace(settings(vec![RouterProtocol::Pcp, RouterProtocol::NatPmp]));
+        told.wait_for(|status| !open(status)).await.expect("it runs");
+        told.wait_for(open).await.expect("it runs");
+        assert_eq!(router.lifetimes(), [3600, 0, 3600]);
+        stop.cancel();
+    };
+    tokio::join!(runs, test);
+    assert_eq!(router.lifetimes(), [3600, 0, 3600, 0]);
+}
+
+fn pulse(epoch: Option<u32>, boot_id: Option<u32>) -> Pulse {
+    Pulse { external: None, tells: true, epoch, boot_id }
+}
+
+#[test]
+fn a_restart_is_told_from_the_epoch_and_from_the_number_of_the_start() {
+    let then = Instant::now();
+    let now = then + Duration::from_secs(80);
+    for (before, after, expected) in [
+        (pulse(Some(1000), None), pulse(Some(1080), None), false),
+        // A router whose clock is slow.
+        (pulse(Some(1000), None), pulse(Some(1070), None), false),
+        (pulse(Some(1000), None), pulse(Some(1060), None), true),
+        (pulse(Some(1000), None), pulse(Some(1), None), true),
+        (pulse(None, Some(7)), pulse(None, Some(7)), false),
+        (pulse(None, Some(7)), pulse(None, Some(8)), true),
+        (pulse(None, None), pulse(None, Some(8)), false),
+    ] {
+        assert_eq!(restarted(&before, then, &after, now), expected, "{before:?} {after:?}");
+    }
+}
