@@ -116,6 +116,14 @@ async fn serve(
         }
     }
 
+    stop(&handle, &gateway, &mut signals).await;
+    bans.save_last().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Ends the sessions, and closes what is open on the router meanwhile. A second signal ends both at once.
+async fn stop(handle: &Handle, gateway: &Gateway, signals: &mut Signals) {
     tracing::info!("stopping");
     let in_a_hurry = CancellationToken::new();
     let gateway_stopped = async {
@@ -129,7 +137,7 @@ async fn serve(
     tokio::pin!(stopped);
     loop {
         tokio::select! {
-            _ = &mut stopped => break,
+            _ = &mut stopped => return,
             signal = signals.next() => if signal == Signal::Stop {
                 tracing::info!("stopping at once");
                 handle.stop_at_once();
@@ -137,7 +145,4 @@ async fn serve(
             },
         }
     }
-    bans.save_last().await;
-    tracing::info!("stopped");
-    Ok(())
 }

@@ -18,7 +18,7 @@ const MIB: u64 = 1024 * 1024;
 const END: Duration = Duration::from_secs(4);
 
 /// Asks only this router, and often.
-fn router(fake: &FakeRouter, more: &str) -> String {
+pub(super) fn router(fake: &FakeRouter, more: &str) -> String {
     format!(
         "[router]\ngateway = \"127.0.0.1:{}\"\nprotocols = [\"upnp\"]\ncheck_every = \"5s\"\n{more}\n[log]\nformat = \
          \"json\"\nlevel = \"debug\"\n",
@@ -27,17 +27,17 @@ fn router(fake: &FakeRouter, more: &str) -> String {
 }
 
 /// A mapping that shall be open on the router.
-fn exposed(name: &str, port: u16, target: SocketAddr, more: &str) -> String {
+pub(super) fn exposed(name: &str, port: u16, target: SocketAddr, more: &str) -> String {
     let router = if more.is_empty() { "true" } else { more };
     format!("[[mapping]]\nname = \"{name}\"\npublish = \"{port}:{target}\"\nrouter = {router}\n")
 }
 
 /// A directory for what outlives a daemon.
-fn state() -> tempfile::TempDir {
+pub(super) fn state() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 
-fn start(config: &str, state: &Path) -> Portway {
+pub(super) fn start(config: &str, state: &Path) -> Portway {
     Portway::with(config).env("STATE_DIRECTORY", &state.display().to_string()).start()
 }
 

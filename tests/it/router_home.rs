@@ -15,55 +15,55 @@ use tokio::time::Instant;
 use crate::harness::{Portway, RouterLab, eventually, in_router_lab};
 
 /// Where the targets listen, on the machine of portway itself.
-const TARGET: u16 = 8000;
+pub(super) const TARGET: u16 = 8000;
 /// What is said of a router that tells no address of its own.
 const NO_ADDRESS: &str = "no external address: the router is offline, or behind a second NAT";
 /// How long the end may take: three seconds for the router, one for a busy machine.
-const END: Duration = Duration::from_secs(4);
+pub(super) const END: Duration = Duration::from_secs(4);
 
 /// `[router]` with checks as often as can be, and a log that tells each question.
-fn settings(more: &str) -> String {
+pub(super) fn settings(more: &str) -> String {
     format!("[router]\ncheck_every = \"5s\"\n{more}\n[log]\nformat = \"json\"\nlevel = \"debug\"\n")
 }
 
 /// An exposed mapping; `router` and what follows it.
-fn exposed(name: &str, port: u16, protocol: &str, router: &str) -> String {
+pub(super) fn exposed(name: &str, port: u16, protocol: &str, router: &str) -> String {
     format!(
         "[[mapping]]\nname = \"{name}\"\npublish = \"{port}:127.0.0.1:{TARGET}/{protocol}\"\nrouter = {router}\n"
     )
 }
 
-fn web(protocol: &str) -> String {
+pub(super) fn web(protocol: &str) -> String {
     exposed("web", 9080, protocol, "true")
 }
 
-fn state() -> tempfile::TempDir {
+pub(super) fn state() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 
 /// The daemon, on one of the machines.
-fn start(lab: &RouterLab, on: &str, config: &str, state: &Path) -> Portway {
+pub(super) fn start(lab: &RouterLab, on: &str, config: &str, state: &Path) -> Portway {
     let network = lab.network(on);
     let setup = Portway::with(config).through(["ip", "netns", "exec", &network]);
     setup.env("STATE_DIRECTORY", &state.display().to_string()).start()
 }
 
-fn wan(port: u16) -> SocketAddr {
+pub(super) fn wan(port: u16) -> SocketAddr {
     SocketAddr::new(RouterLab::WAN.into(), port)
 }
 
 #[track_caller]
-fn wait_open(portway: &mut Portway, mark: usize, protocol: &str) {
+pub(super) fn wait_open(portway: &mut Portway, mark: usize, protocol: &str) {
     portway.wait_log_after(mark, "open on the router", |line| line.text("protocol") == protocol);
 }
 
 #[track_caller]
-fn wait_reached(lab: &RouterLab, to: SocketAddr) {
+pub(super) fn wait_reached(lab: &RouterLab, to: SocketAddr) {
     eventually(&format!("{to} is reached from the internet"), || lab.reaches_tcp("wan", to).then_some(()));
 }
 
 /// The openings that the router carries out: the rules that change an address, with their handles.
-fn openings(lab: &RouterLab) -> Vec<String> {
+pub(super) fn openings(lab: &RouterLab) -> Vec<String> {
     let rules = lab.run("rules");
     rules.lines().filter(|line| line.contains(" dnat ")).map(|line| line.trim().to_owned()).collect()
 }

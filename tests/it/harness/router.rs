@@ -243,7 +243,7 @@ impl Drop for Echo {
     }
 }
 
-/// A router that misbehaves in one way (`tests/lab/router/fake_igd.py`), on the loopback interface.
+/// A router that misbehaves in one way (`tests/lab/router/fake_igd.py`), on the loopback interface or in a household.
 #[derive(Debug)]
 pub(crate) struct FakeRouter {
     program: Child,
@@ -265,8 +265,21 @@ impl FakeRouter {
     #[track_caller]
     pub(crate) fn start_with<const N: usize>(mode: &str, args: [&str; N]) -> Self {
         let mut command = Command::new("python3");
-        command.arg(file("fake_igd.py")).args([mode, "--unicast", "--until-eof", "--ssdp", "0"]).args(args);
-        let (mut program, ready) = held(command.stderr(Stdio::piped()));
+        command.arg(file("fake_igd.py")).args([mode, "--unicast", "--ssdp", "0"]).args(args);
+        Self::run(&mut command)
+    }
+
+    /// One on a machine of a household, which hears what is asked of everybody there.
+    #[track_caller]
+    pub(crate) fn beside(lab: &RouterLab, on: &str, ip: Ipv4Addr, mode: &str) -> Self {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &lab.network(on), "python3"]).arg(file("fake_igd.py"));
+        Self::run(command.args([mode, "--ip", &ip.to_string()]))
+    }
+
+    #[track_caller]
+    fn run(command: &mut Command) -> Self {
+        let (mut program, ready) = held(command.arg("--until-eof").stderr(Stdio::piped()));
         let search_port = ready.rsplit(' ').next().and_then(|port| port.parse().ok());
         let log = Arc::<Mutex<Vec<String>>>::default();
         let (lines, stream) = (Arc::clone(&log), program.stderr.take().expect("stderr is piped"));
@@ -283,7 +296,7 @@ impl FakeRouter {
         self.search_port
     }
 
-    /// Each request that it got, with its answer and what it keeps.
+    /// Each request that it got: who read its description, and what else was asked, with the answer and what it keeps.
     pub(crate) fn log(&self) -> Vec<String> {
         self.lines().clone()
     }

@@ -4,7 +4,8 @@
     fake_igd.py MODE [--ip ADDR] [--port N] [--ssdp N] [--unicast] [--until-eof] ...
 
 Needs no right but to bind its ports. Prints `READY <ip>:<http port> ssdp <ssdp port>`, then one line for each request
-on standard error: `<client> <action> -> <status> [<error code>] <openings>`. Ends with its standard input (--until-eof).
+on standard error: `<client> <action> -> <status> [<error code>] <openings>`, or `<client> reads <path>` for its
+description. Ends with its standard input (--until-eof).
 
 SIGUSR1  restarts the router: every opening is forgotten, and BOOTID is another
 SIGUSR2  moves the description: the old address of it is gone
@@ -312,6 +313,7 @@ def serve(client, peer):
         head, body = request
         path = head.split()[1]
         if path == ROUTER.path():
+            log(f"{peer[0]} reads {path}")
             send_description(client)
         elif path.startswith("/scpd") and MODE != "noscpd":
             send(client, 200, scpd())

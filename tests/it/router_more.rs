@@ -1,0 +1,262 @@
+//! A household behind a real router, in rarer weather: what is pulled out, what takes the way to the router, and what the
+//! router forgets or unlearns while portway runs; and whole ranges, and the flag.
+//!
+//! The households, and how to read them, are those of [`super::router_home`].
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::time::Instant;
+
+use super::router_home::{
+    TARGET, exposed, openings, settings, start, state, wait_open, wait_reached, wan, web,
+};
+use crate::harness::{
+    Client, Content, Portway, RouterLab, Setup, TcpTarget, eventually, in_router_lab, paced,
+};
+
+/// A mapping's port on this machine itself.
+fn near(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+#[track_caller]
+fn wait_reached_by_udp(lab: &RouterLab, to: SocketAddr) {
+    eventually(&format!("{to} is reached from the internet by UDP"), || {
+        lab.reaches_udp("wan", to).then_some(())
+    });
+}
+
+/// Waits until the router showed the opening of this protocol with an end, later than `mark`.
+#[track_caller]
+fn wait_seen_with_lease(portway: &mut Portway, mark: usize, protocol: &str) {
+    portway.wait_log_after(mark, "router asked", |line| {
+        line.text("call").starts_with("Look")
+            && line.text("call").contains(&format!("protocol: {protocol}"))
+            && line.text("answer").contains("lease: Some")
+    });
+}
+
+/// A piece of a stream goes to an echo and comes back; how long that took.
+#[track_caller]
+fn there_and_back(client: &mut Client, content: &Content, nth: usize) -> Duration {
+    const LEN: usize = 32 * 1024;
+    let (began, offset) = (Instant::now(), (nth * LEN) as u64);
+    client.say(content.piece(offset, LEN));
+    content.compare(offset, &client.hear(LEN));
+    began.elapsed()
+}
+
+#[test]
+fn a_cable_that_is_out_for_half_a_minute_ends_no_session_and_stops_no_byte_at_home() {
+    in_router_lab(&[], [], |lab| {
+        let (lab, state): (&RouterLab, _) = (lab, state());
+        let config = web("tcp") + &settings("");
+        lab.inside("lan", || {
+            let _target = TcpTarget::echo_at(near(TARGET));
+            let mut portway = start(lab, "lan", &config, state.path());
+            wait_open(&mut portway, 0, "tcp");
+            let mut far = lab.inside("wan", || Client::to(wan(9080)));
+            far.ping();
+            let (mut home, content) = (Client::to(near(9080)), Content::of(2));
+            let mut slowest = there_and_back(&mut home, &content, 0);
+            lab.run("link down");
+            let (cut, mark) = (Instant::now(), portway.log_len());
+            paced(Duration::from_millis(100), 300, |nth| {
+                slowest = slowest.max(there_and_back(&mut home, &content, nth + 1));
+            });
+            assert!(cut.elapsed() >= Duration::from_secs(30));
+            assert!(slowest < Duration::from_millis(500), "32 KiB took {slowest:?} at home");
+            portway.wait_log_after(mark, "no router found", |line| !line.text("error").is_empty());
+
+            let mark = portway.log_len();
+            lab.run("link up");
+            portway.wait_log_after(mark, "router found", |_| true);
+            // It looks whether its opening is still there, and takes no other.
+            portway.wait_log_after(mark, "router asked", |line| line.text("answer").contains("Taken"));
+            far.ping();
+            wait_reached(lab, wan(9080));
+            home.ping();
+            drop((far, home));
+            let exit = portway.stop().with(0);
+            assert!(exit.sessions_ended().iter().all(|line| line.text("reason") == "client-closed"));
+        });
+        assert_eq!(openings(lab), [""; 0]);
+    });
+}
+
+#[test]
+fn a_vpn_that_takes_the_default_route_changes_no_opening_and_hinders_no_new_one() {
+    in_router_lab(&[], [], |lab| {
+        let _echo = lab.echo("lan", TARGET);
+        // Who is to be reached beside a VPN sends answers back the way that the question came.
+        lab.run("in lan ip rule add from 192.168.77.2 table 77");
+        lab.run("in lan ip route add default via 192.168.77.1 table 77");
+        let state = state();
+        let config = web("tcp+udp") + &settings("");
+        let mut portway = start(lab, "lan", &config, state.path());
+        for protocol in ["tcp", "udp"] {
+            wait_open(&mut portway, 0, protocol);
+        }
+        let before = openings(lab);
+        let mark = portway.log_len();
+        lab.run("vpn on");
+        wait_reached(lab, wan(9080));
+        wait_reached_by_udp(lab, wan(9080));
+        portway.reload_with(&(exposed("more", 9081, "tcp", "true") + &config));
+        portway.wait_log_after(mark, "open on the router", |line| line.text("mapping") == "more");
+        wait_reached(lab, wan(9081));
+        // After a look at the addresses of this machine, too.
+        wait_seen_with_lease(&mut portway, mark, "Udp");
+        let mark = portway.log_len();
+        wait_seen_with_lease(&mut portway, mark, "Udp");
+        let there = openings(lab);
+        assert!(there.len() == 3 && before.iter().all(|rule| there.contains(rule)), "{before:?} {there:?}");
+        assert!(there.iter().all(|rule| rule.contains("192.168.77.2:")), "{there:?}");
+        let exit = portway.stop().with(0);
+        assert_eq!(exit.lines("router found").len(), 1, "{}", exit.log);
+        assert_eq!(openings(lab), [""; 0]);
+
+        // Without any other way out, only who names the router finds it.
+        lab.run("vpn only");
+        let mut portway = start(lab, "lan", &config, state.path());
+        portway.wait_log("no router found", |line| line.text("error").contains("vpn0"));
+        let named = web("tcp+udp") + &settings("gateway = \"192.168.77.1\"");
+        portway.reload_with(&named);
+        wait_open(&mut portway, 0, "tcp");
+        wait_reached(lab, wan(9080));
+        portway.stop().with(0);
+        assert_eq!(openings(lab), [""; 0]);
+    });
+}
+
+#[test]
+fn a_range_is_opened_port_by_port_and_shrinks_port_by_port() {
+    in_router_lab(&[], [], |lab| {
+        let _echoes = [0, 1, 2, 3].map(|nth| lab.echo("lan", TARGET + nth));
+        let state = state();
+        let range = |last: u16| {
+            let ports = format!("9080-{}:127.0.0.1:{TARGET}-{}", 9080 + last, TARGET + last);
+            format!(
+                "[[mapping]]\nname = \"game\"\npublish = \"{ports}\"\nrouter = {{ external_port = 30000 }}\n"
+            ) + &settings("")
+        };
+        let mut portway = start(lab, "lan", &range(3), state.path());
+        for nth in 0..4 {
+            portway.wait_log("open on the router", |line| line.number("external.port") == 30_000 + nth);
+            wait_reached(lab, wan(30_000 + u16::try_from(nth).expect("small")));
+        }
+        let leads = |rules: &[String], nth: u16| {
+            let (from, to) = (format!("dport {} ", 30_000 + nth), format!("192.168.77.2:{}", 9080 + nth));
+            rules.iter().any(|rule| rule.contains(&from) && rule.contains(&to))
+        };
+        let before = openings(lab);
+        assert!(before.len() == 4 && (0..4).all(|nth| leads(&before, nth)), "{before:#?}");
+        portway.reload_with(&range(1));
+        for port in [30_002, 30_003] {
+            portway.wait_log("closed on the router", |line| line.number("external.port") == port);
+        }
+        let there = openings(lab);
+        assert!(there.len() == 2 && (0..2).all(|nth| leads(&there, nth)), "{there:#?}");
+        assert!(there.iter().all(|rule| before.contains(rule)), "one that stays was made anew: {there:#?}");
+        assert!(!lab.reaches_tcp("wan", wan(30_002)));
+        portway.stop().with(0);
+        assert_eq!(openings(lab), [""; 0]);
+    });
+}
+
+#[test]
+fn the_flag_opens_every_mapping_that_does_not_say_no() {
+    in_router_lab(&[], [], |lab| {
+        let _echo = lab.echo("lan", TARGET);
+        let (state, network) = (state(), lab.network("lan"));
+        let setup = |setup: Setup| {
+            let setup = setup.args(["--router"]).through(["ip", "netns", "exec", &network]);
+            setup.env("STATE_DIRECTORY", &state.path().display().to_string())
+        };
+        // With no file at all.
+        let portway = setup(Portway::publishing(&format!("9080:{TARGET}/tcp+udp"))).start();
+        for protocol in ["tcp", "udp"] {
+            let open = |line: &str| line.contains("open on the router") && line.contains(protocol);
+            eventually(protocol, || portway.log().lines().any(open).then_some(()));
+        }
+        assert!(lab.reaches_tcp("wan", wan(9080)) && lab.reaches_udp("wan", wan(9080)));
+        portway.signal(rustix::process::Signal::INT);
+        portway.exit().with(0).says("closed on the router");
+        assert_eq!(openings(lab), [""; 0]);
+
+        let closed = exposed("closed", 9081, "tcp", "false");
+        let silent = format!("[[mapping]]\nname = \"silent\"\npublish = \"9082:127.0.0.1:{TARGET}\"\n");
+        let other = exposed("other", 9083, "tcp", "{ external_port = 9084 }");
+        let mut portway = setup(Portway::with(&(closed + &silent + &other + &settings("")))).start();
+        for name in ["silent", "other"] {
+            portway.wait_log("open on the router", |line| line.text("mapping") == name);
+        }
+        assert!(lab.reaches_tcp("wan", wan(9082)) && lab.reaches_tcp("wan", wan(9084)));
+        assert_eq!(openings(lab).len(), 2);
+        portway.stop().with(0);
+        assert_eq!(openings(lab), [""; 0]);
+    });
+}
+
+#[test]
+fn leases_that_a_restart_took_the_end_from_get_one_and_both_protocols_go_on_working() {
+    in_router_lab(&[], [], |lab| {
+        let _echo = lab.echo("lan", TARGET);
+        let state = state();
+        let mut portway = start(lab, "lan", &(web("tcp+udp") + &settings("")), state.path());
+        for protocol in ["tcp", "udp"] {
+            wait_open(&mut portway, 0, protocol);
+        }
+        let (before, mark) = (openings(lab), portway.log_len());
+        lab.run("daemon restart");
+        assert_eq!(openings(lab), before, "the rules stay");
+        // Each is made anew; and with each the router silently ends the other, until that is made anew, too.
+        eventually("both are made anew", || {
+            let there = openings(lab);
+            (there.len() == 2 && !there.iter().any(|rule| before.contains(rule))).then_some(())
+        });
+        for protocol in ["Tcp", "Udp"] {
+            wait_seen_with_lease(&mut portway, mark, protocol);
+        }
+        wait_reached(lab, wan(9080));
+        wait_reached_by_udp(lab, wan(9080));
+        // And that comes to an end: a check later they are the same, and still work.
+        let check = |portway: &mut Portway| {
+            let mark = portway.log_len();
+            for protocol in ["Tcp", "Udp"] {
+                wait_seen_with_lease(portway, mark, protocol);
+            }
+        };
+        check(&mut portway);
+        let there = openings(lab);
+        check(&mut portway);
+        assert_eq!(openings(lab), there);
+        assert!(lab.reaches_tcp("wan", wan(9080)) && lab.reaches_udp("wan", wan(9080)));
+        portway.stop().with(0);
+        assert_eq!(openings(lab), [""; 0]);
+    });
+}
+
+#[test]
+fn where_upnp_is_switched_off_pcp_takes_over() {
+    in_router_lab(&[], [], |lab| {
+        let _echo = lab.echo("lan", TARGET);
+        let state = state();
+        let mut portway = start(lab, "lan", &(web("tcp+udp") + &settings("")), state.path());
+        for protocol in ["tcp", "udp"] {
+            wait_open(&mut portway, 0, protocol);
+        }
+        let mark = portway.log_len();
+        lab.run_with("UPNP", "no", "reboot");
+        portway.wait_log_after(mark, "router found", |line| line.text("via") == "pcp");
+        for protocol in ["tcp", "udp"] {
+            portway.wait_log_after(mark, "open on the router", |line| {
+                (line.text("protocol"), line.text("via")) == (protocol, "pcp")
+            });
+        }
+        wait_reached(lab, wan(9080));
+        wait_reached_by_udp(lab, wan(9080));
+        portway.stop().with(0);
+        assert_eq!(openings(lab), [""; 0]);
+    });
+}
