@@ -3,7 +3,7 @@
 //!
 //! The households, and how to read them, are those of [`super::router_home`].
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, os::unix::fs::MetadataExt, time::Duration};
 
 use tokio::time::Instant;
 
@@ -256,6 +256,104 @@ fn where_upnp_is_switched_off_pcp_takes_over() {
         }
         wait_reached(lab, wan(9080));
         wait_reached_by_udp(lab, wan(9080));
+        portway.stop().with(0);
+        assert_eq!(openings(lab), [""; 0]);
+    });
+}
+
+#[test]
+fn a_refusal_is_asked_again_after_a_restart_that_a_failed_call_showed() {
+    let deny = "allow 9081 192.168.77.0/24 1-65535|deny 0-65535 0.0.0.0/0 0-65535";
+    let allow = "allow 9080-9081 192.168.77.0/24 1-65535|deny 0-65535 0.0.0.0/0 0-65535";
+    in_router_lab(&[], [("RULES", deny)], |lab| {
+        let _echo = lab.echo("lan", TARGET);
+        let state = state();
+        let config = web("tcp") + &exposed("more", 9081, "tcp", "true") + &settings("");
+        let mut portway = start(lab, "lan", &config, state.path());
+        portway.wait_log("router refuses", |line| line.text("mapping") == "web");
+        portway.wait_log("open on the router", |line| line.text("mapping") == "more");
+        lab.run("daemon stop");
+        portway.wait_log("router lost", |_| true);
+        let mark = portway.log_len();
+        lab.run_with("RULES", allow, "daemon start");
+        // Without that it would wait for an hour.
+        portway.wait_log_after(mark, "router restarted", |_| true);
+        portway.wait_log_after(mark, "open on the router", |line| line.text("mapping") == "web");
+        wait_reached(lab, wan(9080));
+        portway.stop().with(0);
+        assert_eq!(openings(lab), [""; 0]);
+    });
+}
+
+#[test]
+fn a_reload_that_chooses_another_protocol_leaves_nothing_of_the_former() {
+    in_router_lab(&[], [], |lab| {
+        let _echo = lab.echo("lan", TARGET);
+        let state = state();
+        let config = |protocol| web("tcp+udp") + &settings(&format!("protocols = [\"{protocol}\"]"));
+        let mut portway = start(lab, "lan", &config("upnp"), state.path());
+        let mut mark = 0;
+        for via in ["upnp", "natpmp", "pcp", "upnp"] {
+            if mark > 0 {
+                portway.reload_with(&config(via));
+                portway.wait_log_after(mark, "closed on the router", |line| line.text("protocol") == "tcp");
+                portway.wait_log_after(mark, "closed on the router", |line| line.text("protocol") == "udp");
+            }
+            for protocol in ["tcp", "udp"] {
+                portway.wait_log_after(mark, "open on the router", |line| {
+                    (line.text("protocol"), line.text("via")) == (protocol, via)
+                });
+            }
+            wait_reached(lab, wan(9080));
+            wait_reached_by_udp(lab, wan(9080));
+            assert_eq!(openings(lab).len(), 2, "{via}");
+            mark = portway.log_len();
+        }
+        portway.stop().with(0);
+        assert_eq!(openings(lab), [""; 0]);
+    });
+}
+
+/// The daemon as a user starts it, whom systemd gave no directory: these are the only places that it may write to.
+fn start_at_home(lab: &RouterLab, config: &str, var_lib: &str, home: &str) -> Portway {
+    let mount = format!("mount {var_lib} /var/lib && exec \"$0\" \"$@\"");
+    let setup =
+        Portway::with(config).through(["ip", "netns", "exec", &lab.network("lan"), "sh", "-c", &mount]);
+    setup.env("STATE_DIRECTORY", "").env("XDG_STATE_HOME", "").env("HOME", home).start()
+}
+
+#[test]
+fn without_a_directory_from_systemd_a_crash_leaves_nothing_behind_either() {
+    // An opening whose nonce is lost stays until its lease ends.
+    in_router_lab(&["mount", "sh"], [("UPNP", "no")], |lab| {
+        let _echo = lab.echo("lan", TARGET);
+        let settings = settings("protocols = [\"pcp\"]");
+        let (open, closed) = (web("tcp") + &settings, exposed("web", 9080, "tcp", "false") + &settings);
+        let (own, not_own) = (tempfile::tempdir().expect("a directory"), "-t tmpfs -o ro none".to_owned());
+        let (there, home) = (own.path().join("lib"), own.path().join("home"));
+        for dir in [&there, &home] {
+            std::fs::create_dir(dir).expect("the test's own directory");
+        }
+        let (bound, home_dir) = (format!("--bind {}", there.display()), home.display().to_string());
+        for (var_lib, file) in [
+            (&bound, there.join("portway/router.json")),
+            (&not_own, home.join(".local/state/portway/router.json")),
+        ] {
+            let mut portway = start_at_home(lab, &open, var_lib, &home_dir);
+            wait_open(&mut portway, 0, "tcp");
+            portway.kill();
+            let metadata = file.parent().expect("a directory").metadata().expect("it was made");
+            assert_eq!(metadata.mode() & 0o777, 0o700, "{}", file.display());
+            assert_eq!(openings(lab).len(), 1);
+            let mut portway = start_at_home(lab, &closed, var_lib, &home_dir);
+            portway.wait_log("closed on the router", |_| true);
+            portway.stop().with(0);
+            assert_eq!(openings(lab), [""; 0], "{}", file.display());
+        }
+        // Where nothing can be kept, that is said.
+        let mut portway = start_at_home(lab, &open, &not_own, "/dev/null");
+        portway.wait_log("openings are not remembered", |_| true);
+        wait_open(&mut portway, 0, "tcp");
         portway.stop().with(0);
         assert_eq!(openings(lab), [""; 0]);
     });
