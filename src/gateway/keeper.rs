@@ -10,7 +10,8 @@
 //! Owns the [`Openings`], the [`Memory`] and the router that was found; does one thing at a time, in order: an answer is
 //! always to the last question. Level-triggered: whatever changed meanwhile is compared with what is there. Knows
 //! nothing of sessions; nothing waits for it. It ends when it is told to stop: what is under way is dropped, everything
-//! of ours is taken back within [`RELEASE`], and what could not be is said.
+//! of ours is taken back within [`RELEASE`], and what could not be is said. So it is, too, before a configuration is
+//! followed that leads to another router or protocol.
 
 use std::{sync::Arc, time::Duration};
 

@@ -19,7 +19,7 @@ pub(super) const TARGET: u16 = 8000;
 /// What is said of a router that tells no address of its own.
 const NO_ADDRESS: &str = "no external address: the router is offline, or behind a second NAT";
 /// How long the end may take: three seconds for the router, one for a busy machine.
-pub(super) const END: Duration = Duration::from_secs(4);
+const END: Duration = Duration::from_secs(4);
 
 /// `[router]` with checks as often as can be, and a log that tells each question.
 pub(super) fn settings(more: &str) -> String {

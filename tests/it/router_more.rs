@@ -58,14 +58,18 @@ fn a_cable_that_is_out_for_half_a_minute_ends_no_session_and_stops_no_byte_at_ho
             let mut far = lab.inside("wan", || Client::to(wan(9080)));
             far.ping();
             let (mut home, content) = (Client::to(near(9080)), Content::of(2));
-            let mut slowest = there_and_back(&mut home, &content, 0);
+            there_and_back(&mut home, &content, 0);
             lab.run("link down");
-            let (cut, mark) = (Instant::now(), portway.log_len());
+            let (cut, mark, mut times) = (Instant::now(), portway.log_len(), Vec::new());
             paced(Duration::from_millis(100), 300, |nth| {
-                slowest = slowest.max(there_and_back(&mut home, &content, nth + 1));
+                times.push((there_and_back(&mut home, &content, nth + 1), cut.elapsed()));
             });
             assert!(cut.elapsed() >= Duration::from_secs(30));
-            assert!(slowest < Duration::from_millis(500), "32 KiB took {slowest:?} at home");
+            // Who waited for the router would wait for three seconds, with each call. A busy machine may be late once.
+            times.sort_unstable();
+            let slowest = &times[297..];
+            assert!(slowest[0].0 < Duration::from_millis(200), "32 KiB at home took, and when: {slowest:?}");
+            assert!(slowest[2].0 < Duration::from_secs(2), "32 KiB at home took, and when: {slowest:?}");
             portway.wait_log_after(mark, "no router found", |line| !line.text("error").is_empty());
 
             let mark = portway.log_len();
