@@ -126,7 +126,8 @@ fn a_silent_peer_after_half_close_is_reaped() {
 #[test]
 fn a_thousand_resets_leave_the_listener_serving() {
     let target = TcpTarget::echo();
-    let (portway, at) = relay(target.addr, "");
+    // Resets come faster than a busy machine can take them in: the cap is not what is tested here.
+    let (portway, at) = relay(target.addr, "max_sessions_per_client = \"unlimited\"");
     let base = portway.fds();
     for _ in 0..1_000 {
         Client::to(at).reset();

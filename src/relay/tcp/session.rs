@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use tokio::net::TcpStream;
+use tokio::{io::Interest, net::TcpStream};
 
 use super::{
     TcpSpec,
@@ -32,7 +32,7 @@ pub(super) fn run(
 ) -> impl Future<Output = ()> + Send {
     async move {
         // Boxed: the way to the target is short and needs much, the session is long and needs little.
-        let reached = Box::pin(reach(&spec, &resolver, &meter)).await;
+        let reached = Box::pin(reach(&client, &spec, &resolver, &meter)).await;
         let limits = Limits { idle: spec.options.idle_timeout, half_close: spec.options.half_close_timeout };
         let bandwidth = spec.options.bandwidth;
         // The session may last for days: what only the start needs is let go.
@@ -59,8 +59,14 @@ fn settle(client: TcpStream, meter: SessionMeter, permit: Permit, ending: Ending
     }
 }
 
-/// An open connection to the first target that takes one, or how the session ended without any.
-async fn reach(spec: &TcpSpec, resolver: &Resolver, meter: &SessionMeter) -> Result<TcpStream, Ending> {
+/// An open connection to the first target that takes one, or how the session ended without any. A client that is gone
+/// meanwhile (it was reset; one that has only finished still wants its answer) needs none, and takes up no place.
+async fn reach(
+    client: &TcpStream,
+    spec: &TcpSpec,
+    resolver: &Resolver,
+    meter: &SessionMeter,
+) -> Result<TcpStream, Ending> {
     let options = DialOptions {
         connect_timeout: spec.options.connect_timeout,
         keepalive: spec.options.keepalive,
@@ -77,6 +83,10 @@ async fn reach(spec: &TcpSpec, resolver: &Resolver, meter: &SessionMeter) -> Res
                 Err(error) => io::Error::other(error),
             },
             reason = meter.live().wait_cut() => return Err(reason.into()),
+            _ = client.ready(Interest::ERROR) => {
+                meter.missed(target);
+                return Err(Ended::ClientError.into());
+            }
         };
         ending.error = Some(error);
         last = target;
