@@ -10,6 +10,7 @@
 //! Modules stand in layers, the lowest first: one uses only what is declared above it, and those of one group do not
 //! know each other.
 
+pub mod durable;
 pub mod mapping;
 
 pub mod policy;

@@ -8,7 +8,7 @@
 use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File},
-    io::{self, Read, Write},
+    io::{self, Read},
     net::{IpAddr, Ipv6Addr, SocketAddr},
     num::NonZeroU16,
     os::unix::fs::DirBuilderExt,
@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     config::ListenerKey,
+    durable,
     mapping::{ListenAddr, MappingName, Protocol},
 };
 
@@ -303,11 +304,7 @@ fn read(path: &Path) -> io::Result<Image> {
 }
 
 fn write(dir: &Path, image: &Image) -> io::Result<()> {
-    let new = dir.join(format!("{FILE}.new"));
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec_pretty(image)?)?;
-    file.sync_all()?;
-    fs::rename(&new, dir.join(FILE))
+    durable::replace(&dir.join(FILE), &serde_json::to_vec_pretty(image)?)
 }
 
 fn set_aside(path: &Path, error: &io::Error) {

@@ -6,10 +6,10 @@
 //! from starting. What is no file at all is left alone. One saves at a time: the caller sees to it. Both functions block.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    fs::{self, File},
+    io::{self, Read as _},
     net::IpAddr,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -24,7 +24,7 @@ use super::{
     ban::rfc3339,
     book::{Book, End, Past, Sentence},
 };
-use crate::mapping::ClientKey;
+use crate::{durable, mapping::ClientKey};
 
 const VERSION: u32 = 1;
 /// A file with as many entries as there can be has a third of this.
@@ -246,45 +246,19 @@ fn refuse_no_file(path: &Path) -> io::Result<()> {
 /// Gives a file another name; says which, or nothing where it keeps its own.
 fn set_aside(path: &Path, suffix: &str) -> Option<PathBuf> {
     refuse_no_file(path).ok()?;
-    let aside = with_suffix(path, suffix);
+    let aside = durable::with_suffix(path, suffix);
     fs::rename(path, &aside).is_ok().then_some(aside)
 }
 
 fn write(path: &Path, saved: &Saved) -> io::Result<()> {
     refuse_no_file(path)?;
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    match fs::DirBuilder::new().mode(0o700).create(dir) {
+    match fs::DirBuilder::new().mode(0o700).create(durable::directory(path)) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
     }
-    let beside = with_suffix(path, ".new");
-    // One that was left behind by a crash may belong to anyone.
-    match fs::remove_file(&beside) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        let mut text = serde_json::to_vec(saved)?;
-        text.push(b'\n');
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        File::open(dir)?.sync_all()
-    };
-    write().inspect_err(|_| {
-        // What is not whole is of no use; that it cannot be removed is told by the next try.
-        let _ = fs::remove_file(&beside);
-    })
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
+    let mut text = serde_json::to_vec(saved)?;
+    text.push(b'\n');
+    durable::replace(path, &text)
 }
 
 /// A message that may repeat what a file says, short and without control characters.

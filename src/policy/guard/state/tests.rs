@@ -99,7 +99,7 @@ async fn a_file_that_is_read_later_adds_to_what_is_known() {
 fn the_file_is_for_its_owner_alone_and_nothing_is_left_beside_it() {
     let (dir, guard) = (Dir::new(), guard(""));
     fs::create_dir(dir.path().parent().unwrap()).unwrap();
-    fs::write(with_suffix(&dir.path(), ".new"), "left by a crash").unwrap();
+    fs::write(durable::with_suffix(&dir.path(), ".new"), "left by a crash").unwrap();
     for _ in 0..2 {
         guard.save(&dir.path()).unwrap();
         assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o600);
@@ -115,7 +115,7 @@ fn what_cannot_be_saved_is_told_and_leaves_the_old_file() {
     assert!(error.contains("missing/portway/bans.json") && error.contains("in memory only"), "{error}");
 
     let dir = Dir::holding("the old one");
-    fs::create_dir(with_suffix(&dir.path(), ".new")).unwrap();
+    fs::create_dir(durable::with_suffix(&dir.path(), ".new")).unwrap();
     assert!(guard("").save(&dir.path()).is_err());
     assert_eq!(fs::read_to_string(dir.path()).unwrap(), "the old one");
 }
@@ -132,7 +132,7 @@ fn a_file_that_cannot_be_read_is_set_aside_before_another_takes_its_place() {
     // A link to itself: not even root can read it.
     std::os::unix::fs::symlink(dir.path(), dir.path()).unwrap();
     let (guard, result) = dir.load();
-    let aside = with_suffix(&dir.path(), ".unreadable");
+    let aside = durable::with_suffix(&dir.path(), ".unreadable");
     let message = result.unwrap_err().to_string();
     assert!(message.ends_with(&format!("is kept as {}", aside.display())), "{message}");
     guard.save(&dir.path()).unwrap();
@@ -178,7 +178,7 @@ fn a_file_that_cannot_be_understood_is_set_aside_and_told() {
         (&one_ban("\"99999-01-01T00:00:00Z\"", "trap"), "timestamp"),
     ] {
         let dir = Dir::holding(text);
-        let aside = with_suffix(&dir.path(), ".broken");
+        let aside = durable::with_suffix(&dir.path(), ".broken");
         fs::write(&aside, "an older one").unwrap();
         let (guard, result) = dir.load();
         let message = result.unwrap_err().to_string();
