@@ -1,13 +1,14 @@
 //! The benchmark: what portway costs, and what its peers cost on the same machine in the same hour.
 //!
 //! `tests/bench/run` builds and starts it. Every case is done on every relay in turn, round after round; the relay has
-//! a core of its own, load and target share another. [`cases`] says what is measured and what is promised, [`subject`]
-//! how each program is configured, [`runs`] does one case on one relay once, [`load`] is both ends of its sessions,
-//! [`process`] watches the relay, and [`table`] and [`plot`] show the [`results`].
+//! a core of its own, load and target share another, all in a [`network`] of their own. [`cases`] says what is measured
+//! and what is promised, [`subject`] how each program is configured, [`runs`] does one case on one relay once, [`load`]
+//! is both ends of its sessions, [`process`] watches the relay, and [`table`] and [`plot`] show the [`results`].
 
 mod cases;
 mod clock;
 mod load;
+mod network;
 mod pattern;
 mod plot;
 mod process;
@@ -51,6 +52,9 @@ struct Args {
     /// How often each case is done on each relay.
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
+    /// Measures in the network of the machine, as it is set up, even where a network of one's own could be had.
+    #[arg(long)]
+    here: bool,
     /// A portway to measure instead of the one just built; with several, each under its label.
     #[arg(long, value_name = "[LABEL=]PATH")]
     portway: Vec<String>,
@@ -97,6 +101,7 @@ fn show(results: &Results, out: &Path) -> Result<()> {
 
 fn measure(args: &Args) -> Result<Results> {
     let chosen = chosen_cases(&args.cases)?;
+    let network = network::enter(!args.here)?;
     let cores = Cores::claim()?;
     let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { ROUNDS });
     let pinning = if cores.apart() {
@@ -104,7 +109,7 @@ fn measure(args: &Args) -> Result<Results> {
     } else {
         "relay, load and target share one core: ratios only".to_owned()
     };
-    let mut results = Results::begin(rounds, args.quick, pinning);
+    let mut results = Results::begin(rounds, args.quick, network, pinning);
     let subjects = subjects(args, &mut results)?;
     let home = tempfile::tempdir().context("make a temporary directory")?;
     let pace = if args.quick { Pace::quick() } else { Pace::full() };

@@ -15,6 +15,9 @@ pub(crate) struct Results {
     pub(crate) command: String,
     pub(crate) rounds: usize,
     pub(crate) quick: bool,
+    /// The network, and how TCP is paced there.
+    #[serde(default)]
+    pub(crate) network: String,
     /// How the relay was pinned.
     pub(crate) pinning: String,
     pub(crate) programs: Vec<Program>,
@@ -62,13 +65,14 @@ impl CaseResult {
 
 impl Results {
     /// The frame of a measurement that begins now.
-    pub(crate) fn begin(rounds: usize, quick: bool, pinning: String) -> Self {
+    pub(crate) fn begin(rounds: usize, quick: bool, network: String, pinning: String) -> Self {
         Self {
             date: clock::today(),
             machine: machine(),
             command: command(),
             rounds,
             quick,
+            network,
             pinning,
             ..Self::default()
         }

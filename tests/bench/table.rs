@@ -34,9 +34,9 @@ fn heading(results: &Results) -> String {
             None => format!("{}: {}", program.name, program.version),
         })
         .collect();
-    let Results { date, machine, command, rounds, pinning, .. } = results;
+    let Results { date, machine, command, rounds, network, pinning, .. } = results;
     let mut text = format!(
-        "{date} · {machine} · {pinning}\n\n`{command}` · medians of {rounds} interleaved rounds · CPU is user + \
+        "{date} · {machine} · {pinning} · {network}\n\n`{command}` · medians of {rounds} interleaved rounds · CPU is user + \
          system time of the relay's processes · {}\n",
         programs.join(" · ")
     );
