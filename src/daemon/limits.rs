@@ -23,10 +23,11 @@ const MOST_WAITING: u64 = 64;
 /// One of so many descriptors may go to clients that are dropped in silence; more than [`MOST_SILENT`] bring nothing.
 const SILENT_SHARE: u64 = 32;
 const MOST_SILENT: u64 = 256;
-/// One of so many descriptors may go to the pipes of bulk sessions, two for each pipe; beyond [`MOST_PIPES`] more pipes
-/// bring nothing, because so many flows do not fill them at once.
+/// One of so many descriptors may go to the pipes of bulk sessions, two for each pipe. Beyond [`MOST_PIPES`] more pipes
+/// bring nothing, because so many flows do not fill them at once; and a pipe whose reader is slow holds 256 KiB, of which
+/// the kernel lets a user have 64 MiB in all.
 const PIPES_SHARE: u64 = 32;
-const MOST_PIPES: u64 = 256;
+const MOST_PIPES: u64 = 128;
 
 /// Descriptors that the kernel's table has room for from the start, 8 bytes each.
 const READY_DESCRIPTORS: u64 = 16 * 1024;

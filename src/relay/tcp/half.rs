@@ -4,8 +4,9 @@
 //! bytes under way owns no memory.
 //!
 //! Bytes are copied through the thread's scratch buffer, which is cheapest for the little that most sessions say. When
-//! a source fills that buffer [`BULK`] times in a row, its bytes go through a pipe instead (`splice`), for as long as
-//! the source stays ahead. A throttled direction reads no more than its throttle has room for, and never splices.
+//! a source fills that buffer [`BULK`] times in a row, its bytes go through a pipe instead (`splice`). The pipe goes back
+//! whenever the source runs dry, and is borrowed again for what comes next, until little comes at a time. A throttled
+//! direction reads no more than its throttle has room for, and never splices.
 
 use std::{
     cell::RefCell,
@@ -54,7 +55,7 @@ pub(super) struct Half {
     pending: Option<Box<Pending>>,
     /// The pipe that the bytes go through, while this is bulk.
     loan: Option<Box<Loan>>,
-    /// Full reads in a row, up to [`BULK`].
+    /// Full reads in a row, up to [`BULK`]: then this is bulk.
     full_reads: u8,
     /// How fast it may go; `None` is without limit.
     throttle: Option<Box<Throttle>>,
@@ -99,7 +100,7 @@ impl Half {
         while work < TURN {
             let step = if self.pending.is_some() {
                 self.flush(cx, sink).map_err(Broken::Sink)
-            } else if self.loan.is_some() {
+            } else if self.loan.is_some() || self.borrows() {
                 self.splice(cx, source, sink)
             } else {
                 match self.state {
@@ -171,11 +172,6 @@ impl Half {
             }
             let is_full = bytes.len() == BUFFER && self.throttle.is_none();
             self.full_reads = if is_full { self.full_reads + 1 } else { 0 };
-            if self.full_reads >= BULK {
-                // The next full read tries again when there is no pipe now.
-                self.full_reads = BULK - 1;
-                self.loan = Loan::take();
-            }
             let sent = match write(sink, bytes) {
                 Ok(sent) => sent,
                 Err(error) if is_transient(&error) => 0,
@@ -186,6 +182,24 @@ impl Half {
             }
             Ok(Poll::Ready(sent))
         })
+    }
+
+    /// Whether much comes at a time.
+    fn is_bulk(&self) -> bool {
+        self.full_reads >= BULK
+    }
+
+    /// Borrows a pipe if this is bulk and one is to be had.
+    fn borrows(&mut self) -> bool {
+        if !self.is_bulk() || self.state != State::Open {
+            return false;
+        }
+        self.loan = Loan::take();
+        if self.loan.is_none() {
+            // The next full read tries again.
+            self.full_reads = BULK - 1;
+        }
+        self.loan.is_some()
     }
 
     /// Fills the pipe if it is empty, and empties it as far as the sink takes it. Ready with the bytes delivered.
@@ -203,7 +217,9 @@ impl Half {
                     self.state = State::Ending;
                     return Ok(Poll::Ready(0));
                 }
-                Ok(_) => {}
+                // So little is cheaper to copy: when this runs dry, the flow has to show again that it is bulk.
+                Ok(bytes) if bytes < BUFFER => self.full_reads = 0,
+                Ok(_) => self.full_reads = BULK,
                 Err(error) if is_transient(&error) => {
                     // Dry: the pipe goes back, so that an idle session owns none.
                     self.loan = None;
@@ -289,8 +305,9 @@ fn wait_writable(cx: &mut Context<'_>, sink: &TcpStream) -> io::Result<Poll<usiz
     }
 }
 
-/// Reads what is there (`recv`, which is a little cheaper than `read` on a socket). A short read leaves the socket marked as empty, which saves the read that would say so; what
-/// comes later marks it as readable again, and an end that has already been seen stays seen.
+/// Reads what is there (`recv`, which is a little cheaper than `read` on a socket). A short read leaves the socket marked
+/// as empty, which saves the read that would say so; what comes later marks it as readable again, and an end that has
+/// already been seen stays seen.
 fn read(source: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     let capacity = buffer.len();
     with_readiness(source, Interest::READABLE, capacity, || Ok(recv(source, buffer, RecvFlags::empty())?.0))
@@ -336,3 +353,6 @@ fn end(sink: &TcpStream) -> io::Result<()> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;
