@@ -18,7 +18,7 @@ use std::{
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::{io::Interest, net::TcpStream};
 
-use super::splice::{self, Loan};
+use super::splice::{self, Bulk};
 use crate::relay::throttle::Throttle;
 
 /// The buffer of a worker thread. 16 KiB stays in the processor's cache; 64 KiB costs more for each byte.
@@ -53,9 +53,9 @@ pub(super) struct Half {
     state: State,
     /// What the sink would not take; `None` while it takes everything.
     pending: Option<Box<Pending>>,
-    /// The pipe that the bytes go through, while this is bulk.
-    loan: Option<Box<Loan>>,
-    /// Full reads in a row, up to [`BULK`]: then this is bulk.
+    /// While this is bulk: the bytes go through a pipe.
+    bulk: Option<Box<Bulk>>,
+    /// Full reads in a row, up to [`BULK`]; 0 as soon as little comes at a time.
     full_reads: u8,
     /// How fast it may go; `None` is without limit.
     throttle: Option<Box<Throttle>>,
@@ -100,7 +100,7 @@ impl Half {
         while work < TURN {
             let step = if self.pending.is_some() {
                 self.flush(cx, sink).map_err(Broken::Sink)
-            } else if self.loan.is_some() || self.borrows() {
+            } else if self.bulk.is_some() {
                 self.splice(cx, source, sink)
             } else {
                 match self.state {
@@ -172,6 +172,9 @@ impl Half {
             }
             let is_full = bytes.len() == BUFFER && self.throttle.is_none();
             self.full_reads = if is_full { self.full_reads + 1 } else { 0 };
+            if self.full_reads >= BULK {
+                self.begin_bulk(sink);
+            }
             let sent = match write(sink, bytes) {
                 Ok(sent) => sent,
                 Err(error) if is_transient(&error) => 0,
@@ -184,22 +187,16 @@ impl Half {
         })
     }
 
-    /// Whether much comes at a time.
-    fn is_bulk(&self) -> bool {
-        self.full_reads >= BULK
+    /// From now on the bytes go through a pipe, if one is to be had; else the next full read tries again.
+    fn begin_bulk(&mut self, sink: &TcpStream) {
+        self.bulk = Bulk::begin(sink);
+        self.full_reads = if self.bulk.is_some() { BULK } else { BULK - 1 };
     }
 
-    /// Borrows a pipe if this is bulk and one is to be had.
-    fn borrows(&mut self) -> bool {
-        if !self.is_bulk() || self.state != State::Open {
-            return false;
-        }
-        self.loan = Loan::take();
-        if self.loan.is_none() {
-            // The next full read tries again.
-            self.full_reads = BULK - 1;
-        }
-        self.loan.is_some()
+    /// From now on the bytes are copied.
+    fn end_bulk(&mut self) {
+        self.bulk = None;
+        self.full_reads = 0;
     }
 
     /// Fills the pipe if it is empty, and empties it as far as the sink takes it. Ready with the bytes delivered.
@@ -209,31 +206,35 @@ impl Half {
         source: &TcpStream,
         sink: &TcpStream,
     ) -> Result<Poll<usize>, Broken> {
-        let Some(loan) = &mut self.loan else { return Ok(Poll::Ready(0)) };
-        if loan.laden() == 0 {
-            match loan.fill(source) {
-                Ok(0) => {
-                    self.loan = None;
+        let Some(bulk) = &mut self.bulk else { return Ok(Poll::Ready(0)) };
+        if bulk.laden() == 0 {
+            match bulk.fill(source) {
+                Ok(Some(0)) => {
+                    self.end_bulk();
                     self.state = State::Ending;
                     return Ok(Poll::Ready(0));
                 }
-                // So little is cheaper to copy: when this runs dry, the flow has to show again that it is bulk.
-                Ok(bytes) if bytes < BUFFER => self.full_reads = 0,
-                Ok(_) => self.full_reads = BULK,
+                Ok(Some(bytes)) => self.full_reads = if bytes < BUFFER { 0 } else { BULK },
+                Ok(None) => {
+                    self.end_bulk();
+                    return Ok(Poll::Ready(0));
+                }
                 Err(error) if is_transient(&error) => {
-                    // Dry: the pipe goes back, so that an idle session owns none.
-                    self.loan = None;
+                    // So little as came is cheaper to copy: when that goes on, the flow shows again that it is bulk.
+                    if self.full_reads == 0 {
+                        self.end_bulk();
+                    }
                     return wait_readable(cx, source);
                 }
                 Err(error) if splice::is_unavailable(&error) => {
                     splice::limit_pipes(0);
-                    self.loan = None;
+                    self.end_bulk();
                     return Ok(Poll::Ready(0));
                 }
                 Err(error) => return Err(Broken::Source(error)),
             }
         }
-        match loan.empty(sink) {
+        match bulk.empty(sink) {
             Ok(sent) => Ok(Poll::Ready(sent)),
             Err(error) if is_transient(&error) => wait_writable(cx, sink).map_err(Broken::Sink),
             Err(error) => Err(Broken::Sink(error)),
@@ -259,13 +260,13 @@ impl Half {
     /// From now on, throws away what the source sends: the sink is gone.
     pub(super) fn discard(&mut self) {
         self.pending = None;
-        self.loan = None;
+        self.end_bulk();
         self.state = if self.has_ended() { State::Shut } else { State::Discarding };
     }
 
     /// Whether bytes under way wait for the sink.
     pub(super) fn is_stalled(&self) -> bool {
-        self.pending.is_some() || self.loan.as_ref().is_some_and(|loan| loan.laden() > 0)
+        self.pending.is_some() || self.bulk.as_ref().is_some_and(|bulk| bulk.laden() > 0)
     }
 
     /// Whether its source has to wait for the throttle.
