@@ -12,6 +12,7 @@
 
 pub mod durable;
 pub mod mapping;
+mod text;
 
 pub mod policy;
 pub mod target;

@@ -27,6 +27,7 @@ use crate::{
     config::{ListFileError, read_list},
     policy::{Countries, Gate, ListName, ListSpec},
     supervisor::Handle,
+    text::clean,
 };
 
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -202,8 +203,7 @@ fn say_broken(name: &ListName, path: &Path, error: &ListFileError) {
         ListFileError::Unreadable(_) => None,
     };
     // What a line says came from whoever writes the file.
-    let error: String =
-        error.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).take(300).collect();
+    let error = clean(&error.to_string());
     tracing::warn!(
         list = %name.0,
         file = %path.display(),

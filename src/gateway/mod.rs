@@ -28,7 +28,6 @@ mod record;
 mod report;
 mod route;
 mod status;
-mod text;
 mod upnp;
 mod verdict;
 mod want;

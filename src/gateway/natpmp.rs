@@ -15,9 +15,8 @@ use super::{
     driver::{Ask, CALL, Found, Granted, Place, Pulse, RouterError},
     pcp::{PATIENCE, granted, internal_port, options, protocol, same_source, silent},
     probe,
-    text::clean,
 };
-use crate::config::RouterProtocol;
+use crate::{config::RouterProtocol, text::clean};
 
 /// A router that speaks NAT-PMP.
 #[derive(Debug)]

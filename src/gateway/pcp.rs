@@ -25,9 +25,8 @@ use tokio::time::timeout;
 use super::{
     driver::{Ask, CALL, Found, Granted, Place, Pulse, RouterError},
     probe, route,
-    text::clean,
 };
-use crate::{config::RouterProtocol, mapping::Protocol};
+use crate::{config::RouterProtocol, mapping::Protocol, text::clean};
 
 /// One retry. A short first wait would be worse: a router that looks for a free port answers after almost two seconds,
 /// and works through every copy of the question first.

@@ -196,6 +196,14 @@ pub fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
+/// The same for a socket's address; the zone number of a link-local one stays.
+pub fn canonical_socket(addr: SocketAddr) -> SocketAddr {
+    match canonical(addr.ip()) {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, addr.port()),
+        IpAddr::V6(_) => addr,
+    }
+}
+
 impl From<ListenAddr> for SocketAddr {
     /// The address to bind, less its zone, which only the running system can number.
     fn from(listen: ListenAddr) -> Self {

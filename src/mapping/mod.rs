@@ -12,7 +12,7 @@ pub mod publish;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use address::{Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical};
+pub use address::{Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical, canonical_socket};
 pub use client::ClientKey;
 pub use exposure::Exposure;
 use serde::Serialize;

@@ -18,6 +18,7 @@ use std::{
 use maxminddb::{LookupResult, PathElement, Reader, WithinOptions};
 
 use super::Country;
+use crate::text::clean_start;
 
 /// No database of countries is as large; what is larger is something else.
 const LARGEST: u64 = 512 << 20;
@@ -54,8 +55,7 @@ impl Countries {
             format!("this is no whole database in MaxMind's format ({e}): fetch the .mmdb file again, and unpack it")
         })?;
         let layout = layout_of(&reader).ok_or_else(|| {
-            let kind: String =
-                reader.metadata().database_type.chars().filter(|c| !c.is_control()).take(40).collect();
+            let kind = clean_start(&reader.metadata().database_type, 40);
             format!("a database of the kind `{kind}` has no countries: take one such as GeoLite2-Country")
         })?;
         Ok(Self { reader, layout })

@@ -10,6 +10,7 @@ use procfs::process::{FDTarget, Process, all_processes};
 use crate::{
     config::ListenerKey,
     mapping::{ListenAddr, Protocol, canonical},
+    text::clean,
 };
 
 /// The holder of a port, as far as it can be seen.
@@ -70,8 +71,7 @@ fn process_with(inode: u64) -> Option<Holder> {
         if fds.flatten().any(|fd| matches!(fd.target, FDTarget::Socket(held) if held == inode)) {
             let program = process.stat().map_or_else(|_| "a program".to_owned(), |stat| stat.comm);
             // Its owner chose the name: nothing in it may reach a terminal as a control character.
-            let program = program.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-            return Some(Holder::Process { pid: process.pid(), program });
+            return Some(Holder::Process { pid: process.pid(), program: clean(&program) });
         }
     }
     None

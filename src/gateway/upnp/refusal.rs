@@ -7,7 +7,8 @@ use std::io;
 
 use igd_next::{AddPortError, PinholeError, RequestError};
 
-use super::super::{driver::RouterError, text::clean};
+use super::super::driver::RouterError;
+use crate::text::clean;
 
 /// What an error code means; `text` is the router's own.
 pub(super) fn by_code(code: u16, text: &str) -> RouterError {

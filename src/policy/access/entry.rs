@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::text::clean_start;
+
 /// How much of an entry is repeated in what is said about it, in characters.
 const SHOWN: usize = 60;
 /// How many bits of an IPv4-mapped IPv6 address (`::ffff:0:0/96`, RFC 4291) come before its IPv4 address.
@@ -48,8 +50,11 @@ fn longest_of(ip: IpAddr) -> u8 {
 fn prefix_of(text: &str, ip: IpAddr, prefix: &str) -> Result<u8, String> {
     if let (IpAddr::V4(_), Ok(mask)) = (ip, prefix.parse::<Ipv4Addr>()) {
         return Err(match ipnet::ipv4_mask_to_prefix(mask) {
-            Ok(bits) => format!("`{}` has a mask: write {ip}/{bits}", shown(text)),
-            Err(_) => format!("`{}` has a mask with holes: write a prefix such as {ip}/24", shown(text)),
+            Ok(bits) => format!("`{}` has a mask: write {ip}/{bits}", clean_start(text, SHOWN)),
+            Err(_) => format!(
+                "`{}` has a mask with holes: write a prefix such as {ip}/24",
+                clean_start(text, SHOWN)
+            ),
         });
     }
     let digits = !prefix.is_empty() && prefix.bytes().all(|c| c.is_ascii_digit());
@@ -60,7 +65,7 @@ fn no_prefix(text: &str, ip: IpAddr) -> String {
     let (most, version) = (longest_of(ip), if ip.is_ipv4() { "IPv4" } else { "IPv6" });
     format!(
         "`{}` has no prefix of {version}, which is 0 to {most}: write {ip} for the one address",
-        shown(text)
+        clean_start(text, SHOWN)
     )
 }
 
@@ -70,7 +75,7 @@ fn no_address(text: &str, address: &str) -> String {
         return "the entry is empty: write an address, or a network such as 10.0.0.0/8".to_owned();
     }
     let (what, instead) = what_else(address);
-    format!("`{}` {what}: {instead}", shown(text))
+    format!("`{}` {what}: {instead}", clean_start(text, SHOWN))
 }
 
 /// What such a text most likely is, and what to write instead.
@@ -105,16 +110,6 @@ fn what_else(address: &str) -> (&'static str, String) {
         return ("is no address", "each part is 0 to 255, without leading zeros".to_owned());
     }
     ("is no address", "write one such as 203.0.113.9, 10.0.0.0/8 or 2001:db8::/32".to_owned())
-}
-
-/// A text of unknown origin, short and without control characters.
-fn shown(text: &str) -> String {
-    let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    let mut shown: String = text.chars().take(SHOWN).map(clean).collect();
-    if text.chars().nth(SHOWN).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use super::{
     ban::rfc3339,
     book::{Book, End, Past, Sentence},
 };
-use crate::{durable, mapping::ClientKey};
+use crate::{durable, mapping::ClientKey, text::clean};
 
 const VERSION: u32 = 1;
 /// A file with as many entries as there can be has a third of this.
@@ -162,7 +162,7 @@ impl Saved {
         if bytes.len() as u64 > LARGEST {
             return Err(format!("it is larger than {} MiB", LARGEST >> 20));
         }
-        let saved: Self = serde_json::from_slice(bytes).map_err(|e| shown(&e.to_string()))?;
+        let saved: Self = serde_json::from_slice(bytes).map_err(|e| clean(&e.to_string()))?;
         match saved.version {
             VERSION => Ok(saved),
             other => Err(format!("it has version {other}, and this portway knows {VERSION}")),
@@ -259,11 +259,6 @@ fn write(path: &Path, saved: &Saved) -> io::Result<()> {
     let mut text = serde_json::to_vec(saved)?;
     text.push(b'\n');
     durable::replace(path, &text)
-}
-
-/// A message that may repeat what a file says, short and without control characters.
-fn shown(message: &str) -> String {
-    message.chars().take(120).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// A client as text: `203.0.113.9`, or `2001:db8:1:2::/64`.

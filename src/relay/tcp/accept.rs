@@ -30,7 +30,7 @@ use super::{
     session,
 };
 use crate::{
-    mapping::canonical,
+    mapping::canonical_socket,
     meter::ListenerMeter,
     policy::{Permit, Refusal},
     relay::{Door, DrainWatch, quiet::Quiet, socket::set_keepalive},
@@ -102,7 +102,7 @@ impl TcpService {
 
     /// Decides on a client; breaks when nobody else can be taken.
     fn meet(&self, socket: OwnedFd, addr: SocketAddr, waiting: &mut VecDeque<Admitted>) -> ControlFlow<()> {
-        let client = SocketAddr::new(canonical(addr.ip()), addr.port());
+        let client = canonical_socket(addr);
         let admitted = match self.door.admit(client.ip(), &self.meter) {
             Ok(permit) => Admitted { socket, client, permit },
             Err(refusal) => {

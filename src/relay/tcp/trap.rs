@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{acceptor::Acceptor, refuse::reset};
 use crate::{
-    mapping::{Protocol, canonical},
+    mapping::{Protocol, canonical_socket},
     meter::ListenerMeter,
     policy::Gate,
     relay::DrainWatch,
@@ -47,7 +47,7 @@ impl TrapService {
     }
 
     fn spring(&self, socket: &OwnedFd, client: SocketAddr) {
-        let client = SocketAddr::new(canonical(client.ip()), client.port());
+        let client = canonical_socket(client);
         let banned = self.gate.guard().trap(client.ip(), Instant::now()).is_some();
         reset(socket);
         tracing::debug!(

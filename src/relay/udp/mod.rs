@@ -64,7 +64,7 @@ use self::{
 };
 use super::{Door, DrainWatch, quiet::Quiet};
 use crate::{
-    mapping::{Protocol, Timeout},
+    mapping::{Protocol, Timeout, canonical_socket},
     meter::{Ended, ListenerMeter},
     policy::{Admission, Refusal},
     target::{Resolver, Targets},
@@ -221,7 +221,7 @@ impl UdpListener {
     fn forward(&self, key: FlowKey, run: Run<'_>, now: std::time::Instant, alive: Option<&mpsc::Sender<()>>) {
         let Self { service, front, .. } = self;
         let keeper = service.door.keeper();
-        let client = sockets::canonical(key.client);
+        let client = canonical_socket(key.client);
         let mut left = Some(run);
         while let Some(run) = left {
             let (datagram, rest) = run.split_first();

@@ -26,6 +26,8 @@ use rustix::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
+use crate::mapping::canonical_socket;
+
 /// What the kernel may queue at a listener's socket, where it allows as much: a burst of all clients together.
 const LISTENER_QUEUE: usize = 4 * 1024 * 1024;
 /// What the kernel may queue at a flow's socket: a burst of one target's replies.
@@ -81,7 +83,7 @@ pub(super) fn listener(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
 /// # Errors
 /// What the system says, or that `source` is of another family than `target`.
 pub(super) fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<UdpSocket> {
-    let target = canonical(target);
+    let target = canonical_socket(target);
     let socket = Socket::new(Domain::for_address(target), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     if let Some(source) = source {
         socket.bind(&SocketAddr::new(source, 0).into())?;
@@ -107,14 +109,6 @@ pub(super) fn reply_source(hit: Option<IpAddr>) -> Option<IpAddr> {
         IpAddr::V4(ip) => !ip.is_multicast() && ip != Ipv4Addr::BROADCAST && ip != Ipv4Addr::UNSPECIFIED,
         IpAddr::V6(ip) => !ip.is_multicast() && ip != Ipv6Addr::UNSPECIFIED,
     })
-}
-
-/// The address without the IPv6 dress of an IPv4 one; a scope number stays.
-pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
-    match addr.ip().to_canonical() {
-        ip @ IpAddr::V4(_) => SocketAddr::new(ip, addr.port()),
-        IpAddr::V6(_) => addr,
-    }
 }
 
 /// Lets the kernel hand over a sender's datagrams joined. A flow asks for it once its target sends bursts; until then it
