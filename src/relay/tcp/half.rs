@@ -15,10 +15,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags, recv, send},
+};
 use tokio::{io::Interest, net::TcpStream};
 
-use super::splice::{self, Bulk};
+use super::{
+    pipe,
+    splice::{Bulk, Filled},
+};
 use crate::relay::throttle::Throttle;
 
 /// The buffer of a worker thread. 16 KiB stays in the processor's cache; 64 KiB costs more for each byte.
@@ -57,6 +63,8 @@ pub(super) struct Half {
     bulk: Option<Box<Bulk>>,
     /// Full reads in a row, up to [`BULK`]; 0 as soon as little comes at a time.
     full_reads: u8,
+    /// Bytes may wait that tokio does not announce: the socket is read without asking for its readiness, until it is dry.
+    unannounced: bool,
     /// How fast it may go; `None` is without limit.
     throttle: Option<Box<Throttle>>,
 }
@@ -96,6 +104,9 @@ impl Half {
         moved: &mut Moved,
         counted: impl Fn(usize),
     ) -> Result<(), Broken> {
+        if let Some(bulk) = &mut self.bulk {
+            bulk.begin_turn();
+        }
         let mut work = 0;
         while work < TURN {
             let step = if self.pending.is_some() {
@@ -155,7 +166,7 @@ impl Half {
         room: usize,
     ) -> Result<Poll<usize>, Broken> {
         SCRATCH.with_borrow_mut(|buffer| {
-            let bytes = match read(source, &mut buffer[..room.min(BUFFER)]) {
+            let bytes = match self.read(source, &mut buffer[..room.min(BUFFER)]) {
                 Ok(0) => {
                     self.state = if self.is_discarding() { State::Shut } else { State::Ending };
                     return Ok(Poll::Ready(0));
@@ -170,7 +181,7 @@ impl Half {
             if let Some(throttle) = &mut self.throttle {
                 throttle.took(bytes.len());
             }
-            let is_full = bytes.len() == BUFFER && self.throttle.is_none();
+            let is_full = bytes.len() == BUFFER && self.throttle.is_none() && !self.unannounced;
             self.full_reads = if is_full { self.full_reads + 1 } else { 0 };
             if self.full_reads >= BULK {
                 self.begin_bulk(sink);
@@ -209,25 +220,20 @@ impl Half {
         let Some(bulk) = &mut self.bulk else { return Ok(Poll::Ready(0)) };
         if bulk.laden() == 0 {
             match bulk.fill(source) {
-                Ok(Some(0)) => {
-                    self.end_bulk();
-                    self.state = State::Ending;
-                    return Ok(Poll::Ready(0));
-                }
-                Ok(Some(bytes)) => self.full_reads = if bytes < BUFFER { 0 } else { BULK },
-                Ok(None) => {
-                    self.end_bulk();
-                    return Ok(Poll::Ready(0));
-                }
-                Err(error) if is_transient(&error) => {
+                Ok(Filled::With(bytes)) => self.full_reads = if bytes < BUFFER { 0 } else { BULK },
+                Ok(Filled::Dry) => {
                     // So little as came is cheaper to copy: when that goes on, the flow shows again that it is bulk.
                     if self.full_reads == 0 {
                         self.end_bulk();
                     }
                     return wait_readable(cx, source);
                 }
-                Err(error) if splice::is_unavailable(&error) => {
-                    splice::limit_pipes(0);
+                Ok(Filled::Read) => {
+                    self.end_bulk();
+                    self.unannounced = true;
+                    return Ok(Poll::Ready(0));
+                }
+                Ok(Filled::NoPipe) => {
                     self.end_bulk();
                     return Ok(Poll::Ready(0));
                 }
@@ -239,6 +245,29 @@ impl Half {
             Err(error) if is_transient(&error) => wait_writable(cx, sink).map_err(Broken::Sink),
             Err(error) => Err(Broken::Sink(error)),
         }
+    }
+
+    /// Reads what is there. A short read leaves the socket marked as empty, as does the one that finds nothing.
+    fn read(&mut self, source: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.unannounced {
+            return read(source, buffer);
+        }
+        let found = recv(source, buffer, RecvFlags::empty()).map(|(bytes, _)| bytes);
+        self.unannounced = found != Err(Errno::AGAIN);
+        Ok(found?)
+    }
+
+    /// Where pipes are scarce, takes the bytes that a slow sink leaves in one into memory, and gives it back.
+    pub(super) fn make_way(&mut self) -> io::Result<()> {
+        if pipe::are_scarce() { self.unload() } else { Ok(()) }
+    }
+
+    fn unload(&mut self) -> io::Result<()> {
+        let Some(bulk) = self.bulk.as_mut().filter(|bulk| bulk.laden() > 0) else { return Ok(()) };
+        let bytes = bulk.unload()?;
+        self.pending = Some(Box::new(Pending { bytes, sent: 0 }));
+        self.end_bulk();
+        Ok(())
     }
 
     /// Writes once of what is pending. Ready with the bytes delivered.
@@ -338,7 +367,7 @@ fn with_readiness(
 }
 
 /// Whether an operation is only to be tried again.
-fn is_transient(error: &io::Error) -> bool {
+pub(super) fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Both doors take connections from an `acceptor`; `refuse` tells those who may not enter, `budget` counts those who do.
 //! Each session is one task: it dials, pumps and settles (`session`); the pump (`pump`) is where half-close, resets
-//! and limits are decided, over two directions (`half`) that move the bytes.
+//! and limits are decided, over two directions (`half`) that move the bytes, bulk through pipes (`splice`, `pipe`).
 
 mod accept;
 mod acceptor;
 mod budget;
 mod half;
+mod pipe;
 mod pump;
 mod refuse;
 mod session;
@@ -19,8 +20,8 @@ mod tests;
 
 pub use accept::{TcpService, WAITING_ROOM};
 pub use budget::SessionBudget;
+pub use pipe::limit_pipes;
 pub use refuse::Silence;
-pub use splice::limit_pipes;
 pub use trap::TrapService;
 
 use std::{net::IpAddr, num::NonZeroU64, time::Duration};

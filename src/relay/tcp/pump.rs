@@ -264,7 +264,8 @@ impl Pump<'_> {
         self.deadlines().map(|(deadline, _)| deadline).chain(check).min()
     }
 
-    /// Asks both sockets, at most once every [`CHECK`], whether they were reset.
+    /// Asks both sockets, at most once every [`CHECK`], whether they were reset. What a slow side has not taken by then may
+    /// have to make way for others.
     fn check(&mut self, now: Instant) -> Option<(Side, io::Error)> {
         // The time runs on while nothing is stalled: a flow that stalls often is not asked more often.
         let last = *self.last_check.get_or_insert(now);
@@ -272,6 +273,11 @@ impl Pump<'_> {
             return None;
         }
         self.last_check = Some(now);
+        for side in [Side::Client, Side::Target] {
+            if let Err(error) = self.direction(side).0.make_way() {
+                return Some((side, error));
+            }
+        }
         [(Side::Client, self.client), (Side::Target, self.target)]
             .into_iter()
             .find_map(|(side, stream)| Some((side, failure(stream)?)))

@@ -1,100 +1,50 @@
 //! Bulk without copying: bytes go from socket to socket through a pipe, inside the kernel (splice(2), Linux).
 //!
 //! A direction is [`Bulk`] while much comes at a time. It borrows a pipe when there is something to move, and gives it
-//! back, empty, as soon as the source is dry. The pool is bounded: when no pipe is to be had, the direction goes on to
-//! copy. A pipe that still holds bytes is part of the stream: it is never given back (a stranger would get the bytes)
-//! and its bytes are counted only when they reach the sink.
+//! back, empty, as soon as the source is dry. A pipe that still holds bytes is part of the stream: it is never given back
+//! (a stranger would get the bytes) and its bytes are counted only when they reach the sink.
+//!
+//! TCP's urgent data (RFC 9293, 3.8.5) is where splice(2) ends: it does not move the byte that is marked urgent nor what
+//! comes after it, and says of these bytes `EAGAIN`, or even that the stream has ended. So neither is believed: what
+//! splice does not move is looked for with recv(2), which has the last word.
 
 use std::{
-    cell::RefCell,
     io,
-    os::fd::OwnedFd,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
 };
 
 use rustix::{
     io::Errno,
-    net::sockopt::tcp_congestion,
-    pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
+    net::{RecvFlags, recv, sockopt::tcp_congestion},
+    pipe::{SpliceFlags, splice},
 };
 use tokio::{io::Interest, net::TcpStream};
 
-/// What a pipe holds, where the system allows it; 64 KiB is its default.
-const CAPACITY: usize = 256 * 1024;
-/// The least that a call may move.
-const PIECE: usize = 64 * 1024;
+use super::{
+    half::is_transient,
+    pipe::{self, Pipe},
+};
+
 /// What is to be under way in all pipes together, or it leaves the caches before it is read.
 const UNDER_WAY: usize = 1024 * 1024;
-/// Empty pipes that a thread keeps at hand.
-const IDLE_PER_THREAD: usize = 8;
 
-/// How many pipes there may be; see [`limit_pipes`].
-static ALLOWED: AtomicUsize = AtomicUsize::new(64);
-/// How many pipes there are.
-static OPEN: AtomicUsize = AtomicUsize::new(0);
-/// How many directions are bulk.
-static FLOWS: AtomicUsize = AtomicUsize::new(0);
+/// The turns of all bulk directions, counted.
+static TURNS: AtomicU32 = AtomicU32::new(0);
+/// That bytes were spliced in this process.
+static WORKS: AtomicBool = AtomicBool::new(false);
 
-thread_local! {
-    static IDLE: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Bounds the number of pipes, each of two descriptors; 0 turns splicing off.
-pub fn limit_pipes(pipes: usize) {
-    ALLOWED.store(pipes, Relaxed);
-}
-
-/// Whether an error to fill says that this system does not splice (a sandbox that forbids it): nothing was moved, and
-/// copying always works.
-pub(super) fn is_unavailable(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS))
-}
-
-/// An empty pipe, counted for as long as it exists.
-#[derive(Debug)]
-struct Pipe {
-    read: OwnedFd,
-    write: OwnedFd,
-}
-
-impl Pipe {
-    /// One that is at hand, or a new one, if there may be one more.
-    fn borrow() -> Option<Self> {
-        IDLE.with_borrow_mut(Vec::pop).or_else(Self::open)
-    }
-
-    /// Keeps the empty pipe for another direction.
-    fn give_back(self) {
-        // A thread that is ending has no pool any more; then the pipe is closed.
-        let _ = IDLE.try_with(|idle| {
-            let mut idle = idle.borrow_mut();
-            if idle.len() < IDLE_PER_THREAD && OPEN.load(Relaxed) <= ALLOWED.load(Relaxed) {
-                idle.push(self);
-            }
-        });
-    }
-
-    fn open() -> Option<Self> {
-        let counted = OPEN.fetch_update(Relaxed, Relaxed, |n| (n < ALLOWED.load(Relaxed)).then_some(n + 1));
-        counted.ok()?;
-        match pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC) {
-            Ok((read, write)) => {
-                // A user may have so many large pipes and no more; one that stays small moves less at a time.
-                let _ = fcntl_setpipe_size(&write, CAPACITY);
-                Some(Self { read, write })
-            }
-            Err(_) => {
-                OPEN.fetch_sub(1, Relaxed);
-                None
-            }
-        }
-    }
-}
-
-impl Drop for Pipe {
-    fn drop(&mut self) {
-        OPEN.fetch_sub(1, Relaxed);
-    }
+/// What came of an attempt to fill the pipe.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Filled {
+    /// So many bytes are in it, at least one.
+    With(usize),
+    /// Nothing is there to be moved. The pipe went back.
+    Dry,
+    /// The stream has ended, or goes on with what cannot be spliced, whether tokio holds it for readable or not: it is
+    /// to be read. The pipe went back.
+    Read,
+    /// No pipe is to be had, or this system does not splice.
+    NoPipe,
 }
 
 /// A direction that is bulk, with the pipe that it has on loan and the bytes that are in it.
@@ -104,15 +54,21 @@ pub(super) struct Bulk {
     laden: usize,
     /// The kernel sends to the sink by the clock.
     paced: bool,
+    /// Nothing was moved in this turn yet.
+    is_new_turn: bool,
+    /// The number of the last turn that moved something.
+    last_turn: u32,
+    /// How many turns others had before the last two of its own.
+    others: [u32; 2],
 }
 
 impl Bulk {
     /// Of a direction to `sink`, if a pipe is to be had.
     pub(super) fn begin(sink: &TcpStream) -> Option<Box<Self>> {
         let pipe = Some(Pipe::borrow()?);
-        FLOWS.fetch_add(1, Relaxed);
         let paced = tcp_congestion(sink).is_ok_and(|name| name.starts_with("bbr"));
-        Some(Box::new(Self { pipe, laden: 0, paced }))
+        let last_turn = TURNS.load(Relaxed);
+        Some(Box::new(Self { pipe, laden: 0, paced, is_new_turn: true, last_turn, others: [0; 2] }))
     }
 
     /// The bytes in the pipe.
@@ -126,29 +82,49 @@ impl Bulk {
         self.pipe.is_some()
     }
 
-    /// Fills the empty pipe from `source`; 0 is its end. `None` is that no pipe is to be had. From a dry source, the pipe
-    /// goes back.
-    pub(super) fn fill(&mut self, source: &TcpStream) -> io::Result<Option<usize>> {
+    /// Its direction's turn begins.
+    pub(super) fn begin_turn(&mut self) {
+        self.is_new_turn = true;
+    }
+
+    /// Fills the empty pipe from `source`.
+    ///
+    /// # Errors
+    /// What the source failed with.
+    pub(super) fn fill(&mut self, source: &TcpStream) -> io::Result<Filled> {
         debug_assert_eq!(self.laden, 0, "EAGAIN of a laden pipe may mean that the pipe is full");
         if self.pipe.is_none() {
             self.pipe = Pipe::borrow();
         }
-        let Some(pipe) = &self.pipe else { return Ok(None) };
+        let Some(pipe) = &self.pipe else { return Ok(Filled::NoPipe) };
+        let mut asked = false;
         let filled = source.try_io(Interest::READABLE, || {
-            Ok(splice(
-                source,
-                None,
-                &pipe.write,
-                None,
-                self.piece(),
-                SpliceFlags::NONBLOCK | SpliceFlags::MOVE,
-            )?)
+            asked = true;
+            self.move_in(source, pipe)
         });
-        match filled {
-            Ok(bytes) => self.laden = bytes,
-            Err(_) => self.give_back(),
-        }
-        filled.map(Some)
+        let filled = match filled {
+            // The readiness is gone now; what splice leaves behind would wait for the next byte.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && asked && holds_bytes(source) => {
+                // Or bytes came a moment ago.
+                self.move_in(source, pipe).or(Ok(0))
+            }
+            filled => filled,
+        };
+        let outcome = match filled {
+            Ok(0) => Filled::Read,
+            Ok(bytes) => {
+                self.took(bytes);
+                return Ok(Filled::With(bytes));
+            }
+            Err(error) if is_transient(&error) => Filled::Dry,
+            Err(error) if is_unavailable(&error) => {
+                pipe::limit_pipes(0);
+                Filled::NoPipe
+            }
+            Err(error) => return Err(error),
+        };
+        self.give_back();
+        Ok(outcome)
     }
 
     /// Empties the pipe into `sink`, as far as that takes it.
@@ -161,16 +137,52 @@ impl Bulk {
         Ok(bytes)
     }
 
+    /// Takes the bytes out of the pipe, and gives that back: others have more use for it.
+    pub(super) fn unload(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.laden];
+        if let Some(pipe) = &self.pipe {
+            let mut at = 0;
+            while at < bytes.len() {
+                match rustix::io::read(&pipe.read, &mut bytes[at..])? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    n => at += n,
+                }
+            }
+        }
+        self.laden = 0;
+        self.give_back();
+        Ok(bytes)
+    }
+
+    fn move_in(&self, source: &TcpStream, pipe: &Pipe) -> io::Result<usize> {
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        Ok(splice(source, None, &pipe.write, None, self.piece(), flags)?)
+    }
+
+    fn took(&mut self, bytes: usize) {
+        self.laden = bytes;
+        if self.is_new_turn {
+            self.is_new_turn = false;
+            let before = TURNS.fetch_add(1, Relaxed);
+            self.others = [before.wrapping_sub(self.last_turn), self.others[0]];
+            self.last_turn = before.wrapping_add(1);
+        }
+        // Read first: all threads share it, and it is written once.
+        if !WORKS.load(Relaxed) {
+            WORKS.store(true, Relaxed);
+        }
+    }
+
     /// How much a call should move. Each has a price of its own, so more is better, as long as it is read while it is
-    /// still in the caches.
+    /// still in the caches: the fewer flows, the more.
     ///
     /// BBR sends by the clock, and what comes to it in large pieces leaves in bursts, from which it learns the wrong
     /// speed as soon as streams share a line: 64 of them moved 10 Gbit/s by 64 KiB and 4 by 256; one moved 10 and 15.
     fn piece(&self) -> usize {
-        match FLOWS.load(Relaxed) {
-            ..=1 => CAPACITY,
-            _ if self.paced => PIECE,
-            all => (UNDER_WAY / all).clamp(PIECE, CAPACITY),
+        match self.others[0].max(self.others[1]) {
+            0 => pipe::CAPACITY,
+            _ if self.paced => pipe::LEAST,
+            others => (UNDER_WAY / (others as usize + 1)).clamp(pipe::LEAST, pipe::CAPACITY),
         }
     }
 
@@ -185,6 +197,21 @@ impl Bulk {
 impl Drop for Bulk {
     fn drop(&mut self) {
         self.give_back();
-        FLOWS.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Whether bytes wait at a socket.
+fn holds_bytes(source: &TcpStream) -> bool {
+    let mut one = [0; 1];
+    recv(source, &mut one, RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(n, _)| n > 0)
+}
+
+/// Whether an error says that this system does not splice (a sandbox that forbids it): nothing was moved, and copying
+/// always works. A socket's own errors are none of these, but for `EPERM`, which must not undo what works.
+fn is_unavailable(error: &io::Error) -> bool {
+    match Errno::from_io_error(error) {
+        Some(Errno::INVAL | Errno::NOSYS) => true,
+        Some(Errno::PERM) => !WORKS.load(Relaxed),
+        _ => false,
     }
 }

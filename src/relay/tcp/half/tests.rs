@@ -87,3 +87,82 @@ async fn a_throttled_direction_is_never_bulk() {
     way.bring(4 << 20).await;
     assert!(way.half.bulk.is_none(), "{:?}", way.half.bulk);
 }
+
+/// Marks a byte of what the near end sends as urgent.
+async fn send_urgent(way: &mut Way, byte: u8) {
+    way.near.writable().await.unwrap();
+    way.near
+        .try_io(Interest::WRITABLE, || Ok(send(&way.near, &[byte], SendFlags::OOB)?))
+        .expect("room for a byte");
+}
+
+/// Everything that comes out until the end.
+async fn rest(way: &mut Way) -> Vec<u8> {
+    let Way { half, source, sink, far, .. } = way;
+    let mut arrived = Vec::new();
+    let pump = poll_fn(|cx| {
+        let step = half.transfer(cx, source, sink, false, &mut Moved::default(), |_| {});
+        assert!(step.is_ok());
+        Poll::<()>::Pending
+    });
+    tokio::select! {
+        () = pump => {}
+        read = far.read_to_end(&mut arrived) => { read.unwrap(); }
+    }
+    arrived
+}
+
+#[tokio::test]
+async fn what_follows_an_urgent_byte_is_not_lost_although_splice_says_that_the_stream_ended() {
+    let mut way = Way::open(None).await;
+    // The source is full to the brim when the pump starts, so that it is bulk by the time that it meets the mark.
+    let first = vec![b'a'; 3 * BUFFER + 20_000];
+    way.near.write_all(&first).await.unwrap();
+    send_urgent(&mut way, b'!').await;
+    way.near.write_all(&[b'b'; 5000]).await.unwrap();
+    way.near.shutdown().await.unwrap();
+    let arrived = rest(&mut way).await;
+    assert_eq!(arrived.iter().filter(|b| **b == b'a').count(), first.len());
+    assert_eq!(arrived.iter().filter(|b| **b == b'b').count(), 5000);
+    assert!(arrived.ends_with(b"bbb"));
+}
+
+#[tokio::test]
+async fn bulk_goes_on_past_an_urgent_byte_in_the_middle() {
+    let mut way = Way::open(None).await;
+    way.bring(4 << 20).await;
+    send_urgent(&mut way, b'!').await;
+    // Without the mark in line, the urgent byte itself is not part of the stream.
+    way.bring(4 << 20).await;
+    way.bring(100).await;
+}
+
+#[tokio::test]
+async fn a_stalled_flow_that_gives_its_pipe_up_loses_nothing() {
+    let mut way = Way::open(None).await;
+    let content: Vec<u8> = (0..32_usize << 20).map(|n| (n % 251) as u8).collect();
+    let Way { half, source, sink, near, far, .. } = &mut way;
+    let stalled = tokio::sync::Notify::new();
+    let write = async {
+        near.write_all(&content).await.unwrap();
+        near.shutdown().await.unwrap();
+    };
+    let pump = poll_fn(|cx| {
+        let step = half.transfer(cx, source, sink, false, &mut Moved::default(), |_| {});
+        assert!(step.is_ok());
+        if half.bulk.as_ref().is_some_and(|bulk| bulk.laden() > 0) {
+            half.unload().unwrap();
+            assert!(half.bulk.is_none() && half.is_stalled());
+            stalled.notify_one();
+        }
+        if half.is_shut() { Poll::Ready(()) } else { Poll::Pending }
+    });
+    let read = async {
+        let mut arrived = Vec::new();
+        stalled.notified().await;
+        far.read_to_end(&mut arrived).await.unwrap();
+        arrived
+    };
+    let ((), (), arrived) = tokio::join!(write, pump, read);
+    assert!(arrived == content);
+}
