@@ -2,11 +2,12 @@
 
 use std::{
     collections::HashMap,
+    io,
     path::{Path, PathBuf},
 };
 
 use super::{
-    HostView, ReadSet,
+    DEFAULT_FILE, HostView, NAME_A_MAPPING, ReadSet,
     expand::Text,
     file::FileText,
     place::{Name, Origins, Place},
@@ -112,7 +113,10 @@ impl<'a> Walk<'a> {
     }
 
     fn unreadable(&mut self, path: &Path, from: Option<Place>, error: &ReadError) {
+        let is_default = from.is_none() && path == Path::new(DEFAULT_FILE);
         let hint = match error {
+            // Nobody named it, so it is no path to check.
+            ReadError::Io(e) if is_default && e.kind() == io::ErrorKind::NotFound => Some(NAME_A_MAPPING),
             ReadError::Directory => Some("name a file; a pattern such as DIR/*.toml belongs in `include`"),
             _ => error.hint(),
         };

@@ -135,7 +135,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Takes in a spec of the command line.
+    /// Takes in a spec that stands beside the file.
     pub(super) fn spec(&mut self, spec: &str, place: Place) {
         self.publish_alone(&Text::verbatim(spec.to_owned(), place, 0));
     }

@@ -44,6 +44,7 @@ mod system;
 mod table;
 
 use std::{
+    fmt,
     net::IpAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -65,15 +66,47 @@ pub use system::System;
 
 use crate::{mapping::Protocol, policy::GateInput};
 
+/// Where the configuration is, when nothing else is said.
+pub const DEFAULT_FILE: &str = "/etc/portway/portway.toml";
+/// What to do where nothing was named.
+const NAME_A_MAPPING: &str =
+    "name a mapping, as in portway run -p 8080:80, or a file, as in portway run -c FILE";
+
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
     /// The configuration file, if there is one.
     pub file: Option<PathBuf>,
-    /// The publish specs of the command line, already split.
+    /// The publish specs beside the file, already split.
     pub publish: Vec<String>,
+    /// Where these specs stand.
+    pub publish_from: SpecsFrom,
     /// Open every listener on the router whose mapping does not say otherwise (`--router`).
     pub router: bool,
+}
+
+/// Where the publish specs beside the file stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpecsFrom {
+    /// In the arguments, each behind a `-p`.
+    #[default]
+    Arguments,
+    /// In the variable [`SpecsFrom::VARIABLE`].
+    Variable,
+}
+
+impl SpecsFrom {
+    /// The environment's twin of `-p`.
+    pub const VARIABLE: &str = "PORTWAY_PUBLISH";
+}
+
+impl fmt::Display for SpecsFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Arguments => "-p",
+            Self::Variable => Self::VARIABLE,
+        })
+    }
 }
 
 /// A configuration without problems.
@@ -134,7 +167,7 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
         lowering.file(file);
     }
     for spec in &source.publish {
-        lowering.spec(spec, origins.add(Name::Spec(spec.clone()), spec.clone()));
+        lowering.spec(spec, origins.add(Name::Spec(source.publish_from, spec.clone()), spec.clone()));
     }
     // Last, so that a port wanted twice is the decoy's fault.
     lowering.traps(gate.traps());
@@ -164,7 +197,7 @@ fn nothing_to_forward(source: &Source, disabled: usize, origins: &mut Origins, n
     } else {
         notes.problem(place, "nothing to forward: there is no mapping").hint(match source.file {
             Some(_) => "add one, as in publish = [\"8080:80\"]",
-            None => "name one, as in portway run -p 8080:80, or a file, as in portway run -c FILE",
+            None => NAME_A_MAPPING,
         });
     }
 }

@@ -15,7 +15,7 @@ use super::{
 /// One thing that is wrong, or worth a warning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The file, as it was named; `-p "SPEC"` for a spec of the command line.
+    /// The file, as it was named; `-p "SPEC"` or `PORTWAY_PUBLISH "SPEC"` for a spec beside it.
     pub file: String,
     /// The line, from 1.
     pub line: usize,
@@ -175,7 +175,7 @@ impl Note {
             hint: self.hint.map(|h| printable(&h)),
             kind: match name {
                 Name::File(_) => Kind::File(has_excerpt.then(|| origins.excerpt(self.place))),
-                Name::Spec(_) => Kind::Spec,
+                Name::Spec(..) => Kind::Spec,
                 Name::CommandLine => Kind::CommandLine,
             },
         }

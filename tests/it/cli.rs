@@ -1,8 +1,10 @@
 //! The front door: arguments, exit codes, `check`, signals.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     net::SocketAddr,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -58,6 +60,20 @@ fn wrong_usage_exits_2() {
     for args in [&["--no-such-flag"][..], &["no-such-command"], &["run", "--config"], &["check", "-p"]] {
         portway(args).exits(2);
     }
+}
+
+#[test]
+fn a_command_that_this_version_does_not_have_is_told_from_a_slip() {
+    for command in ["status", "sessions", "top", "ban", "unban", "bans", "reload", "router", "doctor"] {
+        portway([command])
+            .exits(2)
+            .says(&format!("`{command}` is not in this version"))
+            .never_says("similar");
+    }
+    portway(["ban", "192.0.2.7", "--for", "1h"]).exits(2).says("`ban` is not in this version").says("`deny`");
+    portway(["reload", "--dry-run"]).exits(2).says("SIGHUP");
+    portway(["no-such-command"]).exits(2).never_says("in this version");
+    portway(["chekc"]).exits(2).says("check");
 }
 
 #[test]
@@ -323,6 +339,49 @@ fn the_file_comes_from_the_environment_too() {
     let config = Written::new("publish = [\"8080:192.0.2.7:80\"]\n");
     let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
     Ran::of(command.arg("check").env("PORTWAY_CONFIG", config.path())).exits(0).says("192.0.2.7:80");
+}
+
+#[test]
+fn an_empty_variable_is_none() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
+    let names = ["PORTWAY_CONFIG", "PORTWAY_PUBLISH", "PORTWAY_ROUTER", "PORTWAY_WATCH", "PORTWAY_JSON"];
+    command.envs(names.map(|name| (name, "")));
+    Ran::of(command.args(["check", "-p", "28080:192.0.2.7:80"]))
+        .exits(0)
+        .says("192.0.2.7:80")
+        .never_says("router=");
+    let at = own_addr(8080);
+    let spec = format!("{at}:9");
+    Portway::bare().args(["-p", &spec]).env("PORTWAY_CONFIG", "").start().stop().with(0);
+    // An argument that is empty is a mistake, such as a variable of the shell that is not set.
+    portway(["check", "-c", "", "-p", "28080:80"]).exits(2);
+}
+
+#[test]
+fn a_wrong_spec_is_blamed_on_where_it_stands() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
+    command.arg("check").env("PORTWAY_PUBLISH", "8080:80,8081:0");
+    Ran::of(&mut command).exits(78).says("PORTWAY_PUBLISH \"8081:0\" (column 6): port 0").never_says("-p ");
+    portway(["check", "-p", "8081:0"]).exits(78).says("-p \"8081:0\" (column 6)").never_says("PORTWAY_");
+    let config = Written::new("publish = [\"8080:192.0.2.7:80\"]\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
+    command.args(["check", "-c"]).arg(config.path());
+    command.env("PORTWAY_PUBLISH", OsStr::from_bytes(b"8081:192.0.2.8\xff:80"));
+    Ran::of(&mut command).exits(2).says("PORTWAY_PUBLISH is not UTF-8 text").never_says("192.0.2.7");
+}
+
+#[test]
+fn without_a_mapping_it_says_how_to_name_one() {
+    if Path::new("/etc/portway/portway.toml").exists() {
+        eprintln!("SKIPPED: this machine has the default file");
+        return;
+    }
+    for args in [&[][..], &["run"], &["check"]] {
+        let ran = portway(args).exits(78).says("/etc/portway/portway.toml").never_says("check the path");
+        let (_, hint) = ran.err.split_once("as in portway ").unwrap_or_else(|| panic!("{ran}"));
+        assert!(hint.starts_with("run -p 8080:80, or a file, as in portway run -c FILE"), "{ran}");
+    }
+    portway(["check", "-c", "/nowhere/portway.toml"]).exits(78).says("check the path").never_says("-p 8080");
 }
 
 #[test]
