@@ -255,6 +255,24 @@ fn a_refused_term_names_its_place_and_what_would_be_right() {
 }
 
 #[test]
+fn a_default_may_suit_only_some_mappings() {
+    let config = Written::new(
+        "[defaults]\nburst = 5\nhalf_close_timeout = \"1m\"\n[[mapping]]\npublish = \"127.0.0.1:8080:80\"\n\
+         new_sessions = \"10/s\"\n[[mapping]]\npublish = \"127.0.0.1:5353:53/udp\"\n",
+    );
+    config.check().exits(0).says("new_sessions=10/s burst=5").never_says("warning");
+}
+
+#[test]
+fn a_key_that_means_nothing_to_the_protocol_is_a_warning() {
+    let config = Written::new(
+        "[[mapping]]\npublish = \"5353:192.0.2.7:53/udp\"\nhalf_close_timeout = \"1m\"\nrefuse = \"reset\"\n",
+    );
+    let ran = config.check().exits(0);
+    in_order(&ran, &["warning: ", "toml:3:22: `half_close_timeout`", "toml:4:10: `refuse`", ": ok"]);
+}
+
+#[test]
 fn the_router_flag_opens_what_does_not_say_otherwise() {
     for args in [&["check", "--router", "-p", "8080:192.0.2.7:80"][..], &["check", "-p", "8080:192.0.2.7:80"]]
     {

@@ -209,16 +209,18 @@ fn a_mapping_has_one_form() {
 }
 
 #[test]
-fn an_option_of_tcp_is_refused_for_udp_alone() {
+fn an_option_of_tcp_is_a_warning_for_udp_alone() {
+    let text = "[defaults]\nkeepalive = \"30s\"\n[[mapping]]\npublish = \"53:9/udp\"\nconnect_timeout = \"1s\"\n\
+                keepalive = \"1s\"\nhalf_close_timeout = \"1s\"\n[[mapping]]\npublish = \"54:9/tcp+udp\"\nkeepalive = \"1s\"\n";
     assert_eq!(
-        problems(
-            "[defaults]\nkeepalive = \"30s\"\n[[mapping]]\npublish = \"53:9/udp\"\nconnect_timeout = \"1s\"\nkeepalive = \"1s\"\n[[mapping]]\npublish = \"54:9/tcp+udp\"\nkeepalive = \"1s\"\n"
-        ),
+        warnings(text),
         [
-            "5:20: `connect_timeout` has no meaning for UDP ? remove it; a flow ends by its `idle_timeout`",
-            "6:14: `keepalive` has no meaning for UDP ? remove it; a flow ends by its `idle_timeout`",
+            "5:20: `connect_timeout` has no meaning for UDP",
+            "6:14: `keepalive` has no meaning for UDP",
+            "7:23: `half_close_timeout` has no meaning for UDP",
         ]
     );
+    assert_eq!(loaded(text).plan.len(), 3);
 }
 
 #[test]
