@@ -6,6 +6,7 @@ use toml::{
 };
 
 use super::{
+    absent,
     expand::Text,
     gate::GateText,
     knobs::{self, Knobs},
@@ -58,7 +59,7 @@ impl FileText {
         }
         let document = document.get_ref();
         let top: Vec<_> = SHARED.into_iter().chain(MAIN_ONLY).collect();
-        reader.refuse_unknown(document, "at the top of the file", &top);
+        reader.refuse_others(document, "at the top of the file", &top, &absent::OF_FILE);
         if !is_main {
             refuse_main_only(reader, document);
         }
@@ -140,7 +141,7 @@ fn mapping_keys() -> Vec<&'static str> {
 
 /// `[defaults]` takes every key of a mapping but those that make it this one.
 fn refuse_in_defaults(reader: &mut Reader<'_>, table: &DeTable<'_>) {
-    reader.refuse_unknown(table, "in [defaults]", &mapping_keys());
+    reader.refuse_others(table, "in [defaults]", &mapping_keys(), &absent::OF_MAPPING);
     for key in OWN_KEYS {
         if let Some((place, _)) = entry(reader, table, key) {
             reader
@@ -174,7 +175,7 @@ fn mapping(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<MappingText> {
         reader.wrong_type("mapping", value, "a list of tables, as in [[mapping]]");
         return None;
     };
-    reader.refuse_unknown(table, "in [[mapping]]", &mapping_keys());
+    reader.refuse_others(table, "in [[mapping]]", &mapping_keys(), &absent::OF_MAPPING);
     Some(MappingText {
         place: reader.place(value.span()),
         name: table.get("name").and_then(|v| reader.text("name", v)),
@@ -205,7 +206,7 @@ fn list(
 fn target(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<Text> {
     match value.get_ref() {
         DeValue::Table(table) => {
-            reader.refuse_unknown(table, "of a target", &["address"]);
+            reader.refuse_others(table, "of a target", &["address"], &absent::OF_TARGET);
             let address = table.get("address");
             if address.is_none() && !table.keys().any(|k| closest(k.get_ref(), &["address"]).is_some()) {
                 let place = reader.place(value.span());

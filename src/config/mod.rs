@@ -17,6 +17,7 @@
 //! Nothing here panics, whatever the file holds; what a stranger can write into it is bounded: the size of the files,
 //! the depth of their nesting, the depth of includes, the number of listeners and of entries that each of them copies.
 
+mod absent;
 mod amount;
 mod claims;
 mod diff;
