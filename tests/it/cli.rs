@@ -255,6 +255,37 @@ fn a_refused_term_names_its_place_and_what_would_be_right() {
 }
 
 #[test]
+fn a_key_that_this_version_does_not_have_is_told_from_a_slip() {
+    let config = Written::new(
+        "[[mapping]]\nname = \"web\"\nlisten = \"8080\"\ntargets = [{ address = \"192.0.2.7:80\", backup = true }]\n\
+         balance = \"first\"\n[api]\nsocket = \"/run/portway.sock\"\n",
+    );
+    let ran = config.check().exits(78).never_says("unknown").never_says("did you mean");
+    in_order(
+        &ran,
+        &["`backup`", "not in this version", "`balance`", "not in this version", "`api`", "not in"],
+    );
+}
+
+#[test]
+fn a_default_name_is_written_in_one_way() {
+    for name in ["+28080/tcp", "0080/udp"] {
+        let config =
+            Written::new(format!("[[mapping]]\nname = \"{name}\"\npublish = \"8080:192.0.2.7:80\"\n"));
+        config.check().exits(78).says("toml:2:9:").says(name);
+    }
+}
+
+#[test]
+fn a_session_may_be_as_slow_as_one_likes() {
+    let config = Written::new(
+        "[defaults]\nbandwidth_per_session = \"1B\"\n[[mapping]]\npublish = \"8080:192.0.2.7:80\"\n\
+         [[mapping]]\npublish = \"8081:192.0.2.7:80\"\nbandwidth_per_session = \"500B\"\n",
+    );
+    config.check().exits(0).says("bandwidth_per_session=1B").says("bandwidth_per_session=500B");
+}
+
+#[test]
 fn a_default_may_suit_only_some_mappings() {
     let config = Written::new(
         "[defaults]\nburst = 5\nhalf_close_timeout = \"1m\"\n[[mapping]]\npublish = \"127.0.0.1:8080:80\"\n\
@@ -269,7 +300,7 @@ fn a_key_that_means_nothing_to_the_protocol_is_a_warning() {
         "[[mapping]]\npublish = \"5353:192.0.2.7:53/udp\"\nhalf_close_timeout = \"1m\"\nrefuse = \"reset\"\n",
     );
     let ran = config.check().exits(0);
-    in_order(&ran, &["warning: ", "toml:3:22: `half_close_timeout`", "toml:4:10: `refuse`", ": ok"]);
+    in_order(&ran, &["warning: ", "toml:3:23: `half_close_timeout`", "toml:4:10: `refuse`", ": ok"]);
 }
 
 #[test]
@@ -457,6 +488,19 @@ fn a_second_signal_stops_at_once() {
     let exit = portway.exit().says("shutdown");
     assert!(exit.code.is_some(), "it ended by the signal itself");
     client.until_closed();
+}
+
+#[test]
+fn a_stop_without_grace_ends_sessions_at_once() {
+    for none in ["0s", "0ms"] {
+        let started = Instant::now();
+        let (_target, _at, portway, mut client) = stopping(none);
+        client.until_closed();
+        let exit = portway.exit().with(0);
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        let ends = exit.sessions_ended();
+        assert!(ends.iter().any(|line| line.text("reason") == "shutdown"), "{}", exit.log);
+    }
 }
 
 #[test]
