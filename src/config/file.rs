@@ -1,5 +1,7 @@
 //! One file: its tables as they are written, before anything is known of other files or other mappings.
 
+use std::path::Path;
+
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -10,6 +12,7 @@ use super::{
     expand::Text,
     gate::GateText,
     knobs::{self, Knobs},
+    lists::{self, ListText},
     place::Place,
     settings::{self, LimitSettings, LogSettings, RouterSettings, Settings},
     table::{List, Reader, Value, closest, entry},
@@ -20,6 +23,7 @@ pub(super) struct FileText {
     pub(super) publish: Vec<Text>,
     pub(super) include: Vec<Text>,
     pub(super) mappings: Vec<MappingText>,
+    pub(super) lists: Vec<ListText>,
     pub(super) main: MainText,
     /// It was not TOML throughout: what seems to be missing may stand in the broken lines.
     pub(super) is_broken: bool,
@@ -46,12 +50,12 @@ pub(super) struct MappingText {
     pub(super) knobs: Knobs,
 }
 
-const SHARED: [&str; 3] = ["publish", "include", "mapping"];
-const MAIN_ONLY: [&str; 8] = ["defaults", "lists", "guard", "limits", "geoip", "router", "log", "shutdown"];
+const SHARED: [&str; 4] = ["publish", "include", "mapping", "lists"];
+const MAIN_ONLY: [&str; 7] = ["defaults", "guard", "limits", "geoip", "router", "log", "shutdown"];
 
 impl FileText {
-    /// Reads a file; `is_main` where nothing included it.
-    pub(super) fn read(reader: &mut Reader<'_>, is_main: bool) -> Self {
+    /// Reads the file at `path`; `is_main` where nothing included it.
+    pub(super) fn read(reader: &mut Reader<'_>, path: &Path, is_main: bool) -> Self {
         let (document, errors) = DeTable::parse_recoverable(reader.text);
         let is_broken = !errors.is_empty();
         for error in &errors {
@@ -70,6 +74,7 @@ impl FileText {
             publish: texts("publish"),
             include: texts("include"),
             mappings: document.get("mapping").map(|v| mappings(reader, v)).unwrap_or_default(),
+            lists: lists(reader, document, path),
             main: MainText::read(reader, document),
             is_broken,
         }
@@ -85,6 +90,13 @@ fn refuse_main_only(reader: &mut Reader<'_>, document: &DeTable<'_>) {
                 .hint("put it in the main file; its [defaults] hold for included mappings too");
         }
     }
+}
+
+/// The lists that a file has. Relative paths in it begin where it is.
+fn lists(reader: &mut Reader<'_>, document: &DeTable<'_>, path: &Path) -> Vec<ListText> {
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let table = document.get("lists").and_then(|v| reader.table("lists", v));
+    table.map(|table| lists::lists(reader, table, directory)).unwrap_or_default()
 }
 
 /// Notes what the parser could not take.

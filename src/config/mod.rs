@@ -156,11 +156,12 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
     if let Some(path) = &source.file {
         walk.main(path);
     }
-    let Walk { mut files, mut origins, read, .. } = walk;
+    let Walk { mut files, mut origins, read, is_broken, .. } = walk;
 
-    let MainText { defaults, settings, gate, router } =
+    let MainText { defaults, settings, mut gate, router } =
         files.first_mut().map(|f| std::mem::take(&mut f.main)).unwrap_or_default();
-    let known = gate.known(files.first().is_some_and(|f| f.is_broken));
+    gate.lists = lists::merged(files.iter_mut().flat_map(|f| std::mem::take(&mut f.lists)), &mut notes);
+    let known = gate.known(files.first().is_some_and(|f| f.is_broken), is_broken);
     let everything_on_router = source.router;
     let context = Context { host, defaults: &defaults, known: &known, everything_on_router, router };
     let mut lowering = Lowering::new(context, &mut notes);

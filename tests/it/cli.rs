@@ -185,6 +185,29 @@ fn includes_and_the_environment_are_taken_in() {
 }
 
 #[test]
+fn a_list_of_an_included_file_is_used_and_followed() {
+    let target = TcpTarget::echo();
+    let at = own_addr(8080);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (included, list) = (dir.path().join("lists.toml"), dir.path().join("blocked.txt"));
+    fs::write(&included, "[lists]\nblocked = { file = \"blocked.txt\" }\n")
+        .expect("the test's own directory");
+    fs::write(&list, "# nobody yet\n192.0.2.1\n").expect("the test's own directory");
+    let config = format!("include = [{included:?}]\n") + &mapping(at, target.addr, "deny = \"@blocked\"");
+    let mut portway = Portway::with(&config).args(["--watch"]).start();
+    let mut client = Client::to(at);
+    client.ping();
+
+    fs::write(&list, "127.0.0.0/8\n").expect("the test's own directory");
+    let line = portway.wait_log("list reloaded", |_| true);
+    assert_eq!((line.text("list"), line.text("file")), ("blocked", list.to_str().expect("a readable path")));
+    client.until_closed();
+    fs::write(&included, "[lists]\nblocked = [\"192.0.2.0/24\"]\n").expect("the test's own directory");
+    portway.wait_log("reload applied", |_| true);
+    Client::to(at).ping();
+}
+
+#[test]
 fn ten_thousand_mappings_are_checked_quickly() {
     let mut text = String::new();
     for n in 0..10_000 {
