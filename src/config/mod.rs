@@ -45,6 +45,7 @@ mod system;
 mod table;
 
 use std::{
+    collections::HashSet,
     fmt,
     net::IpAddr,
     ops::RangeInclusive,
@@ -140,8 +141,9 @@ pub trait HostView {
     fn env(&self, name: &str) -> Option<String>;
     /// The port of a service, by the system's services database.
     fn service(&self, name: &str, protocol: Protocol) -> Option<u16>;
-    /// Whether an address is one of this machine's own.
-    fn is_local(&self, ip: IpAddr) -> bool;
+    /// This machine's own addresses, but for loopback and for those that mean something only together with an
+    /// interface.
+    fn addresses(&self) -> HashSet<IpAddr>;
     /// The ports that the kernel gives to outgoing connections.
     fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>>;
 }

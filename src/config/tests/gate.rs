@@ -300,8 +300,8 @@ fn the_state_directory_of_the_service_keeps_the_bans() {
         fn service(&self, _: &str, _: Protocol) -> Option<u16> {
             None
         }
-        fn is_local(&self, _: IpAddr) -> bool {
-            false
+        fn addresses(&self) -> HashSet<IpAddr> {
+            HashSet::new()
         }
         fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>> {
             None
