@@ -12,7 +12,7 @@ use super::{
     file::FileText,
     place::{Name, Origins, Place},
     problem::Notes,
-    read::{ReadError, absolute, cause, read},
+    read::{ReadError, absolute, cause, read, read_any},
     table::Reader,
 };
 
@@ -62,7 +62,8 @@ impl<'a> Walk<'a> {
 
     fn visit(&mut self, path: &Path, from: Option<Place>) {
         self.read.files.push(absolute(path));
-        let bytes = match read(path, self.left, TOO_LARGE) {
+        let bytes = if from.is_none() { read_any } else { read }(path, self.left, TOO_LARGE);
+        let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(e) => return self.unreadable(path, from, &e),
         };

@@ -3,10 +3,11 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
+    io::Write,
     net::SocketAddr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -15,8 +16,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::harness::{
-    Client, Portway, Ran, TcpTarget, UdpTarget, eventually, eventually_within, mapping, own_addr, portway,
-    udp_client,
+    Client, Portway, Ran, TcpTarget, UdpTarget, eventually, eventually_within, mapping, own_addr,
+    portway, udp_client,
 };
 
 /// A directory with one configuration file.
@@ -194,7 +195,7 @@ fn a_list_of_an_included_file_is_used_and_followed() {
         .expect("the test's own directory");
     fs::write(&list, "# nobody yet\n192.0.2.1\n").expect("the test's own directory");
     let config = format!("include = [{included:?}]\n") + &mapping(at, target.addr, "deny = \"@blocked\"");
-    let mut portway = Portway::with(&config).args(["--watch"]).start();
+    let mut portway = Portway::with(&config).start();
     let mut client = Client::to(at);
     client.ping();
 
@@ -203,6 +204,7 @@ fn a_list_of_an_included_file_is_used_and_followed() {
     assert_eq!((line.text("list"), line.text("file")), ("blocked", list.to_str().expect("a readable path")));
     client.until_closed();
     fs::write(&included, "[lists]\nblocked = [\"192.0.2.0/24\"]\n").expect("the test's own directory");
+    portway.signal(Signal::HUP);
     portway.wait_log("reload applied", |_| true);
     Client::to(at).ping();
 }
@@ -366,6 +368,64 @@ fn a_huge_file_is_refused_at_once() {
 fn a_file_that_never_ends_is_refused() {
     check(Path::new("/dev/zero")).exits(78).never_says("panicked");
     check(Path::new("/")).exits(78).never_says("panicked");
+}
+
+#[test]
+fn a_pipe_that_nobody_writes_into_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let pipe = dir.path().join("pipe");
+    mkfifo(&pipe);
+    check(&pipe).exits(78).says("pipe").says("nothing came out of it");
+    let text = format!(
+        "publish = [\"8080:192.0.2.7:80\"]\ninclude = [{pipe:?}]\n[lists]\nx = {{ file = {pipe:?} }}\n"
+    );
+    let ran = Written::new(text).check().exits(78);
+    in_order(&ran, &["toml:2:", "it is not a regular file", "toml:4:", "it is not a regular file"]);
+}
+
+#[test]
+fn a_configuration_may_come_out_of_a_pipe() {
+    let program = env!("CARGO_BIN_EXE_portway");
+    let text = "publish = [\"8080:192.0.2.7:80\"]";
+    // The writer takes its time, and writes in pieces.
+    let slow = "sleep 0.2; echo 'publish = ['; sleep 0.2; echo '\"8080:192.0.2.7:80\"]'";
+    for line in [
+        format!("{program} check -c <({slow})"),
+        format!("({slow}) | {program} check -c /dev/stdin"),
+        format!("{program} check -c /dev/stdin <<< '{text}'"),
+        format!("{program} check -c /dev/null -p 8080:192.0.2.7:80"),
+    ] {
+        Ran::of(Command::new("bash").args(["-c", &line])).exits(0).says("192.0.2.7:80");
+    }
+
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let pipe = dir.path().join("pipe");
+    mkfifo(&pipe);
+    // Open for both, so that it does not wait for the reader; what it wrote stays while it has the pipe open.
+    let mut writer = File::options().read(true).write(true).open(&pipe).expect("the test's own pipe");
+    let mut child = Command::new(program)
+        .args(["check", "-c"])
+        .arg(&pipe)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    writer.write_all(text.as_bytes()).expect("the test's own pipe");
+    eventually("it has read all of it", || (unread(&writer) == 0).then_some(()));
+    assert!(child.try_wait().expect("its own child").is_none(), "it waits for the end");
+    drop(writer);
+    let output = child.wait_with_output().expect("its own child");
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("192.0.2.7:80"));
+}
+
+fn mkfifo(path: &Path) {
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0)
+        .expect("the test's own directory");
+}
+
+/// How many bytes nobody has taken out of a pipe yet.
+fn unread(pipe: &File) -> u64 {
+    rustix::io::ioctl_fionread(pipe).expect("a pipe knows")
 }
 
 #[test]

@@ -125,9 +125,17 @@ fn countries_come_from_the_database_beside_the_configuration() {
 }
 
 #[test]
-fn a_list_that_never_ends_is_refused() {
-    let found = problems(&format!("{ONE}[lists]\na = {{ file = \"/dev/zero\" }}\n"));
-    assert_eq!(found, ["3:15: the list file /dev/zero cannot be read: more than 64 MiB"]);
+fn a_list_and_an_included_file_are_regular_files() {
+    let found = problems(&format!("{ONE}include = \"/dev/null\"\n[lists]\na = {{ file = \"/dev/zero\" }}\n"));
+    let hint = "name a file; only the file of --config may be a pipe";
+    assert_eq!(
+        found,
+        [
+            format!("2:12: include /dev/null: it is not a regular file ? {hint}"),
+            format!("4:15: the list file /dev/zero cannot be read: it is not a regular file ? {hint}"),
+        ]
+    );
+    assert_eq!(read_list(Path::new("/dev/zero")).unwrap_err().to_string(), "it is not a regular file");
 }
 
 #[test]
