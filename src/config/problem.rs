@@ -48,6 +48,12 @@ impl Problem {
             Kind::CommandLine => format!("{file}: {message}"),
         }
     }
+
+    /// The summary and, behind it, what would be right: `file:line:column: message (hint)`.
+    pub fn one_line(&self) -> String {
+        let hint = self.hint.as_deref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        self.summary() + &hint
+    }
 }
 
 impl fmt::Display for Problem {

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::harness::{
-    Client, Portway, Ran, TcpTarget, UdpTarget, eventually, eventually_within, mapping, own_addr,
+    Client, Line, Portway, Ran, TcpTarget, UdpTarget, eventually, eventually_within, mapping, own_addr,
     portway, udp_client,
 };
 
@@ -535,6 +535,23 @@ fn every_listener_is_announced() {
         let line = portway.wait_log("listening", |line| line.text("mapping") == name);
         assert_eq!((line.text("protocol"), line.text("listen.addr")), ("tcp", &*at.to_string()));
     }
+}
+
+#[test]
+fn what_is_said_of_a_configuration_in_the_log_has_its_cure() {
+    let at = own_addr(8080);
+    let idle = |rest: &str| mapping(at, own_addr(8000), "") + "[router]\n" + rest;
+    let cure = "(say `router = true` in one, or in [defaults] for all)";
+    let mut portway = Portway::with(&idle("")).start();
+    let is_it =
+        |line: &Line| line.text("warning").contains("portway.toml:") && line.text("warning").ends_with(cure);
+    portway.wait_log("configuration", is_it);
+    let mark = portway.log_len();
+    portway.reload_with(&idle("lease = \"2h\"\n"));
+    portway.wait_log_after(mark, "configuration", is_it);
+    let refused = portway.refused_reload_with(&idle("leese = \"2h\"\n"));
+    assert!(refused.text("error").ends_with("(did you mean `lease`?)"), "{}", refused.raw());
+    assert_eq!(portway.count("configuration"), 2, "what is not applied is no worry");
 }
 
 /// A daemon with a session, asked to stop with this grace.
