@@ -6,17 +6,19 @@
 pub mod check;
 mod demo;
 
-use std::{io::Write, path::PathBuf, process::ExitCode, time::SystemTime};
+use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode, time::SystemTime};
 
-use clap::{Args, Parser, Subcommand, builder::FalseyValueParser};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand,
+    builder::FalseyValueParser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use crate::{
-    config::{self, Loaded, Problems, Source, System},
+    config::{self, Loaded, Problems, Source, SpecsFrom, System},
     daemon,
 };
 
-/// Where the configuration is, when nothing else is said.
-const DEFAULT_CONFIG: &str = "/etc/portway/portway.toml";
 const FAILED: u8 = 1;
 const BAD_CONFIG: u8 = 78;
 
@@ -60,8 +62,8 @@ struct CheckArgs {
 
 #[derive(Debug, Args)]
 struct PlanArgs {
-    /// The configuration file [default: /etc/portway/portway.toml, unless -p is given]
-    #[arg(short, long, value_name = "FILE", env = "PORTWAY_CONFIG")]
+    /// The configuration file [env: PORTWAY_CONFIG] [default: /etc/portway/portway.toml, unless -p is given]
+    #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// A mapping, [LISTEN_IP:]LISTEN_PORT:[TARGET_HOST:]TARGET_PORT[/PROTOCOL]; may be repeated
     /// [env: PORTWAY_PUBLISH, specs separated by commas or new lines]
@@ -73,27 +75,69 @@ struct PlanArgs {
 }
 
 impl PlanArgs {
-    fn source(self) -> Source {
-        let mut publish = self.publish;
+    /// What the arguments and, in their place, the variables name. An empty variable, as `docker run -e
+    /// PORTWAY_CONFIG=` makes one, is none; an empty argument is a mistake, so clap does not read these two variables.
+    ///
+    /// # Errors
+    /// A list of specs that is no text.
+    fn source(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Source, clap::Error> {
+        let variable = |name| variable(name).filter(|value| !value.is_empty());
+        let (mut publish, mut publish_from) = (self.publish, SpecsFrom::Arguments);
         if publish.is_empty()
-            && let Ok(specs) = std::env::var("PORTWAY_PUBLISH")
+            && let Some(specs) = variable(SpecsFrom::VARIABLE)
         {
-            publish = split_specs(&specs);
+            publish = split_specs(specs.to_str().ok_or_else(not_text)?);
+            publish_from = SpecsFrom::Variable;
         }
-        // An empty variable, as `docker run -e PORTWAY_CONFIG=` makes one, is none.
-        let file = self.config.filter(|file| !file.as_os_str().is_empty());
-        let file = file.or_else(|| publish.is_empty().then(|| PathBuf::from(DEFAULT_CONFIG)));
-        Source { file, publish, router: self.router }
+        let file = self.config.or_else(|| variable("PORTWAY_CONFIG").map(PathBuf::from));
+        let file = file.or_else(|| publish.is_empty().then(|| PathBuf::from(config::DEFAULT_FILE)));
+        Ok(Source { file, publish, publish_from, router: self.router })
     }
+
+    /// The same with the variables of this process; wrong usage ends it.
+    fn source_of_process(self) -> Source {
+        self.source(|name| std::env::var_os(name)).unwrap_or_else(|error| error.exit())
+    }
+}
+
+fn not_text() -> clap::Error {
+    let message = format!("{} is not UTF-8 text", SpecsFrom::VARIABLE);
+    Cli::command().error(ErrorKind::InvalidUtf8, message)
 }
 
 fn split_specs(text: &str) -> Vec<String> {
     text.split([',', '\n']).map(str::trim).filter(|spec| !spec.is_empty()).map(str::to_owned).collect()
 }
 
+/// Commands of the interface that this version does not have, with what does in their place.
+const ABSENT: [(&str, Option<&str>); 13] = [
+    ("status", None),
+    ("sessions", None),
+    ("events", Some("the log says what happens")),
+    ("top", None),
+    ("close", None),
+    ("reload", Some("send the process SIGHUP, as `systemctl reload portway` does, or run it with --watch")),
+    ("ban", Some("put the address into `deny`, or into a list file that `deny` names")),
+    ("unban", Some("put the address into `exempt` of [guard], and reload")),
+    ("bans", Some("the file `state` of [guard] has them")),
+    ("router", Some("the log says what is open on the router")),
+    ("doctor", Some("`portway check` finds what is wrong with a configuration")),
+    ("completions", None),
+    ("man", Some("`portway help`, and config/portway.toml with every key")),
+];
+
+/// Says of a command that is only unknown to this version that it is.
+fn explained(error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+    let Some((command, instead)) = ABSENT.iter().find(|(command, _)| command == word) else { return error };
+    let instead = instead.map(|instead| format!("; instead: {instead}")).unwrap_or_default();
+    let message = format!("`{command}` is not in this version{instead}");
+    Cli::command().error(ErrorKind::InvalidSubcommand, message)
+}
+
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| explained(error).exit());
     match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(args) => run(args),
         Command::Check(args) => check(args),
@@ -102,7 +146,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: RunArgs) -> ExitCode {
-    let source = args.plan.source();
+    let source = args.plan.source_of_process();
     let watch = args.watch.then(SystemTime::now);
     match config::load(&source, &System) {
         Ok(loaded) => start(source, loaded, watch),
@@ -121,7 +165,7 @@ fn start(source: Source, loaded: Loaded, watch: Option<SystemTime>) -> ExitCode 
 }
 
 fn check(args: CheckArgs) -> ExitCode {
-    let result = config::load(&args.plan.source(), &System);
+    let result = config::load(&args.plan.source_of_process(), &System);
     if args.json {
         print(&check::json(&result));
         return if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(BAD_CONFIG) };
@@ -152,9 +196,14 @@ fn say(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+
+    fn source(config: Option<&str>, publish: &[&str], variables: &[(&str, &str)]) -> Source {
+        let publish = publish.iter().map(|spec| (*spec).to_owned()).collect();
+        let args = PlanArgs { config: config.map(PathBuf::from), publish, router: false };
+        let value = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
+        args.source(value).unwrap()
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {
@@ -167,8 +216,23 @@ mod tests {
     }
 
     #[test]
-    fn a_publish_flag_alone_reads_no_default_file() {
-        let args = PlanArgs { config: None, publish: vec!["8080:80".into()], router: false };
-        assert_eq!(args.source().file, None);
+    fn a_spec_alone_reads_no_default_file() {
+        assert_eq!(source(None, &["8080:80"], &[]).file, None);
+        assert_eq!(source(None, &[], &[("PORTWAY_PUBLISH", "8080:80")]).file, None);
+        assert_eq!(source(None, &[], &[]).file, Some(config::DEFAULT_FILE.into()));
+    }
+
+    #[test]
+    fn an_argument_goes_before_its_variable_and_an_empty_variable_is_none() {
+        let both = [("PORTWAY_CONFIG", "b.toml"), ("PORTWAY_PUBLISH", "9:90")];
+        let said = source(Some("a.toml"), &["8:80"], &both);
+        assert_eq!((said.file, said.publish_from), (Some("a.toml".into()), SpecsFrom::Arguments));
+        assert_eq!(said.publish, ["8:80"]);
+        let unsaid = source(None, &[], &both);
+        assert_eq!((unsaid.file, unsaid.publish_from), (Some("b.toml".into()), SpecsFrom::Variable));
+        assert_eq!(unsaid.publish, ["9:90"]);
+        let empty = [("PORTWAY_CONFIG", ""), ("PORTWAY_PUBLISH", "")];
+        assert_eq!(source(None, &["8:80"], &empty).file, None);
+        assert_eq!(source(None, &[], &empty).file, Some(config::DEFAULT_FILE.into()));
     }
 }

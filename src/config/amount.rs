@@ -194,7 +194,6 @@ const SIZES: [(&str, u64); 8] = [
 /// Reads a number and its unit.
 fn parse_size(text: &str) -> Result<Option<NonZeroU64>, AmountError> {
     const FORMS: &str = "write a number and its unit, as in \"64KiB\" or \"10MB\"; or \"unlimited\"";
-    const LEAST: u64 = 1 << 10;
     /// More than any network carries.
     const MOST: u64 = 1 << 40;
     if text == UNLIMITED {
@@ -214,10 +213,11 @@ fn parse_size(text: &str) -> Result<Option<NonZeroU64>, AmountError> {
         return error(message, size_hint(number, unit).map_or(Cow::from(FORMS), Cow::from));
     };
     match number.parse::<u64>().ok().and_then(|n| n.checked_mul(*each)) {
-        Some(0..LEAST) => {
-            error(format!("`{text}` is less than 1KiB a second"), "use \"1KiB\" or more, or \"unlimited\"")
-        }
-        Some(n @ LEAST..=MOST) => Ok(NonZeroU64::new(n)),
+        Some(0) => error(
+            format!("`{text}` lets nothing pass"),
+            "use \"unlimited\" where there shall be no limit; `enabled = false` closes a mapping",
+        ),
+        Some(n @ 1..=MOST) => Ok(NonZeroU64::new(n)),
         _ => error(format!("`{text}` is more than any network carries"), "use \"unlimited\""),
     }
 }
@@ -299,6 +299,8 @@ mod tests {
             ("2KB", 2000),
             ("2kB", 2000),
             ("1024B", 1024),
+            ("1B", 1),
+            ("1KB", 1000),
             ("1MiB", 1 << 20),
             ("1024GiB", 1 << 40),
         ] {
@@ -322,8 +324,7 @@ mod tests {
             ("1.5MB", "`1.5MB` is not a size", "write a number and its unit"),
             ("MB", "`MB` is not a size", "write a number and its unit"),
             ("", "`` is not a size", "write a number and its unit"),
-            ("0MB", "`0MB` is less than 1KiB a second", "use \"1KiB\" or more"),
-            ("1KB", "`1KB` is less than 1KiB a second", "use \"1KiB\" or more"),
+            ("0MB", "`0MB` lets nothing pass", "use \"unlimited\" where there shall be no limit"),
             ("1025GiB", "`1025GiB` is more than any network carries", "use \"unlimited\""),
             ("99999999999999999999GB", "`99999999999999999999GB` is more than any network carries", "use"),
         ] {

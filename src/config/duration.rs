@@ -24,6 +24,19 @@ fn error(message: String, hint: &'static str) -> DurationError {
 /// # Errors
 /// Another form, zero, or more than a hundred years.
 pub(super) fn parse(text: &str) -> Result<Timeout, DurationError> {
+    match parse_from_zero(text)? {
+        Timeout::After(Duration::ZERO) => {
+            Err(error(format!("`{text}` is no time at all"), "use \"never\" where there shall be no limit"))
+        }
+        limit => Ok(limit),
+    }
+}
+
+/// Reads a duration or `never`, where no time at all has a meaning, too.
+///
+/// # Errors
+/// Another form, or more than a hundred years.
+pub(super) fn parse_from_zero(text: &str) -> Result<Timeout, DurationError> {
     const FORMS: &str =
         "write a number and its unit, as in \"500ms\", \"30s\", \"5m\", \"12h\" or \"2d\"; or \"never\"";
     if text == "never" {
@@ -45,9 +58,6 @@ pub(super) fn parse(text: &str) -> Result<Timeout, DurationError> {
     };
     let limit = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_ms)).map(Duration::from_millis);
     match limit {
-        Some(Duration::ZERO) => {
-            Err(error(format!("`{text}` is no time at all"), "use \"never\" where there shall be no limit"))
-        }
         Some(limit) if limit <= LONGEST => Ok(Timeout::After(limit)),
         _ => Err(error(format!("`{text}` is more than a hundred years"), "use \"never\"")),
     }
@@ -69,6 +79,15 @@ mod tests {
         assert_eq!(parse("never").unwrap(), Timeout::Never);
         assert_eq!(parse("90s").unwrap().to_string(), "90s");
         assert_eq!(parse("120s").unwrap().to_string(), "2m");
+    }
+
+    #[test]
+    fn zero_is_read_where_it_has_a_meaning() {
+        for text in ["0s", "0ms", "00d"] {
+            assert_eq!(parse_from_zero(text).unwrap(), Timeout::After(Duration::ZERO));
+        }
+        assert_eq!(parse_from_zero("1s").unwrap(), parse("1s").unwrap());
+        assert_eq!(parse_from_zero("0").unwrap_err().message, "the duration `0` has no unit");
     }
 
     #[test]

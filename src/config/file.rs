@@ -1,14 +1,18 @@
 //! One file: its tables as they are written, before anything is known of other files or other mappings.
 
+use std::path::Path;
+
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
 use super::{
+    absent,
     expand::Text,
     gate::GateText,
     knobs::{self, Knobs},
+    lists::{self, ListText},
     place::Place,
     settings::{self, LimitSettings, LogSettings, RouterSettings, Settings},
     table::{List, Reader, Value, closest, entry},
@@ -19,6 +23,7 @@ pub(super) struct FileText {
     pub(super) publish: Vec<Text>,
     pub(super) include: Vec<Text>,
     pub(super) mappings: Vec<MappingText>,
+    pub(super) lists: Vec<ListText>,
     pub(super) main: MainText,
     /// It was not TOML throughout: what seems to be missing may stand in the broken lines.
     pub(super) is_broken: bool,
@@ -45,12 +50,12 @@ pub(super) struct MappingText {
     pub(super) knobs: Knobs,
 }
 
-const SHARED: [&str; 3] = ["publish", "include", "mapping"];
-const MAIN_ONLY: [&str; 8] = ["defaults", "lists", "guard", "limits", "geoip", "router", "log", "shutdown"];
+const SHARED: [&str; 4] = ["publish", "include", "mapping", "lists"];
+const MAIN_ONLY: [&str; 7] = ["defaults", "guard", "limits", "geoip", "router", "log", "shutdown"];
 
 impl FileText {
-    /// Reads a file; `is_main` where nothing included it.
-    pub(super) fn read(reader: &mut Reader<'_>, is_main: bool) -> Self {
+    /// Reads the file at `path`; `is_main` where nothing included it.
+    pub(super) fn read(reader: &mut Reader<'_>, path: &Path, is_main: bool) -> Self {
         let (document, errors) = DeTable::parse_recoverable(reader.text);
         let is_broken = !errors.is_empty();
         for error in &errors {
@@ -58,7 +63,7 @@ impl FileText {
         }
         let document = document.get_ref();
         let top: Vec<_> = SHARED.into_iter().chain(MAIN_ONLY).collect();
-        reader.refuse_unknown(document, "at the top of the file", &top);
+        reader.refuse_others(document, "at the top of the file", &top, &absent::OF_FILE);
         if !is_main {
             refuse_main_only(reader, document);
         }
@@ -69,6 +74,7 @@ impl FileText {
             publish: texts("publish"),
             include: texts("include"),
             mappings: document.get("mapping").map(|v| mappings(reader, v)).unwrap_or_default(),
+            lists: lists(reader, document, path),
             main: MainText::read(reader, document),
             is_broken,
         }
@@ -84,6 +90,13 @@ fn refuse_main_only(reader: &mut Reader<'_>, document: &DeTable<'_>) {
                 .hint("put it in the main file; its [defaults] hold for included mappings too");
         }
     }
+}
+
+/// The lists that a file has. Relative paths in it begin where it is.
+fn lists(reader: &mut Reader<'_>, document: &DeTable<'_>, path: &Path) -> Vec<ListText> {
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let table = document.get("lists").and_then(|v| reader.table("lists", v));
+    table.map(|table| lists::lists(reader, table, directory)).unwrap_or_default()
 }
 
 /// Notes what the parser could not take.
@@ -140,7 +153,7 @@ fn mapping_keys() -> Vec<&'static str> {
 
 /// `[defaults]` takes every key of a mapping but those that make it this one.
 fn refuse_in_defaults(reader: &mut Reader<'_>, table: &DeTable<'_>) {
-    reader.refuse_unknown(table, "in [defaults]", &mapping_keys());
+    reader.refuse_others(table, "in [defaults]", &mapping_keys(), &absent::OF_MAPPING);
     for key in OWN_KEYS {
         if let Some((place, _)) = entry(reader, table, key) {
             reader
@@ -174,7 +187,7 @@ fn mapping(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<MappingText> {
         reader.wrong_type("mapping", value, "a list of tables, as in [[mapping]]");
         return None;
     };
-    reader.refuse_unknown(table, "in [[mapping]]", &mapping_keys());
+    reader.refuse_others(table, "in [[mapping]]", &mapping_keys(), &absent::OF_MAPPING);
     Some(MappingText {
         place: reader.place(value.span()),
         name: table.get("name").and_then(|v| reader.text("name", v)),
@@ -205,7 +218,7 @@ fn list(
 fn target(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<Text> {
     match value.get_ref() {
         DeValue::Table(table) => {
-            reader.refuse_unknown(table, "of a target", &["address"]);
+            reader.refuse_others(table, "of a target", &["address"], &absent::OF_TARGET);
             let address = table.get("address");
             if address.is_none() && !table.keys().any(|k| closest(k.get_ref(), &["address"]).is_some()) {
                 let place = reader.place(value.span());

@@ -9,7 +9,7 @@ use super::{
     entries::EntriesText,
     expand::Text,
     guard::GuardText,
-    lists::{self, ListText},
+    lists::ListText,
     place::Origins,
     problem::Notes,
     read::absolute,
@@ -20,18 +20,18 @@ use crate::policy::{Countries, GateInput, ListName};
 /// The three tables as they are written.
 #[derive(Default)]
 pub(super) struct GateText {
-    lists: Vec<ListText>,
+    /// Those of all files; the other tables stand in the main file only.
+    pub(super) lists: Vec<ListText>,
     /// `[geoip]`, and its database where that could be read.
     geoip: Option<Option<Text>>,
     guard: Option<GuardText>,
 }
 
 impl GateText {
-    /// Takes the tables out of the main file.
+    /// Takes the tables out of the main file, but for the lists.
     pub(super) fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Self {
-        let lists = document.get("lists").and_then(|v| reader.table("lists", v));
         Self {
-            lists: lists.map(|table| lists::lists(reader, table)).unwrap_or_default(),
+            lists: Vec::new(),
             geoip: document.get("geoip").map(|v| geoip(reader, v)),
             guard: document.get("guard").and_then(|v| GuardText::read(reader, v)),
         }
@@ -42,13 +42,14 @@ impl GateText {
         self.guard.as_ref().map_or(&[], |guard| &guard.trap)
     }
 
-    /// What a mapping may refer to. In a file that `is_broken`, what seems to be missing is not missed.
-    pub(super) fn known(&self, is_broken: bool) -> Known {
-        let lists = (!is_broken).then(|| self.lists.iter().map(|list| list.name.clone()).collect());
-        Known { lists, has_countries: is_broken || self.geoip.is_some() }
+    /// What a mapping may refer to. Where the main file, or any of the files, is broken, what seems to be missing there
+    /// is not missed.
+    pub(super) fn known(&self, is_main_broken: bool, is_any_broken: bool) -> Known {
+        let lists = (!is_any_broken).then(|| self.lists.iter().map(|list| list.name.clone()).collect());
+        Known { lists, has_countries: is_main_broken || self.geoip.is_some() }
     }
 
-    /// Reads the files, whose relative paths begin at `directory`, and puts all together.
+    /// Reads the files, and puts all together. Relative paths of the main file begin at `directory`.
     pub(super) fn load(
         self,
         directory: &Path,
@@ -80,7 +81,7 @@ impl GateText {
         }
         for list in self.lists {
             let name = list.name.clone();
-            if let Some((spec, set)) = list.load(directory, origins, notes) {
+            if let Some((spec, set)) = list.load(origins, notes) {
                 input.spec.lists.insert(name.clone(), spec);
                 input.lists.insert(name, set);
             }

@@ -2,16 +2,17 @@
 
 use std::{
     collections::HashMap,
+    io,
     path::{Path, PathBuf},
 };
 
 use super::{
-    HostView, ReadSet,
+    DEFAULT_FILE, HostView, NAME_A_MAPPING, ReadSet,
     expand::Text,
     file::FileText,
     place::{Name, Origins, Place},
     problem::Notes,
-    read::{ReadError, absolute, cause, read},
+    read::{ReadError, absolute, cause, read, read_any},
     table::Reader,
 };
 
@@ -30,6 +31,8 @@ pub(super) struct Walk<'a> {
     pub(super) files: Vec<FileText>,
     pub(super) origins: Origins,
     pub(super) read: ReadSet,
+    /// Something of it could not be read: what seems to be missing may stand there.
+    pub(super) is_broken: bool,
     /// Where each file was included, by its canonical path; nowhere for the main file.
     seen: HashMap<PathBuf, Option<Place>>,
     /// The files that the current one was included by, itself last.
@@ -45,6 +48,7 @@ impl<'a> Walk<'a> {
             files: Vec::new(),
             origins: Origins::default(),
             read: ReadSet::default(),
+            is_broken: false,
             seen: HashMap::new(),
             above: Vec::new(),
             left: MOST,
@@ -58,7 +62,8 @@ impl<'a> Walk<'a> {
 
     fn visit(&mut self, path: &Path, from: Option<Place>) {
         self.read.files.push(absolute(path));
-        let bytes = match read(path, self.left, TOO_LARGE) {
+        let bytes = if from.is_none() { read_any } else { read }(path, self.left, TOO_LARGE);
+        let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(e) => return self.unreadable(path, from, &e),
         };
@@ -71,9 +76,13 @@ impl<'a> Walk<'a> {
         self.left = self.left.saturating_sub(bytes.len() as u64);
         self.seen.insert(identity.clone(), from);
         let name = Name::File(path.display().to_string());
-        let Some((place, text)) = self.text(name, bytes) else { return };
+        let Some((place, text)) = self.text(name, bytes) else {
+            self.is_broken = true;
+            return;
+        };
         let mut reader = Reader { file: place, text: &text, host: self.host, notes: self.notes };
-        let mut file = FileText::read(&mut reader, from.is_none());
+        let mut file = FileText::read(&mut reader, path, from.is_none());
+        self.is_broken |= file.is_broken;
         self.origins.fill(place, text);
         let includes = std::mem::take(&mut file.include);
         self.files.push(file);
@@ -112,7 +121,11 @@ impl<'a> Walk<'a> {
     }
 
     fn unreadable(&mut self, path: &Path, from: Option<Place>, error: &ReadError) {
+        self.is_broken = true;
+        let is_default = from.is_none() && path == Path::new(DEFAULT_FILE);
         let hint = match error {
+            // Nobody named it, so it is no path to check.
+            ReadError::Io(e) if is_default && e.kind() == io::ErrorKind::NotFound => Some(NAME_A_MAPPING),
             ReadError::Directory => Some("name a file; a pattern such as DIR/*.toml belongs in `include`"),
             _ => error.hint(),
         };
@@ -149,6 +162,7 @@ impl<'a> Walk<'a> {
         let place = include.place();
         if self.above.len() >= DEEPEST {
             self.notes.problem(place, format!("includes go more than {DEEPEST} files deep"));
+            self.is_broken = true;
             return;
         }
         if include.value.is_empty() {
@@ -169,6 +183,7 @@ impl<'a> Walk<'a> {
         match matches(&pattern(directory)) {
             Ok(found) => found.iter().for_each(|path| self.visit(path, Some(place))),
             Err(e) => {
+                self.is_broken = true;
                 self.notes.problem(place, format!("include {}: {e}", include.value)).text(&include.value);
             }
         }

@@ -3,7 +3,12 @@
 //! A list file is no part of the configuration: it may be large, and it changes by itself. Whoever follows it reads it
 //! with [`read_list`], by the same rules as here.
 
-use std::{ops::Range, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
@@ -27,37 +32,60 @@ const LONGEST_NAME: usize = 64;
 /// A list as it is written.
 pub(super) struct ListText {
     pub(super) name: ListName,
+    place: Place,
     /// Nothing where it could not be read.
     source: Option<SourceText>,
 }
 
 enum SourceText {
     Inline(Vec<IpNet>),
-    File(Text),
+    /// A file, which belongs to the directory of the file that names it.
+    File(PathBuf, Text),
 }
 
-/// Reads `[lists]`.
-pub(super) fn lists(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<ListText> {
+/// Reads `[lists]` of a file in `directory`.
+pub(super) fn lists(reader: &mut Reader<'_>, table: &DeTable<'_>, directory: &Path) -> Vec<ListText> {
     let mut lists = Vec::with_capacity(table.len());
     for (key, value) in table {
         let name: &str = key.get_ref();
+        let place = reader.place(key.span());
         let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
         if !(1..=LONGEST_NAME).contains(&name.len()) || !name.bytes().all(plain) {
-            let place = reader.place(key.span());
             reader
                 .notes
                 .problem(place, format!("`{name}` is not a name for a list"))
                 .text(name)
                 .hint("a name is 1 to 64 of the characters A-Z a-z 0-9 . _ -");
         }
-        lists.push(ListText { name: ListName(name.into()), source: source(reader, name, value) });
+        let source = source(reader, name, value, directory);
+        lists.push(ListText { name: ListName(name.into()), place, source });
     }
     lists
 }
 
-fn source(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Option<SourceText> {
+/// Puts the lists of all files together: a name stands for one of them.
+pub(super) fn merged(all: impl Iterator<Item = ListText>, notes: &mut Notes) -> Vec<ListText> {
+    let mut first_of: HashMap<ListName, Place> = HashMap::new();
+    let mut merged = Vec::new();
+    for list in all {
+        if let Some(first) = first_of.get(&list.name) {
+            notes
+                .problem(list.place, format!("the list \"{}\" is there twice, first at", list.name.0))
+                .also(*first)
+                .hint("give each list a name of its own, over all files");
+        } else {
+            first_of.insert(list.name.clone(), list.place);
+            merged.push(list);
+        }
+    }
+    merged
+}
+
+fn source(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, directory: &Path) -> Option<SourceText> {
     match value.get_ref() {
-        DeValue::Table(table) => file(reader, name, value, table).map(SourceText::File),
+        DeValue::Table(table) => {
+            file(reader, name, value, table).map(|text| SourceText::File(directory.to_owned(), text))
+        }
         DeValue::Array(_) | DeValue::String(_) => Some(SourceText::Inline(inline(reader, name, value))),
         _ => {
             reader.wrong_type(name, value, "a list of addresses, or { file = \"...\" }");
@@ -100,19 +128,14 @@ fn file(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, table: &DeTable<
 }
 
 impl ListText {
-    /// What it holds. Relative paths begin at `directory`.
-    pub(super) fn load(
-        self,
-        directory: &Path,
-        origins: &mut Origins,
-        notes: &mut Notes,
-    ) -> Option<(ListSpec, Arc<IpSet>)> {
+    /// What it holds.
+    pub(super) fn load(self, origins: &mut Origins, notes: &mut Notes) -> Option<(ListSpec, Arc<IpSet>)> {
         match self.source? {
             SourceText::Inline(nets) => {
                 let set = nets.iter().copied().collect();
                 Some((ListSpec::Inline(nets), Arc::new(set)))
             }
-            SourceText::File(text) => {
+            SourceText::File(directory, text) => {
                 let path = directory.join(&text.value);
                 let set = load_file(&path, text.place(), origins, notes)?;
                 Some((ListSpec::File(absolute(&path)), Arc::new(set)))

@@ -4,6 +4,7 @@
 //! only where it is `localhost`: others are known to the resolver alone.
 
 use std::{
+    cell::OnceCell,
     collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -27,7 +28,7 @@ pub(super) fn refuse(
     notes: &mut Notes,
 ) {
     let mut search =
-        Search { plan, claims, entries, host, notes, local: HashMap::new(), told: HashSet::new() };
+        Search { plan, claims, entries, host, notes, own: OnceCell::new(), told: HashSet::new() };
     let mut visited = HashSet::new();
     for key in plan.keys() {
         search.from(key.clone(), &mut visited);
@@ -40,8 +41,8 @@ struct Search<'a> {
     entries: &'a [Entry],
     host: &'a dyn HostView,
     notes: &'a mut Notes,
-    /// What the machine said of its addresses.
-    local: HashMap<IpAddr, bool>,
+    /// What the machine said of its addresses, if it was asked.
+    own: OnceCell<HashSet<IpAddr>>,
     /// The targets that were noted: one note for a range.
     told: HashSet<Place>,
 }
@@ -81,7 +82,7 @@ impl Search<'_> {
         }
     }
 
-    fn step(&mut self, key: ListenerKey) -> Step {
+    fn step(&self, key: ListenerKey) -> Step {
         let targets = self.plan.get(&key).and_then(|l| l.service.targets());
         let entry = self.claims.entry(&key).and_then(|i| self.entries.get(i));
         let mut edges = Vec::new();
@@ -96,7 +97,7 @@ impl Search<'_> {
     }
 
     /// The listeners that take what is sent to a target.
-    fn takers(&mut self, protocol: Protocol, target: &TargetAddr) -> Vec<ListenerKey> {
+    fn takers(&self, protocol: Protocol, target: &TargetAddr) -> Vec<ListenerKey> {
         let (ips, zone) = match &target.host {
             Host::Ip(ip, zone) => (vec![*ip], zone.clone()),
             Host::Name(name) if name.trim_end_matches('.').eq_ignore_ascii_case("localhost") => {
@@ -118,9 +119,8 @@ impl Search<'_> {
         found
     }
 
-    fn is_local(&mut self, ip: IpAddr) -> bool {
-        let host = self.host;
-        ip.is_loopback() || *self.local.entry(ip).or_insert_with(|| host.is_local(ip))
+    fn is_local(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.own.get_or_init(|| self.host.addresses()).contains(&ip)
     }
 
     /// Notes that `edge`, which leaves the end of `path`, leads to its start.

@@ -19,7 +19,7 @@ use super::{
     openings::{Openings, Wanted},
     place::Place,
     plan::{ListenerKey, ListenerPlan, Plan, Service},
-    policy::PolicyKnobs,
+    policy::HasRates,
     problem::Notes,
 };
 use crate::{
@@ -99,6 +99,8 @@ pub(super) struct Lowering<'a> {
     openings: Openings,
     /// Some mapping, be it disabled, wants to be open on the router.
     uses_router: bool,
+    /// Which bursts some mapping, be it disabled, has a rate for.
+    has_rates: HasRates,
     names: HashMap<String, Place>,
     disabled: usize,
     is_full: bool,
@@ -109,8 +111,7 @@ const MOST_LISTENERS: usize = 262_144;
 
 impl<'a> Lowering<'a> {
     pub(super) fn new(context: Context<'a>, notes: &'a mut Notes) -> Self {
-        let defaults = &context.defaults.policy;
-        defaults.check(&PolicyKnobs::default(), context.known, notes);
+        context.defaults.policy.check_defaults(context.known, notes);
         Self {
             context,
             notes,
@@ -119,6 +120,7 @@ impl<'a> Lowering<'a> {
             claims: Claims::default(),
             openings: Openings::default(),
             uses_router: false,
+            has_rates: HasRates::default(),
             names: HashMap::new(),
             disabled: 0,
             is_full: false,
@@ -135,7 +137,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Takes in a spec of the command line.
+    /// Takes in a spec that stands beside the file.
     pub(super) fn spec(&mut self, spec: &str, place: Place) {
         self.publish_alone(&Text::verbatim(spec.to_owned(), place, 0));
     }
@@ -150,6 +152,7 @@ impl<'a> Lowering<'a> {
                 .warning(place, "[router] without a mapping that is to be open on the router")
                 .hint("say `router = true` in one, or in [defaults] for all");
         }
+        self.context.defaults.policy.warn_of_idle_bursts(self.has_rates, self.notes);
         for (name, place) in self.names.iter().filter(|(name, _)| name.contains('/')) {
             if let Some(other) = self.claims.default_name(name) {
                 self.notes
@@ -175,7 +178,7 @@ impl<'a> Lowering<'a> {
         let entries = self.entries_of(mapping, is_broken);
         if !entries.is_empty() && entries.iter().all(|e| !e.protocols.has_tcp()) {
             for (key, place, hint) in mapping.knobs.tcp_only() {
-                self.notes.problem(place, format!("`{key}` has no meaning for UDP")).hint(hint);
+                self.notes.warning(place, format!("`{key}` has no meaning for UDP")).hint(hint);
             }
         }
         if let Some((key, place)) = mapping.knobs.udp_only()
@@ -183,7 +186,7 @@ impl<'a> Lowering<'a> {
             && entries.iter().all(|e| !e.protocols.has_udp())
         {
             self.notes
-                .problem(place, format!("`{key}` has no meaning for TCP"))
+                .warning(place, format!("`{key}` has no meaning for TCP"))
                 .hint("remove it; for TCP there are `new_sessions_per_client` and `bandwidth_per_session`");
         }
         self.check(&entries, &mapping.knobs);
@@ -195,7 +198,9 @@ impl<'a> Lowering<'a> {
         for entry in entries {
             self.check_sources(entry, own);
         }
-        own.policy.check(&self.context.defaults.policy, self.context.known, self.notes);
+        let defaults = &self.context.defaults.policy;
+        own.policy.check(defaults, self.context.known, self.notes);
+        self.has_rates |= own.policy.has_rates(defaults);
         if let Some(wanted) = self.context.wanted(own) {
             self.uses_router = true;
             wanted.check(entries, self.notes);

@@ -17,6 +17,7 @@
 //! Nothing here panics, whatever the file holds; what a stranger can write into it is bounded: the size of the files,
 //! the depth of their nesting, the depth of includes, the number of listeners and of entries that each of them copies.
 
+mod absent;
 mod amount;
 mod claims;
 mod diff;
@@ -44,6 +45,8 @@ mod system;
 mod table;
 
 use std::{
+    collections::HashSet,
+    fmt,
     net::IpAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -65,15 +68,47 @@ pub use system::System;
 
 use crate::{mapping::Protocol, policy::GateInput};
 
+/// Where the configuration is, when nothing else is said.
+pub const DEFAULT_FILE: &str = "/etc/portway/portway.toml";
+/// What to do where nothing was named.
+const NAME_A_MAPPING: &str =
+    "name a mapping, as in portway run -p 8080:80, or a file, as in portway run -c FILE";
+
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
     /// The configuration file, if there is one.
     pub file: Option<PathBuf>,
-    /// The publish specs of the command line, already split.
+    /// The publish specs beside the file, already split.
     pub publish: Vec<String>,
+    /// Where these specs stand.
+    pub publish_from: SpecsFrom,
     /// Open every listener on the router whose mapping does not say otherwise (`--router`).
     pub router: bool,
+}
+
+/// Where the publish specs beside the file stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpecsFrom {
+    /// In the arguments, each behind a `-p`.
+    #[default]
+    Arguments,
+    /// In the variable [`SpecsFrom::VARIABLE`].
+    Variable,
+}
+
+impl SpecsFrom {
+    /// The environment's twin of `-p`.
+    pub const VARIABLE: &str = "PORTWAY_PUBLISH";
+}
+
+impl fmt::Display for SpecsFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Arguments => "-p",
+            Self::Variable => Self::VARIABLE,
+        })
+    }
 }
 
 /// A configuration without problems.
@@ -106,8 +141,9 @@ pub trait HostView {
     fn env(&self, name: &str) -> Option<String>;
     /// The port of a service, by the system's services database.
     fn service(&self, name: &str, protocol: Protocol) -> Option<u16>;
-    /// Whether an address is one of this machine's own.
-    fn is_local(&self, ip: IpAddr) -> bool;
+    /// This machine's own addresses, but for loopback and for those that mean something only together with an
+    /// interface.
+    fn addresses(&self) -> HashSet<IpAddr>;
     /// The ports that the kernel gives to outgoing connections.
     fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>>;
 }
@@ -122,11 +158,12 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
     if let Some(path) = &source.file {
         walk.main(path);
     }
-    let Walk { mut files, mut origins, read, .. } = walk;
+    let Walk { mut files, mut origins, read, is_broken, .. } = walk;
 
-    let MainText { defaults, settings, gate, router } =
+    let MainText { defaults, settings, mut gate, router } =
         files.first_mut().map(|f| std::mem::take(&mut f.main)).unwrap_or_default();
-    let known = gate.known(files.first().is_some_and(|f| f.is_broken));
+    gate.lists = lists::merged(files.iter_mut().flat_map(|f| std::mem::take(&mut f.lists)), &mut notes);
+    let known = gate.known(files.first().is_some_and(|f| f.is_broken), is_broken);
     let everything_on_router = source.router;
     let context = Context { host, defaults: &defaults, known: &known, everything_on_router, router };
     let mut lowering = Lowering::new(context, &mut notes);
@@ -134,7 +171,7 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
         lowering.file(file);
     }
     for spec in &source.publish {
-        lowering.spec(spec, origins.add(Name::Spec(spec.clone()), spec.clone()));
+        lowering.spec(spec, origins.add(Name::Spec(source.publish_from, spec.clone()), spec.clone()));
     }
     // Last, so that a port wanted twice is the decoy's fault.
     lowering.traps(gate.traps());
@@ -164,7 +201,7 @@ fn nothing_to_forward(source: &Source, disabled: usize, origins: &mut Origins, n
     } else {
         notes.problem(place, "nothing to forward: there is no mapping").hint(match source.file {
             Some(_) => "add one, as in publish = [\"8080:80\"]",
-            None => "name one, as in portway run -p 8080:80, or a file, as in portway run -c FILE",
+            None => NAME_A_MAPPING,
         });
     }
 }

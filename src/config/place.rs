@@ -6,6 +6,8 @@
 
 use std::{cell::OnceCell, fmt, ops::Range};
 
+use super::SpecsFrom;
+
 /// A span of bytes of one text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -36,8 +38,8 @@ impl Place {
 pub(super) enum Name {
     /// A file, by the path as it was given.
     File(String),
-    /// A publish spec of the command line.
-    Spec(String),
+    /// A publish spec beside the file.
+    Spec(SpecsFrom, String),
     /// The command line as a whole.
     CommandLine,
 }
@@ -46,10 +48,10 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => f.write_str(path),
-            Self::Spec(spec) if spec.chars().count() > 80 => {
-                write!(f, "-p \"{}...\"", spec.chars().take(77).collect::<String>())
+            Self::Spec(from, spec) if spec.chars().count() > 80 => {
+                write!(f, "{from} \"{}...\"", spec.chars().take(77).collect::<String>())
             }
-            Self::Spec(spec) => write!(f, "-p \"{spec}\""),
+            Self::Spec(from, spec) => write!(f, "{from} \"{spec}\""),
             Self::CommandLine => f.write_str("command line"),
         }
     }

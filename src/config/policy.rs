@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
+    ops::BitOrAssign,
 };
 
 use toml::de::DeTable;
@@ -59,6 +60,22 @@ pub(super) struct PolicyKnobs {
     refuse: Option<Given<Refuse>>,
 }
 
+/// Which bursts have a rate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct HasRates {
+    /// `burst`.
+    of_all: bool,
+    /// `burst_per_client`.
+    of_client: bool,
+}
+
+impl BitOrAssign for HasRates {
+    fn bitor_assign(&mut self, other: Self) {
+        self.of_all |= other.of_all;
+        self.of_client |= other.of_client;
+    }
+}
+
 impl PolicyKnobs {
     /// Takes the keys out of a table.
     pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Self {
@@ -88,12 +105,21 @@ impl PolicyKnobs {
         self.datagrams_per_client.as_ref().map(|g| ("datagrams_per_client", g.place))
     }
 
-    /// Notes what of these keys makes no sense together, or names what there is not.
+    /// Notes what of a mapping's keys makes no sense together, or names what there is not.
     pub(super) fn check(&self, defaults: &Self, known: &Known, notes: &mut Notes) {
+        self.check_bursts(defaults, notes);
+        self.check_who(defaults, known, notes);
+    }
+
+    /// The same for `[defaults]`, whose keys go together with those of a mapping.
+    pub(super) fn check_defaults(&self, known: &Known, notes: &mut Notes) {
+        self.check_who(&Self::default(), known, notes);
+    }
+
+    fn check_who(&self, defaults: &Self, known: &Known, notes: &mut Notes) {
         for entries in [&self.allow, &self.deny].into_iter().flatten() {
             known.refuse_unknown_lists(entries, notes);
         }
-        self.check_bursts(defaults, notes);
         if !known.has_countries {
             let keys = [("allow_countries", &self.allow_countries), ("deny_countries", &self.deny_countries)];
             for (key, given) in keys {
@@ -107,26 +133,47 @@ impl PolicyKnobs {
         self.check_countries(defaults, notes);
     }
 
+    /// A burst of a mapping needs its rate; one of `[defaults]` waits for a mapping that has it.
     fn check_bursts(&self, defaults: &Self, notes: &mut Notes) {
+        let has = self.has_rates(defaults);
+        if let Some(given) = self.burst.as_ref().filter(|_| !has.of_all) {
+            notes
+                .problem(given.place, "`burst` without `new_sessions`")
+                .hint("say how often, as in new_sessions = \"20/s\"");
+        }
+        if let Some(given) = self.burst_per_client.as_ref().filter(|_| !has.of_client) {
+            notes
+                .problem(given.place, "`burst_per_client` without `new_sessions_per_client`")
+                .hint("say how often, as in new_sessions_per_client = \"10/min\"");
+        }
+    }
+
+    /// Which bursts a mapping with these keys has a rate for.
+    pub(super) fn has_rates(&self, defaults: &Self) -> HasRates {
         let is_limit = |own: &Option<GivenRate>, default: &Option<GivenRate>| {
             // One that could not be read is a problem already.
             own.or(*default).is_some_and(|rate| rate != Some(None))
         };
         let datagrams = |knobs: &Self| knobs.datagrams_per_client.as_ref().map(|g| g.value);
-        if let Some(given) = &self.burst
-            && !is_limit(&self.new_sessions, &defaults.new_sessions)
-        {
-            notes
-                .problem(given.place, "`burst` without `new_sessions`")
-                .hint("say how often, as in new_sessions = \"20/s\"");
+        HasRates {
+            of_all: is_limit(&self.new_sessions, &defaults.new_sessions),
+            of_client: is_limit(&self.new_sessions_per_client, &defaults.new_sessions_per_client)
+                || is_limit(&datagrams(self), &datagrams(defaults)),
         }
-        if let Some(given) = &self.burst_per_client
-            && !is_limit(&self.new_sessions_per_client, &defaults.new_sessions_per_client)
-            && !is_limit(&datagrams(self), &datagrams(defaults))
-        {
-            notes
-                .problem(given.place, "`burst_per_client` without `new_sessions_per_client`")
-                .hint("say how often, as in new_sessions_per_client = \"10/min\"");
+    }
+
+    /// Notes the bursts of these keys, those of `[defaults]`, where no mapping has their rate.
+    pub(super) fn warn_of_idle_bursts(&self, has: HasRates, notes: &mut Notes) {
+        let keys = [
+            ("burst", &self.burst, has.of_all, "`new_sessions`"),
+            ("burst_per_client", &self.burst_per_client, has.of_client, "`new_sessions_per_client`"),
+        ];
+        for (key, given, has_rate, rate) in keys {
+            if let Some(given) = given.as_ref().filter(|_| !has_rate) {
+                notes
+                    .warning(given.place, format!("`{key}` in [defaults], and no mapping has {rate}"))
+                    .hint("a burst limits nothing by itself: say how often, too");
+            }
         }
     }
 

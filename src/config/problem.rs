@@ -15,7 +15,7 @@ use super::{
 /// One thing that is wrong, or worth a warning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The file, as it was named; `-p "SPEC"` for a spec of the command line.
+    /// The file, as it was named; `-p "SPEC"` or `PORTWAY_PUBLISH "SPEC"` for a spec beside it.
     pub file: String,
     /// The line, from 1.
     pub line: usize,
@@ -47,6 +47,12 @@ impl Problem {
             Kind::Spec => format!("{file} (column {column}): {message}"),
             Kind::CommandLine => format!("{file}: {message}"),
         }
+    }
+
+    /// The summary and, behind it, what would be right: `file:line:column: message (hint)`.
+    pub fn one_line(&self) -> String {
+        let hint = self.hint.as_deref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        self.summary() + &hint
     }
 }
 
@@ -175,7 +181,7 @@ impl Note {
             hint: self.hint.map(|h| printable(&h)),
             kind: match name {
                 Name::File(_) => Kind::File(has_excerpt.then(|| origins.excerpt(self.place))),
-                Name::Spec(_) => Kind::Spec,
+                Name::Spec(..) => Kind::Spec,
                 Name::CommandLine => Kind::CommandLine,
             },
         }

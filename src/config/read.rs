@@ -1,9 +1,20 @@
-//! Reading a file that may be anything: bounded, and with an error that says what to do.
+//! Reading a file that may be anything: bounded, never waiting for what may not come, and with an error that says what
+//! to do.
+//!
+//! What is no regular file is refused, but for the file that a person names: the main one may be a pipe or a terminal, as
+//! in `-c <(generate)` or `-c /dev/stdin`, and is read to its end. A named pipe that nobody has open for writing would be
+//! waited for as long as the program lives; it is refused, too.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata, OpenOptions},
     io::{self, Read},
+    os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::{Path, PathBuf},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::OFlags,
 };
 
 /// Why a file cannot be read.
@@ -13,6 +24,10 @@ pub(super) enum ReadError {
     Io(#[from] io::Error),
     #[error("it is a directory")]
     Directory,
+    #[error("it is not a regular file")]
+    NotRegular,
+    #[error("it is a pipe, and nothing came out of it")]
+    Dry,
     #[error("{0}")]
     Large(&'static str),
 }
@@ -25,6 +40,8 @@ impl ReadError {
             Self::Io(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 Some("the user that portway runs as must be able to read it")
             }
+            Self::NotRegular => Some("name a file; only the file of --config may be a pipe"),
+            Self::Dry => Some("start what writes into it first, and mind that it can be read only once"),
             Self::Directory | Self::Io(_) | Self::Large(_) => None,
         }
     }
@@ -38,20 +55,59 @@ pub(super) fn cause(error: &io::Error) -> String {
     chars.next().map(|c| c.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }
 
-/// Reads a file of at most `most` bytes: a device or a pipe may go on for ever. A larger one is refused with the words
-/// `too_large`.
+/// Reads a regular file of at most `most` bytes. A larger one is refused with the words `too_large`.
 pub(super) fn read(path: &Path, most: u64, too_large: &'static str) -> Result<Vec<u8>, ReadError> {
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.is_dir() {
-        return Err(ReadError::Directory);
+    let (file, metadata) = open(path)?;
+    if !metadata.is_file() {
+        return Err(ReadError::NotRegular);
     }
+    if metadata.len() > most {
+        return Err(ReadError::Large(too_large));
+    }
+    bounded(file, most, too_large)
+}
+
+/// Reads a file of any kind, of at most `most` bytes: a device or a pipe may go on for ever.
+pub(super) fn read_any(path: &Path, most: u64, too_large: &'static str) -> Result<Vec<u8>, ReadError> {
+    let (file, metadata) = open(path)?;
     if metadata.is_file() && metadata.len() > most {
         return Err(ReadError::Large(too_large));
     }
+    let bytes = bounded(Waiting(file), most, too_large)?;
+    let is_dry = bytes.is_empty() && metadata.file_type().is_fifo();
+    if is_dry { Err(ReadError::Dry) } else { Ok(bytes) }
+}
+
+/// Opens without waiting for whoever is at the other end of a pipe, and without taking a terminal for the daemon's own.
+fn open(path: &Path) -> Result<(File, Metadata), ReadError> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() { Err(ReadError::Directory) } else { Ok((file, metadata)) }
+}
+
+fn bounded(from: impl Read, most: u64, too_large: &'static str) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes)?;
+    from.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most { Err(ReadError::Large(too_large)) } else { Ok(bytes) }
+}
+
+/// A file that was opened without blocking, and is read with it: a pipe without a writer is at its end, and one with a
+/// writer that is busy is waited for.
+struct Waiting(File);
+
+impl Read for Waiting {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    // Interrupted or not, the next read tells.
+                    let _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None);
+                }
+                done => return done,
+            }
+        }
+    }
 }
 
 /// The path from the root on; links are kept.

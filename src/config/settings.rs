@@ -22,7 +22,7 @@ use crate::mapping::Timeout;
 pub struct Settings {
     /// What is logged, and how.
     pub log: LogSettings,
-    /// How long sessions may go on after a request to stop.
+    /// How long sessions may go on after a request to stop; zero ends them at once.
     pub grace: Timeout,
     /// How many sessions and flows the daemon may have.
     pub limits: LimitSettings,
@@ -244,11 +244,11 @@ fn target(reader: &mut Reader<'_>, value: &Value<'_>) {
         .hint("only \"stderr\" is supported in this version");
 }
 
-/// Reads `[shutdown]`; it is the grace.
+/// Reads `[shutdown]`; it is the grace. With none at all, a stop ends sessions at once.
 pub(super) fn grace(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Timeout> {
     reader.refuse_unknown(table, "in [shutdown]", &["grace"]);
     let text = reader.text("grace", table.get("grace")?)?;
-    duration::parse(&text.value)
+    duration::parse_from_zero(&text.value)
         .map_err(|e| {
             reader.notes.problem(text.place(), e.message).text(&text.value).hint(e.hint);
         })

@@ -1,12 +1,14 @@
 //! The machine as it is: the process's environment, the services database, the addresses, the kernel's settings.
 
 use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    collections::{HashMap, HashSet},
+    net::IpAddr,
     ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
+
+use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 
 use super::HostView;
 use crate::mapping::Protocol;
@@ -35,21 +37,15 @@ impl HostView for System {
         Services::of_system().port(name, protocol)
     }
 
-    /// Asks the kernel which address it would use to reach `ip`: for one of its own, that address itself. Binding
-    /// would not tell, because hosts that share addresses allow it for any. No packet is sent.
-    fn is_local(&self, ip: IpAddr) -> bool {
-        if ip.is_loopback() {
-            return true;
-        }
-        let any: IpAddr =
-            if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        const DISCARD: u16 = 9;
-        UdpSocket::bind((any, 0))
-            .and_then(|socket| {
-                socket.connect((ip, DISCARD))?;
-                socket.local_addr()
-            })
-            .is_ok_and(|own| own.ip() == ip)
+    /// The addresses of the interfaces. To bind one would not tell, because hosts that share addresses allow that for any;
+    /// and a look shall take no port, not even for a moment.
+    fn addresses(&self) -> HashSet<IpAddr> {
+        // Without them, a loop over another address than loopback is not found beforehand.
+        let interfaces = getifaddrs().into_iter().flatten();
+        interfaces
+            .filter_map(|interface| ip_of(&interface.address?))
+            .filter(|ip| is_told_apart(*ip))
+            .collect()
     }
 
     fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>> {
@@ -57,6 +53,17 @@ impl HostView for System {
         let mut ports = text.split_ascii_whitespace().map(str::parse);
         Some(ports.next()?.ok()?..=ports.next()?.ok()?)
     }
+}
+
+fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
+    v4.or_else(|| Some(address.as_sockaddr_in6()?.ip().into()))
+}
+
+/// Whether an address is of this machine alone, whichever interface it is met on.
+fn is_told_apart(ip: IpAddr) -> bool {
+    let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    !ip.is_loopback() && !is_link_local
 }
 
 /// A services database, as services(5) describes it.
@@ -135,10 +142,35 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_local_and_a_documentation_address_is_not() {
-        let system = System;
-        assert!(system.is_local("127.0.0.2".parse().unwrap()));
-        assert!(system.is_local("::1".parse().unwrap()));
-        assert!(!system.is_local("203.0.113.77".parse().unwrap()));
+    fn an_address_that_leads_here_is_an_own_one_and_no_other_is() {
+        let own = System.addresses();
+        assert!(!own.contains(&"203.0.113.77".parse().unwrap()));
+        assert!(!own.contains(&"127.0.0.1".parse().unwrap()), "loopback needs no asking");
+        // The kernel reaches an address of its own from just that address.
+        for ip in &own {
+            // One of IPv6 that was just given to an interface cannot be bound for a moment.
+            let Ok(socket) = std::net::UdpSocket::bind((*ip, 0)) else { continue };
+            socket.connect((*ip, 9)).unwrap();
+            assert_eq!(socket.local_addr().unwrap().ip(), *ip);
+        }
+        // And the other way round: what it uses to reach others is one.
+        let any = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        if any.connect("192.0.2.1:9").is_ok() {
+            let used = any.local_addr().unwrap().ip();
+            assert!(used.is_loopback() || own.contains(&used), "{used} is missing in {own:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_local_address_is_none_without_its_interface() {
+        for (ip, told_apart) in [
+            ("fe80::1", false),
+            ("::1", false),
+            ("127.0.0.9", false),
+            ("169.254.0.9", true),
+            ("2001:db8::1", true),
+        ] {
+            assert_eq!(is_told_apart(ip.parse().unwrap()), told_apart, "{ip}");
+        }
     }
 }

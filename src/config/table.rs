@@ -44,12 +44,29 @@ impl Reader<'_> {
 
     /// Refuses every key of `table` that is not one of `known`.
     pub(super) fn refuse_unknown(&mut self, table: &DeTable<'_>, inside: &str, known: &[&str]) {
+        self.refuse_others(table, inside, known, &[]);
+    }
+
+    /// The same where there are keys that only this version does not have: `absent`.
+    pub(super) fn refuse_others(
+        &mut self,
+        table: &DeTable<'_>,
+        inside: &str,
+        known: &[&str],
+        absent: &[&str],
+    ) {
         for key in table.keys() {
             let name: &str = key.get_ref();
             if known.contains(&name) {
                 continue;
             }
             let place = self.place(key.span());
+            if absent.contains(&name) {
+                self.notes
+                    .problem(place, format!("`{name}` {inside} is not in this version"))
+                    .hint("remove it");
+                continue;
+            }
             let hint = match closest(name, known) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the keys here are {}", known.join(", ")),
@@ -190,17 +207,21 @@ pub(super) fn entry<'t, 'i>(
     Some((reader.place(name.span()), value))
 }
 
-/// The word of `known` that `word` is a slip of, if any is close enough.
+/// The word of `known` that `word` is a slip of, if any is close enough. Of a short word little is left when some of it is
+/// wrong: it is a slip only of what begins so, or differs by a letter.
 pub(super) fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     const LONGEST: usize = 40;
+    const SHORT: usize = 3;
     if word.len() > LONGEST {
         return None;
     }
     let word = word.to_ascii_lowercase().replace('-', "_");
+    let is_short = word.chars().count() <= SHORT;
+    let is_like = |likeness: f64, k: &str| likeness > 0.8 && (!is_short || k.starts_with(&word));
     known
         .iter()
         .map(|k| (strsim::jaro_winkler(&word, k), *k))
-        .filter(|(likeness, k)| *likeness > 0.8 || strsim::damerau_levenshtein(&word, k) <= k.len() / 3)
+        .filter(|(likeness, k)| is_like(*likeness, k) || strsim::damerau_levenshtein(&word, k) <= k.len() / 3)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, k)| k)
 }

@@ -38,8 +38,8 @@ impl HostView for Machine {
         }
     }
 
-    fn is_local(&self, ip: IpAddr) -> bool {
-        ip == IpAddr::from([192, 168, 1, 2])
+    fn addresses(&self) -> HashSet<IpAddr> {
+        HashSet::from([IpAddr::from([192, 168, 1, 2])])
     }
 
     fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>> {

@@ -51,7 +51,7 @@ pub enum StartError {
 pub fn run(source: Source, loaded: Loaded, watch: Option<SystemTime>) -> Result<(), StartError> {
     let logging = logging::init(&loaded.settings.log);
     for warning in &loaded.warnings {
-        tracing::warn!(warning = %warning.summary(), "configuration");
+        tracing::warn!(warning = %warning.one_line(), "configuration");
     }
     let descriptors = limits::raise_descriptors();
     let runtime = runtime()?;

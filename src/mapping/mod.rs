@@ -10,7 +10,7 @@ mod client;
 mod exposure;
 pub mod publish;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroU16, sync::Arc, time::Duration};
 
 pub use address::{Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical, canonical_socket};
 pub use client::ClientKey;
@@ -64,7 +64,8 @@ impl MappingName {
     pub fn new(text: &str) -> Result<Self, InvalidName> {
         let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
         let is_default_form = text.split_once('/').is_some_and(|(port, protocol)| {
-            port.parse::<u16>().is_ok_and(|p| p != 0) && matches!(protocol, "tcp" | "udp")
+            let is_canonical = |port: NonZeroU16, text: &str| port.to_string() == text;
+            port.parse().is_ok_and(|p| is_canonical(p, port)) && matches!(protocol, "tcp" | "udp")
         });
         let is_plain = (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(plain);
         if is_plain || is_default_form { Ok(Self(text.into())) } else { Err(InvalidName) }
@@ -98,7 +99,7 @@ impl fmt::Debug for MappingName {
 pub enum Timeout {
     /// No limit (`"never"`).
     Never,
-    /// The limit; never zero.
+    /// The limit; zero only for the grace of a stop, where it means at once.
     After(Duration),
 }
 
@@ -122,5 +123,35 @@ impl fmt::Display for Timeout {
             .find(|(each, _)| ms != 0 && ms % each == 0)
             .unwrap_or((1, "ms"));
         write!(f, "{}{unit}", ms / each)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_plain_or_just_as_a_default_name_is_written() {
+        let longest = "x".repeat(64);
+        for good in ["web", "a.b_c-D9", "0", &longest, "80/tcp", "65535/udp"] {
+            assert!(MappingName::new(good).is_ok(), "{good}");
+        }
+        let too_long = "x".repeat(65);
+        for bad in [
+            "",
+            "a b",
+            "\u{e9}",
+            &too_long,
+            "+28080/tcp",
+            "0080/udp",
+            "0/tcp",
+            "65536/tcp",
+            "80/TCP",
+            "80/",
+            "/tcp",
+        ] {
+            assert_eq!(MappingName::new(bad), Err(InvalidName), "{bad}");
+        }
+        assert_eq!(MappingName::new("80/tcp").as_ref(), Ok(&MappingName::default_for(80, Protocol::Tcp)));
     }
 }

@@ -86,7 +86,7 @@ impl ReloadError {
     /// Everything that was wrong, for a log: an event is one line.
     fn on_one_line(&self) -> String {
         match self {
-            Self::Config(problems) => joined(problems.iter().map(config::Problem::summary), problems.len()),
+            Self::Config(problems) => joined(problems.iter().map(config::Problem::one_line), problems.len()),
             Self::Bind(errors) => joined(errors.iter().map(ToString::to_string), errors.len()),
             Self::Stopping => self.to_string(),
         }
@@ -281,6 +281,9 @@ impl Supervisor {
         self.read.send_replace(loaded.read);
         let terms = Terms::of(loaded.gate, &loaded.settings);
         let changed = self.listeners.apply(loaded.plan, &terms).await.map_err(ReloadError::Bind)?;
+        for warning in &loaded.warnings {
+            tracing::warn!(warning = %warning.one_line(), "configuration");
+        }
         if changed.revokes {
             self.sweep.request();
         }

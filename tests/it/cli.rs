@@ -1,10 +1,13 @@
 //! The front door: arguments, exit codes, `check`, signals.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
+    io::Write,
     net::SocketAddr,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -13,8 +16,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::harness::{
-    Client, Portway, Ran, TcpTarget, UdpTarget, eventually, eventually_within, mapping, own_addr, portway,
-    udp_client,
+    Client, Line, Portway, Ran, TcpTarget, UdpTarget, eventually, eventually_within, mapping, own_addr,
+    portway, udp_client,
 };
 
 /// A directory with one configuration file.
@@ -58,6 +61,20 @@ fn wrong_usage_exits_2() {
     for args in [&["--no-such-flag"][..], &["no-such-command"], &["run", "--config"], &["check", "-p"]] {
         portway(args).exits(2);
     }
+}
+
+#[test]
+fn a_command_that_this_version_does_not_have_is_told_from_a_slip() {
+    for command in ["status", "sessions", "top", "ban", "unban", "bans", "reload", "router", "doctor"] {
+        portway([command])
+            .exits(2)
+            .says(&format!("`{command}` is not in this version"))
+            .never_says("similar");
+    }
+    portway(["ban", "192.0.2.7", "--for", "1h"]).exits(2).says("`ban` is not in this version").says("`deny`");
+    portway(["reload", "--dry-run"]).exits(2).says("SIGHUP");
+    portway(["no-such-command"]).exits(2).never_says("in this version");
+    portway(["chekc"]).exits(2).says("check");
 }
 
 #[test]
@@ -169,6 +186,30 @@ fn includes_and_the_environment_are_taken_in() {
 }
 
 #[test]
+fn a_list_of_an_included_file_is_used_and_followed() {
+    let target = TcpTarget::echo();
+    let at = own_addr(8080);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (included, list) = (dir.path().join("lists.toml"), dir.path().join("blocked.txt"));
+    fs::write(&included, "[lists]\nblocked = { file = \"blocked.txt\" }\n")
+        .expect("the test's own directory");
+    fs::write(&list, "# nobody yet\n192.0.2.1\n").expect("the test's own directory");
+    let config = format!("include = [{included:?}]\n") + &mapping(at, target.addr, "deny = \"@blocked\"");
+    let mut portway = Portway::with(&config).start();
+    let mut client = Client::to(at);
+    client.ping();
+
+    fs::write(&list, "127.0.0.0/8\n").expect("the test's own directory");
+    let line = portway.wait_log("list reloaded", |_| true);
+    assert_eq!((line.text("list"), line.text("file")), ("blocked", list.to_str().expect("a readable path")));
+    client.until_closed();
+    fs::write(&included, "[lists]\nblocked = [\"192.0.2.0/24\"]\n").expect("the test's own directory");
+    portway.signal(Signal::HUP);
+    portway.wait_log("reload applied", |_| true);
+    Client::to(at).ping();
+}
+
+#[test]
 fn ten_thousand_mappings_are_checked_quickly() {
     let mut text = String::new();
     for n in 0..10_000 {
@@ -239,6 +280,55 @@ fn a_refused_term_names_its_place_and_what_would_be_right() {
 }
 
 #[test]
+fn a_key_that_this_version_does_not_have_is_told_from_a_slip() {
+    let config = Written::new(
+        "[[mapping]]\nname = \"web\"\nlisten = \"8080\"\ntargets = [{ address = \"192.0.2.7:80\", backup = true }]\n\
+         balance = \"first\"\n[api]\nsocket = \"/run/portway.sock\"\n",
+    );
+    let ran = config.check().exits(78).never_says("unknown").never_says("did you mean");
+    in_order(
+        &ran,
+        &["`backup`", "not in this version", "`balance`", "not in this version", "`api`", "not in"],
+    );
+}
+
+#[test]
+fn a_default_name_is_written_in_one_way() {
+    for name in ["+28080/tcp", "0080/udp"] {
+        let config =
+            Written::new(format!("[[mapping]]\nname = \"{name}\"\npublish = \"8080:192.0.2.7:80\"\n"));
+        config.check().exits(78).says("toml:2:9:").says(name);
+    }
+}
+
+#[test]
+fn a_session_may_be_as_slow_as_one_likes() {
+    let config = Written::new(
+        "[defaults]\nbandwidth_per_session = \"1B\"\n[[mapping]]\npublish = \"8080:192.0.2.7:80\"\n\
+         [[mapping]]\npublish = \"8081:192.0.2.7:80\"\nbandwidth_per_session = \"500B\"\n",
+    );
+    config.check().exits(0).says("bandwidth_per_session=1B").says("bandwidth_per_session=500B");
+}
+
+#[test]
+fn a_default_may_suit_only_some_mappings() {
+    let config = Written::new(
+        "[defaults]\nburst = 5\nhalf_close_timeout = \"1m\"\n[[mapping]]\npublish = \"127.0.0.1:8080:80\"\n\
+         new_sessions = \"10/s\"\n[[mapping]]\npublish = \"127.0.0.1:5353:53/udp\"\n",
+    );
+    config.check().exits(0).says("new_sessions=10/s burst=5").never_says("warning");
+}
+
+#[test]
+fn a_key_that_means_nothing_to_the_protocol_is_a_warning() {
+    let config = Written::new(
+        "[[mapping]]\npublish = \"5353:192.0.2.7:53/udp\"\nhalf_close_timeout = \"1m\"\nrefuse = \"reset\"\n",
+    );
+    let ran = config.check().exits(0);
+    in_order(&ran, &["warning: ", "toml:3:23: `half_close_timeout`", "toml:4:10: `refuse`", ": ok"]);
+}
+
+#[test]
 fn the_router_flag_opens_what_does_not_say_otherwise() {
     for args in [&["check", "--router", "-p", "8080:192.0.2.7:80"][..], &["check", "-p", "8080:192.0.2.7:80"]]
     {
@@ -278,6 +368,64 @@ fn a_huge_file_is_refused_at_once() {
 fn a_file_that_never_ends_is_refused() {
     check(Path::new("/dev/zero")).exits(78).never_says("panicked");
     check(Path::new("/")).exits(78).never_says("panicked");
+}
+
+#[test]
+fn a_pipe_that_nobody_writes_into_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let pipe = dir.path().join("pipe");
+    mkfifo(&pipe);
+    check(&pipe).exits(78).says("pipe").says("nothing came out of it");
+    let text = format!(
+        "publish = [\"8080:192.0.2.7:80\"]\ninclude = [{pipe:?}]\n[lists]\nx = {{ file = {pipe:?} }}\n"
+    );
+    let ran = Written::new(text).check().exits(78);
+    in_order(&ran, &["toml:2:", "it is not a regular file", "toml:4:", "it is not a regular file"]);
+}
+
+#[test]
+fn a_configuration_may_come_out_of_a_pipe() {
+    let program = env!("CARGO_BIN_EXE_portway");
+    let text = "publish = [\"8080:192.0.2.7:80\"]";
+    // The writer takes its time, and writes in pieces.
+    let slow = "sleep 0.2; echo 'publish = ['; sleep 0.2; echo '\"8080:192.0.2.7:80\"]'";
+    for line in [
+        format!("{program} check -c <({slow})"),
+        format!("({slow}) | {program} check -c /dev/stdin"),
+        format!("{program} check -c /dev/stdin <<< '{text}'"),
+        format!("{program} check -c /dev/null -p 8080:192.0.2.7:80"),
+    ] {
+        Ran::of(Command::new("bash").args(["-c", &line])).exits(0).says("192.0.2.7:80");
+    }
+
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let pipe = dir.path().join("pipe");
+    mkfifo(&pipe);
+    // Open for both, so that it does not wait for the reader; what it wrote stays while it has the pipe open.
+    let mut writer = File::options().read(true).write(true).open(&pipe).expect("the test's own pipe");
+    let mut child = Command::new(program)
+        .args(["check", "-c"])
+        .arg(&pipe)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    writer.write_all(text.as_bytes()).expect("the test's own pipe");
+    eventually("it has read all of it", || (unread(&writer) == 0).then_some(()));
+    assert!(child.try_wait().expect("its own child").is_none(), "it waits for the end");
+    drop(writer);
+    let output = child.wait_with_output().expect("its own child");
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("192.0.2.7:80"));
+}
+
+fn mkfifo(path: &Path) {
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0)
+        .expect("the test's own directory");
+}
+
+/// How many bytes nobody has taken out of a pipe yet.
+fn unread(pipe: &File) -> u64 {
+    rustix::io::ioctl_fionread(pipe).expect("a pipe knows")
 }
 
 #[test]
@@ -326,6 +474,49 @@ fn the_file_comes_from_the_environment_too() {
 }
 
 #[test]
+fn an_empty_variable_is_none() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
+    let names = ["PORTWAY_CONFIG", "PORTWAY_PUBLISH", "PORTWAY_ROUTER", "PORTWAY_WATCH", "PORTWAY_JSON"];
+    command.envs(names.map(|name| (name, "")));
+    Ran::of(command.args(["check", "-p", "28080:192.0.2.7:80"]))
+        .exits(0)
+        .says("192.0.2.7:80")
+        .never_says("router=");
+    let at = own_addr(8080);
+    let spec = format!("{at}:9");
+    Portway::bare().args(["-p", &spec]).env("PORTWAY_CONFIG", "").start().stop().with(0);
+    // An argument that is empty is a mistake, such as a variable of the shell that is not set.
+    portway(["check", "-c", "", "-p", "28080:80"]).exits(2);
+}
+
+#[test]
+fn a_wrong_spec_is_blamed_on_where_it_stands() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
+    command.arg("check").env("PORTWAY_PUBLISH", "8080:80,8081:0");
+    Ran::of(&mut command).exits(78).says("PORTWAY_PUBLISH \"8081:0\" (column 6): port 0").never_says("-p ");
+    portway(["check", "-p", "8081:0"]).exits(78).says("-p \"8081:0\" (column 6)").never_says("PORTWAY_");
+    let config = Written::new("publish = [\"8080:192.0.2.7:80\"]\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
+    command.args(["check", "-c"]).arg(config.path());
+    command.env("PORTWAY_PUBLISH", OsStr::from_bytes(b"8081:192.0.2.8\xff:80"));
+    Ran::of(&mut command).exits(2).says("PORTWAY_PUBLISH is not UTF-8 text").never_says("192.0.2.7");
+}
+
+#[test]
+fn without_a_mapping_it_says_how_to_name_one() {
+    if Path::new("/etc/portway/portway.toml").exists() {
+        eprintln!("SKIPPED: this machine has the default file");
+        return;
+    }
+    for args in [&[][..], &["run"], &["check"]] {
+        let ran = portway(args).exits(78).says("/etc/portway/portway.toml").never_says("check the path");
+        let (_, hint) = ran.err.split_once("as in portway ").unwrap_or_else(|| panic!("{ran}"));
+        assert!(hint.starts_with("run -p 8080:80, or a file, as in portway run -c FILE"), "{ran}");
+    }
+    portway(["check", "-c", "/nowhere/portway.toml"]).exits(78).says("check the path").never_says("-p 8080");
+}
+
+#[test]
 fn publish_alone_is_the_daemon() {
     let target = TcpTarget::echo();
     let at = own_addr(8080);
@@ -344,6 +535,23 @@ fn every_listener_is_announced() {
         let line = portway.wait_log("listening", |line| line.text("mapping") == name);
         assert_eq!((line.text("protocol"), line.text("listen.addr")), ("tcp", &*at.to_string()));
     }
+}
+
+#[test]
+fn what_is_said_of_a_configuration_in_the_log_has_its_cure() {
+    let at = own_addr(8080);
+    let idle = |rest: &str| mapping(at, own_addr(8000), "") + "[router]\n" + rest;
+    let cure = "(say `router = true` in one, or in [defaults] for all)";
+    let mut portway = Portway::with(&idle("")).start();
+    let is_it =
+        |line: &Line| line.text("warning").contains("portway.toml:") && line.text("warning").ends_with(cure);
+    portway.wait_log("configuration", is_it);
+    let mark = portway.log_len();
+    portway.reload_with(&idle("lease = \"2h\"\n"));
+    portway.wait_log_after(mark, "configuration", is_it);
+    let refused = portway.refused_reload_with(&idle("leese = \"2h\"\n"));
+    assert!(refused.text("error").ends_with("(did you mean `lease`?)"), "{}", refused.raw());
+    assert_eq!(portway.count("configuration"), 2, "what is not applied is no worry");
 }
 
 /// A daemon with a session, asked to stop with this grace.
@@ -380,6 +588,19 @@ fn a_second_signal_stops_at_once() {
     let exit = portway.exit().says("shutdown");
     assert!(exit.code.is_some(), "it ended by the signal itself");
     client.until_closed();
+}
+
+#[test]
+fn a_stop_without_grace_ends_sessions_at_once() {
+    for none in ["0s", "0ms"] {
+        let started = Instant::now();
+        let (_target, _at, portway, mut client) = stopping(none);
+        client.until_closed();
+        let exit = portway.exit().with(0);
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        let ends = exit.sessions_ended();
+        assert!(ends.iter().any(|line| line.text("reason") == "shutdown"), "{}", exit.log);
+    }
 }
 
 #[test]

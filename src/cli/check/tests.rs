@@ -1,4 +1,4 @@
-use std::{net::IpAddr, ops::RangeInclusive};
+use std::{collections::HashSet, net::IpAddr, ops::RangeInclusive};
 
 use serde_json::{Value, json};
 
@@ -17,8 +17,8 @@ impl HostView for Nothing {
     fn service(&self, _: &str, _: Protocol) -> Option<u16> {
         None
     }
-    fn is_local(&self, _: IpAddr) -> bool {
-        false
+    fn addresses(&self) -> HashSet<IpAddr> {
+        HashSet::new()
     }
     fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>> {
         None

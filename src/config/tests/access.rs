@@ -215,7 +215,34 @@ fn a_burst_needs_its_rate() {
     let inherited =
         policy_of("[defaults]\nnew_sessions = \"5/s\"\n[[mapping]]\npublish = \"1:9\"\nburst = 7\n");
     assert_eq!(inherited.rates.new_sessions, rate(5, 1, 7));
-    assert_eq!(problems("publish = \"1:9\"\n[defaults]\nburst = 7\n").len(), 1);
+}
+
+#[test]
+fn a_burst_of_the_defaults_waits_for_a_mapping_with_its_rate() {
+    let defaults = "[defaults]\nburst = 5\nburst_per_client = 3\n";
+    let policy = policy_of(&format!(
+        "{defaults}[[mapping]]\npublish = \"1:9\"\nnew_sessions = \"10/s\"\nnew_sessions_per_client = \"2/s\"\n\
+         [[mapping]]\npublish = \"2:9\"\n"
+    ));
+    assert_eq!(policy.rates.new_sessions, rate(10, 1, 5));
+    assert_eq!(policy.rates.new_sessions_per_client, rate(2, 1, 3));
+    let rates = "new_sessions = \"10/s\"\ndatagrams_per_client = \"90/s\"\nenabled = false\n";
+    let sleeping =
+        format!("{defaults}[[mapping]]\npublish = \"1:9/udp\"\n{rates}[[mapping]]\npublish = \"2:9\"\n");
+    assert_eq!(warnings(&sleeping), [""; 0]);
+    assert_eq!(
+        warnings(&format!(
+            "{defaults}[[mapping]]\npublish = \"1:9\"\nnew_sessions = \"unlimited\"\nnew_sessions_per_client = \"1/s\"\n"
+        )),
+        ["2:9: `burst` in [defaults], and no mapping has `new_sessions`"]
+    );
+    assert_eq!(
+        warnings(&format!("publish = \"1:9\"\n{defaults}")),
+        [
+            "3:9: `burst` in [defaults], and no mapping has `new_sessions`",
+            "4:20: `burst_per_client` in [defaults], and no mapping has `new_sessions_per_client`",
+        ]
+    );
 }
 
 #[test]
@@ -240,15 +267,23 @@ fn countries_are_two_letters_in_one_list_and_need_a_database() {
 }
 
 #[test]
-fn a_key_of_the_other_protocol_is_refused() {
+fn a_key_of_the_other_protocol_is_a_warning_at_its_place() {
+    let loaded = loaded(
+        "[defaults]\nrefuse = \"drop\"\ndatagrams_per_client = \"9/s\"\n[[mapping]]\npublish = \"1:9\"\ndatagrams_per_client = \"5/s\"\n\
+         [[mapping]]\npublish = \"2:9/udp\"\nrefuse = \"reset\"\n[[mapping]]\npublish = \"3:9/tcp+udp\"\nrefuse = \"reset\"\ndatagrams_per_client = \"5/s\"\n",
+    );
+    let said: Vec<_> =
+        loaded.warnings.iter().map(|w| (w.line, w.column, &*w.message, w.hint.as_deref().unwrap())).collect();
     assert_eq!(
-        problems(
-            "[defaults]\nrefuse = \"drop\"\ndatagrams_per_client = \"9/s\"\n[[mapping]]\npublish = \"1:9\"\ndatagrams_per_client = \"5/s\"\n\
-             [[mapping]]\npublish = \"2:9/udp\"\nrefuse = \"reset\"\n[[mapping]]\npublish = \"3:9/tcp+udp\"\nrefuse = \"reset\"\ndatagrams_per_client = \"5/s\"\n"
-        ),
+        said,
         [
-            "6:24: `datagrams_per_client` has no meaning for TCP ? remove it; for TCP there are `new_sessions_per_client` and `bandwidth_per_session`",
-            "9:10: `refuse` has no meaning for UDP ? remove it; a refused datagram is never answered",
+            (
+                6,
+                24,
+                "`datagrams_per_client` has no meaning for TCP",
+                "remove it; for TCP there are `new_sessions_per_client` and `bandwidth_per_session`"
+            ),
+            (9, 10, "`refuse` has no meaning for UDP", "remove it; a refused datagram is never answered"),
         ]
     );
 }

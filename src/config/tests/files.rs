@@ -20,7 +20,7 @@ fn every_problem_is_reported_in_file_order() {
         files.problems(),
         [
             "portway.toml:1:13: port 0 cannot be listened on ? use a port from 1 to 65535",
-            "portway.toml:2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, mapping, defaults, lists, guard, limits, geoip, router, log, shutdown",
+            "portway.toml:2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, mapping, lists, defaults, guard, limits, geoip, router, log, shutdown",
             "portway.toml:5:16: a string stands in quotes ? put the value in double quotes",
             "portway.toml:6:14: port 0 cannot be connected to ? use a port from 1 to 65535",
             "portway.toml:8:9: `level` is a string, not an integer ? put it in quotes: \"3\"",
@@ -44,7 +44,7 @@ fn line_ends_and_a_byte_order_mark_do_not_move_a_column() {
         problems("\u{feff}publish = \"0:80\"\r\nfoo = 1\r\n[log]\r\nlevel = 'é0'\r\n")[..2],
         [
             "1:12: port 0 cannot be listened on ? use a port from 1 to 65535",
-            "2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, mapping, defaults, lists, guard, limits, geoip, router, log, shutdown",
+            "2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, mapping, lists, defaults, guard, limits, geoip, router, log, shutdown",
         ]
     );
     let files = file("foo = 1\r\n");

@@ -125,30 +125,87 @@ fn countries_come_from_the_database_beside_the_configuration() {
 }
 
 #[test]
-fn a_list_that_never_ends_is_refused() {
-    let found = problems(&format!("{ONE}[lists]\na = {{ file = \"/dev/zero\" }}\n"));
-    assert_eq!(found, ["3:15: the list file /dev/zero cannot be read: more than 64 MiB"]);
+fn a_list_and_an_included_file_are_regular_files() {
+    let found = problems(&format!("{ONE}include = \"/dev/null\"\n[lists]\na = {{ file = \"/dev/zero\" }}\n"));
+    let hint = "name a file; only the file of --config may be a pipe";
+    assert_eq!(
+        found,
+        [
+            format!("2:12: include /dev/null: it is not a regular file ? {hint}"),
+            format!("4:15: the list file /dev/zero cannot be read: it is not a regular file ? {hint}"),
+        ]
+    );
+    assert_eq!(read_list(Path::new("/dev/zero")).unwrap_err().to_string(), "it is not a regular file");
 }
 
 #[test]
 fn tables_of_the_main_file_are_refused_in_an_included_one() {
     let files = Files::new(&[
         ("portway.toml", b"include = \"a.toml\"\npublish = [\"80:9\"]\n"),
-        (
-            "a.toml",
-            b"[lists]\nx = []\n[guard]\ntrap = [\"23\"]\n[limits]\n[geoip]\ndatabase = \"x\"\n[router]\n",
-        ),
+        ("a.toml", b"[guard]\ntrap = [\"23\"]\n[limits]\n[geoip]\ndatabase = \"x\"\n[router]\n"),
     ]);
     let found = files.problems();
-    for (i, (line, table)) in
-        [(1, "lists"), (3, "guard"), (5, "limits"), (6, "geoip"), (8, "router")].iter().enumerate()
-    {
+    for (i, (line, table)) in [(1, "guard"), (3, "limits"), (4, "geoip"), (6, "router")].iter().enumerate() {
         assert!(
             found[i].starts_with(&format!("a.toml:{line}:2: [{table}] in an included file ? ")),
             "{found:?}"
         );
     }
-    assert_eq!(found.len(), 5);
+    assert_eq!(found.len(), 4);
+}
+
+#[test]
+fn lists_of_included_files_are_lists_like_any_other() {
+    let files = Files::new(&[
+        (
+            "portway.toml",
+            b"include = [\"conf.d/*.toml\"]\n[lists]\nmine = \"192.0.2.1\"\nx = { file = \"x.txt\" }\n[guard]\nexempt = \"@office\"\nstate = \"/b\"\n",
+        ),
+        ("x.txt", b"192.0.2.9\n"),
+        ("conf.d/a.toml", b"include = \"more/b.toml\"\n[lists]\noffice = [\"203.0.113.0/24\"]\nblocked = { file = \"blocked.txt\" }\n"),
+        ("conf.d/blocked.txt", b"198.51.100.1\n198.51.100.2\n"),
+        ("conf.d/more/b.toml", b"[[mapping]]\npublish = \"80:9\"\nallow = [\"@mine\", \"@office\", \"@deep\"]\ndeny = \"@blocked\"\n[lists]\ndeep = { file = \"../deep.txt\" }\n"),
+        ("conf.d/deep.txt", b""),
+    ]);
+    let gate = files.load().unwrap_or_else(|e| panic!("{e}")).gate;
+    let sizes: Vec<_> = gate.lists.iter().map(|(name, set)| (&*name.0, set.len())).collect();
+    assert_eq!(sizes, [("blocked", 2), ("deep", 0), ("mine", 1), ("office", 1), ("x", 1)]);
+    let file = |name: &str| match &gate.spec.lists[&ListName(name.into())] {
+        ListSpec::File(path) => path.clone(),
+        ListSpec::Inline(_) => panic!("{name} is a file"),
+    };
+    assert_eq!(file("blocked"), files.path("conf.d/blocked.txt"));
+    assert_eq!(file("deep"), files.path("conf.d/more/../deep.txt"));
+    assert_eq!(file("x"), files.path("x.txt"));
+}
+
+#[test]
+fn a_list_is_there_once_over_all_files() {
+    let files = Files::new(&[
+        ("portway.toml", b"publish = \"80:9\"\ninclude = [\"a.toml\", \"b.toml\"]\n[lists]\nx = []\n"),
+        ("a.toml", b"[lists]\ny = []\nx = \"192.0.2.1\"\n"),
+        ("b.toml", b"[lists]\ny = { file = \"gone.txt\" }\n"),
+    ]);
+    let hint = "give each list a name of its own, over all files";
+    assert_eq!(
+        files.problems(),
+        [
+            format!("a.toml:3:1: the list \"x\" is there twice, first at portway.toml:4:1 ? {hint}"),
+            format!("b.toml:2:1: the list \"y\" is there twice, first at a.toml:2:1 ? {hint}"),
+        ]
+    );
+}
+
+#[test]
+fn a_list_that_may_stand_in_a_file_that_is_not_there_is_not_called_unknown() {
+    let files = Files::new(&[(
+        "portway.toml",
+        b"include = \"gone.toml\"\n[[mapping]]\npublish = \"80:9\"\nallow = \"@x\"\nallow_countries = \"DE\"\n",
+    )]);
+    let found = files.problems();
+    assert!(found[0].contains("include gone.toml: "), "{found:?}");
+    assert!(found[1].contains("`allow_countries` without a database"), "{found:?}");
+    assert_eq!(found.len(), 2);
 }
 
 #[test]
@@ -251,8 +308,8 @@ fn the_state_directory_of_the_service_keeps_the_bans() {
         fn service(&self, _: &str, _: Protocol) -> Option<u16> {
             None
         }
-        fn is_local(&self, _: IpAddr) -> bool {
-            false
+        fn addresses(&self) -> HashSet<IpAddr> {
+            HashSet::new()
         }
         fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>> {
             None

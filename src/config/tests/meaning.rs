@@ -108,19 +108,22 @@ fn settings_are_read() {
             .settings;
     assert_eq!(settings.log, LogSettings { level: LogLevel::Trace, format: LogFormat::Json });
     assert_eq!(settings.grace, Timeout::Never);
+    let grace =
+        |text: &str| loaded(&format!("publish = [\"1:9\"]\n[shutdown]\ngrace = \"{text}\"\n")).settings.grace;
+    assert_eq!((grace("0s"), grace("0ms")), (Timeout::After(Duration::ZERO), Timeout::After(Duration::ZERO)));
 }
 
 #[test]
 fn settings_are_refused_with_what_would_be_right() {
     assert_eq!(
         problems(
-            "publish = [\"1:9\"]\n[log]\nlevel = \"inof\"\nformat = \"xml\"\ntarget = \"journald\"\n[shutdown]\ngrace = \"0s\"\nforce = 1\n"
+            "publish = [\"1:9\"]\n[log]\nlevel = \"inof\"\nformat = \"xml\"\ntarget = \"journald\"\n[shutdown]\ngrace = \"0\"\nforce = 1\n"
         ),
         [
             "3:10: unknown level `inof` ? did you mean \"info\"?",
             "4:11: unknown format `xml` ? it is one of text, json",
             "5:11: the log target `journald` is not supported ? only \"stderr\" is supported in this version",
-            "7:10: `0s` is no time at all ? use \"never\" where there shall be no limit",
+            "7:10: the duration `0` has no unit ? write a number and its unit, as in \"500ms\", \"30s\", \"5m\", \"12h\" or \"2d\"; or \"never\"",
             "8:1: unknown key `force` in [shutdown] ? the keys here are grace",
         ]
     );
@@ -143,6 +146,31 @@ fn unknown_keys_are_refused_with_a_suggestion() {
             "10:1: unknown key `keepalives` in [defaults] ? did you mean `keepalive`?",
         ]
     );
+}
+
+#[test]
+fn keys_that_only_this_version_does_not_have_are_not_called_unknown() {
+    let of_mapping = "balance = \"first\"\nhealth = {}\nhosts = {}\nmatch = \"none\"\nsend_proxy = \"v1\"\n\
+                      accept_proxy = []\non_down = \"keep\"\n";
+    let text = format!(
+        "[[mapping]]\nlisten = \"80\"\ntargets = [{{ address = \"a:1\", weight = 2, backup = true }}]\n{of_mapping}\
+         [defaults]\n{of_mapping}[api]\nlisten = \"127.0.0.1:9180\"\n"
+    );
+    let found = problems(&text);
+    assert_eq!(found[0], "3:31: `weight` of a target is not in this version ? remove it");
+    assert_eq!(found[2], "4:1: `balance` in [[mapping]] is not in this version ? remove it");
+    assert_eq!(found[15], "18:1: `on_down` in [defaults] is not in this version ? remove it");
+    assert_eq!(found[16], "19:2: `api` at the top of the file is not in this version ? remove it");
+    assert!(found.iter().all(|p| p.ends_with(" is not in this version ? remove it")), "{found:#?}");
+    assert_eq!(found.len(), 2 + 7 + 7 + 1);
+}
+
+#[test]
+fn a_short_word_is_a_slip_only_of_what_begins_so_or_differs_by_a_letter() {
+    let found = problems("ap = 1\nlgo = 1\nlos = 1\nip = 1\ninc = 1\npublish = \"80:9\"\n");
+    let hints: Vec<_> =
+        found.iter().map(|p| p.split_once(" ? ").unwrap().1.split(' ').next().unwrap()).collect();
+    assert_eq!(hints, ["the", "did", "did", "the", "did"], "{found:#?}");
 }
 
 #[test]
@@ -209,16 +237,18 @@ fn a_mapping_has_one_form() {
 }
 
 #[test]
-fn an_option_of_tcp_is_refused_for_udp_alone() {
+fn an_option_of_tcp_is_a_warning_for_udp_alone() {
+    let text = "[defaults]\nkeepalive = \"30s\"\n[[mapping]]\npublish = \"53:9/udp\"\nconnect_timeout = \"1s\"\n\
+                keepalive = \"1s\"\nhalf_close_timeout = \"1s\"\n[[mapping]]\npublish = \"54:9/tcp+udp\"\nkeepalive = \"1s\"\n";
     assert_eq!(
-        problems(
-            "[defaults]\nkeepalive = \"30s\"\n[[mapping]]\npublish = \"53:9/udp\"\nconnect_timeout = \"1s\"\nkeepalive = \"1s\"\n[[mapping]]\npublish = \"54:9/tcp+udp\"\nkeepalive = \"1s\"\n"
-        ),
+        warnings(text),
         [
-            "5:20: `connect_timeout` has no meaning for UDP ? remove it; a flow ends by its `idle_timeout`",
-            "6:14: `keepalive` has no meaning for UDP ? remove it; a flow ends by its `idle_timeout`",
+            "5:20: `connect_timeout` has no meaning for UDP",
+            "6:14: `keepalive` has no meaning for UDP",
+            "7:23: `half_close_timeout` has no meaning for UDP",
         ]
     );
+    assert_eq!(loaded(text).plan.len(), 3);
 }
 
 #[test]

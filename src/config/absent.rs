@@ -1,0 +1,12 @@
+//! Keys of the interface that this version does not have.
+//!
+//! Whoever writes one has read of it, and made no slip: to suggest another key would lead astray. A key that comes to be
+//! goes from here to the table that reads it.
+
+/// Tables at the top of the file.
+pub(super) const OF_FILE: [&str; 1] = ["api"];
+/// Keys of a mapping, and of `[defaults]`.
+pub(super) const OF_MAPPING: [&str; 7] =
+    ["send_proxy", "accept_proxy", "balance", "health", "on_down", "hosts", "match"];
+/// Keys of a target.
+pub(super) const OF_TARGET: [&str; 2] = ["weight", "backup"];
