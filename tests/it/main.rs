@@ -8,6 +8,7 @@ mod harness;
 
 mod bench;
 mod cli;
+mod dial;
 mod docs;
 mod flood;
 mod guard;

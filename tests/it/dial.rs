@@ -1,0 +1,40 @@
+//! The way to a target that is slow to be found.
+
+use std::{net::UdpSocket, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::harness::{Client, Portway, TcpTarget, in_own_network, own_addr};
+
+/// Gives the daemon a name server of its own, and leaves the machine's alone: FILES replace those of /etc.
+const WITH_NAME_SERVER: &str = r#"for name in resolv.conf nsswitch.conf; do
+    [ -e "/etc/$name" ] && mount --bind "$FILES/$name" "/etc/$name"
+done
+exec "$@""#;
+
+#[test]
+fn a_name_server_that_is_silent_holds_a_client_no_longer_than_connect_timeout() {
+    in_own_network(&["mount"], || {
+        let files = tempfile::tempdir().expect("a temporary directory");
+        let write = |name: &str, text: &str| std::fs::write(files.path().join(name), text).expect("a file");
+        write("resolv.conf", "nameserver 127.0.0.1\n");
+        write("nsswitch.conf", "hosts: files dns\n");
+        let name_server = UdpSocket::bind("127.0.0.1:53").expect("every port is free here");
+        let (target, at) = (TcpTarget::echo(), own_addr(8080));
+        let up = target.addr;
+        let config = format!(
+            "[[mapping]]\nlisten = [\"{at}\"]\ntargets = [\"lost.test:80\", \"{up}\"]\nconnect_timeout = \"2s\"\n"
+        );
+        let portway = Portway::with(&config)
+            .env("FILES", files.path().to_str().expect("a plain path"))
+            .through(["unshare", "--mount", "--", "sh", "-c", WITH_NAME_SERVER, "sh"])
+            .start();
+        let asked = Instant::now();
+        let mut client = Client::to(at);
+        client.ping();
+        let waited = asked.elapsed();
+        name_server.set_nonblocking(true).expect("a socket");
+        assert!(name_server.recv_from(&mut [0; 512]).is_ok(), "it was asked\n{}", portway.log());
+        assert!(waited < Duration::from_secs(4), "the next target was reached after {waited:?}");
+    });
+}
