@@ -11,13 +11,13 @@ use std::{
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
     net::{TcpSocket, TcpStream},
     time::{Instant, timeout_at},
 };
 
-use super::{ResolveError, Resolver};
+use super::{ResolveError, Resolver, set_keepalive};
 use crate::mapping::{TargetAddr, Timeout};
 
 /// One of so many parts of the time for a target is kept for the connection, however long the lookup takes.
@@ -92,8 +92,9 @@ pub async fn dial(
 async fn connect(addr: SocketAddr, options: DialOptions) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), None)?;
     socket.set_tcp_nodelay(true)?;
-    if let Some(idle) = options.keepalive.duration() {
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?;
+    // A new socket has none.
+    if options.keepalive != Timeout::Never {
+        set_keepalive(&SockRef::from(&socket), options.keepalive)?;
     }
     if let Some(source) = options.source {
         // The port is chosen at connect, when the target is known: without this, one source address would have no
@@ -117,7 +118,10 @@ mod tests {
     use tokio::{net::TcpListener, time::sleep};
 
     use super::*;
-    use crate::{mapping::Host, target::resolve::Lookup};
+    use crate::{
+        mapping::Host,
+        target::{keepalive_of, resolve::Lookup},
+    };
 
     const LIMIT: Duration = Duration::from_secs(5);
 
@@ -174,6 +178,24 @@ mod tests {
             assert_eq!(reached.unwrap().1, listener.local_addr().unwrap(), "within {limit:?}");
             let took = start.elapsed();
             assert!(took <= (limit / 4).min(Duration::from_millis(1010)), "{took:?} of {limit:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_target_that_falls_silent_is_given_up_after_three_probes_a_quarter_of_a_minute_apart() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let target =
+            TargetAddr { host: Host::Ip(addr.ip(), None), port: NonZeroU16::new(addr.port()).unwrap() };
+        let secs = Duration::from_secs;
+        for (keepalive, expected) in [
+            (Timeout::Never, None),
+            (Timeout::After(secs(1)), Some((secs(1), secs(1), 3))),
+            (Timeout::After(secs(60)), Some((secs(60), secs(15), 3))),
+        ] {
+            let options = DialOptions { keepalive, ..within(LIMIT) };
+            let (stream, _) = dial(&Resolver::new(), &target, options).await.unwrap();
+            assert_eq!(keepalive_of(&SockRef::from(&stream)), expected);
         }
     }
 }
