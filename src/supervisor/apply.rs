@@ -14,6 +14,7 @@ use super::{
     Applied, BindError, Budgets, Live, LiveSet,
     bind::{Staged, stage},
     keepers::{Admissions, Keepers},
+    lull::Left,
     running::{Running, Shared},
     wait,
 };
@@ -250,6 +251,14 @@ impl Listeners {
     /// Every listener, also those on their way out.
     fn all(&self) -> impl Iterator<Item = &Running> {
         self.running.values().chain(self.retiring.iter().map(AsRef::as_ref))
+    }
+
+    /// What there still is, also of listeners that are on their way out.
+    pub(super) fn left(&self) -> Left {
+        let mut left = Left::default();
+        self.all().for_each(|running| running.count_into(&mut left));
+        left.flows.sort_unstable();
+        left
     }
 
     /// Waits, after [`Listeners::close_all`], for the last session.

@@ -10,6 +10,7 @@ mod bench;
 mod cli;
 mod dial;
 mod docs;
+mod drain;
 mod flood;
 mod guard;
 mod layers;
