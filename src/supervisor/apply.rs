@@ -19,10 +19,10 @@ use super::{
     wait,
 };
 use crate::{
-    config::{self, LimitSettings, ListenerKey, Plan, Replace, Settings},
+    config::{self, LimitSettings, ListenerKey, ListenerPlan, Plan, Replace, Service, Settings},
     mapping::Timeout,
     meter::Ended,
-    policy::{Gate, GateInput},
+    policy::{Gate, GateInput, Refuse},
     relay::Drain,
     target::Resolver,
 };
@@ -113,6 +113,9 @@ impl Listeners {
         if self.limits != Some(terms.limits) {
             self.shared.budgets.retune(terms.limits);
             self.limits = Some(terms.limits);
+        }
+        if plan.values().any(drops_clients) {
+            self.shared.budgets.silence.is_wanted();
         }
         let mut revokes = self.keepers.apply(plan);
         for (key, running) in &self.running {
@@ -276,6 +279,11 @@ pub(super) struct Changed {
     pub(super) applied: Applied,
     /// Someone inside may have to leave.
     pub(super) revokes: bool,
+}
+
+/// Whether it says nothing to a client that it refuses.
+fn drops_clients(listener: &ListenerPlan) -> bool {
+    matches!(listener.service, Service::Tcp(_)) && listener.policy.refuse == Refuse::Drop
 }
 
 /// Binds every one of `keys`, or reports each that cannot be.

@@ -24,6 +24,7 @@ mod router_beside;
 mod router_home;
 mod router_lab;
 mod router_more;
+mod silence;
 mod slow_paths;
 mod tasks;
 mod tcp;
