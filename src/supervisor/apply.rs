@@ -115,7 +115,7 @@ impl Listeners {
             self.limits = Some(terms.limits);
         }
         if plan.values().any(drops_clients) {
-            self.shared.budgets.silence.is_wanted();
+            self.shared.budgets.silence.say_how_quiet();
         }
         let mut revokes = self.keepers.apply(plan);
         for (key, running) in &self.running {

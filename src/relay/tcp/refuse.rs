@@ -10,7 +10,7 @@
 //! When there is no room, the oldest leaves early. Whoever leaves does so quietly: in repair mode (TCP_REPAIR, which
 //! needs CAP_NET_ADMIN) a close sends nothing; without that right it is a reset that dies at the first router, by an IP
 //! TTL of 1 (HAProxy's silent-drop does the same): only a client of the same network hears it, and the operator is told
-//! so once, by [`Silence::is_wanted`]. A client that sends after its socket has left gets the kernel's own reset, as for
+//! so once, by [`Silence::say_how_quiet`]. A client that sends after its socket has left gets the kernel's own reset, as for
 //! any connection that it does not know.
 //!
 //! Knows nothing of policy but the three words. It ends with [`Silence::clear`], and everybody leaves quietly then.
@@ -79,8 +79,8 @@ impl Silence {
         Self(Arc::new(Pool { most: most.max(1), kept, first, probed }))
     }
 
-    /// Notes that clients will be dropped, and says, once, where they will not be let go without a word.
-    pub fn is_wanted(&self) {
+    /// For who will drop clients: says, once, where they will not be let go without a word.
+    pub fn say_how_quiet(&self) {
         self.0.probed.call_once(|| {
             // A machine without IPv4 is not worth a guess.
             let Ok(socket) = Socket::new(Domain::IPV4, Type::STREAM, None) else { return };
