@@ -20,6 +20,7 @@
 //! request is sent until it is seen to be gone.
 
 mod answers;
+mod consequences;
 
 use std::{net::IpAddr, num::NonZeroU16, time::Duration};
 

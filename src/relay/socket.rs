@@ -10,8 +10,10 @@ use std::{
 };
 
 use rustix::io::Errno;
-use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
+/// The same for both sides of a session.
+pub use crate::target::set_keepalive;
 use crate::{
     mapping::{ListenAddr, Timeout},
     target::scoped,
@@ -60,17 +62,6 @@ pub fn bind_udp(listen: &ListenAddr) -> io::Result<Bound<std::net::UdpSocket>> {
     })
 }
 
-/// Sets or clears TCP keepalive; a listener's setting is inherited by what it accepts.
-///
-/// # Errors
-/// What the system says.
-pub fn set_keepalive(socket: &SockRef<'_>, keepalive: Timeout) -> io::Result<()> {
-    match keepalive {
-        Timeout::Never => socket.set_keepalive(false),
-        Timeout::After(idle) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle)),
-    }
-}
-
 /// Whether a bind failed because the address (or its interface) is not there, which may change: a laptop's dock, a
 /// VPN, an address that DHCP has not given yet.
 pub fn is_absent(error: &io::Error) -> bool {
@@ -108,10 +99,10 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU16;
+    use std::{num::NonZeroU16, time::Duration};
 
     use super::*;
-    use crate::mapping::Zone;
+    use crate::{mapping::Zone, target::keepalive_of};
 
     fn free_port() -> NonZeroU16 {
         let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -125,6 +116,26 @@ mod tests {
         assert!(!bound.ipv4_only);
         std::net::TcpStream::connect(("127.0.0.1", port.get())).unwrap();
         std::net::TcpStream::connect(("::1", port.get())).unwrap();
+    }
+
+    #[test]
+    fn what_is_accepted_has_the_options_of_its_listener() {
+        let secs = Duration::from_secs;
+        let port = free_port();
+        let listener = bind_tcp(&ListenAddr::every(port), Timeout::After(secs(30))).unwrap().socket;
+        let accepted = || {
+            let _client = std::net::TcpStream::connect(("127.0.0.1", port.get())).unwrap();
+            listener.accept().unwrap().0
+        };
+        listener.set_nonblocking(false).unwrap();
+        let first = accepted();
+        assert!(first.nodelay().unwrap());
+        assert_eq!(keepalive_of(&SockRef::from(&first)), Some((secs(30), secs(15), 3)));
+        // As a reload does it, on the socket that listens.
+        set_keepalive(&SockRef::from(&listener), Timeout::After(secs(5))).unwrap();
+        assert_eq!(keepalive_of(&SockRef::from(&accepted())), Some((secs(5), secs(5), 3)));
+        set_keepalive(&SockRef::from(&listener), Timeout::Never).unwrap();
+        assert_eq!(keepalive_of(&SockRef::from(&accepted())), None);
     }
 
     #[test]

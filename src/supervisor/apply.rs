@@ -14,14 +14,15 @@ use super::{
     Applied, BindError, Budgets, Live, LiveSet,
     bind::{Staged, stage},
     keepers::{Admissions, Keepers},
+    lull::Left,
     running::{Running, Shared},
     wait,
 };
 use crate::{
-    config::{self, LimitSettings, ListenerKey, Plan, Replace, Settings},
+    config::{self, LimitSettings, ListenerKey, ListenerPlan, Plan, Replace, Service, Settings},
     mapping::Timeout,
     meter::Ended,
-    policy::{Gate, GateInput},
+    policy::{Gate, GateInput, Refuse},
     relay::Drain,
     target::Resolver,
 };
@@ -112,6 +113,9 @@ impl Listeners {
         if self.limits != Some(terms.limits) {
             self.shared.budgets.retune(terms.limits);
             self.limits = Some(terms.limits);
+        }
+        if plan.values().any(drops_clients) {
+            self.shared.budgets.silence.say_how_quiet();
         }
         let mut revokes = self.keepers.apply(plan);
         for (key, running) in &self.running {
@@ -252,6 +256,14 @@ impl Listeners {
         self.running.values().chain(self.retiring.iter().map(AsRef::as_ref))
     }
 
+    /// What there still is, also of listeners that are on their way out.
+    pub(super) fn left(&self) -> Left {
+        let mut left = Left::default();
+        self.all().for_each(|running| running.count_into(&mut left));
+        left.flows.sort_unstable();
+        left
+    }
+
     /// Waits, after [`Listeners::close_all`], for the last session.
     pub(super) async fn finished(&self) {
         for running in self.running.values() {
@@ -267,6 +279,11 @@ pub(super) struct Changed {
     pub(super) applied: Applied,
     /// Someone inside may have to leave.
     pub(super) revokes: bool,
+}
+
+/// Whether it says nothing to a client that it refuses.
+fn drops_clients(listener: &ListenerPlan) -> bool {
+    matches!(listener.service, Service::Tcp(_)) && listener.policy.refuse == Refuse::Drop
 }
 
 /// Binds every one of `keys`, or reports each that cannot be.

@@ -11,7 +11,8 @@
 //!
 //! An address that is not there (yet) is no failure: its listener waits and is tried again every second.
 //!
-//! Sessions of a listener that closes have the grace to end by themselves; then they are cut.
+//! Sessions of a listener that closes have the grace to end by themselves; then they are cut. A stop does not wait so long
+//! where only flows are left that nothing passes through.
 //!
 //! Who may enter changes with a plan, and without one (a ban, a list whose file was replaced): then the live sessions are
 //! swept, and those of clients who may no longer be there are cut, until the last one has ended.
@@ -22,6 +23,7 @@ mod budgets;
 mod holder;
 mod keepers;
 mod live;
+mod lull;
 mod refusals;
 mod running;
 mod sweep;
@@ -47,6 +49,7 @@ use crate::{
     target::Resolver,
 };
 use apply::{Listeners, Terms};
+use lull::lull;
 use refusals::Refusals;
 use sweep::Sweep;
 
@@ -315,11 +318,13 @@ impl Supervisor {
         self.listeners.close_all();
         self.publish(LiveSet::new());
         let ended = self.listeners.finished();
-        tokio::pin!(ended, grace);
+        let lull = lull(|| self.listeners.left());
+        tokio::pin!(ended, grace, lull);
         loop {
             tokio::select! {
                 () = &mut ended => return,
                 () = &mut grace => break,
+                () = &mut lull => break,
                 () = self.at_once.cancelled() => break,
                 () = self.sweep.due() => self.sweep.run(|| self.listeners.sweep()),
             }

@@ -10,6 +10,7 @@ use tokio::{
 use super::{
     Budgets,
     bind::{Socket, Staged},
+    lull::Left,
 };
 use crate::{
     config::{ListenerKey, ListenerPlan, Service},
@@ -244,6 +245,17 @@ impl Running {
             self.cut(Ended::Reload);
         }
         serving.finished().await;
+    }
+
+    /// Adds the sessions or flows that there still are.
+    pub(super) fn count_into(&self, left: &mut Left) {
+        match self.spec {
+            Spec::Tcp(..) | Spec::Trap => left.sessions += self.meter.live_count(),
+            Spec::Udp(..) => {
+                let flows = self.meter.live();
+                left.flows.extend(flows.iter().map(|flow| (flow.id, flow.bytes_in() + flow.bytes_out())));
+            }
+        }
     }
 
     /// Ends every session.

@@ -1,7 +1,8 @@
 //! Opening a connection to a target.
 //!
-//! One target may have several addresses: they are tried in order, within one time limit for all of them, each with a
-//! fair share of what is left, so that one dead address of two does not use up the time of the other.
+//! One time limit holds for all of it: the lookup of a name, and the addresses, which are tried in order. A slow lookup is
+//! given up while there is still time to connect, and each address has a fair share of what is left then, so that one dead
+//! address of two does not use up the time of the other. Nothing of it outlasts the limit: the next target waits.
 
 use std::{
     io,
@@ -10,19 +11,22 @@ use std::{
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
     net::{TcpSocket, TcpStream},
     time::{Instant, timeout_at},
 };
 
-use super::{ResolveError, Resolver};
+use super::{ResolveError, Resolver, set_keepalive};
 use crate::mapping::{TargetAddr, Timeout};
+
+/// One of so many parts of the time for a target is kept for the connection, however long the lookup takes.
+const CONNECT_PART: u32 = 5;
 
 /// Why a target could not be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// Its name has no address.
+    /// Its name has no address, or none in time.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
     /// The connection was refused, or there is no way.
@@ -46,7 +50,7 @@ pub enum DialError {
 /// How to connect.
 #[derive(Clone, Copy, Debug)]
 pub struct DialOptions {
-    /// The time for the target, all of its addresses together.
+    /// The time for the target: the lookup of its name, and all of its addresses together.
     pub connect_timeout: Duration,
     /// The idle time before TCP keepalive probes.
     pub keepalive: Timeout,
@@ -64,7 +68,8 @@ pub async fn dial(
     options: DialOptions,
 ) -> Result<(TcpStream, SocketAddr), DialError> {
     let deadline = Instant::now() + options.connect_timeout;
-    let addrs = resolver.resolve(target).await?;
+    let for_lookup = options.connect_timeout - options.connect_timeout / CONNECT_PART;
+    let addrs = resolver.resolve(target, for_lookup).await?;
     let usable = |a: &&SocketAddr| options.source.is_none_or(|s| s.is_ipv4() == a.is_ipv4());
     let mut left = addrs.iter().filter(usable).count();
     let mut last = Err(DialError::Connect {
@@ -87,8 +92,9 @@ pub async fn dial(
 async fn connect(addr: SocketAddr, options: DialOptions) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), None)?;
     socket.set_tcp_nodelay(true)?;
-    if let Some(idle) = options.keepalive.duration() {
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?;
+    // A new socket has none.
+    if options.keepalive != Timeout::Never {
+        set_keepalive(&SockRef::from(&socket), options.keepalive)?;
     }
     if let Some(source) = options.source {
         // The port is chosen at connect, when the target is known: without this, one source address would have no
@@ -103,4 +109,93 @@ async fn connect(addr: SocketAddr, options: DialOptions) -> io::Result<TcpStream
 pub fn reset_on_close(stream: &TcpStream) {
     // Without effect on a socket that is already dead, which is as good.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, num::NonZeroU16, sync::Arc};
+
+    use tokio::{net::TcpListener, time::sleep};
+
+    use super::*;
+    use crate::{
+        mapping::Host,
+        target::{keepalive_of, resolve::Lookup},
+    };
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    fn within(connect_timeout: Duration) -> DialOptions {
+        DialOptions { connect_timeout, keepalive: Timeout::Never, source: None }
+    }
+
+    /// A target that listens, its address by name, and a resolver that has just been asked for that name.
+    async fn named() -> (TcpListener, TargetAddr, Resolver, Lookup, Arc<str>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = NonZeroU16::new(listener.local_addr().unwrap().port()).unwrap();
+        let name: Arc<str> = "slow.test".into();
+        let (resolver, lookup) = Resolver::asking(&name);
+        (listener, TargetAddr { host: Host::Name(Arc::clone(&name)), port }, resolver, lookup, name)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_nobody_answers_for_is_given_up_within_the_time_for_the_target() {
+        let (_listener, target, resolver, _lookup, _) = named().await;
+        let start = Instant::now();
+        let error = dial(&resolver, &target, within(LIMIT)).await.unwrap_err();
+        assert!(start.elapsed() <= LIMIT, "{:?}", start.elapsed());
+        assert!(matches!(error, DialError::Resolve(ResolveError::TimedOut { .. })), "{error}");
+        let said = error.to_string();
+        assert!(said.starts_with("resolve slow.test: the lookup took longer than 4000 ms"), "{said}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lookup_that_takes_almost_all_of_its_time_leaves_enough_to_connect() {
+        let (listener, target, resolver, lookup, _) = named().await;
+        let answer = async {
+            sleep(LIMIT - LIMIT / CONNECT_PART - Duration::from_millis(10)).await;
+            lookup.answer(&[Ipv4Addr::LOCALHOST.into()]);
+        };
+        let (reached, ()) = tokio::join!(dial(&resolver, &target, within(LIMIT)), answer);
+        assert_eq!(reached.unwrap().1, listener.local_addr().unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lookup_that_came_too_late_serves_the_next_session() {
+        let (_listener, target, resolver, lookup, _) = named().await;
+        dial(&resolver, &target, within(LIMIT)).await.unwrap_err();
+        lookup.answer(&[Ipv4Addr::LOCALHOST.into()]);
+        dial(&resolver, &target, within(LIMIT)).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_older_answer_is_taken_in_time_to_connect_however_short_the_limit_is() {
+        for limit in [Duration::from_millis(200), Duration::from_secs(1), LIMIT, LIMIT * 100] {
+            let (listener, target, resolver, _lookup, name) = named().await;
+            resolver.remembers(&name, &[Ipv4Addr::LOCALHOST.into()]);
+            let start = Instant::now();
+            let reached = dial(&resolver, &target, within(limit)).await;
+            assert_eq!(reached.unwrap().1, listener.local_addr().unwrap(), "within {limit:?}");
+            let took = start.elapsed();
+            assert!(took <= (limit / 4).min(Duration::from_millis(1010)), "{took:?} of {limit:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_target_that_falls_silent_is_given_up_after_three_probes_a_quarter_of_a_minute_apart() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let target =
+            TargetAddr { host: Host::Ip(addr.ip(), None), port: NonZeroU16::new(addr.port()).unwrap() };
+        let secs = Duration::from_secs;
+        for (keepalive, expected) in [
+            (Timeout::Never, None),
+            (Timeout::After(secs(1)), Some((secs(1), secs(1), 3))),
+            (Timeout::After(secs(60)), Some((secs(60), secs(15), 3))),
+        ] {
+            let options = DialOptions { keepalive, ..within(LIMIT) };
+            let (stream, _) = dial(&Resolver::new(), &target, options).await.unwrap();
+            assert_eq!(keepalive_of(&SockRef::from(&stream)), expected);
+        }
+    }
 }

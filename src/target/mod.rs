@@ -1,11 +1,16 @@
 //! Where a mapping leads: the targets, and how one of them is reached.
 //!
 //! Owns [`Targets`] (what is asked for), the [`Resolver`] (names to addresses, bounded and off the hot path) and
-//! [`dial`] (an open connection to a target, or why not). Knows nothing of listeners, sessions or configuration.
+//! [`dial`] (an open connection to a target, or why not), with the one way in which a dead peer is found out
+//! ([`set_keepalive`]), on either side. Knows nothing of listeners, sessions or configuration.
 
 pub mod dial;
+mod keepalive;
 mod resolve;
 
+#[cfg(test)]
+pub(crate) use keepalive::keepalive_of;
+pub use keepalive::set_keepalive;
 pub use resolve::{ResolveError, Resolver, scoped};
 
 use crate::mapping::TargetAddr;

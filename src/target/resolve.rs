@@ -4,7 +4,8 @@
 //! other program. It blocks, so a lookup runs on tokio's blocking pool, at most [`CONCURRENT_LOOKUPS`] at a time, and
 //! never on the way of a byte. For each name there is at most one lookup every [`REFRESH`]; sessions that come in
 //! between take its answer, good or bad. When a lookup fails, the last good addresses are kept: a resolver that is
-//! down for a minute ends nothing.
+//! down for a minute ends nothing. Who asks says how long it can wait; a lookup that takes longer goes on for those who
+//! come after.
 //!
 //! The table holds one entry a name of the configuration, so strangers cannot make it grow.
 
@@ -28,10 +29,10 @@ use crate::mapping::{Host, TargetAddr, Zone};
 
 /// The least time between two lookups of one name.
 const REFRESH: Duration = Duration::from_secs(5);
-/// How long a session waits for a lookup when it could use an older answer instead.
+/// How long a session waits at the most for a lookup when it could use an older answer instead.
 const PATIENCE_WITH_FALLBACK: Duration = Duration::from_secs(1);
-/// How long a session waits for a lookup when there is no older answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// One of so many parts of its time is what a session spends on that.
+const FALLBACK_PART: u32 = 4;
 /// Lookups under way at once; more wait. Each holds a thread of the blocking pool.
 const CONCURRENT_LOOKUPS: usize = 16;
 
@@ -47,10 +48,12 @@ pub enum ResolveError {
         reason: Arc<str>,
     },
     /// The system resolver did not answer in time.
-    #[error("resolve {name}: no answer within {} s", PATIENCE.as_secs())]
+    #[error("resolve {name}: the lookup took longer than {} ms; is the name server there?", limit.as_millis())]
     TimedOut {
         /// The name asked for.
         name: Arc<str>,
+        /// How long it was waited for.
+        limit: Duration,
     },
     /// The interface of a link-local address is not there.
     #[error("interface {zone} of {target}: {reason}")]
@@ -104,12 +107,16 @@ impl Resolver {
         Self::default()
     }
 
-    /// The addresses of `target`: at least one, in the resolver's order of preference. A literal address costs
-    /// nothing.
+    /// The addresses of `target`: at least one, in the resolver's order of preference, after `patience` at the most. A
+    /// literal address costs nothing.
     ///
     /// # Errors
-    /// [`ResolveError`] when the name has no address and has never had one.
-    pub async fn resolve(&self, target: &TargetAddr) -> Result<Vec<SocketAddr>, ResolveError> {
+    /// [`ResolveError`] when the name has no address in time and has never had one.
+    pub async fn resolve(
+        &self,
+        target: &TargetAddr,
+        patience: Duration,
+    ) -> Result<Vec<SocketAddr>, ResolveError> {
         let port = target.port.get();
         match &target.host {
             Host::Ip(ip, None) => Ok(vec![SocketAddr::new(*ip, port)]),
@@ -123,16 +130,19 @@ impl Resolver {
             },
             // Boxed: a session's task is as large as its largest state, and most sessions never come here.
             Host::Name(name) => {
-                let ips = Box::pin(self.lookup(name)).await?;
+                let ips = Box::pin(self.lookup(name, patience)).await?;
                 Ok(ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect())
             }
         }
     }
 
-    async fn lookup(&self, name: &Arc<str>) -> Result<Arc<[IpAddr]>, ResolveError> {
+    async fn lookup(&self, name: &Arc<str>, patience: Duration) -> Result<Arc<[IpAddr]>, ResolveError> {
         let (last_good, mut latest) = self.latest(name);
-        let patience = if last_good.is_some() { PATIENCE_WITH_FALLBACK } else { PATIENCE };
-        let answer = match timeout(patience, latest.wait_for(Option::is_some)).await {
+        let limit = match last_good {
+            Some(_) => PATIENCE_WITH_FALLBACK.min(patience / FALLBACK_PART),
+            None => patience,
+        };
+        let answer = match timeout(limit, latest.wait_for(Option::is_some)).await {
             Ok(Ok(answer)) => answer.clone(),
             // The lookup's task was lost with the runtime, or is late.
             Ok(Err(_)) | Err(_) => None,
@@ -140,7 +150,7 @@ impl Resolver {
         match (answer, last_good) {
             (Some(Ok(ips)), _) | (_, Some(ips)) => Ok(ips),
             (Some(Err(reason)), None) => Err(ResolveError::Failed { name: Arc::clone(name), reason }),
-            (None, None) => Err(ResolveError::TimedOut { name: Arc::clone(name) }),
+            (None, None) => Err(ResolveError::TimedOut { name: Arc::clone(name), limit }),
         }
     }
 
@@ -217,10 +227,48 @@ pub fn scoped(ip: IpAddr, zone: &Zone, port: u16) -> io::Result<SocketAddr> {
 }
 
 #[cfg(test)]
+impl Resolver {
+    /// A resolver in the middle of a lookup of `name`, which ends when [`Lookup::answer`] is called.
+    pub(super) fn asking(name: &Arc<str>) -> (Self, Lookup) {
+        let resolver = Self::new();
+        let (done, latest) = watch::channel(None);
+        let entry = Entry { last_good: None, latest: Some((Instant::now(), latest)) };
+        resolver.shared.names.lock().unwrap().insert(Arc::clone(name), entry);
+        let lookup = Lookup { shared: Arc::clone(&resolver.shared), name: Arc::clone(name), done };
+        (resolver, lookup)
+    }
+
+    /// Knows `ips` from an earlier lookup of `name`.
+    pub(super) fn remembers(&self, name: &Arc<str>, ips: &[IpAddr]) {
+        self.shared.note(name, &Ok(ips.into()));
+    }
+}
+
+/// A lookup under way, in the hands of a test.
+#[cfg(test)]
+pub(super) struct Lookup {
+    shared: Arc<Shared>,
+    name: Arc<str>,
+    done: watch::Sender<Option<Answer>>,
+}
+
+#[cfg(test)]
+impl Lookup {
+    /// Ends with `ips`.
+    pub(super) fn answer(&self, ips: &[IpAddr]) {
+        let answer = Ok(ips.into());
+        self.shared.note(&self.name, &answer);
+        self.done.send_replace(Some(answer));
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::num::NonZeroU16;
 
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     fn target(host: Host) -> TargetAddr {
         TargetAddr { host, port: NonZeroU16::new(80).expect("not 0") }
@@ -228,13 +276,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_literal_address_is_its_own_answer() {
-        let answer = Resolver::new().resolve(&target(Host::LOOPBACK)).await.unwrap();
+        let answer = Resolver::new().resolve(&target(Host::LOOPBACK), PATIENCE).await.unwrap();
         assert_eq!(answer, ["127.0.0.1:80".parse().unwrap()]);
     }
 
     #[tokio::test]
     async fn localhost_resolves_through_the_system() {
-        let answer = Resolver::new().resolve(&target(Host::name("localhost").unwrap())).await.unwrap();
+        let answer =
+            Resolver::new().resolve(&target(Host::name("localhost").unwrap()), PATIENCE).await.unwrap();
         assert!(answer.iter().all(|a| a.ip().is_loopback() && a.port() == 80), "{answer:?}");
     }
 
@@ -243,13 +292,13 @@ mod tests {
         let resolver = Resolver::new();
         let name: Arc<str> = "no-such-host.invalid".into();
         let nowhere = target(Host::Name(Arc::clone(&name)));
-        resolver.resolve(&nowhere).await.unwrap_err();
+        resolver.resolve(&nowhere, PATIENCE).await.unwrap_err();
         let started = |r: &Resolver| r.shared.names.lock().unwrap()[&name].latest.as_ref().unwrap().0;
         let first = started(&resolver);
-        resolver.resolve(&nowhere).await.unwrap_err();
+        resolver.resolve(&nowhere, PATIENCE).await.unwrap_err();
         assert_eq!(started(&resolver), first);
         tokio::time::advance(REFRESH).await;
-        resolver.resolve(&nowhere).await.unwrap_err();
+        resolver.resolve(&nowhere, PATIENCE).await.unwrap_err();
         assert!(started(&resolver) > first);
     }
 
@@ -257,9 +306,8 @@ mod tests {
     async fn the_last_good_address_outlives_a_failing_resolver() {
         let resolver = Resolver::new();
         let name: Arc<str> = "gone.invalid".into();
-        let good: Arc<[IpAddr]> = Arc::from([IpAddr::from([192, 0, 2, 7])]);
-        resolver.shared.note(&name, &Ok(good));
-        let answer = resolver.resolve(&target(Host::Name(name))).await.unwrap();
+        resolver.remembers(&name, &[[192, 0, 2, 7].into()]);
+        let answer = resolver.resolve(&target(Host::Name(name)), PATIENCE).await.unwrap();
         assert_eq!(answer, ["192.0.2.7:80".parse().unwrap()]);
     }
 }

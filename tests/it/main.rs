@@ -8,7 +8,9 @@ mod harness;
 
 mod bench;
 mod cli;
+mod dial;
 mod docs;
+mod drain;
 mod flood;
 mod guard;
 mod layers;
@@ -22,6 +24,7 @@ mod router_beside;
 mod router_home;
 mod router_lab;
 mod router_more;
+mod silence;
 mod slow_paths;
 mod tasks;
 mod tcp;

@@ -213,5 +213,7 @@ fn a_stop_does_not_wait_for_a_client_that_is_silent() {
     let portway = Portway::with(&config).start();
     assert_eq!(echo_of(&udp_client(at), b"hello"), b"hello");
     // Far sooner than the grace, or this fails by its deadline.
-    portway.stop().with(0);
+    let exit = portway.stop().with(0);
+    let reasons: Vec<&str> = exit.sessions_ended().into_iter().map(|line| line.text("reason")).collect();
+    assert_eq!(reasons, ["shutdown"]);
 }

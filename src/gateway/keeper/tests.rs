@@ -10,10 +10,13 @@ use std::{
     thread::JoinHandle,
 };
 
-use super::*;
+use super::{
+    tasks::{LIKELY_BACK, LOOK_AROUND, WHILE_LIKELY, restarted},
+    *,
+};
 use crate::{
     config::{ListenerKey, RouterProtocol},
-    gateway::{driver::CALL, status::OpeningState},
+    gateway::{driver::CALL, questions::search, status::OpeningState},
     mapping::{Exposure, ListenAddr, MappingName, Protocol},
     supervisor::Live,
 };

@@ -1,25 +1,24 @@
 //! What the router's answers mean for an opening.
+//!
+//! One place reads the answer to each [`Step`]; whose an entry is (`Relation`) is decided at the end, once for all. What
+//! follows from what was read is in `consequences`.
 
 use std::{num::NonZeroU16, time::Duration};
 
 use super::{
-    Answer, Circumstances, Entry, Gone, Granted, Holder, Lease, MOST_MOVES, MOST_UNSEEN, NEXT_TRY_TO_CLOSE,
-    OnConflict, Open, REFUSED_FOR, RouterError, State, Step, TRIES_TO_CLOSE, renewal,
+    Answer, Circumstances, Entry, Gone, Granted, Holder, Lease, MOST_UNSEEN, NEXT_TRY_TO_CLOSE, OnConflict,
+    Open, RouterError, State, Step, TRIES_TO_CLOSE, consequences::LEAST_WAIT_TO_RENEW, renewal,
 };
 
 /// Why a look or a request is no failure of the router: it cannot be said what is there.
 const NOT_KEPT: &str = "the router says yes, but does not keep the opening";
 const LEADS_ELSEWHERE: &str = "the router leads it to another machine than was asked for";
 const FIXED_PORTS: &str = "this router only opens a port under its own number: leave external_port out, or set on_conflict = \"any-port\"";
-/// The least time between two looks at a port that somebody else has.
-const LEAST_WAIT_FOR_HOLDER: Duration = Duration::from_secs(1);
 /// A renewal that adds no more than this was none.
 const NOT_RAISED: Duration = Duration::from_secs(5);
 const TOO_SHORT: &str = "the router grants it for less than five seconds";
 /// A lease below this is none: it would be renewed all the time.
 const LEAST_LEASE: Duration = Duration::from_secs(5);
-/// The least time until a renewal is tried again.
-const LEAST_WAIT_TO_RENEW: Duration = Duration::from_secs(5);
 
 /// Whose an entry is.
 enum Relation {
@@ -156,27 +155,6 @@ impl Lease {
             Ok(()) => self.add(circumstances),
             Err(_) => self.conflict(Some(holder), None, circumstances),
         }
-    }
-
-    /// An entry is there and does what ours shall do.
-    fn keep(&mut self, left: Option<Duration>, ours: bool, circumstances: &mut Circumstances<'_>) {
-        let now = circumstances.now;
-        if !matches!(self.state, State::Open(_)) {
-            self.times_opened += 1;
-        }
-        self.failures = 0;
-        let ends = left.map(|left| now + left);
-        let before_the_end = left.map_or(renewal(None, circumstances.dice), |left| left * 9 / 10);
-        self.state = State::Open(Open {
-            lease: left,
-            ends: ends.filter(|_| ours),
-            settled: true,
-            ours,
-            renew_at: now + before_the_end,
-            replace: ours && left.is_some(),
-            visible: true,
-        });
-        self.rest(circumstances);
     }
 
     fn granted(&mut self, granted: &Granted, circumstances: &mut Circumstances<'_>) {
@@ -338,14 +316,6 @@ impl Lease {
         self.settle(circumstances);
     }
 
-    fn settle(&mut self, circumstances: &mut Circumstances<'_>) {
-        if let State::Open(open) = &mut self.state {
-            open.settled = true;
-        }
-        self.failures = 0;
-        self.rest(circumstances);
-    }
-
     fn checked(&mut self, seen: Entry, circumstances: &mut Circumstances<'_>) {
         let now = circumstances.now;
         let relation = self.relation(&seen, circumstances);
@@ -405,107 +375,6 @@ impl Lease {
             }
             _ => self.go(Step::Check, now + circumstances.terms.check_every),
         }
-    }
-
-    /// Waits for the next check or renewal, whichever is sooner.
-    fn rest(&mut self, circumstances: &mut Circumstances<'_>) {
-        let State::Open(open) = &self.state else { return };
-        let check_at = circumstances.now + circumstances.terms.check_every;
-        let renews = open.ours && (!open.visible || open.renew_at <= check_at);
-        let at = if renews { open.renew_at.max(circumstances.now) } else { check_at };
-        // What can be looked at is looked at just before: it may be somebody else's by now.
-        let step = if renews && !open.visible { Step::Renew } else { Step::Check };
-        self.go(step, at);
-    }
-
-    fn add(&mut self, circumstances: &mut Circumstances<'_>) {
-        if !matches!(&self.state, State::Open(open) if open.settled) {
-            self.state = State::Wanted;
-        }
-        self.go(Step::Add, circumstances.now);
-    }
-
-    /// What is there is not what was asked for: once more, then no more for a while.
-    fn mismatch(&mut self, why: &str, step: Step, circumstances: &mut Circumstances<'_>) {
-        if self.repaired {
-            return self.fail(why.to_owned(), circumstances);
-        }
-        self.repaired = true;
-        self.go(step, circumstances.now);
-    }
-
-    fn conflict(
-        &mut self,
-        holder: Option<Holder>,
-        left: Option<Duration>,
-        circumstances: &mut Circumstances<'_>,
-    ) {
-        let terms = circumstances.terms;
-        if self.may_move(circumstances) {
-            return self.change_port(holder, circumstances);
-        }
-        let wait = match &holder {
-            Some(_) => left
-                .map_or(terms.check_every, |left| terms.check_every.min(left + LEAST_WAIT_FOR_HOLDER))
-                .max(LEAST_WAIT_FOR_HOLDER),
-            None => {
-                // Nobody tells when it gets free: it is tried about as often as others are looked at.
-                self.failures += 1;
-                let dice = &mut circumstances.dice;
-                let most = dice.about(terms.check_every, 20).max(LEAST_WAIT_TO_RENEW);
-                dice.wait_after(self.failures).min(most)
-            }
-        };
-        self.state = State::Conflict(holder);
-        self.go(Step::Scout, circumstances.now + wait);
-    }
-
-    /// Whether another port may take the place of the one that is held. Once open, a port is kept: who comes back finds
-    /// it there, and a router is not filled with one port after the other.
-    fn may_move(&mut self, circumstances: &Circumstances<'_>) -> bool {
-        let wanted = self.want.external_port;
-        if circumstances.terms.on_conflict != OnConflict::AnyPort || self.want.key.pinhole.is_some() {
-            return false;
-        }
-        let may = self.moves < MOST_MOVES && (self.external_port == wanted || self.times_opened == 0);
-        if !may && self.times_opened == 0 && self.external_port != wanted && !self.touched {
-            self.external_port = wanted;
-            self.moves = 0;
-        }
-        may
-    }
-
-    /// Tries another port. Where the router shows what it has, we choose it, so that it is known before it is asked for
-    /// and nothing is left behind when the answer gets lost; the others give the same port to the same question.
-    fn change_port(&mut self, holder: Option<Holder>, circumstances: &mut Circumstances<'_>) {
-        self.moves += 1;
-        let visible = holder.is_some();
-        self.state = State::Conflict(holder);
-        if !visible {
-            return self.go(Step::AddAny, circumstances.now);
-        }
-        // The range that is for such uses (RFC 6335, section 6).
-        let drawn = u16::try_from(circumstances.dice.number() % 16_384).unwrap_or(0);
-        self.external_port = NonZeroU16::MIN.saturating_add(49_151 + drawn);
-        self.go(Step::Scout, circumstances.now);
-    }
-
-    fn deny(&mut self, error: String, circumstances: &mut Circumstances<'_>) {
-        self.state = State::Denied(error);
-        let wait = circumstances.dice.about(REFUSED_FOR, 10);
-        self.go(Step::Scout, circumstances.now + wait);
-    }
-
-    fn fail(&mut self, error: String, circumstances: &mut Circumstances<'_>) {
-        self.failures += 1;
-        self.state = State::Failed(error);
-        let wait = circumstances.dice.wait_after(self.failures);
-        self.go(Step::Scout, circumstances.now + wait);
-    }
-
-    fn end(&mut self, gone: Gone) {
-        self.touched = false;
-        self.state = State::Gone(gone);
     }
 
     fn relation(&self, seen: &Entry, circumstances: &Circumstances<'_>) -> Relation {

@@ -9,21 +9,22 @@
 //! number of them for the whole daemon, each for [`SILENT_FOR`], with a receive buffer as small as the kernel allows.
 //! When there is no room, the oldest leaves early. Whoever leaves does so quietly: in repair mode (TCP_REPAIR, which
 //! needs CAP_NET_ADMIN) a close sends nothing; without that right it is a reset that dies at the first router, by an IP
-//! TTL of 1 (HAProxy's silent-drop does the same): only a client of the same network hears it. A client that sends
-//! after its socket has left gets the kernel's own reset, as for any connection that it does not know.
+//! TTL of 1 (HAProxy's silent-drop does the same): only a client of the same network hears it, and the operator is told
+//! so once, by [`Silence::say_how_quiet`]. A client that sends after its socket has left gets the kernel's own reset, as for
+//! any connection that it does not know.
 //!
 //! Knows nothing of policy but the three words. It ends with [`Silence::clear`], and everybody leaves quietly then.
 
 use std::{
     collections::VecDeque,
-    os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
     time::Duration,
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
 use rustix::net::{Shutdown, shutdown};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -61,6 +62,8 @@ struct Pool {
     kept: Mutex<VecDeque<Kept>>,
     /// The first one came into an empty pool.
     first: Notify,
+    /// How quiet it will be was looked into.
+    probed: Once,
 }
 
 #[derive(Debug)]
@@ -72,7 +75,22 @@ struct Kept {
 impl Silence {
     /// Room for `most` sockets, one at least.
     pub fn new(most: usize) -> Self {
-        Self(Arc::new(Pool { most: most.max(1), kept: Mutex::default(), first: Notify::new() }))
+        let (kept, first, probed) = (Mutex::default(), Notify::new(), Once::new());
+        Self(Arc::new(Pool { most: most.max(1), kept, first, probed }))
+    }
+
+    /// For who will drop clients: says, once, where they will not be let go without a word.
+    pub fn say_how_quiet(&self) {
+        self.0.probed.call_once(|| {
+            // A machine without IPv4 is not worth a guess.
+            let Ok(socket) = Socket::new(Domain::IPV4, Type::STREAM, None) else { return };
+            if !closes_without_a_word(&socket) {
+                tracing::info!(
+                    missing = "CAP_NET_ADMIN",
+                    "dropped clients of the same network hear a reset when they are let go"
+                );
+            }
+        });
     }
 
     /// Lets sockets go when their time is over; never ends. May be dropped at any time and called again. Without it
@@ -129,7 +147,7 @@ impl Silence {
 impl Drop for Kept {
     /// Leaves without a word to the client.
     fn drop(&mut self) {
-        if setsockopt(&self.socket, sockopt::TcpRepair, &1).is_ok() {
+        if closes_without_a_word(&self.socket) {
             return;
         }
         let socket = SockRef::from(&self.socket);
@@ -138,6 +156,11 @@ impl Drop for Kept {
         let _ = socket.set_unicast_hops_v6(1);
         reset(&self.socket);
     }
+}
+
+/// Makes the close of a socket send nothing at all, where we may.
+fn closes_without_a_word(socket: &impl AsFd) -> bool {
+    setsockopt(socket, sockopt::TcpRepair, &1).is_ok()
 }
 
 #[cfg(test)]

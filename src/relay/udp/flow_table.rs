@@ -40,8 +40,6 @@ use super::{
 };
 use crate::{mapping::Timeout, policy::Refusal};
 
-/// How long a flow of a draining listener may be idle at the most.
-const DRAIN_IDLE: Duration = Duration::from_secs(5);
 /// The datagrams held for one opening flow.
 const EARLY_DATAGRAMS: usize = 16;
 /// The bytes held for one opening flow, unless a single datagram has more.
@@ -310,24 +308,9 @@ impl<T> FlowTable<T> {
         self.tuned_at = self.next_serial;
     }
 
-    /// Takes no new flows from now on, and lets a flow be idle for [`DRAIN_IDLE`] at the most. UDP has no goodbye: without
-    /// this, a stop would wait for clients that have long gone.
-    pub(super) fn drain(&mut self, now: Instant) {
+    /// Takes no new flows from now on; those that are there go on.
+    pub(super) fn drain(&mut self) {
         self.draining = true;
-        let latest = now + DRAIN_IDLE;
-        let slots: Vec<usize> = self.flows.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            let Phase::Open { deadline, .. } = &self.flows[slot].phase else { continue };
-            if deadline.is_none_or(|deadline| deadline > latest) {
-                self.set_deadline(slot, Some(latest));
-            }
-        }
-    }
-
-    /// How long a flow may be idle now.
-    fn limit(&self) -> Option<Duration> {
-        let limit = self.idle.duration();
-        if self.draining { Some(limit.map_or(DRAIN_IDLE, |limit| limit.min(DRAIN_IDLE))) } else { limit }
     }
 
     fn is_live(&self, id: FlowId) -> bool {
@@ -336,7 +319,7 @@ impl<T> FlowTable<T> {
 
     /// Moves the deadline of an open flow.
     fn renew(&mut self, slot: usize, now: Instant) {
-        let deadline = self.limit().and_then(|idle| now.checked_add(idle));
+        let deadline = self.idle.duration().and_then(|idle| now.checked_add(idle));
         self.set_deadline(slot, deadline);
     }
 

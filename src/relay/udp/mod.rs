@@ -21,9 +21,10 @@
 //! - The table's lock is held for decisions, never for a system call on a known flow's way.
 //!
 //! How it ends: when `closing` closes, datagrams that would start a flow are dropped from then on; those of its flows
-//! still pass in both directions, through the same socket, until each flow has ended by itself (a few silent seconds are
-//! enough then) or was cut through the meter. [`UdpListener::run`] returns when the last is gone, and has closed the socket by then: only after that can the
-//! port be bound again. A mapping that is merely retuned keeps its listener and changes the spec.
+//! still pass in both directions, through the same socket, until each flow has ended by its idle time or was cut through
+//! the meter. UDP has no goodbye, so how long is worth waiting is for the owner to say. [`UdpListener::run`] returns when
+//! the last is gone, and has closed the socket by then: only after that can the port be bound again. A mapping that is
+//! merely retuned keeps its listener and changes the spec.
 
 mod batch;
 mod budget;
@@ -175,7 +176,7 @@ impl UdpListener {
                 biased;
                 () = &mut closing, if alive.is_some() => {
                     alive = None;
-                    self.front.table().drain(Instant::now().into_std());
+                    self.front.table().drain();
                 }
                 None = all_gone.recv(), if alive.is_none() => return,
                 Ok(()) = self.service.spec.changed() => {

@@ -45,6 +45,8 @@ use crate::{
 
 /// The bytes of replies that the flows of a listener may hold while its socket takes no more.
 pub(super) const HELD_FOR_CLIENTS: usize = 4 * 1024 * 1024;
+/// How long the lookup of a target's name may take before the next target is tried.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 /// How long no other flow is tried after one could not be opened.
 const HOLD_OFF: Duration = Duration::from_secs(1);
 
@@ -145,7 +147,7 @@ impl Opening {
 async fn open(flow: &Flow, spec: &UdpSpec, resolver: &Resolver) -> Result<(), OpenError> {
     let mut failure = OpenError::Connect(io::ErrorKind::AddrNotAvailable.into());
     for target in spec.targets.iter() {
-        let addrs = match resolver.resolve(target).await {
+        let addrs = match resolver.resolve(target, LOOKUP_LIMIT).await {
             Ok(addrs) => addrs,
             Err(error) => {
                 failure = error.into();

@@ -112,11 +112,7 @@ impl World {
             _ => {
                 if self.dice.below(10) == 0 {
                     self.draining = true;
-                    self.table.drain(self.now);
-                    let latest = self.now + DRAIN_IDLE;
-                    for flow in self.flows.values_mut().filter(|flow| flow.held.is_none()) {
-                        flow.deadline = Some(flow.deadline.map_or(latest, |deadline| deadline.min(latest)));
-                    }
+                    self.table.drain();
                 }
             }
         }
@@ -128,10 +124,7 @@ impl World {
 
     /// The deadline of a flow that something passes through now.
     fn renewed(&self) -> Option<Instant> {
-        let idle = self.idle.duration();
-        let idle =
-            if self.draining { Some(idle.map_or(DRAIN_IDLE, |idle| idle.min(DRAIN_IDLE))) } else { idle };
-        idle.map(|idle| self.now + idle)
+        self.idle.duration().map(|idle| self.now + idle)
     }
 
     fn payload(&mut self) -> Vec<u8> {

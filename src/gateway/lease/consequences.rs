@@ -1,0 +1,147 @@
+//! What follows once it is clear how an opening fares: its new state, and what is asked next, and when.
+//!
+//! Knows no answer of a router: `answers` reads those and comes here with what they mean. Every way through here sets
+//! the next step and its time, but for the end, after which there is none.
+
+use std::{num::NonZeroU16, time::Duration};
+
+use super::{
+    Circumstances, Gone, Holder, Lease, MOST_MOVES, OnConflict, Open, REFUSED_FOR, State, Step, renewal,
+};
+
+/// The least time between two looks at a port that somebody else has.
+const LEAST_WAIT_FOR_HOLDER: Duration = Duration::from_secs(1);
+/// The least time until a renewal is tried again.
+pub(super) const LEAST_WAIT_TO_RENEW: Duration = Duration::from_secs(5);
+
+impl Lease {
+    /// An entry is there and does what ours shall do.
+    pub(super) fn keep(&mut self, left: Option<Duration>, ours: bool, circumstances: &mut Circumstances<'_>) {
+        let now = circumstances.now;
+        if !matches!(self.state, State::Open(_)) {
+            self.times_opened += 1;
+        }
+        self.failures = 0;
+        let ends = left.map(|left| now + left);
+        let before_the_end = left.map_or(renewal(None, circumstances.dice), |left| left * 9 / 10);
+        self.state = State::Open(Open {
+            lease: left,
+            ends: ends.filter(|_| ours),
+            settled: true,
+            ours,
+            renew_at: now + before_the_end,
+            replace: ours && left.is_some(),
+            visible: true,
+        });
+        self.rest(circumstances);
+    }
+
+    pub(super) fn settle(&mut self, circumstances: &mut Circumstances<'_>) {
+        if let State::Open(open) = &mut self.state {
+            open.settled = true;
+        }
+        self.failures = 0;
+        self.rest(circumstances);
+    }
+
+    /// Waits for the next check or renewal, whichever is sooner.
+    pub(super) fn rest(&mut self, circumstances: &mut Circumstances<'_>) {
+        let State::Open(open) = &self.state else { return };
+        let check_at = circumstances.now + circumstances.terms.check_every;
+        let renews = open.ours && (!open.visible || open.renew_at <= check_at);
+        let at = if renews { open.renew_at.max(circumstances.now) } else { check_at };
+        // What can be looked at is looked at just before: it may be somebody else's by now.
+        let step = if renews && !open.visible { Step::Renew } else { Step::Check };
+        self.go(step, at);
+    }
+
+    pub(super) fn add(&mut self, circumstances: &mut Circumstances<'_>) {
+        if !matches!(&self.state, State::Open(open) if open.settled) {
+            self.state = State::Wanted;
+        }
+        self.go(Step::Add, circumstances.now);
+    }
+
+    /// What is there is not what was asked for: once more, then no more for a while.
+    pub(super) fn mismatch(&mut self, why: &str, step: Step, circumstances: &mut Circumstances<'_>) {
+        if self.repaired {
+            return self.fail(why.to_owned(), circumstances);
+        }
+        self.repaired = true;
+        self.go(step, circumstances.now);
+    }
+
+    pub(super) fn conflict(
+        &mut self,
+        holder: Option<Holder>,
+        left: Option<Duration>,
+        circumstances: &mut Circumstances<'_>,
+    ) {
+        let terms = circumstances.terms;
+        if self.may_move(circumstances) {
+            return self.change_port(holder, circumstances);
+        }
+        let wait = match &holder {
+            Some(_) => left
+                .map_or(terms.check_every, |left| terms.check_every.min(left + LEAST_WAIT_FOR_HOLDER))
+                .max(LEAST_WAIT_FOR_HOLDER),
+            None => {
+                // Nobody tells when it gets free: it is tried about as often as others are looked at.
+                self.failures += 1;
+                let dice = &mut circumstances.dice;
+                let most = dice.about(terms.check_every, 20).max(LEAST_WAIT_TO_RENEW);
+                dice.wait_after(self.failures).min(most)
+            }
+        };
+        self.state = State::Conflict(holder);
+        self.go(Step::Scout, circumstances.now + wait);
+    }
+
+    /// Whether another port may take the place of the one that is held. Once open, a port is kept: who comes back finds
+    /// it there, and a router is not filled with one port after the other.
+    fn may_move(&mut self, circumstances: &Circumstances<'_>) -> bool {
+        let wanted = self.want.external_port;
+        if circumstances.terms.on_conflict != OnConflict::AnyPort || self.want.key.pinhole.is_some() {
+            return false;
+        }
+        let may = self.moves < MOST_MOVES && (self.external_port == wanted || self.times_opened == 0);
+        if !may && self.times_opened == 0 && self.external_port != wanted && !self.touched {
+            self.external_port = wanted;
+            self.moves = 0;
+        }
+        may
+    }
+
+    /// Tries another port. Where the router shows what it has, we choose it, so that it is known before it is asked for
+    /// and nothing is left behind when the answer gets lost; the others give the same port to the same question.
+    fn change_port(&mut self, holder: Option<Holder>, circumstances: &mut Circumstances<'_>) {
+        self.moves += 1;
+        let visible = holder.is_some();
+        self.state = State::Conflict(holder);
+        if !visible {
+            return self.go(Step::AddAny, circumstances.now);
+        }
+        // The range that is for such uses (RFC 6335, section 6).
+        let drawn = u16::try_from(circumstances.dice.number() % 16_384).unwrap_or(0);
+        self.external_port = NonZeroU16::MIN.saturating_add(49_151 + drawn);
+        self.go(Step::Scout, circumstances.now);
+    }
+
+    pub(super) fn deny(&mut self, error: String, circumstances: &mut Circumstances<'_>) {
+        self.state = State::Denied(error);
+        let wait = circumstances.dice.about(REFUSED_FOR, 10);
+        self.go(Step::Scout, circumstances.now + wait);
+    }
+
+    pub(super) fn fail(&mut self, error: String, circumstances: &mut Circumstances<'_>) {
+        self.failures += 1;
+        self.state = State::Failed(error);
+        let wait = circumstances.dice.wait_after(self.failures);
+        self.go(Step::Scout, circumstances.now + wait);
+    }
+
+    pub(super) fn end(&mut self, gone: Gone) {
+        self.touched = false;
+        self.state = State::Gone(gone);
+    }
+}

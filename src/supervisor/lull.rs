@@ -1,0 +1,93 @@
+//! When a stop has waited for long enough, though flows are left.
+//!
+//! UDP has no goodbye: a client that has long gone looks like one that is silent. As long as somebody else is waited for,
+//! silent flows cost nothing and may stay. But when nothing else is left, and nothing has passed through any of them for
+//! [`LULL`], then a stop that went on to wait would most likely wait for nobody: `docker stop` gives ten seconds in all,
+//! and a client that does come back is served by whatever is started next.
+//!
+//! A reload does not ask this: nobody waits for the end of a mapping that was removed.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// How long nothing may have passed.
+const LULL: Duration = Duration::from_secs(5);
+/// The time between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What is left of a daemon that stops.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    /// TCP sessions, which end by themselves.
+    pub(super) sessions: usize,
+    /// The flows in the order of their numbers, with the bytes that have passed through each.
+    pub(super) flows: Vec<(u64, u64)>,
+}
+
+impl Left {
+    /// Whether nothing has passed through any flow since an earlier look. That some have ended says nothing about others.
+    fn is_silent_since(&self, before: &Self) -> bool {
+        self.flows.iter().all(|flow| before.flows.binary_search(flow).is_ok())
+    }
+}
+
+/// Waits until only flows are left and nothing has passed for a while. May be dropped at any time.
+pub(super) async fn lull(look: impl Fn() -> Left) {
+    let (mut before, mut silent_since) = (look(), Instant::now());
+    loop {
+        sleep(LOOK_EVERY).await;
+        let left = look();
+        if !left.is_silent_since(&before) {
+            silent_since = Instant::now();
+        } else if left.sessions == 0 && silent_since.elapsed() >= LULL {
+            return;
+        }
+        before = left;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long it takes until the wait is over, where `left` says what there is after so many seconds.
+    async fn waited(left: impl Fn(f64) -> Left) -> f64 {
+        let start = Instant::now();
+        let over = tokio::time::timeout(LULL * 100, lull(|| left(start.elapsed().as_secs_f64()))).await;
+        if over.is_ok() { start.elapsed().as_secs_f64() } else { f64::INFINITY }
+    }
+
+    fn flows(flows: &[(u64, u64)]) -> Left {
+        Left { sessions: 0, flows: flows.to_vec() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_flows_alone_are_waited_for_five_seconds() {
+        let over = waited(|_| flows(&[(1, 700), (2, 0)])).await;
+        assert!((5.0..6.0).contains(&over), "{over}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_keeps_silent_flows_too() {
+        let left = |at| Left { sessions: usize::from(at < 20.0), flows: vec![(1, 700)] };
+        let over = waited(left).await;
+        assert!((20.0..21.0).contains(&over), "{over}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flow_that_talks_keeps_the_silent_ones() {
+        let said = |at: f64| (at.min(30.0) / 4.0) as u64;
+        let over = waited(|at| flows(&[(1, 700), (2, said(at))])).await;
+        assert!((33.0..35.0).contains(&over), "{over}");
+        let for_ever = waited(|at| flows(&[(1, 700), (2, (at / 4.0) as u64)])).await;
+        assert_eq!(for_ever, f64::INFINITY);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn flows_that_end_one_by_one_do_not_make_the_wait_longer() {
+        let left = |at: f64| Left { sessions: 0, flows: (at as u64..50).map(|id| (id, 9)).collect() };
+        let over = waited(left).await;
+        assert!((5.0..6.0).contains(&over), "{over}");
+    }
+}
