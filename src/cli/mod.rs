@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, builder::FalseyValueParser};
 
 use crate::{
     config::{self, Loaded, Problems, Source, System},
-    daemon,
+    daemon::{self, StartError},
 };
 
 /// Where the configuration is, when nothing else is said.
@@ -104,17 +104,21 @@ pub fn main() -> ExitCode {
 fn run(args: RunArgs) -> ExitCode {
     let source = args.plan.source();
     let watch = args.watch.then(SystemTime::now);
-    match config::load(&source, &System) {
-        Ok(loaded) => start(source, loaded, watch),
-        Err(problems) => refuse(&problems),
-    }
+    let read = source.clone();
+    start(source, move || config::load(&read, &System), watch)
 }
 
-fn start(source: Source, loaded: Loaded, watch: Option<SystemTime>) -> ExitCode {
-    match daemon::run(source, loaded, watch) {
+fn start<L>(source: Source, load: L, watch: Option<SystemTime>) -> ExitCode
+where
+    L: FnOnce() -> Result<Loaded, Problems> + Send + 'static,
+{
+    match daemon::run(source, load, watch) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(StartError::Config(problems)) => refuse(&problems),
         Err(error) => {
-            say(&format!("portway: {error}"));
+            if !error.is_told() {
+                say(&format!("portway: {error}"));
+            }
             ExitCode::from(FAILED)
         }
     }

@@ -22,6 +22,7 @@ mod router_beside;
 mod router_home;
 mod router_lab;
 mod router_more;
+mod signals;
 mod slow_paths;
 mod tasks;
 mod tcp;
