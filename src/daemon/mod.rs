@@ -57,6 +57,7 @@ where
     let result = runtime.block_on(live(source, load, watch));
     // Neither a name lookup that hangs in the system resolver nor a file that cannot be read must hold the exit.
     runtime.shutdown_background();
+    logging::flush();
     result
 }
 
@@ -77,7 +78,7 @@ where
     let (mut signals, reload) = (Signals::install()?, Notify::new());
     let Some(loaded) = signals.unless_stopped(&reload, spawn_blocking(load)).await else { return Ok(()) };
     let loaded = loaded.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
-    let logging = logging::init(&loaded.settings.log);
+    let logging = logging::init(&loaded.settings.log)?;
     for warning in &loaded.warnings {
         tracing::warn!(warning = %warning.summary(), "configuration");
     }

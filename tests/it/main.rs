@@ -13,6 +13,7 @@ mod flood;
 mod guard;
 mod layers;
 mod limits;
+mod logging;
 mod policy;
 mod ports;
 mod real;
