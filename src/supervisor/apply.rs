@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     Applied, BindError, Budgets, Live, LiveSet,
-    bind::{Staged, stage},
+    bind::{Staged, explained, stage},
     keepers::{Admissions, Keepers},
     running::{Running, Shared},
     wait,
@@ -75,6 +75,14 @@ impl Listeners {
     /// # Errors
     /// Every listener that could not be opened; then nothing has changed.
     pub(super) async fn apply(&mut self, plan: Plan, terms: &Terms) -> Result<Changed, Vec<BindError>> {
+        match self.change_to(plan, terms).await {
+            Ok(changed) => Ok(changed),
+            // What was staged is gone: nothing of ours is in the way.
+            Err(errors) => Err(explained(errors).await),
+        }
+    }
+
+    async fn change_to(&mut self, plan: Plan, terms: &Terms) -> Result<Changed, Vec<BindError>> {
         let diff = config::diff(&self.plan, &plan);
         self.take_back(diff.open.iter().chain(diff.replace.iter().flat_map(|r| &r.open))).await;
         let mut staged = stage_all(&diff.open, &plan)?;
