@@ -14,7 +14,7 @@ use super::{
     Applied, BindError, Budgets, Live, LiveSet,
     bind::{Staged, explained, stage},
     keepers::{Admissions, Keepers},
-    running::{Running, Shared},
+    running::{Failed, Running, Shared},
     wait,
 };
 use crate::{
@@ -52,7 +52,7 @@ pub(super) struct Listeners {
     retiring: Vec<Arc<Running>>,
     retirement: Drain,
     shared: Shared,
-    failed: mpsc::UnboundedReceiver<ListenerKey>,
+    failed: mpsc::UnboundedReceiver<Failed>,
 }
 
 impl Listeners {
@@ -65,7 +65,7 @@ impl Listeners {
             running: BTreeMap::new(),
             retiring: Vec::new(),
             retirement: Drain::new(),
-            shared: Shared { resolver, budgets, gate, refused, failed: sender },
+            shared: Shared { resolver, budgets, gate, refused, failed: sender, next: Arc::default() },
             failed,
         }
     }
@@ -205,18 +205,18 @@ impl Listeners {
         Some(retired)
     }
 
-    /// The next listener whose socket died.
-    pub(super) async fn next_failed(&mut self) -> ListenerKey {
+    /// The next socket that died.
+    pub(super) async fn next_failed(&mut self) -> Failed {
         match self.failed.recv().await {
-            Some(key) => key,
+            Some(failed) => failed,
             None => unreachable!("the sender is kept in `shared`"),
         }
     }
 
     /// Notes that a listener's socket died; it is bound again with the next [`Listeners::retry`].
-    pub(super) fn suspend(&mut self, key: &ListenerKey) {
-        if let Some(running) = self.running.get_mut(key) {
-            running.suspend();
+    pub(super) fn suspend(&mut self, failed: &Failed) {
+        if let Some(running) = self.running.get_mut(&failed.key) {
+            running.failed(failed);
         }
     }
 
@@ -287,4 +287,30 @@ fn stage_all(keys: &[ListenerKey], plan: &Plan) -> Result<Vec<(ListenerKey, Stag
         }
     }
     if errors.is_empty() { Ok(staged) } else { Err(errors) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Source, System};
+
+    #[tokio::test]
+    async fn the_word_that_a_socket_died_means_no_other_one_in_its_place() {
+        // An address that no other process has.
+        let [_, _, high, low] = std::process::id().to_be_bytes();
+        let publish = vec![format!("127.90.{high}.{}:8080:127.0.0.1:9", low.max(1))];
+        let loaded = config::load(&Source { publish, ..Source::default() }, &System).unwrap();
+        let (plan, terms) = (loaded.plan, Terms::of(loaded.gate, &loaded.settings));
+        let budgets = Budgets::new(10, 10, 10);
+        let mut listeners = Listeners::new(Resolver::new(), budgets, Gate::new(), Arc::default());
+        for plan in [plan.clone(), Plan::new(), plan.clone()] {
+            listeners.apply(plan, &terms).await.unwrap();
+        }
+        let key = plan.keys().next().unwrap();
+        let died = |number| Failed { key: key.clone(), number };
+        listeners.suspend(&died(0));
+        assert!(!listeners.any_waiting(), "that was the socket before the last two reloads");
+        listeners.suspend(&died(1));
+        assert!(listeners.any_waiting());
+    }
 }
