@@ -25,6 +25,7 @@ mod router_lab;
 mod router_more;
 mod signals;
 mod slow_paths;
+mod start;
 mod tasks;
 mod tcp;
 mod throttle;
