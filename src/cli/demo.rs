@@ -22,7 +22,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, UdpSocket};
 
-use super::{FAILED, print, refuse, say, start};
+use super::{FAILED, print, say, start};
 use crate::{
     config::{self, Source, System},
     mapping::Timeout,
@@ -51,14 +51,15 @@ pub(super) fn run() -> ExitCode {
     let publish = vec![format!("127.0.0.1:{web_port}:{web}"), format!("127.0.0.1:{echo_port}:{echo}/udp")];
     print(&invitation(web_port, echo_port, &publish));
     let source = Source { publish, ..Source::default() };
-    match config::load(&source, &System) {
-        Ok(mut loaded) => {
+    let read = source.clone();
+    let load = move || {
+        config::load(&read, &System).map(|mut loaded| {
             // Nobody's work hangs on a demo: Ctrl-C ends it.
             loaded.settings.grace = Timeout::After(Duration::ZERO);
-            start(source, loaded, None)
-        }
-        Err(problems) => refuse(&problems),
-    }
+            loaded
+        })
+    };
+    start(source, load, None)
 }
 
 fn invitation(web_port: u16, echo_port: u16, publish: &[String]) -> String {

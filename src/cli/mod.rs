@@ -16,7 +16,7 @@ use clap::{
 
 use crate::{
     config::{self, Loaded, Problems, Source, SpecsFrom, System},
-    daemon,
+    daemon::{self, StartError},
 };
 
 const FAILED: u8 = 1;
@@ -148,17 +148,21 @@ pub fn main() -> ExitCode {
 fn run(args: RunArgs) -> ExitCode {
     let source = args.plan.source_of_process();
     let watch = args.watch.then(SystemTime::now);
-    match config::load(&source, &System) {
-        Ok(loaded) => start(source, loaded, watch),
-        Err(problems) => refuse(&problems),
-    }
+    let read = source.clone();
+    start(source, move || config::load(&read, &System), watch)
 }
 
-fn start(source: Source, loaded: Loaded, watch: Option<SystemTime>) -> ExitCode {
-    match daemon::run(source, loaded, watch) {
+fn start<L>(source: Source, load: L, watch: Option<SystemTime>) -> ExitCode
+where
+    L: FnOnce() -> Result<Loaded, Problems> + Send + 'static,
+{
+    match daemon::run(source, load, watch) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(StartError::Config(problems)) => refuse(&problems),
         Err(error) => {
-            say(&format!("portway: {error}"));
+            if !error.is_told() {
+                say(&format!("portway: {error}"));
+            }
             ExitCode::from(FAILED)
         }
     }

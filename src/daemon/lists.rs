@@ -13,13 +13,15 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::File,
+    fs::{self, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use rustix::fs::OFlags;
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use super::watch::{Stamp, stamp, written_within};
@@ -146,10 +148,15 @@ impl Followed {
     }
 }
 
-/// Whether a file ends with a line break; an empty one does not.
+/// Whether a file ends with a line break; an empty one does not. What is no file has no end, and is not waited for.
 fn ends_a_line(path: &Path) -> io::Result<bool> {
-    let mut file = File::open(path)?;
-    if file.metadata()?.len() == 0 {
+    let mut file =
+        OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Ok(true);
+    }
+    if metadata.len() == 0 {
         return Ok(false);
     }
     let mut last = [0];
@@ -162,6 +169,8 @@ fn ends_a_line(path: &Path) -> io::Result<bool> {
 async fn take(gate: &Arc<Gate>, file: Followed, unsure: bool) {
     let gate = Arc::clone(gate);
     let taken = spawn_blocking(move || match &file {
+        // A pipe may never say anything.
+        file if fs::metadata(file.path()).is_ok_and(|there| !there.is_file()) => say_no_file(file),
         Followed::List(name, path) => match read_list(path) {
             Ok(set) if followed(&gate).contains(&file) => {
                 let (entries, revision) = (set.len(), gate.revision());
@@ -197,6 +206,18 @@ fn say_list(name: &ListName, path: &Path, entries: usize, is_news: bool) {
     }
 }
 
+fn say_no_file(file: &Followed) {
+    let (error, path) = ("this is no file", file.path().display());
+    match file {
+        Followed::List(name, _) => {
+            tracing::warn!(list = %name.0, file = %path, error, "list not usable; the last good one stays");
+        }
+        Followed::Countries(_) => {
+            tracing::warn!(file = %path, error, "country database not usable; the last good one stays");
+        }
+    }
+}
+
 fn say_broken(name: &ListName, path: &Path, error: &ListFileError) {
     let line = match error {
         ListFileError::Broken(errors) => errors.first().map(|error| error.line),
@@ -215,9 +236,13 @@ fn say_broken(name: &ListName, path: &Path, error: &ListFileError) {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, fs, net::IpAddr};
+    use std::{collections::BTreeMap, net::IpAddr};
 
-    use tokio::{task::JoinSet, time::Instant};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use tokio::{
+        task::JoinSet,
+        time::{Instant, timeout},
+    };
 
     use super::*;
     use crate::policy::{AccessSpec, Admission, Entries, GateInput, GateSpec, IpSet, Policy};
@@ -298,6 +323,27 @@ mod tests {
         assert!(world.denies("192.0.2.1"));
         sleep(4 * INTERVAL).await;
         assert!(world.denies("192.0.2.2") && !world.denies("192.0.2.1"), "the file says so");
+    }
+
+    #[tokio::test]
+    async fn a_pipe_in_the_place_of_a_list_is_not_waited_for() {
+        let mut world = World::new("192.0.2.1\n");
+        let mut lists = Lists::of(&world.gate);
+        lists.look().await;
+        fs::remove_file(world.path()).unwrap();
+        let mode = Mode::RUSR | Mode::WUSR;
+        mknodat(CWD, world.path(), FileType::Fifo, mode, 0).unwrap();
+        for _ in 0..2 * PATIENCE {
+            if timeout(Duration::from_secs(10), lists.look()).await.is_err() {
+                // Whoever opened it can go on, and the runtime can end.
+                drop(OpenOptions::new().write(true).open(world.path()).unwrap());
+                panic!("the watcher waits for a pipe");
+            }
+            assert!(world.denies("192.0.2.1"), "the last good list stays");
+        }
+        fs::remove_file(world.path()).unwrap();
+        world.write("192.0.2.2\n");
+        world.looks_until_denied(&mut lists, "192.0.2.2").await;
     }
 
     #[tokio::test]

@@ -52,7 +52,7 @@ pub(super) async fn follow(handle: Handle, mut read_from: SystemTime) {
         }
         tracing::info!("configuration changed; reloading");
         read_from = SystemTime::now();
-        if let Err(ReloadError::Stopping) = handle.reload().await {
+        if handle.reload().await.is_err_and(|error| matches!(*error, ReloadError::Stopping)) {
             return;
         }
     }

@@ -12,10 +12,10 @@ use tokio::{
 
 use super::{
     Applied, BindError, Budgets, Live, LiveSet,
-    bind::{Staged, stage},
+    bind::{Staged, explained, stage},
     keepers::{Admissions, Keepers},
     lull::Left,
-    running::{Running, Shared},
+    running::{Failed, Running, Shared},
     wait,
 };
 use crate::{
@@ -53,7 +53,7 @@ pub(super) struct Listeners {
     retiring: Vec<Arc<Running>>,
     retirement: Drain,
     shared: Shared,
-    failed: mpsc::UnboundedReceiver<ListenerKey>,
+    failed: mpsc::UnboundedReceiver<Failed>,
 }
 
 impl Listeners {
@@ -66,7 +66,7 @@ impl Listeners {
             running: BTreeMap::new(),
             retiring: Vec::new(),
             retirement: Drain::new(),
-            shared: Shared { resolver, budgets, gate, refused, failed: sender },
+            shared: Shared { resolver, budgets, gate, refused, failed: sender, next: Arc::default() },
             failed,
         }
     }
@@ -76,6 +76,14 @@ impl Listeners {
     /// # Errors
     /// Every listener that could not be opened; then nothing has changed.
     pub(super) async fn apply(&mut self, plan: Plan, terms: &Terms) -> Result<Changed, Vec<BindError>> {
+        match self.change_to(plan, terms).await {
+            Ok(changed) => Ok(changed),
+            // What was staged is gone: nothing of ours is in the way.
+            Err(errors) => Err(explained(errors).await),
+        }
+    }
+
+    async fn change_to(&mut self, plan: Plan, terms: &Terms) -> Result<Changed, Vec<BindError>> {
         let diff = config::diff(&self.plan, &plan);
         self.take_back(diff.open.iter().chain(diff.replace.iter().flat_map(|r| &r.open))).await;
         let mut staged = stage_all(&diff.open, &plan)?;
@@ -201,18 +209,18 @@ impl Listeners {
         Some(retired)
     }
 
-    /// The next listener whose socket died.
-    pub(super) async fn next_failed(&mut self) -> ListenerKey {
+    /// The next socket that died.
+    pub(super) async fn next_failed(&mut self) -> Failed {
         match self.failed.recv().await {
-            Some(key) => key,
+            Some(failed) => failed,
             None => unreachable!("the sender is kept in `shared`"),
         }
     }
 
     /// Notes that a listener's socket died; it is bound again with the next [`Listeners::retry`].
-    pub(super) fn suspend(&mut self, key: &ListenerKey) {
-        if let Some(running) = self.running.get_mut(key) {
-            running.suspend();
+    pub(super) fn suspend(&mut self, failed: &Failed) {
+        if let Some(running) = self.running.get_mut(&failed.key) {
+            running.failed(failed);
         }
     }
 
@@ -296,4 +304,30 @@ fn stage_all(keys: &[ListenerKey], plan: &Plan) -> Result<Vec<(ListenerKey, Stag
         }
     }
     if errors.is_empty() { Ok(staged) } else { Err(errors) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Source, System};
+
+    #[tokio::test]
+    async fn the_word_that_a_socket_died_means_no_other_one_in_its_place() {
+        // An address that no other process has.
+        let [_, _, high, low] = std::process::id().to_be_bytes();
+        let publish = vec![format!("127.90.{high}.{}:8080:127.0.0.1:9", low.max(1))];
+        let loaded = config::load(&Source { publish, ..Source::default() }, &System).unwrap();
+        let (plan, terms) = (loaded.plan, Terms::of(loaded.gate, &loaded.settings));
+        let budgets = Budgets::new(10, 10, 10);
+        let mut listeners = Listeners::new(Resolver::new(), budgets, Gate::new(), Arc::default());
+        for plan in [plan.clone(), Plan::new(), plan.clone()] {
+            listeners.apply(plan, &terms).await.unwrap();
+        }
+        let key = plan.keys().next().unwrap();
+        let died = |number| Failed { key: key.clone(), number };
+        listeners.suspend(&died(0));
+        assert!(!listeners.any_waiting(), "that was the socket before the last two reloads");
+        listeners.suspend(&died(1));
+        assert!(listeners.any_waiting());
+    }
 }

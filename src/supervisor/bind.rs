@@ -1,10 +1,11 @@
 //! Binding a listener's socket, and saying what is wrong and what would help when that fails.
 
-use std::io;
+use std::{collections::HashMap, io};
 
 use rustix::io::Errno;
+use tokio::task::spawn_blocking;
 
-use super::holder;
+use super::holder::{self, Holder};
 use crate::{
     config::{ListenerKey, ListenerPlan, Service},
     relay::socket::{Bound, bind_tcp, bind_udp, is_absent},
@@ -28,12 +29,14 @@ pub(super) enum Staged {
 
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("bind {key}: {}{}", describe(source), cure(key, source))]
+#[error("bind {key}: {}{cure}", describe(source))]
 pub struct BindError {
     /// The socket that was wanted.
     pub key: ListenerKey,
     /// What the system said.
     pub source: io::Error,
+    /// Who is in the way, or what would help; empty before [`explained`].
+    cure: String,
 }
 
 /// Binds what `key` asks for.
@@ -48,7 +51,7 @@ pub(super) fn stage(key: &ListenerKey, plan: &ListenerPlan) -> Result<Staged, Bi
     match bound {
         Ok(socket) => Ok(Staged::Bound(socket)),
         Err(error) if is_absent(&error) => Ok(Staged::Absent(error)),
-        Err(source) => Err(BindError { key: key.clone(), source }),
+        Err(source) => Err(BindError { key: key.clone(), source, cure: String::new() }),
     }
 }
 
@@ -74,10 +77,31 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
+/// Finds out who is in the way, or what would help, for all of `errors` together.
+pub(super) async fn explained(mut errors: Vec<BindError>) -> Vec<BindError> {
+    let causes = errors.iter().map(|error| (error.key.clone(), Errno::from_io_error(&error.source)));
+    let causes: Vec<(ListenerKey, Option<Errno>)> = causes.collect();
+    // Without cures, where the runtime ends, the errors are as true.
+    let cures = spawn_blocking(move || cures(&causes)).await.unwrap_or_default();
+    for (error, cure) in errors.iter_mut().zip(cures) {
+        error.cure = cure;
+    }
+    errors
+}
+
+fn cures(causes: &[(ListenerKey, Option<Errno>)]) -> Vec<String> {
+    let taken = causes.iter().filter(|(_, error)| *error == Some(Errno::ADDRINUSE));
+    let taken: Vec<ListenerKey> = taken.map(|(key, _)| key.clone()).collect();
+    let holders = holder::find(&taken);
+    let holders: HashMap<&ListenerKey, Holder> =
+        taken.iter().zip(holders).filter_map(|(key, holder)| Some((key, holder?))).collect();
+    causes.iter().map(|(key, error)| cure(key, *error, holders.get(key))).collect()
+}
+
 /// Who is in the way, or what to do.
-fn cure(key: &ListenerKey, error: &io::Error) -> String {
-    match Errno::from_io_error(error) {
-        Some(Errno::ADDRINUSE) => match holder::find(key) {
+fn cure(key: &ListenerKey, error: Option<Errno>, holder: Option<&Holder>) -> String {
+    match error {
+        Some(Errno::ADDRINUSE) => match holder {
             Some(holder) => format!(" by {holder}; stop it, or listen on another port or address"),
             None => "; stop what uses it, or listen on another port or address (as root, `ss -lntup` shows its name)"
                 .to_owned(),

@@ -2,8 +2,15 @@
 //!
 //! The socket is found in `/proc/self/net`, its process by its descriptors. Another user's descriptors can be seen only
 //! by root; then the user's number is all there is to say.
+//!
+//! All sockets and all descriptors of the machine are looked through, which takes a while where there are many: once for
+//! all ports that are asked for, on a thread that may block.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    net::SocketAddr,
+};
 
 use procfs::process::{FDTarget, Process, all_processes};
 
@@ -14,7 +21,7 @@ use crate::{
 };
 
 /// The holder of a port, as far as it can be seen.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
     /// A process.
     Process { pid: i32, program: String },
@@ -31,50 +38,79 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Finds who holds an address that collides with `key`.
-pub(super) fn find(key: &ListenerKey) -> Option<Holder> {
-    let (inode, uid) = sockets(key.protocol)?
-        .into_iter()
-        .find(|(addr, ..)| in_the_way(*addr, &key.addr))
-        .map(|(_, inode, uid)| (inode, uid))?;
-    Some(process_with(inode).unwrap_or(Holder::User(uid)))
+/// A socket of this network namespace.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    addr: SocketAddr,
+    inode: u64,
+    uid: u32,
 }
 
-/// The listening TCP or the bound UDP sockets of this network namespace: address, inode, user.
-fn sockets(protocol: Protocol) -> Option<Vec<(SocketAddr, u64, u32)>> {
+/// Finds who holds the addresses that collide with `keys`, one answer for each of them. It may block.
+pub(super) fn find(keys: &[ListenerKey]) -> Vec<Option<Holder>> {
+    let mut by_port: HashMap<(Protocol, u16), Vec<Held>> = HashMap::new();
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        if keys.iter().any(|key| key.protocol == protocol) {
+            for held in sockets(protocol).unwrap_or_default() {
+                by_port.entry((protocol, held.addr.port())).or_default().push(held);
+            }
+        }
+    }
+    let in_the_way = |key: &ListenerKey| {
+        let of_its_port = by_port.get(&(key.protocol, key.addr.port.get()))?;
+        of_its_port.iter().copied().find(|held| overlaps(held.addr, &key.addr))
+    };
+    let held: Vec<Option<Held>> = keys.iter().map(in_the_way).collect();
+    let processes = processes_with(held.iter().flatten().map(|held| held.inode).collect());
+    let holder = |held: Held| processes.get(&held.inode).cloned().unwrap_or(Holder::User(held.uid));
+    held.into_iter().map(|held| held.map(holder)).collect()
+}
+
+/// The listening TCP or the bound UDP sockets.
+fn sockets(protocol: Protocol) -> Option<Vec<Held>> {
     let me = Process::myself().ok()?;
     let found = match protocol {
         Protocol::Tcp => {
             let all = me.tcp().ok()?.into_iter().chain(me.tcp6().unwrap_or_default());
             all.filter(|s| s.state == procfs::net::TcpState::Listen)
-                .map(|s| (s.local_address, s.inode, s.uid))
+                .map(|s| Held { addr: s.local_address, inode: s.inode, uid: s.uid })
                 .collect()
         }
         Protocol::Udp => {
             let all = me.udp().ok()?.into_iter().chain(me.udp6().unwrap_or_default());
-            all.map(|s| (s.local_address, s.inode, s.uid)).collect()
+            all.map(|s| Held { addr: s.local_address, inode: s.inode, uid: s.uid }).collect()
         }
     };
     Some(found)
 }
 
-fn in_the_way(held: SocketAddr, wanted: &ListenAddr) -> bool {
-    held.port() == wanted.port.get()
-        && (held.ip().is_unspecified()
-            || wanted.is_wildcard()
-            || canonical(held.ip()) == canonical(wanted.ip))
+/// Whether a socket of the same port is in the way.
+fn overlaps(held: SocketAddr, wanted: &ListenAddr) -> bool {
+    held.ip().is_unspecified() || wanted.is_wildcard() || canonical(held.ip()) == canonical(wanted.ip)
 }
 
-fn process_with(inode: u64) -> Option<Holder> {
-    for process in all_processes().ok()?.flatten() {
+/// The processes that hold sockets with these inodes, as far as they can be seen.
+fn processes_with(mut inodes: HashSet<u64>) -> HashMap<u64, Holder> {
+    let mut found = HashMap::new();
+    let Ok(processes) = all_processes() else { return found };
+    for process in processes.flatten() {
+        if inodes.is_empty() {
+            break;
+        }
         let Ok(fds) = process.fd() else { continue };
-        if fds.flatten().any(|fd| matches!(fd.target, FDTarget::Socket(held) if held == inode)) {
+        let sockets = fds.flatten().filter_map(|fd| match fd.target {
+            FDTarget::Socket(inode) => inodes.take(&inode),
+            _ => None,
+        });
+        let sockets: Vec<u64> = sockets.collect();
+        if !sockets.is_empty() {
             let program = process.stat().map_or_else(|_| "a program".to_owned(), |stat| stat.comm);
             // Its owner chose the name: nothing in it may reach a terminal as a control character.
-            return Some(Holder::Process { pid: process.pid(), program: clean(&program) });
+            let holder = Holder::Process { pid: process.pid(), program: clean(&program) };
+            found.extend(sockets.into_iter().map(|inode| (inode, holder.clone())));
         }
     }
-    None
+    found
 }
 
 #[cfg(test)]
@@ -88,13 +124,23 @@ mod tests {
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        for (protocol, port) in [
-            (Protocol::Tcp, tcp.local_addr().unwrap().port()),
-            (Protocol::Udp, udp.local_addr().unwrap().port()),
-        ] {
+        let key = |protocol, port| {
             let addr = ListenAddr::every(NonZeroU16::new(port).unwrap());
-            let holder = find(&ListenerKey { protocol, addr });
-            assert!(matches!(holder, Some(Holder::Process { pid, .. }) if pid == me), "{holder:?}");
+            ListenerKey { protocol, addr }
+        };
+        let free = {
+            let once = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            once.local_addr().unwrap().port()
+        };
+        let holders = find(&[
+            key(Protocol::Tcp, tcp.local_addr().unwrap().port()),
+            key(Protocol::Tcp, free),
+            key(Protocol::Udp, udp.local_addr().unwrap().port()),
+        ]);
+        for at in [0, 2] {
+            let holder = &holders[at];
+            assert!(matches!(holder, Some(Holder::Process { pid, .. }) if *pid == me), "{holder:?}");
         }
+        assert_eq!((holders.len(), &holders[1]), (3, &None));
     }
 }

@@ -14,6 +14,8 @@
 //! Sessions of a listener that closes have the grace to end by themselves; then they are cut. A stop does not wait so long
 //! where only flows are left that nothing passes through.
 //!
+//! Nothing waits for a configuration that is being read: not a stop, not a sweep, not a listener that is tried again.
+//!
 //! Who may enter changes with a plan, and without one (a ban, a list whose file was replaced): then the live sessions are
 //! swept, and those of clients who may no longer be there are cut, until the last one has ended.
 
@@ -25,6 +27,7 @@ mod keepers;
 mod live;
 mod lull;
 mod refusals;
+mod reloads;
 mod running;
 mod sweep;
 
@@ -51,6 +54,7 @@ use crate::{
 use apply::{Listeners, Terms};
 use lull::lull;
 use refusals::Refusals;
+use reloads::{Read, Reloads, Reply};
 use sweep::Sweep;
 
 /// How often a waiting listener is tried again.
@@ -121,7 +125,7 @@ impl fmt::Display for Lines<'_> {
 }
 
 enum Request {
-    Reload(oneshot::Sender<Result<Applied, ReloadError>>),
+    Reload(Reply),
     Stop(oneshot::Sender<()>),
 }
 
@@ -150,7 +154,18 @@ impl Handle {
         gate: Arc<Gate>,
         tasks: &TaskTracker,
     ) -> Result<Self, Vec<BindError>> {
-        let refusals = Refusals::default();
+        let read: Read = Arc::new(move || config::load(&source, &System));
+        Self::start_with(read, loaded, budgets, gate, tasks).await
+    }
+
+    async fn start_with(
+        read: Read,
+        loaded: Loaded,
+        budgets: Budgets,
+        gate: Arc<Gate>,
+        tasks: &TaskTracker,
+    ) -> Result<Self, Vec<BindError>> {
+        let (refusals, reloads) = (Refusals::default(), Reloads::new(read));
         let (silence, sweep) = (budgets.silence.clone(), Sweep::of(&gate));
         let mut listeners = Listeners::new(Resolver::new(), budgets, Arc::clone(&gate), refusals.bell());
         listeners.apply(loaded.plan, &Terms::of(loaded.gate, &loaded.settings)).await?;
@@ -161,7 +176,7 @@ impl Handle {
         let (live_tx, live) = watch::channel(listeners.live());
         let at_once = CancellationToken::new();
         let supervisor = Supervisor {
-            source: Arc::new(source),
+            reloads,
             listeners,
             settings: settings_tx,
             read: read_tx,
@@ -176,14 +191,15 @@ impl Handle {
         Ok(Self { mailbox, at_once, settings, read, gate, admissions, live })
     }
 
-    /// Reads the configuration again and applies it, whole or not at all.
+    /// Reads the configuration again and applies it, whole or not at all. Several who ask while it is being read share
+    /// one more reading after that.
     ///
     /// # Errors
     /// [`ReloadError`]; what ran before runs on.
-    pub async fn reload(&self) -> Result<Applied, ReloadError> {
+    pub async fn reload(&self) -> Result<Applied, Arc<ReloadError>> {
         let (reply, answer) = oneshot::channel();
         self.mailbox.send(Request::Reload(reply)).await.map_err(|_| ReloadError::Stopping)?;
-        answer.await.unwrap_or(Err(ReloadError::Stopping))
+        answer.await.unwrap_or_else(|_| Err(ReloadError::Stopping.into()))
     }
 
     /// Stops: no new sessions; those that live have the grace, then they are cut. Returns when all have ended.
@@ -226,7 +242,7 @@ impl Handle {
 }
 
 struct Supervisor {
-    source: Arc<Source>,
+    reloads: Reloads,
     listeners: Listeners,
     settings: watch::Sender<Settings>,
     read: watch::Sender<ReadSet>,
@@ -246,11 +262,7 @@ impl Supervisor {
         loop {
             tokio::select! {
                 request = requests.recv() => match request {
-                    Some(Request::Reload(reply)) => {
-                        let outcome = self.reload().await;
-                        report(&outcome);
-                        let _ = reply.send(outcome);
-                    }
+                    Some(Request::Reload(reply)) => self.reloads.ask(reply),
                     Some(Request::Stop(reply)) => {
                         // From here on requests are refused: nobody answers them.
                         requests.close();
@@ -260,6 +272,7 @@ impl Supervisor {
                     }
                     None => return self.stop().await,
                 },
+                (loaded, replies) = self.reloads.done() => self.reload(loaded, replies).await,
                 failed = self.listeners.next_failed() => self.listeners.suspend(&failed),
                 _ = retry.tick(), if self.listeners.any_waiting() => self.listeners.retry(),
                 () = self.sweep.due() => self.sweep.run(|| self.listeners.sweep()),
@@ -270,17 +283,25 @@ impl Supervisor {
         }
     }
 
-    async fn reload(&mut self) -> Result<Applied, ReloadError> {
-        let source = Arc::clone(&self.source);
-        // Reading files blocks; the listeners do not wait for it.
-        let loaded = tokio::task::spawn_blocking(move || config::load(&source, &System)).await;
-        let loaded = match loaded.map_err(|_| ReloadError::Stopping)? {
-            Ok(loaded) => loaded,
-            Err(problems) => {
-                self.read.send_replace(problems.read.clone());
-                return Err(problems.into());
+    /// Applies what was read, and answers those who wait for it.
+    async fn reload(&mut self, loaded: Result<Loaded, ReloadError>, replies: Vec<Reply>) {
+        let outcome = match loaded {
+            Ok(loaded) => self.take(loaded).await,
+            Err(error) => {
+                if let ReloadError::Config(problems) = &error {
+                    self.read.send_replace(problems.read.clone());
+                }
+                Err(error)
             }
         };
+        report(&outcome);
+        let outcome = outcome.map_err(Arc::new);
+        for reply in replies {
+            let _ = reply.send(outcome.clone());
+        }
+    }
+
+    async fn take(&mut self, loaded: Loaded) -> Result<Applied, ReloadError> {
         self.read.send_replace(loaded.read);
         let terms = Terms::of(loaded.gate, &loaded.settings);
         let changed = self.listeners.apply(loaded.plan, &terms).await.map_err(ReloadError::Bind)?;
@@ -351,3 +372,6 @@ fn report(outcome: &Result<Applied, ReloadError>) {
         Err(error) => tracing::warn!(error = error.on_one_line(), "reload refused"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,12 @@
 //! One listener that runs, waits, or is on its way out.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -33,7 +39,24 @@ pub(super) struct Shared {
     /// What doors tell of their refusals.
     pub(super) refused: Arc<Notify>,
     /// Where a listener whose socket died says so.
-    pub(super) failed: mpsc::UnboundedSender<ListenerKey>,
+    pub(super) failed: mpsc::UnboundedSender<Failed>,
+    /// The number of the next socket that is served.
+    pub(super) next: Arc<AtomicU64>,
+}
+
+/// A socket that died. Its listener may have another one by now, or its place may be another listener's: its number
+/// tells.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) key: ListenerKey,
+    pub(super) number: u64,
+}
+
+/// The task that holds a socket.
+#[derive(Debug)]
+struct Serving {
+    drain: Drain,
+    number: u64,
 }
 
 /// The end of the wire through which a listener learns of a change.
@@ -55,8 +78,8 @@ pub(super) struct Running {
     meter: Arc<ListenerMeter>,
     /// Datagrams that were not forwarded; none for TCP.
     drops: Arc<UdpDrops>,
-    /// The task that holds the socket; `None` while the address is not there.
-    serving: Option<Drain>,
+    /// `None` while the address is not there.
+    serving: Option<Serving>,
     sessions: Drain,
     shared: Shared,
 }
@@ -92,23 +115,23 @@ impl Running {
 
     /// Serves on `socket`: at first, after waiting, or after another listener had its place.
     pub(super) fn serve(&mut self, socket: Socket) {
-        let serving = Drain::new();
-        let closing = serving.watch();
+        let (drain, number) = (Drain::new(), self.shared.next.fetch_add(1, Relaxed));
+        let closing = drain.watch();
         let (key, failed) = (self.key.clone(), self.shared.failed.clone());
         let report = move |outcome: io::Result<()>| {
             if let Err(error) = outcome {
                 say_failed(&key, &error);
-                let _ = failed.send(key);
+                let _ = failed.send(Failed { key, number });
             }
         };
         match (&self.spec, socket) {
             (Spec::Tcp(spec, keeper), Socket::Tcp(listener)) => {
                 let service = self.tcp(spec, keeper);
-                serving.watch().spawn(async move { report(service.serve(listener, closing).await) });
+                drain.watch().spawn(async move { report(service.serve(listener, closing).await) });
             }
             (Spec::Udp(spec, keeper), Socket::Udp(socket)) => {
                 let service = self.udp(spec, keeper);
-                serving.watch().spawn(async move {
+                drain.watch().spawn(async move {
                     match service.register(socket) {
                         Ok(listener) => listener.run(closing).await,
                         Err(error) => report(Err(error)),
@@ -118,11 +141,11 @@ impl Running {
             (Spec::Trap, Socket::Tcp(listener)) => {
                 let service =
                     TrapService { gate: Arc::clone(&self.shared.gate), meter: Arc::clone(&self.meter) };
-                serving.watch().spawn(async move { report(service.serve(listener, closing).await) });
+                drain.watch().spawn(async move { report(service.serve(listener, closing).await) });
             }
             _ => unreachable!("the key of a listener names one protocol, for its socket and its service"),
         }
-        self.serving = Some(serving);
+        self.serving = Some(Serving { drain, number });
         tracing::info!(
             mapping = %self.meter.mapping(),
             protocol = self.key.protocol.as_str(),
@@ -168,6 +191,13 @@ impl Running {
     /// Notes that its socket is gone; it waits to be bound again.
     pub(super) fn suspend(&mut self) {
         self.serving = None;
+    }
+
+    /// Notes that a socket died, if it still is the one that is served.
+    pub(super) fn failed(&mut self, failed: &Failed) {
+        if self.serving.as_ref().is_some_and(|serving| serving.number == failed.number) {
+            self.suspend();
+        }
     }
 
     fn say_waiting(&self, error: &io::Error) {
@@ -223,7 +253,7 @@ impl Running {
     /// Stops to take new sessions.
     pub(super) fn close(&self) {
         if let Some(serving) = &self.serving {
-            serving.close();
+            serving.drain.close();
         }
         self.sessions.close();
     }
@@ -232,7 +262,7 @@ impl Running {
     /// that live on it.
     pub(super) async fn stopped_listening(&self) {
         if let (Spec::Tcp(..) | Spec::Trap, Some(serving)) = (&self.spec, &self.serving) {
-            serving.finished().await;
+            serving.drain.finished().await;
         }
     }
 
@@ -240,11 +270,11 @@ impl Running {
     /// the flows of a UDP listener live on its socket and are cut.
     pub(super) async fn release(&self) {
         let Some(serving) = &self.serving else { return };
-        serving.close();
+        serving.drain.close();
         if matches!(self.spec, Spec::Udp(..)) {
             self.cut(Ended::Reload);
         }
-        serving.finished().await;
+        serving.drain.finished().await;
     }
 
     /// Adds the sessions or flows that there still are.
@@ -266,7 +296,7 @@ impl Running {
     /// Waits, after [`Running::close`], for the last session.
     pub(super) async fn finished(&self) {
         if let Some(serving) = &self.serving {
-            serving.finished().await;
+            serving.drain.finished().await;
         }
         self.sessions.finished().await;
     }

@@ -1,14 +1,25 @@
 //! Logging to standard error, as text or as JSON, with a level that a reload may change.
+//!
+//! Who logs never waits for who reads: see `lines`. So whoever ends the program, or is about to write to standard error
+//! beside the log, has [`flush`] wait for it.
 
+mod lines;
 mod text;
 
-use std::io::IsTerminal;
+use std::{
+    io::{self, IsTerminal},
+    sync::OnceLock,
+};
 
+use lines::Lines;
 use tracing_subscriber::{
     Registry, filter::LevelFilter, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
 
 use crate::config::{LogFormat, LogSettings};
+
+/// The process has one standard error.
+static LINES: OnceLock<Lines> = OnceLock::new();
 
 /// The running log.
 #[derive(Debug)]
@@ -18,10 +29,14 @@ pub(super) struct Logging {
 }
 
 /// Starts to log. Without effect when the process logs already (in a test).
-pub(super) fn init(settings: &LogSettings) -> Logging {
+///
+/// # Errors
+/// When there is no thread to be had.
+pub(super) fn init(settings: &LogSettings) -> io::Result<Logging> {
     let (layer, level) = reload::Layer::new(LevelFilter::from(settings.level));
     let registry = tracing_subscriber::registry().with(layer);
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let writer = Lines::start()?;
+    let lines = fmt::layer().with_writer(writer.clone()).with_target(false);
     let done = match settings.format {
         LogFormat::Json => registry
             .with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false))
@@ -29,8 +44,22 @@ pub(super) fn init(settings: &LogSettings) -> Logging {
         LogFormat::Text if colour() => registry.with(lines.with_ansi(true)).try_init(),
         LogFormat::Text => registry.with(lines.with_ansi(false).event_format(text::Plain)).try_init(),
     };
-    drop(done);
-    Logging { level, format: settings.format }
+    if done.is_ok() && LINES.set(writer).is_ok() {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            // A panic is reported beside the log, and after what led to it.
+            flush();
+            report(panic);
+        }));
+    }
+    Ok(Logging { level, format: settings.format })
+}
+
+/// Waits until everything that was logged is written, unless nobody reads it.
+pub(super) fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush();
+    }
 }
 
 impl Logging {
@@ -47,5 +76,5 @@ impl Logging {
 
 /// Colour only on a terminal, and never with `NO_COLOR` (no-color.org: any value but an empty one).
 fn colour() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }

@@ -7,7 +7,8 @@
 //! - An error of one connection (it was reset before we took it, a firewall refused it …): the next one at once.
 //! - Anything else: pause, from 10 ms up to 1 s, and try again. While descriptors or memory are short this goes on for
 //!   as long as it takes; one line a minute says so, for all listeners together.
-//! - Nothing but other failures for [`GIVE_UP`]: the socket is dead. [`Acceptor::turn`] fails, and its owner binds anew.
+//! - Nothing but other failures, one after the other for [`GIVE_UP`]: the socket is dead. [`Acceptor::turn`] fails, and its
+//!   owner binds anew.
 //!
 //! A turn takes no more than [`TURN`] connections and then lets others have theirs, so that no flood at one listener
 //! can keep the others, or a close, from being heard. It ends when it is dropped, which closes the socket.
@@ -39,6 +40,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Failures without a single success for this long mean a dead socket.
 const GIVE_UP: Duration = Duration::from_secs(5);
+/// A failure after more than this has nothing to do with the one before: a dead socket fails after each pause.
+const UNRELATED: Duration = Duration::from_secs(2 * LONGEST_PAUSE.as_secs());
 
 /// Strangers can bring it about for as long as they like.
 static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(60));
@@ -116,7 +119,9 @@ pub(super) fn say_exhausted(error: &io::Error) {
 /// A run of failures to accept.
 #[derive(Debug, Default)]
 struct Trouble {
+    /// The first of those that may mean a dead socket.
     since: Option<Instant>,
+    last: Option<Instant>,
     pause: Option<Duration>,
     /// When to try again.
     resume: Option<Instant>,
@@ -126,10 +131,15 @@ impl Trouble {
     /// Notes one more failure: what to wait for, or that it is enough.
     fn add(&mut self, error: io::Error) -> io::Result<()> {
         let now = Instant::now();
-        let since = *self.since.get_or_insert(now);
+        if self.last.is_some_and(|last| now.duration_since(last) > UNRELATED) {
+            *self = Self::default();
+        }
+        self.last = Some(now);
         if is_exhaustion(&error) {
+            // The socket was sound enough to come to that.
+            self.since = None;
             say_exhausted(&error);
-        } else if now.duration_since(since) >= GIVE_UP {
+        } else if now.duration_since(*self.since.get_or_insert(now)) >= GIVE_UP {
             return Err(error);
         }
         let pause = self.pause.map_or(FIRST_PAUSE, |last| (last * 2).min(LONGEST_PAUSE));
@@ -189,6 +199,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_dead_socket_is_given_up_after_seconds_of_nothing_else() {
         let mut trouble = Trouble::default();
+        let start = Instant::now();
+        while trouble.add(Errno::INVAL.into()).is_ok() {
+            sleep_until(trouble.resume.unwrap()).await;
+        }
+        assert!(start.elapsed() >= GIVE_UP && start.elapsed() < GIVE_UP * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_failures_hours_apart_are_no_dead_socket() {
+        let mut trouble = Trouble::default();
+        for _ in 0..10 {
+            trouble.add(Errno::INVAL.into()).unwrap();
+            assert_eq!(trouble.resume.unwrap() - Instant::now(), FIRST_PAUSE);
+            tokio::time::advance(Duration::from_secs(3600)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_after_a_long_lack_of_descriptors_is_the_first_one() {
+        let mut trouble = Trouble::default();
+        let lack = Instant::now();
+        while lack.elapsed() < GIVE_UP * 2 {
+            trouble.add(Errno::MFILE.into()).unwrap();
+            sleep_until(trouble.resume.unwrap()).await;
+        }
         let start = Instant::now();
         while trouble.add(Errno::INVAL.into()).is_ok() {
             sleep_until(trouble.resume.unwrap()).await;

@@ -1,0 +1,77 @@
+//! Why the daemon did not come up, and where that is said.
+//!
+//! The log has it first, as far as its level lets it; what is left is for the terminal. A log of JSON lines has nothing
+//! else beside them, unless it would say nothing at all.
+
+use std::{fmt, io};
+
+use crate::{
+    config::{LogFormat, Problems},
+    supervisor::BindError,
+};
+
+/// How many listeners that could not be opened are named; a range of ports may have thousands.
+const NAMED: usize = 10;
+
+/// Why the daemon did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The runtime, a signal handler or another part of the machinery is missing.
+    #[error("start: {0}")]
+    System(#[from] io::Error),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] Problems),
+    /// Listeners could not be opened.
+    #[error("{0}")]
+    Bind(Unopened),
+}
+
+impl StartError {
+    /// Whether nothing may be written beside the log, which has said everything.
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Bind(Unopened { logged_as: Some(LogFormat::Json), .. }))
+    }
+}
+
+/// Listeners that could not be opened.
+#[derive(Debug)]
+pub struct Unopened {
+    /// Every one of them.
+    pub errors: Vec<BindError>,
+    /// How the log has them; `None` where its level hides them.
+    logged_as: Option<LogFormat>,
+}
+
+impl Unopened {
+    /// Logs the first of `errors`, and how many more there are.
+    pub(super) fn log(errors: Vec<BindError>, format: LogFormat) -> Self {
+        for error in errors.iter().take(NAMED) {
+            tracing::error!("{error}");
+        }
+        if let Some(left_out) = left_out(&errors) {
+            tracing::error!(left_out, "more listeners could not be opened");
+        }
+        let logged_as = tracing::enabled!(tracing::Level::ERROR).then_some(format);
+        Self { errors, logged_as }
+    }
+}
+
+impl fmt::Display for Unopened {
+    /// How many there are, and the first of them where the log does not have them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of the listeners could not be opened", self.errors.len())?;
+        if self.logged_as.is_some() {
+            return Ok(());
+        }
+        for error in self.errors.iter().take(NAMED) {
+            write!(f, "\n{error}")?;
+        }
+        left_out(&self.errors).map_or(Ok(()), |left_out| write!(f, "\nand {left_out} more"))
+    }
+}
+
+/// How many of them are not named.
+fn left_out(errors: &[BindError]) -> Option<usize> {
+    errors.len().checked_sub(NAMED).filter(|left_out| *left_out > 0)
+}

@@ -1,0 +1,91 @@
+//! Signals at every moment: while the configuration is read for the first time, while it is read again, and the ones that
+//! mean nothing.
+
+use std::{
+    fmt::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+
+use crate::harness::{Client, Portway, TcpTarget, eventually, mapping, own_addr};
+
+/// A configuration with a list that takes a while to read, and the directory that it lies in.
+fn long_to_read(listen: SocketAddr, target: SocketAddr) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let list = dir.path().join("long.txt");
+    let mut lines = String::new();
+    for n in 0..500_000 {
+        // Every other address, so that nothing can be merged.
+        writeln!(lines, "{}", Ipv4Addr::from(0x0a00_0000 + 2 * n)).expect("a string grows");
+    }
+    std::fs::write(&list, lines).expect("the test's own directory");
+    let lists = format!("[lists]\nlong = {{ file = \"{}\" }}\n", list.display());
+    (dir, mapping(listen, target, "deny = \"@long\"") + &lists)
+}
+
+/// Waits until the daemon has worked for a while from `before` on: nothing else than reading makes it work here.
+fn wait_reading(portway: &Portway, before: Duration) {
+    let worked = || (portway.cpu_time() >= before + Duration::from_millis(60)).then_some(());
+    eventually("the configuration is being read", worked);
+}
+
+#[test]
+fn signals_while_the_configuration_is_read_at_the_start_do_not_end_it() {
+    let target = TcpTarget::echo();
+    let at = own_addr(8080);
+    let (_dir, config) = long_to_read(at, target.addr);
+    let mut portway = Portway::with(&config).launch();
+    wait_reading(&portway, Duration::ZERO);
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::HUP] {
+        portway.signal(signal);
+    }
+    portway.wait_ready();
+    // What was asked for before may have missed the change that it was about.
+    portway.wait_log("reload applied", |_| true);
+    Client::to(at).ping();
+    portway.stop().with(0);
+}
+
+#[test]
+fn a_stop_while_the_configuration_is_read_at_the_start_ends_it() {
+    let target = TcpTarget::echo();
+    for signal in [Signal::TERM, Signal::INT] {
+        let (_dir, config) = long_to_read(own_addr(8080), target.addr);
+        let portway = Portway::with(&config).launch();
+        wait_reading(&portway, Duration::ZERO);
+        portway.signal(signal);
+        let exit = portway.exit().with(0);
+        assert!(exit.lines("ready").is_empty(), "{}", exit.log);
+    }
+}
+
+#[test]
+fn a_stop_during_a_reload_does_not_wait_for_it() {
+    let target = TcpTarget::echo();
+    let at = own_addr(8080);
+    let (_dir, config) = long_to_read(at, target.addr);
+    let portway = Portway::with(&config).start();
+    let before = portway.cpu_time();
+    portway.signal(Signal::HUP);
+    wait_reading(&portway, before);
+    let exit = portway.stop().with(0);
+    assert!(exit.lines("reload applied").is_empty(), "{}", exit.log);
+    assert_eq!(exit.lines("stopped").len(), 1, "{}", exit.log);
+}
+
+#[test]
+fn user_signals_end_nothing() {
+    let target = TcpTarget::echo();
+    let at = own_addr(8080);
+    let mut portway = Portway::with(&mapping(at, target.addr, "")).start();
+    let mut client = Client::to(at);
+    client.ping();
+    portway.signal(Signal::USR1);
+    portway.signal(Signal::USR2);
+    portway.wait_text("SIGUSR2 is ignored");
+    client.ping();
+    drop(client);
+    portway.stop().with(0);
+}

@@ -1,0 +1,59 @@
+//! A start that fails: soon, and with a word to whoever has to mend it.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::harness::{Portway, own_addr, own_ip};
+
+/// A port that is taken, and a mapping for it under this log.
+fn taken(log: &str) -> (TcpListener, SocketAddr, String) {
+    let at = own_addr(8080);
+    let holder = TcpListener::bind(at).expect("an address of its own");
+    (holder, at, format!("publish = [\"{at}:127.0.0.1:9\"]\n[log]\n{log}\n"))
+}
+
+#[test]
+fn a_range_of_two_thousand_ports_in_use_is_told_within_seconds() {
+    const COUNT: u16 = 2_000;
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("a limit may be raised");
+    let ip = own_ip();
+    // Below the ports of listeners on every address: see `free_port`.
+    let (first, last) = (12_000, 12_000 + COUNT - 1);
+    let holders: Vec<TcpListener> =
+        (first..=last).map(|port| TcpListener::bind((ip, port)).expect("an address of its own")).collect();
+    let started = Instant::now();
+    let publish = format!("publish = [\"{ip}:{first}-{last}:127.0.0.1:{first}-{last}\"]\n");
+    let exit = Portway::with(&publish).launch().exit().with(1);
+    assert!(started.elapsed() < Duration::from_secs(10), "it took {:?}", started.elapsed());
+    let named = exit.log.matches(&format!("(pid {})", std::process::id())).count();
+    assert_eq!(named, 10, "{}", exit.log);
+    let [more] = exit.lines("more listeners could not be opened")[..] else { panic!("{}", exit.log) };
+    assert_eq!(usize::try_from(more.number("left_out")).expect("small"), holders.len() - 10);
+}
+
+#[test]
+fn a_log_of_json_lines_has_nothing_else_beside_them_when_the_start_fails() {
+    let (_holder, at, config) = taken("format = \"json\"");
+    let exit = Portway::with(&config).launch().exit().with(1).says(&at.to_string());
+    let is_json = |line: &str| serde_json::from_str::<Value>(line).is_ok();
+    assert!(exit.log.lines().all(is_json) && !exit.log.is_empty(), "{}", exit.log);
+}
+
+#[test]
+fn a_start_that_fails_names_the_port_whatever_the_log_leaves_out() {
+    let me = format!("(pid {})", std::process::id());
+    for log in ["level = \"off\"", "level = \"off\"\nformat = \"json\"", "level = \"error\""] {
+        let (_holder, at, config) = taken(log);
+        let exit =
+            Portway::with(&config).launch().exit().with(1).says("1 of the listeners could not be opened");
+        assert_eq!(exit.log.matches(&at.to_string()).count(), 1, "{log}: {}", exit.log);
+        exit.says(&me);
+    }
+}
