@@ -1,6 +1,6 @@
 //! Listening sockets: made, configured and bound in one place.
 //!
-//! Options that an accepted socket inherits from its listener (no delay, keepalive) are set here once, which saves
+//! Options that an accepted socket inherits from its listener (no delay, urgent bytes in line, keepalive) are set here once, which saves
 //! every session the system calls. `[::]` is bound dual-stack; any other IPv6 address takes IPv6 only. Where the
 //! machine has no IPv6, `[::]` falls back to `0.0.0.0`, and the caller is told.
 
@@ -43,6 +43,8 @@ pub fn bind_tcp(listen: &ListenAddr, keepalive: Timeout) -> io::Result<Bound<std
         // Without this a restart waits for the last sessions' TIME_WAIT. A listener that lives still keeps others out.
         socket.set_reuse_address(true)?;
         socket.set_tcp_nodelay(true)?;
+        // A byte that is marked urgent stays where it stands in the stream (RFC 6093, 6).
+        socket.set_out_of_band_inline(true)?;
         set_keepalive(&SockRef::from(&socket), keepalive)?;
         socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
@@ -130,6 +132,7 @@ mod tests {
         listener.set_nonblocking(false).unwrap();
         let first = accepted();
         assert!(first.nodelay().unwrap());
+        assert!(SockRef::from(&first).out_of_band_inline().unwrap());
         assert_eq!(keepalive_of(&SockRef::from(&first)), Some((secs(30), secs(15), 3)));
         // As a reload does it, on the socket that listens.
         set_keepalive(&SockRef::from(&listener), Timeout::After(secs(5))).unwrap();

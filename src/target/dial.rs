@@ -92,6 +92,8 @@ pub async fn dial(
 async fn connect(addr: SocketAddr, options: DialOptions) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), None)?;
     socket.set_tcp_nodelay(true)?;
+    // A byte that is marked urgent stays where it stands in the stream (RFC 6093, 6).
+    socket.set_out_of_band_inline(true)?;
     // A new socket has none.
     if options.keepalive != Timeout::Never {
         set_keepalive(&SockRef::from(&socket), options.keepalive)?;

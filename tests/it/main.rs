@@ -33,3 +33,4 @@ mod tasks;
 mod tcp;
 mod throttle;
 mod udp;
+mod urgent;
