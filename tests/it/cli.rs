@@ -209,40 +209,43 @@ fn a_list_of_an_included_file_is_used_and_followed() {
     Client::to(at).ping();
 }
 
-#[test]
-fn ten_thousand_mappings_are_checked_quickly() {
-    let mut text = String::new();
-    for n in 0..10_000 {
+/// How long the check of so many mappings takes, after `head` and with `more` in each.
+#[track_caller]
+fn checked(head: &str, mappings: usize, more: &str, says: &str) -> Duration {
+    let mut text = String::from(head);
+    for n in 0..mappings {
         let (high, low) = (n / 250, n % 250 + 1);
         text += &format!(
-            "[[mapping]]\nname = \"m{n}\"\npublish = \"127.1.{high}.{low}:8080:10.0.{high}.{low}:80\"\nidle_timeout = \"5m\"\n"
+            "[[mapping]]\nname = \"m{n}\"\npublish = \"127.1.{high}.{low}:8080:10.0.{high}.{low}:80\"\n{more}"
         );
     }
     let config = Written::new(text);
     let started = Instant::now();
-    config.check().exits(0).says("m9999");
+    config.check().exits(0).says(&format!("m{}", mappings - 1)).says(says);
+    started.elapsed()
+}
+
+/// Fails unless ten thousand mappings are checked quickly, and their time grows as their number does.
+#[track_caller]
+fn ten_thousand_are_quick(head: &str, more: &str, says: &str) {
+    let (some, all) = (checked(head, 2_500, more, says), checked(head, 10_000, more, says));
     // The release build has a second; this one is not optimised, and shares the machine with other tests.
-    let bound = if cfg!(debug_assertions) { 10 } else { 1 };
-    assert!(started.elapsed() < Duration::from_secs(bound), "{:?}", started.elapsed());
+    let bound = Duration::from_secs(if cfg!(debug_assertions) { 40 } else { 1 });
+    assert!(all < bound, "{all:?}");
+    // Four times as many: sixteen times as long if each were compared with every other.
+    assert!(all < some * 8 + Duration::from_secs(2), "{all:?}, a quarter of them {some:?}");
+}
+
+#[test]
+fn ten_thousand_mappings_are_checked_quickly() {
+    ten_thousand_are_quick("", "idle_timeout = \"5m\"\n", "m0");
 }
 
 #[test]
 fn ten_thousand_mappings_under_terms_of_their_defaults_are_checked_quickly() {
-    let mut text = String::from(
-        "[defaults]\nallow = [\"10.0.0.0/8\", \"@office\"]\ndeny = \"10.9.0.0/16\"\nnew_sessions_per_client = \"20/min\"\n\
-         max_sessions = 100\nrefuse = \"drop\"\n[lists]\noffice = [\"203.0.113.0/24\"]\n",
-    );
-    for n in 0..10_000 {
-        let (high, low) = (n / 250, n % 250 + 1);
-        text += &format!(
-            "[[mapping]]\nname = \"m{n}\"\npublish = \"127.1.{high}.{low}:8080:10.0.{high}.{low}:80\"\n"
-        );
-    }
-    let config = Written::new(text);
-    let started = Instant::now();
-    config.check().exits(0).says("m9999").says("new_sessions_per_client=20/min");
-    let bound = if cfg!(debug_assertions) { 10 } else { 1 };
-    assert!(started.elapsed() < Duration::from_secs(bound), "{:?}", started.elapsed());
+    let head = "[defaults]\nallow = [\"10.0.0.0/8\", \"@office\"]\ndeny = \"10.9.0.0/16\"\nnew_sessions_per_client = \"20/min\"\n\
+         max_sessions = 100\nrefuse = \"drop\"\n[lists]\noffice = [\"203.0.113.0/24\"]\n";
+    ten_thousand_are_quick(head, "", "new_sessions_per_client=20/min");
 }
 
 #[test]
@@ -584,7 +587,7 @@ fn a_second_signal_stops_at_once() {
     let (_target, _at, mut portway, mut client) = stopping("60s");
     client.ping();
     portway.signal(Signal::INT);
-    eventually_within(Duration::from_secs(5), "it ends", || (!portway.runs()).then_some(()));
+    eventually_within(Duration::from_secs(20), "it ends", || (!portway.runs()).then_some(()));
     let exit = portway.exit().says("shutdown");
     assert!(exit.code.is_some(), "it ended by the signal itself");
     client.until_closed();
@@ -609,7 +612,8 @@ fn a_stop_with_no_session_takes_no_grace() {
     let portway = Portway::with(&mapping(at, own_addr(8000), "")).start();
     let started = Instant::now();
     portway.stop().with(0);
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    // The grace is thirty.
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }
 
 #[test]

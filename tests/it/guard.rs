@@ -102,8 +102,8 @@ fn who_touches_a_trap_is_reset_and_banned_at_once_and_nothing_is_opened() {
 fn a_ban_ends_and_the_next_one_is_twice_as_long() {
     let world = Box::new();
     let foe = own_ip();
-    let mut portway = Portway::with(&world.config("ban = \"1s\"")).start();
-    for length in ["1s", "2s", "4s"] {
+    let mut portway = Portway::with(&world.config("ban = \"3s\"")).start();
+    for length in ["3s", "6s", "12s"] {
         let mark = portway.log_len();
         world.touch(foe);
         let line = portway.wait_log_after(mark, "client banned", |_| true);

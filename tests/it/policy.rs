@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
     time::Duration,
 };
@@ -72,8 +72,11 @@ fn an_ipv4_client_of_a_dual_stack_listener_is_known_by_its_ipv4_address() {
     let at = SocketAddr::from(([127, 0, 0, 1], port));
     assert!(!enters(foe, at));
     assert!(enters(own_ip(), at));
-    let six = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port));
-    assert!(echoes(six), "it is denied for IPv4 only");
+    let six = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    // Many containers have no IPv6 at all, and then nobody comes over it.
+    if UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+        assert!(echoes(six), "it is denied for IPv4 only");
+    }
 }
 
 #[test]

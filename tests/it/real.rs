@@ -5,6 +5,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpStream},
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
@@ -73,14 +74,16 @@ fn a_name_server_is_reached_over_both_protocols() {
 #[track_caller]
 fn iperf3(more: &str) -> Value {
     eventually("the iperf3 server has time", || {
-        let ran: Ran = run(&format!("iperf3 --client 127.0.0.1 --port 5202 --time 2 --json {more}"));
-        let report: Value = serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran}"));
-        let error = report.get("error").map(ToString::to_string);
-        // It takes one test at a time, and a moment to be done with the last one.
-        if error.as_ref().is_some_and(|error| error.contains("busy")) {
+        let mut command = Command::new("iperf3");
+        command.args(["--client", "127.0.0.1", "--port", "5202", "--time", "2", "--json"]);
+        let ran = Ran::of(command.args(more.split_whitespace()).stdin(Stdio::null()));
+        let report: Value = serde_json::from_str(&ran.out).unwrap_or_default();
+        let error = report["error"].as_str().unwrap_or(&ran.err);
+        // It takes one test at a time, and a moment to be done with the last one: who comes then is told so, or cut off.
+        if ["busy", "control socket", "control message"].iter().any(|reason| error.contains(reason)) {
             return None;
         }
-        assert!(error.is_none(), "{ran}");
+        assert!(ran.code == Some(0) && report.is_object() && report.get("error").is_none(), "{ran}");
         Some(report)
     })
 }
@@ -96,7 +99,7 @@ fn a_bandwidth_test_passes_in_every_mode() {
             let bytes = report["end"]["sum_received"]["bytes"].as_u64().expect("a report has its sum");
             assert!(bytes > 10_000_000, "{bytes} bytes {mode}");
         }
-        for mode in ["--udp --bitrate 2M --length 1200", "--udp --bitrate 2M --length 1200 --reverse"] {
+        for mode in ["--udp --bitrate 1M --length 1200", "--udp --bitrate 1M --length 1200 --reverse"] {
             let report = iperf3(mode);
             let sum = &report["end"]["sum"];
             let (packets, lost) = (sum["packets"].as_u64(), sum["lost_packets"].as_i64());

@@ -14,8 +14,9 @@ const NO_ADDRESS: &str = "no external address: the router is offline, or behind 
 
 const MIB: u64 = 1024 * 1024;
 
-/// The end of a program with a router that hangs: three seconds for the router, one for a busy machine.
-const END: Duration = Duration::from_secs(4);
+/// The end of a program with a router that hangs: three seconds for the router, the rest for a busy machine. Who waited
+/// for a call to end by itself would need nine.
+const END: Duration = Duration::from_secs(8);
 
 /// Asks only this router, and often.
 pub(super) fn router(fake: &FakeRouter, more: &str) -> String {
@@ -178,7 +179,8 @@ fn sessions_do_not_notice_a_router_that_hangs() {
             Client::to(([127, 0, 0, 1], port).into()).ping();
             slowest = slowest.max(began.elapsed());
         }
-        assert!(slowest < Duration::from_millis(500), "a session took {slowest:?}");
+        // Who waited for the router would wait for three seconds.
+        assert!(slowest < Duration::from_secs(2), "a session took {slowest:?}");
         portway.stop().with(0);
     });
 }
@@ -325,8 +327,8 @@ fn a_router_that_forgot_everything_is_asked_again() {
         fake.restart();
         portway.wait_log_after(mark, "open on the router", |_| true);
         assert!(entries(&fake).contains(&port.to_string()), "{}", entries(&fake));
-        fake.move_description();
         let mark = portway.log_len();
+        fake.move_description();
         portway.wait_log_after(mark, "router lost", |_| true);
         let mark = portway.log_len();
         portway.wait_log_after(mark, "router asked", |line| line.text("answer").contains("Taken"));

@@ -69,7 +69,8 @@ fn percentile(times: &mut [Duration], share: usize) -> Duration {
 
 #[test]
 fn beside_a_router_that_hangs_sessions_are_as_fast_as_without_one() {
-    const LEN: u64 = 64 * MIB;
+    const LEN: u64 = 8 * MIB;
+    const PINGS: usize = 5;
     with_tools(&FakeRouter::TOOLS, || {
         let (fake, state, content) = (FakeRouter::start("hangsoap"), state(), Content::of(3));
         let (bulk, echo) = (TcpTarget::writes_and_closes(&content, LEN), TcpTarget::echo());
@@ -97,16 +98,18 @@ fn beside_a_router_that_hangs_sessions_are_as_fast_as_without_one() {
                 [(port, echo_port), (plain_port, plain_echo_port)].iter().enumerate()
             {
                 transfers[nth].push(transfer(*port));
-                pings[nth].extend((0..20).map(|_| ping(*echo_port)));
+                pings[nth].extend((0..PINGS).map(|_| ping(*echo_port)));
             }
         }
         assert!(transfers[0].len() > 2, "not enough to compare: {transfers:?}");
         let [beside, alone] = transfers.each_mut().map(|times| percentile(times, 0));
-        assert!(beside < alone * 3 / 2, "{LEN} bytes took {beside:?}, without a router {alone:?}");
-        for (share, slack) in [(50, 1), (95, 20)] {
+        // Who waits for the router waits for seconds; the slack is for a machine that has other things to do.
+        let most = alone * 2 + Duration::from_millis(50);
+        assert!(beside < most, "{LEN} bytes took {beside:?}, without a router {alone:?}");
+        for (share, slack) in [(50, 20), (95, 200)] {
             let [beside, alone] = pings.each_mut().map(|times| percentile(times, share));
             let most = alone * 2 + Duration::from_millis(slack);
-            assert!(beside < most, "{share} of 100 sessions within {beside:?}, without a router {alone:?}");
+            assert!(beside < most, "{share} % of the sessions within {beside:?}, without a router {alone:?}");
         }
         hung.stop().with(0);
     });

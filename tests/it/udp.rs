@@ -113,10 +113,10 @@ fn a_target_that_comes_up_gets_the_next_datagram() {
 #[test]
 fn a_one_way_stream_keeps_its_flow() {
     let target = UdpTarget::silent();
-    let (portway, at) = relay(target.addr, "idle_timeout = \"1s\"");
+    let (portway, at) = relay(target.addr, "idle_timeout = \"3s\"");
     let client = udp_client(at);
-    // Four timeouts long, and never one without a datagram.
-    paced(Duration::from_millis(200), 20, |nth| {
+    // Three timeouts long, and never one without a datagram.
+    paced(Duration::from_millis(500), 20, |nth| {
         client.send(&[u8::try_from(nth).expect("small")]).expect("the client sends");
     });
     eventually("all of it arrives", || (target.got().len() == 20).then_some(()));

@@ -47,7 +47,9 @@ async fn within<T>(limit: Duration, call: impl Future<Output = T>) -> T {
     let started = std_now();
     let result = call.await;
     let took = started.elapsed();
-    assert!(took < limit + Duration::from_secs(2), "it took {took:?} of {limit:?}");
+    // What has to come at once may not take as long as a call.
+    let moment = Duration::from_secs(if limit.is_zero() { 2 } else { 5 });
+    assert!(took < limit + moment, "it took {took:?} of {limit:?}");
     result
 }
 

@@ -220,7 +220,7 @@ async fn a_protocol_that_nobody_speaks_is_tried_once_when_another_one_works() {
     let began = Instant::now();
     router.found(&mut keeper).await;
     let took = began.elapsed();
-    assert!(took < CALL + Duration::from_secs(2), "{took:?}");
+    assert!(took < CALL + Duration::from_secs(5), "{took:?}");
     assert_eq!(keeper.router.map(|router| router.driver.via()), Some(RouterProtocol::NatPmp));
 }
 

@@ -19,6 +19,10 @@ use super::{DEADLINE, eventually};
 /// Set in the copy of this program that tests every daemon with its fast paths off.
 pub(crate) const FAST_PATHS_OFF: &str = "PORTWAY_TEST_FAST_PATHS_OFF";
 
+/// Becomes the program of its arguments, without the descriptors beyond the standard streams.
+const CLOSE_INHERITED: &str = "for fd in /proc/self/fd/*; do fd=${fd##*/}; \
+    if [ \"$fd\" -gt 2 ]; then eval \"exec $fd>&-\"; fi; done; exec \"$@\"";
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_portway");
 
 /// `portway` with arguments, and nothing of the caller's environment that it listens to.
@@ -183,9 +187,14 @@ impl Setup {
         self
     }
 
-    /// With this limit of open descriptors, soft and hard.
+    /// With this limit of open descriptors, soft and hard, and none open but the standard streams, whatever the test itself
+    /// was started with.
     pub(crate) fn descriptors(self, limit: u32) -> Self {
-        self.through(["prlimit", &format!("--nofile={limit}:{limit}"), "--"])
+        self.through(["bash", "-c", CLOSE_INHERITED, "bash"]).through([
+            "prlimit",
+            &format!("--nofile={limit}:{limit}"),
+            "--",
+        ])
     }
 
     /// Through a program that ends by becoming the daemon.

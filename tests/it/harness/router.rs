@@ -1,15 +1,16 @@
 //! Home routers to test against: a real one in a network of its own, and one that misbehaves on purpose.
 //!
-//! Only the standard library and `rustix` are used, so that the unit tests of the drivers can have the same routers.
-//! Each ends with the test, even one that is killed: what holds a router waits for the end of its input.
+//! Only the standard library, `rustix` and `tempfile` are used, so that the unit tests of the drivers can have the same
+//! routers. Each ends with the test, even one that is killed: what holds a router waits for the end of its input.
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
         mpsc,
     },
@@ -248,7 +249,7 @@ impl Drop for Echo {
 pub(crate) struct FakeRouter {
     program: Child,
     search_port: u16,
-    log: Arc<Mutex<Vec<String>>>,
+    said: File,
 }
 
 impl FakeRouter {
@@ -279,16 +280,12 @@ impl FakeRouter {
 
     #[track_caller]
     fn run(command: &mut Command) -> Self {
-        let (mut program, ready) = held(command.arg("--until-eof").stderr(Stdio::piped()));
+        // It writes before it answers: in a file its line is there before anybody can know the answer.
+        let said = tempfile::tempfile().expect("a temporary file");
+        let its_own = said.try_clone().expect("a descriptor");
+        let (program, ready) = held(command.arg("--until-eof").stderr(its_own));
         let search_port = ready.rsplit(' ').next().and_then(|port| port.parse().ok());
-        let log = Arc::<Mutex<Vec<String>>>::default();
-        let (lines, stream) = (Arc::clone(&log), program.stderr.take().expect("stderr is piped"));
-        std::thread::spawn(move || {
-            for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-            }
-        });
-        Self { program, search_port: search_port.expect("a line with its ports"), log }
+        Self { program, search_port: search_port.expect("a line with its ports"), said }
     }
 
     /// The port of its search on 127.0.0.1: `gateway = "127.0.0.1:PORT"`.
@@ -298,7 +295,12 @@ impl FakeRouter {
 
     /// Each request that it got: who read its description, and what else was asked, with the answer and what it keeps.
     pub(crate) fn log(&self) -> Vec<String> {
-        self.lines().clone()
+        let mut said = vec![0; self.said.metadata().map_or(0, |file| file.len()).try_into().expect("small")];
+        // At a place of its own: reading on would move the place where the program writes.
+        self.said.read_exact_at(&mut said, 0).expect("a file never gets shorter");
+        // A line that is still being written is none yet.
+        let whole = said.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        String::from_utf8_lossy(&said[..whole]).lines().map(str::to_owned).collect()
     }
 
     /// It forgets everything, and has another BOOTID.
@@ -319,10 +321,6 @@ impl FakeRouter {
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.program), signal).expect("the test's own program");
     }
-
-    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for FakeRouter {
@@ -330,7 +328,7 @@ impl Drop for FakeRouter {
         let _ = self.program.kill();
         let_go(&mut self.program);
         if std::thread::panicking() {
-            eprintln!("-- the fake router's requests\n{}", self.lines().join("\n"));
+            eprintln!("-- the fake router's requests\n{}", self.log().join("\n"));
         }
     }
 }

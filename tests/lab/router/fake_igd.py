@@ -99,8 +99,9 @@ MODE = ARGS.mode
 ROUTER = Router()
 
 
-def log(*words):
-    print(*words, file=sys.stderr, flush=True)
+def log(line):
+    # One write, so that the lines of requests side by side stay whole.
+    os.write(sys.stderr.fileno(), f"{line}\n".encode())
 
 
 def service(control):
@@ -296,7 +297,9 @@ def send_answer(client, peer, head, body):
     if MODE == "hangsoap":
         return time.sleep(300)
     code, text = answer(action, body, head.split()[1])
-    log(f"{peer[0]} {action} -> {code} {re.findall('<errorCode>([0-9]+)', text)} {ROUTER.openings}")
+    # Before the answer is known to anybody, and so that the last line always has what is kept now.
+    with ROUTER.lock:
+        log(f"{peer[0]} {action} -> {code} {re.findall('<errorCode>([0-9]+)', text)} {ROUTER.openings}")
     if MODE == "slowsoap":
         return send_slowly(client, text)
     if MODE == "widesoap":

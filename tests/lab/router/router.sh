@@ -221,6 +221,16 @@ down() {
     rmdir -- "$STATE" 2>/dev/null || true
 }
 
+# readdress NS IF ADDRESS DEFAULT-ROUTE...: by one process, so that hardly anybody sees the interface without an address
+readdress() {
+    local n=$1 dev=$2 address=$3; shift 3
+    ip -n "$LAB-$n" -4 -batch - <<BATCH
+addr flush dev $dev
+addr add $address/24 dev $dev
+route replace default $*
+BATCH
+}
+
 second() {
     case ${1:-} in
         up)
@@ -246,13 +256,26 @@ selftest() {
     ok() { echo "ok   $*"; }
     no() { echo "FAIL $*"; f=1; }
     try() { local what=$1; shift; if "$@" >"$t/out" 2>&1; then ok "$what"; else no "$what"; sed 's/^/     /' "$t/out"; fi; }
-    # not through ns(): a function put in the background is a subshell, and its pid not socat's
-    lis() { ip netns exec "$LAB-lan" timeout 20 socat -u "$1" OPEN:"$t/got",creat,append & lp=$!; sleep 0.2; }
+    lis() { # listener, such as TCP-LISTEN:8080,reuseaddr
+        local port=${1#*:}; port=${port%%,*}
+        # not through ns(): a function put in the background is a subshell, and its pid not socat's
+        ip netns exec "$LAB-lan" timeout 60 socat -u "$1" OPEN:"$t/got",creat,append & lp=$!
+        for _ in $(seq 100); do
+            if ns lan ss -Hltun "sport = :$port" | grep -q .; then return 0; fi
+            sleep 0.1
+        done
+        echo "nobody listens on port $port" >&2
+    }
     reach() { # what, listener, connect address
+        local came=1
         : >"$t/got"; lis "$2"
-        echo "hello $1" | ns wan timeout 2 socat -u - "$3" 2>/dev/null || true
-        sleep 0.2; kill "$lp" 2>/dev/null || true; wait "$lp" 2>/dev/null || true
-        if grep -q "hello $1" "$t/got"; then ok "$1"; else no "$1"; return 1; fi
+        echo "hello $1" | ns wan timeout 4 socat -u - "$3" 2>/dev/null || true
+        for _ in $(seq 20); do
+            if grep -q "hello $1" "$t/got"; then came=0; break; fi
+            sleep 0.1
+        done
+        kill "$lp" 2>/dev/null || true; wait "$lp" 2>/dev/null || true
+        if [ "$came" = 0 ]; then ok "$1"; else no "$1"; return 1; fi
     }
     local d="http://192.168.77.1:${HTTP_PORT:-5555}/rootDesc.xml"     # -u $d: no 2 s search
     local lan=(ip netns exec "$LAB-lan" upnpc -u "$d") lan2=(ip netns exec "$LAB-lan2" upnpc -u "$d")
@@ -317,13 +340,9 @@ case $cmd in
         esac ;;
     reboot) daemon_end rtr KILL; nft_rules rtr wan0 br0; start1 ;;
     wanip)
-        ip -n "$LAB-rtr" -4 addr flush dev wan0
-        ip -n "$LAB-rtr" addr add "$1/24" dev wan0
-        ip -n "$LAB-rtr" route replace default dev wan0 ;;
+        readdress rtr wan0 "$1" dev wan0 ;;
     lanip)
-        ip -n "$LAB-lan" -4 addr flush dev eth0
-        ip -n "$LAB-lan" addr add "$1/24" dev eth0
-        ip -n "$LAB-lan" route replace default via 192.168.77.1 metric 100 ;;
+        readdress lan eth0 "$1" via 192.168.77.1 metric 100 ;;
     vpn)
         ip -n "$LAB-lan" link del vpn0 2>/dev/null || true
         ip -n "$LAB-lan" route replace default via 192.168.77.1 metric 100
