@@ -1,14 +1,17 @@
-//! Files that are replaced whole: after a crash there is the old content or the new, never half of it.
+//! Files that are replaced whole: after a crash there is the old content or the new, never half of it. And files that
+//! are opened whatever they are, without a wait for what may not come.
 //!
 //! Owns the way a small file of the daemon's own gets onto the disk, and nothing of what it holds.
 
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
+
+use rustix::fs::OFlags;
 
 /// Puts `bytes` in the place of the file at `path`, readable by its owner alone. Its directory has to be there. One caller
 /// at a time may do this for a path. It blocks.
@@ -33,6 +36,18 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         // What is not whole is of no use; that it cannot be removed is told by the next try.
         let _ = fs::remove_file(&beside);
     })
+}
+
+/// Opens a file for reading, and says what it is: without waiting for whoever is at the other end of a pipe, and without
+/// taking a terminal for the daemon's own.
+///
+/// # Errors
+/// What the system said.
+pub fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
 }
 
 /// The directory of a file.

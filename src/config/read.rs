@@ -6,16 +6,15 @@
 //! waited for as long as the program lives; it is refused, too.
 
 use std::{
-    fs::{File, Metadata, OpenOptions},
+    fs::{File, Metadata},
     io::{self, Read},
-    os::unix::fs::{FileTypeExt, OpenOptionsExt},
+    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    fs::OFlags,
-};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::durable;
 
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -78,11 +77,8 @@ pub(super) fn read_any(path: &Path, most: u64, too_large: &'static str) -> Resul
     if is_dry { Err(ReadError::Dry) } else { Ok(bytes) }
 }
 
-/// Opens without waiting for whoever is at the other end of a pipe, and without taking a terminal for the daemon's own.
 fn open(path: &Path) -> Result<(File, Metadata), ReadError> {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
+    let (file, metadata) = durable::open(path)?;
     if metadata.is_dir() { Err(ReadError::Directory) } else { Ok((file, metadata)) }
 }
 

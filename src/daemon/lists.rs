@@ -13,20 +13,18 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use rustix::fs::OFlags;
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use super::watch::{Stamp, stamp, written_within};
 use crate::{
     config::{ListFileError, read_list},
+    durable,
     policy::{Countries, Gate, ListName, ListSpec},
     supervisor::Handle,
     text::clean,
@@ -150,9 +148,7 @@ impl Followed {
 
 /// Whether a file ends with a line break; an empty one does not. What is no file has no end, and is not waited for.
 fn ends_a_line(path: &Path) -> io::Result<bool> {
-    let mut file =
-        OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
-    let metadata = file.metadata()?;
+    let (mut file, metadata) = durable::open(path)?;
     if !metadata.is_file() {
         return Ok(true);
     }
@@ -169,8 +165,6 @@ fn ends_a_line(path: &Path) -> io::Result<bool> {
 async fn take(gate: &Arc<Gate>, file: Followed, unsure: bool) {
     let gate = Arc::clone(gate);
     let taken = spawn_blocking(move || match &file {
-        // A pipe may never say anything.
-        file if fs::metadata(file.path()).is_ok_and(|there| !there.is_file()) => say_no_file(file),
         Followed::List(name, path) => match read_list(path) {
             Ok(set) if followed(&gate).contains(&file) => {
                 let (entries, revision) = (set.len(), gate.revision());
@@ -206,18 +200,6 @@ fn say_list(name: &ListName, path: &Path, entries: usize, is_news: bool) {
     }
 }
 
-fn say_no_file(file: &Followed) {
-    let (error, path) = ("this is no file", file.path().display());
-    match file {
-        Followed::List(name, _) => {
-            tracing::warn!(list = %name.0, file = %path, error, "list not usable; the last good one stays");
-        }
-        Followed::Countries(_) => {
-            tracing::warn!(file = %path, error, "country database not usable; the last good one stays");
-        }
-    }
-}
-
 fn say_broken(name: &ListName, path: &Path, error: &ListFileError) {
     let line = match error {
         ListFileError::Broken(errors) => errors.first().map(|error| error.line),
@@ -236,7 +218,11 @@ fn say_broken(name: &ListName, path: &Path, error: &ListFileError) {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, net::IpAddr};
+    use std::{
+        collections::BTreeMap,
+        fs::{self, OpenOptions},
+        net::IpAddr,
+    };
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     use tokio::{

@@ -8,17 +8,12 @@
 #[cfg(test)]
 pub(super) mod builder;
 
-use std::{
-    fs::{self, File},
-    io::Read as _,
-    net::IpAddr,
-    path::Path,
-};
+use std::{io::Read as _, net::IpAddr, path::Path};
 
 use maxminddb::{LookupResult, PathElement, Reader, WithinOptions};
 
 use super::Country;
-use crate::text::clean_start;
+use crate::{durable, text::clean_start};
 
 /// No database of countries is as large; what is larger is something else.
 const LARGEST: u64 = 512 << 20;
@@ -68,12 +63,11 @@ impl Countries {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let is_file = fs::metadata(path).map_err(|e| e.to_string())?.is_file();
-    if !is_file {
+    let (file, metadata) = durable::open(path).map_err(|e| e.to_string())?;
+    if !metadata.is_file() {
         return Err("this is no file".to_owned());
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|e| e.to_string())?;
     file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     let fits = u64::try_from(bytes.len()).is_ok_and(|len| len <= LARGEST);
     if fits {
@@ -98,7 +92,7 @@ fn code(record: &LookupResult<'_, Vec<u8>>, layout: &[PathElement<'_>]) -> Optio
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::{fs, net::Ipv4Addr};
 
     use proptest::prelude::*;
 

@@ -48,6 +48,16 @@ pub(super) fn start(lab: &RouterLab, on: &str, config: &str, state: &Path) -> Po
     setup.env("STATE_DIRECTORY", &state.display().to_string()).start()
 }
 
+/// The daemon on `lan`, with `web` open on the router for both protocols.
+#[track_caller]
+pub(super) fn start_open_for_both(lab: &RouterLab, state: &Path) -> Portway {
+    let mut portway = start(lab, "lan", &(web("tcp+udp") + &settings("")), state);
+    for protocol in ["tcp", "udp"] {
+        wait_open(&mut portway, 0, protocol);
+    }
+    portway
+}
+
 pub(super) fn wan(port: u16) -> SocketAddr {
     SocketAddr::new(RouterLab::WAN.into(), port)
 }
@@ -115,9 +125,7 @@ fn a_router_that_restarts_is_opened_again_within_a_check() {
     in_router_lab(&[], [], |lab| {
         let _echo = lab.echo("lan", TARGET);
         let state = state();
-        let mut portway = start(lab, "lan", &(web("tcp+udp") + &settings("")), state.path());
-        wait_open(&mut portway, 0, "tcp");
-        wait_open(&mut portway, 0, "udp");
+        let mut portway = start_open_for_both(lab, state.path());
         let mark = portway.log_len();
         lab.run("reboot");
         wait_open(&mut portway, mark, "tcp");

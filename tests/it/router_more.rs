@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 use super::router_home::{
-    TARGET, exposed, openings, settings, start, state, wait_open, wait_reached, wan, web,
+    TARGET, exposed, openings, settings, start, start_open_for_both, state, wait_open, wait_reached, wan, web,
 };
 use crate::harness::{
     Client, Content, Portway, RouterLab, Setup, TcpTarget, eventually, in_router_lab, paced,
@@ -100,11 +100,8 @@ fn a_vpn_that_takes_the_default_route_changes_no_opening_and_hinders_no_new_one(
         lab.run("in lan ip rule add from 192.168.77.2 table 77");
         lab.run("in lan ip route add default via 192.168.77.1 table 77");
         let state = state();
+        let mut portway = start_open_for_both(lab, state.path());
         let config = web("tcp+udp") + &settings("");
-        let mut portway = start(lab, "lan", &config, state.path());
-        for protocol in ["tcp", "udp"] {
-            wait_open(&mut portway, 0, protocol);
-        }
         let before = openings(lab);
         let mark = portway.log_len();
         lab.run("vpn on");
@@ -211,10 +208,7 @@ fn leases_that_a_restart_took_the_end_from_get_one_and_both_protocols_go_on_work
     in_router_lab(&[], [], |lab| {
         let _echo = lab.echo("lan", TARGET);
         let state = state();
-        let mut portway = start(lab, "lan", &(web("tcp+udp") + &settings("")), state.path());
-        for protocol in ["tcp", "udp"] {
-            wait_open(&mut portway, 0, protocol);
-        }
+        let mut portway = start_open_for_both(lab, state.path());
         let (before, mark) = (openings(lab), portway.log_len());
         // Held, or its next check might make them anew before they are looked at.
         portway.signal(Signal::STOP);
@@ -253,10 +247,7 @@ fn where_upnp_is_switched_off_pcp_takes_over() {
     in_router_lab(&[], [], |lab| {
         let _echo = lab.echo("lan", TARGET);
         let state = state();
-        let mut portway = start(lab, "lan", &(web("tcp+udp") + &settings("")), state.path());
-        for protocol in ["tcp", "udp"] {
-            wait_open(&mut portway, 0, protocol);
-        }
+        let mut portway = start_open_for_both(lab, state.path());
         let mark = portway.log_len();
         lab.run_with("UPNP", "no", "reboot");
         portway.wait_log_after(mark, "router found", |line| line.text("via") == "pcp");
