@@ -1,8 +1,9 @@
-//! What the documents say is true: every example loads, and the README shows the files that are there.
+//! The documents are true: every example loads, every command is one, and the README shows the files that exist.
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use crate::harness::portway;
@@ -91,6 +92,80 @@ fn the_examples_of_the_readme_are_the_files_of_config() {
         let file = fs::read_to_string(Path::new(ROOT).join(&path)).unwrap_or_else(|e| panic!("{path}: {e}"));
         assert!(blocks.contains(&file), "{path} is not, word for word, a block of the README");
         assert!(readme().contains(&path), "the README does not name {path}");
+    }
+}
+
+#[test]
+fn every_shell_block_of_the_readme_is_shell() {
+    let blocks = blocks(&readme(), "sh");
+    assert!(blocks.len() >= 8, "the README has {} blocks of shell", blocks.len());
+    for block in blocks {
+        let parsed = Command::new("bash").args(["-n", "-c", &block]).output().expect("bash");
+        assert!(parsed.status.success(), "{block}\n{}", String::from_utf8_lossy(&parsed.stderr));
+    }
+}
+
+/// What follows `name` in each command of the README's shell blocks that starts with it, with or without `sudo`.
+fn commands(name: &str) -> Vec<Vec<String>> {
+    let joined = blocks(&readme(), "sh").concat().replace("\\\n", " ");
+    let commands = joined.lines().flat_map(|line| line.split("&&")).map(|command| {
+        let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        if words.first().is_some_and(|word| word == "sudo") { words[1..].to_vec() } else { words }
+    });
+    commands
+        .filter(|words| words.first().is_some_and(|word| word == name))
+        .map(|words| words[1..].to_vec())
+        .collect()
+}
+
+#[test]
+fn every_file_that_the_readme_installs_exists() {
+    let installed: Vec<String> = commands("install").into_iter().flatten().collect();
+    let sources: Vec<&String> = installed
+        .iter()
+        .filter(|word| ["config/", "systemd/"].iter().any(|dir| word.starts_with(dir)))
+        .collect();
+    assert!(sources.len() >= 2, "{installed:?}");
+    for source in sources {
+        assert!(Path::new(ROOT).join(source).is_file(), "{source}");
+    }
+}
+
+#[test]
+fn portway_understands_each_of_its_commands_in_the_readme() {
+    let commands = commands("portway");
+    assert!(commands.len() >= 3, "{commands:?}");
+    for arguments in commands {
+        // `--help` ends the program before it starts anything, but after a wrong option.
+        portway(arguments.iter().map(String::as_str).chain(["--help"])).exits(0);
+    }
+}
+
+#[test]
+fn the_readme_says_edit_before_enable_and_ends_with_the_figures() {
+    let readme = readme();
+    let place = |text: &str| readme.find(text).unwrap_or_else(|| panic!("the README lacks {text:?}"));
+    assert!(place("sudo nano /etc/portway/portway.toml") < place("systemctl enable --now portway"));
+    assert!(place("build-essential") < place("git clone") && place("git clone") < place("cargo build"));
+    let sections: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(sections[sections.len() - 2..], ["What it costs", "License"], "{sections:?}");
+}
+
+#[test]
+fn every_link_inside_the_readme_leads_somewhere() {
+    let readme = readme();
+    let anchor = |title: &str| title.to_lowercase().replace(' ', "-").replace([':', ',', '.'], "");
+    let anchors: Vec<String> =
+        readme.lines().filter_map(|line| line.strip_prefix("## ")).map(anchor).collect();
+    let links: Vec<&str> =
+        readme.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link).collect();
+    assert!(links.len() >= 10, "{links:?}");
+    for link in links {
+        match link.strip_prefix('#') {
+            Some(section) => assert!(anchors.iter().any(|anchor| anchor == section), "no section #{section}"),
+            None if link.starts_with("https://") => {}
+            None => assert!(Path::new(ROOT).join(link).exists(), "no file {link}"),
+        }
     }
 }
 
