@@ -209,7 +209,15 @@ fn list(
     if list.items.is_empty() && list.is_whole {
         list.is_whole = false;
         let place = reader.place(value.span());
-        reader.notes.problem(place, format!("`{key}` is empty")).hint("name at least one");
+        if key == "targets" {
+            reader.notes.problem(place, "`targets` is empty").hint("name at least one");
+        } else {
+            // A mapping whose last listener was taken out has to close, as one that was removed.
+            reader
+                .notes
+                .warning(place, format!("`{key}` is empty: this mapping forwards nothing"))
+                .hint("add an entry, or remove the mapping");
+        }
     }
     Some(list)
 }

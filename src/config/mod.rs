@@ -178,8 +178,13 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
     let lowered = lowering.finish();
     let directory = source.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let gate = gate.load(directory, &known, host, &mut origins, &mut notes);
-    if lowered.plan.is_empty() && notes.is_sound() {
-        nothing_to_forward(source, lowered.disabled, &mut origins, &mut notes);
+    if source.file.is_none() && source.publish.is_empty() {
+        let place = origins.add(Name::CommandLine, String::new());
+        notes
+            .problem(place, "nothing to forward: neither a file nor a mapping is named")
+            .hint(NAME_A_MAPPING);
+    } else if lowered.plan.is_empty() && notes.is_sound() {
+        warn_of_an_empty_plan(lowered.disabled, &origins, &mut notes);
     }
     let (problems, warnings) = notes.finish(&origins);
     match Problems::new(problems, read.clone()) {
@@ -188,22 +193,14 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
     }
 }
 
-/// A file with nothing but disabled mappings is meant so; one without any mapping is not.
-fn nothing_to_forward(source: &Source, disabled: usize, origins: &mut Origins, notes: &mut Notes) {
-    let place = match source.file {
-        Some(_) => origins.start(),
-        None => origins.add(Name::CommandLine, String::new()),
-    };
-    if disabled > 0 {
-        notes
-            .warning(place, "nothing is forwarded: every mapping is disabled")
-            .hint("remove `enabled = false` from one");
+/// An empty plan is valid, so that a reload can remove the last mapping.
+fn warn_of_an_empty_plan(disabled: usize, origins: &Origins, notes: &mut Notes) {
+    let (message, hint) = if disabled > 0 {
+        ("nothing is forwarded: every mapping is disabled", "remove `enabled = false` from one")
     } else {
-        notes.problem(place, "nothing to forward: there is no mapping").hint(match source.file {
-            Some(_) => "add one, as in publish = [\"8080:80\"]",
-            None => NAME_A_MAPPING,
-        });
-    }
+        ("nothing is forwarded: there is no mapping", "add one, as in publish = [\"8080:80\"]")
+    };
+    notes.warning(origins.start(), message).hint(hint);
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod cli;
 mod dial;
 mod docs;
 mod drain;
+mod empty_plan;
 mod flood;
 mod guard;
 mod layers;

@@ -23,14 +23,28 @@ fn a_spec_is_refused_with_its_column() {
 }
 
 #[test]
-fn nothing_at_all_is_refused() {
+fn a_source_with_neither_file_nor_spec_is_refused() {
     assert!(specs(&[]).unwrap_err().to_string().starts_with("command line: nothing to forward"));
+}
+
+#[test]
+fn an_empty_plan_is_a_warning() {
+    for text in ["", "publish = []\n", "[log]\nlevel = \"info\"\n", "include = [\"conf.d/*.toml\"]\n"] {
+        assert!(loaded(text).plan.is_empty(), "{text}");
+        assert!(
+            warnings(text).contains(&"1:1: nothing is forwarded: there is no mapping".to_owned()),
+            "{text}"
+        );
+    }
     assert_eq!(
-        problems("[log]\nlevel = \"info\"\n"),
-        ["1:1: nothing to forward: there is no mapping ? add one, as in publish = [\"8080:80\"]"]
+        warnings("[[mapping]]\npublish = []\n"),
+        [
+            "1:1: nothing is forwarded: there is no mapping",
+            "2:11: `publish` is empty: this mapping forwards nothing"
+        ]
     );
-    assert_eq!(problems("").len(), 1);
-    assert_eq!(problems("publish = []\n").len(), 1);
+    let problems = problems("[[mapping]]\nlisten = []\ntargets = []\n");
+    assert_eq!(problems, ["3:11: `targets` is empty ? name at least one"]);
 }
 
 #[test]
@@ -177,7 +191,7 @@ fn a_short_word_is_a_slip_only_of_what_begins_so_or_differs_by_a_letter() {
 fn values_of_another_type_are_refused() {
     assert_eq!(
         problems(
-            "publish = [8080, \"80:9\"]\ninclude = 7\n[defaults]\nidle_timeout = 30\nenabled = \"yes\"\n[[mapping]]\nname = 3\nlisten = [3389]\ntargets = 80\n[[mapping]]\npublish = []\n"
+            "publish = [8080, \"80:9\"]\ninclude = 7\n[defaults]\nidle_timeout = 30\nenabled = \"yes\"\n[[mapping]]\nname = 3\nlisten = [3389]\ntargets = 80\n"
         ),
         [
             "1:12: `publish` is a string, not an integer ? put it in quotes: \"8080\"",
@@ -187,7 +201,6 @@ fn values_of_another_type_are_refused() {
             "7:8: `name` is a string, not an integer ? put it in quotes: \"3\"",
             "8:11: `listen` is a string, not an integer ? put it in quotes: \"3389\"",
             "9:11: `targets` is a list of strings, not an integer ? put it in quotes: \"80\"",
-            "11:11: `publish` is empty ? name at least one",
         ]
     );
     assert_eq!(
