@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use super::{FAILED, print, say, start};
 use crate::{
     config::{self, Source, System},
+    daemon::Options,
     mapping::Timeout,
     relay::{Drain, DrainWatch},
 };
@@ -59,7 +60,8 @@ pub(super) fn run() -> ExitCode {
             loaded
         })
     };
-    start(source, load, None)
+    // Where one of its ports is taken meanwhile, half a demo is of no use.
+    start(source, load, Options { strict: true, ..Options::default() })
 }
 
 fn invitation(web_port: u16, echo_port: u16, publish: &[String]) -> String {

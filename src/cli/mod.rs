@@ -49,6 +49,9 @@ struct RunArgs {
     /// Reload when a file of the configuration changes
     #[arg(long, env = "PORTWAY_WATCH", value_parser = FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
     watch: bool,
+    /// Fail at the start where any listener cannot be opened, in place of waiting for its port or address
+    #[arg(long, env = "PORTWAY_STRICT", value_parser = FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
+    strict: bool,
 }
 
 #[derive(Debug, Args)]
@@ -147,16 +150,16 @@ pub fn main() -> ExitCode {
 
 fn run(args: RunArgs) -> ExitCode {
     let source = args.plan.source_of_process();
-    let watch = args.watch.then(SystemTime::now);
+    let options = daemon::Options { watch: args.watch.then(SystemTime::now), strict: args.strict };
     let read = source.clone();
-    start(source, move || config::load(&read, &System), watch)
+    start(source, move || config::load(&read, &System), options)
 }
 
-fn start<L>(source: Source, load: L, watch: Option<SystemTime>) -> ExitCode
+fn start<L>(source: Source, load: L, options: daemon::Options) -> ExitCode
 where
     L: FnOnce() -> Result<Loaded, Problems> + Send + 'static,
 {
-    match daemon::run(source, load, watch) {
+    match daemon::run(source, load, options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(StartError::Config(problems)) => refuse(&problems),
         Err(error) => {

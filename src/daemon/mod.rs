@@ -34,7 +34,7 @@ use crate::{
     config::{Loaded, Problems, Source},
     gateway::Gateway,
     policy::Gate,
-    supervisor::Handle,
+    supervisor::{Handle, Tolerance},
 };
 use bans::BanKeeper;
 use signals::{Signal, Signals};
@@ -44,17 +44,25 @@ const LAST_MOMENT: Duration = Duration::from_millis(500);
 /// How long the bans may take to be saved at the end.
 const LAST_SAVE: Duration = Duration::from_secs(5);
 
-/// Runs the daemon until it is told to stop. It begins with `load`, which reads `source` and may block. With `watch`, the
-/// time just before that, it reloads by itself when a file changes.
+/// How the daemon runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// The time just before the configuration is read for the first time: the daemon reloads by itself when a file changes.
+    pub watch: Option<SystemTime>,
+    /// The start fails where any listener cannot be opened.
+    pub strict: bool,
+}
+
+/// Runs the daemon until a signal stops it. It begins with `load`, which reads `source` and may block.
 ///
 /// # Errors
 /// [`StartError`] when it did not come up; then nothing listens.
-pub fn run<L>(source: Source, load: L, watch: Option<SystemTime>) -> Result<(), StartError>
+pub fn run<L>(source: Source, load: L, options: Options) -> Result<(), StartError>
 where
     L: FnOnce() -> Result<Loaded, Problems> + Send + 'static,
 {
     let runtime = runtime()?;
-    let result = runtime.block_on(live(source, load, watch));
+    let result = runtime.block_on(live(source, load, options));
     // Neither a name lookup that hangs in the system resolver nor a file that cannot be read must hold the exit.
     runtime.shutdown_background();
     logging::flush();
@@ -71,7 +79,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 /// From the first signal that may come to the end.
-async fn live<L>(source: Source, load: L, watch: Option<SystemTime>) -> Result<(), StartError>
+async fn live<L>(source: Source, load: L, options: Options) -> Result<(), StartError>
 where
     L: FnOnce() -> Result<Loaded, Problems> + Send + 'static,
 {
@@ -82,7 +90,7 @@ where
     for warning in &loaded.warnings {
         tracing::warn!(warning = %warning.one_line(), "configuration");
     }
-    let start = Box::pin(Daemon::start(source, loaded, watch));
+    let start = Box::pin(Daemon::start(source, loaded, options));
     if let Some(daemon) = signals.unless_stopped(&reload, start).await {
         let daemon = daemon?;
         daemon.serve(&mut signals, &reload, &logging).await;
@@ -100,7 +108,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn start(source: Source, loaded: Loaded, watch: Option<SystemTime>) -> Result<Self, StartError> {
+    async fn start(source: Source, loaded: Loaded, options: Options) -> Result<Self, StartError> {
         let descriptors = limits::raise_descriptors();
         let tasks = TaskTracker::new();
         let (listeners, format) = (loaded.plan.len(), loaded.settings.log.format);
@@ -109,15 +117,18 @@ impl Daemon {
         let gate = Gate::new();
         let bans = BanKeeper::of(&gate);
         bans.restore(&loaded.gate.spec).await;
-        let handle = Handle::start(source, loaded, budgets, gate, &tasks).await;
+        let tolerance = if options.strict { Tolerance::Nothing } else { Tolerance::AbsentOrTaken };
+        let handle = Handle::start(source, loaded, tolerance, budgets, gate, &tasks).await;
         let handle = handle.map_err(|errors| StartError::Bind(Unopened::log(errors, format)))?;
         tasks.spawn(Arc::clone(&bans).follow(handle.clone()));
         tasks.spawn(lists::follow(handle.clone()));
         let gateway = Gateway::start(handle.live(), handle.settings(), &tasks);
-        if let Some(read_from) = watch {
+        if let Some(read_from) = options.watch {
             tasks.spawn(watch::follow(handle.clone(), read_from));
         }
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), listeners, descriptors, "ready");
+        let listening = handle.live().borrow().len();
+        let (version, waiting) = (env!("CARGO_PKG_VERSION"), listeners.saturating_sub(listening));
+        tracing::info!(version, listeners, listening, waiting, descriptors, "ready");
         Ok(Self { handle, gateway, bans })
     }
 

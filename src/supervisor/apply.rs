@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     Applied, BindError, Budgets, Live, LiveSet,
-    bind::{Staged, explained, stage},
+    bind::{Staged, Tolerance, explained, say_waiting, stage},
     keepers::{Admissions, Keepers},
     lull::Left,
     running::{Failed, Running, Shared},
@@ -71,22 +71,35 @@ impl Listeners {
         }
     }
 
-    /// Makes `plan` what runs.
+    /// Makes `plan` what runs. New listeners that fail in a way that `tolerance` allows wait, and that is logged.
     ///
     /// # Errors
     /// Every listener that could not be opened; then nothing has changed.
-    pub(super) async fn apply(&mut self, plan: Plan, terms: &Terms) -> Result<Changed, Vec<BindError>> {
-        match self.change_to(plan, terms).await {
-            Ok(changed) => Ok(changed),
+    pub(super) async fn apply(
+        &mut self,
+        plan: Plan,
+        terms: &Terms,
+        tolerance: Tolerance,
+    ) -> Result<Changed, Vec<BindError>> {
+        match self.change_to(plan, terms, tolerance).await {
+            Ok((changed, waiting)) => {
+                say_waiting(&explained(waiting).await, &self.plan);
+                Ok(changed)
+            }
             // What was staged is gone: nothing of ours is in the way.
             Err(errors) => Err(explained(errors).await),
         }
     }
 
-    async fn change_to(&mut self, plan: Plan, terms: &Terms) -> Result<Changed, Vec<BindError>> {
+    async fn change_to(
+        &mut self,
+        plan: Plan,
+        terms: &Terms,
+        tolerance: Tolerance,
+    ) -> Result<(Changed, Vec<BindError>), Vec<BindError>> {
         let diff = config::diff(&self.plan, &plan);
         self.take_back(diff.open.iter().chain(diff.replace.iter().flat_map(|r| &r.open))).await;
-        let mut staged = stage_all(&diff.open, &plan)?;
+        let mut staged = stage_all(&diff.open, &plan, tolerance)?;
         let opened = staged.len();
         staged.extend(self.replace_all(&diff.replace, &plan).await?);
 
@@ -104,15 +117,24 @@ impl Listeners {
                 running.retune(&plan[key]);
             }
         }
+        let mut waiting = Vec::new();
         for (key, staged) in staged {
             let listener = plan[&key].clone();
             let keeper = self.keepers.of(&listener);
-            let running = Running::new(key.clone(), listener, keeper, staged, self.shared.clone());
+            let mut running = Running::new(key.clone(), listener, keeper, self.shared.clone());
+            match staged {
+                Staged::Bound(socket) => running.serve(socket),
+                Staged::Waiting(error) => {
+                    running.waits_for(error.errno());
+                    waiting.push(error);
+                }
+            }
             self.running.insert(key, running);
         }
         self.plan = plan;
         self.retiring.retain(|running| Arc::strong_count(running) > 1);
-        Ok(Changed { applied: Applied { opened, closed, retuned: diff.retune.len(), replaced }, revokes })
+        let applied = Applied { opened, closed, retuned: diff.retune.len(), replaced };
+        Ok((Changed { applied, revokes }, waiting))
     }
 
     /// Takes the terms of `plan`; whether someone inside may have to leave.
@@ -159,10 +181,13 @@ impl Listeners {
             }
         }
         let open: Vec<_> = groups.iter().flat_map(|group| group.open.iter().cloned()).collect();
-        let staged = stage_all(&open, plan);
+        let staged = stage_all(&open, plan, Tolerance::Absent);
         if staged.is_err() {
             for key in groups.iter().flat_map(|group| &group.close) {
-                self.bind_again(key);
+                // The next retry logs a failure.
+                if let (Some(_), Some(running)) = (self.bind_again(key), self.running.get_mut(key)) {
+                    running.waits_for(None);
+                }
             }
         }
         staged
@@ -179,13 +204,19 @@ impl Listeners {
         }
     }
 
-    /// Binds the socket of a listener that has none. Where that fails it waits, and is tried again.
-    fn bind_again(&mut self, key: &ListenerKey) {
-        let (Some(running), Some(plan)) = (self.running.get_mut(key), self.plan.get(key)) else { return };
-        if running.is_waiting()
-            && let Ok(Staged::Bound(socket)) = stage(key, plan)
-        {
-            running.serve(socket);
+    /// Binds the socket of a listener that has none. Where that fails it waits, and is tried again: the error is given
+    /// back where its cause is a new one.
+    fn bind_again(&mut self, key: &ListenerKey) -> Option<BindError> {
+        let (running, plan) = (self.running.get_mut(key)?, self.plan.get(key)?);
+        if !running.is_waiting() {
+            return None;
+        }
+        match stage(key, plan, Tolerance::Nothing) {
+            Ok(Staged::Bound(socket)) => {
+                running.serve(socket);
+                None
+            }
+            Ok(Staged::Waiting(error)) | Err(error) => running.waits_for(error.errno()).then_some(error),
         }
     }
 
@@ -239,13 +270,12 @@ impl Listeners {
         self.running.values().any(Running::is_waiting)
     }
 
-    /// Tries to bind every listener that has no socket.
-    pub(super) fn retry(&mut self) {
+    /// Tries to bind every listener that has no socket, and logs new causes.
+    pub(super) async fn retry(&mut self) {
         let waiting: Vec<_> =
             self.running.values().filter(|r| r.is_waiting()).map(|r| r.key().clone()).collect();
-        for key in &waiting {
-            self.bind_again(key);
-        }
+        let news = waiting.iter().filter_map(|key| self.bind_again(key)).collect();
+        say_waiting(&explained(news).await, &self.plan);
     }
 
     /// Stops to listen, everywhere.
@@ -294,16 +324,33 @@ fn drops_clients(listener: &ListenerPlan) -> bool {
     matches!(listener.service, Service::Tcp(_)) && listener.policy.refuse == Refuse::Drop
 }
 
-/// Binds every one of `keys`, or reports each that cannot be.
-fn stage_all(keys: &[ListenerKey], plan: &Plan) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
+/// Binds every one of `keys`, or reports each that cannot be. Where ports are in use and not one listener opens, that is
+/// a failure, too.
+fn stage_all(
+    keys: &[ListenerKey],
+    plan: &Plan,
+    tolerance: Tolerance,
+) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
     let (mut staged, mut errors) = (Vec::with_capacity(keys.len()), Vec::new());
     for key in keys {
-        match stage(key, &plan[key]) {
+        match stage(key, &plan[key], tolerance) {
             Ok(socket) => staged.push((key.clone(), socket)),
             Err(error) => errors.push(error),
         }
     }
-    if errors.is_empty() { Ok(staged) } else { Err(errors) }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let opens = staged.iter().any(|(_, staged)| matches!(staged, Staged::Bound(_)));
+    let is_taken = |staged: &Staged| matches!(staged, Staged::Waiting(error) if error.is_taken());
+    if opens || !staged.iter().any(|(_, staged)| is_taken(staged)) {
+        return Ok(staged);
+    }
+    let errors = staged.into_iter().filter_map(|(_, staged)| match staged {
+        Staged::Waiting(error) => Some(error),
+        Staged::Bound(_) => None,
+    });
+    Err(errors.collect())
 }
 
 #[cfg(test)]
@@ -321,7 +368,7 @@ mod tests {
         let budgets = Budgets::new(10, 10, 10);
         let mut listeners = Listeners::new(Resolver::new(), budgets, Gate::new(), Arc::default());
         for plan in [plan.clone(), Plan::new(), plan.clone()] {
-            listeners.apply(plan, &terms).await.unwrap();
+            listeners.apply(plan, &terms, Tolerance::Absent).await.unwrap();
         }
         let key = plan.keys().next().unwrap();
         let died = |number| Failed { key: key.clone(), number };

@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 
 use super::holder::{self, Holder};
 use crate::{
-    config::{ListenerKey, ListenerPlan, Service},
+    config::{ListenerKey, ListenerPlan, Plan, Service},
     relay::socket::{Bound, bind_tcp, bind_udp, is_absent},
 };
 
@@ -23,8 +23,19 @@ pub(super) enum Socket {
 pub(super) enum Staged {
     /// Bound, not serving.
     Bound(Socket),
-    /// The address is not there; to be tried again.
-    Absent(io::Error),
+    /// Time may mend what is wrong: the supervisor tries again every second.
+    Waiting(BindError),
+}
+
+/// Which failures to bind a plan survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tolerance {
+    /// None: every listener opens.
+    Nothing,
+    /// An address that is not there yet. A reload has this one.
+    Absent,
+    /// A port in use, too, as long as some listener opens. A start has this one.
+    AbsentOrTaken,
 }
 
 /// Why a listener could not be opened.
@@ -35,12 +46,41 @@ pub struct BindError {
     pub key: ListenerKey,
     /// What the system said.
     pub source: io::Error,
-    /// Who is in the way, or what would help; empty before [`explained`].
+    /// What is in the way, or what would help; empty before [`explained`].
     cure: String,
 }
 
+impl BindError {
+    /// Whether another program has the port.
+    pub(super) fn is_taken(&self) -> bool {
+        self.errno() == Some(Errno::ADDRINUSE)
+    }
+
+    /// The system's number for it.
+    pub(super) fn errno(&self) -> Option<Errno> {
+        Errno::from_io_error(&self.source)
+    }
+
+    /// The cause and the cure, without the listener.
+    pub(super) fn cause(&self) -> String {
+        format!("{}{}", describe(&self.source), self.cure)
+    }
+
+    fn is_tolerated(&self, tolerance: Tolerance) -> bool {
+        match tolerance {
+            Tolerance::Nothing => false,
+            Tolerance::Absent => is_absent(&self.source),
+            Tolerance::AbsentOrTaken => is_absent(&self.source) || self.is_taken(),
+        }
+    }
+}
+
 /// Binds what `key` asks for.
-pub(super) fn stage(key: &ListenerKey, plan: &ListenerPlan) -> Result<Staged, BindError> {
+pub(super) fn stage(
+    key: &ListenerKey,
+    plan: &ListenerPlan,
+    tolerance: Tolerance,
+) -> Result<Staged, BindError> {
     let bound = match &plan.service {
         Service::Tcp(spec) => bind_tcp(&key.addr, spec.options.keepalive).map(|b| told(key, b, Socket::Tcp)),
         Service::Trap => {
@@ -50,9 +90,35 @@ pub(super) fn stage(key: &ListenerKey, plan: &ListenerPlan) -> Result<Staged, Bi
     };
     match bound {
         Ok(socket) => Ok(Staged::Bound(socket)),
-        Err(error) if is_absent(&error) => Ok(Staged::Absent(error)),
-        Err(source) => Err(BindError { key: key.clone(), source, cure: String::new() }),
+        Err(source) => {
+            let error = BindError { key: key.clone(), source, cure: String::new() };
+            if error.is_tolerated(tolerance) { Ok(Staged::Waiting(error)) } else { Err(error) }
+        }
     }
+}
+
+/// Logs why listeners wait: the first few of each kind, and how many more there are. A range of ports may have thousands.
+pub(super) fn say_waiting(errors: &[BindError], plan: &Plan) {
+    const NAMED: usize = 10;
+    let (taken, absent): (Vec<_>, Vec<_>) = errors.iter().partition(|error| !is_absent(&error.source));
+    for error in taken.iter().take(NAMED) {
+        let (mapping, protocol) = (mapping(error, plan), error.key.protocol.as_str());
+        tracing::error!(mapping, protocol, listen.addr = %error.key.addr, error = error.cause(), "listener waiting");
+    }
+    if let Some(left_out @ 1..) = taken.len().checked_sub(NAMED) {
+        tracing::error!(left_out, "more listeners waiting");
+    }
+    for error in absent.iter().take(NAMED) {
+        let (mapping, protocol) = (mapping(error, plan), error.key.protocol.as_str());
+        tracing::warn!(mapping, protocol, listen.addr = %error.key.addr, error = error.cause(), "listener waiting");
+    }
+    if let Some(left_out @ 1..) = absent.len().checked_sub(NAMED) {
+        tracing::warn!(left_out, "more listeners waiting");
+    }
+}
+
+fn mapping(error: &BindError, plan: &Plan) -> Option<String> {
+    plan.get(&error.key).map(|listener| listener.mapping.to_string())
 }
 
 /// Says once in the life of the program that there is no IPv6, where that shows.
@@ -77,9 +143,12 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
-/// Finds out who is in the way, or what would help, for all of `errors` together.
+/// Finds out what is in the way, or what would help, for all of `errors` together.
 pub(super) async fn explained(mut errors: Vec<BindError>) -> Vec<BindError> {
-    let causes = errors.iter().map(|error| (error.key.clone(), Errno::from_io_error(&error.source)));
+    if errors.is_empty() {
+        return errors;
+    }
+    let causes = errors.iter().map(|error| (error.key.clone(), error.errno()));
     let causes: Vec<(ListenerKey, Option<Errno>)> = causes.collect();
     // Without cures, where the runtime ends, the errors are as true.
     let cures = spawn_blocking(move || cures(&causes)).await.unwrap_or_default();

@@ -9,7 +9,8 @@
 //!    stops to listen, the new one is bound; where that fails, the old one listens again;
 //! 4. *commit*: what was staged serves, what is gone retires, what changed is told. Nothing here can fail.
 //!
-//! An address that is not there (yet) is no failure: its listener waits and is tried again every second.
+//! A listener whose address is not there yet waits, and is tried again every second. At the start that holds for a port
+//! in use, too, as long as some listener opens: one taken port does not stop the others. A reload refuses such a plan.
 //!
 //! Sessions of a listener that closes have the grace to end by themselves; then they are cut. A stop does not wait so long
 //! where only flows are left that nothing passes through.
@@ -33,7 +34,7 @@ mod sweep;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use bind::BindError;
+pub use bind::{BindError, Tolerance};
 pub use budgets::Budgets;
 pub use keepers::Admissions;
 pub use live::{Live, LiveSet};
@@ -146,21 +147,23 @@ impl Handle {
     /// hold from the first connection on.
     ///
     /// # Errors
-    /// All listeners that could not be opened; then none is.
+    /// All listeners that could not be opened and may not wait by `tolerance`; then none is open.
     pub async fn start(
         source: Source,
         loaded: Loaded,
+        tolerance: Tolerance,
         budgets: Budgets,
         gate: Arc<Gate>,
         tasks: &TaskTracker,
     ) -> Result<Self, Vec<BindError>> {
         let read: Read = Arc::new(move || config::load(&source, &System));
-        Self::start_with(read, loaded, budgets, gate, tasks).await
+        Self::start_with(read, loaded, tolerance, budgets, gate, tasks).await
     }
 
     async fn start_with(
         read: Read,
         loaded: Loaded,
+        tolerance: Tolerance,
         budgets: Budgets,
         gate: Arc<Gate>,
         tasks: &TaskTracker,
@@ -168,7 +171,7 @@ impl Handle {
         let (refusals, reloads) = (Refusals::default(), Reloads::new(read));
         let (silence, sweep) = (budgets.silence.clone(), Sweep::of(&gate));
         let mut listeners = Listeners::new(Resolver::new(), budgets, Arc::clone(&gate), refusals.bell());
-        listeners.apply(loaded.plan, &Terms::of(loaded.gate, &loaded.settings)).await?;
+        listeners.apply(loaded.plan, &Terms::of(loaded.gate, &loaded.settings), tolerance).await?;
         let (mailbox, requests) = mpsc::channel(16);
         let (admissions_tx, admissions) = watch::channel(listeners.admissions());
         let (settings_tx, settings) = watch::channel(loaded.settings);
@@ -274,7 +277,7 @@ impl Supervisor {
                 },
                 (loaded, replies) = self.reloads.done() => self.reload(loaded, replies).await,
                 failed = self.listeners.next_failed() => self.listeners.suspend(&failed),
-                _ = retry.tick(), if self.listeners.any_waiting() => self.listeners.retry(),
+                _ = retry.tick(), if self.listeners.any_waiting() => self.listeners.retry().await,
                 () = self.sweep.due() => self.sweep.run(|| self.listeners.sweep()),
                 () = self.refusals.due() => self.refusals.say(&self.admissions.borrow()),
                 () = self.silence.tend() => {}
@@ -304,7 +307,8 @@ impl Supervisor {
     async fn take(&mut self, loaded: Loaded) -> Result<Applied, ReloadError> {
         self.read.send_replace(loaded.read);
         let terms = Terms::of(loaded.gate, &loaded.settings);
-        let changed = self.listeners.apply(loaded.plan, &terms).await.map_err(ReloadError::Bind)?;
+        let changed = self.listeners.apply(loaded.plan, &terms, Tolerance::Absent).await;
+        let changed = changed.map_err(ReloadError::Bind)?;
         for warning in &loaded.warnings {
             tracing::warn!(warning = %warning.one_line(), "configuration");
         }

@@ -8,16 +8,13 @@ use std::{
     },
 };
 
+use rustix::io::Errno;
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::Instant,
 };
 
-use super::{
-    Budgets,
-    bind::{Socket, Staged},
-    lull::Left,
-};
+use super::{Budgets, bind::Socket, lull::Left};
 use crate::{
     config::{ListenerKey, ListenerPlan, Service},
     meter::{Ended, ListenerMeter},
@@ -78,19 +75,20 @@ pub(super) struct Running {
     meter: Arc<ListenerMeter>,
     /// Datagrams that were not forwarded; none for TCP.
     drops: Arc<UdpDrops>,
-    /// `None` while the address is not there.
+    /// `None` while it waits for its port.
     serving: Option<Serving>,
+    /// The cause of the last failure to bind it, since it last served.
+    waits_for: Option<Errno>,
     sessions: Drain,
     shared: Shared,
 }
 
 impl Running {
-    /// A listener with what staging came to.
+    /// A listener without a socket yet.
     pub(super) fn new(
         key: ListenerKey,
         plan: ListenerPlan,
         keeper: Option<Arc<Admission>>,
-        staged: Staged,
         shared: Shared,
     ) -> Self {
         let meter = ListenerMeter::new(plan.mapping, key.protocol, key.addr.clone());
@@ -105,12 +103,8 @@ impl Running {
             (_, None) => unreachable!("every mapping of a plan has its doorkeeper"),
         };
         let drops = Arc::default();
-        let mut running = Self { key, spec, meter, drops, serving: None, sessions: Drain::new(), shared };
-        match staged {
-            Staged::Bound(socket) => running.serve(socket),
-            Staged::Absent(error) => running.say_waiting(&error),
-        }
-        running
+        let sessions = Drain::new();
+        Self { key, spec, meter, drops, serving: None, waits_for: None, sessions, shared }
     }
 
     /// Serves on `socket`: at first, after waiting, or after another listener had its place.
@@ -146,6 +140,7 @@ impl Running {
             _ => unreachable!("the key of a listener names one protocol, for its socket and its service"),
         }
         self.serving = Some(Serving { drain, number });
+        self.waits_for = None;
         tracing::info!(
             mapping = %self.meter.mapping(),
             protocol = self.key.protocol.as_str(),
@@ -183,7 +178,7 @@ impl Running {
         Door { keeper: keeper.subscribe(), refused: Arc::clone(&self.shared.refused) }
     }
 
-    /// Whether its address is not there yet.
+    /// Whether it has no socket.
     pub(super) fn is_waiting(&self) -> bool {
         self.serving.is_none()
     }
@@ -200,14 +195,9 @@ impl Running {
         }
     }
 
-    fn say_waiting(&self, error: &io::Error) {
-        tracing::warn!(
-            mapping = %self.meter.mapping(),
-            protocol = self.key.protocol.as_str(),
-            listen.addr = %self.key.addr,
-            error = %error,
-            "listener waiting"
-        );
+    /// Notes why it could not be bound; whether that is another cause than the last time.
+    pub(super) fn waits_for(&mut self, cause: Option<Errno>) -> bool {
+        std::mem::replace(&mut self.waits_for, cause) != cause
     }
 
     /// Takes a changed plan for the same socket: new sessions follow it, live ones go on.

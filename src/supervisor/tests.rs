@@ -35,7 +35,15 @@ impl Blocked {
             config::load(&source, &System)
         });
         let tasks = TaskTracker::new();
-        let handle = Handle::start_with(read, loaded, Budgets::new(10, 10, 10), Gate::new(), &tasks).await;
+        let handle = Handle::start_with(
+            read,
+            loaded,
+            Tolerance::Nothing,
+            Budgets::new(10, 10, 10),
+            Gate::new(),
+            &tasks,
+        )
+        .await;
         Self { handle: handle.unwrap(), begun: begun.into(), _release: release }
     }
 

@@ -246,7 +246,7 @@ fn a_decoy_and_a_mapping_take_each_others_place_by_a_reload() {
 fn a_decoy_whose_port_is_taken_is_an_error() {
     let world = Box::new();
     let _taken = std::net::TcpListener::bind(world.decoy).expect("the test's own address");
-    let portway = Portway::with(&world.config("")).launch();
+    let portway = Portway::with(&world.config("")).args(["--strict"]).launch();
     portway.exit().with(1).says(&format!("bind {}/tcp: the address is in use", world.decoy));
 }
 

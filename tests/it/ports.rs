@@ -1,10 +1,14 @@
 //! Ports that cannot be had: who holds them, what to do, and what the daemon does on its own.
 
-use std::{net::TcpListener, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    net::{SocketAddr, TcpListener, UdpSocket},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+};
 
 use crate::harness::{
     Client, Portway, TcpTarget, add_address, echoes, eventually, free_port, in_own_network, mapping,
-    own_addr, run,
+    own_addr, own_ip, run,
 };
 
 #[test]
@@ -39,11 +43,88 @@ fn every_port_that_cannot_be_had_is_listed() {
         .enumerate()
         .map(|(n, at)| mapping(*at, target, &format!("name = \"m{n}\"")))
         .collect();
-    let mut exit = Portway::with(&config).launch().exit().with(1);
+    let mut exit = Portway::with(&config).args(["--strict"]).launch().exit().with(1);
     for at in taken {
         exit = exit.says(&at.to_string());
     }
     drop(holders);
+}
+
+#[test]
+fn a_taken_port_waits_while_the_others_serve_and_opens_when_it_is_free() {
+    let target = TcpTarget::echo();
+    let (open, taken) = (own_addr(8080), own_addr(8081));
+    let holder = TcpListener::bind(taken).expect("an address of its own");
+    let config =
+        mapping(open, target.addr, "name = \"open\"") + &mapping(taken, target.addr, "name = \"taken\"");
+    let mut portway = Portway::with(&config).start();
+    let line = portway.wait_log("listener waiting", |_| true);
+    assert_eq!((line.text("level"), line.text("mapping")), ("ERROR", "taken"));
+    assert_eq!(line.text("listen.addr"), taken.to_string());
+    assert!(line.text("error").contains(&format!("(pid {})", std::process::id())), "{}", line.raw());
+    let ready = portway.wait_log("ready", |_| true);
+    assert_eq!(["listeners", "listening", "waiting"].map(|field| ready.number(field)), [2, 1, 1]);
+    Client::to(open).ping();
+
+    // A reload changes nothing about that.
+    portway.reload_with(&format!("{config}[shutdown]\ngrace = \"1s\"\n"));
+    drop(holder);
+    portway.wait_log("listening", |line| line.text("mapping") == "taken");
+    Client::to(taken).ping();
+    assert_eq!(portway.count("listener waiting"), 1, "{}", portway.log());
+    portway.stop().with(0);
+}
+
+#[test]
+fn a_taken_udp_port_or_range_waits_and_is_told_in_few_lines() {
+    let target = TcpTarget::echo();
+    let (open, ip) = (own_addr(8080), own_ip());
+    let holders: Vec<UdpSocket> =
+        (9000..9030).map(|port| UdpSocket::bind((ip, port)).expect("an address of its own")).collect();
+    let config = mapping(open, target.addr, "")
+        + &format!("[[mapping]]\nname = \"many\"\npublish = \"{ip}:9000-9029:127.0.0.1:9000-9029/udp\"\n");
+    let mut portway = Portway::with(&config).start();
+    assert_eq!(portway.count("listener waiting"), 10, "{}", portway.log());
+    let more = portway.wait_log("more listeners waiting", |_| true);
+    assert_eq!((more.text("level"), more.number("left_out")), ("ERROR", 20));
+    assert_eq!(portway.wait_log("ready", |_| true).number("waiting"), 30);
+    Client::to(open).ping();
+    drop(holders);
+}
+
+#[test]
+fn a_strict_start_fails_for_any_listener() {
+    let target = TcpTarget::echo();
+    let (open, taken) = (own_addr(8080), own_addr(8081));
+    let _holder = TcpListener::bind(taken).expect("an address of its own");
+    let with = |other: SocketAddr| {
+        Portway::with(&(mapping(open, target.addr, "") + &mapping(other, target.addr, "")))
+    };
+    let exit = with(taken).args(["--strict"]).launch().exit().with(1);
+    exit.says(&format!("bind {taken}/tcp: the address is in use by"))
+        .says(&format!("(pid {})", std::process::id()));
+    with(taken).env("PORTWAY_STRICT", "true").launch().exit().with(1).says(&taken.to_string());
+    // Of the documentation's addresses: it is not here.
+    let absent = "192.0.2.200:8080".parse().expect("an address");
+    with(absent).args(["--strict"]).launch().exit().with(1).says("bind 192.0.2.200:8080/tcp");
+    assert!(!echoes(open), "nothing listens after a start that failed");
+}
+
+#[test]
+fn a_reload_onto_a_taken_port_is_refused_whole() {
+    let target = TcpTarget::echo();
+    let (first, free, taken) = (own_addr(8080), own_addr(8081), own_addr(8082));
+    let holder = TcpListener::bind(taken).expect("an address of its own");
+    let config = mapping(first, target.addr, "");
+    let more = config.clone() + &mapping(free, target.addr, "") + &mapping(taken, target.addr, "");
+    let mut portway = Portway::with(&config).start();
+    let line = portway.refused_reload_with(&more);
+    assert!(line.text("error").contains(&format!("(pid {})", std::process::id())), "{}", line.raw());
+    assert!(!echoes(free));
+    Client::to(first).ping();
+    drop(holder);
+    portway.reload_with(&more);
+    Client::to(taken).ping();
 }
 
 #[test]
@@ -103,6 +184,21 @@ fn a_privileged_port_without_the_right_names_the_right_and_both_cures() {
             .says("CAP_NET_BIND_SERVICE")
             .says("AmbientCapabilities")
             .says("setcap");
+    });
+}
+
+#[test]
+fn a_missing_right_fails_the_start_whatever_else_opens() {
+    in_own_network(&["setpriv"], || {
+        let (_dir, program) = program_for_everyone();
+        Portway::publishing("127.0.0.1:80:8080")
+            .args(["-p", "127.0.0.1:8081:8080"])
+            .program(&program)
+            .through(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .launch()
+            .exit()
+            .with(1)
+            .says("CAP_NET_BIND_SERVICE");
     });
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use portway::{
     config::{self, Source, System},
     policy::Gate,
-    supervisor::{Budgets, Handle},
+    supervisor::{Budgets, Handle, Tolerance},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,7 +22,7 @@ async fn start(publish: Vec<String>) -> Handle {
     let source = Source { publish, ..Source::default() };
     let loaded = config::load(&source, &System).unwrap_or_else(|problems| panic!("{problems}"));
     let budgets = Budgets::new(1_000, 1_000, 10);
-    Handle::start(source, loaded, budgets, Gate::new(), &TaskTracker::new())
+    Handle::start(source, loaded, Tolerance::Nothing, budgets, Gate::new(), &TaskTracker::new())
         .await
         .expect("the listeners open")
 }
