@@ -203,6 +203,11 @@ impl SessionMeter {
         &self.live
     }
 
+    /// The mapping of the session's listener.
+    pub fn mapping(&self) -> MappingName {
+        self.listener.mapping()
+    }
+
     /// Notes the address the session was connected to. The first one stands.
     pub fn reached(&self, target: SocketAddr) {
         let _ = self.live.target.set(Reached::Address(target));

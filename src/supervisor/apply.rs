@@ -24,7 +24,7 @@ use crate::{
     meter::Ended,
     policy::{Gate, GateInput, Refuse},
     relay::Drain,
-    target::Resolver,
+    target::Dialer,
 };
 
 /// What a plan runs under: what the configuration says for all mappings.
@@ -57,7 +57,7 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    pub(super) fn new(resolver: Resolver, budgets: Budgets, gate: Arc<Gate>, refused: Arc<Notify>) -> Self {
+    pub(super) fn new(dialer: Dialer, budgets: Budgets, gate: Arc<Gate>, refused: Arc<Notify>) -> Self {
         let (sender, failed) = mpsc::unbounded_channel();
         Self {
             plan: Plan::new(),
@@ -66,7 +66,7 @@ impl Listeners {
             running: BTreeMap::new(),
             retiring: Vec::new(),
             retirement: Drain::new(),
-            shared: Shared { resolver, budgets, gate, refused, failed: sender, next: Arc::default() },
+            shared: Shared { dialer, budgets, gate, refused, failed: sender, next: Arc::default() },
             failed,
         }
     }
@@ -366,7 +366,7 @@ mod tests {
         let loaded = config::load(&Source { publish, ..Source::default() }, &System).unwrap();
         let (plan, terms) = (loaded.plan, Terms::of(loaded.gate, &loaded.settings));
         let budgets = Budgets::new(10, 10, 10);
-        let mut listeners = Listeners::new(Resolver::new(), budgets, Gate::new(), Arc::default());
+        let mut listeners = Listeners::new(Dialer::new(), budgets, Gate::new(), Arc::default());
         for plan in [plan.clone(), Plan::new(), plan.clone()] {
             listeners.apply(plan, &terms, Tolerance::Absent).await.unwrap();
         }

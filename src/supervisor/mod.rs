@@ -50,7 +50,7 @@ use crate::{
     meter::Ended,
     policy::Gate,
     relay::tcp::Silence,
-    target::Resolver,
+    target::Dialer,
 };
 use apply::{Listeners, Terms};
 use lull::lull;
@@ -170,7 +170,7 @@ impl Handle {
     ) -> Result<Self, Vec<BindError>> {
         let (refusals, reloads) = (Refusals::default(), Reloads::new(read));
         let (silence, sweep) = (budgets.silence.clone(), Sweep::of(&gate));
-        let mut listeners = Listeners::new(Resolver::new(), budgets, Arc::clone(&gate), refusals.bell());
+        let mut listeners = Listeners::new(Dialer::new(), budgets, Arc::clone(&gate), refusals.bell());
         listeners.apply(loaded.plan, &Terms::of(loaded.gate, &loaded.settings), tolerance).await?;
         let (mailbox, requests) = mpsc::channel(16);
         let (admissions_tx, admissions) = watch::channel(listeners.admissions());

@@ -24,13 +24,13 @@ use crate::{
         tcp::{TcpService, TcpSpec, TrapService},
         udp::{UdpDrops, UdpService, UdpSpec},
     },
-    target::Resolver,
+    target::Dialer,
 };
 
 /// What every listener shares.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
-    pub(super) resolver: Resolver,
+    pub(super) dialer: Dialer,
     pub(super) budgets: Budgets,
     pub(super) gate: Arc<Gate>,
     /// What doors tell of their refusals.
@@ -154,7 +154,7 @@ impl Running {
         TcpService {
             spec: spec.subscribe(),
             door: self.door(keeper),
-            resolver: self.shared.resolver.clone(),
+            dialer: self.shared.dialer.clone(),
             meter: Arc::clone(&self.meter),
             budget: self.shared.budgets.sessions.clone(),
             silence: self.shared.budgets.silence.clone(),
@@ -166,7 +166,7 @@ impl Running {
         UdpService {
             spec: spec.subscribe(),
             door: self.door(keeper),
-            resolver: self.shared.resolver.clone(),
+            dialer: self.shared.dialer.clone(),
             meter: Arc::clone(&self.meter),
             budget: self.shared.budgets.flows.clone(),
             drops: Arc::clone(&self.drops),

@@ -17,8 +17,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{ResolveError, Resolver, set_keepalive};
-use crate::mapping::{TargetAddr, Timeout};
+use super::{CLEAR_SILENCE, Dialer, ResolveError, Sign, set_keepalive};
+use crate::mapping::{Protocol, TargetAddr, Timeout};
 
 /// One of so many parts of the time for a target is kept for the connection, however long the lookup takes.
 const CONNECT_PART: u32 = 5;
@@ -47,6 +47,18 @@ pub enum DialError {
     },
 }
 
+impl DialError {
+    /// What it says about the target.
+    pub fn sign(&self) -> Sign {
+        match self {
+            Self::Resolve(_) => Sign::Clear,
+            Self::Connect { source, .. } => Sign::of(source),
+            Self::TimedOut { limit, .. } if *limit >= CLEAR_SILENCE => Sign::Clear,
+            Self::TimedOut { .. } => Sign::Doubtful,
+        }
+    }
+}
+
 /// How to connect.
 #[derive(Clone, Copy, Debug)]
 pub struct DialOptions {
@@ -63,13 +75,13 @@ pub struct DialOptions {
 /// # Errors
 /// [`DialError`] with the last address's trouble when none of them took the connection.
 pub async fn dial(
-    resolver: &Resolver,
+    dialer: &Dialer,
     target: &TargetAddr,
     options: DialOptions,
 ) -> Result<(TcpStream, SocketAddr), DialError> {
     let deadline = Instant::now() + options.connect_timeout;
     let for_lookup = options.connect_timeout - options.connect_timeout / CONNECT_PART;
-    let addrs = resolver.resolve(target, for_lookup).await?;
+    let addrs = dialer.candidates(Protocol::Tcp, target, for_lookup).await?;
     let usable = |a: &&SocketAddr| options.source.is_none_or(|s| s.is_ipv4() == a.is_ipv4());
     let mut left = addrs.iter().filter(usable).count();
     let mut last = Err(DialError::Connect {
@@ -81,9 +93,21 @@ pub async fn dial(
         let share = deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(u32::MAX);
         left -= 1;
         last = match timeout_at(now + share, connect(*addr, options)).await {
-            Ok(Ok(stream)) => return Ok((stream, *addr)),
-            Ok(Err(source)) => Err(DialError::Connect { addr: *addr, source }),
-            Err(_) => Err(DialError::TimedOut { addr: *addr, limit: options.connect_timeout }),
+            Ok(Ok(stream)) => {
+                dialer.worked(Protocol::Tcp, *addr);
+                return Ok((stream, *addr));
+            }
+            Ok(Err(source)) => {
+                // Where `source` is not there, nothing was tried.
+                if options.source.is_none() || source.kind() != io::ErrorKind::AddrNotAvailable {
+                    dialer.failed(Protocol::Tcp, *addr, &source);
+                }
+                Err(DialError::Connect { addr: *addr, source })
+            }
+            Err(_) => {
+                dialer.failed(Protocol::Tcp, *addr, &io::ErrorKind::TimedOut.into());
+                Err(DialError::TimedOut { addr: *addr, limit: options.connect_timeout })
+            }
         };
     }
     last
@@ -122,7 +146,7 @@ mod tests {
     use super::*;
     use crate::{
         mapping::Host,
-        target::{keepalive_of, resolve::Lookup},
+        target::{Resolver, keepalive_of, resolve::Lookup},
     };
 
     const LIMIT: Duration = Duration::from_secs(5);
@@ -144,7 +168,7 @@ mod tests {
     async fn a_name_that_nobody_answers_for_is_given_up_within_the_time_for_the_target() {
         let (_listener, target, resolver, _lookup, _) = named().await;
         let start = Instant::now();
-        let error = dial(&resolver, &target, within(LIMIT)).await.unwrap_err();
+        let error = dial(&Dialer::with(resolver.clone()), &target, within(LIMIT)).await.unwrap_err();
         assert!(start.elapsed() <= LIMIT, "{:?}", start.elapsed());
         assert!(matches!(error, DialError::Resolve(ResolveError::TimedOut { .. })), "{error}");
         let said = error.to_string();
@@ -158,16 +182,17 @@ mod tests {
             sleep(LIMIT - LIMIT / CONNECT_PART - Duration::from_millis(10)).await;
             lookup.answer(&[Ipv4Addr::LOCALHOST.into()]);
         };
-        let (reached, ()) = tokio::join!(dial(&resolver, &target, within(LIMIT)), answer);
+        let dialer = Dialer::with(resolver);
+        let (reached, ()) = tokio::join!(dial(&dialer, &target, within(LIMIT)), answer);
         assert_eq!(reached.unwrap().1, listener.local_addr().unwrap());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lookup_that_came_too_late_serves_the_next_session() {
         let (_listener, target, resolver, lookup, _) = named().await;
-        dial(&resolver, &target, within(LIMIT)).await.unwrap_err();
+        dial(&Dialer::with(resolver.clone()), &target, within(LIMIT)).await.unwrap_err();
         lookup.answer(&[Ipv4Addr::LOCALHOST.into()]);
-        dial(&resolver, &target, within(LIMIT)).await.unwrap();
+        dial(&Dialer::with(resolver.clone()), &target, within(LIMIT)).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -176,7 +201,7 @@ mod tests {
             let (listener, target, resolver, _lookup, name) = named().await;
             resolver.remembers(&name, &[Ipv4Addr::LOCALHOST.into()]);
             let start = Instant::now();
-            let reached = dial(&resolver, &target, within(limit)).await;
+            let reached = dial(&Dialer::with(resolver.clone()), &target, within(limit)).await;
             assert_eq!(reached.unwrap().1, listener.local_addr().unwrap(), "within {limit:?}");
             let took = start.elapsed();
             assert!(took <= (limit / 4).min(Duration::from_millis(1010)), "{took:?} of {limit:?}");
@@ -196,7 +221,7 @@ mod tests {
             (Timeout::After(secs(60)), Some((secs(60), secs(15), 3))),
         ] {
             let options = DialOptions { keepalive, ..within(LIMIT) };
-            let (stream, _) = dial(&Resolver::new(), &target, options).await.unwrap();
+            let (stream, _) = dial(&Dialer::new(), &target, options).await.unwrap();
             assert_eq!(keepalive_of(&SockRef::from(&stream)), expected);
         }
     }

@@ -1,13 +1,18 @@
 //! Where a mapping leads: the targets, and how one of them is reached.
 //!
-//! Owns [`Targets`] (what is asked for), the [`Resolver`] (names to addresses, bounded and off the hot path) and
-//! [`dial`] (an open connection to a target, or why not), with the one way in which a dead peer is found out
-//! ([`set_keepalive`]), on either side. Knows nothing of listeners, sessions or configuration.
+//! Owns [`Targets`] (what is asked for), the [`Dialer`] (what all listeners share: answers to lookups, which addresses
+//! failed lately, which targets are down) and [`dial`] (an open connection to a target, or why not), with the one way in
+//! which a dead peer is found out ([`set_keepalive`]), on either side. Knows nothing of sessions or configuration.
 
+mod dead;
 pub mod dial;
+mod dialer;
+mod down;
 mod keepalive;
 mod resolve;
 
+pub use dialer::Dialer;
+pub use down::{CLEAR_SILENCE, Leg, Sign};
 #[cfg(test)]
 pub(crate) use keepalive::keepalive_of;
 pub use keepalive::set_keepalive;

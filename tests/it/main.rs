@@ -30,6 +30,7 @@ mod signals;
 mod silence;
 mod slow_paths;
 mod start;
+mod targets;
 mod tasks;
 mod tcp;
 mod throttle;

@@ -34,7 +34,7 @@ use crate::{
     meter::ListenerMeter,
     policy::{Permit, Refusal},
     relay::{Door, DrainWatch, quiet::Quiet, socket::set_keepalive},
-    target::Resolver,
+    target::Dialer,
 };
 
 /// The admitted clients of one listener that may wait for room in the session budget; each holds a descriptor.
@@ -50,8 +50,8 @@ pub struct TcpService {
     pub spec: watch::Receiver<Arc<TcpSpec>>,
     /// Who decides on clients.
     pub door: Door,
-    /// For targets given by name.
-    pub resolver: Resolver,
+    /// How its targets are reached.
+    pub dialer: Dialer,
     /// Its account.
     pub meter: Arc<ListenerMeter>,
     /// The sessions that the daemon may have.
@@ -138,7 +138,7 @@ impl TcpService {
         };
         let spec = Arc::clone(&self.spec.borrow());
         let meter = self.meter.open(client);
-        self.sessions.spawn(session::run(stream, spec, self.resolver.clone(), meter, (permit, room)));
+        self.sessions.spawn(session::run(stream, spec, self.dialer.clone(), meter, (permit, room)));
     }
 
     fn turn_away(&self, socket: OwnedFd, client: SocketAddr, refusal: Refusal) {

@@ -10,10 +10,11 @@ use super::{
     pump::{self, Ending, Limits},
 };
 use crate::{
+    mapping::Protocol,
     meter::{Ended, SessionMeter},
     policy::Permit,
     target::{
-        Resolver,
+        Dialer, Leg,
         dial::{DialOptions, dial},
     },
 };
@@ -26,17 +27,17 @@ use crate::{
 pub(super) fn run(
     client: TcpStream,
     spec: Arc<TcpSpec>,
-    resolver: Resolver,
+    dialer: Dialer,
     meter: SessionMeter,
     (permit, room): (Permit, Room),
 ) -> impl Future<Output = ()> + Send {
     async move {
         // Boxed: the way to the target is short and needs much, the session is long and needs little.
-        let reached = Box::pin(reach(&client, &spec, &resolver, &meter)).await;
+        let reached = Box::pin(reach(&client, &spec, &dialer, &meter)).await;
         let limits = Limits { idle: spec.options.idle_timeout, half_close: spec.options.half_close_timeout };
         let bandwidth = spec.options.bandwidth;
         // The session may last for days: what only the start needs is let go.
-        drop((spec, resolver));
+        drop((spec, dialer));
         let target = match reached {
             Ok(target) => target,
             Err(ending) => return settle(client, meter, permit, ending),
@@ -64,7 +65,7 @@ fn settle(client: TcpStream, meter: SessionMeter, permit: Permit, ending: Ending
 async fn reach(
     client: &TcpStream,
     spec: &TcpSpec,
-    resolver: &Resolver,
+    dialer: &Dialer,
     meter: &SessionMeter,
 ) -> Result<TcpStream, Ending> {
     let options = DialOptions {
@@ -74,13 +75,18 @@ async fn reach(
     };
     let (mut ending, mut last) = (Ending::from(Ended::Unreachable), spec.targets.first());
     for target in spec.targets.iter() {
+        let leg = || Leg { mapping: meter.mapping(), protocol: Protocol::Tcp, target: target.clone() };
         let error = tokio::select! {
-            reached = dial(resolver, target, options) => match reached {
+            reached = dial(dialer, target, options) => match reached {
                 Ok((stream, addr)) => {
                     meter.reached(addr);
+                    dialer.target_worked(leg);
                     return Ok(stream);
                 }
-                Err(error) => io::Error::other(error),
+                Err(error) => {
+                    dialer.target_failed(&leg(), error.sign(), &error);
+                    io::Error::other(error)
+                }
             },
             reason = meter.live().wait_cut() => return Err(reason.into()),
             _ = client.ready(Interest::ERROR) => {

@@ -19,7 +19,7 @@ use crate::{
     mapping::{Host, ListenAddr, MappingName, Protocol, TargetAddr, Timeout},
     meter::{Ended, ListenerMeter, Live},
     relay::Door,
-    target::{Resolver, Targets, dial::reset_on_close},
+    target::{Dialer, Targets, dial::reset_on_close},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -353,7 +353,7 @@ async fn the_task_of_a_session_stays_small() {
     let spec = TcpSpec { targets: Targets::one(target), options: TcpOptions::default() };
     let permit = Door::open().admit(from.ip(), &meter).unwrap();
     let room = SessionBudget::new(1).try_take().unwrap();
-    let task = session::run(client, Arc::new(spec), Resolver::new(), meter.open(from), (permit, room));
+    let task = session::run(client, Arc::new(spec), Dialer::new(), meter.open(from), (permit, room));
     // With up to 400 bytes tokio's own part and this fit into one allocation of 512.
     assert!(size_of_val(&task) <= 400, "{} bytes", size_of_val(&task));
 }

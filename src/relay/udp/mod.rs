@@ -68,7 +68,7 @@ use crate::{
     mapping::{Protocol, Timeout, canonical_socket},
     meter::{Ended, ListenerMeter},
     policy::{Admission, Refusal},
-    target::{Resolver, Targets},
+    target::{Dialer, Targets},
 };
 
 /// Batches that a listener handles before it lets other tasks have a turn.
@@ -110,8 +110,8 @@ pub struct UdpService {
     /// What it does with a datagram. A change of targets takes hold with the next flow, one of the idle timeout with the
     /// next datagram of each flow.
     pub spec: watch::Receiver<Arc<UdpSpec>>,
-    /// For targets given by name.
-    pub resolver: Resolver,
+    /// How its targets are reached.
+    pub dialer: Dialer,
     /// Who decides on clients.
     pub door: Door,
     /// Its account.
@@ -279,7 +279,7 @@ impl UdpListener {
     fn start(&self, id: FlowId, flow: Arc<Flow>, alive: mpsc::Sender<()>) {
         let Self { service, front, .. } = self;
         let spec = Arc::clone(&service.spec.borrow());
-        let mut opening = return_path::Opening::begin(Arc::clone(&flow), spec, service.resolver.clone());
+        let mut opening = return_path::Opening::begin(Arc::clone(&flow), spec, service.dialer.clone());
         if opening.is_done_at_once() {
             // Nobody else holds anything for it: the second time finds nothing, and opens the flow.
             while !return_path::send_early(front, &flow, id) {}

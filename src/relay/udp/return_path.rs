@@ -38,9 +38,10 @@ use super::{
     sockets,
 };
 use crate::{
+    mapping::Protocol,
     meter::Ended,
     relay::quiet::Quiet,
-    target::{ResolveError, Resolver},
+    target::{Dialer, ResolveError},
 };
 
 /// The bytes of replies that the flows of a listener may hold while its socket takes no more.
@@ -120,8 +121,8 @@ pub(super) enum Opening {
 
 impl Opening {
     /// Begins to connect `flow` to the first target of `spec` that lets itself be connected to.
-    pub(super) fn begin(flow: Arc<Flow>, spec: Arc<UdpSpec>, resolver: Resolver) -> Self {
-        Self::Pending(Box::pin(async move { open(&flow, &spec, &resolver).await }))
+    pub(super) fn begin(flow: Arc<Flow>, spec: Arc<UdpSpec>, dialer: Dialer) -> Self {
+        Self::Pending(Box::pin(async move { open(&flow, &spec, &dialer).await }))
     }
 
     /// Goes as far as it can without waiting, and says whether the flow is connected by then.
@@ -144,10 +145,10 @@ impl Opening {
     }
 }
 
-async fn open(flow: &Flow, spec: &UdpSpec, resolver: &Resolver) -> Result<(), OpenError> {
+async fn open(flow: &Flow, spec: &UdpSpec, dialer: &Dialer) -> Result<(), OpenError> {
     let mut failure = OpenError::Connect(io::ErrorKind::AddrNotAvailable.into());
     for target in spec.targets.iter() {
-        let addrs = match resolver.resolve(target, LOOKUP_LIMIT).await {
+        let addrs = match dialer.candidates(Protocol::Udp, target, LOOKUP_LIMIT).await {
             Ok(addrs) => addrs,
             Err(error) => {
                 failure = error.into();
@@ -164,7 +165,10 @@ async fn open(flow: &Flow, spec: &UdpSpec, resolver: &Resolver) -> Result<(), Op
                     failure = OpenError::NoSocket(error);
                     break;
                 }
-                Err(error) => failure = OpenError::Connect(error),
+                Err(error) => {
+                    dialer.failed(Protocol::Udp, addr, &error);
+                    failure = OpenError::Connect(error);
+                }
             }
         }
     }

@@ -70,7 +70,7 @@ impl Relay {
         let (spec, specs) = watch::channel(Arc::new(spec));
         let service = UdpService {
             spec: specs,
-            resolver: Resolver::new(),
+            dialer: Dialer::new(),
             meter: Arc::clone(&meter),
             door,
             budget: budget.clone(),
@@ -661,8 +661,7 @@ async fn an_idle_flow_costs_less_than_two_kibibytes() {
         Verdict::New(id, _) => id,
         verdict => panic!("{verdict:?}"),
     };
-    let opening =
-        return_path::Opening::begin(Arc::clone(&flow), Arc::new(leading_to(target)), Resolver::new());
+    let opening = return_path::Opening::begin(Arc::clone(&flow), Arc::new(leading_to(target)), Dialer::new());
     let task = return_path::run(alive, Arc::clone(&front), flow, id, opening);
     assert!(size_of_val(&task) + size_of::<Flow>() < 1280, "{} + {}", size_of_val(&task), size_of::<Flow>());
 }

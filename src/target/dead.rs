@@ -1,0 +1,165 @@
+//! Addresses that did not work lately: the next session tries them last.
+//!
+//! Owns one entry for each protocol and address that failed, and for how long it counts. An entry only changes the order
+//! of candidates. When all of them are dead, all of them are tried. So a wrong entry costs time, never a session.
+//!
+//! Addresses come from targets of the configuration and from answers to lookups of their names, so strangers cannot add
+//! any. [`MOST`] bounds the number anyway. While nothing is dead, each call here is one atomic load.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use indexmap::IndexMap;
+use rustix::io::Errno;
+use tokio::time::Instant;
+
+use crate::mapping::Protocol;
+
+/// How long an address that did not answer is tried last.
+pub(super) const REMEMBERED: Duration = Duration::from_secs(180);
+/// The same for a TCP address that refuses. To try it costs one round trip, and a server that restarts is back soon.
+const REFUSED_REMEMBERED: Duration = Duration::from_secs(10);
+/// The most addresses that are remembered.
+const MOST: usize = 4096;
+
+/// The addresses that failed lately.
+#[derive(Debug, Default)]
+pub(super) struct DeadAddrs {
+    known: Mutex<IndexMap<(Protocol, SocketAddr), Failure>>,
+    /// The length of `known`, for a look without the lock.
+    count: AtomicUsize,
+}
+
+/// The latest failure of an address.
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    at: Instant,
+    until: Instant,
+}
+
+impl DeadAddrs {
+    /// Puts the addresses that failed lately last, the latest failure at the very end. The order stays as it is otherwise.
+    pub(super) fn order(&self, protocol: Protocol, addrs: &mut [SocketAddr]) {
+        if addrs.len() < 2 || self.count.load(Relaxed) == 0 {
+            return;
+        }
+        let (known, now) = (self.known(), Instant::now());
+        let failed_at =
+            |addr: &SocketAddr| known.get(&(protocol, *addr)).filter(|f| now < f.until).map(|f| f.at);
+        addrs.sort_by_key(failed_at);
+    }
+
+    /// Notes that `addr` does not work. An error that is this machine's own says nothing of the address.
+    pub(super) fn failed(&self, protocol: Protocol, addr: SocketAddr, error: &io::Error) {
+        if is_exhaustion(error) {
+            return;
+        }
+        let refused = protocol == Protocol::Tcp && error.kind() == io::ErrorKind::ConnectionRefused;
+        let at = Instant::now();
+        let until = at + if refused { REFUSED_REMEMBERED } else { REMEMBERED };
+        let mut known = self.known();
+        if known.len() >= MOST && !known.contains_key(&(protocol, addr)) {
+            known.retain(|_, failure| at < failure.until);
+            // Any one may go: to forget is harmless.
+            known.truncate(MOST - 1);
+        }
+        known.insert((protocol, addr), Failure { at, until });
+        self.count.store(known.len(), Relaxed);
+    }
+
+    /// Notes that `addr` works.
+    pub(super) fn worked(&self, protocol: Protocol, addr: SocketAddr) {
+        if self.count.load(Relaxed) == 0 {
+            return;
+        }
+        let mut known = self.known();
+        known.swap_remove(&(protocol, addr));
+        self.count.store(known.len(), Relaxed);
+    }
+
+    fn known(&self) -> MutexGuard<'_, IndexMap<(Protocol, SocketAddr), Failure>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether this machine, or the daemon, has run out of descriptors, memory or source ports.
+pub(super) fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::AGAIN | Errno::ADDRINUSE)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn addr(n: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, n).into()
+    }
+
+    fn ordered(dead: &DeadAddrs, protocol: Protocol) -> Vec<u16> {
+        let mut addrs = [addr(1), addr(2), addr(3)];
+        dead.order(protocol, &mut addrs);
+        addrs.iter().map(SocketAddr::port).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_lately_is_tried_last_and_everything_is_tried() {
+        let dead = DeadAddrs::default();
+        let silent = io::Error::from(io::ErrorKind::TimedOut);
+        dead.failed(Protocol::Tcp, addr(1), &silent);
+        assert_eq!(ordered(&dead, Protocol::Tcp), [2, 3, 1]);
+        assert_eq!(ordered(&dead, Protocol::Udp), [1, 2, 3], "the protocols do not know each other");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        dead.failed(Protocol::Tcp, addr(3), &silent);
+        dead.failed(Protocol::Tcp, addr(2), &silent);
+        assert_eq!(ordered(&dead, Protocol::Tcp), [1, 2, 3], "the oldest failure comes first");
+        dead.worked(Protocol::Tcp, addr(3));
+        assert_eq!(ordered(&dead, Protocol::Tcp), [3, 1, 2]);
+        tokio::time::advance(REMEMBERED).await;
+        assert_eq!(ordered(&dead, Protocol::Tcp), [1, 2, 3], "failures are forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_forgotten_sooner_for_tcp_than_for_udp() {
+        let dead = DeadAddrs::default();
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            dead.failed(protocol, addr(1), &Errno::CONNREFUSED.into());
+            assert_eq!(ordered(&dead, protocol), [2, 3, 1]);
+        }
+        tokio::time::advance(REFUSED_REMEMBERED).await;
+        assert_eq!(ordered(&dead, Protocol::Tcp), [1, 2, 3]);
+        assert_eq!(ordered(&dead, Protocol::Udp), [2, 3, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lack_on_this_machine_is_no_failure_of_the_address() {
+        let dead = DeadAddrs::default();
+        for errno in [Errno::MFILE, Errno::NOBUFS] {
+            dead.failed(Protocol::Tcp, addr(1), &errno.into());
+        }
+        assert_eq!(ordered(&dead, Protocol::Tcp), [1, 2, 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_addresses_than_the_limit_are_remembered() {
+        let dead = DeadAddrs::default();
+        for n in 0..2 * u16::try_from(MOST).unwrap() {
+            dead.failed(Protocol::Tcp, addr(n), &Errno::HOSTUNREACH.into());
+            assert!(dead.known().len() <= MOST);
+        }
+        tokio::time::advance(REMEMBERED).await;
+        dead.failed(Protocol::Tcp, addr(u16::MAX), &Errno::HOSTUNREACH.into());
+        assert_eq!(dead.known().len(), 1);
+    }
+}

@@ -1,0 +1,296 @@
+//! Targets that are down: one line when a target goes down, one when it is back.
+//!
+//! Owns the run of failures of each target that failed last time, by mapping and protocol. It decides nothing about
+//! sessions: a target that is down is dialled like any other.
+//!
+//! What counts:
+//! - A [`Sign::Clear`] failure (refused, unreachable, a name without an address, silence for [`CLEAR_SILENCE`]) means
+//!   *down* at once. A [`Sign::Doubtful`] one (a reset, a short silence) needs a second one, with no success between.
+//! - One success means *up*.
+//! - A failure that is this machine's own ([`Sign::Own`]) says nothing.
+//!
+//! Each target may say "down" [`BURST`] times, then once a [`REFILL`]. All targets together have [`ALL_BURST`] and one an
+//! [`ALL_REFILL`], so that a scan over a range of dead ports does not fill a disk. A target whose "down" was not logged does
+//! not log "up" either. [`MOST`] bounds the targets that are remembered. While no target fails, each call is one atomic load.
+
+use std::{
+    fmt::Display,
+    io,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use indexmap::IndexMap;
+use tokio::time::Instant;
+
+use super::dead::is_exhaustion;
+use crate::mapping::{MappingName, Protocol, TargetAddr};
+
+/// A silence of this length is clear: more than one attempt of the kernel had no answer.
+pub const CLEAR_SILENCE: Duration = Duration::from_secs(2);
+/// Failures in a row that mean "down" where each is doubtful.
+const DOUBTFUL_FAILURES: u64 = 2;
+/// The targets that are remembered.
+const MOST: usize = 4096;
+/// How often one target may say that it went down, in a row.
+const BURST: u32 = 5;
+/// How often after that.
+const REFILL: Duration = Duration::from_secs(60);
+/// The same for all targets together.
+const ALL_BURST: u32 = 50;
+const ALL_REFILL: Duration = Duration::from_secs(6);
+
+/// A target as one mapping uses it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Leg {
+    /// The mapping.
+    pub mapping: MappingName,
+    /// The protocol of the session.
+    pub protocol: Protocol,
+    /// The target, as the configuration names it.
+    pub target: TargetAddr,
+}
+
+/// What a failure says about the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It cannot be reached.
+    Clear,
+    /// It may be a moment's trouble.
+    Doubtful,
+    /// The cause is on this machine.
+    Own,
+}
+
+impl Sign {
+    /// What an error of the system says about the target.
+    pub fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            _ if is_exhaustion(error) => Self::Own,
+            io::ErrorKind::TimedOut
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::Interrupted
+            // The address of `source` is not there now, or the source ports are taken.
+            | io::ErrorKind::AddrNotAvailable => Self::Doubtful,
+            _ => Self::Clear,
+        }
+    }
+}
+
+/// The targets that failed last time.
+#[derive(Debug)]
+pub(super) struct DownTargets {
+    state: Mutex<State>,
+    /// How many entries say that their target fails, for a look without the lock.
+    failing: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    known: IndexMap<Leg, Run>,
+    all: Bucket,
+    /// Targets that went down without a line since the last line.
+    left_out: u64,
+}
+
+/// The present run of failures of a target, and the lines it may write.
+#[derive(Debug)]
+struct Run {
+    /// Sessions that failed since the last success; none where the target is up.
+    failed: u64,
+    since: Instant,
+    down: bool,
+    told: bool,
+    lines: Bucket,
+}
+
+impl Default for DownTargets {
+    fn default() -> Self {
+        let state = State { known: IndexMap::new(), all: Bucket::new(ALL_BURST, ALL_REFILL), left_out: 0 };
+        Self { state: Mutex::new(state), failing: AtomicUsize::new(0) }
+    }
+}
+
+impl DownTargets {
+    /// Notes that a session, or a flow, could not use the target.
+    pub(super) fn failed(&self, leg: &Leg, sign: Sign, error: &dyn Display) {
+        if sign == Sign::Own {
+            return;
+        }
+        let now = Instant::now();
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if state.known.len() >= MOST && !state.known.contains_key(leg) {
+            self.forget_one(state);
+        }
+        let run = state.known.entry(leg.clone()).or_insert_with(|| Run::new(now));
+        if run.failed == 0 {
+            run.since = now;
+            self.failing.fetch_add(1, Relaxed);
+        }
+        run.failed += 1;
+        if run.down || (sign == Sign::Doubtful && run.failed < DOUBTFUL_FAILURES) {
+            return;
+        }
+        run.down = true;
+        run.told = run.lines.take(now) && state.all.take(now);
+        if !run.told {
+            state.left_out += 1;
+            return;
+        }
+        let (failed, left_out) = (run.failed, std::mem::take(&mut state.left_out));
+        drop(guard);
+        tracing::warn!(
+            mapping = %leg.mapping,
+            protocol = leg.protocol.as_str(),
+            target.addr = %leg.target,
+            sessions.failed = failed,
+            lines.left_out = (left_out > 0).then_some(left_out),
+            error = %error,
+            "target down"
+        );
+    }
+
+    /// Notes that a session reached the target, or that a flow had an answer from it.
+    pub(super) fn worked(&self, leg: impl FnOnce() -> Leg) {
+        if self.failing.load(Relaxed) == 0 {
+            return;
+        }
+        let leg = leg();
+        let mut guard = self.state();
+        let Some(run) = guard.known.get_mut(&leg) else { return };
+        let failed = std::mem::take(&mut run.failed);
+        if failed == 0 {
+            return;
+        }
+        self.failing.fetch_sub(1, Relaxed);
+        let (was_down, told, since) = (run.down, run.told, run.since);
+        (run.down, run.told) = (false, false);
+        drop(guard);
+        if was_down && told {
+            tracing::info!(
+                mapping = %leg.mapping,
+                protocol = leg.protocol.as_str(),
+                target.addr = %leg.target,
+                sessions.failed = failed,
+                down_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+                "target up"
+            );
+        }
+    }
+
+    /// Makes room: first go the targets that are up, then any one.
+    fn forget_one(&self, state: &mut State) {
+        state.known.retain(|_, run| run.failed > 0);
+        if state.known.len() >= MOST && state.known.swap_remove_index(0).is_some() {
+            self.failing.fetch_sub(1, Relaxed);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Run {
+    fn new(now: Instant) -> Self {
+        Self { failed: 0, since: now, down: false, told: false, lines: Bucket::new(BURST, REFILL) }
+    }
+}
+
+/// Lines that may be written: `burst` in a row, then one a `refill`.
+#[derive(Debug)]
+struct Bucket {
+    left: u32,
+    burst: u32,
+    refill: Duration,
+    /// When the oldest line that is missing comes back.
+    next: Option<Instant>,
+}
+
+impl Bucket {
+    fn new(burst: u32, refill: Duration) -> Self {
+        Self { left: burst, burst, refill, next: None }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        while let Some(next) = self.next.filter(|next| *next <= now) {
+            self.left += 1;
+            self.next = (self.left < self.burst).then(|| next + self.refill);
+        }
+        if self.left == 0 {
+            return false;
+        }
+        self.left -= 1;
+        self.next.get_or_insert(now + self.refill);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+
+    use super::*;
+    use crate::mapping::Host;
+
+    fn leg(port: u16) -> Leg {
+        Leg {
+            mapping: MappingName::new("web").unwrap(),
+            protocol: Protocol::Tcp,
+            target: TargetAddr { host: Host::LOOPBACK, port: NonZeroU16::new(port).unwrap() },
+        }
+    }
+
+    /// Whether the target counts as down, and whether a line said so.
+    fn state(targets: &DownTargets, port: u16) -> (bool, bool) {
+        targets.state().known.get(&leg(port)).map_or((false, false), |run| (run.down, run.told))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clear_failure_is_enough_and_a_doubtful_one_needs_another() {
+        let targets = DownTargets::default();
+        targets.failed(&leg(1), Sign::Clear, &"refused");
+        assert_eq!(state(&targets, 1), (true, true));
+        targets.failed(&leg(2), Sign::Doubtful, &"reset");
+        assert_eq!(state(&targets, 2), (false, false));
+        targets.worked(|| leg(2));
+        targets.failed(&leg(2), Sign::Doubtful, &"reset");
+        assert_eq!(state(&targets, 2), (false, false), "there was a success between");
+        targets.failed(&leg(2), Sign::Doubtful, &"reset");
+        assert_eq!(state(&targets, 2), (true, true));
+        targets.failed(&leg(3), Sign::Own, &"no descriptor");
+        assert_eq!(state(&targets, 3), (false, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_comes_and_goes_says_so_five_times_and_then_once_a_minute() {
+        let targets = DownTargets::default();
+        let mut told = 0;
+        for _ in 0..600 {
+            targets.failed(&leg(1), Sign::Clear, &"refused");
+            told += u32::from(state(&targets, 1).1);
+            tokio::time::advance(Duration::from_secs(1)).await;
+            targets.worked(|| leg(1));
+        }
+        assert_eq!(told, BURST + 9);
+        assert_eq!(targets.failing.load(Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scan_over_dead_targets_writes_few_lines_and_keeps_few_of_them() {
+        let targets = DownTargets::default();
+        let mut told = 0;
+        for port in 1..=10_000 {
+            targets.failed(&leg(port), Sign::Clear, &"refused");
+            told += u32::from(state(&targets, port).1);
+        }
+        assert_eq!(told, ALL_BURST);
+        assert_eq!(targets.state().known.len(), MOST);
+        assert_eq!(targets.failing.load(Relaxed), MOST);
+    }
+}
