@@ -104,6 +104,7 @@ mod tests {
     use super::*;
     use crate::{
         mapping::{Exposure, MappingName, Protocol, publish::Publish},
+        meter::SessionLines,
         policy::{Policy, Refuse},
         relay::{
             tcp::{TcpOptions, TcpSpec},
@@ -125,7 +126,13 @@ mod tests {
                 };
                 (
                     ListenerKey { protocol, addr },
-                    ListenerPlan { mapping, service, policy: Arc::default(), exposure: None },
+                    ListenerPlan {
+                        mapping,
+                        service,
+                        policy: Arc::default(),
+                        log: SessionLines::All,
+                        exposure: None,
+                    },
                 )
             })
             .collect()

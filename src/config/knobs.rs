@@ -10,10 +10,11 @@ use super::{
     place::Place,
     policy::{self, PolicyKnobs},
     router::{self, Wish},
-    table::{Given, Reader, Value, closest, entry},
+    table::{Given, Reader, Value, closest, entry, word},
 };
 use crate::{
     mapping::{Timeout, canonical, publish::Protocols},
+    meter::SessionLines,
     relay::{tcp::TcpOptions, udp::UdpOptions},
 };
 
@@ -22,8 +23,16 @@ pub(super) fn keys() -> impl Iterator<Item = &'static str> {
     OPTIONS.into_iter().chain(policy::KEYS).chain(REACH)
 }
 
-const OPTIONS: [&str; 7] =
-    ["protocol", "enabled", "connect_timeout", "idle_timeout", "half_close_timeout", "keepalive", "source"];
+const OPTIONS: [&str; 8] = [
+    "protocol",
+    "enabled",
+    "connect_timeout",
+    "idle_timeout",
+    "half_close_timeout",
+    "keepalive",
+    "source",
+    "log",
+];
 const REACH: [&str; 2] = ["bandwidth_per_session", "router"];
 
 /// The longest TCP keepalive time of the kernel (`MAX_TCP_KEEPIDLE`).
@@ -40,6 +49,7 @@ pub(super) struct Knobs {
     pub(super) half_close_timeout: Option<Given<Timeout>>,
     pub(super) keepalive: Option<Given<Timeout>>,
     pub(super) source: Option<Given<IpAddr>>,
+    pub(super) log: Option<SessionLines>,
     pub(super) policy: PolicyKnobs,
     /// Bytes a second; `None` is unlimited.
     pub(super) bandwidth: Option<Option<NonZeroU64>>,
@@ -58,6 +68,7 @@ impl Knobs {
             half_close_timeout: timeout(reader, table, "half_close_timeout"),
             keepalive: keepalive(reader, table),
             source: table.get("source").and_then(|v| source(reader, v)),
+            log: table.get("log").and_then(|v| log(reader, v)),
             policy: PolicyKnobs::read(reader, table),
             bandwidth: table
                 .get("bandwidth_per_session")
@@ -191,6 +202,12 @@ fn source(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<IpAddr>> {
             "use an address of this machine, without port or zone, as in \"192.168.1.2\"",
         ),
     }
+}
+
+fn log(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<SessionLines> {
+    let words =
+        [SessionLines::All, SessionLines::Errors, SessionLines::None].map(|lines| (lines.as_str(), lines));
+    word(reader, "log", value, &words)
 }
 
 fn refuse_source<T>(reader: &mut Reader<'_>, text: &Text, why: &str, hint: &'static str) -> Option<T> {

@@ -27,6 +27,7 @@ use crate::{
         Host, MappingName, Protocol,
         publish::{ListenSpec, Protocols, TargetSpec},
     },
+    meter::SessionLines,
     policy::Policy,
     relay::{
         tcp::{TcpOptions, TcpSpec},
@@ -55,6 +56,7 @@ struct Terms {
     tcp: TcpOptions,
     udp: UdpOptions,
     policy: Arc<Policy>,
+    log: SessionLines,
     wanted: Option<Wanted>,
 }
 
@@ -66,6 +68,7 @@ impl Terms {
             tcp: own.tcp(defaults),
             udp: own.udp(defaults),
             policy: Arc::new(own.policy.policy(&defaults.policy)),
+            log: own.log.or(defaults.log).unwrap_or_default(),
             wanted: context.wanted(own),
         }
     }
@@ -336,7 +339,7 @@ impl<'a> Lowering<'a> {
         let mapping = terms.name.clone().unwrap_or_else(|| default_name(key));
         let wanted = terms.wanted.as_ref();
         let exposure = wanted.and_then(|wanted| self.openings.open(wanted, entry, key, self.notes));
-        ListenerPlan { mapping, service, policy: Arc::clone(&terms.policy), exposure }
+        ListenerPlan { mapping, service, policy: Arc::clone(&terms.policy), log: terms.log, exposure }
     }
 }
 
@@ -346,6 +349,7 @@ fn trap(key: &ListenerKey) -> ListenerPlan {
         mapping: default_name(key),
         service: Service::Trap,
         policy: Arc::default(),
+        log: SessionLines::default(),
         exposure: None,
     }
 }

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     mapping::{Exposure, ListenAddr, MappingName, Protocol},
+    meter::SessionLines,
     policy::Policy,
     relay::{tcp::TcpSpec, udp::UdpSpec},
     target::Targets,
@@ -36,6 +37,8 @@ pub struct ListenerPlan {
     pub service: Service,
     /// Who may enter; the listeners of one mapping share it.
     pub policy: Arc<Policy>,
+    /// Which sessions get a line in the log; the same for all listeners of one mapping.
+    pub log: SessionLines,
     /// Whether it shall be open on the home router.
     pub exposure: Option<Exposure>,
 }

@@ -61,6 +61,11 @@ impl Ended {
         }
     }
 
+    /// Whether something failed: a connection broke, or no target could be reached.
+    pub const fn is_error(self) -> bool {
+        matches!(self, Self::ClientError | Self::TargetError | Self::Unreachable)
+    }
+
     /// Its place in [`Ended::ALL`].
     pub(crate) const fn index(self) -> usize {
         self as usize - 1

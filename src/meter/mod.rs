@@ -4,11 +4,12 @@
 //! ([`SessionMeter`]) and the one way to end a session from outside ([`Live::cut`]). A session is entered when it is
 //! admitted and settled exactly once: by [`SessionMeter::end`], or, if its task is dropped unfinished, by the guard's
 //! `Drop`. Settling removes it from the table, adds its bytes to the totals and writes the session line, so the three
-//! cannot disagree.
+//! cannot disagree. The [`SessionLog`] of the mapping decides whether there is a line: strangers must not fill a disk.
 //!
 //! Must not know how bytes are moved, nor who asks to end a session.
 
 mod ended;
+mod lines;
 
 use std::{
     net::SocketAddr,
@@ -21,6 +22,7 @@ use std::{
 
 use atomic_waker::AtomicWaker;
 pub use ended::Ended;
+pub use lines::{LeftOut, SessionLines, SessionLog};
 use slab::Slab;
 use tokio::time::Instant;
 
@@ -33,6 +35,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 #[derive(Debug)]
 pub struct ListenerMeter {
     mapping: Mutex<MappingName>,
+    log: Mutex<Arc<SessionLog>>,
     protocol: Protocol,
     listen: ListenAddr,
     live: Mutex<Slab<Arc<Live>>>,
@@ -44,10 +47,11 @@ pub struct ListenerMeter {
 }
 
 impl ListenerMeter {
-    /// An account with nothing in it.
+    /// An account with nothing in it, and a log of its own until [`ListenerMeter::log_to`].
     pub fn new(mapping: MappingName, protocol: Protocol, listen: ListenAddr) -> Arc<Self> {
         Arc::new(Self {
             mapping: Mutex::new(mapping),
+            log: Mutex::default(),
             protocol,
             listen,
             live: Mutex::default(),
@@ -110,6 +114,20 @@ impl ListenerMeter {
     /// Gives the listener to another mapping: a reload kept its socket and changed its name.
     pub fn rename(&self, mapping: MappingName) {
         *self.mapping.lock().unwrap_or_else(PoisonError::into_inner) = mapping;
+    }
+
+    /// Counts the session lines from now on against `log`, that of the mapping.
+    pub fn log_to(&self, log: &Arc<SessionLog>) {
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(log);
+    }
+
+    /// Whether the mapping may write another line that strangers can cause. It counts against the budget.
+    pub fn may_log(&self) -> bool {
+        self.log().takes_other(Instant::now())
+    }
+
+    fn log(&self) -> Arc<SessionLog> {
+        Arc::clone(&self.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The protocol of the listener.
@@ -247,9 +265,17 @@ impl SessionMeter {
         self.listener.bytes_in.fetch_add(bytes_in, Relaxed);
         self.listener.bytes_out.fetch_add(bytes_out, Relaxed);
         self.listener.ended[reason.index()].fetch_add(1, Relaxed);
-        let duration = self.live.started.elapsed();
+        let now = Instant::now();
+        let duration = now.saturating_duration_since(self.live.started);
         self.listener.table().remove(self.slot);
+        // Where the level hides the lines, none of them is missed.
+        if !tracing::enabled!(tracing::Level::INFO)
+            || !self.listener.log().takes(reason, (bytes_in, bytes_out), now)
+        {
+            return;
+        }
         tracing::info!(
+            session.id = self.live.id,
             mapping = %self.listener.mapping(),
             protocol = protocol.as_str(),
             client.addr = %Whole(self.live.client),

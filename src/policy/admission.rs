@@ -166,6 +166,11 @@ impl Admission {
         self.refusals.summary(now)
     }
 
+    /// The same without a look at the clock: the daemon ends.
+    pub fn last_summary(&self, now: Instant) -> Option<Summary> {
+        self.refusals.last_summary(now)
+    }
+
     /// Whether there are refusals that no summary has told yet.
     pub fn unsaid(&self) -> bool {
         self.refusals.unsaid()

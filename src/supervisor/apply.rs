@@ -13,7 +13,7 @@ use tokio::{
 use super::{
     Applied, BindError, Budgets, Live, LiveSet,
     bind::{Staged, Tolerance, explained, say_waiting, stage},
-    keepers::{Admissions, Keepers},
+    keepers::{Admissions, Keepers, SessionLogs},
     lull::Left,
     running::{Failed, Running, Shared},
     wait,
@@ -62,7 +62,7 @@ impl Listeners {
         Self {
             plan: Plan::new(),
             limits: None,
-            keepers: Keepers::new(Arc::clone(&gate)),
+            keepers: Keepers::new(Arc::clone(&gate), Arc::clone(&refused)),
             running: BTreeMap::new(),
             retiring: Vec::new(),
             retirement: Drain::new(),
@@ -149,8 +149,9 @@ impl Listeners {
         }
         let mut revokes = self.keepers.apply(plan);
         for (key, running) in &self.running {
-            if let Some(keeper) = plan.get(key).and_then(|listener| self.keepers.of(listener)) {
+            if let Some((keeper, log)) = plan.get(key).and_then(|listener| self.keepers.of(listener)) {
                 revokes |= running.keep_by(&keeper);
+                running.log_to(&log);
             }
         }
         revokes
@@ -159,6 +160,11 @@ impl Listeners {
     /// The doorkeepers of the plan.
     pub(super) fn admissions(&self) -> Admissions {
         self.keepers.admissions()
+    }
+
+    /// The budgets of session lines, also of mappings on their way out.
+    pub(super) fn session_logs(&self) -> SessionLogs {
+        self.keepers.session_logs()
     }
 
     /// Cuts the sessions and flows of clients who may no longer be there, also those of listeners on their way out.

@@ -1,23 +1,30 @@
-//! The doorkeepers: one for each mapping, whatever number of listeners it has, and the same one over every reload.
+//! What all listeners of a mapping share while they run: its doorkeeper and the budget of its session lines. There is one
+//! of each for a mapping, whatever number of listeners it has, and the same one over every reload.
 //!
 //! Within a plan a mapping is known by its policy, which its listeners share, and nobody else: an unnamed mapping has a
 //! default name for each of its ports. Over reloads it is known by the name of its first listener; mappings of which that
 //! is the same (`8080/tcp`, on several addresses) are told apart by their order in the plan. That is also the name under
-//! which its refusals are told.
+//! which its refusals and the session lines that were left out are told.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
     sync::Arc,
 };
 
+use tokio::sync::Notify;
+
 use crate::{
     config::{ListenerPlan, Plan, Service},
     mapping::MappingName,
+    meter::SessionLog,
     policy::{Admission, Gate, Policy},
 };
 
 /// Every mapping's doorkeeper, for those who look at its counters.
 pub type Admissions = Vec<(MappingName, Arc<Admission>)>;
+
+/// Every mapping's budget of session lines.
+pub(super) type SessionLogs = Vec<(MappingName, Arc<SessionLog>)>;
 
 /// A mapping over reloads: the name of its first listener, and which of those with this name.
 type Which = (MappingName, usize);
@@ -28,6 +35,8 @@ type Here = usize;
 #[derive(Debug)]
 pub(super) struct Keepers {
     gate: Arc<Gate>,
+    /// Told when something is to be summed up.
+    bell: Arc<Notify>,
     all: BTreeMap<Which, Keeper>,
     /// Those of the present plan. The policies are kept in `all`, so that no other can lie in the same place.
     present: HashMap<Here, Which>,
@@ -36,14 +45,15 @@ pub(super) struct Keepers {
 #[derive(Debug)]
 struct Keeper {
     admission: Arc<Admission>,
+    log: Arc<SessionLog>,
     policy: Arc<Policy>,
     /// Of the present plan; else only sessions of a listener on its way out know it.
     is_planned: bool,
 }
 
 impl Keepers {
-    pub(super) fn new(gate: Arc<Gate>) -> Self {
-        Self { gate, all: BTreeMap::new(), present: HashMap::new() }
+    pub(super) fn new(gate: Arc<Gate>, bell: Arc<Notify>) -> Self {
+        Self { gate, bell, all: BTreeMap::new(), present: HashMap::new() }
     }
 
     /// Takes the policies of a plan; whether one of those that were there has changed.
@@ -53,7 +63,8 @@ impl Keepers {
         }
         self.present.clear();
         let mut changed = false;
-        for (which, policy) in mappings(plan) {
+        for (which, listener) in mappings(plan) {
+            let policy = &listener.policy;
             self.present.insert(here(policy), which.clone());
             match self.all.entry(which) {
                 Entry::Occupied(mut known) => {
@@ -62,24 +73,35 @@ impl Keepers {
                         known.admission.retune(policy);
                         changed = true;
                     }
+                    known.log.retune(listener.log);
                     known.policy = Arc::clone(policy);
                     known.is_planned = true;
                 }
                 Entry::Vacant(place) => {
                     let admission = Admission::new(policy, &self.gate);
-                    place.insert(Keeper { admission, policy: Arc::clone(policy), is_planned: true });
+                    let log = SessionLog::new(listener.log, Arc::clone(&self.bell));
+                    place.insert(Keeper { admission, log, policy: Arc::clone(policy), is_planned: true });
                 }
             }
         }
-        // A mapping that comes back while its last sessions drain finds them counted.
-        self.all.retain(|_, keeper| keeper.is_planned || Arc::strong_count(&keeper.admission) > 1);
+        // A mapping that comes back while its last sessions drain finds them counted. One with something to sum up stays
+        // until that is said.
+        self.all.retain(|_, keeper| {
+            keeper.is_planned || Arc::strong_count(&keeper.admission) > 1 || keeper.log.unsaid()
+        });
         changed
     }
 
-    /// The doorkeeper of a listener of the plan; a decoy has none.
-    pub(super) fn of(&self, listener: &ListenerPlan) -> Option<Arc<Admission>> {
+    /// The doorkeeper of a listener of the plan, and the budget of its session lines; a decoy has neither.
+    pub(super) fn of(&self, listener: &ListenerPlan) -> Option<(Arc<Admission>, Arc<SessionLog>)> {
         let which = self.present.get(&here(&listener.policy))?;
-        self.all.get(which).map(|keeper| Arc::clone(&keeper.admission))
+        let keeper = self.all.get(which)?;
+        Some((Arc::clone(&keeper.admission), Arc::clone(&keeper.log)))
+    }
+
+    /// The budgets of session lines, also of mappings whose last sessions drain.
+    pub(super) fn session_logs(&self) -> SessionLogs {
+        self.all.iter().map(|((name, _), keeper)| (name.clone(), Arc::clone(&keeper.log))).collect()
     }
 
     /// Those of the plan, with the names of their mappings.
@@ -89,15 +111,15 @@ impl Keepers {
     }
 }
 
-/// The mappings of a plan, each with its policy; decoys are none.
-fn mappings(plan: &Plan) -> Vec<(Which, &Arc<Policy>)> {
+/// The mappings of a plan, each with its first listener; decoys are none.
+fn mappings(plan: &Plan) -> Vec<(Which, &ListenerPlan)> {
     let (mut seen, mut of_that_name) = (HashSet::new(), HashMap::new());
     let mut found = Vec::new();
     for listener in plan.values().filter(|listener| !matches!(listener.service, Service::Trap)) {
         let ListenerPlan { mapping, policy, .. } = listener;
         if seen.insert(here(policy)) {
             let count = of_that_name.entry(mapping).or_insert(0);
-            found.push(((mapping.clone(), *count), policy));
+            found.push(((mapping.clone(), *count), listener));
             *count += 1;
         }
     }
@@ -114,6 +136,7 @@ mod tests {
     use crate::{
         config::ListenerKey,
         mapping::publish::Publish,
+        meter::SessionLines,
         policy::{Caps, Limit, Policy},
         relay::tcp::{TcpOptions, TcpSpec},
         target::Targets,
@@ -132,19 +155,20 @@ mod tests {
             let spec = TcpSpec { targets: Targets::one(target), options: TcpOptions::default() };
             let mapping = MappingName::new(name).unwrap();
             let service = Service::Tcp(spec);
-            let plan = ListenerPlan { mapping, service, policy: Arc::clone(policy), exposure: None };
+            let policy = Arc::clone(policy);
+            let plan = ListenerPlan { mapping, service, policy, log: SessionLines::All, exposure: None };
             (ListenerKey { protocol, addr }, plan)
         };
         listeners.iter().map(listener).collect()
     }
 
     fn keepers_of(keepers: &Keepers, plan: &Plan) -> Vec<Arc<Admission>> {
-        plan.values().map(|listener| keepers.of(listener).unwrap()).collect()
+        plan.values().map(|listener| keepers.of(listener).unwrap().0).collect()
     }
 
     #[test]
     fn the_listeners_of_a_mapping_share_a_doorkeeper_and_it_stays_over_reloads() {
-        let mut keepers = Keepers::new(Gate::new());
+        let mut keepers = Keepers::new(Gate::new(), Arc::default());
         let one = policy(5);
         let first = plan(&[("80:1", "web", &one), ("81:1", "web", &one), ("82:1", "other", &policy(5))]);
         assert!(!keepers.apply(&first));
@@ -162,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_mapping_without_a_name_has_one_doorkeeper_for_all_its_ports() {
-        let mut keepers = Keepers::new(Gate::new());
+        let mut keepers = Keepers::new(Gate::new(), Arc::default());
         let (one, other) = (policy(5), policy(5));
         let listeners = [("80:1", "80/tcp", &one), ("81:1", "81/tcp", &one), ("82:1", "82/tcp", &other)];
         let first = plan(&listeners);
@@ -182,7 +206,7 @@ mod tests {
 
     #[test]
     fn mappings_that_share_a_default_name_have_a_doorkeeper_each() {
-        let mut keepers = Keepers::new(Gate::new());
+        let mut keepers = Keepers::new(Gate::new(), Arc::default());
         let listeners = ["127.0.0.1:80:1", "127.0.0.2:80:1", "127.0.0.3:80:1"];
         let policies = [policy(1), policy(1), policy(2)];
         let named: Vec<_> = listeners.iter().zip(&policies).map(|(spec, p)| (*spec, "80/tcp", p)).collect();
@@ -194,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_mapping_that_comes_back_while_somebody_is_inside_is_the_same() {
-        let mut keepers = Keepers::new(Gate::new());
+        let mut keepers = Keepers::new(Gate::new(), Arc::default());
         let with = plan(&[("80:1", "web", &policy(5))]);
         keepers.apply(&with);
         let inside = keepers_of(&keepers, &with);

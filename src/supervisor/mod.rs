@@ -27,9 +27,9 @@ mod holder;
 mod keepers;
 mod live;
 mod lull;
-mod refusals;
 mod reloads;
 mod running;
+mod summaries;
 mod sweep;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -54,8 +54,8 @@ use crate::{
 };
 use apply::{Listeners, Terms};
 use lull::lull;
-use refusals::Refusals;
 use reloads::{Read, Reloads, Reply};
+use summaries::Summaries;
 use sweep::Sweep;
 
 /// How often a waiting listener is tried again.
@@ -168,9 +168,9 @@ impl Handle {
         gate: Arc<Gate>,
         tasks: &TaskTracker,
     ) -> Result<Self, Vec<BindError>> {
-        let (refusals, reloads) = (Refusals::default(), Reloads::new(read));
+        let (summaries, reloads) = (Summaries::default(), Reloads::new(read));
         let (silence, sweep) = (budgets.silence.clone(), Sweep::of(&gate));
-        let mut listeners = Listeners::new(Dialer::new(), budgets, Arc::clone(&gate), refusals.bell());
+        let mut listeners = Listeners::new(Dialer::new(), budgets, Arc::clone(&gate), summaries.bell());
         listeners.apply(loaded.plan, &Terms::of(loaded.gate, &loaded.settings), tolerance).await?;
         let (mailbox, requests) = mpsc::channel(16);
         let (admissions_tx, admissions) = watch::channel(listeners.admissions());
@@ -185,7 +185,7 @@ impl Handle {
             read: read_tx,
             admissions: admissions_tx,
             live: live_tx,
-            refusals,
+            summaries,
             sweep,
             silence,
             at_once: at_once.clone(),
@@ -250,7 +250,7 @@ struct Supervisor {
     settings: watch::Sender<Settings>,
     read: watch::Sender<ReadSet>,
     admissions: watch::Sender<Admissions>,
-    refusals: Refusals,
+    summaries: Summaries,
     sweep: Sweep,
     /// Clients that are dropped in silence; someone has to let them go.
     silence: Silence,
@@ -279,7 +279,9 @@ impl Supervisor {
                 failed = self.listeners.next_failed() => self.listeners.suspend(&failed),
                 _ = retry.tick(), if self.listeners.any_waiting() => self.listeners.retry().await,
                 () = self.sweep.due() => self.sweep.run(|| self.listeners.sweep()),
-                () = self.refusals.due() => self.refusals.say(&self.admissions.borrow()),
+                () = self.summaries.due() => {
+                    self.summaries.say(&self.admissions.borrow(), &self.listeners.session_logs());
+                }
                 () = self.silence.tend() => {}
             }
             self.publish(self.listeners.live());
@@ -334,6 +336,7 @@ impl Supervisor {
 
     async fn stop(&mut self) {
         self.end_sessions().await;
+        Summaries::say_last(&self.admissions.borrow(), &self.listeners.session_logs());
         self.silence.clear();
     }
 

@@ -17,7 +17,7 @@ use tokio::{
 use super::{Budgets, bind::Socket, lull::Left};
 use crate::{
     config::{ListenerKey, ListenerPlan, Service},
-    meter::{Ended, ListenerMeter},
+    meter::{Ended, ListenerMeter, SessionLog},
     policy::{Admission, Gate},
     relay::{
         Door, Drain,
@@ -88,10 +88,14 @@ impl Running {
     pub(super) fn new(
         key: ListenerKey,
         plan: ListenerPlan,
-        keeper: Option<Arc<Admission>>,
+        keeper: Option<(Arc<Admission>, Arc<SessionLog>)>,
         shared: Shared,
     ) -> Self {
         let meter = ListenerMeter::new(plan.mapping, key.protocol, key.addr.clone());
+        let keeper = keeper.map(|(keeper, log)| {
+            meter.log_to(&log);
+            keeper
+        });
         let spec = match (plan.service, keeper) {
             (Service::Tcp(spec), Some(keeper)) => {
                 Spec::Tcp(watch::Sender::new(Arc::new(spec)), watch::Sender::new(keeper))
@@ -220,6 +224,11 @@ impl Running {
                 other
             })
         })
+    }
+
+    /// Counts its session lines against the budget of the mapping that it belongs to now.
+    pub(super) fn log_to(&self, log: &Arc<SessionLog>) {
+        self.meter.log_to(log);
     }
 
     /// Cuts the sessions of clients who may no longer be there.

@@ -26,6 +26,7 @@ mod router_beside;
 mod router_home;
 mod router_lab;
 mod router_more;
+mod session_lines;
 mod signals;
 mod silence;
 mod slow_paths;

@@ -8,6 +8,7 @@ use super::{Listener, options::external_port, spelling, targets};
 use crate::{
     config::{LimitSettings, Loaded, OnConflict, Problem, Problems, RouterProtocol, RouterSettings, Service},
     mapping::{ListenAddr, MappingName, Protocol, TargetAddr, Timeout},
+    meter::SessionLines,
     policy::{Entries, GateInput, GuardSpec, Limit, ListSpec, Policy, Rate},
     relay::{tcp::TcpOptions, udp::UdpOptions},
 };
@@ -73,6 +74,7 @@ struct Terms<'r> {
     datagrams_per_client: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refuse: Option<&'static str>,
+    log: SessionLines,
     router: Option<Opening>,
 }
 
@@ -213,6 +215,7 @@ impl<'r> Terms<'r> {
             burst_per_client: burst(rates.new_sessions_per_client).or(burst(datagrams)),
             datagrams_per_client: is_udp.then(|| spelling::rate(datagrams)),
             refuse: (!is_udp).then_some(spelling::refuse(*refuse)),
+            log: plan.log,
             router: external_port(key, plan)
                 .zip(plan.exposure)
                 .map(|(external_port, exposure)| Opening { external_port, ipv6: exposure.ipv6 }),

@@ -6,6 +6,7 @@ use super::{Listener, spelling};
 use crate::{
     config::{ListenerKey, ListenerPlan, Service},
     mapping::Timeout,
+    meter::SessionLines,
     policy::{AccessSpec, Country, GuardSpec, Policy, Rate, Refuse},
     relay::{tcp::TcpOptions, udp::UdpOptions},
 };
@@ -52,6 +53,7 @@ pub(super) fn options(listener: &ListenerPlan) -> Vec<String> {
     words.add("bandwidth_per_session", bandwidth.is_some(), spelling::size(bandwidth));
     let refuse = listener.policy.refuse;
     words.add("refuse", !is_udp && refuse != Refuse::default(), spelling::refuse(refuse));
+    words.add("log", listener.log != SessionLines::default(), listener.log.as_str());
     words.0
 }
 

@@ -97,6 +97,7 @@ fn json_lists_every_listener_with_its_options() {
             "source": null, "bandwidth_per_session": "unlimited", "allow": null, "deny": [], "allow_countries": null,
             "deny_countries": [], "max_sessions": 10_000, "max_sessions_per_client": 256, "new_sessions": "unlimited",
             "burst": null, "new_sessions_per_client": "unlimited", "burst_per_client": null, "router": null,
+            "log": "all",
         });
         all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         all

@@ -50,9 +50,15 @@ impl Refusals {
 
     pub(super) fn summary(&self, now: Instant) -> Option<Summary> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.last.is_some_and(|last| now < last + INTERVAL) {
-            return None;
-        }
+        let is_due = told.last.is_none_or(|last| now >= last + INTERVAL);
+        if is_due { self.sum_up(&mut told, now) } else { None }
+    }
+
+    pub(super) fn last_summary(&self, now: Instant) -> Option<Summary> {
+        self.sum_up(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner), now)
+    }
+
+    fn sum_up(&self, told: &mut Told, now: Instant) -> Option<Summary> {
         let counts = Refusal::ALL.map(|refusal| self.of(refusal));
         let new =
             Refusal::ALL.map(|refusal| (refusal, counts[refusal as usize] - told.counts[refusal as usize]));

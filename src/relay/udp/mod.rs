@@ -300,6 +300,11 @@ impl UdpListener {
         if total == self.said || now < self.next_summary {
             return;
         }
+        // A mapping may have thousands of ports, and a stranger may send to each of them.
+        if !self.service.meter.may_log() {
+            self.next_summary = now + SUMMARY_EVERY;
+            return;
+        }
         tracing::info!(
             mapping = %self.service.meter.mapping(),
             listen.addr = %self.service.meter.listen(),

@@ -1,0 +1,159 @@
+//! What strangers caused and no line told: the refusals, and the sessions whose lines were over the budget. For each
+//! mapping there is one line of each kind, at most once a minute.
+//!
+//! A timer runs only while there is something unsaid: a refusal or a line that was left out starts it. An idle daemon has
+//! none.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use super::keepers::{Admissions, SessionLogs};
+use crate::{mapping::MappingName, meter::LeftOut, policy::Summary};
+
+/// A first summary takes in what follows the first event at once.
+const FIRST: Duration = Duration::from_secs(1);
+/// How often it is looked whether a summary is due, while there is something unsaid.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Whether there is something unsaid, and when to look next.
+#[derive(Debug, Default)]
+pub(super) struct Summaries {
+    /// Told when there is something to sum up.
+    bell: Arc<Notify>,
+    next: Option<Instant>,
+}
+
+impl Summaries {
+    /// Where doors and session logs tell that there is something to sum up.
+    pub(super) fn bell(&self) -> Arc<Notify> {
+        Arc::clone(&self.bell)
+    }
+
+    /// Waits until it is time for [`Summaries::say`]. May be dropped at any time.
+    pub(super) async fn due(&mut self) {
+        let next = match self.next {
+            Some(next) => next,
+            // While the timer runs this waits for nothing else: a flood wakes no task.
+            None => {
+                self.bell.notified().await;
+                *self.next.insert(Instant::now() + FIRST)
+            }
+        };
+        sleep_until(next).await;
+    }
+
+    /// Says what is due, and stops the timer when nothing is left.
+    pub(super) fn say(&mut self, admissions: &Admissions, logs: &SessionLogs) {
+        let now = Instant::now();
+        self.next = None;
+        for (mapping, admission) in admissions {
+            if let Some(summary) = admission.summary(now) {
+                say_refused(mapping, &summary);
+            }
+            if admission.unsaid() {
+                self.next = Some(now + AGAIN);
+            }
+        }
+        for (mapping, log) in logs {
+            if let Some(left_out) = log.summary(now) {
+                say_left_out(mapping, &left_out);
+            }
+            if log.unsaid() {
+                self.next = Some(now + AGAIN);
+            }
+        }
+    }
+
+    /// Says everything that is left, at the end of the daemon.
+    pub(super) fn say_last(admissions: &Admissions, logs: &SessionLogs) {
+        let now = Instant::now();
+        for (mapping, admission) in admissions {
+            if let Some(summary) = admission.last_summary(now) {
+                say_refused(mapping, &summary);
+            }
+        }
+        for (mapping, log) in logs {
+            if let Some(left_out) = log.last_summary(now) {
+                say_left_out(mapping, &left_out);
+            }
+        }
+    }
+}
+
+fn say_refused(mapping: &MappingName, summary: &Summary) {
+    tracing::info!(%mapping, refused = summary.total(), reasons = %summary, "sessions refused");
+}
+
+fn say_left_out(mapping: &MappingName, left_out: &LeftOut) {
+    tracing::info!(
+        %mapping,
+        count = left_out.count(),
+        "bytes.in" = left_out.bytes_in,
+        "bytes.out" = left_out.bytes_out,
+        reasons = %left_out,
+        "session lines left out"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::{
+        mapping::{MappingName, Protocol},
+        policy::{AccessSpec, Admission, Entries, Gate, Policy},
+    };
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn closed_to_everyone() -> Admissions {
+        let access = AccessSpec { allow: Some(Entries::default()), ..AccessSpec::default() };
+        let admission = Admission::new(&Arc::new(Policy { access, ..Policy::default() }), &Gate::new());
+        vec![(MappingName::new("closed").unwrap(), admission)]
+    }
+
+    fn refuse(summaries: &Summaries, admissions: &Admissions) {
+        let client = IpAddr::from([192, 0, 2, 1]);
+        admissions[0].1.admit(client, Protocol::Udp, Instant::now()).unwrap_err();
+        summaries.bell().notify_one();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_woken_while_everything_is_said() {
+        let (mut summaries, admissions) = (Summaries::default(), closed_to_everyone());
+        assert!(timeout(MINUTE, summaries.due()).await.is_err(), "nothing was refused");
+        for _ in 0..1_000 {
+            refuse(&summaries, &admissions);
+        }
+        let start = Instant::now();
+        summaries.due().await;
+        assert_eq!(start.elapsed(), FIRST, "the first summary takes in what came at once");
+        summaries.say(&admissions, &SessionLogs::new());
+        assert!(!admissions[0].1.unsaid(), "all thousand");
+        assert!(timeout(10 * MINUTE, summaries.due()).await.is_err(), "an idle daemon has no timer");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_follows_a_summary_is_said_a_minute_later_and_not_forgotten() {
+        let (mut summaries, admissions) = (Summaries::default(), closed_to_everyone());
+        refuse(&summaries, &admissions);
+        summaries.due().await;
+        summaries.say(&admissions, &SessionLogs::new());
+        let said = Instant::now();
+        sleep(MINUTE / 6).await;
+        refuse(&summaries, &admissions);
+        while admissions[0].1.unsaid() {
+            summaries.due().await;
+            summaries.say(&admissions, &SessionLogs::new());
+        }
+        assert!((MINUTE..MINUTE + 2 * AGAIN).contains(&said.elapsed()), "{:?}", said.elapsed());
+        assert!(summaries.next.is_none());
+    }
+}
