@@ -108,10 +108,26 @@ impl Admission {
         protocol: Protocol,
         now: Instant,
     ) -> Result<Permit, Refusal> {
+        self.admit_or_make_way(client, protocol, now, &mut |_| false)
+    }
+
+    /// The same, but before a cap refuses, it calls `make_way` with the refusal. `true` means that a session has given its
+    /// place back, so the cap is checked once more.
+    ///
+    /// # Errors
+    /// Why it may not enter.
+    pub fn admit_or_make_way(
+        self: &Arc<Self>,
+        client: IpAddr,
+        protocol: Protocol,
+        now: Instant,
+        make_way: &mut dyn FnMut(Refusal) -> bool,
+    ) -> Result<Permit, Refusal> {
         let client = canonical(client);
         let terms = self.terms.load();
+        let quota = self.quotas.of(protocol);
         self.may_be_here(&terms, client, now)
-            .and_then(|()| terms.enter(self.quotas.of(protocol), ClientKey::of(client), protocol, now))
+            .and_then(|()| terms.enter(quota, ClientKey::of(client), protocol, now, make_way))
             .inspect_err(|refusal| {
                 self.refusals.count(*refusal, 1);
                 // The sender of a datagram may be forged: a ban for it would be a weapon.
@@ -210,10 +226,13 @@ impl Terms {
         client: ClientKey,
         protocol: Protocol,
         now: Instant,
+        make_way: &mut dyn FnMut(Refusal) -> bool,
     ) -> Result<Permit, Refusal> {
         let rates = self.sessions.of(protocol);
         rates.take(client, now)?;
-        let entered = quota.enter(client).and_then(|permit| match &self.datagrams_per_client {
+        let or_make_way = |refusal| if make_way(refusal) { quota.enter(client) } else { Err(refusal) };
+        let place = quota.enter(client).or_else(or_make_way);
+        let entered = place.and_then(|permit| match &self.datagrams_per_client {
             Some(rate) if protocol == Protocol::Udp && !rate.take(client, now) => Err(Refusal::DatagramRate),
             _ => Ok(permit),
         });

@@ -174,6 +174,76 @@ fn many_clients_each_get_their_own_answers() {
 }
 
 #[test]
+fn ten_thousand_questions_of_one_client_are_all_answered_with_the_defaults() {
+    const AT_ONCE: usize = 4;
+    let target = UdpTarget::echo();
+    let (portway, at) = relay(target.addr, "");
+    let lost = std::thread::scope(|scope| {
+        let asking = || (0..10_000 / AT_ONCE).filter(|nth| !is_answered(at, *nth)).count();
+        let askers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(asking)).collect();
+        askers.into_iter().map(|asker| asker.join().expect("a client asks")).sum::<usize>()
+    });
+    // The kernel of a busy machine may drop one.
+    assert!(lost <= 10, "{lost} questions without an answer\n{}", portway.log());
+}
+
+/// Asks one question from a port of its own, as a program that looks up a name does.
+fn is_answered(at: SocketAddr, nth: usize) -> bool {
+    let client = udp_client(at);
+    client.set_read_timeout(Some(Duration::from_secs(2))).expect("a socket takes a timeout");
+    let question = nth.to_string();
+    let mut answer = [0; 20];
+    client.send(question.as_bytes()).is_ok()
+        && client.recv(&mut answer).is_ok_and(|len| &answer[..len] == question.as_bytes())
+}
+
+#[test]
+fn a_client_at_its_cap_loses_only_flows_that_were_answered() {
+    let (target, silent) = (UdpTarget::echo(), UdpTarget::silent());
+    let (at, other) = (own_addr(5353), own_addr(5353));
+    let terms = "max_sessions_per_client = 3";
+    let config = udp_mapping(at, target.addr, &format!("name = \"a\"\n{terms}"))
+        + &udp_mapping(other, silent.addr, &format!("name = \"b\"\n{terms}"));
+    let mut portway = Portway::with(&config).start();
+    let clients: Vec<UdpSocket> = (0..5).map(|_| udp_client(at)).collect();
+    for client in &clients {
+        assert_eq!(echo_of(client, b"?"), b"?");
+    }
+    // The two oldest made way, in their order.
+    let ended: Vec<String> =
+        portway.wait_sessions(2).iter().map(|line| line.text("client.addr").to_owned()).collect();
+    let oldest = [port_of(&clients[0]), port_of(&clients[1])];
+    assert!(ended.iter().all(|addr| oldest.iter().any(|port| addr.ends_with(port))), "{ended:?}");
+    // None of these was answered: the fourth is refused.
+    let waiting: Vec<UdpSocket> = (0..4).map(|_| udp_client(other)).collect();
+    for client in &waiting {
+        client.send(b"?").expect("the client sends");
+    }
+    let refused = portway.wait_log("sessions refused", |line| line.text("mapping") == "b");
+    assert_eq!(refused.text("reasons"), "client-full 1");
+    eventually("three arrive", || (silent.got().len() == 3).then_some(()));
+    assert_eq!(portway.sessions_ended().len(), 2, "{}", portway.log());
+}
+
+#[test]
+fn a_flow_that_was_asked_and_answered_once_is_over_sooner() {
+    let target = UdpTarget::echo();
+    let (mut portway, at) = relay(target.addr, "");
+    let base = portway.fds();
+    let (once, twice) = (udp_client(at), udp_client(at));
+    assert_eq!(echo_of(&twice, b"1"), b"1");
+    assert_eq!(echo_of(&twice, b"2"), b"2");
+    assert_eq!(echo_of(&once, b"only"), b"only");
+    let line = portway.wait_session();
+    assert_eq!(
+        (line.text("reason"), &*port_of(&once)),
+        ("idle", line.text("client.addr").rsplit(':').next().unwrap_or_default())
+    );
+    assert!(line.number("duration_ms") < 20_000, "{}", line.raw());
+    portway.wait_fds(base + 1);
+}
+
+#[test]
 fn one_clients_trouble_is_not_anothers() {
     let (dead, at) = (own_addr(9009), own_addr(5353));
     let target = UdpTarget::echo();

@@ -2,7 +2,8 @@
 //!
 //! Shared by the table (through which the listener finds it) and the flow's own task. It is over when the last of them
 //! lets go of it: that closes its socket, gives its permits back and settles its account, all at once and once, with the
-//! reason that the task left. A datagram that the listener is sending at that moment still goes out.
+//! reason that the task left. A datagram that the listener is sending at that moment still goes out. A flow that ends in
+//! favour of another ([`Flow::give_way`]) gives its permits back earlier.
 
 use std::{
     io,
@@ -46,9 +47,8 @@ pub(super) struct Flow {
     local_refused: AtomicBool,
     /// The limit of each direction (to the target, to the client), where there is one.
     bandwidth: Option<Box<[Mutex<Bucket>; 2]>>,
-    _permit: FlowPermit,
-    /// There until the flow is dropped.
-    admitted: Option<Permit>,
+    /// Its share of the daemon's flows, and its place in the mapping. The last field: the socket is closed by then.
+    places: Mutex<(Option<FlowPermit>, Option<Permit>)>,
 }
 
 #[derive(Debug)]
@@ -76,8 +76,7 @@ impl Flow {
             to_client: JoinLimit::new(kernel_joins),
             local_refused: AtomicBool::new(false),
             bandwidth: bandwidth.map(|rate| Box::new([bucket(rate), bucket(rate)])),
-            _permit: permit,
-            admitted: Some(admitted),
+            places: Mutex::new((Some(permit), Some(admitted))),
         }
     }
 
@@ -118,6 +117,15 @@ impl Flow {
     /// What others see of the flow, and end it by.
     pub(super) fn live(&self) -> &Arc<Live> {
         self.session().live()
+    }
+
+    /// Ends the flow in favour of one that starts, which may have its places at once.
+    ///
+    /// The flow's socket is open for a moment longer, until its task has its turn. The listener lets the tasks have theirs
+    /// after a few batches, and there is a reserve of descriptors for so few.
+    pub(super) fn give_way(&self) {
+        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = (None, None);
+        self.live().cut(Ended::Idle);
     }
 
     /// Leaves the reason with which the account is settled.
@@ -190,7 +198,7 @@ impl Flow {
 impl Drop for Flow {
     fn drop(&mut self) {
         // Whoever reads of the end finds the place free.
-        drop(self.admitted.take());
+        self.places.get_mut().unwrap_or_else(PoisonError::into_inner).1 = None;
         if let Some((session, reason)) = self.session.take().zip(self.ended.get()) {
             session.end(*reason);
         }

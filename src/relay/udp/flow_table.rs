@@ -15,8 +15,11 @@
 //! - A client (at one local address) has at most one flow, and a flow one handle for its whole life.
 //! - A datagram that is dropped or refused allocates nothing and keeps no permit.
 //! - A client is asked for its admission once for each flow, after everything else that could keep it out.
+//! - At a cap, a settled flow (see `course`) ends in favour of a new one: the client's own oldest, or, where the cap is
+//!   for all clients, the oldest of all. No other flow ends before its deadline.
 //! - A datagram is held only after its client's rate has let it through, as any other.
-//! - A flow that is opening never expires; its time begins when it is open. Either direction renews it.
+//! - A flow that is opening never expires; its time begins when it is open. Either direction renews it, by the timeout of
+//!   its state.
 //! - What is held leaves in the order in which it came, before anything later is [`Verdict::Known`].
 //! - No flow outlives its deadline once [`FlowTable::expire`] was called after it, and none expires before it.
 //!
@@ -36,9 +39,13 @@ use slab::Slab;
 
 use super::{
     budget::{FlowBudget, FlowPermit},
+    course::{Course, Settled},
     drops::DropReason,
 };
-use crate::{mapping::Timeout, policy::Refusal};
+use crate::{
+    mapping::{ClientKey, Timeout},
+    policy::Refusal,
+};
 
 /// The datagrams held for one opening flow.
 const EARLY_DATAGRAMS: usize = 16;
@@ -58,6 +65,20 @@ pub(super) struct FlowKey {
     pub(super) client: SocketAddr,
     /// The address the client sent them to, which replies leave from. `None` when the system has to choose.
     pub(super) local: Option<IpAddr>,
+}
+
+/// What has come from a client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival<'a> {
+    /// Whose it is.
+    pub(super) key: FlowKey,
+    /// The first datagram.
+    pub(super) payload: &'a [u8],
+    /// How many datagrams there are, with the first. An open flow takes them all at once; else each is decided on by
+    /// itself.
+    pub(super) count: usize,
+    /// When.
+    pub(super) now: Instant,
 }
 
 /// One flow. Never reused: an event that comes too late names no flow.
@@ -99,6 +120,7 @@ pub(super) struct FlowTable<T> {
     flows: Slab<Flow<T>>,
     by_key: HashMap<FlowKey, usize>,
     due: BinaryHeap<Reverse<Due>>,
+    settled: Settled,
     budget: FlowBudget,
     idle: Timeout,
     next_serial: u64,
@@ -126,8 +148,11 @@ enum Phase {
     Opening {
         held: Vec<Vec<u8>>,
         bytes: usize,
+        /// Datagrams that were held and have been sent.
+        sent: u32,
     },
     Open {
+        course: Course,
         /// When it has been idle for too long; `None` is never.
         deadline: Option<Instant>,
         /// Where its valid entry in the heap stands.
@@ -150,6 +175,7 @@ impl<T> FlowTable<T> {
             flows: Slab::new(),
             by_key: HashMap::new(),
             due: BinaryHeap::new(),
+            settled: Settled::default(),
             budget,
             idle,
             next_serial: 0,
@@ -163,17 +189,19 @@ impl<T> FlowTable<T> {
 
     /// Decides on a client's datagram. One that would start a flow needs its client to be admitted by `admit`, one that
     /// would be held for an opening flow to be let through by `pass`; `enter` makes the handle of the flow.
+    ///
+    /// Before it refuses for a cap, `admit` can ask for the end of a settled flow. The table removes one and hands it to
+    /// `give_way`, which has to give its places back at once.
     pub(super) fn datagram<P>(
         &mut self,
-        key: FlowKey,
-        payload: &[u8],
-        now: Instant,
-        admit: impl FnOnce() -> Result<P, Refusal>,
+        Arrival { key, payload, count, now }: Arrival<'_>,
+        admit: impl FnOnce(&mut dyn FnMut(Refusal) -> bool) -> Result<P, Refusal>,
         pass: impl FnOnce() -> Result<(), Refusal>,
+        mut give_way: impl FnMut(T),
         enter: impl FnOnce(FlowPermit, P) -> T,
     ) -> Verdict<'_, T> {
         if let Some(&slot) = self.by_key.get(&key) {
-            return self.datagram_of(slot, payload, now, pass);
+            return self.datagram_of(slot, payload, count, now, pass);
         }
         if self.draining {
             return Verdict::Dropped(DropReason::Draining);
@@ -185,30 +213,48 @@ impl<T> FlowTable<T> {
             return Verdict::Dropped(DropReason::EarlyLimit);
         }
         // Before the client is asked for: what its admission takes of its rates is not given back.
-        let Some(permit) = self.budget.take() else {
+        let taken = self.budget.take().or_else(|| {
+            // A place that is given back may be taken by another listener: then there is none, as before.
+            self.make_way(key, true, &mut give_way).then(|| self.budget.take()).flatten()
+        });
+        let Some(permit) = taken else {
             return Verdict::Dropped(DropReason::FlowLimit);
         };
-        let admitted = match admit() {
+        let mut make_way = |refusal| match refusal {
+            Refusal::ClientFull => self.make_way(key, false, &mut give_way),
+            Refusal::Full => self.make_way(key, true, &mut give_way),
+            _ => false,
+        };
+        let admitted = match admit(&mut make_way) {
             Ok(admitted) => admitted,
             Err(refusal) => return Verdict::Refused(refusal),
         };
         let serial = self.next_serial;
         self.next_serial += 1;
         self.held += payload.len();
-        let phase = Phase::Opening { held: vec![payload.to_vec()], bytes: payload.len() };
+        let phase = Phase::Opening { held: vec![payload.to_vec()], bytes: payload.len(), sent: 0 };
         let slot = self.flows.insert(Flow { key, serial, handle: enter(permit, admitted), phase });
         self.by_key.insert(key, slot);
         Verdict::New(FlowId { slot, serial }, &self.flows[slot].handle)
+    }
+
+    /// Ends the oldest settled flow of the client or, with `or_anyone`, else the oldest of all. Whether there was one.
+    fn make_way(&mut self, of: FlowKey, or_anyone: bool, give_way: &mut impl FnMut(T)) -> bool {
+        let own = self.settled.oldest_of(ClientKey::of(of.client.ip()));
+        let Some(slot) = own.or_else(|| self.settled.oldest().filter(|_| or_anyone)) else { return false };
+        give_way(self.take(slot).0);
+        true
     }
 
     fn datagram_of(
         &mut self,
         slot: usize,
         payload: &[u8],
+        count: usize,
         now: Instant,
         pass: impl FnOnce() -> Result<(), Refusal>,
     ) -> Verdict<'_, T> {
-        if let Phase::Opening { held, bytes } = &mut self.flows[slot].phase {
+        if let Phase::Opening { held, bytes, .. } = &mut self.flows[slot].phase {
             let fits = held.len() < EARLY_DATAGRAMS
                 && (held.is_empty() || *bytes + payload.len() <= EARLY_BYTES)
                 && self.held + payload.len() <= EARLY_BYTES_OF_ALL;
@@ -223,14 +269,16 @@ impl<T> FlowTable<T> {
             self.held += payload.len();
             return Verdict::Held;
         }
-        self.renew(slot, now);
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.renew(slot, now, |course| course.ask(count, now));
         Verdict::Known(&self.flows[slot].handle)
     }
 
-    /// Notes that the target sent something for the flow.
-    pub(super) fn reply(&mut self, id: FlowId, now: Instant) {
+    /// Notes that the target sent so many datagrams for the flow.
+    pub(super) fn reply(&mut self, id: FlowId, count: usize, now: Instant) {
         if self.is_live(id) {
-            self.renew(id.slot, now);
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            self.renew(id.slot, now, |course| course.answer(count, now));
         }
     }
 
@@ -239,13 +287,15 @@ impl<T> FlowTable<T> {
         if !self.is_live(id) {
             return Early::Gone;
         }
-        let Phase::Opening { held, bytes } = &mut self.flows[id.slot].phase else { return Early::Open };
+        let Phase::Opening { held, bytes, sent } = &mut self.flows[id.slot].phase else { return Early::Open };
         if !held.is_empty() {
             self.held -= std::mem::take(bytes);
+            *sent = sent.saturating_add(u32::try_from(held.len()).unwrap_or(u32::MAX));
             return Early::Send(std::mem::take(held));
         }
-        self.flows[id.slot].phase = Phase::Open { deadline: None, queued: None };
-        self.renew(id.slot, now);
+        let course = Course::new(*sent, now);
+        self.flows[id.slot].phase = Phase::Open { course, deadline: None, queued: None };
+        self.renew(id.slot, now, |_| {});
         Early::Open
     }
 
@@ -270,7 +320,7 @@ impl<T> FlowTable<T> {
             if !self.is_live(FlowId { slot: due.slot, serial: due.serial }) {
                 continue;
             }
-            let Phase::Open { deadline, queued } = &mut self.flows[due.slot].phase else { continue };
+            let Phase::Open { deadline, queued, .. } = &mut self.flows[due.slot].phase else { continue };
             if *queued != Some(due.at) {
                 continue;
             }
@@ -317,15 +367,28 @@ impl<T> FlowTable<T> {
         self.flows.get(id.slot).is_some_and(|flow| flow.serial == id.serial)
     }
 
-    /// Moves the deadline of an open flow.
-    fn renew(&mut self, slot: usize, now: Instant) {
-        let deadline = self.idle.duration().and_then(|idle| now.checked_add(idle));
+    /// Notes what has passed through an open flow, and moves its deadline.
+    fn renew(&mut self, slot: usize, now: Instant, pass: impl FnOnce(&mut Course)) {
+        let Flow { key, serial, phase: Phase::Open { course, .. }, .. } = &mut self.flows[slot] else {
+            return;
+        };
+        let was_settled = course.is_settled();
+        pass(course);
+        let deadline = course.linger(self.idle).and_then(|linger| now.checked_add(linger));
+        if course.is_settled() != was_settled {
+            let client = ClientKey::of(key.client.ip());
+            if was_settled {
+                self.settled.remove(client, *serial, slot);
+            } else {
+                self.settled.insert(client, *serial, slot);
+            }
+        }
         self.set_deadline(slot, deadline);
     }
 
     fn set_deadline(&mut self, slot: usize, to: Option<Instant>) {
         let flow = &mut self.flows[slot];
-        let Phase::Open { deadline, queued } = &mut flow.phase else { return };
+        let Phase::Open { deadline, queued, .. } = &mut flow.phase else { return };
         *deadline = to;
         let Some(at) = to else { return };
         if queued.is_none_or(|queued| at < queued) {
@@ -354,11 +417,16 @@ impl<T> FlowTable<T> {
         let flow = self.flows.remove(slot);
         self.by_key.remove(&flow.key);
         let held = match flow.phase {
-            Phase::Opening { held, bytes } => {
+            Phase::Opening { held, bytes, .. } => {
                 self.held -= bytes;
                 held.len()
             }
-            Phase::Open { .. } => 0,
+            Phase::Open { course, .. } => {
+                if course.is_settled() {
+                    self.settled.remove(ClientKey::of(flow.key.client.ip()), flow.serial, slot);
+                }
+                0
+            }
         };
         self.sweep();
         if self.flows.is_empty() && self.flows.capacity() > KEPT_CAPACITY {
@@ -375,17 +443,22 @@ impl<T> FlowTable<T> {
     /// Panics where the table contradicts itself.
     fn check_invariants(&self) {
         assert_eq!(self.by_key.len(), self.flows.len(), "every flow has one key");
-        let mut held_by_all = 0;
+        let (mut held_by_all, mut settled) = (0, 0);
         for (slot, flow) in &self.flows {
             assert_eq!(self.by_key.get(&flow.key), Some(&slot), "a flow's key leads to it");
             assert!(flow.serial < self.next_serial);
+            if matches!(&flow.phase, Phase::Open { course, .. } if course.is_settled()) {
+                settled += 1;
+                let own = self.settled.oldest_of(ClientKey::of(flow.key.client.ip()));
+                assert!(own.is_some_and(|own| self.flows[own].serial <= flow.serial), "the oldest is first");
+            }
             match &flow.phase {
-                Phase::Opening { held, bytes } => {
+                Phase::Opening { held, bytes, .. } => {
                     assert_eq!(held.iter().map(Vec::len).sum::<usize>(), *bytes);
                     assert!(held.len() <= EARLY_DATAGRAMS && (*bytes <= EARLY_BYTES || held.len() == 1));
                     held_by_all += bytes;
                 }
-                Phase::Open { deadline: Some(deadline), queued } => {
+                Phase::Open { deadline: Some(deadline), queued, .. } => {
                     let at = queued.expect("a flow with a deadline is queued");
                     assert!(at <= *deadline, "a flow is looked at before its deadline");
                     let due = Due { at, slot, serial: flow.serial };
@@ -394,6 +467,7 @@ impl<T> FlowTable<T> {
                 Phase::Open { deadline: None, .. } => {}
             }
         }
+        assert_eq!(self.settled.len(), settled, "the settled flows are known, and no others");
         assert_eq!(held_by_all, self.held);
         assert!(self.held <= EARLY_BYTES_OF_ALL);
         assert!(self.due.len() <= 2 * self.flows.len() + STALE_ENTRIES, "stale entries are swept out");

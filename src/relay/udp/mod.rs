@@ -28,6 +28,7 @@
 
 mod batch;
 mod budget;
+mod course;
 mod drops;
 mod flow;
 mod flow_table;
@@ -60,7 +61,7 @@ use tokio::{
 use self::{
     batch::{LISTENER_BATCH, Read, Run, receive},
     flow::Flow,
-    flow_table::{FlowId, FlowKey, FlowTable, Verdict},
+    flow_table::{Arrival, FlowId, FlowKey, FlowTable, Verdict},
     pause::Pause,
 };
 use super::{Door, DrainWatch, quiet::Quiet};
@@ -228,11 +229,11 @@ impl UdpListener {
             let (datagram, rest) = run.split_first();
             let mut table = front.table();
             let verdict = table.datagram(
-                key,
-                datagram,
-                now,
-                || keeper.admit(client.ip(), Protocol::Udp, Instant::now()),
+                Arrival { key, payload: datagram, count: run.count(), now },
+                |make_way| keeper.admit_or_make_way(client.ip(), Protocol::Udp, Instant::now(), make_way),
                 || pass(&keeper, client.ip()),
+                // Its task holds it, too, and needs the table's lock to end: nothing is dropped under the lock.
+                |settled| settled.give_way(),
                 |permit, admitted| {
                     let session = service.meter.open(client);
                     let bandwidth = service.spec.borrow().options.bandwidth;

@@ -312,9 +312,9 @@ fn reply_turn<'a>(
     pace: &mut Pace,
 ) -> io::Result<(Read, Vec<Held<'a>>)> {
     let mut held = Vec::new();
-    let mut any = false;
+    let mut answers = 0;
     let mut pass_on = |run: Run<'_>| {
-        any = true;
+        answers += run.count();
         let (run, over) = flow.police_out(run);
         front.drops.add(DropReason::Bandwidth, over);
         let Some(run) = run else { return };
@@ -336,12 +336,12 @@ fn reply_turn<'a>(
         Pace::Single => receive_singly(socket, FLOW_BATCH, pass_on),
         Pace::Batch => receive(socket, &front.offload, FLOW_BATCH, |_, _, run| pass_on(run)),
     };
-    if any {
-        front.with_table(|table, now| table.reply(id, now));
+    if answers > 0 {
+        front.with_table(|table, now| table.reply(id, answers, now));
     }
     let read = match read {
         // What came before the error has gone out, or is held and must go out.
-        Err(_) if any => {
+        Err(_) if answers > 0 => {
             front.drops.add(DropReason::TargetRefused, 1);
             Read::More
         }

@@ -425,28 +425,48 @@ async fn datagrams_that_wait_for_a_lookup_count_against_their_clients_rate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_budget_drops_new_flows_and_keeps_the_old_ones() {
-    let target = echo().await;
+async fn a_full_budget_drops_new_flows_and_keeps_those_with_open_questions() {
+    let target = socket().await;
+    let to = target.local_addr().unwrap();
     let budget = FlowBudget::new(2);
-    let relay = Relay::start_on("127.0.0.1:0", leading_to(target), budget.clone());
-    let other = Relay::start_on("127.0.0.1:0", leading_to(target), budget.clone());
+    let relay = Relay::start_on("127.0.0.1:0", leading_to(to), budget.clone());
+    let other = Relay::start_on("127.0.0.1:0", leading_to(to), budget.clone());
     let (first, second, third) = (relay.client().await, other.client().await, relay.client().await);
-    assert_eq!(ask(&first, b"1").await, b"1");
-    assert_eq!(ask(&second, b"2").await, b"2");
+    first.send(b"1").await.unwrap();
+    let (_, flow) = recv_from(&target).await;
+    second.send(b"2").await.unwrap();
+    assert_eq!(recv(&target).await, b"2");
     third.send(b"3").await.unwrap();
     until(|| relay.drops.count(DropReason::FlowLimit) == 1).await;
-    assert_eq!(ask(&first, b"1 again").await, b"1 again");
+    target.send_to(b"answer", flow).await.unwrap();
+    assert_eq!(recv(&first).await, b"answer");
+    first.send(b"1 again").await.unwrap();
+    assert_eq!(recv(&target).await, b"1 again");
     assert_eq!((relay.meter.sessions_total(), budget.used()), (1, 2));
     // A flow that ends makes room, for whichever listener.
     other.meter.cut_all(Ended::ClosedByOperator);
     until(|| budget.used() == 1).await;
-    assert_eq!(ask(&third, b"3 again").await, b"3 again");
+    third.send(b"3 again").await.unwrap();
+    assert_eq!(recv(&target).await, b"3 again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_there_is_no_room_the_oldest_flow_that_was_answered_makes_way() {
+    let target = echo().await;
+    let budget = FlowBudget::new(3);
+    let relay = Relay::start_on("127.0.0.1:0", leading_to(target), budget.clone());
+    for i in 0..100_u8 {
+        assert_eq!(ask(&relay.client().await, &[i]).await, [i]);
+    }
+    until(|| relay.meter.live_count() == 3).await;
+    assert_eq!((relay.meter.ended_total(Ended::Idle), relay.drops.total()), (97, 0));
+    assert_eq!(budget.used(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_clients_stays_within_the_budget_and_leaves_nothing() {
-    let target = echo().await;
-    let spec = idle_after(leading_to(target), Duration::from_millis(300));
+    let target = socket().await;
+    let spec = idle_after(leading_to(target.local_addr().unwrap()), Duration::from_millis(300));
     let relay = Relay::start_on("127.0.0.1:0", spec, FlowBudget::new(200));
     let mut clients = Vec::new();
     for _ in 0..600 {
@@ -458,7 +478,9 @@ async fn a_flood_of_clients_stays_within_the_budget_and_leaves_nothing() {
     until(|| relay.meter.sessions_total() + relay.drops.total() >= 600).await;
     until(|| relay.meter.live_count() == 0 && relay.budget.used() == 0).await;
     assert_eq!(relay.drain.task_count(), 1, "only the listener is left");
-    assert_eq!(ask(&relay.client().await, b"now?").await, b"now?");
+    let late = relay.client().await;
+    late.send(b"now?").await.unwrap();
+    until(|| relay.meter.live_count() == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -657,7 +679,8 @@ async fn an_idle_flow_costs_less_than_two_kibibytes() {
     let permits = (FlowBudget::new(1).take().unwrap(), permit(target));
     let flow = Arc::new(Flow::new(key, relay.meter.open(target), permits, None, false));
     let now = Instant::now().into_std();
-    let id = match front.table().datagram(key, b"", now, || Ok(()), || Ok(()), |_, ()| Arc::clone(&flow)) {
+    let arrival = Arrival { key, payload: b"", count: 1, now };
+    let id = match front.table().datagram(arrival, |_| Ok(()), || Ok(()), drop, |_, ()| Arc::clone(&flow)) {
         Verdict::New(id, _) => id,
         verdict => panic!("{verdict:?}"),
     };

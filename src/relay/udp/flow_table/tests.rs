@@ -43,6 +43,59 @@ struct ModelFlow {
     /// `None` once it is open.
     held: Option<Vec<Vec<u8>>>,
     deadline: Option<Instant>,
+    opened: Instant,
+    asked: usize,
+    answered: usize,
+    assured: bool,
+}
+
+impl ModelFlow {
+    fn is_settled(&self) -> bool {
+        self.held.is_none() && !self.assured && self.answered > 0 && self.answered >= self.asked
+    }
+
+    /// Something passes.
+    fn pass(&mut self, idle: Timeout, now: Instant) {
+        self.assured |= now > self.opened + Duration::from_secs(2);
+        self.deadline = idle.duration().map(|idle| {
+            let (part, least) = match (self.assured, self.asked, self.answered) {
+                (true, ..) => (1, 0),
+                (_, 1, 1..) => (6, 10),
+                _ => (2, 30),
+            };
+            now + (idle / part).max(idle.min(Duration::from_secs(least)))
+        });
+    }
+}
+
+/// A verdict, without the loan of the table that it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Known(u64),
+    New(FlowId, u64),
+    Held,
+    Dropped(DropReason),
+    Refused(Refusal),
+}
+
+/// What the table asked of its shell for one datagram.
+#[derive(Default)]
+struct Seen {
+    asked: bool,
+    entered: bool,
+    measured: bool,
+    gave_way: Vec<u64>,
+    way_made: bool,
+}
+
+fn said(verdict: &Verdict<'_, Handle>) -> Said {
+    match verdict {
+        Verdict::Known(handle) => Said::Known(handle.number),
+        Verdict::New(id, handle) => Said::New(*id, handle.number),
+        Verdict::Held => Said::Held,
+        Verdict::Dropped(reason) => Said::Dropped(*reason),
+        Verdict::Refused(refusal) => Said::Refused(*refusal),
+    }
 }
 
 /// The table, what it should be, and the world around it.
@@ -122,9 +175,23 @@ impl World {
         self.check();
     }
 
-    /// The deadline of a flow that something passes through now.
-    fn renewed(&self) -> Option<Instant> {
-        self.idle.duration().map(|idle| self.now + idle)
+    /// The flow that would make way for another of `client`.
+    fn spare(&self, client: u64, or_anyone: bool) -> Option<u64> {
+        let oldest = |own: bool| {
+            let fits = |of: u64| !own || of / 4 == client / 4;
+            let settled = self.flows.iter().filter(|(of, flow)| fits(**of) && flow.is_settled());
+            settled.min_by_key(|(_, flow)| flow.number).map(|(of, _)| *of)
+        };
+        oldest(true).or_else(|| oldest(false).filter(|_| or_anyone))
+    }
+
+    /// What the table does about a client for whom there is no room: someone makes way, or nobody can.
+    fn make_way(&mut self, client: u64, or_anyone: bool, gone: &[u64]) -> bool {
+        let spare = self.spare(client, or_anyone);
+        let Some(flow) = spare.map(|of| self.flows.remove(&of).unwrap()) else { return false };
+        assert!(gone.contains(&flow.number), "the oldest that is settled makes way");
+        self.gone.push(flow.id);
+        true
     }
 
     fn payload(&mut self) -> Vec<u8> {
@@ -142,75 +209,146 @@ impl World {
         payload
     }
 
+    /// Gives the table a datagram, with a doorkeeper that refuses for `refusal` and a rate that refuses for `over`.
+    fn offer(
+        &mut self,
+        arrival: Arrival<'_>,
+        refusal: Option<Refusal>,
+        over: Option<Refusal>,
+    ) -> (Said, Seen) {
+        let number = self.next_number;
+        let mut seen = Seen::default();
+        let Seen { asked, entered, measured, gave_way, way_made } = &mut seen;
+        let verdict = self.table.datagram(
+            arrival,
+            |make_way| {
+                *asked = true;
+                let Some(refusal) = refusal else { return Ok(()) };
+                *way_made = make_way(refusal);
+                if *way_made { Ok(()) } else { Err(refusal) }
+            },
+            || {
+                *measured = true;
+                over.map_or(Ok(()), Err)
+            },
+            |handle| gave_way.push(handle.number),
+            |permit, ()| {
+                *entered = true;
+                Handle { number, _permit: permit }
+            },
+        );
+        let said = said(&verdict);
+        (said, seen)
+    }
+
     fn datagram(&mut self) {
-        let renewed = self.renewed();
         let client = self.dice.below(CLIENTS);
         let payload = self.payload();
+        let count = [1, 1, 1, 7][self.dice.below(4) as usize];
         let (used, held_before) = (self.budget.used(), self.table.held);
         let all_fits = held_before + payload.len() <= EARLY_BYTES_OF_ALL;
-        let (number, free) = (self.next_number, self.keeps_new_flows_out(all_fits));
-        let (mut asked, mut entered, mut measured) = (false, false, false);
-        let refusal = (self.dice.below(8) == 0).then_some(Refusal::Banned);
-        let admit = || {
-            asked = true;
-            refusal.map_or(Ok(()), Err)
-        };
+        let is_new = !self.flows.contains_key(&client);
+        let mut refusal = (self.dice.below(4) == 0)
+            .then(|| [Refusal::Banned, Refusal::ClientFull, Refusal::Full][self.dice.below(3) as usize]);
         let over = (self.dice.below(8) == 0).then_some(Refusal::DatagramRate);
-        let pass = || {
-            measured = true;
-            over.map_or(Ok(()), Err)
+        let arrival = Arrival { key: key(client), payload: &payload, count, now: self.now };
+        let (said, seen) = self.offer(arrival, refusal, over);
+        let way_for_budget = is_new
+            && self.keeps_new_flows_out(all_fits, used) == Some(DropReason::FlowLimit)
+            && self.make_way(client, true, &seen.gave_way);
+        // A limit that was lowered may keep it out still.
+        let free = self.keeps_new_flows_out(all_fits, used - usize::from(way_for_budget));
+        if seen.asked
+            && let Some(cap) = refusal
+        {
+            let is_cap = cap == Refusal::ClientFull || cap == Refusal::Full;
+            let made = is_cap && self.make_way(client, cap == Refusal::Full, &seen.gave_way);
+            assert_eq!(seen.way_made, made);
+            refusal = refusal.filter(|_| !made);
+        }
+        let left = usize::from(way_for_budget) + usize::from(seen.way_made);
+        assert_eq!(seen.gave_way.len(), left, "nobody else made way");
+        let starts = if is_new {
+            assert_eq!(seen.asked, free.is_none(), "admission is asked last: what it takes is used up");
+            self.new_flow(client, payload, said, free, refusal)
+        } else {
+            self.old_flow(client, payload, count, said, (over, all_fits, seen.measured));
+            false
         };
-        let verdict = self.table.datagram(key(client), &payload, self.now, admit, pass, |permit, ()| {
-            entered = true;
-            Handle { number, _permit: permit }
-        });
-        let starts = match self.flows.get_mut(&client) {
-            Some(ModelFlow { number, held: None, deadline, .. }) => {
-                assert!(matches!(verdict, Verdict::Known(handle) if handle.number == *number), "{verdict:?}");
-                *deadline = renewed;
-                false
-            }
-            Some(ModelFlow { held: Some(held), .. }) => {
-                let room = all_fits && is_room(held, &payload);
-                assert_eq!(measured, room, "what would be held has to pass, and nothing else");
-                match (room, over, verdict) {
-                    (true, None, Verdict::Held) => held.push(payload),
-                    (true, Some(over), Verdict::Refused(given)) => assert_eq!(given, over),
-                    (false, _, Verdict::Dropped(DropReason::EarlyLimit)) => {}
-                    expected => panic!("expected, got {expected:?}"),
-                }
-                false
-            }
-            None => {
-                assert_eq!(asked, free.is_none(), "admission is asked last: what it takes is used up");
-                match (free, refusal, verdict) {
-                    (Some(reason), _, Verdict::Dropped(given)) => assert_eq!(given, reason),
-                    (None, Some(refusal), Verdict::Refused(given)) => assert_eq!(given, refusal),
-                    (None, None, Verdict::New(id, handle)) => {
-                        assert_eq!(handle.number, number);
-                        assert!(!self.gone.contains(&id), "an id is never reused");
-                        let flow = ModelFlow { id, number, held: Some(vec![payload]), deadline: None };
-                        self.flows.insert(client, flow);
-                        self.next_number += 1;
-                    }
-                    expected => panic!("expected, got {expected:?}"),
-                }
-                free.is_none() && refusal.is_none()
-            }
+        assert!(!seen.asked || held_before == self.table.held || starts, "who is refused leaves nothing");
+        assert_eq!(seen.entered, starts, "only a new flow gets a handle");
+        assert_eq!(self.budget.used() + left, used + usize::from(starts), "only a new flow takes a permit");
+    }
+
+    /// What becomes of a datagram whose client has a flow.
+    fn old_flow(
+        &mut self,
+        client: u64,
+        payload: Vec<u8>,
+        count: usize,
+        said: Said,
+        (over, all_fits, measured): (Option<Refusal>, bool, bool),
+    ) {
+        let flow = self.flows.get_mut(&client).unwrap();
+        let Some(held) = &mut flow.held else {
+            assert_eq!(said, Said::Known(flow.number));
+            flow.asked += count;
+            flow.pass(self.idle, self.now);
+            return;
         };
-        assert!(!asked || held_before == self.table.held || starts, "who is refused leaves nothing");
-        assert_eq!(entered, starts, "only a new flow gets a handle");
-        assert_eq!(self.budget.used(), used + usize::from(starts), "only a new flow takes a permit");
+        let room = all_fits && is_room(held, &payload);
+        assert_eq!(measured, room, "what would be held has to pass, and nothing else");
+        match (room, over) {
+            (true, None) => {
+                assert_eq!(said, Said::Held);
+                held.push(payload);
+            }
+            (true, Some(over)) => assert_eq!(said, Said::Refused(over)),
+            (false, _) => assert_eq!(said, Said::Dropped(DropReason::EarlyLimit)),
+        }
+    }
+
+    /// What becomes of a datagram whose client has none: whether it starts one.
+    fn new_flow(
+        &mut self,
+        client: u64,
+        payload: Vec<u8>,
+        said: Said,
+        free: Option<DropReason>,
+        refusal: Option<Refusal>,
+    ) -> bool {
+        match (free, refusal) {
+            (Some(reason), _) => assert_eq!(said, Said::Dropped(reason)),
+            (None, Some(refusal)) => assert_eq!(said, Said::Refused(refusal)),
+            (None, None) => {
+                let Said::New(id, number) = said else { panic!("new, got {said:?}") };
+                assert_eq!(number, self.next_number);
+                assert!(!self.gone.contains(&id), "an id is never reused");
+                let flow = ModelFlow {
+                    id,
+                    number,
+                    held: Some(vec![payload]),
+                    deadline: None,
+                    opened: self.now,
+                    asked: 0,
+                    answered: 0,
+                    assured: false,
+                };
+                self.flows.insert(client, flow);
+                self.next_number += 1;
+            }
+        }
+        free.is_none() && refusal.is_none()
     }
 
     /// Why there is no new flow, whoever its client is.
-    fn keeps_new_flows_out(&self, all_fits: bool) -> Option<DropReason> {
+    fn keeps_new_flows_out(&self, all_fits: bool, used: usize) -> Option<DropReason> {
         let unreachable = self.hold_off.is_some_and(|until| self.now < until);
         let reasons = [
             (self.draining, DropReason::Draining),
             (unreachable, DropReason::Unreachable),
             (!all_fits, DropReason::EarlyLimit),
-            (self.budget.used() >= self.budget.limit(), DropReason::FlowLimit),
+            (used >= self.budget.limit(), DropReason::FlowLimit),
         ];
         reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
     }
@@ -221,26 +359,29 @@ impl World {
     }
 
     fn reply(&mut self) {
-        let renewed = self.renewed();
         let Some(client) = self.some_client() else { return };
+        let count = 1 + self.dice.below(2) as usize;
         let flow = self.flows.get_mut(&client).unwrap();
-        self.table.reply(flow.id, self.now);
+        self.table.reply(flow.id, count, self.now);
         if flow.held.is_none() {
-            flow.deadline = renewed;
+            flow.answered += count;
+            flow.pass(self.idle, self.now);
         }
     }
 
     fn take_early(&mut self) {
-        let renewed = self.renewed();
         let Some(client) = self.some_client() else { return };
         let flow = self.flows.get_mut(&client).unwrap();
         let given = self.table.take_early(flow.id, self.now);
         match &mut flow.held {
-            Some(held) if !held.is_empty() => assert_eq!(given, Early::Send(std::mem::take(held))),
+            Some(held) if !held.is_empty() => {
+                flow.asked += held.len();
+                assert_eq!(given, Early::Send(std::mem::take(held)));
+            }
             Some(_) => {
                 assert_eq!(given, Early::Open);
-                flow.held = None;
-                flow.deadline = renewed;
+                (flow.held, flow.opened) = (None, self.now);
+                flow.pass(self.idle, self.now);
             }
             None => assert_eq!(given, Early::Open),
         }
@@ -276,7 +417,7 @@ impl World {
         let armed = self.table.armed;
         assert!(self.table.remove(id).is_none());
         assert_eq!(self.table.take_early(id, self.now), Early::Gone);
-        self.table.reply(id, self.now);
+        self.table.reply(id, 1, self.now);
         assert_eq!(self.table.armed, armed);
     }
 
@@ -363,12 +504,15 @@ fn the_table_agrees_with_a_simple_model_in_every_life() {
     }
 }
 
-fn admitted() -> Result<(), Refusal> {
-    Ok(())
-}
-
-fn passed() -> Result<(), Refusal> {
-    Ok(())
+/// A datagram that nobody keeps out.
+fn arrive<'a>(
+    table: &'a mut FlowTable<FlowPermit>,
+    key: FlowKey,
+    payload: &[u8],
+    now: Instant,
+) -> Verdict<'a, FlowPermit> {
+    let arrival = Arrival { key, payload, count: 1, now };
+    table.datagram(arrival, |_| Ok(()), || Ok(()), drop, |permit, ()| permit)
 }
 
 fn table(idle: Timeout) -> (FlowTable<FlowPermit>, Instant) {
@@ -376,9 +520,7 @@ fn table(idle: Timeout) -> (FlowTable<FlowPermit>, Instant) {
 }
 
 fn open(table: &mut FlowTable<FlowPermit>, key: FlowKey, now: Instant) -> FlowId {
-    let Verdict::New(id, _) = table.datagram(key, b"", now, admitted, passed, |permit, ()| permit) else {
-        panic!("not new")
-    };
+    let Verdict::New(id, _) = arrive(table, key, b"", now) else { panic!("not new") };
     while table.take_early(id, now) != Early::Open {}
     id
 }
@@ -386,10 +528,7 @@ fn open(table: &mut FlowTable<FlowPermit>, key: FlowKey, now: Instant) -> FlowId
 #[test]
 fn a_flow_whose_lookup_outlasts_the_timeout_still_forwards_its_first_datagram() {
     let (mut table, now) = table(Timeout::After(Duration::from_millis(1)));
-    let Verdict::New(id, _) = table.datagram(key(1), b"first", now, admitted, passed, |permit, ()| permit)
-    else {
-        panic!("not new")
-    };
+    let Verdict::New(id, _) = arrive(&mut table, key(1), b"first", now) else { panic!("not new") };
     let later = now + Duration::from_secs(10);
     table.expire(later, |_| panic!("an opening flow does not expire"));
     assert_eq!(table.take_early(id, later), Early::Send(vec![b"first".to_vec()]));
@@ -403,10 +542,7 @@ fn a_busy_flow_costs_one_heap_entry_and_no_more() {
     open(&mut table, key(1), start);
     for i in 0..100_000 {
         let now = start + Duration::from_micros(i);
-        assert!(matches!(
-            table.datagram(key(1), b"x", now, admitted, passed, |permit, ()| permit),
-            Verdict::Known(_)
-        ));
+        assert!(matches!(arrive(&mut table, key(1), b"x", now), Verdict::Known(_)));
     }
     assert_eq!(table.due.len(), 1);
 }
@@ -436,7 +572,7 @@ fn all_opening_flows_together_hold_four_mebibytes() {
     let mut held = 0;
     for i in 0..1000_u32 {
         let key = FlowKey { client: SocketAddr::from((i.to_be_bytes(), 53)), local: None };
-        match table.datagram(key, &payload, now, admitted, passed, |permit, ()| permit) {
+        match arrive(&mut table, key, &payload, now) {
             Verdict::New(..) => held += payload.len(),
             verdict => assert!(matches!(verdict, Verdict::Dropped(DropReason::EarlyLimit))),
         }
