@@ -38,12 +38,20 @@ pub struct ListenerMeter {
     log: Mutex<Arc<SessionLog>>,
     protocol: Protocol,
     listen: ListenAddr,
-    live: Mutex<Slab<Arc<Live>>>,
+    table: Mutex<Table>,
     sessions: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     /// Sessions that ended, by reason, in the order of [`Ended::ALL`].
     ended: [AtomicU64; Ended::ALL.len()],
+}
+
+/// The live sessions of a listener.
+#[derive(Debug, Default)]
+struct Table {
+    live: Slab<Arc<Live>>,
+    /// Why every session ends, also one that is entered later; see [`ListenerMeter::close`].
+    closed: Option<Ended>,
 }
 
 impl ListenerMeter {
@@ -54,7 +62,7 @@ impl ListenerMeter {
             log: Mutex::default(),
             protocol,
             listen,
-            live: Mutex::default(),
+            table: Mutex::default(),
             sessions: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
@@ -62,7 +70,8 @@ impl ListenerMeter {
         })
     }
 
-    /// Enters a session of `client` (its canonical address). It is live until the guard is settled.
+    /// Enters a session of `client` (its canonical address). It is live until the guard is settled. In a closed account
+    /// the session is asked to end at once.
     pub fn open(self: &Arc<Self>, client: SocketAddr) -> SessionMeter {
         let live = Arc::new(Live {
             id: NEXT_ID.fetch_add(1, Relaxed),
@@ -75,23 +84,44 @@ impl ListenerMeter {
             waker: AtomicWaker::new(),
         });
         self.sessions.fetch_add(1, Relaxed);
-        let slot = self.table().insert(Arc::clone(&live));
+        let mut table = self.table();
+        let slot = table.live.insert(Arc::clone(&live));
+        if let Some(reason) = table.closed {
+            // Its task has not polled yet: this wakes nothing.
+            live.cut(reason);
+        }
+        drop(table);
         SessionMeter { listener: Arc::clone(self), live, slot, settled: false }
     }
 
     /// How many sessions are live.
     pub fn live_count(&self) -> usize {
-        self.table().len()
+        self.table().live.len()
     }
 
     /// The live sessions, in no particular order.
     pub fn live(&self) -> Vec<Arc<Live>> {
-        self.table().iter().map(|(_, live)| Arc::clone(live)).collect()
+        self.table().live.iter().map(|(_, live)| Arc::clone(live)).collect()
     }
 
     /// Asks every live session to end with `reason`.
     pub fn cut_all(&self, reason: Ended) {
         for live in self.live() {
+            live.cut(reason);
+        }
+    }
+
+    /// Closes the account: asks every live session to end with `reason`, and each session that is entered from now on.
+    ///
+    /// A listener that closes may be in the middle of an accept. The table's lock decides for each session on which side
+    /// of the close it stands, and both sides end. The first reason stands.
+    pub fn close(&self, reason: Ended) {
+        let live: Vec<_> = {
+            let mut table = self.table();
+            table.closed.get_or_insert(reason);
+            table.live.iter().map(|(_, live)| Arc::clone(live)).collect()
+        };
+        for live in live {
             live.cut(reason);
         }
     }
@@ -140,9 +170,9 @@ impl ListenerMeter {
         &self.listen
     }
 
-    fn table(&self) -> MutexGuard<'_, Slab<Arc<Live>>> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         // A panic elsewhere cannot leave the slab half-changed: insert and remove are its own, whole operations.
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -267,7 +297,7 @@ impl SessionMeter {
         self.listener.ended[reason.index()].fetch_add(1, Relaxed);
         let now = Instant::now();
         let duration = now.saturating_duration_since(self.live.started);
-        self.listener.table().remove(self.slot);
+        self.listener.table().live.remove(self.slot);
         // Where the level hides the lines, none of them is missed.
         if !tracing::enabled!(tracing::Level::INFO)
             || !self.listener.log().takes(reason, (bytes_in, bytes_out), now)
@@ -348,6 +378,20 @@ impl std::fmt::Display for Whole {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_closed_account_ends_sessions_that_are_entered_later() {
+        let port = std::num::NonZeroU16::MIN;
+        let name = MappingName::default_for(1, Protocol::Tcp);
+        let meter = ListenerMeter::new(name, Protocol::Tcp, ListenAddr::every(port));
+        let client = "127.0.0.1:1".parse().unwrap();
+        let before = meter.open(client);
+        meter.close(Ended::Reload);
+        let after = meter.open(client);
+        meter.close(Ended::Shutdown);
+        assert_eq!(before.live().wait_cut().await, Ended::Reload);
+        assert_eq!(after.live().wait_cut().await, Ended::Reload);
+    }
 
     #[test]
     fn an_address_is_shown_as_ever() {

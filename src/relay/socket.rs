@@ -1,5 +1,8 @@
 //! Listening sockets: made, configured and bound in one place.
 //!
+//! A socket can be bound over others of this process ([`Aside`]), although their addresses overlap. So a reload proves
+//! that a replacement can be bound before it touches what listens.
+//!
 //! Options that an accepted socket inherits from its listener (no delay, urgent bytes in line, keepalive) are set here once, which saves
 //! every session the system calls. `[::]` is bound dual-stack; any other IPv6 address takes IPv6 only. Where the
 //! machine has no IPv6, `[::]` falls back to `0.0.0.0`, and the caller is told.
@@ -7,6 +10,8 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::fd::AsFd,
+    sync::{Arc, Weak},
 };
 
 use rustix::io::Errno;
@@ -15,7 +20,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 /// The same for both sides of a session.
 pub use crate::target::set_keepalive;
 use crate::{
-    mapping::{ListenAddr, Timeout},
+    mapping::{ListenAddr, Protocol, Timeout},
     target::scoped,
 };
 
@@ -33,11 +38,80 @@ pub struct Bound<S> {
     pub ipv4_only: bool,
 }
 
-/// Binds a TCP listener.
+/// A listening socket of a running listener. It does not keep the socket open.
+pub type Listening = Weak<dyn AsFd + Send + Sync>;
+
+/// What a new socket may overlap with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nothing.
+    Free,
+    /// Sockets of this process that stand [`Aside`].
+    Taken,
+}
+
+/// Sockets that let others be bound over them, for as long as this lives.
+///
+/// The kernel compares the options of both sockets at the moment of a bind. So the options are on for that moment only,
+/// and both sides clear them. For TCP this is `SO_REUSEPORT`, which sockets of one user can share. For UDP it is
+/// `SO_REUSEADDR`: the kernel's check for `SO_REUSEPORT` stops at the first match there, and could miss a stranger's socket.
+#[must_use = "the sockets stand aside while this lives"]
+pub struct Aside {
+    sockets: Vec<(Protocol, Arc<dyn AsFd + Send + Sync>)>,
+}
+
+impl Aside {
+    /// Makes `sockets` stand aside.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(sockets: impl IntoIterator<Item = (Protocol, Listening)>) -> io::Result<Self> {
+        let open = sockets.into_iter().filter_map(|(protocol, socket)| Some((protocol, socket.upgrade()?)));
+        let aside = Self { sockets: open.collect() };
+        aside.share(true)?;
+        Ok(aside)
+    }
+
+    fn share(&self, on: bool) -> io::Result<()> {
+        self.sockets.iter().try_for_each(|(protocol, socket)| share(*protocol, socket, on))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // The option was set a moment ago, so it can be cleared.
+        let _ = self.share(false);
+    }
+}
+
+/// Lets a socket be bound over others and others over it, or not any more.
+fn share(protocol: Protocol, socket: &impl AsFd, on: bool) -> io::Result<()> {
+    match protocol {
+        Protocol::Tcp => SockRef::from(socket).set_reuse_port(on),
+        Protocol::Udp => SockRef::from(socket).set_reuse_address(on),
+    }
+}
+
+/// Makes a socket from [`Place::Taken`] an ordinary one. A TCP socket listens from here on.
+///
+/// # Errors
+/// What the system says.
+pub fn settle(protocol: Protocol, socket: &impl AsFd) -> io::Result<()> {
+    if protocol == Protocol::Tcp {
+        SockRef::from(socket).listen(BACKLOG)?;
+    }
+    share(protocol, socket, false)
+}
+
+/// Binds a TCP listener. In [`Place::Taken`] it does not listen before [`settle`].
 ///
 /// # Errors
 /// What the system says; see [`is_absent`] for an address that is not there yet.
-pub fn bind_tcp(listen: &ListenAddr, keepalive: Timeout) -> io::Result<Bound<std::net::TcpListener>> {
+pub fn bind_tcp(
+    listen: &ListenAddr,
+    keepalive: Timeout,
+    place: Place,
+) -> io::Result<Bound<std::net::TcpListener>> {
     with_fallback(listen, |addr| {
         let socket = open(addr, Type::STREAM)?;
         // Without this a restart waits for the last sessions' TIME_WAIT. A listener that lives still keeps others out.
@@ -46,19 +120,28 @@ pub fn bind_tcp(listen: &ListenAddr, keepalive: Timeout) -> io::Result<Bound<std
         // A byte that is marked urgent stays where it stands in the stream (RFC 6093, 6).
         socket.set_out_of_band_inline(true)?;
         set_keepalive(&SockRef::from(&socket), keepalive)?;
+        if place == Place::Taken {
+            share(Protocol::Tcp, &socket, true)?;
+        }
         socket.bind(&addr.into())?;
-        socket.listen(BACKLOG)?;
+        if place == Place::Free {
+            socket.listen(BACKLOG)?;
+        }
         Ok(socket.into())
     })
 }
 
-/// Binds a UDP listener. It never shares its port: with `SO_REUSEADDR` a second daemon could take its datagrams.
+/// Binds a UDP listener. It never shares its port: with `SO_REUSEADDR` a second daemon could take its datagrams. Only in
+/// [`Place::Taken`] it does so until [`settle`].
 ///
 /// # Errors
 /// What the system says; see [`is_absent`] for an address that is not there yet.
-pub fn bind_udp(listen: &ListenAddr) -> io::Result<Bound<std::net::UdpSocket>> {
+pub fn bind_udp(listen: &ListenAddr, place: Place) -> io::Result<Bound<std::net::UdpSocket>> {
     with_fallback(listen, |addr| {
         let socket = open(addr, Type::DGRAM)?;
+        if place == Place::Taken {
+            share(Protocol::Udp, &socket, true)?;
+        }
         socket.bind(&addr.into())?;
         Ok(socket.into())
     })
@@ -114,7 +197,7 @@ mod tests {
     #[test]
     fn every_address_takes_ipv4_and_ipv6_clients_on_one_socket() {
         let port = free_port();
-        let bound = bind_tcp(&ListenAddr::every(port), Timeout::Never).unwrap();
+        let bound = bind_tcp(&ListenAddr::every(port), Timeout::Never, Place::Free).unwrap();
         assert!(!bound.ipv4_only);
         std::net::TcpStream::connect(("127.0.0.1", port.get())).unwrap();
         std::net::TcpStream::connect(("::1", port.get())).unwrap();
@@ -124,7 +207,8 @@ mod tests {
     fn what_is_accepted_has_the_options_of_its_listener() {
         let secs = Duration::from_secs;
         let port = free_port();
-        let listener = bind_tcp(&ListenAddr::every(port), Timeout::After(secs(30))).unwrap().socket;
+        let listener =
+            bind_tcp(&ListenAddr::every(port), Timeout::After(secs(30)), Place::Free).unwrap().socket;
         let accepted = || {
             let _client = std::net::TcpStream::connect(("127.0.0.1", port.get())).unwrap();
             listener.accept().unwrap().0
@@ -144,21 +228,73 @@ mod tests {
     #[test]
     fn a_second_udp_listener_on_the_same_port_fails() {
         let listen = ListenAddr { ip: Ipv4Addr::LOCALHOST.into(), zone: None, port: free_port() };
-        let _first = bind_udp(&listen).unwrap();
-        let error = bind_udp(&listen).unwrap_err();
+        let _first = bind_udp(&listen, Place::Free).unwrap();
+        let error = bind_udp(&listen, Place::Free).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
     fn an_address_or_interface_that_is_not_there_is_absent() {
         let elsewhere = ListenAddr { ip: [192, 0, 2, 1].into(), zone: None, port: free_port() };
-        assert!(is_absent(&bind_tcp(&elsewhere, Timeout::Never).unwrap_err()));
+        assert!(is_absent(&bind_tcp(&elsewhere, Timeout::Never, Place::Free).unwrap_err()));
         let no_interface = ListenAddr {
             ip: "fe80::1".parse().unwrap(),
             zone: Some(Zone::new("nosuch0").unwrap()),
             port: free_port(),
         };
-        let error = bind_udp(&no_interface).unwrap_err();
+        let error = bind_udp(&no_interface, Place::Free).unwrap_err();
         assert!(is_absent(&error), "{error:?}");
+    }
+
+    /// Whether a socket of an overlapping address can be bound in the ordinary way.
+    fn is_free(protocol: Protocol, listen: &ListenAddr) -> bool {
+        match protocol {
+            Protocol::Tcp => bind_tcp(listen, Timeout::Never, Place::Free).is_ok(),
+            Protocol::Udp => bind_udp(listen, Place::Free).is_ok(),
+        }
+    }
+
+    fn bound(
+        protocol: Protocol,
+        listen: &ListenAddr,
+        place: Place,
+    ) -> io::Result<Arc<dyn AsFd + Send + Sync>> {
+        Ok(match protocol {
+            Protocol::Tcp => Arc::new(bind_tcp(listen, Timeout::Never, place)?.socket),
+            Protocol::Udp => Arc::new(bind_udp(listen, place)?.socket),
+        })
+    }
+
+    #[test]
+    fn a_socket_is_bound_over_our_own_and_never_over_a_strangers() {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let port = free_port();
+            let at = |last| ListenAddr { ip: [127, 0, 0, last].into(), zone: None, port };
+            let (narrow, wide) = (at(1), ListenAddr::every(port));
+            let old = bound(protocol, &narrow, Place::Free).unwrap();
+            let aside = || Aside::of([(protocol, Arc::downgrade(&old))]).unwrap();
+            let stranger = bound(protocol, &at(2), Place::Free).unwrap();
+            {
+                let _aside = aside();
+                let error = bound(protocol, &wide, Place::Taken).err().unwrap();
+                assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{protocol:?}");
+            }
+            drop(stranger);
+            assert!(
+                bound(protocol, &wide, Place::Taken).is_err(),
+                "{protocol:?}: the old one stands in its place"
+            );
+            let new = {
+                let _aside = aside();
+                let new = bound(protocol, &wide, Place::Taken).unwrap();
+                settle(protocol, &new).unwrap();
+                new
+            };
+            assert!(!is_free(protocol, &narrow) && !is_free(protocol, &wide) && !is_free(protocol, &at(2)));
+            drop(old);
+            assert!(!is_free(protocol, &at(2)), "{protocol:?}: the new one holds the port alone");
+            drop(new);
+            assert!(is_free(protocol, &narrow), "{protocol:?}");
+        }
     }
 }

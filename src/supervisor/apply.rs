@@ -6,24 +6,24 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     time::Instant,
 };
 
 use super::{
     Applied, BindError, Budgets, Live, LiveSet,
-    bind::{Staged, Tolerance, explained, say_waiting, stage},
+    bind::{Staged, Tolerance, explained, say_waiting, stage, stage_all, stage_over},
     keepers::{Admissions, Keepers, SessionLogs},
     lull::Left,
     running::{Failed, Running, Shared},
     wait,
 };
 use crate::{
-    config::{self, LimitSettings, ListenerKey, ListenerPlan, Plan, Replace, Service, Settings},
+    config::{self, LimitSettings, ListenerKey, ListenerPlan, Plan, PlanDiff, Service, Settings},
     mapping::Timeout,
     meter::Ended,
     policy::{Gate, GateInput, Refuse},
-    relay::Drain,
+    relay::{Drain, socket::Listening},
     target::Dialer,
 };
 
@@ -42,6 +42,16 @@ impl Terms {
     }
 }
 
+/// A listener on its way out.
+#[derive(Debug)]
+struct Retiring {
+    running: Arc<Running>,
+    /// Another one has its place.
+    is_replaced: bool,
+    /// What its sessions have to end by themselves. `None` while their mapping goes on with another listener.
+    grace: watch::Sender<Option<Timeout>>,
+}
+
 /// Every listener, and the plan that they carry out.
 #[derive(Debug)]
 pub(super) struct Listeners {
@@ -50,7 +60,7 @@ pub(super) struct Listeners {
     keepers: Keepers,
     running: BTreeMap<ListenerKey, Running>,
     /// Listeners that are on their way out; each has a task that sees it to its end.
-    retiring: Vec<Arc<Running>>,
+    retiring: Vec<Retiring>,
     retirement: Drain,
     shared: Shared,
     failed: mpsc::UnboundedReceiver<Failed>,
@@ -86,7 +96,6 @@ impl Listeners {
                 say_waiting(&explained(waiting).await, &self.plan);
                 Ok(changed)
             }
-            // What was staged is gone: nothing of ours is in the way.
             Err(errors) => Err(explained(errors).await),
         }
     }
@@ -98,19 +107,20 @@ impl Listeners {
         tolerance: Tolerance,
     ) -> Result<(Changed, Vec<BindError>), Vec<BindError>> {
         let diff = config::diff(&self.plan, &plan);
-        self.take_back(diff.open.iter().chain(diff.replace.iter().flat_map(|r| &r.open))).await;
-        let mut staged = stage_all(&diff.open, &plan, tolerance)?;
-        let opened = staged.len();
-        staged.extend(self.replace_all(&diff.replace, &plan).await?);
+        let staged = self.stage(&diff, &plan, tolerance)?;
 
         // Nothing fails from here on.
-        let replaced = staged.len() - opened;
         let closed = diff.replace.iter().map(|r| r.close.len()).sum::<usize>() + diff.close.len();
-        let gone = diff.close.iter().chain(diff.replace.iter().flat_map(|r| &r.close));
-        let gone: Vec<_> = gone.filter_map(|key| self.retire(key, terms.grace)).collect();
+        let replaced = diff.replace.iter().map(|r| r.open.len()).sum::<usize>();
+        let opened = staged.len() - replaced;
+        let replaced_keys = diff.replace.iter().flat_map(|r| &r.close).map(|key| (key, true));
+        let gone = diff.close.iter().map(|key| (key, false)).chain(replaced_keys);
+        let gone: Vec<_> = gone.filter_map(|(key, replaced)| self.retire(key, replaced)).collect();
+        self.end_removed(&plan, terms.grace);
         for running in gone {
             running.stopped_listening().await;
         }
+        self.take_back(staged.iter().map(|(key, _)| key)).await;
         let revokes = self.take_terms(&plan, terms);
         for key in &diff.retune {
             if let Some(running) = self.running.get(key) {
@@ -132,9 +142,40 @@ impl Listeners {
             self.running.insert(key, running);
         }
         self.plan = plan;
-        self.retiring.retain(|running| Arc::strong_count(running) > 1);
+        self.retiring.retain(|retiring| Arc::strong_count(&retiring.running) > 1);
         let applied = Applied { opened, closed, retuned: diff.retune.len(), replaced };
         Ok((Changed { applied, revokes }, waiting))
+    }
+
+    /// Binds everything that opens, what replaces others over their sockets. Where any of it fails, nothing has changed.
+    fn stage(
+        &self,
+        diff: &PlanDiff,
+        plan: &Plan,
+        tolerance: Tolerance,
+    ) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
+        let port = |key: &ListenerKey| (key.protocol, key.addr.port);
+        let replaced = diff.replace.iter().flat_map(|group| &group.close);
+        let closing = replaced
+            .filter_map(|key| self.running.get(key))
+            .chain(self.retiring.iter().map(|retiring| &*retiring.running));
+        let mut old: BTreeMap<_, Vec<Listening>> = BTreeMap::new();
+        for running in closing {
+            old.entry(port(running.key())).or_default().extend(running.socket());
+        }
+        let open = diff.open.iter().chain(diff.replace.iter().flat_map(|group| &group.open));
+        let (taken, free): (Vec<_>, Vec<_>) = open.cloned().partition(|key| old.contains_key(&port(key)));
+        let wanted: HashSet<_> = taken.iter().map(port).collect();
+        old.retain(|port, _| wanted.contains(port));
+        let old =
+            old.into_iter().flat_map(|((protocol, _), all)| all.into_iter().map(move |s| (protocol, s)));
+        match (stage_all(&free, plan, tolerance), stage_over(old.collect(), &taken, plan)) {
+            (Ok(mut staged), Ok(over)) => {
+                staged.extend(over);
+                Ok(staged)
+            }
+            (free, over) => Err(free.err().into_iter().chain(over.err()).flatten().collect()),
+        }
     }
 
     /// Takes the terms of `plan`; whether someone inside may have to leave.
@@ -173,37 +214,11 @@ impl Listeners {
         self.all().for_each(|running| running.sweep(now));
     }
 
-    /// Binds what overlaps with listeners that close: they give their sockets up first, and get them back when any
-    /// of this fails.
-    async fn replace_all(
-        &mut self,
-        groups: &[Replace],
-        plan: &Plan,
-    ) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
-        for key in groups.iter().flat_map(|group| &group.close) {
-            if let Some(running) = self.running.get_mut(key) {
-                running.release().await;
-                running.suspend();
-            }
-        }
-        let open: Vec<_> = groups.iter().flat_map(|group| group.open.iter().cloned()).collect();
-        let staged = stage_all(&open, plan, Tolerance::Absent);
-        if staged.is_err() {
-            for key in groups.iter().flat_map(|group| &group.close) {
-                // The next retry logs a failure.
-                if let (Some(_), Some(running)) = (self.bind_again(key), self.running.get_mut(key)) {
-                    running.waits_for(None);
-                }
-            }
-        }
-        staged
-    }
-
-    /// Makes listeners on their way out give up sockets that are wanted again: a mapping that was removed a moment ago
-    /// comes back.
+    /// Makes listeners on their way out give up sockets of ports that have a new listener: a replaced one, or one of a
+    /// mapping that was removed a moment ago and comes back.
     async fn take_back(&self, wanted: impl Iterator<Item = &ListenerKey>) {
         let wanted: HashSet<_> = wanted.map(|key| (key.protocol, key.addr.port)).collect();
-        for running in &self.retiring {
+        for Retiring { running, .. } in &self.retiring {
             if wanted.contains(&(running.key().protocol, running.key().addr.port)) {
                 running.release().await;
             }
@@ -226,17 +241,23 @@ impl Listeners {
         }
     }
 
-    /// Takes a listener out of the plan: it stops to listen at once; its sessions have the grace, then they are cut.
-    fn retire(&mut self, key: &ListenerKey, grace: Timeout) -> Option<Arc<Running>> {
+    /// Takes a listener out of the plan: it stops to listen at once. Its sessions live on until [`Self::end_removed`] says
+    /// how long they may.
+    fn retire(&mut self, key: &ListenerKey, is_replaced: bool) -> Option<Arc<Running>> {
         let running = self.running.remove(key)?;
         running.close();
         let running = Arc::new(running);
         let retired = Arc::clone(&running);
-        self.retiring.push(Arc::clone(&running));
+        let (grace, mut granted) = watch::channel(None);
+        self.retiring.push(Retiring { running: Arc::clone(&running), is_replaced, grace });
         self.retirement.watch().spawn(async move {
+            let over = async {
+                let grace = granted.wait_for(Option::is_some).await.ok().and_then(|grace| *grace);
+                wait(grace.unwrap_or(Timeout::Never)).await;
+            };
             tokio::select! {
                 () = running.finished() => {}
-                () = wait(grace) => {
+                () = over => {
                     running.cut(Ended::Reload);
                     running.finished().await;
                 }
@@ -244,6 +265,20 @@ impl Listeners {
             tracing::debug!(listener = %running.key(), "listener closed");
         });
         Some(retired)
+    }
+
+    /// Gives the sessions of listeners on their way out the grace, then they are cut. Those of a replaced listener stay
+    /// for as long as their mapping does.
+    fn end_removed(&self, plan: &Plan, grace: Timeout) {
+        for Retiring { running, is_replaced, grace: granted } in &self.retiring {
+            let goes_on = *is_replaced
+                && plan.iter().any(|(key, listener)| {
+                    key.protocol == running.key().protocol && listener.mapping == running.mapping()
+                });
+            // The first one stands: a later reload does not start the time again.
+            granted
+                .send_if_modified(|granted| !goes_on && granted.replace(granted.unwrap_or(grace)).is_none());
+        }
     }
 
     /// The next socket that died.
@@ -297,7 +332,7 @@ impl Listeners {
 
     /// Every listener, also those on their way out.
     fn all(&self) -> impl Iterator<Item = &Running> {
-        self.running.values().chain(self.retiring.iter().map(AsRef::as_ref))
+        self.running.values().chain(self.retiring.iter().map(|retiring| &*retiring.running))
     }
 
     /// What there still is, also of listeners that are on their way out.
@@ -328,35 +363,6 @@ pub(super) struct Changed {
 /// Whether it says nothing to a client that it refuses.
 fn drops_clients(listener: &ListenerPlan) -> bool {
     matches!(listener.service, Service::Tcp(_)) && listener.policy.refuse == Refuse::Drop
-}
-
-/// Binds every one of `keys`, or reports each that cannot be. Where ports are in use and not one listener opens, that is
-/// a failure, too.
-fn stage_all(
-    keys: &[ListenerKey],
-    plan: &Plan,
-    tolerance: Tolerance,
-) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
-    let (mut staged, mut errors) = (Vec::with_capacity(keys.len()), Vec::new());
-    for key in keys {
-        match stage(key, &plan[key], tolerance) {
-            Ok(socket) => staged.push((key.clone(), socket)),
-            Err(error) => errors.push(error),
-        }
-    }
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    let opens = staged.iter().any(|(_, staged)| matches!(staged, Staged::Bound(_)));
-    let is_taken = |staged: &Staged| matches!(staged, Staged::Waiting(error) if error.is_taken());
-    if opens || !staged.iter().any(|(_, staged)| is_taken(staged)) {
-        return Ok(staged);
-    }
-    let errors = staged.into_iter().filter_map(|(_, staged)| match staged {
-        Staged::Waiting(error) => Some(error),
-        Staged::Bound(_) => None,
-    });
-    Err(errors.collect())
 }
 
 #[cfg(test)]

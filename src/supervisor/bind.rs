@@ -1,6 +1,10 @@
 //! Binding a listener's socket, and saying what is wrong and what would help when that fails.
 
-use std::{collections::HashMap, io};
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+};
 
 use rustix::io::Errno;
 use tokio::task::spawn_blocking;
@@ -8,7 +12,8 @@ use tokio::task::spawn_blocking;
 use super::holder::{self, Holder};
 use crate::{
     config::{ListenerKey, ListenerPlan, Plan, Service},
-    relay::socket::{Bound, bind_tcp, bind_udp, is_absent},
+    mapping::{Protocol, Timeout},
+    relay::socket::{Aside, Bound, Listening, Place, bind_tcp, bind_udp, is_absent, settle},
 };
 
 /// A bound socket that nobody serves yet.
@@ -16,6 +21,15 @@ use crate::{
 pub(super) enum Socket {
     Tcp(std::net::TcpListener),
     Udp(std::net::UdpSocket),
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Udp(socket) => socket.as_fd(),
+        }
+    }
 }
 
 /// What binding came to, when it did not fail.
@@ -81,12 +95,78 @@ pub(super) fn stage(
     plan: &ListenerPlan,
     tolerance: Tolerance,
 ) -> Result<Staged, BindError> {
-    let bound = match &plan.service {
-        Service::Tcp(spec) => bind_tcp(&key.addr, spec.options.keepalive).map(|b| told(key, b, Socket::Tcp)),
-        Service::Trap => {
-            bind_tcp(&key.addr, crate::mapping::Timeout::Never).map(|b| told(key, b, Socket::Tcp))
+    stage_in(Place::Free, key, plan, tolerance)
+}
+
+/// Binds every one of `keys`, or reports each that cannot be. Where ports are in use and not one listener opens, that is
+/// a failure, too.
+pub(super) fn stage_all(
+    keys: &[ListenerKey],
+    plan: &Plan,
+    tolerance: Tolerance,
+) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
+    let staged = stage_all_in(Place::Free, keys, plan, tolerance)?;
+    let opens = staged.iter().any(|(_, staged)| matches!(staged, Staged::Bound(_)));
+    let is_taken = |staged: &Staged| matches!(staged, Staged::Waiting(error) if error.is_taken());
+    if opens || !staged.iter().any(|(_, staged)| is_taken(staged)) {
+        return Ok(staged);
+    }
+    let errors = staged.into_iter().filter_map(|(_, staged)| match staged {
+        Staged::Waiting(error) => Some(error),
+        Staged::Bound(_) => None,
+    });
+    Err(errors.collect())
+}
+
+/// Binds every one of `keys` over sockets of ours that are to be closed. Where it fails, they are as they were.
+pub(super) fn stage_over(
+    old: Vec<(Protocol, Listening)>,
+    keys: &[ListenerKey],
+    plan: &Plan,
+) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
+    let refused = |key: &ListenerKey, source| BindError { key: key.clone(), source, cure: String::new() };
+    let _aside = Aside::of(old).map_err(|error| {
+        keys.iter()
+            .map(|key| refused(key, io::Error::new(error.kind(), error.to_string())))
+            .collect::<Vec<_>>()
+    })?;
+    let staged = stage_all_in(Place::Taken, keys, plan, Tolerance::Absent)?;
+    // Last, because a TCP socket takes clients from here on.
+    for (key, staged) in &staged {
+        if let Staged::Bound(socket) = staged {
+            settle(key.protocol, socket).map_err(|error| vec![refused(key, error)])?;
         }
-        Service::Udp(_) => bind_udp(&key.addr).map(|b| told(key, b, Socket::Udp)),
+    }
+    Ok(staged)
+}
+
+fn stage_all_in(
+    place: Place,
+    keys: &[ListenerKey],
+    plan: &Plan,
+    tolerance: Tolerance,
+) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
+    let (mut staged, mut errors) = (Vec::with_capacity(keys.len()), Vec::new());
+    for key in keys {
+        match stage_in(place, key, &plan[key], tolerance) {
+            Ok(socket) => staged.push((key.clone(), socket)),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() { Ok(staged) } else { Err(errors) }
+}
+
+fn stage_in(
+    place: Place,
+    key: &ListenerKey,
+    plan: &ListenerPlan,
+    tolerance: Tolerance,
+) -> Result<Staged, BindError> {
+    let tcp = |keepalive| bind_tcp(&key.addr, keepalive, place).map(|b| told(key, b, Socket::Tcp));
+    let bound = match &plan.service {
+        Service::Tcp(spec) => tcp(spec.options.keepalive),
+        Service::Trap => tcp(Timeout::Never),
+        Service::Udp(_) => bind_udp(&key.addr, place).map(|b| told(key, b, Socket::Udp)),
     };
     match bound {
         Ok(socket) => Ok(Staged::Bound(socket)),

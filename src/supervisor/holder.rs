@@ -56,9 +56,12 @@ pub(super) fn find(keys: &[ListenerKey]) -> Vec<Option<Holder>> {
             }
         }
     }
+    let ours = own_sockets();
+    // One of our own is seldom the cause: a listener that is to be replaced still stands beside the stranger's.
     let in_the_way = |key: &ListenerKey| {
         let of_its_port = by_port.get(&(key.protocol, key.addr.port.get()))?;
-        of_its_port.iter().copied().find(|held| overlaps(held.addr, &key.addr))
+        let in_the_way = of_its_port.iter().copied().filter(|held| overlaps(held.addr, &key.addr));
+        in_the_way.min_by_key(|held| ours.contains(&held.inode))
     };
     let held: Vec<Option<Held>> = keys.iter().map(in_the_way).collect();
     let processes = processes_with(held.iter().flatten().map(|held| held.inode).collect());
@@ -87,6 +90,16 @@ fn sockets(protocol: Protocol) -> Option<Vec<Held>> {
 /// Whether a socket of the same port is in the way.
 fn overlaps(held: SocketAddr, wanted: &ListenAddr) -> bool {
     held.ip().is_unspecified() || wanted.is_wildcard() || canonical(held.ip()) == canonical(wanted.ip)
+}
+
+/// The inodes of the sockets of this process.
+fn own_sockets() -> HashSet<u64> {
+    let Ok(fds) = Process::myself().and_then(|me| me.fd()) else { return HashSet::new() };
+    let inodes = fds.flatten().filter_map(|fd| match fd.target {
+        FDTarget::Socket(inode) => Some(inode),
+        _ => None,
+    });
+    inodes.collect()
 }
 
 /// The processes that hold sockets with these inodes, as far as they can be seen.

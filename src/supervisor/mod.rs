@@ -4,16 +4,16 @@
 //! steps that can be taken back until the last:
 //!
 //! 1. *diff*: which listeners open, close, change in place, or replace others whose address they overlap;
-//! 2. *stage*: bind every socket that opens; where one fails, drop what was staged: nothing has changed;
-//! 3. *replace*: where a new socket cannot be bound beside an old one (`0.0.0.0:80` and `127.0.0.1:80`), the old one
-//!    stops to listen, the new one is bound; where that fails, the old one listens again;
-//! 4. *commit*: what was staged serves, what is gone retires, what changed is told. Nothing here can fail.
+//! 2. *stage*: bind every socket that opens. One that replaces others is bound over their sockets, which go on to serve
+//!    (`0.0.0.0:80` over `127.0.0.1:80`). Where a bind fails, drop what was staged: nothing has changed;
+//! 3. *commit*: what is gone retires, what changed is told, what was staged serves. Nothing here can fail.
 //!
 //! A listener whose address is not there yet waits, and is tried again every second. At the start that holds for a port
 //! in use, too, as long as some listener opens: one taken port does not stop the others. A reload refuses such a plan.
 //!
-//! Sessions of a listener that closes have the grace to end by themselves; then they are cut. A stop does not wait so long
-//! where only flows are left that nothing passes through.
+//! Sessions of a listener that closes have the grace to end by themselves; then they are cut. A client that is accepted
+//! while its listener closes belongs to that listener and ends with it. TCP sessions of a replaced listener stay for as
+//! long as their mapping does. A stop does not wait so long where only flows are left that nothing passes through.
 //!
 //! Nothing waits for a configuration that is being read: not a stop, not a sweep, not a listener that is tried again.
 //!

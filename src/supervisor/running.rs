@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -11,16 +11,18 @@ use std::{
 use rustix::io::Errno;
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
-use super::{Budgets, bind::Socket, lull::Left};
+use super::{Budgets, SETTLE, bind::Socket, lull::Left};
 use crate::{
     config::{ListenerKey, ListenerPlan, Service},
+    mapping::MappingName,
     meter::{Ended, ListenerMeter, SessionLog},
     policy::{Admission, Gate},
     relay::{
         Door, Drain,
+        socket::Listening,
         tcp::{TcpService, TcpSpec, TrapService},
         udp::{UdpDrops, UdpService, UdpSpec},
     },
@@ -54,6 +56,7 @@ pub(super) struct Failed {
 struct Serving {
     drain: Drain,
     number: u64,
+    socket: Listening,
 }
 
 /// The end of the wire through which a listener learns of a change.
@@ -122,28 +125,35 @@ impl Running {
                 let _ = failed.send(Failed { key, number });
             }
         };
-        match (&self.spec, socket) {
+        let socket: Listening = match (&self.spec, socket) {
             (Spec::Tcp(spec, keeper), Socket::Tcp(listener)) => {
-                let service = self.tcp(spec, keeper);
+                let (service, listener) = (self.tcp(spec, keeper), Arc::new(listener));
+                let socket = Arc::downgrade(&listener);
                 drain.watch().spawn(async move { report(service.serve(listener, closing).await) });
+                socket
             }
-            (Spec::Udp(spec, keeper), Socket::Udp(socket)) => {
-                let service = self.udp(spec, keeper);
-                drain.watch().spawn(async move {
-                    match service.register(socket) {
-                        Ok(listener) => listener.run(closing).await,
-                        Err(error) => report(Err(error)),
-                    }
-                });
-            }
+            (Spec::Udp(spec, keeper), Socket::Udp(socket)) => match self.udp(spec, keeper).register(socket) {
+                Ok(listener) => {
+                    let socket = listener.socket();
+                    drain.watch().spawn(listener.run(closing));
+                    socket
+                }
+                Err(error) => {
+                    report(Err(error));
+                    Weak::<std::net::UdpSocket>::new()
+                }
+            },
             (Spec::Trap, Socket::Tcp(listener)) => {
                 let service =
                     TrapService { gate: Arc::clone(&self.shared.gate), meter: Arc::clone(&self.meter) };
+                let listener = Arc::new(listener);
+                let socket = Arc::downgrade(&listener);
                 drain.watch().spawn(async move { report(service.serve(listener, closing).await) });
+                socket
             }
             _ => unreachable!("the key of a listener names one protocol, for its socket and its service"),
-        }
-        self.serving = Some(Serving { drain, number });
+        };
+        self.serving = Some(Serving { drain, number, socket });
         self.waits_for = None;
         tracing::info!(
             mapping = %self.meter.mapping(),
@@ -187,8 +197,13 @@ impl Running {
         self.serving.is_none()
     }
 
+    /// Its socket, where it has one.
+    pub(super) fn socket(&self) -> Option<Listening> {
+        self.serving.as_ref().map(|serving| serving.socket.clone())
+    }
+
     /// Notes that its socket is gone; it waits to be bound again.
-    pub(super) fn suspend(&mut self) {
+    fn suspend(&mut self) {
         self.serving = None;
     }
 
@@ -257,23 +272,35 @@ impl Running {
         self.sessions.close();
     }
 
-    /// Waits, after [`Running::close`], until nobody listens any more. The socket of a UDP listener stays for the flows
+    /// Waits, after [`Running::close`], until its TCP socket is closed. The socket of a UDP listener stays for the flows
     /// that live on it.
     pub(super) async fn stopped_listening(&self) {
-        if let (Spec::Tcp(..) | Spec::Trap, Some(serving)) = (&self.spec, &self.serving) {
-            serving.drain.finished().await;
+        if let Spec::Tcp(..) | Spec::Trap = &self.spec {
+            self.socket_closed().await;
         }
     }
 
-    /// Gives the socket up, so that another can take its place, and returns when it is closed. TCP sessions live on;
-    /// the flows of a UDP listener live on its socket and are cut.
+    /// Gives the socket up for good, because another has its place, and returns when it is closed. TCP sessions live on;
+    /// the flows of a UDP listener live on its socket and are cut, also one that starts at this moment.
     pub(super) async fn release(&self) {
-        let Some(serving) = &self.serving else { return };
-        serving.drain.close();
+        self.close();
         if matches!(self.spec, Spec::Udp(..)) {
             self.cut(Ended::Reload);
         }
-        serving.drain.finished().await;
+        self.socket_closed().await;
+    }
+
+    /// Waits for the task that holds the socket. It ends within a turn; the limit is for one that hangs, because the
+    /// supervisor hears nothing else meanwhile.
+    async fn socket_closed(&self) {
+        let Some(serving) = &self.serving else { return };
+        if timeout(SETTLE, serving.drain.finished()).await.is_err() {
+            tracing::error!(
+                protocol = self.key.protocol.as_str(),
+                listen.addr = %self.key.addr,
+                "listener does not close its socket"
+            );
+        }
     }
 
     /// Adds the sessions or flows that there still are.
@@ -287,9 +314,10 @@ impl Running {
         }
     }
 
-    /// Ends every session.
+    /// Ends every session, also one whose client is at the door at this moment. For a listener that closes: the first
+    /// reason holds for all who come later.
     pub(super) fn cut(&self, reason: Ended) {
-        self.meter.cut_all(reason);
+        self.meter.close(reason);
     }
 
     /// Waits, after [`Running::close`], for the last session.
@@ -298,6 +326,11 @@ impl Running {
             serving.drain.finished().await;
         }
         self.sessions.finished().await;
+    }
+
+    /// The mapping that it belongs to.
+    pub(super) fn mapping(&self) -> MappingName {
+        self.meter.mapping()
     }
 
     /// The socket that it needs.

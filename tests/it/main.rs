@@ -21,6 +21,7 @@ mod policy;
 mod ports;
 mod real;
 mod reload;
+mod replace;
 mod router;
 mod router_beside;
 mod router_home;

@@ -75,7 +75,7 @@ impl TcpService {
     ///
     /// # Errors
     /// When the socket turned out to be dead.
-    pub async fn serve(self, listener: std::net::TcpListener, closing: DrainWatch) -> io::Result<()> {
+    pub async fn serve(self, listener: Arc<std::net::TcpListener>, closing: DrainWatch) -> io::Result<()> {
         let mut acceptor = Acceptor::new(listener)?;
         let mut queue = self.budget.queue();
         let mut waiting = VecDeque::new();
@@ -84,6 +84,8 @@ impl TcpService {
         tokio::pin!(closing);
         loop {
             tokio::select! {
+                // First, so that a queue that never gets empty cannot keep a close from being heard.
+                biased;
                 () = &mut closing => return Ok(()),
                 Ok(()) = spec.changed() => {
                     let keepalive = spec.borrow_and_update().options.keepalive;

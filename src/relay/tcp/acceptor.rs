@@ -18,6 +18,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     ops::ControlFlow,
     os::fd::OwnedFd,
+    sync::Arc,
     time::Duration,
 };
 
@@ -49,18 +50,18 @@ static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(60));
 /// A listening socket that hands its connections on.
 #[derive(Debug)]
 pub(super) struct Acceptor {
-    socket: AsyncFd<TcpListener>,
+    socket: AsyncFd<Arc<TcpListener>>,
     trouble: Trouble,
 }
 
 impl Acceptor {
-    /// Takes over a bound, non-blocking listener.
+    /// Takes over a listening, non-blocking socket. Nothing else may keep it open: it closes when this is dropped.
     #[expect(
         deprecated,
-        reason = "the constructor in its place is unsafe, for types that do not own what they name; a TcpListener does"
+        reason = "the constructor in its place is unsafe, for types that do not own what they name; an Arc of a TcpListener does"
     )]
-    pub(super) fn new(listener: TcpListener) -> io::Result<Self> {
-        let socket = AsyncFd::with_interest(listener, Interest::READABLE)?;
+    pub(super) fn new(listener: impl Into<Arc<TcpListener>>) -> io::Result<Self> {
+        let socket = AsyncFd::with_interest(listener.into(), Interest::READABLE)?;
         Ok(Self { socket, trouble: Trouble::default() })
     }
 

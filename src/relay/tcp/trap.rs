@@ -31,12 +31,14 @@ impl TrapService {
     ///
     /// # Errors
     /// When the socket turned out to be dead.
-    pub async fn serve(self, listener: std::net::TcpListener, closing: DrainWatch) -> io::Result<()> {
+    pub async fn serve(self, listener: Arc<std::net::TcpListener>, closing: DrainWatch) -> io::Result<()> {
         let mut acceptor = Acceptor::new(listener)?;
         let closing = closing.closing();
         tokio::pin!(closing);
         loop {
             tokio::select! {
+                // First, so that a queue that never gets empty cannot keep a close from being heard.
+                biased;
                 () = &mut closing => return Ok(()),
                 done = acceptor.turn(|socket, client| {
                     self.spring(&socket, client);

@@ -40,8 +40,9 @@ use std::{
     io,
     net::IpAddr,
     num::NonZeroU64,
+    os::fd::{AsFd, BorrowedFd},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -64,7 +65,7 @@ use self::{
     flow_table::{Arrival, FlowId, FlowKey, FlowTable, Verdict},
     pause::Pause,
 };
-use super::{Door, DrainWatch, quiet::Quiet};
+use super::{Door, DrainWatch, quiet::Quiet, socket::Listening};
 use crate::{
     mapping::{Protocol, Timeout, canonical_socket},
     meter::{Ended, ListenerMeter},
@@ -159,6 +160,12 @@ pub struct UdpListener {
 }
 
 impl UdpListener {
+    /// Its socket, for the supervisor.
+    pub fn socket(&self) -> Listening {
+        let front: Weak<Front> = Arc::downgrade(&self.front);
+        front
+    }
+
     /// Forwards until `closing` has closed and the last flow is gone; the socket is closed then.
     pub async fn run(mut self, closing: DrainWatch) {
         // Each flow's task holds a sender until it has let go of everything else.
@@ -352,6 +359,12 @@ struct Front {
     drops: Arc<UdpDrops>,
     /// Replies that wait for the socket.
     held: Room,
+}
+
+impl AsFd for Front {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl Front {
