@@ -5,6 +5,7 @@
 
 pub mod check;
 mod demo;
+mod usage;
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode, time::SystemTime};
 
@@ -15,7 +16,7 @@ use clap::{
 };
 
 use crate::{
-    config::{self, Loaded, Problems, Source, SpecsFrom, System},
+    config::{self, HostView, Loaded, Problems, Source, SpecsFrom, System},
     daemon::{self, StartError},
 };
 
@@ -129,13 +130,36 @@ const ABSENT: [(&str, Option<&str>); 13] = [
     ("man", Some("`portway help`, and config/portway.toml with every key")),
 ];
 
-/// Says of a command that is only unknown to this version that it is.
+/// Says what was meant: a command that is only unknown to this version, a mapping without `-p`, a file without `-c`.
 fn explained(error: clap::Error) -> clap::Error {
+    if let Some(meant) = meant(&error) {
+        let words = error.to_string();
+        let first = words.lines().next().unwrap_or_default();
+        let message = format!("{}\n\n  tip: write {meant}", first.trim_start_matches("error: "));
+        return Cli::command().error(error.kind(), message);
+    }
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
     let Some((command, instead)) = ABSENT.iter().find(|(command, _)| command == word) else { return error };
     let instead = instead.map(|instead| format!("; instead: {instead}")).unwrap_or_default();
     let message = format!("`{command}` is not in this version{instead}");
     Cli::command().error(ErrorKind::InvalidSubcommand, message)
+}
+
+/// The command that was meant by the arguments of the process.
+fn meant(error: &clap::Error) -> Option<String> {
+    if !matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand) {
+        return None;
+    }
+    let args: Vec<String> =
+        std::env::args_os().skip(1).map(|arg| arg.into_string().ok()).collect::<Option<_>>()?;
+    let command = Cli::command();
+    let commands: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+    let services = |name: &str, protocol| System.service(name, protocol);
+    let takes = |args: &[String]| {
+        let program = std::iter::once("portway".to_owned());
+        Cli::try_parse_from(program.chain(args.iter().cloned())).is_ok()
+    };
+    usage::command_meant(&args, &commands, &services, takes)
 }
 
 /// Runs the program with the arguments of the process.

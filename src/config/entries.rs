@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
+    cure::expanded,
     place::Place,
     problem::{Note, Notes},
     table::{Given, Reader, Value, closest, entry},
@@ -47,7 +48,10 @@ impl EntriesText {
             match parse_net(&text.value) {
                 Ok(net) => read.entries.nets.push(net),
                 Err(message) => {
-                    refuse(reader.notes, place, message).text(&text.value);
+                    let note = refuse(reader.notes, place, message).text(&text.value);
+                    if let Some(value) = expanded(&text) {
+                        note.add_to_hint(&value);
+                    }
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use super::place::Place;
+use super::{SpecsFrom, place::Place};
 
 /// A string value after expansion, which knows its place.
 #[derive(Clone, Debug)]
@@ -10,6 +10,8 @@ pub(super) struct Text {
     pub(super) value: String,
     place: Place,
     origin: Source,
+    is_expanded: bool,
+    beside: Option<SpecsFrom>,
 }
 
 /// How the value stands in the file.
@@ -24,9 +26,9 @@ enum Source {
 }
 
 impl Text {
-    /// A text that stands in the file as it is, from offset `from`.
-    pub(super) fn verbatim(value: String, place: Place, from: usize) -> Self {
-        Self { value, place, origin: Source::Verbatim(from) }
+    /// A spec that stands beside the file.
+    pub(super) fn beside_file(value: String, place: Place, from: SpecsFrom) -> Self {
+        Self { value, place, origin: Source::Verbatim(0), is_expanded: false, beside: Some(from) }
     }
 
     /// A string of the file: `value` is what it says, `from` where that begins if it stands there byte for byte.
@@ -39,8 +41,8 @@ impl Text {
         from: Option<usize>,
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, (Place, ExpandError)> {
-        let plain =
-            Self { value: value.to_owned(), place, origin: from.map_or(Source::Rewritten, Source::Verbatim) };
+        let origin = from.map_or(Source::Rewritten, Source::Verbatim);
+        let plain = Self { value: value.to_owned(), place, origin, is_expanded: false, beside: None };
         if !value.contains('$') {
             return Ok(plain);
         }
@@ -48,9 +50,19 @@ impl Text {
             Err(e) => Err((plain.at(e.span.clone()), e)),
             Ok((value, pieces)) => {
                 let origin = from.map_or(Source::Rewritten, |from| Source::Expanded(from, pieces));
-                Ok(Self { value, place, origin })
+                Ok(Self { value, place, origin, is_expanded: true, beside: None })
             }
         }
+    }
+
+    /// Whether variables are part of the value.
+    pub(super) fn is_expanded(&self) -> bool {
+        self.is_expanded
+    }
+
+    /// Where a spec stands that is in no file.
+    pub(super) fn beside(&self) -> Option<SpecsFrom> {
+        self.beside
     }
 
     /// The place of a part of the value, as narrow as it is known.
@@ -153,11 +165,15 @@ fn variable(
     let is_name = name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
         && name.bytes().next().is_some_and(|c| !c.is_ascii_digit());
     if !is_name {
-        return error(
-            used,
-            format!("`{name}` is not the name of a variable"),
-            "the forms are ${NAME} and ${NAME:-default}; write $$ for a dollar sign",
-        );
+        let message = format!("`{name}` is not the name of a variable");
+        return match meant(inner, env) {
+            Some(meant) => {
+                Err(ExpandError { span: at..at + used, message, hint: format!("write {meant}").into() })
+            }
+            None => {
+                error(used, message, "the forms are ${NAME} and ${NAME:-default}; write $$ for a dollar sign")
+            }
+        };
     }
     if default.is_some_and(|d| d.contains("${")) {
         return error(used, "a default cannot hold another variable".into(), "write its value");
@@ -166,11 +182,28 @@ fn variable(
         (Some(value), None) => Ok((used, value)),
         (Some(value), Some(_)) if !value.is_empty() => Ok((used, value)),
         (_, Some(default)) => Ok((used, default.to_owned())),
-        (None, None) => Err(ExpandError {
-            span: at..at + used,
-            message: format!("the environment variable {name} is not set"),
-            hint: format!("set it, or give a default: ${{{name}:-value}}").into(),
-        }),
+        (None, None) => error(
+            used,
+            format!("the environment variable {name} is not set"),
+            "set it, or put `:-` and a default behind its name",
+        ),
+    }
+}
+
+/// What was meant by the inside of braces that names no variable: a default as shells also write it, or spaces.
+fn meant(inner: &str, env: &impl Fn(&str) -> Option<String>) -> Option<String> {
+    let inner = inner.trim();
+    let end = inner
+        .find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
+        .unwrap_or(inner.len());
+    let (name, rest) = inner.split_at(end);
+    let default = [":=", ":-", "-", "=", ":"].iter().find_map(|mark| rest.trim_start().strip_prefix(mark));
+    let is_name = name.bytes().next().is_some_and(|c| !c.is_ascii_digit());
+    match default {
+        _ if !is_name => None,
+        _ if rest.is_empty() => env(name).map(|_| format!("${{{name}}}")),
+        Some(default) if !default.contains("${") => Some(format!("${{{name}:-{}}}", default.trim_start())),
+        _ => None,
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     lists::{self, ListText},
     place::Place,
     settings::{self, LimitSettings, LogSettings, RouterSettings, Settings},
-    table::{List, Reader, Value, closest, entry},
+    table::{List, Reader, Value, entry, slip},
 };
 
 /// What a file says.
@@ -47,6 +47,8 @@ pub(super) struct MappingText {
     pub(super) publish: Option<List>,
     pub(super) listen: Option<List>,
     pub(super) targets: Option<List>,
+    /// An unknown key may be one of those that are missing.
+    pub(super) has_slip: bool,
     pub(super) knobs: Knobs,
 }
 
@@ -54,14 +56,15 @@ const SHARED: [&str; 4] = ["publish", "include", "mapping", "lists"];
 const MAIN_ONLY: [&str; 7] = ["defaults", "guard", "limits", "geoip", "router", "log", "shutdown"];
 
 impl FileText {
-    /// Reads the file at `path`; `is_main` where nothing included it.
-    pub(super) fn read(reader: &mut Reader<'_>, path: &Path, is_main: bool) -> Self {
-        let (document, errors) = DeTable::parse_recoverable(reader.text);
-        let is_broken = !errors.is_empty();
-        for error in &errors {
-            syntax(reader, error);
-        }
-        let document = document.get_ref();
+    /// Reads the file at `path`; `is_broken` where the parser could not take all of it, `is_main` where nothing
+    /// included it.
+    pub(super) fn read(
+        reader: &mut Reader<'_>,
+        document: &DeTable<'_>,
+        is_broken: bool,
+        path: &Path,
+        is_main: bool,
+    ) -> Self {
         let top: Vec<_> = SHARED.into_iter().chain(MAIN_ONLY).collect();
         reader.refuse_others(document, "at the top of the file", &top, &absent::OF_FILE);
         if !is_main {
@@ -97,23 +100,6 @@ fn lists(reader: &mut Reader<'_>, document: &DeTable<'_>, path: &Path) -> Vec<Li
     let directory = path.parent().unwrap_or(Path::new(""));
     let table = document.get("lists").and_then(|v| reader.table("lists", v));
     table.map(|table| lists::lists(reader, table, directory)).unwrap_or_default()
-}
-
-/// Notes what the parser could not take.
-fn syntax(reader: &mut Reader<'_>, error: &toml::de::Error) {
-    let place = reader.place(error.span().unwrap_or(0..0));
-    let message = error.message();
-    let (message, hint) = if message.contains("recurs") {
-        ("tables and lists are nested too deeply", Some("at most 80 deep"))
-    } else if message.starts_with("string values must be quoted") {
-        ("a string stands in quotes", Some("put the value in double quotes"))
-    } else {
-        (message, None)
-    };
-    let note = reader.notes.syntax(place, message.to_owned());
-    if let Some(hint) = hint {
-        note.hint(hint);
-    }
 }
 
 impl MainText {
@@ -167,12 +153,20 @@ fn refuse_in_defaults(reader: &mut Reader<'_>, table: &DeTable<'_>) {
 fn mappings(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<MappingText> {
     match value.get_ref() {
         DeValue::Array(items) => items.iter().filter_map(|item| mapping(reader, item)).collect(),
-        DeValue::Table(_) => {
+        DeValue::Table(table) => {
             let place = reader.place(value.span());
-            reader
-                .notes
-                .problem(place, "`mapping` is a list of tables")
-                .hint("write [[mapping]], with two brackets");
+            let named = table.iter().find(|(key, value)| {
+                value.get_ref().is_table() && !mapping_keys().contains(&&**key.get_ref())
+            });
+            let note = reader.notes.problem(place, "`mapping` is a list of tables");
+            if let Some((name, _)) = named {
+                note.hint(format!(
+                    "write [[mapping]], with two brackets, and below it name = {:?}",
+                    name.get_ref()
+                ));
+                return Vec::new();
+            }
+            note.hint("write [[mapping]], with two brackets");
             mapping(reader, value).into_iter().collect()
         }
         _ => {
@@ -194,8 +188,15 @@ fn mapping(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<MappingText> {
         publish: list(reader, table, "publish", |r, v| r.text("publish", v)),
         listen: list(reader, table, "listen", |r, v| r.text("listen", v)),
         targets: list(reader, table, "targets", target),
+        has_slip: table.keys().any(|key| has_slip(key.get_ref())),
         knobs: Knobs::read(reader, table),
     })
+}
+
+/// Whether a key was meant as one of those without which a mapping promises nothing.
+fn has_slip(key: &str) -> bool {
+    let keys = mapping_keys();
+    !keys.contains(&key) && slip(key, &keys).is_some_and(|meant| OWN_KEYS[1..].contains(&meant))
 }
 
 fn list(
@@ -228,7 +229,7 @@ fn target(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<Text>
         DeValue::Table(table) => {
             reader.refuse_others(table, "of a target", &["address"], &absent::OF_TARGET);
             let address = table.get("address");
-            if address.is_none() && !table.keys().any(|k| closest(k.get_ref(), &["address"]).is_some()) {
+            if address.is_none() && !table.keys().any(|k| slip(k.get_ref(), &["address"]).is_some()) {
                 let place = reader.place(value.span());
                 reader
                     .notes

@@ -98,6 +98,11 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// Whatever is named is there.
+    pub(super) fn anything() -> Self {
+        Self { lists: None, has_countries: true }
+    }
+
     /// Notes every list that there is not.
     pub(super) fn refuse_unknown_lists(&self, entries: &EntriesText, notes: &mut Notes) {
         if let Some(lists) = &self.lists {

@@ -11,7 +11,8 @@ use toml::de::DeTable;
 use super::{
     HostView,
     amount::{self, Pace},
-    duration,
+    cure::{self, Kind, Refusal},
+    duration::{self, DURATION},
     entries::EntriesText,
     expand::Text,
     gate::Known,
@@ -96,30 +97,20 @@ fn usual_refusals() -> Rate {
 }
 
 fn refusals(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Rate> {
-    let place = reader.place(value.span());
-    let Some(Pace { count, per }) = amount::rate(reader, "refusals", value)? else {
-        reader
-            .notes
-            .problem(place, "`refusals` cannot be \"unlimited\"")
-            .hint("say after how many a client is banned, as in \"10/min\"; without [guard] there are no automatic bans");
-        return None;
-    };
+    const FORMS: &str = "say after how many a client is banned, as in \"10/min\"; without [guard] there are no automatic bans";
+    let Pace { count, per } = amount::limiting_rate(reader, "refusals", value, FORMS)?;
     Some(Rate { count, per, burst: count })
 }
 
 fn ban(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Duration> {
-    let text = reader.text("ban", value)?;
-    let (message, hint) = match duration::parse(&text.value) {
-        Ok(Timeout::After(ban)) if ban <= LONGEST_BAN => return Some(ban),
-        Ok(Timeout::After(_)) => (format!("`{}` is more than 30 days", text.value), "use \"30d\" or less"),
-        Ok(Timeout::Never) => (
-            "`ban` cannot be \"never\"".to_owned(),
-            "addresses change hands: use a time up to \"30d\"; each repeat doubles it",
-        ),
-        Err(e) => (e.message, "use a time such as \"1h\""),
-    };
-    reader.notes.problem(text.place(), message).text(&text.value).hint(hint);
-    None
+    const FORMS: &str = "use a time such as \"1h\", up to \"30d\"; each repeat doubles it";
+    cure::read(reader, "ban", value, &Kind { forms: FORMS, ..DURATION }, |text| match duration::parse(text) {
+        Ok(Timeout::After(ban)) if ban <= LONGEST_BAN => Ok(ban),
+        Ok(Timeout::After(_)) => Err(Refusal::new(format!("`{text}` is more than 30 days"), FORMS)),
+        Ok(Timeout::Never) => Err(Refusal::new("`ban` cannot be \"never\": addresses change hands", FORMS)),
+        Err(refusal) => Err(Refusal { hint: FORMS.into(), ..refusal }),
+    })
+    .map(|given| given.value)
 }
 
 fn trap(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<Text> {

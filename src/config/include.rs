@@ -13,8 +13,10 @@ use super::{
     place::{Name, Origins, Place},
     problem::Notes,
     read::{ReadError, absolute, cause, read, read_any},
+    syntax,
     table::Reader,
 };
+use toml::de::DeTable;
 
 /// The most that a configuration may have, all files together.
 const MOST: u64 = 4 * 1024 * 1024;
@@ -80,8 +82,11 @@ impl<'a> Walk<'a> {
             self.is_broken = true;
             return;
         };
+        let (document, errors) = DeTable::parse_recoverable(&text);
+        syntax::refuse(&text, place, &errors, self.host, self.notes);
         let mut reader = Reader { file: place, text: &text, host: self.host, notes: self.notes };
-        let mut file = FileText::read(&mut reader, path, from.is_none());
+        let is_broken = !errors.is_empty();
+        let mut file = FileText::read(&mut reader, document.get_ref(), is_broken, path, from.is_none());
         self.is_broken |= file.is_broken;
         self.origins.fill(place, text);
         let includes = std::mem::take(&mut file.include);

@@ -1,11 +1,18 @@
 //! The mapping keys that also stand in `[defaults]`, and how the two come together.
 
-use std::{net::IpAddr, num::NonZeroU64, time::Duration};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU64,
+    time::Duration,
+};
 
 use toml::de::DeTable;
 
 use super::{
-    amount, duration,
+    amount,
+    cure::{self, Kind, Refusal, bare, instead},
+    duration::{self, DURATION},
     expand::Text,
     place::Place,
     policy::{self, PolicyKnobs},
@@ -127,54 +134,70 @@ fn first<T: Copy>(own: &Option<Given<T>>, default: &Option<Given<T>>) -> Option<
 }
 
 fn protocol(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Protocols> {
-    let text = reader.text("protocol", value)?;
-    Protocols::parse(&text.value)
-        .map_err(|e| {
-            let near = closest(&text.value, &["tcp", "udp", "tcp+udp"]);
-            let hint = near
-                .map_or("use \"tcp\", \"udp\" or \"tcp+udp\"".into(), |n| format!("did you mean \"{n}\"?"));
-            reader.notes.problem(text.place(), e.message).text(&text.value).hint(hint);
-        })
-        .ok()
+    const FORMS: &str = "use \"tcp\", \"udp\" or \"tcp+udp\"";
+    if let Some(words) = value.get_ref().as_array() {
+        let has = |word: &str| {
+            words.iter().any(|w| w.get_ref().as_str().is_some_and(|w| w.eq_ignore_ascii_case(word)))
+        };
+        let hint = if has("tcp") && has("udp") { "write \"tcp+udp\"" } else { FORMS };
+        reader.wrong_type("protocol", value, "a string").hint(hint);
+        return None;
+    }
+    let kind = Kind { forms: FORMS, guesses: protocol_guesses };
+    cure::read(reader, "protocol", value, &kind, |text| {
+        Protocols::parse(text).map_err(|e| Refusal::new(e.message, FORMS))
+    })
+    .map(|given| given.value)
 }
 
-/// A duration or `never`.
-fn limit(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Given<Timeout>> {
-    let text = reader.text(key, value)?;
-    match duration::parse(&text.value) {
-        Ok(limit) => Some(Given { value: limit, place: text.place() }),
-        Err(e) => {
-            reader.notes.problem(text.place(), e.message).text(&text.value).hint(e.hint);
-            None
-        }
+/// What was meant by another way to write the protocols.
+fn protocol_guesses(text: &str) -> Vec<String> {
+    let text = bare(text).to_ascii_lowercase();
+    let words: Vec<&str> =
+        text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let has = |word| words.contains(&word);
+    if (has("tcp") && has("udp")) || ["both", "any", "all", "tcpudp"].into_iter().any(has) {
+        return vec!["tcp+udp".to_owned()];
     }
+    closest(&text, &["tcp", "udp", "tcp+udp"]).map(str::to_owned).into_iter().collect()
 }
 
 fn timeout(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Given<Timeout>> {
-    limit(reader, key, table.get(key)?)
+    cure::read(reader, key, table.get(key)?, &DURATION, duration::parse)
 }
 
 fn connect_timeout(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Given<Duration>> {
-    let Given { value, place } = timeout(reader, table, "connect_timeout")?;
-    if value == Timeout::Never {
-        reader
-            .notes
-            .problem(place, "`connect_timeout` cannot be \"never\"")
-            .hint("a client would wait for a dead target for as long as it lives; use a time such as \"5s\"");
-    }
-    value.duration().map(|value| Given { value, place })
+    const KEY: &str = "connect_timeout";
+    const FORMS: &str = "a client waits this long for a dead target; use a time such as \"5s\" or \"500ms\"";
+    cure::read(
+        reader,
+        KEY,
+        table.get(KEY)?,
+        &Kind { forms: FORMS, ..DURATION },
+        |text| match duration::parse(text) {
+            Ok(Timeout::After(limit)) => Ok(limit),
+            Ok(Timeout::Never) => Err(Refusal::new("`connect_timeout` cannot be \"never\"", FORMS)),
+            Err(refusal) => Err(Refusal { hint: FORMS.into(), ..refusal }),
+        },
+    )
 }
 
 fn keepalive(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Given<Timeout>> {
-    let given = timeout(reader, table, "keepalive")?;
-    let fits = given.value.duration().is_none_or(|d| d.subsec_nanos() == 0 && d <= LONGEST_KEEPALIVE);
-    if !fits {
-        reader
-            .notes
-            .problem(given.place, "`keepalive` is whole seconds, from 1s to 32767s")
-            .hint("the kernel keeps no other; use \"never\" to turn it off");
-    }
-    fits.then_some(given)
+    const KEY: &str = "keepalive";
+    const FORMS: &str = "use whole seconds from \"1s\" to \"32767s\", as the kernel does; or \"never\"";
+    cure::read(
+        reader,
+        KEY,
+        table.get(KEY)?,
+        &Kind { forms: FORMS, ..DURATION },
+        |text| match duration::parse(text) {
+            Ok(Timeout::After(d)) if d.subsec_nanos() != 0 || d > LONGEST_KEEPALIVE => {
+                Err(Refusal::new("`keepalive` is whole seconds, from 1s to 32767s", FORMS))
+            }
+            Ok(limit) => Ok(limit),
+            Err(refusal) => Err(Refusal { hint: FORMS.into(), ..refusal }),
+        },
+    )
 }
 
 fn source(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<IpAddr>> {
@@ -195,12 +218,15 @@ fn source(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<IpAddr>> {
             "use an address of this machine",
         ),
         Ok(value) => Some(Given { value, place }),
-        Err(_) => refuse_source(
-            reader,
-            &text,
-            "is not an IP address",
-            "use an address of this machine, without port or zone, as in \"192.168.1.2\"",
-        ),
+        Err(_) => {
+            let hint = match bare_address(&text.value) {
+                Some(ip) => instead(&text, &format!("\"{ip}\"")),
+                None => {
+                    "use an address of this machine, without port or zone, as in \"192.168.1.2\"".to_owned()
+                }
+            };
+            refuse_source(reader, &text, "is not an IP address", hint)
+        }
     }
 }
 
@@ -210,7 +236,20 @@ fn log(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<SessionLines> {
     word(reader, "log", value, &words)
 }
 
-fn refuse_source<T>(reader: &mut Reader<'_>, text: &Text, why: &str, hint: &'static str) -> Option<T> {
+/// The address in a text that has a port, a prefix or quotes, too.
+pub(super) fn bare_address(text: &str) -> Option<IpAddr> {
+    let text = bare(text);
+    let text = text.split_once('/').map_or(text, |(ip, _)| ip);
+    let ip = text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|addr| addr.ip()));
+    ip.filter(|ip| !ip.is_unspecified() && !ip.is_multicast() && *ip != IpAddr::from([255; 4]))
+}
+
+fn refuse_source<T>(
+    reader: &mut Reader<'_>,
+    text: &Text,
+    why: &str,
+    hint: impl Into<Cow<'static, str>>,
+) -> Option<T> {
     let message = format!("the source `{}` {why}", text.value);
     reader.notes.problem(text.place(), message).text(&text.value).hint(hint);
     None

@@ -8,8 +8,9 @@ mod forms;
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use super::{
-    HostView,
+    HostView, SpecsFrom,
     claims::{Claim, Claims},
+    cure::instead,
     expand::Text,
     exposure,
     file::{FileText, MappingText},
@@ -17,7 +18,7 @@ use super::{
     knobs::Knobs,
     loops,
     openings::{Openings, Wanted},
-    place::Place,
+    place::{Name, Origins, Place},
     plan::{ListenerKey, ListenerPlan, Plan, Service},
     policy::HasRates,
     problem::Notes,
@@ -25,7 +26,7 @@ use super::{
 use crate::{
     mapping::{
         Host, MappingName, Protocol,
-        publish::{ListenSpec, Protocols, TargetSpec},
+        publish::{ListenSpec, Protocols, TargetSpec, meant},
     },
     meter::SessionLines,
     policy::Policy,
@@ -107,6 +108,8 @@ pub(super) struct Lowering<'a> {
     names: HashMap<String, Place>,
     disabled: usize,
     is_full: bool,
+    /// How many cures for specs were looked for.
+    cures: usize,
 }
 
 /// More listeners than one machine can have for one address: every port, both protocols, twice.
@@ -127,7 +130,14 @@ impl<'a> Lowering<'a> {
             names: HashMap::new(),
             disabled: 0,
             is_full: false,
+            cures: 0,
         }
+    }
+
+    /// The same, for a look at a guess: it asks for no further guesses.
+    pub(super) fn without_cures(mut self) -> Self {
+        self.cures = usize::MAX / 2;
+        self
     }
 
     /// Takes in what a file says.
@@ -141,8 +151,9 @@ impl<'a> Lowering<'a> {
     }
 
     /// Takes in a spec that stands beside the file.
-    pub(super) fn spec(&mut self, spec: &str, place: Place) {
-        self.publish_alone(&Text::verbatim(spec.to_owned(), place, 0));
+    pub(super) fn spec(&mut self, spec: &str, from: SpecsFrom, origins: &mut Origins) {
+        let place = origins.add(Name::Spec(from, spec.to_owned()), spec.to_owned());
+        self.publish_alone(&Text::beside_file(spec.to_owned(), place, from));
     }
 
     /// Checks what only the whole shows, and hands over the plan.
@@ -230,7 +241,8 @@ impl<'a> Lowering<'a> {
         let services = |name: &str, protocol| host.service(name, protocol);
         for text in specs {
             let spec = ListenSpec::parse(&text.value, Protocols::Tcp, &services);
-            let Some(listen) = self.sound(text, spec) else { continue };
+            let meant = |value: &str| meant::listen(value, Protocols::Tcp, &services);
+            let Some(listen) = self.sound("trap", text, spec, meant) else { continue };
             let entry = Entry { listen, place: text.place(), protocols: Protocols::Tcp, targets: Vec::new() };
             exposure::warn_of_ephemeral_ports(&entry, host, self.notes);
             self.open(entry, None);
@@ -246,7 +258,10 @@ impl<'a> Lowering<'a> {
                 self.notes
                     .problem(place, format!("`{}` is not a name for a mapping", text.value))
                     .text(&text.value)
-                    .hint(e.to_string());
+                    .hint(match name_meant(&text.value) {
+                        Some(meant) => instead(text, &format!("\"{meant}\"")),
+                        None => e.to_string(),
+                    });
                 return None;
             }
         };
@@ -341,6 +356,14 @@ impl<'a> Lowering<'a> {
         let exposure = wanted.and_then(|wanted| self.openings.open(wanted, entry, key, self.notes));
         ListenerPlan { mapping, service, policy: Arc::clone(&terms.policy), log: terms.log, exposure }
     }
+}
+
+/// A name with a hyphen for each run of characters that no name has.
+fn name_meant(text: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let words: Vec<&str> = text.split(|c| !plain(c)).filter(|word| !word.is_empty()).collect();
+    let name: String = words.join("-").chars().take(MappingName::MAX_LEN).collect();
+    MappingName::new(&name).is_ok().then_some(name)
 }
 
 /// A decoy.

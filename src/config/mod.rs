@@ -20,6 +20,7 @@
 mod absent;
 mod amount;
 mod claims;
+mod cure;
 mod diff;
 mod duration;
 mod entries;
@@ -41,6 +42,7 @@ mod problem;
 mod read;
 mod router;
 mod settings;
+mod syntax;
 mod system;
 mod table;
 
@@ -171,7 +173,7 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
         lowering.file(file);
     }
     for spec in &source.publish {
-        lowering.spec(spec, origins.add(Name::Spec(source.publish_from, spec.clone()), spec.clone()));
+        lowering.spec(spec, source.publish_from, &mut origins);
     }
     // Last, so that a port wanted twice is the decoy's fault.
     lowering.traps(gate.traps());

@@ -309,11 +309,18 @@ fn codes(reader: &mut Reader<'_>, key: &str, at: Place, value: &Value<'_>) -> Ve
     for text in reader.texts(key, at, value).items {
         let place = text.place();
         let Some(country) = Country::new(&text.value) else {
+            let pieces: Vec<_> =
+                text.value.split([',', ' ', ';']).filter(|piece| !piece.is_empty()).collect();
+            let hint = if pieces.len() > 1 && pieces.iter().all(|piece| Country::new(piece).is_some()) {
+                format!("write {key} = [\"{}\"]", pieces.join("\", \""))
+            } else {
+                "use the two letters of ISO 3166, as in \"DE\"".to_owned()
+            };
             reader
                 .notes
                 .problem(place, format!("`{}` is not a country", text.value))
                 .text(&text.value)
-                .hint("use the two letters of ISO 3166, as in \"DE\"");
+                .hint(hint);
             continue;
         };
         if !is_assigned(country.as_str()) {

@@ -144,6 +144,12 @@ impl Note {
         self
     }
 
+    /// Says something else before what would be right.
+    pub(super) fn add_to_hint(&mut self, also: &str) -> &mut Self {
+        let hint = self.hint.take().map(|hint| format!("{also}; {hint}"));
+        self.hint(hint.unwrap_or_else(|| also.to_owned()))
+    }
+
     /// Ends the message with another place.
     pub(super) fn also(&mut self, place: Place) -> &mut Self {
         self.also = Some(place);

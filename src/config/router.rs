@@ -1,6 +1,7 @@
 //! `[router]`: how the home router is asked; and the key `router` of a mapping: whether it is.
 
 use std::{
+    borrow::Cow,
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
     time::Duration,
@@ -9,9 +10,12 @@ use std::{
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    OnConflict, RouterProtocol, RouterSettings, duration,
+    OnConflict, RouterProtocol, RouterSettings,
+    cure::{self, Kind, Refusal, instead},
+    duration::{self, DURATION},
     expand::Text,
-    table::{Given, Reader, Value, entry, word},
+    knobs::bare_address,
+    table::{Given, Reader, Value, entry, truth, word},
 };
 use crate::mapping::{Exposure, Timeout, Zone, canonical};
 
@@ -38,7 +42,16 @@ pub(super) fn wish(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<W
             })
         }
         _ => {
-            reader.wrong_type("router", value, "true, false or a table { external_port = 30000 }");
+            let port = value.get_ref().as_integer().and_then(|i| i.as_str().parse().ok());
+            let meant = match (value.get_ref().as_str().and_then(truth), port) {
+                (Some(meant), _) => format!("write {meant}"),
+                (None, Some(port @ 0..=1)) => format!("write {}", port == 1),
+                (None, Some(port @ 2_u16..)) => format!("write {{ external_port = {port} }}"),
+                (None, None) => "write true, false or { external_port = 30000 }".to_owned(),
+            };
+            reader
+                .wrong_type("router", value, "true, false or a table { external_port = 30000 }")
+                .hint(meant);
             return None;
         }
     };
@@ -48,7 +61,9 @@ pub(super) fn wish(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<W
 fn port(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<NonZeroU16> {
     const KEY: &str = "external_port";
     let DeValue::Integer(integer) = value.get_ref() else {
-        reader.wrong_type(KEY, value, "a port number");
+        let number = value.get_ref().as_str().and_then(|text| text.trim().parse::<NonZeroU16>().ok());
+        let hint = number.map_or("as in external_port = 30000".to_owned(), |port| format!("write {port}"));
+        reader.wrong_type(KEY, value, "a port number").hint(hint);
         return None;
     };
     let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
@@ -95,6 +110,14 @@ fn protocols(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Vec<RouterP
     };
     let mut protocols = Vec::new();
     for item in &items {
+        if let Some(several) = several(item, &all) {
+            let place = reader.place(item.span());
+            reader
+                .notes
+                .problem(place, "several protocols in one text")
+                .hint(format!("write {KEY} = {several}"));
+            continue;
+        }
         let Some(protocol) = word(reader, "protocol", item, &all) else { continue };
         if protocols.contains(&protocol) {
             let place = reader.place(item.span());
@@ -116,6 +139,14 @@ fn protocols(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Vec<RouterP
     (!protocols.is_empty()).then_some(protocols)
 }
 
+/// A list of the protocols that stand in one string.
+fn several(item: &Value<'_>, all: &[(&str, RouterProtocol)]) -> Option<String> {
+    let words: Vec<_> =
+        item.get_ref().as_str()?.split([',', ' ', ';']).filter(|word| !word.is_empty()).collect();
+    let is_known = |word: &&str| all.iter().any(|(known, _)| known == word);
+    (words.len() > 1 && words.iter().all(is_known)).then(|| format!("[\"{}\"]", words.join("\", \"")))
+}
+
 /// The router's address, with the port of its UPnP search where that is given.
 fn gateway(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<(IpAddr, Option<NonZeroU16>)> {
     let text = reader.text("gateway", value).filter(|text| text.value != "auto")?;
@@ -127,11 +158,14 @@ fn gateway(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<(IpAddr, Option
             return refuse_gateway(reader, &text, "names an interface", "say which by `interface`");
         }
         _ => {
+            const FORMS: &str =
+                "use \"auto\", or the router's IP address, as in \"192.168.1.1\" or \"[fd00::1]:1900\"";
+            let meant = bare_address(&text.value).map(|ip| instead(&text, &format!("\"{ip}\"")));
             return refuse_gateway(
                 reader,
                 &text,
                 "is not an address",
-                "use \"auto\", or the router's IP address, as in \"192.168.1.1\"; [v6]:port where a port follows",
+                meant.unwrap_or_else(|| FORMS.to_owned()),
             );
         }
     };
@@ -145,7 +179,12 @@ fn gateway(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<(IpAddr, Option
     }
 }
 
-fn refuse_gateway<T>(reader: &mut Reader<'_>, text: &Text, why: &str, hint: &'static str) -> Option<T> {
+fn refuse_gateway<T>(
+    reader: &mut Reader<'_>,
+    text: &Text,
+    why: &str,
+    hint: impl Into<Cow<'static, str>>,
+) -> Option<T> {
     let message = format!("the gateway `{}` {why}", text.value);
     reader.notes.problem(text.place(), message).text(&text.value).hint(hint);
     None
@@ -193,21 +232,19 @@ const CHECK_EVERY: Span = Span {
 };
 
 fn time(reader: &mut Reader<'_>, key: &str, value: &Value<'_>, span: &Span) -> Option<Duration> {
-    let text = reader.text(key, value)?;
-    let (message, hint) = match duration::parse(&text.value) {
-        Ok(Timeout::After(time)) if (span.least..=span.most).contains(&time) => {
-            if time < span.sensible {
-                reader.notes.warning(text.place(), span.warning).text(&text.value);
+    let kind = Kind { forms: span.words, ..DURATION };
+    let Given { value: time, place } =
+        cure::read(reader, key, value, &kind, |text| match duration::parse(text) {
+            Ok(Timeout::After(time)) if (span.least..=span.most).contains(&time) => Ok(time),
+            Ok(Timeout::After(time)) => {
+                let way = if time < span.least { "short" } else { "long" };
+                Err(Refusal::new(format!("`{key}` is too {way}"), span.words))
             }
-            return Some(time);
-        }
-        Ok(Timeout::After(time)) => {
-            let way = if time < span.least { "short" } else { "long" };
-            (format!("`{key}` is too {way}"), span.words)
-        }
-        Ok(Timeout::Never) => (format!("`{key}` cannot be \"never\""), span.words),
-        Err(e) => (e.message, span.words),
-    };
-    reader.notes.problem(text.place(), message).text(&text.value).hint(hint);
-    None
+            Ok(Timeout::Never) => Err(Refusal::new(format!("`{key}` cannot be \"never\""), span.words)),
+            Err(refusal) => Err(Refusal { hint: span.words.into(), ..refusal }),
+        })?;
+    if time < span.sensible {
+        reader.notes.warning(place, span.warning);
+    }
+    Some(time)
 }

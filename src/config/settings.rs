@@ -12,7 +12,9 @@ use toml::de::DeTable;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    amount, duration,
+    amount,
+    cure::{self, Kind, Refusal},
+    duration::{self, DURATION},
     table::{Reader, Value, word},
 };
 use crate::mapping::Timeout;
@@ -247,10 +249,9 @@ fn target(reader: &mut Reader<'_>, value: &Value<'_>) {
 /// Reads `[shutdown]`; it is the grace. With none at all, a stop ends sessions at once.
 pub(super) fn grace(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Timeout> {
     reader.refuse_unknown(table, "in [shutdown]", &["grace"]);
-    let text = reader.text("grace", table.get("grace")?)?;
-    duration::parse_from_zero(&text.value)
-        .map_err(|e| {
-            reader.notes.problem(text.place(), e.message).text(&text.value).hint(e.hint);
-        })
-        .ok()
+    const FORMS: &str =
+        "write a number and its unit, as in \"30s\" or \"5m\"; \"0s\" ends at once, \"never\" waits";
+    let kind = Kind { forms: FORMS, ..DURATION };
+    let parse = |text: &str| duration::parse_from_zero(text).map_err(|e| Refusal { hint: FORMS.into(), ..e });
+    cure::read(reader, "grace", table.get("grace")?, &kind, parse).map(|given| given.value)
 }

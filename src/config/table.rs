@@ -9,7 +9,13 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{HostView, expand::Text, place::Place, problem::Notes};
+use super::{
+    HostView,
+    cure::{bare, instead},
+    expand::Text,
+    place::Place,
+    problem::{Note, Notes},
+};
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -67,26 +73,33 @@ impl Reader<'_> {
                     .hint("remove it");
                 continue;
             }
-            let hint = match closest(name, known) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the keys here are {}", known.join(", ")),
+            let hint = match (slip(name, known), home(name)) {
+                (Some(near), _) => format!("did you mean `{near}`?"),
+                (None, Some(home)) if !inside.contains(home) => format!("it belongs in {home}"),
+                _ => format!("the keys here are {}", known.join(", ")),
             };
             self.notes.problem(place, format!("unknown key `{name}` {inside}")).text(name).hint(hint);
         }
     }
 
-    /// Notes that `key` holds something else than it should.
-    pub(super) fn wrong_type(&mut self, key: &str, value: &Value<'_>, expected: &str) {
+    /// Notes that `key` holds something else than it should, with an example of what it may hold.
+    pub(super) fn wrong_type(&mut self, key: &str, value: &Value<'_>, expected: &str) -> &mut Note {
         let place = self.place(value.span());
         let found = value.get_ref().type_str();
         let article = if found.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
-        let scalar = matches!(value.get_ref(), DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_));
-        let written =
-            self.text.get(value.span()).filter(|_| scalar && expected.contains("string")).map(str::to_owned);
+        let hint = self.scalar(value).and_then(|written| quoted(key, &written)).or_else(|| example(key));
         let note = self.notes.problem(place, format!("`{key}` is {expected}, not {article} {found}"));
-        if let Some(written) = written {
-            note.hint(format!("put it in quotes: \"{written}\""));
+        match hint {
+            Some(hint) => note.hint(hint),
+            None => note,
         }
+    }
+
+    /// A number, a flag or a time, as it is written.
+    pub(super) fn scalar(&self, value: &Value<'_>) -> Option<String> {
+        let is_scalar =
+            !matches!(value.get_ref(), DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_));
+        is_scalar.then(|| self.text.get(value.span()).map(str::to_owned)).flatten()
     }
 
     /// A table, or nothing where it is none.
@@ -102,7 +115,13 @@ impl Reader<'_> {
     pub(super) fn flag(&mut self, key: &str, value: &Value<'_>) -> Option<bool> {
         let flag = value.get_ref().as_bool();
         if flag.is_none() {
-            self.wrong_type(key, value, "true or false");
+            let meant = match value.get_ref() {
+                DeValue::String(word) => truth(word),
+                _ => self.scalar(value).and_then(|written| truth(&written)),
+            };
+            let hint =
+                meant.map_or("write true or false, without quotes".into(), |meant| format!("write {meant}"));
+            self.wrong_type(key, value, "true or false").hint(hint);
         }
         flag
     }
@@ -173,6 +192,51 @@ impl Reader<'_> {
     }
 }
 
+/// A value that only lacks its quotes.
+fn quoted(key: &str, written: &str) -> Option<String> {
+    let is_port = written.parse::<u16>().is_ok_and(|port| port > 0);
+    let lacks_quotes = match key {
+        "listen" | "targets" | "address" | "trap" => is_port,
+        "name" => written.bytes().all(|c| c.is_ascii_digit()),
+        _ => false,
+    };
+    lacks_quotes.then(|| format!("write \"{written}\""))
+}
+
+/// How a key is written, by an example that is read.
+fn example(key: &str) -> Option<String> {
+    let value = match key {
+        "publish" => "[\"8080:80\"]",
+        "listen" => "[\"8080\"]",
+        "targets" => "[\"10.0.0.5:80\"]",
+        "address" => "\"10.0.0.5:80\"",
+        "trap" => "[\"23\", \"445\"]",
+        "allow" | "deny" | "exempt" => "[\"10.0.0.0/8\", \"192.168.0.0/16\"]",
+        "allow_countries" | "deny_countries" => "[\"DE\", \"FR\"]",
+        "include" => "[\"conf.d/*.toml\"]",
+        "protocol" => "\"tcp+udp\"",
+        "name" => "\"web\"",
+        "source" => "\"192.168.1.2\"",
+        "level" => "\"info\"",
+        "format" => "\"text\"",
+        "refuse" => "\"close\"",
+        "log" => "\"errors\"",
+        "gateway" | "interface" => "\"auto\"",
+        "burst" | "burst_per_client" => "100",
+        _ => return None,
+    };
+    Some(format!("as in {key} = {value}"))
+}
+
+/// What a word for a flag means.
+pub(super) fn truth(word: &str) -> Option<bool> {
+    match bare(word).to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" | "y" | "enabled" => Some(true),
+        "false" | "no" | "off" | "0" | "n" | "disabled" => Some(false),
+        _ => None,
+    }
+}
+
 /// One word of a few, each with what it stands for.
 pub(super) fn word<T: Copy>(
     reader: &mut Reader<'_>,
@@ -184,7 +248,8 @@ pub(super) fn word<T: Copy>(
     let known = words.iter().find(|(w, _)| *w == text.value);
     if known.is_none() {
         let all: Vec<_> = words.iter().map(|(w, _)| *w).collect();
-        let hint = match closest(&text.value, &all) {
+        let hint = match closest(bare(&text.value), &all) {
+            Some(near) if text.is_expanded() => instead(&text, &format!("\"{near}\"")),
             Some(near) => format!("did you mean \"{near}\"?"),
             None => format!("it is one of {}", all.join(", ")),
         };
@@ -205,6 +270,77 @@ pub(super) fn entry<'t, 'i>(
 ) -> Option<(Place, &'t Value<'i>)> {
     let (name, value) = table.get_key_value(key)?;
     Some((reader.place(name.span()), value))
+}
+
+/// The key of `known` that was meant by a name: in another case, by another program's word, or with a slip.
+pub(super) fn slip<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    /// What other programs call it.
+    const OTHER_WORDS: [(&str, &[&str]); 11] = [
+        ("publish", &["port", "ports", "forward", "forwards", "expose"]),
+        ("targets", &["target", "to", "upstream", "backend", "backends", "destination", "remote", "server"]),
+        ("listen", &["listens", "listeners", "bind", "listen_on", "local"]),
+        ("mapping", &["rule", "rules", "route", "routes", "services"]),
+        ("idle_timeout", &["timeout", "ttl"]),
+        ("max_sessions", &["max_connections", "max_conn", "maxconn", "connections"]),
+        ("allow", &["whitelist", "allowlist", "allow_from", "allowed"]),
+        ("deny", &["blacklist", "denylist", "block", "blocked", "denied"]),
+        ("protocol", &["proto", "network"]),
+        ("address", &["addr", "host", "ip"]),
+        ("bandwidth_per_session", &["bandwidth", "rate_limit", "speed"]),
+    ];
+    let snake = snake_case(name);
+    let of = |key: &str| known.iter().copied().find(|k| *k == key);
+    let other =
+        || OTHER_WORDS.iter().find(|(_, words)| words.contains(&&*snake)).and_then(|(key, _)| of(key));
+    of(&snake).or_else(other).or_else(|| if home(&snake).is_some() { None } else { closest(&snake, known) })
+}
+
+/// `idleTimeout`, `Idle-Timeout` and `idle timeout` as a key is written.
+fn snake_case(name: &str) -> String {
+    let mut snake = String::with_capacity(name.len());
+    let mut was_lower = false;
+    for c in name.chars().take(80) {
+        if c.is_ascii_uppercase() && was_lower {
+            snake.push('_');
+        }
+        was_lower = c.is_ascii_lowercase() || c.is_ascii_digit();
+        snake.push(if c == '-' || c == ' ' { '_' } else { c.to_ascii_lowercase() });
+    }
+    snake
+}
+
+/// Where a key stands, if it is one of this program; of those that stand in several places, the usual one.
+fn home(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "grace" => "[shutdown]",
+        "level" | "format" => "[log]",
+        "ban" | "refusals" | "trap" | "exempt" => "[guard]",
+        "lease" | "check_every" | "on_conflict" | "gateway" | "interface" | "protocols" => "[router]",
+        "database" => "[geoip]",
+        "flows" => "[limits]",
+        "listen" | "targets" | "name" => "[[mapping]]",
+        "protocol"
+        | "enabled"
+        | "connect_timeout"
+        | "idle_timeout"
+        | "half_close_timeout"
+        | "keepalive"
+        | "source"
+        | "max_sessions"
+        | "max_sessions_per_client"
+        | "allow"
+        | "deny"
+        | "allow_countries"
+        | "deny_countries"
+        | "new_sessions"
+        | "new_sessions_per_client"
+        | "burst"
+        | "burst_per_client"
+        | "datagrams_per_client"
+        | "refuse"
+        | "bandwidth_per_session" => "[[mapping]]",
+        _ => return None,
+    })
 }
 
 /// The word of `known` that `word` is a slip of, if any is close enough. Of a short word little is left when some of it is

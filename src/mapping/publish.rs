@@ -4,9 +4,12 @@
 //! Owns the reading of a spec and of its two halves as the long form writes them ([`ListenSpec`], [`TargetSpec`]),
 //! and their canonical text. It is pure: service names are looked up through a function that the caller gives. What
 //! was read is sound: no port is 0, no range is reversed, both ranges fit each other, an address can be bound or
-//! connected to in principle. What cannot be read ends in a [`SpecError`], which knows the offending part.
+//! connected to in principle. What cannot be read ends in a [`SpecError`], which knows the offending part. Its hint is
+//! general; a whole spec that may be offered instead comes from [`meant`], which reads it with this grammar first.
 
+pub mod meant;
 mod part;
+mod tidy;
 
 use std::{
     fmt,
@@ -31,7 +34,7 @@ pub struct SpecError {
     pub len: usize,
     /// What is wrong.
     pub message: String,
-    /// What would be right.
+    /// What would be right, in general: it holds no guess at this text.
     pub hint: Option<String>,
 }
 
@@ -100,7 +103,7 @@ impl ListenSpec {
     /// # Errors
     /// Where it is none, with the part to blame.
     pub fn parse(text: &str, protocols: Protocols, services: Services<'_>) -> Result<Self, SpecError> {
-        let spec = part::without_protocol(Part::new(text))?;
+        let spec = part::without_protocol(part::plain(Part::new(text))?)?;
         let parts = part::cut(spec)?;
         match *parts.as_slice() {
             [ports] if part::is_address(ports) => Err(ports
@@ -159,7 +162,7 @@ impl TargetSpec {
     /// # Errors
     /// Where it is none, with the part to blame.
     pub fn parse(text: &str, protocols: Protocols, services: Services<'_>) -> Result<Self, SpecError> {
-        let spec = part::without_protocol(Part::new(text))?;
+        let spec = part::without_protocol(part::plain(Part::new(text))?)?;
         let parts = part::cut(spec)?;
         match *parts.as_slice() {
             [ports] if part::is_host_without_port(ports) => Err(ports
@@ -253,19 +256,19 @@ impl Publish {
     /// # Errors
     /// Where it is none, with the part to blame.
     pub fn parse(text: &str, services: Services<'_>) -> Result<Self, SpecError> {
-        let (spec, protocols) = part::split_protocol(Part::new(text))?;
+        let (spec, protocols) = part::split_protocol(part::plain(Part::new(text))?)?;
         let parts = part::cut(spec)?;
         let (ip, listen, host, target) = match *parts.as_slice() {
             [only] => return Err(part::target_missing(only)),
-            [ip, port] if part::is_address(ip) => {
+            [ip, _] if part::is_address(ip) => {
                 return Err(spec
-                    .error("a listen address needs a listen port and a target port after it")
-                    .hint(format!("write {}:{port}:{port}", ip.text, port = port.text)));
+                    .error("the target port is missing")
+                    .hint("the form is LISTEN_IP:LISTEN_PORT:TARGET_PORT, as in 127.0.0.1:8080:80"));
             }
-            [listen, host] if part::is_host_without_port(host) => {
+            [_, host] if part::is_host_without_port(host) => {
                 return Err(host
                     .error("the target port is missing")
-                    .hint(format!("write {}:{}:80", listen.text, host.text)));
+                    .hint("the form is LISTEN_PORT:HOST:TARGET_PORT, as in 8080:nas.lan:80"));
             }
             [listen, target] => (None, listen, None, target),
             [ip, listen, target] if part::is_address(ip) => (Some(ip), listen, None, target),

@@ -8,6 +8,7 @@ mod harness;
 
 mod bench;
 mod cli;
+mod cures;
 mod dial;
 mod docs;
 mod drain;

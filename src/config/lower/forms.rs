@@ -2,16 +2,28 @@
 //!
 //! Both make entries. What cannot be read is noted, and the rest is looked at all the same.
 
-use super::{Entry, Lowering};
+use super::{Context, Entry, Lowering};
 use crate::{
-    config::{expand::Text, file::MappingText, place::Place, table::List},
-    mapping::publish::{ListenSpec, Mismatch, Protocols, Publish, SpecError, TargetSpec},
+    config::{
+        HostView, SpecsFrom,
+        cure::{expanded, instead},
+        expand::Text,
+        file::MappingText,
+        gate::Known,
+        knobs::Knobs,
+        place::{Origins, Place},
+        problem::Notes,
+        table::List,
+    },
+    mapping::publish::{ListenSpec, Mismatch, Protocols, Publish, SpecError, TargetSpec, meant},
 };
 
 impl Lowering<'_> {
     /// What a mapping promises, in whichever form; only what could be read.
     pub(super) fn entries_of(&mut self, mapping: &MappingText, is_broken: bool) -> Vec<Entry> {
-        let MappingText { place, publish, listen, targets, .. } = mapping;
+        let MappingText { place, publish, listen, targets, has_slip, .. } = mapping;
+        // What is missing may stand in a broken line, or behind a mistyped key: that is noted already.
+        let is_broken = is_broken || *has_slip;
         match (publish, listen, targets) {
             (Some(publish), _, _) => {
                 self.refuse_beside_publish(mapping);
@@ -64,8 +76,10 @@ impl Lowering<'_> {
     /// The short form: a publish spec.
     pub(super) fn short(&mut self, text: &Text) -> Option<Entry> {
         let host = self.context.host;
-        let spec = Publish::parse(&text.value, &|name, protocol| host.service(name, protocol));
-        let Publish { listen, target, protocols } = self.sound(text, spec)?;
+        let services = |name: &str, protocol| host.service(name, protocol);
+        let spec = Publish::parse(&text.value, &services);
+        let meant = |value: &str| meant::publish(value, &services);
+        let Publish { listen, target, protocols } = self.sound("publish", text, spec, meant)?;
         let place = text.place();
         Some(Entry { listen, place, protocols, targets: vec![(target, place)] })
     }
@@ -82,14 +96,16 @@ impl Lowering<'_> {
         let mut read = Vec::new();
         for text in targets.map_or(&[][..], |t| &t.items) {
             let spec = TargetSpec::parse(&text.value, protocols, &services);
-            read.extend(self.sound(text, spec).map(|spec| (spec, text.place())));
+            let meant = |value: &str| meant::target(value, protocols, &services);
+            read.extend(self.sound("targets", text, spec, meant).map(|spec| (spec, text.place())));
         }
         let is_whole = own != Some(None)
             && targets.is_some_and(|t| t.is_whole && !t.items.is_empty() && read.len() == t.items.len());
         let mut entries = Vec::new();
         for text in listen.map_or(&[][..], |l| &l.items) {
             let spec = ListenSpec::parse(&text.value, protocols, &services);
-            let Some(listen) = self.sound(text, spec) else { continue };
+            let meant = |value: &str| meant::listen(value, protocols, &services);
+            let Some(listen) = self.sound("listen", text, spec, meant) else { continue };
             if self.all_fit(&listen, &read) && is_whole {
                 entries.push(Entry { listen, place: text.place(), protocols, targets: read.clone() });
             }
@@ -108,16 +124,76 @@ impl Lowering<'_> {
         all
     }
 
-    /// The outcome of the grammar, or its error at its place.
-    pub(super) fn sound<T>(&mut self, text: &Text, spec: Result<T, SpecError>) -> Option<T> {
+    /// The outcome of the grammar, or its error at its place, with what `meant` makes of the text.
+    pub(super) fn sound<T>(
+        &mut self,
+        key: &str,
+        text: &Text,
+        spec: Result<T, SpecError>,
+        meant: impl Fn(&str) -> Vec<Vec<String>>,
+    ) -> Option<T> {
         spec.map_err(|e| {
             let span = e.at..e.at + e.len;
             let offending = text.value.get(span.clone()).unwrap_or_default().to_owned();
+            let hint = match self.cure(key, &meant(&text.value)) {
+                Some(specs) => Some(offer(key, text, &specs)),
+                None => match (expanded(text), e.hint) {
+                    (Some(value), Some(hint)) => Some(format!("{value}; {hint}")),
+                    (value, hint) => value.or(hint),
+                },
+            };
             let note = self.notes.problem(text.at(span), e.message).text(offending);
-            if let Some(hint) = e.hint {
+            if let Some(hint) = hint {
                 note.hint(hint);
             }
         })
         .ok()
+    }
+
+    /// The first guess that would be taken. The grammar takes all of them; a whole spec is also looked at by itself, for
+    /// loops and for ports that are wanted twice.
+    fn cure(&mut self, key: &str, guesses: &[Vec<String>]) -> Option<Vec<String>> {
+        /// So many problems are shown.
+        const MOST: usize = 100;
+        let is_one_too_many = self.cures >= MOST;
+        self.cures += 1;
+        let takes = |specs: &&Vec<String>| key != "publish" || is_taken(specs, self.context.host);
+        if is_one_too_many { None } else { guesses.iter().find(takes).cloned() }
+    }
+}
+
+/// Whether these specs alone are a sound configuration.
+fn is_taken(specs: &[String], host: &dyn HostView) -> bool {
+    let (mut notes, mut origins) = (Notes::default(), Origins::default());
+    let (defaults, known) = (Knobs::default(), Known::anything());
+    let context =
+        Context { host, defaults: &defaults, known: &known, everything_on_router: false, router: None };
+    let mut lowering = Lowering::new(context, &mut notes).without_cures();
+    for spec in specs {
+        lowering.spec(spec, SpecsFrom::Arguments, &mut origins);
+    }
+    lowering.finish();
+    notes.is_sound()
+}
+
+/// Offers specs in place of a text, as they are written where it stands.
+fn offer(key: &str, text: &Text, specs: &[String]) -> String {
+    let name_it = |cure: String| {
+        let has_gap = specs.iter().any(|spec| spec.contains(meant::PLACEHOLDER));
+        if has_gap {
+            format!("name the target's address in place of {}: {cure}", meant::PLACEHOLDER)
+        } else {
+            cure
+        }
+    };
+    match (specs, text.beside()) {
+        ([spec], _) => name_it(instead(text, spec)),
+        (_, Some(SpecsFrom::Arguments)) => name_it(format!("write -p {}", specs.join(" -p "))),
+        (_, Some(SpecsFrom::Variable)) => name_it(format!("write {}", specs.join(","))),
+        (_, None) => {
+            let specs: Vec<String> = specs.iter().map(|spec| format!("\"{spec}\"")).collect();
+            let list = format!("{key} = [{}]", specs.join(", "));
+            name_it(expanded(text).map_or(format!("write {list}"), |value| format!("{value}; write {list}")))
+        }
     }
 }

@@ -112,15 +112,15 @@ fn counts_are_positive_numbers_or_a_word() {
     assert_eq!(
         refused("max_sessions = 0\nmax_sessions_per_client = \"unlimted\""),
         [
-            "3:16: `max_sessions` is a positive number or \"unlimited\", not 0 ? use \"unlimited\" where there shall be no limit; `enabled = false` closes a mapping",
-            "4:28: `max_sessions_per_client` is a positive number or \"unlimited\", not `unlimted` ? did you mean \"unlimited\"?",
+            "3:16: `max_sessions` is a positive number or \"unlimited\", not 0 ? use \"unlimited\" for no limit; `enabled = false` closes a mapping",
+            "4:28: `max_sessions_per_client` is a positive number or \"unlimited\", not `unlimted` ? write \"unlimited\"",
         ]
     );
     assert_eq!(
         refused("max_sessions = -3\nmax_sessions_per_client = \"100\"\nnew_sessions = \"1/s\"\nburst = 0"),
         [
-            "3:16: `max_sessions` is a positive number or \"unlimited\", not -3 ? use \"unlimited\" where there shall be no limit; `enabled = false` closes a mapping",
-            "4:28: `max_sessions_per_client` is a positive number or \"unlimited\", not `100` ? write it without quotes: 100",
+            "3:16: `max_sessions` is a positive number or \"unlimited\", not -3 ? use \"unlimited\" for no limit; `enabled = false` closes a mapping",
+            "4:28: `max_sessions_per_client` is a positive number or \"unlimited\", not `100` ? write 100",
             "6:9: `burst` is a positive number, not 0 ? use a number from 1",
         ]
     );
@@ -130,7 +130,7 @@ fn counts_are_positive_numbers_or_a_word() {
         ),
         [
             "3:16: `max_sessions` is too large ? the most is 4294967295; use \"unlimited\"",
-            "4:27: `max_sessions_per_client` is a positive number or \"unlimited\", not a float",
+            "4:27: `max_sessions_per_client` is a positive number or \"unlimited\", not a float ? as in max_sessions_per_client = 100, or max_sessions_per_client = \"unlimited\"",
             "6:9: `burst` is more than 1000000 ? where so many may come at once, leave `burst` and its rate out",
         ]
     );
@@ -146,8 +146,8 @@ fn amounts_of_another_form_are_refused_at_their_place() {
         ),
         [
             "3:17: the rate `20` has no unit ? write how many in which time, as in \"20/s\", \"10/min\" or \"100/h\"; or \"unlimited\"",
-            "4:27: `new_sessions_per_client` is a string, not an integer ? put it in quotes: \"20\"",
-            "5:26: `10Mbit/s` is not a size ? sizes are bytes, not bits: \"1250KB\"",
+            "4:27: `new_sessions_per_client` is a string, not an integer ? write how many in which time, as in \"20/s\", \"10/min\" or \"100/h\"; or \"unlimited\"",
+            "5:26: the size `10Mbit/s` is in bits, and sizes are in bytes ? write \"1250KB\"",
             "6:11: unknown refuse `rst` ? it is one of close, reset, drop",
         ],
         "the burst has a rate, if one that cannot be read"
@@ -161,7 +161,7 @@ fn entries_are_refused_one_by_one() {
     assert_eq!(
         brief,
         [
-            "3:25: `home` is no address",
+            "3:25: `home` is not an address",
             "3:33: unknown list `@ofice`",
             "3:43: unknown list `@`",
             "3:47: `allow` is a string, not an integer",
@@ -253,7 +253,7 @@ fn countries_are_two_letters_in_one_list_and_need_a_database() {
         [
             format!("3:1: `allow_countries` without a database of countries ? {need}"),
             "3:27: `Germany` is not a country ? use the two letters of ISO 3166, as in \"DE\"".into(),
-            "3:37: `allow_countries` is a string, not an integer ? put it in quotes: \"49\"".into(),
+            "3:37: `allow_countries` is a string, not an integer ? as in allow_countries = [\"DE\", \"FR\"]".into(),
             format!("4:1: `deny_countries` without a database of countries ? {need}"),
             "4:26: the country DE is both allowed and denied, also at portway.toml:3:21 ? leave it in one of the two".into(),
         ]

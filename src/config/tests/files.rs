@@ -21,9 +21,9 @@ fn every_problem_is_reported_in_file_order() {
         [
             "portway.toml:1:13: port 0 cannot be listened on ? use a port from 1 to 65535",
             "portway.toml:2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, mapping, lists, defaults, guard, limits, geoip, router, log, shutdown",
-            "portway.toml:5:16: a string stands in quotes ? put the value in double quotes",
+            "portway.toml:5:16: a string stands in quotes ? write idle_timeout = \"30s\"",
             "portway.toml:6:14: port 0 cannot be connected to ? use a port from 1 to 65535",
-            "portway.toml:8:9: `level` is a string, not an integer ? put it in quotes: \"3\"",
+            "portway.toml:8:9: `level` is a string, not an integer ? as in level = \"info\"",
         ]
     );
 }
@@ -32,9 +32,15 @@ fn every_problem_is_reported_in_file_order() {
 fn what_a_broken_line_hides_is_not_called_missing() {
     assert_eq!(
         problems("[[mapping]]\nname = \"a\npublish \"80:80\"\n"),
-        ["2:10: invalid basic string, expected `\"`", "3:9: key with no value, expected `=`"]
+        [
+            "2:10: invalid basic string, expected `\"` ? write name = \"a\"",
+            "3:9: key with no value, expected `=`"
+        ]
     );
-    assert_eq!(problems("publish = [\"80:9\"]\npublish = [\"81:9\"]\n"), ["2:1: duplicate key"]);
+    assert_eq!(
+        problems("publish = [\"80:9\"]\npublish = [\"81:9\"]\n"),
+        ["2:1: duplicate key ? give a key once; where it takes several values, they stand in one list"]
+    );
     assert_eq!(problems("[[mapping]]\npublish = \n").len(), 1);
 }
 

@@ -36,7 +36,7 @@ fn what_is_no_list_is_refused() {
     let brief: Vec<_> = found.iter().map(|p| p.split(" ? ").next().unwrap().to_owned()).collect();
     assert_eq!(brief[0], "3:5: `a` is a list of addresses, or { file = \"...\" }, not an integer");
     assert!(brief[1].starts_with("4:7: `@a` is "), "{found:?}");
-    assert_eq!(found[2], "4:12: `b` is a string, not an integer ? put it in quotes: \"7\"");
+    assert_eq!(found[2], "4:12: `b` is a string, not an integer");
     assert_eq!(found[3], "5:7: unknown key `fil` of a list ? did you mean `file`?");
     assert_eq!(found[4], "6:5: a list without a `file` ? as in d = { file = \"d.txt\" }");
     assert_eq!(found[5], "7:15: `file` is empty ? name a file");
@@ -82,9 +82,9 @@ fn a_broken_list_file_is_refused_at_its_own_lines() {
     assert_eq!(
         brief[..3],
         [
-            "portway.toml:3:8: `bar` is no address",
+            "portway.toml:3:8: `bar` is not an address",
             "portway.toml:5:12: port 0 cannot be listened on",
-            "sub/x.txt:2:3: `home` is no address",
+            "sub/x.txt:2:3: `home` is not an address",
         ]
     );
     assert!(brief[3].starts_with("sub/x.txt:3:1: `10.0.0.0/33` "), "{found:?}");
@@ -266,9 +266,9 @@ fn the_guard_is_refused_with_what_would_be_right() {
             "{ONE}[guard]\nrefusals = \"unlimited\"\nban = \"31d\"\ntrap = [23, \"0\"]\nexempt = \"@x\"\nstate = \"\"\ntraps = []\n"
         )),
         [
-            "3:12: `refusals` cannot be \"unlimited\" ? say after how many a client is banned, as in \"10/min\"; without [guard] there are no automatic bans",
-            "4:8: `31d` is more than 30 days ? use \"30d\" or less",
-            "5:9: `trap` is a string, not an integer ? put it in quotes: \"23\"",
+            "3:13: `refusals` cannot be \"unlimited\" ? say after how many a client is banned, as in \"10/min\"; without [guard] there are no automatic bans",
+            "4:8: `31d` is more than 30 days ? use a time such as \"1h\", up to \"30d\"; each repeat doubles it",
+            "5:9: `trap` is a string, not an integer ? write \"23\"",
             "5:14: port 0 cannot be listened on ? use a port from 1 to 65535",
             "6:11: unknown list `@x` ? name one in [lists], as in office = [\"203.0.113.0/24\"]",
             "7:10: `state` is empty ? name a file",
@@ -278,8 +278,8 @@ fn the_guard_is_refused_with_what_would_be_right() {
     assert_eq!(
         problems(&format!("{ONE}[guard]\nrefusals = \"10\"\nban = \"never\"\n")),
         [
-            "3:13: the rate `10` has no unit ? write how many in which time, as in \"20/s\", \"10/min\" or \"100/h\"; or \"unlimited\"",
-            "4:8: `ban` cannot be \"never\" ? addresses change hands: use a time up to \"30d\"; each repeat doubles it",
+            "3:13: the rate `10` has no unit ? say after how many a client is banned, as in \"10/min\"; without [guard] there are no automatic bans",
+            "4:8: `ban` cannot be \"never\": addresses change hands ? use a time such as \"1h\", up to \"30d\"; each repeat doubles it",
         ]
     );
     assert_eq!(problems(&format!("{ONE}[guard]\nban = \"0s\"\n")).len(), 1);
@@ -376,7 +376,7 @@ fn limits_are_numbers_or_auto() {
         problems(&format!("{ONE}[limits]\nsessions = 0\nflows = \"many\"\nflow = 1\n")),
         [
             "3:12: `sessions` is a positive number or \"auto\", not 0 ? use a number from 1",
-            "4:10: `flows` is a positive number or \"auto\", not `many` ? as in flows = 100",
+            "4:10: `flows` is a positive number or \"auto\", not `many` ? as in flows = 100, or flows = \"auto\"",
             "5:1: unknown key `flow` in [limits] ? did you mean `flows`?",
         ]
     );

@@ -137,7 +137,7 @@ fn settings_are_refused_with_what_would_be_right() {
             "3:10: unknown level `inof` ? did you mean \"info\"?",
             "4:11: unknown format `xml` ? it is one of text, json",
             "5:11: the log target `journald` is not supported ? only \"stderr\" is supported in this version",
-            "7:10: the duration `0` has no unit ? write a number and its unit, as in \"500ms\", \"30s\", \"5m\", \"12h\" or \"2d\"; or \"never\"",
+            "7:10: the duration `0` has no unit ? write \"never\"",
             "8:1: unknown key `force` in [shutdown] ? the keys here are grace",
         ]
     );
@@ -194,13 +194,13 @@ fn values_of_another_type_are_refused() {
             "publish = [8080, \"80:9\"]\ninclude = 7\n[defaults]\nidle_timeout = 30\nenabled = \"yes\"\n[[mapping]]\nname = 3\nlisten = [3389]\ntargets = 80\n"
         ),
         [
-            "1:12: `publish` is a string, not an integer ? put it in quotes: \"8080\"",
-            "2:11: `include` is a list of strings, not an integer ? put it in quotes: \"7\"",
-            "4:16: `idle_timeout` is a string, not an integer ? put it in quotes: \"30\"",
-            "5:11: `enabled` is true or false, not a string",
-            "7:8: `name` is a string, not an integer ? put it in quotes: \"3\"",
-            "8:11: `listen` is a string, not an integer ? put it in quotes: \"3389\"",
-            "9:11: `targets` is a list of strings, not an integer ? put it in quotes: \"80\"",
+            "1:12: `publish` is a string, not an integer ? as in publish = [\"8080:80\"]",
+            "2:11: `include` is a list of strings, not an integer ? as in include = [\"conf.d/*.toml\"]",
+            "4:16: `idle_timeout` is a string, not an integer ? write \"30s\"",
+            "5:11: `enabled` is true or false, not a string ? write true",
+            "7:8: `name` is a string, not an integer ? write \"3\"",
+            "8:11: `listen` is a string, not an integer ? write \"3389\"",
+            "9:11: `targets` is a list of strings, not an integer ? write \"80\"",
         ]
     );
     assert_eq!(
@@ -271,11 +271,11 @@ fn times_out_of_range_are_refused() {
             "[[mapping]]\npublish = \"80:9\"\nconnect_timeout = \"never\"\nidle_timeout = \"0s\"\nhalf_close_timeout = \"5\"\nkeepalive = \"1500ms\"\n[[mapping]]\npublish = \"81:9\"\nkeepalive = \"10h\"\n"
         ),
         [
-            "3:20: `connect_timeout` cannot be \"never\" ? a client would wait for a dead target for as long as it lives; use a time such as \"5s\"",
-            "4:17: `0s` is no time at all ? use \"never\" where there shall be no limit",
-            "5:23: the duration `5` has no unit ? write a number and its unit, as in \"500ms\", \"30s\", \"5m\", \"12h\" or \"2d\"; or \"never\"",
-            "6:14: `keepalive` is whole seconds, from 1s to 32767s ? the kernel keeps no other; use \"never\" to turn it off",
-            "9:14: `keepalive` is whole seconds, from 1s to 32767s ? the kernel keeps no other; use \"never\" to turn it off",
+            "3:20: `connect_timeout` cannot be \"never\" ? a client waits this long for a dead target; use a time such as \"5s\" or \"500ms\"",
+            "4:17: `0s` is no time at all ? write \"never\"",
+            "5:23: the duration `5` has no unit ? write \"5s\"",
+            "6:14: `keepalive` is whole seconds, from 1s to 32767s ? use whole seconds from \"1s\" to \"32767s\", as the kernel does; or \"never\"",
+            "9:14: `keepalive` is whole seconds, from 1s to 32767s ? use whole seconds from \"1s\" to \"32767s\", as the kernel does; or \"never\"",
         ]
     );
 }
@@ -304,7 +304,7 @@ fn a_name_is_used_once() {
         [
             "6:9: the name \"web\" is used twice, first at portway.toml:3:9 ? give each mapping a name of its own",
             "10:9: the name \"8080/tcp\" is the default name of the listener at portway.toml:1:13 ? choose another name",
-            "13:9: `a b` is not a name for a mapping ? a name is 1 to 64 of the characters A-Z a-z 0-9 . _ - (or has the default form, such as 8080/tcp)",
+            "13:9: `a b` is not a name for a mapping ? write \"a-b\"",
         ]
     );
 }
@@ -414,17 +414,17 @@ fn a_problem_with_a_variable_points_at_it() {
     assert_eq!(
         files.problems(),
         [
-            "portway.toml:1:16: the environment variable NOPE is not set ? set it, or give a default: ${NOPE:-value}",
-            "portway.toml:1:37: port 0 cannot be listened on ? use a port from 1 to 65535",
+            "portway.toml:1:16: the environment variable NOPE is not set ? set it, or put `:-` and a default behind its name",
+            "portway.toml:1:37: port 0 cannot be listened on ? with its variables this is \"127.0.0.1:0:80\"; use a port from 1 to 65535",
             "portway.toml:1:49: port 0 cannot be connected to ? use a port from 1 to 65535",
-            "portway.toml:1:71: port 0 cannot be connected to ? use a port from 1 to 65535",
+            "portway.toml:1:71: port 0 cannot be connected to ? with its variables this is \"8080:0\"; use a port from 1 to 65535",
             "portway.toml:1:77: `${` is not closed ? close it with }, or write $$ for a dollar sign",
         ]
     );
     let problems = files.load().unwrap_err();
     let bad = problems.iter().nth(1).unwrap();
     assert_eq!(bad.text, "0");
-    assert!(bad.to_string().ends_with("^^^^^^\n  = help: use a port from 1 to 65535"), "{bad}");
+    assert!(bad.to_string().ends_with("; use a port from 1 to 65535"), "{bad}");
 }
 
 #[test]

@@ -70,11 +70,11 @@ fn what_is_no_wish_is_refused() {
                 + &mapping("2003:9", "{ external_port = \"3\", ipv6 = 1 }"))
         ),
         [
-            "3:10: `router` is true, false or a table { external_port = 30000 }, not a string",
+            "3:10: `router` is true, false or a table { external_port = 30000 }, not a string ? write true",
             "6:12: unknown key `externl_port` of `router` ? did you mean `external_port`?",
             "9:28: 0 is not a port ? use a port from 1 to 65535",
-            "12:28: `external_port` is a port number, not a string",
-            "12:40: `ipv6` is true or false, not an integer",
+            "12:28: `external_port` is a port number, not a string ? write 3",
+            "12:40: `ipv6` is true or false, not an integer ? write true",
         ]
     );
 }
@@ -219,8 +219,8 @@ fn terms_of_the_router_are_refused_with_what_would_be_right() {
         [
             "5:15: unknown protocol `upn` ? did you mean \"upnp\"?",
             "5:28: the protocol \"pcp\" stands there twice ? they are tried in the order in which they stand; name each once",
-            "5:35: `protocol` is a string, not an integer ? put it in quotes: \"3\"",
-            "6:12: the gateway `router.lan` is not an address ? use \"auto\", or the router's IP address, as in \"192.168.1.1\"; [v6]:port where a port follows",
+            "5:35: `protocol` is a string, not an integer ? as in protocol = \"tcp+udp\"",
+            "6:12: the gateway `router.lan` is not an address ? use \"auto\", or the router's IP address, as in \"192.168.1.1\" or \"[fd00::1]:1900\"",
             "7:14: `a name that is too long` is not the name of an interface ? use \"auto\", or a name of at most 15 characters, as `ip link` shows it",
             "8:10: `lease` is too short ? use a time from \"10s\" to \"7d\"; the lease is renewed before it ends",
             "9:16: unknown on_conflict `any` ? did you mean \"any-port\"?",

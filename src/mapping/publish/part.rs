@@ -12,6 +12,8 @@ use super::{Protocols, Services, SpecError};
 use crate::mapping::{Host, PortSpan, Protocol, Zone, canonical};
 
 const PORT_HINT: &str = "use a port from 1 to 65535";
+const FORM_HINT: &str =
+    "a spec is made of addresses, host names, ports and colons, as in 8080:80 or 8080:10.0.0.5:80";
 
 /// A piece of the text, and where it begins.
 #[derive(Clone, Copy)]
@@ -83,16 +85,52 @@ pub(super) fn protocols(word: Part<'_>) -> Result<Protocols, SpecError> {
         "udp" => Ok(Protocols::Udp),
         "tcp+udp" | "udp+tcp" => Ok(Protocols::Both),
         "" => Err(word.error("the protocol is missing").hint("use tcp, udp or tcp+udp")),
+        _ if word.text.starts_with(|c: char| c.is_ascii_digit()) => {
+            Err(word.error(format!("`/{}` is not a protocol", word.text)).hint("use tcp, udp or tcp+udp"))
+        }
         _ => Err(word.error(format!("unknown protocol `{}`", word.text)).hint("use tcp, udp or tcp+udp")),
+    }
+}
+
+/// Refuses what no spec holds, before anything else is made of it.
+pub(super) fn plain(spec: Part<'_>) -> Result<Part<'_>, SpecError> {
+    if let Some(at) = spec.text.find("://") {
+        let from = spec.text[..at].rfind(|c: char| !c.is_ascii_alphanumeric()).map_or(0, |i| i + 1);
+        let scheme = spec.sub(from, at + 3);
+        return Err(scheme.error(format!("a spec has no `{}`", scheme.text)).hint(FORM_HINT));
+    }
+    let is_foreign = |c: char| !(c.is_ascii_alphanumeric() || ".:-_/+*%[]".contains(c));
+    match spec.text.char_indices().find(|(_, c)| is_foreign(*c)) {
+        Some((at, c)) if !in_zone(spec.text, at) => {
+            let what = foreign(c, &spec.text[at..]);
+            Err(spec.sub(at, at + c.len_utf8()).error(format!("{what} does not belong here")).hint(FORM_HINT))
+        }
+        _ => Ok(spec),
+    }
+}
+
+/// The name of an interface may hold nearly every character.
+fn in_zone(text: &str, at: usize) -> bool {
+    let open = text[..at].rfind('[');
+    open.is_some_and(|open| text[open..at].contains('%') && !text[open..at].contains(']'))
+}
+
+fn foreign(c: char, rest: &str) -> String {
+    match c {
+        '\t' => "a tab".to_owned(),
+        '\r' => "a carriage return".to_owned(),
+        '\n' => "a line break".to_owned(),
+        c if c.is_whitespace() => "a space".to_owned(),
+        '"' | '\'' | '`' | '\u{2018}'..='\u{201f}' | '«' | '»' => "a quotation mark".to_owned(),
+        '\u{2010}'..='\u{2015}' | '\u{2212}' => format!("`{c}` (a long dash)"),
+        '>' => "an arrow".to_owned(),
+        '=' if rest.starts_with("=>") => "an arrow".to_owned(),
+        c => format!("`{c}`"),
     }
 }
 
 /// Cuts a spec at the colons that are not in brackets; never empty.
 pub(super) fn cut(spec: Part<'_>) -> Result<Vec<Part<'_>>, SpecError> {
-    if let Some((at, c)) = spec.text.char_indices().find(|(_, c)| c.is_whitespace()) {
-        let space = spec.sub(at, at + c.len_utf8());
-        return Err(space.error("a space does not belong here").hint("write it without spaces"));
-    }
     let mut parts = Vec::new();
     let mut rest = spec;
     loop {
@@ -115,7 +153,7 @@ pub(super) fn cut(spec: Part<'_>) -> Result<Vec<Part<'_>>, SpecError> {
         if !tail.text.starts_with(':') {
             return Err(tail
                 .error(format!("`{}` follows a closing bracket", tail.text))
-                .hint("a colon does"));
+                .hint("a colon follows it, as in [2001:db8::5]:80"));
         }
         rest = tail.sub(1, tail.text.len());
     }
@@ -146,11 +184,9 @@ pub(super) fn target_missing(only: Part<'_>) -> SpecError {
         return only.error("the spec is empty").hint("write LISTEN_PORT:TARGET_PORT, as in 8080:80");
     }
     let is_ports = only.text.bytes().all(|c| c.is_ascii_digit() || c == b'-') && only.text != "-";
-    only.error("the target is missing").hint(if is_ports {
-        format!("write {0}:{0} to lead to the same port, or {0}:HOST:{0}", only.text)
-    } else {
-        "write LISTEN_PORT:TARGET_PORT, as in 8080:80, or LISTEN_PORT:HOST:TARGET_PORT".into()
-    })
+    let message =
+        if is_ports || only.text.contains('.') { "the target is missing" } else { "this is not a spec" };
+    only.error(message).hint("write LISTEN_PORT:TARGET_PORT, as in 8080:80, or LISTEN_PORT:HOST:TARGET_PORT")
 }
 
 /// Whether it is an address literal, or clearly meant as one.
@@ -197,7 +233,7 @@ pub(super) fn target_host(part: Part<'_>) -> Result<Host, SpecError> {
             let this = if ip.is_ipv4() { "127.0.0.1" } else { "[::1]" };
             Err(part
                 .error(format!("`{}` is not an address to connect to", part.text))
-                .hint(format!("use {this} for this machine")))
+                .hint(format!("{this} is this machine")))
         }
         Some((ip, zone)) => Ok(Host::Ip(ip, zone)),
         None => Host::name(part.text).ok_or_else(|| {
@@ -216,7 +252,7 @@ fn ip(part: Part<'_>) -> Result<Option<(IpAddr, Option<Zone>)>, SpecError> {
     match bare.parse::<Ipv4Addr>() {
         Ok(_) if bare.len() < part.text.len() => {
             let (_, zone) = part.split_at(bare.len());
-            Err(zone.error("an IPv4 address has no zone").hint(format!("write {bare}")))
+            Err(zone.error("an IPv4 address has no zone").hint("a zone follows a link-local IPv6 address"))
         }
         Ok(ip) => Ok(Some((ip.into(), None))),
         Err(_) if is_address(part) && bare.contains('.') => {
@@ -247,9 +283,9 @@ fn bracketed(inner: Part<'_>) -> Result<(IpAddr, Option<Zone>), SpecError> {
     match (ip.is_unicast_link_local(), &zone) {
         (true, None) => Err(inner
             .error("a link-local address needs its interface")
-            .hint(format!("name the interface, as in [{ip}%eth0]"))),
+            .hint(format!("write its name behind the address, as in [{ip}%eth0]"))),
         (false, Some(_)) => {
-            Err(tail.error("only a link-local address has a zone").hint(format!("write [{ip}]")))
+            Err(tail.error("only a link-local address has a zone").hint("leave the zone out"))
         }
         _ => Ok((canonical(ip.into()), zone)),
     }
@@ -277,7 +313,7 @@ pub(super) fn ports(
         let (low, rest) = part.split_at(first.len());
         let (first, last) = (port(low, role)?, port(rest.sub(1, rest.text.len()), role)?);
         return PortSpan::new(first, last).ok_or_else(|| {
-            part.error(format!("the range {text} is reversed")).hint(format!("write {last}-{first}"))
+            part.error(format!("the range {text} is reversed")).hint("the lower port comes first")
         });
     }
     let number = protocols.iter().find_map(|p| services(text, p)).and_then(NonZeroU16::new);

@@ -102,15 +102,15 @@ fn the_widest_range_is_read() {
 /// A spec, its offending part, and something that the message and the hint say.
 const REFUSALS: &[(&str, &str, &str, &str)] = &[
     ("", "", "the spec is empty", "8080:80"),
-    ("8080", "8080", "the target is missing", "write 8080:8080"),
+    ("8080", "8080", "the target is missing", "as in 8080:80"),
     ("0:80", "0", "port 0 cannot be listened on", "1 to 65535"),
     ("8080:0", "0", "port 0 cannot be connected to", "1 to 65535"),
     ("8080:000", "000", "port 0 cannot be connected to", "1 to 65535"),
     ("65536:80", "65536", "port 65536 is above 65535", "1 to 65535"),
     ("99999999999999999999:80", "99999999999999999999", "is above 65535", "1 to 65535"),
     ("0-10:80", "0", "port 0 cannot be listened on", ""),
-    ("5010-5000:80", "5010-5000", "the range 5010-5000 is reversed", "write 5000-5010"),
-    ("80:5010-5000", "5010-5000", "the range 5010-5000 is reversed", "write 5000-5010"),
+    ("5010-5000:80", "5010-5000", "the range 5010-5000 is reversed", "the lower port comes first"),
+    ("80:5010-5000", "5010-5000", "the range 5010-5000 is reversed", "the lower port comes first"),
     ("5000-5010:c:6000-6009", "6000-6009", "11 listen ports cannot lead to a range of 10", "same length"),
     ("5000:c:6000-6009", "6000-6009", "one listen port cannot lead to a range of 10", "one target port"),
     ("8080:80/sctp", "sctp", "unknown protocol `sctp`", "tcp, udp or tcp+udp"),
@@ -133,10 +133,10 @@ const REFUSALS: &[(&str, &str, &str, &str)] = &[
     ("[10.0.0.1]:80:80", "10.0.0.1", "`10.0.0.1` is not an IPv6 address", "IPv6 only"),
     ("[]:80:80", "", "`` is not an IPv6 address", ""),
     ("[fe80::1]:80:80", "fe80::1", "a link-local address needs its interface", "[fe80::1%eth0]"),
-    ("[::1%lo]:80:80", "%lo", "only a link-local address has a zone", "write [::1]"),
+    ("[::1%lo]:80:80", "%lo", "only a link-local address has a zone", "leave the zone out"),
     ("[fe80::1%]:80:80", "", "is not the name of an interface", ""),
     ("[fe80::1%a/b]:80:80", "a/b", "`a/b` is not the name of an interface", ""),
-    ("10.0.0.1%eth0:80:80", "%eth0", "an IPv4 address has no zone", "write 10.0.0.1"),
+    ("10.0.0.1%eth0:80:80", "%eth0", "an IPv4 address has no zone", "a link-local IPv6"),
     ("80:10.0.0.1%eth0:80", "%eth0", "an IPv4 address has no zone", ""),
     ("10.0.0.256:80:80", "10.0.0.256", "`10.0.0.256` is not an IPv4 address", ""),
     ("80:10.0.0.256:80", "10.0.0.256", "`10.0.0.256` is not an IPv4 address", ""),
@@ -146,17 +146,20 @@ const REFUSALS: &[(&str, &str, &str, &str)] = &[
     ("*:80:80", "*", "`*` is not an address", "leave it out"),
     ("80:0.0.0.0:80", "0.0.0.0", "not an address to connect to", "127.0.0.1"),
     ("80:[::]:80", "[::]", "not an address to connect to", "[::1]"),
-    ("127.0.0.1:80", "127.0.0.1:80", "a listen address needs", "write 127.0.0.1:80:80"),
-    ("8080:10.0.0.5", "10.0.0.5", "the target port is missing", "write 8080:10.0.0.5:80"),
-    ("8080:nas.lan", "nas.lan", "the target port is missing", "write 8080:nas.lan:80"),
+    ("127.0.0.1:80", "127.0.0.1:80", "the target port is missing", "127.0.0.1:8080:80"),
+    ("8080:10.0.0.5", "10.0.0.5", "the target port is missing", "8080:nas.lan:80"),
+    ("8080:nas.lan", "nas.lan", "the target port is missing", "8080:nas.lan:80"),
     ("5000-:80", "5000-", "`5000-` is not a range of ports", "5000-5010"),
     ("1-2-3:80", "1-2-3", "`1-2-3` is not a range of ports", ""),
     ("+80:80", "+80", "`+80` is not a port", ""),
-    ("80 :80", " ", "a space does not belong here", "without spaces"),
+    ("80 :80", " ", "a space does not belong here", "8080:80"),
     ("8080:80x", "80x", "unknown service `80x`", "as in 80x:80"),
     ("nas.lan:80:80", "nas.lan", "unknown service `nas.lan`", "a listen address is an IP address"),
-    ("-p", "-p", "the target is missing", "8080:80"),
-    ("8080:80é", "80é", "`80é` is not a port", ""),
+    ("-p", "-p", "this is not a spec", "8080:80"),
+    ("80:http://h:80", "http://", "a spec has no `http://`", "8080:80"),
+    ("80->80", ">", "an arrow does not belong here", "8080:80"),
+    ("80:80\r", "\r", "a carriage return does not belong here", "8080:80"),
+    ("8080:80é", "é", "`é` does not belong here", ""),
 ];
 
 #[test]
@@ -289,4 +292,26 @@ fn within(text: &str) {
     let _ = read(text).map_err(check);
     let _ = ListenSpec::parse(text, Protocols::Both, &services).map_err(check);
     let _ = TargetSpec::parse(text, Protocols::Both, &services).map_err(check);
+}
+
+proptest! {
+    /// Whatever is offered reads back, and is never what was refused.
+    #[test]
+    fn what_was_meant_is_read_by_the_grammar(text in "[-0-9a-z.:/%\\[\\]\"’,> \\r*]{0,40}") {
+        let guesses = meant::publish(&text, &services);
+        for spec in guesses.iter().flatten() {
+            prop_assert!(Publish::parse(spec, &services).is_ok(), "{text:?}: {spec:?}");
+        }
+        if Publish::parse(&text, &services).is_err() {
+            prop_assert!(guesses.iter().flatten().all(|spec| *spec != text));
+        }
+    }
+
+    /// No text makes the guesses panic.
+    #[test]
+    fn no_text_is_too_strange_to_guess_at(text in any::<String>()) {
+        meant::publish(&text, &services);
+        meant::listen(&text, Protocols::Tcp, &services);
+        meant::target(&text, Protocols::Both, &services);
+    }
 }

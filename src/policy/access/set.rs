@@ -136,7 +136,7 @@ mod tests {
     fn every_bad_line_is_told_by_its_number_up_to_a_bound() {
         let errors = IpSet::parse("10.0.0.0/8\n\nnonsense\r\n10.0.0.0/33 # x").unwrap_err();
         assert_eq!(errors.iter().map(|e| e.line).collect::<Vec<_>>(), [3, 4]);
-        assert!(errors[0].message.starts_with("`nonsense` is no address"), "{errors:?}");
+        assert!(errors[0].message.starts_with("`nonsense` is not an address"), "{errors:?}");
 
         let errors = IpSet::parse(&"nonsense\n".repeat(1000)).unwrap_err();
         assert_eq!(errors.len(), REPORTED + 1);
