@@ -14,6 +14,9 @@
 //! leave: ─ look ─ close ─► Gone
 //! ```
 //!
+//! An opening that the router granted twice and does not find is open and not visible: some routers cannot look up what
+//! they have, and say so by the same codes as "there is none". It is renewed unseen, and closed unseen at the end.
+//!
 //! Invariants: a place on the router is looked at before it is asked for, and an entry is closed only right after it was
 //! seen to be ours (by machine and text), so nothing that others made is overwritten or removed, as far as the router can
 //! tell what is there. A renewal asks for what is there already and never closes it first. What may be open because of us is known (`touched`) from before the
@@ -178,6 +181,13 @@ pub(super) struct Open {
     visible: bool,
 }
 
+impl Open {
+    /// Whether the router shows it.
+    pub(super) fn is_visible(&self) -> bool {
+        self.visible
+    }
+}
+
 /// How an opening ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Gone {
@@ -237,6 +247,8 @@ pub(super) struct Lease {
     repaired: bool,
     /// How many looks before asking came to nothing, in a row.
     unseen: u32,
+    /// The router granted it and did not find it afterwards: what a look does not find may be open all the same.
+    hidden: bool,
     /// How many ports were tried in place of the one wanted.
     moves: u32,
     /// How often it was opened where nothing was.
@@ -251,6 +263,8 @@ pub(super) struct Kept {
     pub(super) pinhole: Option<u16>,
     /// The text that the router shows.
     pub(super) text: String,
+    /// Whether the router granted it and did not find it afterwards.
+    pub(super) hidden: bool,
 }
 
 impl Lease {
@@ -271,6 +285,7 @@ impl Lease {
             failures: 0,
             repaired: false,
             unseen: 0,
+            hidden: false,
             moves: 0,
             times_opened: 0,
         }
@@ -281,15 +296,21 @@ impl Lease {
         let shown = (kept.text != want.text).then_some(kept.text);
         // A port that was taken once in place of the wanted one is kept for good.
         let moves = if kept.external_port == want.external_port { 0 } else { MOST_MOVES };
-        let Kept { external_port, nonce, pinhole, .. } = kept;
+        let Kept { external_port, nonce, pinhole, hidden, .. } = kept;
         let fresh = Self::wanted(want, now, dice);
-        Self { external_port, nonce, pinhole, shown, moves, touched: true, ..fresh }
+        Self { external_port, nonce, pinhole, shown, hidden, moves, touched: true, ..fresh }
     }
 
     /// What is kept of it.
     pub(super) fn kept(&self) -> Kept {
         let text = self.shown.as_ref().unwrap_or(&self.want.text).clone();
-        Kept { external_port: self.external_port, nonce: self.nonce, pinhole: self.pinhole, text }
+        Kept {
+            external_port: self.external_port,
+            nonce: self.nonce,
+            pinhole: self.pinhole,
+            text,
+            hidden: self.hidden,
+        }
     }
 
     pub(super) fn want(&self) -> &Want {

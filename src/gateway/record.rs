@@ -112,6 +112,8 @@ struct Opening {
     nonce: [u8; 12],
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pinhole: Option<u16>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    hidden: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ends: Option<u64>,
 }
@@ -263,6 +265,7 @@ impl Opening {
             shown: kept.text.clone(),
             nonce: kept.nonce,
             pinhole: kept.pinhole,
+            hidden: kept.hidden,
             ends: ends.map(|ends| calendar.unix(ends).div_ceil(STEP) * STEP),
         }
     }
@@ -283,6 +286,7 @@ impl Opening {
             nonce: self.nonce,
             pinhole: self.pinhole,
             text: self.shown.clone(),
+            hidden: self.hidden,
         };
         Some(Record { want, kept, ends: self.ends.map(|ends| calendar.instant(ends)) })
     }
@@ -337,7 +341,8 @@ mod tests {
             external_port: port,
             text: "portway:game@nas".to_owned(),
         };
-        let kept = Kept { external_port: port, nonce: [7; 12], pinhole: Some(3), text: "portway".to_owned() };
+        let text = "portway".to_owned();
+        let kept = Kept { external_port: port, nonce: [7; 12], pinhole: Some(3), text, hidden: true };
         Record { want, kept, ends: None }
     }
 

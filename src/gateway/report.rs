@@ -31,7 +31,7 @@ type Place = (Protocol, ListenAddr, Option<IpAddr>);
 /// What was last said of an opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Told {
-    Open { via: RouterProtocol, external_port: u16, times: u32 },
+    Open { via: RouterProtocol, external_port: u16, times: u32, unverified: bool },
     Conflict(Option<String>),
     Denied(String),
     Failed(String),
@@ -140,9 +140,12 @@ impl Reporter {
     fn report_opening(&mut self, opening: &OpeningStatus, via: Option<RouterProtocol>, now: Instant) {
         let told = match &opening.state {
             OpeningState::Searching => return,
-            OpeningState::Open { via, .. } => {
-                Told::Open { via: *via, external_port: opening.external_port, times: opening.times_opened }
-            }
+            OpeningState::Open { via, unverified, .. } => Told::Open {
+                via: *via,
+                external_port: opening.external_port,
+                times: opening.times_opened,
+                unverified: *unverified,
+            },
             OpeningState::Conflict { holder } => Told::Conflict(holder.clone()),
             OpeningState::Denied { error, .. } => Told::Denied(error.clone()),
             OpeningState::Failed { error, .. } => Told::Failed(error.clone()),
@@ -230,12 +233,24 @@ fn holder(holder: Option<&str>, via: Option<RouterProtocol>) -> &str {
     }
 }
 
+/// Why it may not be open although the router says so.
+const UNVERIFIED: &str = "the router grants it and does not show it: try it from outside";
+
 fn say(opening: &OpeningStatus, via: Option<RouterProtocol>) {
     let (mapping, state) = (&opening.mapping, word(&opening.state));
     let (protocol, listen) = (opening.protocol.as_str(), &opening.listen);
     let port = opening.external_port;
     match &opening.state {
         OpeningState::Searching => {}
+        OpeningState::Open { via, lease_s, unverified: true, .. } => warn!(
+            %mapping, protocol, listen.addr = %listen, state,
+            external.addr = opening.external.map(|external| display(external.ip())),
+            external.port = port,
+            via = via.as_str(),
+            lease_s,
+            unverified = UNVERIFIED,
+            "open on the router"
+        ),
         OpeningState::Open { via, lease_s, .. } => info!(
             %mapping, protocol, listen.addr = %listen, state,
             external.addr = opening.external.map(|external| display(external.ip())),
@@ -326,7 +341,12 @@ mod tests {
     }
 
     fn open(ends: u64) -> OpeningState {
-        OpeningState::Open { via: RouterProtocol::Upnp, lease_s: Some(3600), ends: Some(ends) }
+        OpeningState::Open {
+            via: RouterProtocol::Upnp,
+            lease_s: Some(3600),
+            ends: Some(ends),
+            unverified: false,
+        }
     }
 
     fn missing() -> RouterStatus {

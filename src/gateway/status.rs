@@ -94,6 +94,8 @@ pub enum OpeningState {
         lease_s: Option<u64>,
         /// When the lease ends, in seconds since 1970; it is renewed long before.
         ends: Option<u64>,
+        /// The router granted it and does not show it, although routers of this protocol can.
+        unverified: bool,
     },
     /// Somebody else has the port on the router.
     Conflict {
@@ -134,6 +136,7 @@ impl OpeningStatus {
                 via,
                 lease_s: open.lease.map(|lease| lease.as_secs()),
                 ends: open.ends.map(&unix),
+                unverified: via == RouterProtocol::Upnp && want.key.pinhole.is_none() && !open.is_visible(),
             },
             (State::Conflict(holder), Some(_)) => {
                 OpeningState::Conflict { holder: holder.as_ref().map(Holder::to_string) }

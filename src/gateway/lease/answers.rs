@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Why a look or a request is no failure of the router: it cannot be said what is there.
-const NOT_KEPT: &str = "the router says yes, but does not keep the opening";
+const NOT_KEPT: &str = "the router says yes, but does not keep the opening as asked for";
 const LEADS_ELSEWHERE: &str = "the router leads it to another machine than was asked for";
 const FIXED_PORTS: &str = "this router only opens a port under its own number: leave external_port out, or set on_conflict = \"any-port\"";
 /// A renewal that adds no more than this was none.
@@ -95,6 +95,7 @@ impl Lease {
     fn parting(&mut self, seen: &Entry, circumstances: &Circumstances<'_>) {
         match (self.relation(seen, circumstances), seen) {
             (Relation::Ours, _) | (_, Entry::Unknown) => self.go(Step::Close, circumstances.now),
+            (_, Entry::Free) if self.hidden => self.go(Step::Close, circumstances.now),
             _ => self.end(Gone::Nothing),
         }
     }
@@ -164,6 +165,7 @@ impl Lease {
             _ => None,
         };
         let was_open = matches!(&self.state, State::Open(open) if open.settled);
+        let visible = !matches!(&self.state, State::Open(open) if !open.visible);
         if !matches!(self.state, State::Open(_)) {
             self.times_opened += 1;
         }
@@ -181,7 +183,7 @@ impl Lease {
             ours: true,
             renew_at: now + renewal(granted.lease, circumstances.dice),
             replace: false,
-            visible: true,
+            visible,
         });
         self.go(Step::Verify(before), now);
     }
@@ -255,11 +257,19 @@ impl Lease {
                 open.visible = false;
                 self.settle(circumstances);
             }
+            Entry::Free if !self.hidden && !self.repaired => {
+                self.repaired = true;
+                self.go(Step::Add, circumstances.now);
+            }
             Entry::Free => {
-                self.touched = false;
-                self.mismatch(NOT_KEPT, Step::Add, circumstances);
+                self.hidden = true;
+                self.repaired = false;
+                open.visible = false;
+                self.settle(circumstances);
             }
             Entry::Taken { client, port, text, lease } if client == own.ip() && port == own.port() => {
+                self.hidden = false;
+                open.visible = true;
                 self.shown = (text != self.want.text).then_some(text);
                 self.lease_seen(lease, before, circumstances);
             }

@@ -1,30 +1,33 @@
 //! The few HTTP requests that UPnP needs, and the transport of the library's requests.
 //!
-//! Owns how a request leaves and how much of an answer is taken. Knows nothing of what is asked. Invariants: a request
-//! leaves from the address it is given, since routers open ports only for the machine that asks; it ends within
-//! [`CALL`]; no more than [`LARGEST`] bytes of an answer are read and no more than [`MOST_TAGS`] elements are handed to
-//! a parser that builds a tree, which takes some kilobytes for each; redirects are not followed. Nothing is spawned and
-//! no connection is kept.
+//! Owns how a request leaves. Where its answer ends is decided in [`reply`](super::reply). Knows nothing of what is asked.
+//! The client is our own, because general ones write header names in lower case and refuse answers that break a rule.
+//!
+//! Invariants: a request leaves from the address it is given, since routers open ports only for the machine that asks; its
+//! header names have the spelling that the UPnP documents print, since some routers compare them letter by letter; it ends
+//! within [`CALL`]; no more than [`MOST_TAGS`] elements are handed to a parser that builds a tree, which takes some
+//! kilobytes for each; redirects are not followed. Nothing is spawned and no connection is kept.
 
 use std::{
+    io::{self, ErrorKind},
     net::{IpAddr, SocketAddr},
-    pin::pin,
+    time::Duration,
 };
 
-use http_body_util::{BodyExt, Limited};
-use hyper::{
-    Request,
-    client::conn::http1,
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST},
-};
-use hyper_util::rt::TokioIo;
 use igd_next::{RequestError, aio::Provider};
-use tokio::{net::TcpSocket, time::timeout};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 
-use super::{super::driver::CALL, markup};
+use super::{
+    super::driver::CALL,
+    markup,
+    reply::{Reply, Wait},
+};
 
-/// The longest body that is read. Descriptions have some 20 KiB.
-const LARGEST: usize = 128 * 1024;
+/// How long nothing may come before an answer that may be whole is taken as it is.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// The most elements in an answer to a request. Real ones have a dozen.
 const MOST_TAGS: usize = 1000;
@@ -50,11 +53,8 @@ impl Provider for Bound {
         let rest = url.strip_prefix("http://").ok_or_else(|| invalid("not an http address"))?;
         let (to, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let to = to.parse().map_err(|_| invalid("not the address of a router"))?;
-        let request = Request::post(if path.is_empty() { "/" } else { path })
-            .header(CONTENT_TYPE, "text/xml; charset=\"utf-8\"")
-            .header(CONTENT_LENGTH, body.len())
-            .header("SOAPAction", action);
-        let (status, text) = exchange(source, to, request, body.to_owned()).await?;
+        let request = post(to, path, action, body)?;
+        let (status, text) = exchange(source, to, request.as_bytes()).await?;
         fault(status, &text)?;
         Ok(text)
     }
@@ -91,43 +91,94 @@ pub(super) fn is_bare(error: &RequestError) -> bool {
 
 /// Fetches a document.
 pub(super) async fn get(source: IpAddr, to: SocketAddr, path: &str) -> Result<String, RequestError> {
-    match exchange(source, to, Request::get(path), String::new()).await? {
+    let request = format!("{}\r\n", first_lines("GET", to, path)?);
+    match exchange(source, to, request.as_bytes()).await? {
         (200, text) => Ok(text),
         (status, _) => Err(bare(status)),
     }
 }
 
+/// A request to do something. The spelling of the names is that of UPnP Device Architecture 1.0, section 3.2.1, and for
+/// the action that of SOAP 1.1, section 6.1.1, which is what other programs send.
+fn post(to: SocketAddr, path: &str, action: &str, body: &str) -> Result<String, RequestError> {
+    if action.contains(|c: char| c.is_control()) {
+        return Err(invalid("not the name of an action"));
+    }
+    let first = first_lines("POST", to, path)?;
+    let length = body.len();
+    Ok(format!(
+        "{first}CONTENT-LENGTH: {length}\r\nCONTENT-TYPE: text/xml; charset=\"utf-8\"\r\nSOAPAction: {action}\r\n\r\n{body}"
+    ))
+}
+
+/// What every request begins with. The path comes from the router: it must not end its line.
+fn first_lines(method: &str, to: SocketAddr, path: &str) -> Result<String, RequestError> {
+    let path = if path.is_empty() { "/" } else { path };
+    if !path.starts_with('/') || path.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(invalid("not a path"));
+    }
+    // An address without the zone that it may have.
+    let host = SocketAddr::new(to.ip(), to.port());
+    Ok(format!("{method} {path} HTTP/1.1\r\nHOST: {host}\r\nConnection: close\r\n"))
+}
+
 /// One request on a connection of its own: the status, and the body as text.
-async fn exchange(
-    source: IpAddr,
-    to: SocketAddr,
-    request: hyper::http::request::Builder,
-    body: String,
-) -> Result<(u16, String), RequestError> {
+async fn exchange(source: IpAddr, to: SocketAddr, request: &[u8]) -> Result<(u16, String), RequestError> {
     let exchange = async {
         let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.bind(SocketAddr::new(source, 0))?;
-        let io = TokioIo::new(socket.connect(to).await?);
-        let mut http = http1::Builder::new();
-        http.max_buf_size(16 * 1024);
-        let (mut sender, connection) = http.handshake(io).await?;
-        let host = SocketAddr::new(to.ip(), to.port()).to_string();
-        let request = request.header(HOST, host).header(CONNECTION, "close").body(body)?;
-        let mut answer = pin!(async {
-            let response = sender.send_request(request).await?;
-            let status = response.status().as_u16();
-            let body = Limited::new(response.into_body(), LARGEST).collect().await;
-            let body = body.map_err(|e| RequestError::InvalidResponse(e.to_string()))?.to_bytes();
-            // A text in another encoding is no reason to lose the numbers beside it.
-            Ok((status, String::from_utf8_lossy(&body).into_owned()))
-        });
-        // The connection moves the bytes; at its end what it has read is still to be taken.
-        tokio::select! {
-            answer = &mut answer => answer,
-            _ = connection => answer.await,
+        let stream = socket.connect(to).await?;
+        // A router that refuses may close before it has read all: its answer counts all the same.
+        let sent = send(&stream, request).await;
+        let mut reply = Reply::default();
+        let received = receive(&stream, &mut reply).await;
+        match (reply.finish(), sent, received) {
+            (_, _, Err(Cut::TooLong)) => Err(invalid("its answer is too long")),
+            (Some(answer), ..) => Ok(answer),
+            (None, Err(error), _) | (None, _, Err(Cut::Broken(error))) => Err(error.into()),
+            (None, Ok(()), Ok(())) => Err(invalid("no answer")),
         }
     };
     timeout(CALL, exchange).await?
+}
+
+async fn send(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(sent) => bytes = &bytes[sent..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Why an answer was not read to its end.
+enum Cut {
+    Broken(io::Error),
+    TooLong,
+}
+
+/// Reads an answer to its end, or until nothing more comes of one that may be whole.
+async fn receive(stream: &TcpStream, reply: &mut Reply) -> Result<(), Cut> {
+    let mut buffer = vec![0; 4096];
+    loop {
+        match reply.wait() {
+            Wait::Over => return Ok(()),
+            Wait::Briefly => match timeout(QUIET, stream.readable()).await {
+                Ok(ready) => ready.map_err(Cut::Broken)?,
+                Err(_) => return Ok(()),
+            },
+            Wait::On => stream.readable().await.map_err(Cut::Broken)?,
+        }
+        match stream.try_read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => reply.take(&buffer[..length]).map_err(|_| Cut::TooLong)?,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(Cut::Broken(error)),
+        }
+    }
 }
 
 fn invalid(why: &str) -> RequestError {
@@ -154,6 +205,21 @@ mod tests {
         assert_eq!(code("<errorCode>7180000</errorCode>"), None);
         assert!(fault(500, "").is_err());
         assert!(fault(200, "<x/>").is_ok());
+    }
+
+    #[test]
+    fn a_request_has_the_names_of_the_documents_and_no_line_of_the_router() {
+        let to = SocketAddr::from(([192, 168, 1, 1], 5000));
+        assert_eq!(
+            post(to, "/ctl", "\"urn:a:1#B\"", "<x/>").unwrap(),
+            "POST /ctl HTTP/1.1\r\nHOST: 192.168.1.1:5000\r\nConnection: close\r\nCONTENT-LENGTH: 4\r\n\
+             CONTENT-TYPE: text/xml; charset=\"utf-8\"\r\nSOAPAction: \"urn:a:1#B\"\r\n\r\n<x/>"
+        );
+        for path in ["/a b", "/a\r\nX: y", "/\u{0}", "a", "/\u{a0}"] {
+            assert!(first_lines("GET", to, path).is_err(), "{path:?}");
+        }
+        assert!(post(to, "/ctl", "a\r\nX: y", "").is_err());
+        assert!(first_lines("GET", to, "").unwrap().starts_with("GET / HTTP/1.1\r\n"));
     }
 
     #[test]

@@ -11,10 +11,12 @@
 //! is kept between calls is where the router's services are: it ends by being dropped.
 
 mod description;
+mod head;
 mod http;
 mod markup;
 mod pinhole;
 mod refusal;
+mod reply;
 mod ssdp;
 
 use std::{
@@ -58,6 +60,9 @@ const MOST_ENTRIES: u32 = 256;
 
 /// How many entries that cannot be read a list may have.
 const MOST_BROKEN: usize = 16;
+
+/// How routers say that there is no such entry, beside 714: by an error of the arguments, of the action, or of the index.
+const NOT_FOUND: [u16; 3] = [402, 501, 713];
 
 /// The most connections to the internet that are told apart.
 const MOST_WAN: usize = 4;
@@ -182,6 +187,10 @@ impl Upnp {
             Err(RequestError::ErrorCode(714, _)) => Ok(Entry::Free),
             Err(error) if is_unknown(&error) => {
                 timeout(SEVERAL, self.look_through(ask)).await.unwrap_or(Ok(Entry::Unknown))
+            }
+            Err(RequestError::ErrorCode(code, _)) if NOT_FOUND.contains(&code) => {
+                let listed = timeout(SEVERAL, self.look_through(ask)).await.unwrap_or(Ok(Entry::Unknown));
+                listed.map(|entry| if entry == Entry::Unknown { Entry::Free } else { entry })
             }
             Err(error) => Err(refused(error)),
         }

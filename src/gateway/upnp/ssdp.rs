@@ -22,7 +22,7 @@ use tokio::{
 };
 use url::{Host, Url};
 
-use super::super::driver::Place;
+use super::{super::driver::Place, head::Head};
 
 const PORT: u16 = 1900;
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);
@@ -162,23 +162,11 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Reads an answer: a status line and head lines, of which two count.
+/// Reads an answer: a status, and two fields that count.
 fn parse(datagram: &[u8]) -> Option<Answer> {
-    let text = String::from_utf8_lossy(datagram);
-    let mut lines = text.lines();
-    let mut status = lines.next()?.split_whitespace();
-    (status.next()?.starts_with("HTTP/1.") && status.next()? == "200").then_some(())?;
-    let mut location = None;
-    let mut boot_id = None;
-    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-        let (name, value) = (name.trim(), value.trim());
-        if name.eq_ignore_ascii_case("LOCATION") {
-            location = location.or_else(|| Url::parse(value).ok());
-        } else if name.eq_ignore_ascii_case("BOOTID.UPNP.ORG") {
-            boot_id = boot_id.or_else(|| value.parse().ok());
-        }
-    }
-    let location = location?;
+    let head = Head::parse(&String::from_utf8_lossy(datagram)).filter(|head| head.status == 200)?;
+    let location = head.values("LOCATION").find_map(|value| Url::parse(value).ok())?;
+    let boot_id = head.values("BOOTID.UPNP.ORG").find_map(|value| value.parse().ok());
     let addr = addr_of(&location)?;
     Some(Answer { location, addr, boot_id })
 }
@@ -211,6 +199,7 @@ mod tests {
         for answer in [
             format!("HTTP/1.1 200 OK\r\nLOCATION: {location}\r\nBOOTID.UPNP.ORG: 17\r\n\r\n"),
             format!("HTTP/1.0 200 Fine\nlocation:{location}\nbootid.upnp.org:17\n"),
+            format!("HTTP/1.1 200 OK\r\nLOCATION:\r\n  {location}\r\nBOOTID.UPNP.ORG:\r\n\t17\r\n\r\n"),
             format!(
                 "HTTP/1.1  200\r\nST: x\r\nno colon\r\n: \r\nBootId.Upnp.Org : 17\r\nLocation :  {location} "
             ),

@@ -31,6 +31,13 @@ MODES
   location    LOCATION names --other               control     controlURL names --other
   junk        50 malformed search answers, then a good one
   dying       answers, then closes in the middle of the body
+  literal     knows header names only in the spelling of the UPnP documents, and closes on any other
+  spaced      a space before each colon of a head      folded      each value on a line of its own
+  bareheads   line feeds alone end the lines of a head
+  nolength    no length, and the connection stays open chunked     in chunks of 7 bytes, the connection stays open
+  longlength  a length that is too large by 100, and the connection stays open
+  shortlength a length that is too small by 40
+  lost402     whatever is open: 402 for each look-up   lost501, lost713, lost714: the same with these codes
   silent      answers no search
 """
 import argparse
@@ -51,6 +58,12 @@ ARGUMENTS = {
     "GetGenericPortMappingEntry": "PortMappingIndex",
     "GetSpecificPortMappingEntry": "RemoteHost ExternalPort Protocol",
     "GetExternalIPAddress": "",
+}
+# The spelling of the UPnP documents (UPnP Device Architecture 1.0, sections 1.2.2 and 3.2.1; SOAP 1.1, section 6.1.1).
+SPELLINGS = {
+    "POST": ("HOST", "CONTENT-LENGTH", "CONTENT-TYPE", "SOAPAction"),
+    "GET": ("HOST",),
+    "M-SEARCH": ("HOST", "MAN", "MX", "ST"),
 }
 # What AddPortMapping answers in a mode, whatever it is asked.
 REFUSALS = {
@@ -215,6 +228,8 @@ def answer(action, body, path):
         return done(action, f"<NewExternalIPAddress>{'' if path == '/down' else wan}</NewExternalIPAddress>")
     if path == "/down":
         return fault(501, "Action Failed")
+    if MODE.startswith("lost") and "PortMappingEntry" in action:
+        return fault(int(MODE[4:]), "")
     with ROUTER.lock:
         key = (value("Protocol"), value("ExternalPort"))
         if action == "AddPortMapping":
@@ -231,9 +246,41 @@ def answer(action, body, path):
 
 def send(client, code, text):
     body = text.encode()
-    location = f"Location: {ARGS.other}\r\n" if code == 302 else ""
-    head = f"HTTP/1.1 {code} X\r\nContent-Type: text/xml\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-    client.sendall(f"{head}{location}\r\n".encode() + body)
+    length = len(body) + {"longlength": 100, "shortlength": -40}.get(MODE, 0)
+    lines = ["Content-Type: text/xml", f"Content-Length: {length}", "Connection: close"]
+    if code == 302:
+        lines.append(f"Location: {ARGS.other}")
+    if MODE in ("nolength", "chunked", "longlength"):
+        lines.remove("Connection: close")
+    if MODE in ("nolength", "chunked"):
+        lines.remove(f"Content-Length: {length}")
+    if MODE == "chunked":
+        lines.append("Transfer-Encoding: chunked")
+        chunks = [body[at : at + 7] for at in range(0, len(body), 7)] + [b""]
+        body = b"".join(b"%x;part\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+    client.sendall(head_of(f"HTTP/1.1 {code} X", lines) + body)
+    if "Connection: close" not in lines:
+        # It waits for the next request, as long as the client has patience.
+        client.settimeout(300)
+        client.recv(1)
+
+
+def head_of(status, lines):
+    if MODE == "spaced":
+        lines = [line.replace(":", " :", 1) for line in lines]
+    if MODE == "folded":
+        lines = [line.replace(": ", ":\r\n\t ", 1) for line in lines]
+    end = "\n" if MODE == "bareheads" else "\r\n"
+    return end.join([status, *lines, "", ""]).encode()
+
+
+def is_spelt(head):
+    """Whether each name that the documents print stands there as they print it."""
+    names = [line.split(":")[0] for line in head.split("\r\n")[1:]]
+    missing = [name for name in SPELLINGS.get(head.split()[0], ()) if name not in names]
+    if missing:
+        log(f"lacks {missing} in {names}")
+    return not missing
 
 
 def send_endless(client):
@@ -314,6 +361,8 @@ def serve(client, peer):
         if request is None:
             return
         head, body = request
+        if MODE == "literal" and not is_spelt(head):
+            return
         path = head.split()[1]
         if path == ROUTER.path():
             log(f"{peer[0]} reads {path}")
@@ -366,15 +415,17 @@ def answer_searches(hears, answers, port):
         wanted = data.startswith(b"M-SEARCH") and ("Gateway" in target or "WANIP" in target)
         if not wanted or MODE == "silent":
             continue
+        if MODE == "literal" and not is_spelt(data.decode("latin1")):
+            continue
         location = ARGS.other if MODE == "location" else f"http://{ARGS.ip}:{port}{ROUTER.path()}"
         if MODE == "junk":
             # One of them is large; more would fill the socket, and nobody reads what does not fit.
             answers.sendto(b"A" * 60000, peer)
             for one in itertools.islice(itertools.cycle(junk), 49):
                 answers.sendto(one, peer)
-        head = f"HTTP/1.1 200 OK\r\nCACHE-CONTROL: max-age=120\r\nST: {target}\r\nUSN: uuid:fake-{MODE}::{target}\r\n"
-        head += f"EXT:\r\nSERVER: fake\r\nLOCATION: {location}\r\nBOOTID.UPNP.ORG: {ROUTER.boot}\r\n\r\n"
-        answers.sendto(head.encode(), peer)
+        lines = ["CACHE-CONTROL: max-age=120", f"ST: {target}", f"USN: uuid:fake-{MODE}::{target}", "EXT:"]
+        lines += ["SERVER: fake", f"LOCATION: {location}", f"BOOTID.UPNP.ORG: {ROUTER.boot}"]
+        answers.sendto(head_of("HTTP/1.1 200 OK", lines), peer)
 
 
 def end_with_input():
