@@ -16,5 +16,8 @@ use tikv_jemallocator::Jemalloc;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Pages that fell free go back to the system after a second, by a thread of their own, so that an idle daemon does it too.
+/// One thread alone: the first would make the others, and where the system makes none it tries without a pause, with a
+/// line on standard error each time.
 #[unsafe(export_name = "_rjem_malloc_conf")]
-static SETTINGS: &[u8; 60] = b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
+static SETTINGS: &[u8; 85] =
+    b"background_thread:true,max_background_threads:1,dirty_decay_ms:1000,muzzy_decay_ms:0\0";

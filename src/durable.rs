@@ -6,7 +6,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File, Metadata, OpenOptions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -48,6 +48,39 @@ pub fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
     Ok((file, metadata))
+}
+
+/// Reads a file without waiting for what may not come: at most `most` bytes, and one more to tell that there are more.
+///
+/// # Errors
+/// What the system said, and where it is no regular file.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let not_regular = |metadata: &Metadata| {
+        io::Error::other(if metadata.is_dir() { "it is a directory" } else { "it is not a file" })
+    };
+    let (file, metadata) = open(path).map_err(|error| match fs::metadata(path) {
+        // A socket cannot even be opened.
+        Ok(metadata) if !metadata.is_file() => not_regular(&metadata),
+        _ => error,
+    })?;
+    if !metadata.is_file() {
+        return Err(not_regular(&metadata));
+    }
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same as text, and a longer file is an error.
+///
+/// # Errors
+/// Those of [`read`], and where it is too long or not UTF-8.
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    let bytes = read(path, most)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("it is longer than {most} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
 }
 
 /// The directory of a file.

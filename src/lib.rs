@@ -10,7 +10,9 @@
 //! Modules stand in layers, the lowest first: one uses only what is declared above it, and those of one group do not
 //! know each other.
 
+pub mod alarm;
 pub mod durable;
+pub mod job;
 pub mod mapping;
 mod text;
 

@@ -10,7 +10,6 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
-    thread,
     time::Duration,
 };
 
@@ -22,10 +21,11 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, UdpSocket};
 
-use super::{FAILED, print, say, start};
+use super::{FAILED, code_of, print, say, start};
 use crate::{
     config::{self, Source, System},
-    daemon::Options,
+    daemon::{self, Options},
+    job,
     mapping::Timeout,
     relay::{Drain, DrainWatch},
 };
@@ -38,7 +38,7 @@ const TRIES: u16 = 100;
 
 /// Runs the demo until it is stopped.
 pub(super) fn run() -> ExitCode {
-    let (web, echo) = match targets() {
+    let (web, echo) = match daemon::hold_signals().and_then(|()| targets()) {
         Ok(addrs) => addrs,
         Err(error) => {
             say(&format!("portway demo: start the targets: {error}"));
@@ -50,7 +50,11 @@ pub(super) fn run() -> ExitCode {
         return ExitCode::from(FAILED);
     };
     let publish = vec![format!("127.0.0.1:{web_port}:{web}"), format!("127.0.0.1:{echo_port}:{echo}/udp")];
-    print(&invitation(web_port, echo_port, &publish));
+    if let Err(error) = print(&invitation(web_port, echo_port, &publish))
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        return code_of(Err(error), ExitCode::SUCCESS);
+    }
     let source = Source { publish, ..Source::default() };
     let read = source.clone();
     let load = move || {
@@ -96,14 +100,15 @@ fn targets() -> io::Result<(SocketAddr, SocketAddr)> {
     echo.set_nonblocking(true)?;
     let addrs = (web.local_addr()?, echo.local_addr()?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    thread::Builder::new().name("demo-targets".into()).spawn(move || {
+    let serve = move || {
         runtime.block_on(async {
             let drain = Drain::new();
             let (Ok(web), Ok(echo)) = (TcpListener::from_std(web), UdpSocket::from_std(echo)) else { return };
             drain.watch().spawn(serve_echo(echo));
             serve_pages(web, drain.watch()).await;
         });
-    })?;
+    };
+    job::thread("demo-targets", serve).map_err(|(error, _)| error)?;
     Ok(addrs)
 }
 

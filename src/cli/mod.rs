@@ -7,7 +7,13 @@ pub mod check;
 mod demo;
 mod usage;
 
-use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode, time::SystemTime};
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::SystemTime,
+};
 
 use clap::{
     Args, CommandFactory, Parser, Subcommand,
@@ -164,7 +170,10 @@ fn meant(error: &clap::Error) -> Option<String> {
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| explained(error).exit());
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return answer(&explained(error)),
+    };
     match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(args) => run(args),
         Command::Check(args) => check(args),
@@ -198,14 +207,11 @@ where
 fn check(args: CheckArgs) -> ExitCode {
     let result = config::load(&args.plan.source_of_process(), &System);
     if args.json {
-        print(&check::json(&result));
-        return if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(BAD_CONFIG) };
+        let code = if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(BAD_CONFIG) };
+        return printed(&check::json(&result), code);
     }
     match result {
-        Ok(loaded) => {
-            print(&check::table(&loaded));
-            ExitCode::SUCCESS
-        }
+        Ok(loaded) => printed(&check::table(&loaded), ExitCode::SUCCESS),
         Err(problems) => refuse(&problems),
     }
 }
@@ -215,14 +221,38 @@ fn refuse(problems: &Problems) -> ExitCode {
     ExitCode::from(BAD_CONFIG)
 }
 
-/// Writes to standard output; a reader that has gone (`portway check | head -1`) is no failure.
-fn print(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+/// Writes to standard output: `code`, or that of a failure where the text did not arrive (a full disk).
+fn printed(text: &str, code: ExitCode) -> ExitCode {
+    code_of(print(text), code)
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", text.trim_end())?;
+    out.flush()
+}
+
+/// `code`, unless standard output took nothing. A reader that has gone (`portway check | head -1`) is no failure.
+fn code_of(written: io::Result<()>, code: ExitCode) -> ExitCode {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            say(&format!("portway: write to standard output: {error}"));
+            ExitCode::from(FAILED)
+        }
+        _ => code,
+    }
+}
+
+/// Prints help, the version, or what is wrong with the arguments.
+fn answer(error: &clap::Error) -> ExitCode {
+    let code = u8::try_from(error.exit_code()).unwrap_or(FAILED);
+    code_of(error.print().and_then(|()| io::stdout().flush()), ExitCode::from(code))
 }
 
 /// Writes to standard error, for a person.
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
+    // There is no other place to say that this fails, and the exit code says the rest.
+    let _ = writeln!(io::stderr(), "{}", text.trim_end());
 }
 
 #[cfg(test)]

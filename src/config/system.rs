@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
     ops::RangeInclusive,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
@@ -11,7 +12,7 @@ use std::{
 use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 
 use super::HostView;
-use crate::mapping::Protocol;
+use crate::{durable, mapping::Protocol};
 
 /// The services that are known where there is no services database, as in a container made from scratch.
 const WELL_KNOWN: &str = "\
@@ -49,7 +50,7 @@ impl HostView for System {
     }
 
     fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>> {
-        let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+        let text = durable::read_text(Path::new("/proc/sys/net/ipv4/ip_local_port_range"), 256).ok()?;
         let mut ports = text.split_ascii_whitespace().map(str::parse);
         Some(ports.next()?.ok()?..=ports.next()?.ok()?)
     }
@@ -74,6 +75,8 @@ impl Services {
     /// The database as it is now; it is read again only when it has changed.
     fn of_system() -> Arc<Self> {
         const DATABASE: &str = "/etc/services";
+        /// More is something else.
+        const MOST: u64 = 16 << 20;
         type Stamp = Option<SystemTime>;
         static LAST: Mutex<Option<(Stamp, Arc<Services>)>> = Mutex::new(None);
         let stamp: Stamp = std::fs::metadata(DATABASE).and_then(|m| m.modified()).ok();
@@ -81,7 +84,8 @@ impl Services {
         match &*last {
             Some((of, services)) if *of == stamp => services.clone(),
             _ => {
-                let text = std::fs::read_to_string(DATABASE).unwrap_or_else(|_| WELL_KNOWN.to_owned());
+                let text = durable::read_text(Path::new(DATABASE), MOST);
+                let text = text.unwrap_or_else(|_| WELL_KNOWN.to_owned());
                 let services = Arc::new(Self::parse(&text));
                 *last = Some((stamp, services.clone()));
                 services

@@ -19,11 +19,11 @@ use std::{
 
 use tokio::{
     sync::watch,
-    task::spawn_blocking,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
+    job::{self, Job, JobError},
     policy::{Gate, GateSpec},
     supervisor::Handle,
 };
@@ -34,6 +34,8 @@ const SETTLE: Duration = Duration::from_millis(500);
 const INTERVAL: Duration = Duration::from_secs(30);
 /// When a save that failed is tried again.
 const RETRY: Duration = Duration::from_secs(60);
+/// How long a file is waited for; its thread runs on.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is said that bans are still not saved.
 const REMIND: Duration = Duration::from_secs(3600);
 
@@ -43,6 +45,8 @@ pub(super) struct BanKeeper {
     gate: Arc<Gate>,
     /// Locked while a file is written: there is one save at a time.
     trouble: Mutex<Trouble>,
+    /// A save that was not waited for any more: no other one begins before its end.
+    late: Mutex<Option<Job<bool>>>,
 }
 
 /// Saves that failed since the last one that did not.
@@ -60,20 +64,22 @@ fn state(spec: &GateSpec) -> Option<PathBuf> {
 impl BanKeeper {
     /// Keeps the bans of `gate`.
     pub(super) fn of(gate: &Arc<Gate>) -> Arc<Self> {
-        Arc::new(Self { gate: Arc::clone(gate), trouble: Mutex::default() })
+        Arc::new(Self { gate: Arc::clone(gate), trouble: Mutex::default(), late: Mutex::default() })
     }
 
     /// Puts the bans in force that were saved for this configuration.
     pub(super) async fn restore(&self, spec: &GateSpec) {
         let Some(path) = state(spec) else { return };
         let gate = Arc::clone(&self.gate);
-        let read = spawn_blocking(move || gate.guard().load(&path, Instant::now()));
-        match read.await {
+        let load = move || gate.guard().load(&path, Instant::now());
+        match job::run_within(PATIENCE, "portway-bans", load).await {
             Ok(Ok(restored)) if restored.bans > 0 => {
                 tracing::info!(bans = restored.bans, expired = restored.expired, "bans restored");
             }
-            Ok(Ok(_)) | Err(_) => {}
+            Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "bans not restored"),
+            // What a late thread still reads counts, too.
+            Err(error) => tracing::warn!(%error, "bans not restored"),
         }
     }
 
@@ -128,8 +134,34 @@ impl BanKeeper {
 
     /// Saves the bans, where the configuration has a place for them; whether they are as safe as they can be.
     async fn save(self: &Arc<Self>, is_last: bool) -> bool {
+        if state(&self.gate.spec()).is_none() {
+            return true;
+        }
+        if self.is_late() {
+            return false;
+        }
         let keeper = Arc::clone(self);
-        spawn_blocking(move || keeper.write(is_last)).await.unwrap_or(false)
+        let saved = match job::start("portway-bans", move || keeper.write(is_last)) {
+            Ok(mut job) => match timeout(PATIENCE, &mut job).await {
+                Ok(saved) => saved,
+                Err(_) => {
+                    *self.late.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+                    Err(JobError::TimedOut(PATIENCE))
+                }
+            },
+            Err(error) => Err(error),
+        };
+        saved.unwrap_or_else(|error| {
+            tracing::warn!(%error, "bans not saved");
+            false
+        })
+    }
+
+    /// Whether a save that was given up still runs.
+    fn is_late(&self) -> bool {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        late.take_if(|job| job.has_ended());
+        late.is_some()
     }
 
     fn write(&self, is_last: bool) -> bool {

@@ -1,50 +1,65 @@
-//! The limit of open descriptors, and how it is shared out.
+//! The limit of open descriptors, and the fast paths. How the descriptors are shared out is [`Budgets`]' business.
+
+use std::io;
 
 use rustix::{
-    io::fcntl_dupfd_cloexec,
+    io::{Errno, fcntl_dupfd_cloexec},
+    pipe::pipe,
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
 use crate::{
-    relay::{
-        tcp::{WAITING_ROOM, limit_pipes},
-        udp::allow_joins,
-    },
+    job,
+    relay::{tcp::limit_pipes, udp::allow_joins},
     supervisor::Budgets,
 };
 
-/// Descriptors that are neither listener, session nor flow: the runtime, logs, files that are read.
-const CONTROL: u64 = 16;
-/// Those of the thread that follows the router: its runtime, its state, and up to eight questions side by side.
-const ROUTER: u64 = 16;
-/// Clients that listeners have accepted and found no room for, a few each; when more wait than this, accepting fails for
-/// a moment, which listeners survive.
-const MOST_WAITING: u64 = 64;
-/// One of so many descriptors may go to clients that are dropped in silence; more than [`MOST_SILENT`] bring nothing.
-const SILENT_SHARE: u64 = 32;
-const MOST_SILENT: u64 = 256;
-/// One of so many descriptors may go to the pipes of bulk sessions, two for each pipe. Beyond [`MOST_PIPES`] more pipes
-/// bring nothing, because so many flows do not fill them at once; and a pipe whose reader is slow holds 256 KiB, of which
-/// the kernel lets a user have 64 MiB in all.
-const PIPES_SHARE: u64 = 32;
-const MOST_PIPES: u64 = 128;
-
+/// So many have to be free at the start: the runtime takes six, reading files, a listener and a session the rest.
+const LEAST: u64 = 12;
 /// Descriptors that the kernel's table has room for from the start, 8 bytes each.
 const READY_DESCRIPTORS: u64 = 16 * 1024;
 
 const FAST_PATHS: &str = "PORTWAY_FAST_PATHS";
 
-/// Raises the soft limit of open descriptors to the hard one, and returns what it is then.
-pub(super) fn raise_descriptors() -> u64 {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum
-        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
-    {
-        tracing::warn!(error = %error, "the descriptor limit could not be raised");
+/// The limit of open descriptors, and why it could not be raised, for the log that there is not yet.
+#[derive(Debug)]
+pub(super) struct Descriptors {
+    limit: u64,
+    trouble: Option<Errno>,
+}
+
+impl Descriptors {
+    /// The limit; trouble with it is logged.
+    pub(super) fn told(self) -> u64 {
+        if let Some(error) = self.trouble {
+            tracing::warn!(%error, limit = self.limit, "the descriptor limit could not be raised");
+        }
+        make_room(self.limit);
+        self.limit
     }
-    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    make_room(descriptors);
-    descriptors
+}
+
+/// Raises the soft limit of open descriptors to the hard one.
+///
+/// # Errors
+/// Where there are too few even for the start.
+pub(super) fn raise_descriptors() -> io::Result<Descriptors> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = if current == maximum {
+        Ok(())
+    } else {
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    };
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    // The runtime panics where it finds none.
+    let held: Result<Vec<_>, Errno> = (0..LEAST / 2).map(|_| pipe()).collect();
+    held.map_err(|error| {
+        io::Error::other(format!(
+            "too few descriptors ({error}): the limit is {limit}, and portway needs {LEAST} besides those that it was \
+             started with: raise LimitNOFILE= in the unit, or `ulimit -n`"
+        ))
+    })?;
+    Ok(Descriptors { limit, trouble: raised.err() })
 }
 
 /// Lets the kernel make its table of our descriptors large at once. It doubles the table when that is full, and the
@@ -55,41 +70,16 @@ fn make_room(descriptors: u64) {
     let Ok(highest) = i32::try_from(highest) else { return };
     // Where any of this fails (no standard error, no thread), the table grows as it would.
     let grow = move || drop(fcntl_dupfd_cloexec(std::io::stderr(), highest));
-    drop(std::thread::Builder::new().name("portway-room".into()).spawn(grow));
+    drop(job::thread("portway-room", grow));
 }
 
-/// How many descriptors go where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shares {
-    pipes: usize,
-    silent: usize,
-    sessions: usize,
-    flows: usize,
-}
-
-impl Shares {
-    /// TCP sessions, two descriptors each, may take all that listeners, pipes and control leave. UDP flows, one each, may
-    /// take half of it: the other half is a reserve, so that forged UDP clients cannot keep TCP clients out.
-    fn of(descriptors: u64, listeners: usize, with_router: bool) -> Self {
-        let pipes = (descriptors / PIPES_SHARE / 2).min(MOST_PIPES);
-        let silent = (descriptors / SILENT_SHARE).min(MOST_SILENT);
-        let listeners = listeners as u64;
-        let waiting = (listeners * WAITING_ROOM as u64).min(MOST_WAITING);
-        let router = if with_router { ROUTER } else { 0 };
-        let taken = CONTROL + router + listeners + waiting + silent + 2 * pipes;
-        let rest = descriptors.saturating_sub(taken);
-        let most = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).max(1);
-        Self { pipes: most(pipes), silent: most(silent), sessions: most(rest / 2), flows: most(rest / 2) }
-    }
-}
-
-/// Shares `descriptors` out between sessions, flows and pipes; with a share for the router, where it is asked for anything.
-pub(super) fn share_out(descriptors: u64, listeners: usize, with_router: bool) -> Budgets {
-    let Shares { pipes, silent, sessions, flows } = Shares::of(descriptors, listeners, with_router);
+/// Shares `descriptors` out between sessions, flows and pipes.
+pub(super) fn share_out(descriptors: u64) -> Budgets {
+    let (budgets, pipes) = Budgets::of(descriptors);
     let fast = !fast_paths_are_off();
     limit_pipes(if fast { pipes } else { 0 });
     allow_joins(fast);
-    Budgets::new(sessions, flows, silent)
+    budgets
 }
 
 /// `PORTWAY_FAST_PATHS=off` leaves every byte to plain reads and writes: no splice, no GRO, no GSO. For the suspicion that
@@ -100,32 +90,4 @@ fn fast_paths_are_off() -> bool {
         tracing::info!("fast paths are off ({FAST_PATHS}=off)");
     }
     off
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_shared_out_fits_into_the_limit() {
-        for (descriptors, listeners) in [(128, 1), (1024, 10), (20_000, 10_000), (1_048_576, 3)] {
-            for (router, with_router) in [(0, false), (ROUTER, true)] {
-                let Shares { pipes, silent, sessions, .. } = Shares::of(descriptors, listeners, with_router);
-                let waiting = (4 * listeners).min(64);
-                let used = CONTROL + router + (listeners + waiting + silent + 2 * (pipes + sessions)) as u64;
-                assert!(used <= descriptors && sessions > 10, "{used} of {descriptors}");
-            }
-        }
-    }
-
-    #[test]
-    fn tcp_keeps_half_of_the_descriptors() {
-        let Shares { sessions, flows, .. } = Shares::of(1024, 2, true);
-        assert!(flows <= sessions);
-    }
-
-    #[test]
-    fn a_tiny_limit_still_forwards_one_of_each() {
-        assert_eq!(Shares::of(16, 2, true), Shares { pipes: 1, silent: 1, sessions: 1, flows: 1 });
-    }
 }

@@ -19,18 +19,20 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+use tokio::{sync::watch, time::sleep};
 
 use super::watch::{Stamp, stamp, written_within};
 use crate::{
     config::{ListFileError, read_list},
-    durable,
+    durable, job,
     policy::{Countries, Gate, ListName, ListSpec},
     supervisor::Handle,
     text::clean,
 };
 
 const INTERVAL: Duration = Duration::from_millis(500);
+/// When it is said that a file does not answer.
+const PATIENT: Duration = Duration::from_secs(30);
 /// How many looks must find the same where a list seems to be half written.
 const PATIENCE: u32 = 4;
 /// What was written less than this before a configuration came into force may not be what the configuration read.
@@ -100,8 +102,9 @@ impl Lists {
             if has_changed && known.looks >= 2 && (known.looks >= PATIENCE || file.seems_whole().await) {
                 // Nobody has changed it as far as we know; it is only read to be sure.
                 let unsure = known.taken.is_none();
-                known.taken = Some(now);
-                take(&self.gate, file, unsure).await;
+                if take(&self.gate, file, unsure).await {
+                    known.taken = Some(now);
+                }
             }
         }
         true
@@ -128,7 +131,8 @@ fn followed(gate: &Gate) -> HashSet<Followed> {
 
 async fn look(files: HashSet<Followed>) -> Vec<(Followed, Stamp)> {
     let look = move || files.into_iter().map(|file| (file.clone(), stamp(file.path()))).collect();
-    spawn_blocking(look).await.unwrap_or_default()
+    // Where the system makes no thread, the next look finds out.
+    patiently(look).await.unwrap_or_default()
 }
 
 impl Followed {
@@ -142,7 +146,7 @@ impl Followed {
     async fn seems_whole(&self) -> bool {
         let Self::List(_, path) = self else { return true };
         let path = path.clone();
-        spawn_blocking(move || ends_a_line(&path).unwrap_or(true)).await.unwrap_or(true)
+        patiently(move || ends_a_line(&path).unwrap_or(true)).await.unwrap_or(true)
     }
 }
 
@@ -161,10 +165,10 @@ fn ends_a_line(path: &Path) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-/// Reads a file and puts it in force, if the configuration still has it.
-async fn take(gate: &Arc<Gate>, file: Followed, unsure: bool) {
+/// Reads a file and puts it in force, if the configuration still has it; whether that was done, well or not.
+async fn take(gate: &Arc<Gate>, file: Followed, unsure: bool) -> bool {
     let gate = Arc::clone(gate);
-    let taken = spawn_blocking(move || match &file {
+    let taken = patiently(move || match &file {
         Followed::List(name, path) => match read_list(path) {
             Ok(set) if followed(&gate).contains(&file) => {
                 let (entries, revision) = (set.len(), gate.revision());
@@ -188,7 +192,19 @@ async fn take(gate: &Arc<Gate>, file: Followed, unsure: bool) {
             }
         },
     });
-    let _ = taken.await;
+    taken.await.is_some()
+}
+
+/// Does this on a thread that may block, and says so where it takes long. `None` where there is no thread.
+async fn patiently<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let tell = || {
+        let after_s = PATIENT.as_secs();
+        tracing::warn!(
+            after_s,
+            "a list or the country database does not answer: lists are not followed meanwhile"
+        );
+    };
+    job::run_or_tell(PATIENT, "portway-lists", work, tell).await.ok()
 }
 
 fn say_list(name: &ListName, path: &Path, entries: usize, is_news: bool) {

@@ -7,6 +7,9 @@
 //!
 //! Signals are heard at every moment: a stop during the start ends it, and neither a reload nor a disk that hangs is waited
 //! for.
+//!
+//! A part that ends without plan (a panic) or that stands still ends the process with an error: the program that started
+//! it can restart it, and cannot see a part that is gone.
 
 mod bans;
 mod limits;
@@ -15,33 +18,43 @@ mod logging;
 mod signals;
 mod start;
 mod watch;
+mod watchdog;
 
 use std::{
     convert::Infallible,
-    sync::Arc,
+    io,
+    num::NonZero,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 pub use start::{StartError, Unopened};
 use tokio::{
     sync::Notify,
-    task::spawn_blocking,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    alarm::Alarm,
     config::{Loaded, Problems, Source},
     gateway::Gateway,
+    job,
     policy::Gate,
-    supervisor::{Handle, Tolerance},
+    supervisor::{Handle, Means, Tolerance},
 };
 use bans::BanKeeper;
+use limits::Descriptors;
 use signals::{Signal, Signals};
 
 /// How long a router may take to close its ports when the end is wanted at once.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
-/// How long the bans may take to be saved at the end.
+/// Threads beside those of the runtime: for the log, the watchdog, and work that may block.
+const OTHER_THREADS: usize = 4;
+/// How long the configuration may take to be read: far more than the longest lists need.
+const READ_LIMIT: Duration = Duration::from_secs(60);
+/// How long the bans may take to be saved at the end, and everything when the end is wanted at once.
 const LAST_SAVE: Duration = Duration::from_secs(5);
 
 /// How the daemon runs.
@@ -61,40 +74,93 @@ pub fn run<L>(source: Source, load: L, options: Options) -> Result<(), StartErro
 where
     L: FnOnce() -> Result<Loaded, Problems> + Send + 'static,
 {
+    signals::hold()?;
+    let descriptors = limits::raise_descriptors()?;
     let runtime = runtime()?;
-    let result = runtime.block_on(live(source, load, options));
+    let result = runtime.block_on(live(source, load, options, descriptors));
     // Neither a name lookup that hangs in the system resolver nor a file that cannot be read must hold the exit.
     runtime.shutdown_background();
     logging::flush();
     result
 }
 
-/// A thread for each processor that this process may use. With one, the threads' means to share work would only cost.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    let mut builder = match std::thread::available_parallelism() {
-        Ok(processors) if processors.get() == 1 => tokio::runtime::Builder::new_current_thread(),
+/// Blocks the signals that [`run`] takes or ignores, so that a thread that the caller starts before does not take them.
+///
+/// # Errors
+/// What the system said.
+pub fn hold_signals() -> io::Result<()> {
+    signals::hold()
+}
+
+/// A thread for each processor that this process may use, whatever `TOKIO_WORKER_THREADS` says: it is meant for other
+/// programs. With one processor, the threads' means to share work would only cost.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let mut builder = match processors {
+        1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
-    builder.enable_all().thread_name("portway").build()
+    if processors > 1 {
+        builder.worker_threads(processors);
+    }
+    builder.enable_all().thread_name("portway").thread_stack_size(job::STACK);
+    try_threads(processors + OTHER_THREADS)?;
+    builder.build()
+}
+
+/// Makes so many threads at once, and ends them. The library panics where it gets none for the runtime, and then waits for
+/// those that it got; so the system is asked first.
+fn try_threads(count: usize) -> io::Result<()> {
+    let door = Arc::new(Mutex::new(()));
+    let closed = door.lock().unwrap_or_else(PoisonError::into_inner);
+    let made: Result<Vec<_>, _> = (0..count)
+        .map(|_| {
+            let door = Arc::clone(&door);
+            job::thread("portway-try", move || drop(door.lock()))
+        })
+        .collect();
+    drop(closed);
+    let made = made.map_err(|(error, _)| {
+        io::Error::other(format!(
+            "the system makes no {count} threads ({error}): raise TasksMax= in the unit, or `ulimit -u`"
+        ))
+    })?;
+    for thread in made {
+        // It only waits, and cannot panic.
+        let _ = thread.join();
+    }
+    Ok(())
 }
 
 /// From the first signal that may come to the end.
-async fn live<L>(source: Source, load: L, options: Options) -> Result<(), StartError>
+async fn live<L>(
+    source: Source,
+    load: L,
+    options: Options,
+    descriptors: Descriptors,
+) -> Result<(), StartError>
 where
     L: FnOnce() -> Result<Loaded, Problems> + Send + 'static,
 {
     let (mut signals, reload) = (Signals::install()?, Notify::new());
-    let Some(loaded) = signals.unless_stopped(&reload, spawn_blocking(load)).await else { return Ok(()) };
-    let loaded = loaded.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
+    let load = job::run_within(READ_LIMIT, "portway-config", load);
+    let Some(loaded) = signals.unless_stopped(&reload, load).await else { return Ok(()) };
+    let loaded = loaded.map_err(StartError::Read)??;
     let logging = logging::init(&loaded.settings.log)?;
     for warning in &loaded.warnings {
         tracing::warn!(warning = %warning.one_line(), "configuration");
     }
-    let start = Box::pin(Daemon::start(source, loaded, options));
+    let start = Box::pin(Daemon::start(source, loaded, options, descriptors));
     if let Some(daemon) = signals.unless_stopped(&reload, start).await {
         let daemon = daemon?;
-        daemon.serve(&mut signals, &reload, &logging).await;
-        daemon.stop(&mut signals).await;
+        let served = daemon.serve(&mut signals, &reload, &logging).await;
+        let ended = match served {
+            Ok(()) => daemon.stop(&mut signals).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            return Err(daemon.fail(error).await);
+        }
     }
     tracing::info!("stopped");
     Ok(())
@@ -105,35 +171,54 @@ struct Daemon {
     handle: Handle,
     gateway: Gateway,
     bans: Arc<BanKeeper>,
+    alarm: Alarm,
 }
 
 impl Daemon {
-    async fn start(source: Source, loaded: Loaded, options: Options) -> Result<Self, StartError> {
-        let descriptors = limits::raise_descriptors();
-        let tasks = TaskTracker::new();
+    async fn start(
+        source: Source,
+        loaded: Loaded,
+        options: Options,
+        descriptors: Descriptors,
+    ) -> Result<Self, StartError> {
+        let descriptors = descriptors.told();
+        let (tasks, alarm) = (TaskTracker::new(), Alarm::default());
         let (listeners, format) = (loaded.plan.len(), loaded.settings.log.format);
-        let with_router = loaded.plan.values().any(|listener| listener.exposure.is_some());
-        let budgets = limits::share_out(descriptors, listeners, with_router);
+        let budgets = limits::share_out(descriptors);
         let gate = Gate::new();
         let bans = BanKeeper::of(&gate);
         bans.restore(&loaded.gate.spec).await;
         let tolerance = if options.strict { Tolerance::Nothing } else { Tolerance::AbsentOrTaken };
-        let handle = Handle::start(source, loaded, tolerance, budgets, gate, &tasks).await;
+        let means = Means { budgets, gate, alarm: alarm.clone() };
+        let handle = Handle::start(source, loaded, tolerance, means, &tasks).await;
         let handle = handle.map_err(|errors| StartError::Bind(Unopened::log(errors, format)))?;
-        tasks.spawn(Arc::clone(&bans).follow(handle.clone()));
-        tasks.spawn(lists::follow(handle.clone()));
-        let gateway = Gateway::start(handle.live(), handle.settings(), &tasks);
+        watchdog::start(handle.pulse())?;
+        let spawn = |name: &'static str, task: Pin<Box<dyn Future<Output = ()> + Send>>| {
+            let alarm = alarm.clone();
+            tasks.spawn(async move { alarm.guard(name, task).await });
+        };
+        spawn("ban keeper", Box::pin(Arc::clone(&bans).follow(handle.clone())));
+        spawn("list follower", Box::pin(lists::follow(handle.clone())));
+        let gateway = Gateway::start(handle.live(), handle.settings(), alarm.clone(), &tasks);
         if let Some(read_from) = options.watch {
-            tasks.spawn(watch::follow(handle.clone(), read_from));
+            spawn("configuration watcher", Box::pin(watch::follow(handle.clone(), read_from)));
         }
         let listening = handle.live().borrow().len();
         let (version, waiting) = (env!("CARGO_PKG_VERSION"), listeners.saturating_sub(listening));
         tracing::info!(version, listeners, listening, waiting, descriptors, "ready");
-        Ok(Self { handle, gateway, bans })
+        Ok(Self { handle, gateway, bans, alarm })
     }
 
-    /// Does what is asked for, until that is the end.
-    async fn serve(&self, signals: &mut Signals, reload: &Notify, logging: &logging::Logging) {
+    /// Does what signals ask for, until they ask for the end.
+    ///
+    /// # Errors
+    /// A part that ended without plan.
+    async fn serve(
+        &self,
+        signals: &mut Signals,
+        reload: &Notify,
+        logging: &logging::Logging,
+    ) -> Result<(), StartError> {
         let reloads = reload_when_asked(&self.handle, reload);
         tokio::pin!(reloads);
         let mut settings = self.handle.settings();
@@ -141,20 +226,32 @@ impl Daemon {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Reload => reload.notify_one(),
-                    Signal::Stop => return,
+                    Signal::Stop => return Ok(()),
                     Signal::HandOver => tracing::warn!(
                         "SIGUSR2 is ignored: this version cannot hand over to a new program; restart it"
                     ),
                 },
                 never = &mut reloads => match never {},
+                part = self.alarm.raised() => return Err(StartError::Part(part)),
                 Ok(()) = settings.changed() => logging.retune(&settings.borrow_and_update().log),
             }
         }
     }
 
+    /// Logs what has failed, and saves what it can in a moment: nothing is left that would end the sessions in order.
+    async fn fail(&self, error: StartError) -> StartError {
+        tracing::error!(%error, "portway ends by a mistake of its own");
+        let end = async { tokio::join!(self.gateway.stop(), self.bans.save_last()) };
+        let _ = timeout(LAST_MOMENT, end).await;
+        error
+    }
+
     /// Ends the sessions, and closes what is open on the router meanwhile; then saves the bans. A second signal ends all
     /// of this at once.
-    async fn stop(&self, signals: &mut Signals) {
+    ///
+    /// # Errors
+    /// A part that ended without plan, or that does not end.
+    async fn stop(&self, signals: &mut Signals) -> Result<(), StartError> {
         tracing::info!("stopping");
         let in_a_hurry = CancellationToken::new();
         let gateway_stopped = async {
@@ -166,9 +263,16 @@ impl Daemon {
         };
         let stopped = async { tokio::join!(self.handle.stop(), gateway_stopped) };
         tokio::pin!(stopped);
+        let overdue = async {
+            in_a_hurry.cancelled().await;
+            sleep(LAST_SAVE).await;
+        };
+        tokio::pin!(overdue);
         loop {
             tokio::select! {
                 _ = &mut stopped => break,
+                part = self.alarm.raised() => return Err(StartError::Part(part)),
+                () = &mut overdue => return Err(StartError::Part("supervisor".into())),
                 () = signals.stop() => {
                     tracing::info!("stopping at once");
                     self.handle.stop_at_once();
@@ -182,6 +286,7 @@ impl Daemon {
             },
             () = signals.stop() => {}
         }
+        Ok(())
     }
 }
 

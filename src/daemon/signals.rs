@@ -1,15 +1,45 @@
 //! What the outside asks of the daemon by signal.
 //!
-//! As process 1 of a container a program gets no default handling at all, and elsewhere the default is the end, so every
-//! signal that somebody may send to a daemon is taken here, before anything that takes time: a configuration with long
-//! lists is read for seconds.
+//! As process 1 of a container a program gets no default handling at all, and elsewhere the default is the end. So
+//! [`hold`] blocks every signal before anything else, and the threads that are made later inherit that. [`Signals`] then
+//! takes those that mean something, on the first thread. All others stay blocked and end nothing: a log file at its limit
+//! (`SIGXFSZ`) is a failed write, and a background job may write to its terminal (`SIGTTOU`).
+//!
+//! Left alone are the signals of the program's own faults, and those that stop it and let it go on: `SIGTSTP` is Ctrl-Z.
 
 use std::io;
 
+use nix::sys::signal::{SigSet, Signal as Number};
 use tokio::{
     signal::unix::{Signal as Stream, SignalKind, signal},
     sync::Notify,
 };
+
+/// Those that [`Signals`] takes. `SIGUSR1` means nothing yet.
+const TAKEN: [Number; 5] =
+    [Number::SIGHUP, Number::SIGTERM, Number::SIGINT, Number::SIGUSR1, Number::SIGUSR2];
+/// Those that keep their default.
+const LEFT_ALONE: [Number; 9] = [
+    Number::SIGSEGV,
+    Number::SIGBUS,
+    Number::SIGILL,
+    Number::SIGFPE,
+    Number::SIGABRT,
+    Number::SIGTRAP,
+    Number::SIGSYS,
+    Number::SIGTSTP,
+    Number::SIGCONT,
+];
+
+/// Blocks signals on this thread, and on those that it makes later: what comes until [`Signals::install`] waits.
+///
+/// # Errors
+/// What the system said.
+pub(super) fn hold() -> io::Result<()> {
+    let mut held = SigSet::all();
+    LEFT_ALONE.iter().for_each(|signal| held.remove(*signal));
+    Ok(held.thread_set_mask()?)
+}
 
 /// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,16 +62,22 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over; from here on none of them ends the program by itself. `SIGUSR1` means nothing.
+    /// Takes the signals, on the thread that calls this.
+    ///
+    /// # Errors
+    /// What the system said.
     pub(super) fn install() -> io::Result<Self> {
         // A signal that was taken once never has its default again.
         drop(signal(SignalKind::user_defined1())?);
-        Ok(Self {
+        let signals = Self {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             second_user: signal(SignalKind::user_defined2())?,
-        })
+        };
+        // Also where the parent left them blocked.
+        SigSet::from_iter(TAKEN).thread_unblock()?;
+        Ok(signals)
     }
 
     /// The next request.

@@ -1,24 +1,31 @@
-//! Why the daemon did not come up, and where that is said.
+//! Why the daemon did not come up or came down, and where that is said.
 //!
 //! The log has it first, as far as its level lets it; what is left is for the terminal. A log of JSON lines has nothing
 //! else beside them, unless it would say nothing at all.
 
-use std::{fmt, io};
+use std::{fmt, io, sync::Arc};
 
 use crate::{
     config::{LogFormat, Problems},
+    job::JobError,
     supervisor::BindError,
 };
 
 /// How many listeners that could not be opened are named; a range of ports may have thousands.
 const NAMED: usize = 10;
 
-/// Why the daemon did not come up.
+/// Why the daemon did not come up, or did not end in order.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The runtime, a signal handler or another part of the machinery is missing.
     #[error("start: {0}")]
     System(#[from] io::Error),
+    /// The configuration could not be read: no thread, or no answer.
+    #[error("start: read the configuration: {0}")]
+    Read(JobError),
+    /// A part of the running daemon has ended or stands, by a mistake of portway.
+    #[error("{0} has ended without plan, or does not end")]
+    Part(Arc<str>),
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] Problems),
@@ -30,7 +37,11 @@ pub enum StartError {
 impl StartError {
     /// Whether nothing may be written beside the log, which has said everything.
     pub fn is_told(&self) -> bool {
-        matches!(self, Self::Bind(Unopened { logged_as: Some(LogFormat::Json), .. }))
+        match self {
+            Self::Bind(unopened) => unopened.logged_as == Some(LogFormat::Json),
+            Self::Part(_) => tracing::enabled!(tracing::Level::ERROR),
+            _ => false,
+        }
     }
 }
 

@@ -17,11 +17,14 @@ use tokio::time::sleep;
 
 use crate::{
     config::ReadSet,
+    job,
     supervisor::{Handle, ReloadError},
 };
 
 const INTERVAL: Duration = Duration::from_millis(500);
 const SETTLE: Duration = Duration::from_millis(200);
+/// When it is said that a file does not answer.
+const PATIENT: Duration = Duration::from_secs(30);
 /// The kernel stamps files by a clock that may be a tick behind.
 const CLOCK_TICK: Duration = Duration::from_millis(10);
 
@@ -67,17 +70,27 @@ pub(super) fn written_within(stamp: Written, from: SystemTime, to: SystemTime) -
 
 /// Stamps of every file that was read or that a pattern would take in now.
 async fn stamps(set: ReadSet) -> HashMap<PathBuf, Stamp> {
-    let look = move || {
-        let matched = set.patterns.iter().filter_map(|pattern| glob::glob(pattern).ok()).flatten().flatten();
-        let files = set.files.iter().cloned().chain(matched);
-        files
-            .map(|path| {
-                let stamp = stamp(&path);
-                (path, stamp)
-            })
-            .collect()
-    };
-    tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    let tell =
+        || tracing::warn!("a file of the configuration does not answer: changes are not seen meanwhile");
+    loop {
+        let set = set.clone();
+        if let Ok(stamps) = job::run_or_tell(PATIENT, "portway-look", move || look(&set), tell).await {
+            return stamps;
+        }
+        // The system made no thread. That is no change of a file.
+        sleep(INTERVAL).await;
+    }
+}
+
+fn look(set: &ReadSet) -> HashMap<PathBuf, Stamp> {
+    let matched = set.patterns.iter().filter_map(|pattern| glob::glob(pattern).ok()).flatten().flatten();
+    let files = set.files.iter().cloned().chain(matched);
+    files
+        .map(|path| {
+            let stamp = stamp(&path);
+            (path, stamp)
+        })
+        .collect()
 }
 
 pub(super) fn stamp(path: &Path) -> Stamp {

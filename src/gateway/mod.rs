@@ -32,22 +32,26 @@ mod upnp;
 mod verdict;
 mod want;
 
-use std::{io, path::PathBuf, thread, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 pub use status::{OpeningState, OpeningStatus, RouterState, RouterStatus};
 use tokio::{
     sync::{oneshot, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use verdict::Verdict;
 
-use crate::{config::Settings, supervisor::LiveSet};
+use crate::{alarm::Alarm, config::Settings, job, supervisor::LiveSet};
 use keeper::{Keeper, Wires};
 use record::Memory;
 
 /// How much longer than its own limit the end may take before it is not waited for any more.
 const SLACK: Duration = Duration::from_millis(500);
+/// How long the files of the last run are waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// When the thread is tried again that the system did not make.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// Keeps the router open for exactly what is live and exposed.
 #[derive(Debug)]
@@ -63,6 +67,7 @@ impl Gateway {
     pub fn start(
         live: watch::Receiver<LiveSet>,
         settings: watch::Receiver<Settings>,
+        alarm: Alarm,
         tasks: &TaskTracker,
     ) -> Self {
         let (status_tx, status) = watch::channel(RouterStatus::default());
@@ -70,7 +75,8 @@ impl Gateway {
         let stop = CancellationToken::new();
         let wires = Wires { live, settings, status: status_tx, stop: stop.clone() };
         tasks.spawn(async move {
-            watch_over(wires, record::directories(|name| std::env::var_os(name))).await;
+            let directories = record::directories(|name| std::env::var_os(name));
+            alarm.guard("router", watch_over(wires, directories, &alarm)).await;
             ended_tx.send_replace(true);
         });
         Self { status, stop, ended }
@@ -91,35 +97,49 @@ impl Gateway {
 }
 
 /// Waits until there is something to do, has a thread do it, and waits for its end.
-async fn watch_over(mut wires: Wires, directories: Vec<PathBuf>) {
-    let leftovers = record::present(&directories).as_deref().is_some_and(record::remembers);
+async fn watch_over(mut wires: Wires, directories: Vec<PathBuf>, alarm: &Alarm) {
     let exposed = |live: &LiveSet| live.values().any(|live| live.exposure.is_some());
+    let leftovers = leftovers(&directories).await;
+    let stop = wires.stop.clone();
     if !leftovers {
-        let stop = wires.stop.clone();
         tokio::select! {
             () = stop.cancelled() => return,
             found = wires.live.wait_for(exposed) => if found.is_err() { return },
         }
     }
-    let (done, ended) = oneshot::channel::<()>();
-    let stop = wires.stop.clone();
-    let work = move || {
-        let outcome = on_this_thread(wires, record::made(&directories), leftovers);
-        drop(done);
-        outcome
-    };
-    let thread = match thread::Builder::new().name("router".to_owned()).spawn(work) {
-        Ok(thread) => thread,
-        Err(error) => return tracing::error!(error = %error, "the router cannot be followed"),
-    };
-    // The sender is dropped at the end, by a panic too.
-    let _ = ended.await;
-    match thread.join() {
-        Ok(Ok(())) if stop.is_cancelled() => {}
-        Ok(Ok(())) => tracing::error!("the router is no longer followed"),
-        Ok(Err(error)) => tracing::error!(error = %error, "the router cannot be followed"),
-        Err(_) => tracing::error!("the router is no longer followed, because of a mistake in portway"),
+    let (done, ended) = oneshot::channel();
+    let mut work: Box<dyn FnOnce() + Send> = Box::new(move || {
+        let _ = done.send(on_this_thread(wires, record::made(&directories), leftovers));
+    });
+    let mut said = false;
+    while let Err((error, back)) = job::thread("router", work) {
+        if !std::mem::replace(&mut said, true) {
+            let retry_s = RETRY.as_secs();
+            tracing::error!(%error, retry_s, "the router cannot be followed: the system makes no thread");
+        }
+        work = back;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(RETRY) => {}
+        }
     }
+    match ended.await {
+        Ok(Ok(())) if stop.is_cancelled() => {}
+        Ok(Err(error)) => tracing::error!(error = %error, "the router cannot be followed"),
+        // The sender is dropped without a word by a panic alone.
+        Ok(Ok(())) | Err(_) => alarm.raise("router"),
+    }
+}
+
+/// Whether an earlier run may have left something open on the router.
+async fn leftovers(directories: &[PathBuf]) -> bool {
+    let directories = directories.to_vec();
+    let look = move || record::present(&directories).as_deref().is_some_and(record::remembers);
+    let found = job::run_within(PATIENCE, "portway-state", look).await;
+    found.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the openings of the last run on the router are not known");
+        false
+    })
 }
 
 fn on_this_thread(wires: Wires, dir: Option<PathBuf>, leftovers: bool) -> io::Result<()> {

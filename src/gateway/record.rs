@@ -8,14 +8,14 @@
 use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File},
-    io::{self, Read},
+    io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     num::NonZeroU16,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Access, FlockOperation, access, flock};
+use rustix::fs::{Access, FlockOperation, OFlags, access, flock};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -293,7 +293,11 @@ impl Opening {
 }
 
 fn lock(dir: &Path) -> io::Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK))?;
+    // A pipe in its place is refused in place of waited for.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true).custom_flags(flags);
+    let file = options.open(dir.join(LOCK))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(io::Error::other("another portway uses the file")),
@@ -302,9 +306,7 @@ fn lock(dir: &Path) -> io::Result<File> {
 }
 
 fn read(path: &Path) -> io::Result<Image> {
-    let mut text = String::new();
-    File::open(path)?.take(LONGEST).read_to_string(&mut text)?;
-    serde_json::from_str(&text).map_err(io::Error::from)
+    serde_json::from_str(&durable::read_text(path, LONGEST)?).map_err(io::Error::from)
 }
 
 fn write(dir: &Path, image: &Image) -> io::Result<()> {

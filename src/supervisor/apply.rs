@@ -13,12 +13,14 @@ use tokio::{
 use super::{
     Applied, BindError, Budgets, Live, LiveSet,
     bind::{Staged, Tolerance, explained, say_waiting, stage, stage_all, stage_over},
+    budgets::Needs,
     keepers::{Admissions, Keepers, SessionLogs},
     lull::Left,
     running::{Failed, Running, Shared},
     wait,
 };
 use crate::{
+    alarm::Alarm,
     config::{self, LimitSettings, ListenerKey, ListenerPlan, Plan, PlanDiff, Service, Settings},
     mapping::Timeout,
     meter::Ended,
@@ -56,7 +58,8 @@ struct Retiring {
 #[derive(Debug)]
 pub(super) struct Listeners {
     plan: Plan,
-    limits: Option<LimitSettings>,
+    /// What was last shared out.
+    shares: Option<(LimitSettings, Needs)>,
     keepers: Keepers,
     running: BTreeMap<ListenerKey, Running>,
     /// Listeners that are on their way out; each has a task that sees it to its end.
@@ -67,16 +70,22 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    pub(super) fn new(dialer: Dialer, budgets: Budgets, gate: Arc<Gate>, refused: Arc<Notify>) -> Self {
+    pub(super) fn new(
+        dialer: Dialer,
+        budgets: Budgets,
+        gate: Arc<Gate>,
+        refused: Arc<Notify>,
+        alarm: Alarm,
+    ) -> Self {
         let (sender, failed) = mpsc::unbounded_channel();
         Self {
             plan: Plan::new(),
-            limits: None,
+            shares: None,
             keepers: Keepers::new(Arc::clone(&gate), Arc::clone(&refused)),
             running: BTreeMap::new(),
             retiring: Vec::new(),
             retirement: Drain::new(),
-            shared: Shared { dialer, budgets, gate, refused, failed: sender, next: Arc::default() },
+            shared: Shared { dialer, budgets, gate, refused, alarm, failed: sender, next: Arc::default() },
             failed,
         }
     }
@@ -181,9 +190,9 @@ impl Listeners {
     /// Takes the terms of `plan`; whether someone inside may have to leave.
     fn take_terms(&mut self, plan: &Plan, terms: &Terms) -> bool {
         self.shared.gate.apply(&terms.gate);
-        if self.limits != Some(terms.limits) {
-            self.shared.budgets.retune(terms.limits);
-            self.limits = Some(terms.limits);
+        let shares = (terms.limits, Needs::of(plan));
+        if self.shares.replace(shares) != Some(shares) {
+            self.shared.budgets.retune(shares.0, shares.1);
         }
         if plan.values().any(drops_clients) {
             self.shared.budgets.silence.say_how_quiet();
@@ -250,7 +259,8 @@ impl Listeners {
         let retired = Arc::clone(&running);
         let (grace, mut granted) = watch::channel(None);
         self.retiring.push(Retiring { running: Arc::clone(&running), is_replaced, grace });
-        self.retirement.watch().spawn(async move {
+        let alarm = self.shared.alarm.clone();
+        let end = async move {
             let over = async {
                 let grace = granted.wait_for(Option::is_some).await.ok().and_then(|grace| *grace);
                 wait(grace.unwrap_or(Timeout::Never)).await;
@@ -263,7 +273,8 @@ impl Listeners {
                 }
             }
             tracing::debug!(listener = %running.key(), "listener closed");
-        });
+        };
+        self.retirement.watch().spawn(async move { alarm.guard("end of a listener", end).await });
         Some(retired)
     }
 
@@ -378,7 +389,8 @@ mod tests {
         let loaded = config::load(&Source { publish, ..Source::default() }, &System).unwrap();
         let (plan, terms) = (loaded.plan, Terms::of(loaded.gate, &loaded.settings));
         let budgets = Budgets::new(10, 10, 10);
-        let mut listeners = Listeners::new(Dialer::new(), budgets, Gate::new(), Arc::default());
+        let mut listeners =
+            Listeners::new(Dialer::new(), budgets, Gate::new(), Arc::default(), Alarm::default());
         for plan in [plan.clone(), Plan::new(), plan.clone()] {
             listeners.apply(plan, &terms, Tolerance::Absent).await.unwrap();
         }

@@ -4,19 +4,24 @@ use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd, BorrowedFd},
+    path::Path,
+    time::Duration,
 };
 
 use rustix::io::Errno;
-use tokio::task::spawn_blocking;
 
 use super::holder::{self, Holder};
 use crate::{
     config::{ListenerKey, ListenerPlan, Plan, Service},
+    durable, job,
     mapping::{Protocol, Timeout},
     relay::socket::{Aside, Bound, Listening, Place, bind_tcp, bind_udp, is_absent, settle},
 };
 
-/// A bound socket that nobody serves yet.
+/// How long the search for the holders of ports may take: the supervisor waits for it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A bound socket that is not served yet.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(std::net::TcpListener),
@@ -230,8 +235,8 @@ pub(super) async fn explained(mut errors: Vec<BindError>) -> Vec<BindError> {
     }
     let causes = errors.iter().map(|error| (error.key.clone(), error.errno()));
     let causes: Vec<(ListenerKey, Option<Errno>)> = causes.collect();
-    // Without cures, where the runtime ends, the errors are as true.
-    let cures = spawn_blocking(move || cures(&causes)).await.unwrap_or_default();
+    // Without cures the errors are as true.
+    let cures = job::run_within(PATIENCE, "portway-holder", move || cures(&causes)).await.unwrap_or_default();
     for (error, cure) in errors.iter_mut().zip(cures) {
         error.cure = cure;
     }
@@ -271,10 +276,8 @@ fn cure(key: &ListenerKey, error: Option<Errno>, holder: Option<&Holder>) -> Str
 
 fn first_unprivileged_port() -> u16 {
     const DEFAULT: u16 = 1024;
-    std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(DEFAULT)
+    let text = durable::read_text(Path::new("/proc/sys/net/ipv4/ip_unprivileged_port_start"), 64).ok();
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT)
 }
 
 fn program() -> String {

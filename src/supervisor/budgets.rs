@@ -1,12 +1,37 @@
 //! What of the machine the data plane may use, and how much of that the configuration lets it.
+//!
+//! Descriptors are shared out between sessions, flows and a reserve. From the reserve come the files of the configuration
+//! and of the state, new listeners, and name lookups. Each plan shares out again: a listener that a reload adds takes its
+//! descriptor from the sessions, and not from the reserve.
 
 use crate::{
-    config::LimitSettings,
+    config::{LimitSettings, Plan},
     relay::{
-        tcp::{SessionBudget, Silence},
+        tcp::{SessionBudget, Silence, WAITING_ROOM},
         udp::FlowBudget,
     },
 };
+
+/// Descriptors that are neither listener, session nor flow: the standard streams and the runtime (10), a configuration
+/// that is read (4), the bans (2), the search for the holder of a port (4), a few name lookups (12). Of a small limit a
+/// quarter.
+const CONTROL: u64 = 32;
+/// One of so many descriptors is kept for listeners that a reload adds; the next reload finds as many again.
+const NEW_SHARE: u64 = 16;
+const MOST_NEW: u64 = 256;
+/// Those of the thread that follows the router: its runtime, its state, and up to eight questions side by side.
+const ROUTER: u64 = 16;
+/// Clients that listeners have accepted and found no room for, a few each; when more wait than this, accepting fails for
+/// a moment, which listeners survive.
+const MOST_WAITING: u64 = 64;
+/// One of so many descriptors may go to clients that are dropped in silence; more than [`MOST_SILENT`] bring nothing.
+const SILENT_SHARE: u64 = 32;
+const MOST_SILENT: u64 = 256;
+/// One of so many descriptors may go to the pipes of bulk sessions, two for each pipe. Beyond [`MOST_PIPES`] more pipes
+/// bring nothing, because so many flows do not fill them at once; and a pipe whose reader is slow holds 256 KiB, of which
+/// the kernel lets a user have 64 MiB in all.
+const PIPES_SHARE: u64 = 32;
+const MOST_PIPES: u64 = 128;
 
 /// What of the machine the data plane may use, over all listeners. Clones share one count.
 #[derive(Clone, Debug)]
@@ -20,11 +45,28 @@ pub struct Budgets {
     most: Most,
 }
 
-/// What the descriptors allow.
+/// What a plan needs of the descriptors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    listeners: usize,
+    with_router: bool,
+}
+
+impl Needs {
+    /// Those of `plan`.
+    pub(super) fn of(plan: &Plan) -> Self {
+        let with_router = plan.values().any(|listener| listener.exposure.is_some());
+        Self { listeners: plan.len(), with_router }
+    }
+}
+
+/// What there may be, whatever the configuration says.
 #[derive(Clone, Copy, Debug)]
-struct Most {
-    sessions: usize,
-    flows: usize,
+enum Most {
+    /// So many sessions and flows.
+    Fixed(usize, usize),
+    /// What this limit of descriptors allows.
+    Of(u64),
 }
 
 impl Budgets {
@@ -34,15 +76,56 @@ impl Budgets {
             sessions: SessionBudget::new(sessions),
             flows: FlowBudget::new(flows),
             silence: Silence::new(silent),
-            most: Most { sessions, flows },
+            most: Most::Fixed(sessions, flows),
         }
     }
 
-    /// Takes what the configuration says, as far as the descriptors allow it. A lowered limit takes nothing away.
-    pub(super) fn retune(&self, limits: LimitSettings) {
+    /// The budgets of a process with this limit of descriptors, and the pipes that it may have. Nothing is shared out
+    /// before the first plan.
+    pub fn of(descriptors: u64) -> (Self, usize) {
+        let Shares { pipes, silent, sessions, flows } = Shares::of(descriptors, 0, false);
+        (Self { most: Most::Of(descriptors), ..Self::new(sessions, flows, silent) }, pipes)
+    }
+
+    /// Takes what a plan needs and what the configuration says, as far as the descriptors allow it. A lowered limit takes
+    /// nothing away.
+    pub(super) fn retune(&self, limits: LimitSettings, needs: Needs) {
+        let (sessions, flows) = match self.most {
+            Most::Fixed(sessions, flows) => (sessions, flows),
+            Most::Of(descriptors) => {
+                let shares = Shares::of(descriptors, needs.listeners, needs.with_router);
+                (shares.sessions, shares.flows)
+            }
+        };
         let wanted = |limit: Option<std::num::NonZeroU32>| limit.map(|n| n.get() as usize);
-        self.sessions.set_limit(within("limits.sessions", wanted(limits.sessions), self.most.sessions));
-        self.flows.set_limit(within("limits.flows", wanted(limits.flows), self.most.flows));
+        self.sessions.set_limit(within("limits.sessions", wanted(limits.sessions), sessions));
+        self.flows.set_limit(within("limits.flows", wanted(limits.flows), flows));
+    }
+}
+
+/// How many descriptors go where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shares {
+    pipes: usize,
+    silent: usize,
+    sessions: usize,
+    flows: usize,
+}
+
+impl Shares {
+    /// TCP sessions, two descriptors each, may take all that listeners, pipes and control leave. UDP flows, one each, may
+    /// take half of it: the other half is a reserve, so that forged UDP clients cannot keep TCP clients out.
+    fn of(descriptors: u64, listeners: usize, with_router: bool) -> Self {
+        let reserve = CONTROL.min(descriptors / 4) + (descriptors / NEW_SHARE).min(MOST_NEW);
+        let pipes = (descriptors / PIPES_SHARE / 2).min(MOST_PIPES);
+        let silent = (descriptors / SILENT_SHARE).min(MOST_SILENT);
+        let listeners = listeners as u64;
+        let waiting = (listeners * WAITING_ROOM as u64).min(MOST_WAITING);
+        let router = if with_router { ROUTER } else { 0 };
+        let taken = reserve + router + listeners + waiting + silent + 2 * pipes;
+        let rest = descriptors.saturating_sub(taken);
+        let most = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).max(1);
+        Self { pipes: most(pipes), silent: most(silent), sessions: most(rest / 2), flows: most(rest / 2) }
     }
 }
 
@@ -73,11 +156,36 @@ mod tests {
         let budgets = Budgets::new(100, 50, 4);
         let limits =
             |n| LimitSettings { sessions: Some(NonZeroU32::new(n).unwrap()), flows: NonZeroU32::new(n) };
-        budgets.retune(limits(10));
+        budgets.retune(limits(10), Needs::default());
         assert_eq!((budgets.sessions.limit(), budgets.flows.limit()), (10, 10));
-        budgets.retune(limits(70));
+        budgets.retune(limits(70), Needs::default());
         assert_eq!((budgets.sessions.limit(), budgets.flows.limit()), (70, 50));
-        budgets.retune(LimitSettings::default());
+        budgets.retune(LimitSettings::default(), Needs::default());
         assert_eq!((budgets.sessions.limit(), budgets.flows.limit()), (100, 50));
+    }
+
+    #[test]
+    fn what_is_shared_out_fits_into_the_limit() {
+        for (descriptors, listeners) in [(128, 1), (1024, 10), (20_000, 10_000), (1_048_576, 3)] {
+            for (router, with_router) in [(0, false), (ROUTER, true)] {
+                let Shares { pipes, silent, sessions, .. } = Shares::of(descriptors, listeners, with_router);
+                let waiting = (4 * listeners).min(64);
+                let new = (descriptors / NEW_SHARE).min(MOST_NEW);
+                let used =
+                    CONTROL + new + router + (listeners + waiting + silent + 2 * (pipes + sessions)) as u64;
+                assert!(used <= descriptors && sessions > 10, "{used} of {descriptors}");
+            }
+        }
+    }
+
+    #[test]
+    fn tcp_keeps_half_of_the_descriptors() {
+        let Shares { sessions, flows, .. } = Shares::of(1024, 2, true);
+        assert!(flows <= sessions);
+    }
+
+    #[test]
+    fn a_tiny_limit_still_forwards_one_of_each() {
+        assert_eq!(Shares::of(16, 2, true), Shares { pipes: 1, silent: 1, sessions: 1, flows: 1 });
     }
 }

@@ -3,6 +3,9 @@
 //! The socket is found in `/proc/self/net`, its process by its descriptors. Another user's descriptors can be seen only
 //! by root; then the user's number is all there is to say.
 //!
+//! portway's own sockets are passed over: after a refused reload, its old listener has the port again, and is not what was
+//! in the way.
+//!
 //! All sockets and all descriptors of the machine are looked through, which takes a while where there are many: once for
 //! all ports that are asked for, on a thread that may block.
 
@@ -48,6 +51,11 @@ struct Held {
 
 /// Finds who holds the addresses that collide with `keys`, one answer for each of them. It may block.
 pub(super) fn find(keys: &[ListenerKey]) -> Vec<Option<Holder>> {
+    find_other(keys, &own_sockets())
+}
+
+/// The same, but for the sockets with these inodes.
+fn find_other(keys: &[ListenerKey], own: &HashSet<u64>) -> Vec<Option<Holder>> {
     let mut by_port: HashMap<(Protocol, u16), Vec<Held>> = HashMap::new();
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         if keys.iter().any(|key| key.protocol == protocol) {
@@ -56,17 +64,25 @@ pub(super) fn find(keys: &[ListenerKey]) -> Vec<Option<Holder>> {
             }
         }
     }
-    let ours = own_sockets();
-    // One of our own is seldom the cause: a listener that is to be replaced still stands beside the stranger's.
+    // None of our own is the cause: a listener that is to be replaced still stands beside the stranger's.
     let in_the_way = |key: &ListenerKey| {
         let of_its_port = by_port.get(&(key.protocol, key.addr.port.get()))?;
-        let in_the_way = of_its_port.iter().copied().filter(|held| overlaps(held.addr, &key.addr));
-        in_the_way.min_by_key(|held| ours.contains(&held.inode))
+        of_its_port.iter().copied().find(|held| overlaps(held.addr, &key.addr) && !own.contains(&held.inode))
     };
     let held: Vec<Option<Held>> = keys.iter().map(in_the_way).collect();
     let processes = processes_with(held.iter().flatten().map(|held| held.inode).collect());
     let holder = |held: Held| processes.get(&held.inode).cloned().unwrap_or(Holder::User(held.uid));
     held.into_iter().map(|held| held.map(holder)).collect()
+}
+
+/// The inodes of this process's sockets.
+fn own_sockets() -> HashSet<u64> {
+    let fds = Process::myself().and_then(|me| me.fd()).into_iter().flatten().flatten();
+    let sockets = fds.filter_map(|fd| match fd.target {
+        FDTarget::Socket(inode) => Some(inode),
+        _ => None,
+    });
+    sockets.collect()
 }
 
 /// The listening TCP or the bound UDP sockets.
@@ -90,16 +106,6 @@ fn sockets(protocol: Protocol) -> Option<Vec<Held>> {
 /// Whether a socket of the same port is in the way.
 fn overlaps(held: SocketAddr, wanted: &ListenAddr) -> bool {
     held.ip().is_unspecified() || wanted.is_wildcard() || canonical(held.ip()) == canonical(wanted.ip)
-}
-
-/// The inodes of the sockets of this process.
-fn own_sockets() -> HashSet<u64> {
-    let Ok(fds) = Process::myself().and_then(|me| me.fd()) else { return HashSet::new() };
-    let inodes = fds.flatten().filter_map(|fd| match fd.target {
-        FDTarget::Socket(inode) => Some(inode),
-        _ => None,
-    });
-    inodes.collect()
 }
 
 /// The processes that hold sockets with these inodes, as far as they can be seen.
@@ -145,11 +151,13 @@ mod tests {
             let once = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             once.local_addr().unwrap().port()
         };
-        let holders = find(&[
+        let keys = [
             key(Protocol::Tcp, tcp.local_addr().unwrap().port()),
             key(Protocol::Tcp, free),
             key(Protocol::Udp, udp.local_addr().unwrap().port()),
-        ]);
+        ];
+        assert!(find(&keys).iter().all(Option::is_none), "they are our own");
+        let holders = find_other(&keys, &HashSet::new());
         for at in [0, 2] {
             let holder = &holders[at];
             assert!(matches!(holder, Some(Holder::Process { pid, .. }) if *pid == me), "{holder:?}");

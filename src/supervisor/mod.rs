@@ -27,6 +27,7 @@ mod holder;
 mod keepers;
 mod live;
 mod lull;
+mod pulse;
 mod reloads;
 mod running;
 mod summaries;
@@ -38,6 +39,7 @@ pub use bind::{BindError, Tolerance};
 pub use budgets::Budgets;
 pub use keepers::Admissions;
 pub use live::{Live, LiveSet};
+pub use pulse::Pulse;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, timeout},
@@ -45,7 +47,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    alarm::Alarm,
     config::{self, Loaded, Problems, ReadSet, Settings, Source, System},
+    job::JobError,
     mapping::Timeout,
     meter::Ended,
     policy::Gate,
@@ -54,6 +58,7 @@ use crate::{
 };
 use apply::{Listeners, Terms};
 use lull::lull;
+use pulse::Beat;
 use reloads::{Read, Reloads, Reply};
 use summaries::Summaries;
 use sweep::Sweep;
@@ -85,6 +90,9 @@ pub enum ReloadError {
     /// Some listeners could not be opened.
     #[error("{}", Lines(.0))]
     Bind(Vec<BindError>),
+    /// The configuration could not be read.
+    #[error("read the configuration: {0}")]
+    Job(#[from] JobError),
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     Stopping,
@@ -96,7 +104,7 @@ impl ReloadError {
         match self {
             Self::Config(problems) => joined(problems.iter().map(config::Problem::one_line), problems.len()),
             Self::Bind(errors) => joined(errors.iter().map(ToString::to_string), errors.len()),
-            Self::Stopping => self.to_string(),
+            Self::Job(_) | Self::Stopping => self.to_string(),
         }
     }
 }
@@ -140,11 +148,22 @@ pub struct Handle {
     gate: Arc<Gate>,
     admissions: watch::Receiver<Admissions>,
     live: watch::Receiver<LiveSet>,
+    pulse: Pulse,
+}
+
+/// What the supervisor works with.
+#[derive(Debug)]
+pub struct Means {
+    /// What of the machine the data plane may use.
+    pub budgets: Budgets,
+    /// The bans in it hold from the first connection on.
+    pub gate: Arc<Gate>,
+    /// Raised where the supervisor or a listener ends without plan.
+    pub alarm: Alarm,
 }
 
 impl Handle {
-    /// Starts to supervise: brings up everything in `loaded`, which was read from `source`. The bans that `gate` knows
-    /// hold from the first connection on.
+    /// Starts to supervise: brings up everything in `loaded`, which was read from `source`.
     ///
     /// # Errors
     /// All listeners that could not be opened and may not wait by `tolerance`; then none is open.
@@ -152,25 +171,25 @@ impl Handle {
         source: Source,
         loaded: Loaded,
         tolerance: Tolerance,
-        budgets: Budgets,
-        gate: Arc<Gate>,
+        means: Means,
         tasks: &TaskTracker,
     ) -> Result<Self, Vec<BindError>> {
         let read: Read = Arc::new(move || config::load(&source, &System));
-        Self::start_with(read, loaded, tolerance, budgets, gate, tasks).await
+        Self::start_with(read, loaded, tolerance, means, tasks).await
     }
 
     async fn start_with(
         read: Read,
         loaded: Loaded,
         tolerance: Tolerance,
-        budgets: Budgets,
-        gate: Arc<Gate>,
+        Means { budgets, gate, alarm }: Means,
         tasks: &TaskTracker,
     ) -> Result<Self, Vec<BindError>> {
         let (summaries, reloads) = (Summaries::default(), Reloads::new(read));
         let (silence, sweep) = (budgets.silence.clone(), Sweep::of(&gate));
-        let mut listeners = Listeners::new(Dialer::new(), budgets, Arc::clone(&gate), summaries.bell());
+        let (beat, pulse) = pulse::pair();
+        let mut listeners =
+            Listeners::new(Dialer::new(), budgets, Arc::clone(&gate), summaries.bell(), alarm.clone());
         listeners.apply(loaded.plan, &Terms::of(loaded.gate, &loaded.settings), tolerance).await?;
         let (mailbox, requests) = mpsc::channel(16);
         let (admissions_tx, admissions) = watch::channel(listeners.admissions());
@@ -189,9 +208,10 @@ impl Handle {
             sweep,
             silence,
             at_once: at_once.clone(),
+            beat,
         };
-        tasks.spawn(supervisor.run(requests));
-        Ok(Self { mailbox, at_once, settings, read, gate, admissions, live })
+        tasks.spawn(async move { alarm.guard("supervisor", supervisor.run(requests)).await });
+        Ok(Self { mailbox, at_once, settings, read, gate, admissions, live, pulse })
     }
 
     /// Reads the configuration again and applies it, whole or not at all. Several who ask while it is being read share
@@ -238,6 +258,11 @@ impl Handle {
         self.read.clone()
     }
 
+    /// Tells whether the supervisor still turns.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     /// What really listens; it changes only when that does.
     pub fn live(&self) -> watch::Receiver<LiveSet> {
         self.live.clone()
@@ -256,6 +281,7 @@ struct Supervisor {
     silence: Silence,
     live: watch::Sender<LiveSet>,
     at_once: CancellationToken,
+    beat: Beat,
 }
 
 impl Supervisor {
@@ -283,6 +309,7 @@ impl Supervisor {
                     self.summaries.say(&self.admissions.borrow(), &self.listeners.session_logs());
                 }
                 () = self.silence.tend() => {}
+                () = self.beat.asked() => self.beat.answer(),
             }
             self.publish(self.listeners.live());
         }
@@ -354,6 +381,7 @@ impl Supervisor {
                 () = &mut grace => break,
                 () = &mut lull => break,
                 () = self.at_once.cancelled() => break,
+                () = self.beat.asked() => self.beat.answer(),
                 () = self.sweep.due() => self.sweep.run(|| self.listeners.sweep()),
             }
         }

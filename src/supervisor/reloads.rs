@@ -1,21 +1,31 @@
 //! The configuration being read for a reload, and who waits for what comes of it.
 //!
-//! Reading takes as long as a file system likes, so it has a thread that may block, and everything else goes on
-//! meanwhile. One reading runs at a time: whoever asks during it may know of a change that it has missed, and gets one
-//! more after it, shared by all who asked. What is done with a reading is the supervisor's.
+//! Reading takes as long as a file system likes, so it has a thread of its own, and everything else goes on meanwhile. One
+//! reading runs at a time: whoever asks during it may know of a change that it has missed, and gets one more after it,
+//! shared by all who asked. What is done with a reading is the supervisor's.
 //!
-//! A reading is never waited for at the end: who drops this lets its thread run on, and tells all who wait by dropping
-//! their replies.
+//! A reading that does not end within [`LIMIT`] is an error of its reload, as is a thread that the system does not make.
+//! Its thread runs on, and no more than [`MOST_LATE`] of these do: a file system that hangs must not take all threads.
+//!
+//! A reading is never waited for at the end: dropping this lets its thread run on, and the replies go with it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::oneshot,
-    task::{JoinHandle, spawn_blocking},
+    time::{Instant, timeout_at},
 };
 
 use super::{Applied, ReloadError};
-use crate::config::{Loaded, Problems};
+use crate::{
+    config::{Loaded, Problems},
+    job::{self, Job, JobError},
+};
+
+/// How long a reading may take: far more than the longest lists need.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Readings that were given up and still run.
+const MOST_LATE: usize = 4;
 
 /// Reads the configuration; it may block.
 pub(super) type Read = Arc<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
@@ -26,19 +36,22 @@ pub(super) type Reply = oneshot::Sender<Result<Applied, Arc<ReloadError>>>;
 pub(super) struct Reloads {
     read: Read,
     reading: Option<Reading>,
-    /// Who asked during the reading.
+    /// Those who asked during the reading.
     next: Vec<Reply>,
+    late: Vec<Job<Result<Loaded, Problems>>>,
 }
 
 struct Reading {
-    thread: JoinHandle<Result<Loaded, Problems>>,
+    /// The thread that reads, or why there is none.
+    job: Result<Job<Result<Loaded, Problems>>, Option<JobError>>,
+    until: Instant,
     replies: Vec<Reply>,
 }
 
 impl Reloads {
-    /// Nothing is read before someone asks.
+    /// Nothing is read before the first request.
     pub(super) fn new(read: Read) -> Self {
-        Self { read, reading: None, next: Vec::new() }
+        Self { read, reading: None, next: Vec::new(), late: Vec::new() }
     }
 
     /// Asks for a reading that begins after this moment.
@@ -49,22 +62,38 @@ impl Reloads {
 
     fn begin(&mut self) {
         if self.reading.is_none() && !self.next.is_empty() {
+            self.late.retain(|job| !job.has_ended());
             let read = Arc::clone(&self.read);
-            let thread = spawn_blocking(move || read());
-            self.reading = Some(Reading { thread, replies: std::mem::take(&mut self.next) });
+            let job = match self.late.len() {
+                MOST_LATE.. => Err(JobError::TimedOut(LIMIT)),
+                _ => job::start("portway-config", move || read()),
+            };
+            let replies = std::mem::take(&mut self.next);
+            self.reading = Some(Reading { job: job.map_err(Some), until: Instant::now() + LIMIT, replies });
         }
     }
 
-    /// Waits for the end of the reading under way: what was read, and for whom. Waits for ever when there is none. May be
-    /// dropped at any time.
+    /// Waits for the end of the reading under way: its result, and those who asked for it. Without a reading it waits on.
+    /// May be dropped at any time.
     pub(super) async fn done(&mut self) -> (Result<Loaded, ReloadError>, Vec<Reply>) {
         let Some(reading) = &mut self.reading else { return std::future::pending().await };
-        let loaded = match (&mut reading.thread).await {
-            Ok(loaded) => loaded.map_err(ReloadError::Config),
-            // It is not run any more.
-            Err(_) => Err(ReloadError::Stopping),
+        let mut is_late = false;
+        let loaded = match &mut reading.job {
+            Ok(job) => match timeout_at(reading.until, job).await {
+                Ok(Ok(loaded)) => loaded.map_err(ReloadError::Config),
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => {
+                    is_late = true;
+                    Err(JobError::TimedOut(LIMIT).into())
+                }
+            },
+            Err(error) => Err(error.take().unwrap_or(JobError::TimedOut(LIMIT)).into()),
         };
-        let replies = self.reading.take().map(|reading| reading.replies).unwrap_or_default();
+        let mut replies = Vec::new();
+        if let Some(reading) = self.reading.take() {
+            replies = reading.replies;
+            self.late.extend(reading.job.ok().filter(|_| is_late));
+        }
         self.begin();
         (loaded, replies)
     }
@@ -105,5 +134,29 @@ mod tests {
         }
         assert!(reloads.reading.is_none());
         assert_eq!(begun.load(SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_that_never_ends_is_an_error_of_its_reload_and_few_of_them_are_left_behind() {
+        let (release, blocked) = mpsc::channel::<()>();
+        let (blocked, begun) = (Arc::new(Mutex::new(blocked)), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&begun);
+        let mut reloads = Reloads::new(Arc::new(move || {
+            count.fetch_add(1, SeqCst);
+            let _ = blocked.lock().unwrap().recv();
+            config::load(&Source::default(), &System)
+        }));
+        for _ in 0..MOST_LATE + 2 {
+            reloads.ask(oneshot::channel().0);
+            tokio::time::advance(LIMIT).await;
+            let (loaded, replies) = reloads.done().await;
+            assert!(matches!(loaded, Err(ReloadError::Job(JobError::TimedOut(_)))));
+            assert_eq!(replies.len(), 1);
+        }
+        assert_eq!(reloads.late.len(), MOST_LATE);
+        drop(release);
+        while begun.load(SeqCst) < MOST_LATE {
+            tokio::task::yield_now().await;
+        }
     }
 }

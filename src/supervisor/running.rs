@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{Budgets, SETTLE, bind::Socket, lull::Left};
 use crate::{
+    alarm::Alarm,
     config::{ListenerKey, ListenerPlan, Service},
     mapping::MappingName,
     meter::{Ended, ListenerMeter, SessionLog},
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     pub(super) gate: Arc<Gate>,
     /// What doors tell of their refusals.
     pub(super) refused: Arc<Notify>,
+    /// Raised by a listener that panics.
+    pub(super) alarm: Alarm,
     /// Where a listener whose socket died says so.
     pub(super) failed: mpsc::UnboundedSender<Failed>,
     /// The number of the next socket that is served.
@@ -117,7 +120,8 @@ impl Running {
     /// Serves on `socket`: at first, after waiting, or after another listener had its place.
     pub(super) fn serve(&mut self, socket: Socket) {
         let (drain, number) = (Drain::new(), self.shared.next.fetch_add(1, Relaxed));
-        let closing = drain.watch();
+        let (closing, alarm) = (drain.watch(), self.shared.alarm.clone());
+        let name = format!("listener {}", self.key);
         let (key, failed) = (self.key.clone(), self.shared.failed.clone());
         let report = move |outcome: io::Result<()>| {
             if let Err(error) = outcome {
@@ -129,13 +133,14 @@ impl Running {
             (Spec::Tcp(spec, keeper), Socket::Tcp(listener)) => {
                 let (service, listener) = (self.tcp(spec, keeper), Arc::new(listener));
                 let socket = Arc::downgrade(&listener);
-                drain.watch().spawn(async move { report(service.serve(listener, closing).await) });
+                let serve = async move { report(service.serve(listener, closing).await) };
+                drain.watch().spawn(async move { alarm.guard(name, serve).await });
                 socket
             }
             (Spec::Udp(spec, keeper), Socket::Udp(socket)) => match self.udp(spec, keeper).register(socket) {
                 Ok(listener) => {
                     let socket = listener.socket();
-                    drain.watch().spawn(listener.run(closing));
+                    drain.watch().spawn(async move { alarm.guard(name, listener.run(closing)).await });
                     socket
                 }
                 Err(error) => {
@@ -148,7 +153,8 @@ impl Running {
                     TrapService { gate: Arc::clone(&self.shared.gate), meter: Arc::clone(&self.meter) };
                 let listener = Arc::new(listener);
                 let socket = Arc::downgrade(&listener);
-                drain.watch().spawn(async move { report(service.serve(listener, closing).await) });
+                let serve = async move { report(service.serve(listener, closing).await) };
+                drain.watch().spawn(async move { alarm.guard(name, serve).await });
                 socket
             }
             _ => unreachable!("the key of a listener names one protocol, for its socket and its service"),

@@ -39,8 +39,7 @@ impl Blocked {
             read,
             loaded,
             Tolerance::Nothing,
-            Budgets::new(10, 10, 10),
-            Gate::new(),
+            Means { budgets: Budgets::new(10, 10, 10), gate: Gate::new(), alarm: Alarm::default() },
             &tasks,
         )
         .await;

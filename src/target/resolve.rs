@@ -1,7 +1,7 @@
 //! Names to addresses, through the system resolver.
 //!
 //! The system resolver (`getaddrinfo`) is used so that `/etc/hosts`, mDNS and Docker's names work as they do for every
-//! other program. It blocks, so a lookup runs on tokio's blocking pool, at most [`CONCURRENT_LOOKUPS`] at a time, and
+//! other program. It blocks, so a lookup runs on a thread of its own, at most [`CONCURRENT_LOOKUPS`] at a time, and
 //! never on the way of a byte. For each name there is at most one lookup every [`REFRESH`]; sessions that come in
 //! between take its answer, good or bad. When a lookup fails, the last good addresses are kept: a resolver that is
 //! down for a minute ends nothing. Who asks says how long it can wait; a lookup that takes longer goes on for those who
@@ -12,20 +12,22 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr, SocketAddrV6},
+    net::{IpAddr, SocketAddr, SocketAddrV6, ToSocketAddrs as _},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use rustix::net::netdevice;
 use tokio::{
-    net::lookup_host,
     sync::{Semaphore, watch},
     time::{Instant, timeout},
 };
 use tokio_util::task::TaskTracker;
 
-use crate::mapping::{Host, TargetAddr, Zone};
+use crate::{
+    job,
+    mapping::{Host, TargetAddr, Zone},
+};
 
 /// The least time between two lookups of one name.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -33,7 +35,7 @@ const REFRESH: Duration = Duration::from_secs(5);
 const PATIENCE_WITH_FALLBACK: Duration = Duration::from_secs(1);
 /// One of so many parts of its time is what a session spends on that.
 const FALLBACK_PART: u32 = 4;
-/// Lookups under way at once; more wait. Each holds a thread of the blocking pool.
+/// Lookups under way at once; more wait. Each holds a thread.
 const CONCURRENT_LOOKUPS: usize = 16;
 
 /// Why a target has no address.
@@ -182,7 +184,12 @@ impl Shared {
     async fn ask(&self, name: &Arc<str>) -> Answer {
         let _permit = self.permits.acquire().await;
         // The port plays no part in the lookup; getaddrinfo wants one.
-        let found = lookup_host((&**name, 0)).await.map_err(|e| Arc::from(e.to_string()))?;
+        let wanted = Arc::clone(name);
+        let asked = job::run("portway-name", move || (&*wanted, 0).to_socket_addrs()).await;
+        let found = match asked {
+            Ok(found) => found.map_err(|e| Arc::from(e.to_string()))?,
+            Err(error) => return Err(error.to_string().into()),
+        };
         let mut ips: Vec<IpAddr> = Vec::new();
         for addr in found {
             if !ips.contains(&addr.ip()) {

@@ -1,10 +1,6 @@
 //! Ports that cannot be had: who holds them, what to do, and what the daemon does on its own.
 
-use std::{
-    net::{SocketAddr, TcpListener, UdpSocket},
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
-};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use crate::harness::{
     Client, Portway, TcpTarget, add_address, echoes, eventually, free_port, in_own_network, mapping,
@@ -172,11 +168,7 @@ fn every_address_is_ipv4_alone_where_ipv6_is_off() {
 #[test]
 fn a_privileged_port_without_the_right_names_the_right_and_both_cures() {
     in_own_network(&["setpriv"], || {
-        let (_dir, program) = program_for_everyone();
-        let portway = Portway::publishing("127.0.0.1:80:8080")
-            .program(&program)
-            .through(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"])
-            .launch();
+        let portway = Portway::publishing("127.0.0.1:80:8080").user(65_534).launch();
         portway
             .exit()
             .with(1)
@@ -190,11 +182,9 @@ fn a_privileged_port_without_the_right_names_the_right_and_both_cures() {
 #[test]
 fn a_missing_right_fails_the_start_whatever_else_opens() {
     in_own_network(&["setpriv"], || {
-        let (_dir, program) = program_for_everyone();
         Portway::publishing("127.0.0.1:80:8080")
             .args(["-p", "127.0.0.1:8081:8080"])
-            .program(&program)
-            .through(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .user(65_534)
             .launch()
             .exit()
             .with(1)
@@ -202,13 +192,18 @@ fn a_missing_right_fails_the_start_whatever_else_opens() {
     });
 }
 
-/// A copy of the program where any user may run it: the build directory may be someone's own.
-fn program_for_everyone() -> (tempfile::TempDir, PathBuf) {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let program = dir.path().join("portway");
-    std::fs::copy(env!("CARGO_BIN_EXE_portway"), &program).expect("a copy of the program");
-    for path in [dir.path(), &program] {
-        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("the test's own files");
-    }
-    (dir, program)
+#[test]
+fn a_refused_reload_names_the_program_in_the_way_and_not_portway() {
+    in_own_network(&[], || {
+        let target = TcpTarget::echo();
+        let holder = TcpListener::bind("127.0.0.2:7100").expect("a free port");
+        let config = |listen: &str| format!("publish = [\"{listen}:7100:{}\"]\n", target.addr);
+        let mut portway = Portway::with(&config("127.0.0.1")).start();
+        let line = portway.refused_reload_with(&config("0.0.0.0"));
+        let error = line.text("error");
+        assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
+        assert!(!error.contains(&format!("(pid {})", portway.pid())), "{error}");
+        Client::to("127.0.0.1:7100".parse().expect("an address")).ping();
+        drop(holder);
+    });
 }

@@ -4,12 +4,13 @@
 use std::{
     fmt::Write as _,
     net::{Ipv4Addr, SocketAddr},
+    process::Command,
     time::Duration,
 };
 
 use rustix::process::Signal;
 
-use crate::harness::{Client, Portway, TcpTarget, eventually, mapping, own_addr};
+use crate::harness::{Client, Portway, Ran, TcpTarget, echoes, eventually, mapping, own_addr};
 
 /// A configuration with a list that takes a while to read, and the directory that it lies in.
 fn long_to_read(listen: SocketAddr, target: SocketAddr) -> (tempfile::TempDir, String) {
@@ -87,5 +88,64 @@ fn user_signals_end_nothing() {
     portway.wait_text("SIGUSR2 is ignored");
     client.ping();
     drop(client);
+    portway.stop().with(0);
+}
+
+/// All that another process may send, but those that stop or end a program in any case, those of its own faults, and
+/// those that the README lists.
+const MEANINGLESS: &str = "for n in $(seq 1 31) $(seq 34 64); do \
+    case $n in 1|2|4|5|6|7|8|9|11|15|19|20|31) ;; *) kill -$n $0 ;; esac; done";
+
+#[test]
+fn no_other_signal_ends_it() {
+    let target = TcpTarget::echo();
+    let at = own_addr(8080);
+    let mut portway = Portway::with(&mapping(at, target.addr, "")).start();
+    let mut client = Client::to(at);
+    client.ping();
+    let pid = portway.pid().to_string();
+    Ran::of(Command::new("bash").args(["-c", MEANINGLESS, &pid])).exits(0);
+    client.ping();
+    portway.signal(Signal::HUP);
+    portway.wait_log("reload applied", |_| true);
+    assert!(portway.runs());
+    drop(client);
+    portway.stop().with(0);
+}
+
+#[test]
+fn signals_that_the_parent_blocked_are_heard() {
+    let target = TcpTarget::echo();
+    let at = own_addr(8080);
+    let mut portway = Portway::with(&mapping(at, target.addr, ""))
+        .through(["env", "--block-signal=TERM", "--block-signal=HUP"])
+        .start();
+    portway.signal(Signal::HUP);
+    portway.wait_log("reload applied", |_| true);
+    portway.stop().with(0);
+}
+
+#[test]
+fn a_log_file_at_its_limit_ends_nothing() {
+    const MOST: u64 = 4096;
+    let target = TcpTarget::echo();
+    let (dir, at) = (tempfile::tempdir().expect("a temporary directory"), own_addr(8080));
+    let log = dir.path().join("log");
+    let to_file = format!("exec \"$@\" 2>{}", log.display());
+    let portway = Portway::with(&mapping(at, target.addr, ""))
+        .through(["prlimit", &format!("--fsize={MOST}"), "--", "bash", "-c", &to_file, "bash"])
+        .launch();
+    eventually("it listens", || echoes(at).then_some(()));
+    // A session's line has some 300 bytes.
+    for _ in 0..100 {
+        Client::to(at).ping();
+    }
+    eventually("the file is full", || {
+        let length = std::fs::metadata(&log).ok()?.len();
+        (length > MOST - 512).then_some(())
+    });
+    for _ in 0..100 {
+        Client::to(at).ping();
+    }
     portway.stop().with(0);
 }

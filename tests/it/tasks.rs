@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use portway::{
+    alarm::Alarm,
     config::{self, Source, System},
     policy::Gate,
-    supervisor::{Budgets, Handle, Tolerance},
+    supervisor::{Budgets, Handle, Means, Tolerance},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,7 +23,8 @@ async fn start(publish: Vec<String>) -> Handle {
     let source = Source { publish, ..Source::default() };
     let loaded = config::load(&source, &System).unwrap_or_else(|problems| panic!("{problems}"));
     let budgets = Budgets::new(1_000, 1_000, 10);
-    Handle::start(source, loaded, Tolerance::Nothing, budgets, Gate::new(), &TaskTracker::new())
+    let means = Means { budgets, gate: Gate::new(), alarm: Alarm::default() };
+    Handle::start(source, loaded, Tolerance::Nothing, means, &TaskTracker::new())
         .await
         .expect("the listeners open")
 }

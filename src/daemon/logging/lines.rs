@@ -29,6 +29,8 @@ use rustix::{
 };
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::job;
+
 /// The bytes that may wait; the thread may hold as many again.
 const CAPACITY: usize = 1 << 20;
 /// What the buffers keep when they are empty.
@@ -81,7 +83,7 @@ impl Lines {
     fn to(out: impl Write + Send + 'static, tell: impl Fn(u64) + Send + 'static) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let scribe = Scribe { shared: Arc::clone(&shared), out, unwritten: 0 };
-        thread::Builder::new().name(THREAD.to_owned()).spawn(move || scribe.run(tell))?;
+        job::thread(THREAD, move || scribe.run(tell)).map_err(|(error, _)| error)?;
         Ok(Self(shared))
     }
 

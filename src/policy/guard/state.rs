@@ -6,8 +6,7 @@
 //! from starting. What is no file at all is left alone. One saves at a time: the caller sees to it. Both functions block.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read as _},
+    fs, io,
     net::IpAddr,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -223,14 +222,10 @@ fn end_of(
 
 /// The content of a file, a little more than the largest at most; `None` where there is none.
 fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    refuse_no_file(path)?;
-    let file = match File::open(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+    match durable::read(path, LARGEST) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        bytes => bytes.map(Some),
+    }
 }
 
 /// An error where there is something at `path` that is no file: a pipe may block for ever, and `/dev/null` is nobody's to

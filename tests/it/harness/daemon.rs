@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     fmt::Display,
     io::{BufRead, BufReader, Read},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -172,6 +173,7 @@ pub(crate) struct Setup {
     args: Vec<String>,
     env: Vec<(String, String)>,
     config: Option<String>,
+    for_user: Option<u32>,
 }
 
 impl Setup {
@@ -203,10 +205,11 @@ impl Setup {
         self
     }
 
-    /// As another copy of the program.
-    pub(crate) fn program(mut self, program: &Path) -> Self {
-        self.program = program.to_owned();
-        self
+    /// As this user, who may run the program and read its configuration, and has no rights beyond that.
+    pub(crate) fn user(mut self, id: u32) -> Self {
+        self.for_user = Some(id);
+        let id = id.to_string();
+        self.through(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--"])
     }
 
     /// Starts it and waits until the whole first plan is up.
@@ -219,8 +222,16 @@ impl Setup {
 
     /// Starts it and waits for nothing.
     #[track_caller]
-    pub(crate) fn launch(self) -> Portway {
+    pub(crate) fn launch(mut self) -> Portway {
         let dir = tempfile::tempdir().expect("a temporary directory");
+        if self.for_user.is_some() {
+            // The build directory may be closed to others.
+            let program = dir.path().join("portway");
+            std::fs::copy(&self.program, &program).expect("a copy of the program");
+            let open = PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(dir.path(), open).expect("the test's own directory");
+            self.program = program;
+        }
         let config = dir.path().join("portway.toml");
         let mut words: Vec<&OsStr> = self.wrapper.iter().map(OsStr::new).collect();
         words.push(self.program.as_os_str());
@@ -306,7 +317,14 @@ impl Portway {
 
     /// `portway` with no arguments yet.
     pub(crate) fn bare() -> Setup {
-        Setup { wrapper: vec![], program: PROGRAM.into(), args: vec![], env: vec![], config: None }
+        Setup {
+            wrapper: vec![],
+            program: PROGRAM.into(),
+            args: vec![],
+            env: vec![],
+            config: None,
+            for_user: None,
+        }
     }
 
     /// The directory of its configuration file.

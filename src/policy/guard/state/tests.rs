@@ -192,7 +192,7 @@ fn a_file_that_cannot_be_understood_is_set_aside_and_told() {
 #[test]
 fn a_file_that_is_far_too_large_is_not_read_to_its_end() {
     let dir = Dir::holding("");
-    File::options().write(true).open(dir.path()).unwrap().set_len(LARGEST * 1000).unwrap();
+    fs::File::options().write(true).open(dir.path()).unwrap().set_len(LARGEST * 1000).unwrap();
     let message = dir.load().1.unwrap_err().to_string();
     assert!(message.contains("larger than 64 MiB"), "{message}");
 }

@@ -1,0 +1,83 @@
+//! A thread that looks whether the supervisor still turns, and ends the process where it does not.
+//!
+//! A supervisor that stands hears neither a reload nor a stop, and whoever restarts failed services sees a process that
+//! lives. So this thread asks it for a sign of life, and without one for [`LIMIT`] says so and ends the process with 1. It
+//! is no task: a runtime of which every thread stands would not run it.
+//!
+//! Time in which this thread does not run either does not count: the process was stopped, frozen, or its machine asleep.
+//!
+//! It ends with the supervisor.
+
+use std::{io, thread, time::Duration};
+
+use tokio::time::Instant;
+
+use super::logging;
+use crate::{job, supervisor::Pulse};
+
+/// How long the supervisor may stand.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How often it is asked while it answers, and while it does not.
+const CALM: Duration = Duration::from_secs(5);
+const WORRIED: Duration = Duration::from_secs(1);
+
+/// Starts to watch.
+///
+/// # Errors
+/// When the system makes no thread.
+pub(super) fn start(pulse: Pulse) -> io::Result<()> {
+    job::thread("portway-watch", move || watch(&pulse)).map(drop).map_err(|(error, _)| error)
+}
+
+fn watch(pulse: &Pulse) {
+    let mut patience = Patience::default();
+    while pulse.ask() {
+        let (asked, pause) = (Instant::now(), patience.pause());
+        thread::park_timeout(pause);
+        if patience.is_over(pulse.has_answered(), asked.elapsed().min(pause)) {
+            tracing::error!(
+                task = "supervisor",
+                stands_s = LIMIT.as_secs(),
+                "a part of portway does not answer; ending the process"
+            );
+            logging::flush();
+            std::process::exit(1);
+        }
+    }
+}
+
+/// What is left of the limit.
+#[derive(Debug, Default)]
+struct Patience {
+    stands: Duration,
+}
+
+impl Patience {
+    fn pause(&self) -> Duration {
+        if self.stands.is_zero() { CALM } else { WORRIED }
+    }
+
+    /// Takes the outcome of a look, and the time that this thread has waited for it; whether the limit is reached.
+    fn is_over(&mut self, answered: bool, waited: Duration) -> bool {
+        self.stands = if answered { Duration::ZERO } else { self.stands + waited };
+        self.stands >= LIMIT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_reached_by_silence_alone_and_an_answer_begins_it_again() {
+        let mut patience = Patience::default();
+        assert_eq!(patience.pause(), CALM);
+        assert!(!patience.is_over(true, CALM));
+        assert!(!patience.is_over(false, CALM));
+        let looks = (1..).find(|_| patience.is_over(false, patience.pause())).expect("some look is the last");
+        assert_eq!(looks, 25, "each second after the first five");
+        assert!(!patience.is_over(true, CALM));
+        assert_eq!(patience.pause(), CALM);
+        assert!(!patience.is_over(false, CALM));
+    }
+}
