@@ -33,8 +33,7 @@ pub fn table(loaded: &Loaded) -> String {
     let mut text = aligned(&rows);
     text.push_str(&gate(&loaded.gate));
     for warning in &loaded.warnings {
-        let hint = warning.hint.as_deref().map(|h| format!("\n    {h}")).unwrap_or_default();
-        let _ = write!(text, "\nwarning: {}{hint}\n", warning.summary());
+        let _ = write!(text, "\n{}\n", super::warned(warning));
     }
     let traps = listeners.iter().filter(|(_, l)| is_trap(l)).count();
     let mut counts = vec![plural(mappings(&runs), "mapping"), plural(listeners.len() - traps, "listener")];

@@ -3,121 +3,30 @@
 //! Exit codes: 0 done, 1 it failed, 2 wrong usage, 78 the configuration is wrong (`EX_CONFIG` of sysexits.h, by which
 //! the systemd unit knows not to try again).
 
+mod args;
 pub mod check;
 mod demo;
 mod usage;
 
 use std::{
-    ffi::OsString,
     io::{self, Write},
-    path::PathBuf,
     process::ExitCode,
     time::SystemTime,
 };
 
+use args::{Check, Cli, Command, Run, Variables};
 use clap::{
-    Args, CommandFactory, Parser, Subcommand,
-    builder::FalseyValueParser,
+    CommandFactory, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
 use crate::{
-    config::{self, HostView, Loaded, Problems, Source, SpecsFrom, System},
+    config::{self, HostView, Loaded, Problem, Problems, Source, System},
     daemon::{self, StartError},
 };
 
 const FAILED: u8 = 1;
 const BAD_CONFIG: u8 = 78;
-
-/// Forwards ports: TCP and UDP, from a listen address to a target.
-#[derive(Debug, Parser)]
-#[command(name = "portway", version, args_conflicts_with_subcommands = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    run: RunArgs,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run the daemon in the foreground (also without the word: `portway -p 8080:80`)
-    Run(RunArgs),
-    /// Read the configuration and print the plan; binds nothing, changes nothing
-    Check(CheckArgs),
-    /// Run a complete example on loopback, with nothing set up
-    Demo,
-}
-
-#[derive(Debug, Args)]
-struct RunArgs {
-    #[command(flatten)]
-    plan: PlanArgs,
-    /// Reload when a file of the configuration changes
-    #[arg(long, env = "PORTWAY_WATCH", value_parser = FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
-    watch: bool,
-    /// Fail at the start where any listener cannot be opened, in place of waiting for its port or address
-    #[arg(long, env = "PORTWAY_STRICT", value_parser = FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
-    strict: bool,
-}
-
-#[derive(Debug, Args)]
-struct CheckArgs {
-    #[command(flatten)]
-    plan: PlanArgs,
-    /// Print JSON
-    #[arg(long, env = "PORTWAY_JSON", value_parser = FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
-struct PlanArgs {
-    /// The configuration file [env: PORTWAY_CONFIG] [default: /etc/portway/portway.toml, unless -p is given]
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// A mapping, [LISTEN_IP:]LISTEN_PORT:[TARGET_HOST:]TARGET_PORT[/PROTOCOL]; may be repeated
-    /// [env: PORTWAY_PUBLISH, specs separated by commas or new lines]
-    #[arg(short, long, value_name = "SPEC")]
-    publish: Vec<String>,
-    /// Open every listener on the home router whose mapping does not say `router = false`
-    #[arg(long, env = "PORTWAY_ROUTER", value_parser = FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
-    router: bool,
-}
-
-impl PlanArgs {
-    /// What the arguments and, in their place, the variables name. An empty variable, as `docker run -e
-    /// PORTWAY_CONFIG=` makes one, is none; an empty argument is a mistake, so clap does not read these two variables.
-    ///
-    /// # Errors
-    /// A list of specs that is no text.
-    fn source(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Source, clap::Error> {
-        let variable = |name| variable(name).filter(|value| !value.is_empty());
-        let (mut publish, mut publish_from) = (self.publish, SpecsFrom::Arguments);
-        if publish.is_empty()
-            && let Some(specs) = variable(SpecsFrom::VARIABLE)
-        {
-            publish = split_specs(specs.to_str().ok_or_else(not_text)?);
-            publish_from = SpecsFrom::Variable;
-        }
-        let file = self.config.or_else(|| variable("PORTWAY_CONFIG").map(PathBuf::from));
-        let file = file.or_else(|| publish.is_empty().then(|| PathBuf::from(config::DEFAULT_FILE)));
-        Ok(Source { file, publish, publish_from, router: self.router })
-    }
-
-    /// The same with the variables of this process; wrong usage ends it.
-    fn source_of_process(self) -> Source {
-        self.source(|name| std::env::var_os(name)).unwrap_or_else(|error| error.exit())
-    }
-}
-
-fn not_text() -> clap::Error {
-    let message = format!("{} is not UTF-8 text", SpecsFrom::VARIABLE);
-    Cli::command().error(ErrorKind::InvalidUtf8, message)
-}
-
-fn split_specs(text: &str) -> Vec<String> {
-    text.split([',', '\n']).map(str::trim).filter(|spec| !spec.is_empty()).map(str::to_owned).collect()
-}
 
 /// Commands of the interface that this version does not have, with what does in their place.
 const ABSENT: [(&str, Option<&str>); 13] = [
@@ -174,18 +83,20 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return answer(&explained(error)),
     };
+    let variables = Variables::of_process();
     match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(args) => run(args),
-        Command::Check(args) => check(args),
+        Command::Run(args) => args.resolve(&variables).map_or_else(|error| answer(&error), run),
+        Command::Check(args) => {
+            args.resolve(&variables).map_or_else(|error| answer(&error), |args| check(&args))
+        }
         Command::Demo => demo::run(),
     }
 }
 
-fn run(args: RunArgs) -> ExitCode {
-    let source = args.plan.source_of_process();
+fn run(args: Run) -> ExitCode {
     let options = daemon::Options { watch: args.watch.then(SystemTime::now), strict: args.strict };
-    let read = source.clone();
-    start(source, move || config::load(&read, &System), options)
+    let read = args.source.clone();
+    start(args.source, move || config::load(&read, &System), options)
 }
 
 fn start<L>(source: Source, load: L, options: daemon::Options) -> ExitCode
@@ -204,19 +115,24 @@ where
     }
 }
 
-fn check(args: CheckArgs) -> ExitCode {
-    let result = config::load(&args.plan.source_of_process(), &System);
-    if args.json {
-        let code = if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(BAD_CONFIG) };
-        return printed(&check::json(&result), code);
-    }
-    match result {
-        Ok(loaded) => printed(&check::table(&loaded), ExitCode::SUCCESS),
-        Err(problems) => refuse(&problems),
+fn check(args: &Check) -> ExitCode {
+    let result = config::load(&args.source, &System);
+    let code = match &result {
+        Ok(loaded) if args.strict && !loaded.warnings.is_empty() => ExitCode::from(BAD_CONFIG),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(BAD_CONFIG),
+    };
+    match &result {
+        result if args.json => printed(&check::json(result), code),
+        Ok(loaded) => printed(&check::table(loaded), code),
+        Err(problems) => refuse(problems),
     }
 }
 
 fn refuse(problems: &Problems) -> ExitCode {
+    for warning in &problems.warnings {
+        say(&warned(warning));
+    }
     say(&problems.to_string());
     ExitCode::from(BAD_CONFIG)
 }
@@ -249,51 +165,14 @@ fn answer(error: &clap::Error) -> ExitCode {
     code_of(error.print().and_then(|()| io::stdout().flush()), ExitCode::from(code))
 }
 
+/// A warning for a person; no line break at the end.
+fn warned(warning: &Problem) -> String {
+    let hint = warning.hint.as_deref().map(|hint| format!("\n    {hint}")).unwrap_or_default();
+    format!("warning: {}{hint}", warning.summary())
+}
+
 /// Writes to standard error, for a person.
 fn say(text: &str) {
     // There is no other place to say that this fails, and the exit code says the rest.
     let _ = writeln!(io::stderr(), "{}", text.trim_end());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn source(config: Option<&str>, publish: &[&str], variables: &[(&str, &str)]) -> Source {
-        let publish = publish.iter().map(|spec| (*spec).to_owned()).collect();
-        let args = PlanArgs { config: config.map(PathBuf::from), publish, router: false };
-        let value = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
-        args.source(value).unwrap()
-    }
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn specs_in_a_variable_stand_between_commas_or_new_lines() {
-        assert_eq!(split_specs("8080:80, 53:53/udp\n\n9000:90,"), ["8080:80", "53:53/udp", "9000:90"]);
-    }
-
-    #[test]
-    fn a_spec_alone_reads_no_default_file() {
-        assert_eq!(source(None, &["8080:80"], &[]).file, None);
-        assert_eq!(source(None, &[], &[("PORTWAY_PUBLISH", "8080:80")]).file, None);
-        assert_eq!(source(None, &[], &[]).file, Some(config::DEFAULT_FILE.into()));
-    }
-
-    #[test]
-    fn an_argument_goes_before_its_variable_and_an_empty_variable_is_none() {
-        let both = [("PORTWAY_CONFIG", "b.toml"), ("PORTWAY_PUBLISH", "9:90")];
-        let said = source(Some("a.toml"), &["8:80"], &both);
-        assert_eq!((said.file, said.publish_from), (Some("a.toml".into()), SpecsFrom::Arguments));
-        assert_eq!(said.publish, ["8:80"]);
-        let unsaid = source(None, &[], &both);
-        assert_eq!((unsaid.file, unsaid.publish_from), (Some("b.toml".into()), SpecsFrom::Variable));
-        assert_eq!(unsaid.publish, ["9:90"]);
-        let empty = [("PORTWAY_CONFIG", ""), ("PORTWAY_PUBLISH", "")];
-        assert_eq!(source(None, &["8:80"], &empty).file, None);
-        assert_eq!(source(None, &[], &empty).file, Some(config::DEFAULT_FILE.into()));
-    }
 }

@@ -56,13 +56,13 @@ const SHARED: [&str; 4] = ["publish", "include", "mapping", "lists"];
 const MAIN_ONLY: [&str; 7] = ["defaults", "guard", "limits", "geoip", "router", "log", "shutdown"];
 
 impl FileText {
-    /// Reads the file at `path`; `is_broken` where the parser could not take all of it, `is_main` where nothing
+    /// Reads a file whose relative paths begin at `directory`; `is_broken` where the parser could not take all of it, `is_main` where nothing
     /// included it.
     pub(super) fn read(
         reader: &mut Reader<'_>,
         document: &DeTable<'_>,
         is_broken: bool,
-        path: &Path,
+        directory: &Path,
         is_main: bool,
     ) -> Self {
         let top: Vec<_> = SHARED.into_iter().chain(MAIN_ONLY).collect();
@@ -77,7 +77,7 @@ impl FileText {
             publish: texts("publish"),
             include: texts("include"),
             mappings: document.get("mapping").map(|v| mappings(reader, v)).unwrap_or_default(),
-            lists: lists(reader, document, path),
+            lists: lists(reader, document, directory),
             main: MainText::read(reader, document),
             is_broken,
         }
@@ -95,9 +95,8 @@ fn refuse_main_only(reader: &mut Reader<'_>, document: &DeTable<'_>) {
     }
 }
 
-/// The lists that a file has. Relative paths in it begin where it is.
-fn lists(reader: &mut Reader<'_>, document: &DeTable<'_>, path: &Path) -> Vec<ListText> {
-    let directory = path.parent().unwrap_or(Path::new(""));
+/// The lists that a file has. Relative paths in it begin at `directory`.
+fn lists(reader: &mut Reader<'_>, document: &DeTable<'_>, directory: &Path) -> Vec<ListText> {
     let table = document.get("lists").and_then(|v| reader.table("lists", v));
     table.map(|table| lists::lists(reader, table, directory)).unwrap_or_default()
 }

@@ -7,12 +7,12 @@ use std::{
 };
 
 use super::{
-    DEFAULT_FILE, HostView, NAME_A_MAPPING, ReadSet,
+    DEFAULT_FILE, HostView, NAME_A_MAPPING, ReadSet, STDIN,
     expand::Text,
     file::FileText,
     place::{Name, Origins, Place},
     problem::Notes,
-    read::{ReadError, absolute, cause, read, read_any},
+    read::{ReadError, absolute, cause, read, read_any, read_stdin},
     syntax,
     table::Reader,
 };
@@ -39,6 +39,8 @@ pub(super) struct Walk<'a> {
     seen: HashMap<PathBuf, Option<Place>>,
     /// The files that the current one was included by, itself last.
     above: Vec<PathBuf>,
+    /// Where relative paths of the main file begin, if not in its directory.
+    base: Option<PathBuf>,
     left: u64,
 }
 
@@ -53,18 +55,27 @@ impl<'a> Walk<'a> {
             is_broken: false,
             seen: HashMap::new(),
             above: Vec::new(),
+            base: None,
             left: MOST,
         }
     }
 
-    /// Reads the main file and everything that it includes.
-    pub(super) fn main(&mut self, path: &Path) {
+    /// Reads the main file and everything that it includes. Relative paths in it begin at `base`, or in its directory.
+    pub(super) fn main(&mut self, path: &Path, base: Option<&Path>) {
+        self.base = base.map(Path::to_owned);
         self.visit(path, None);
     }
 
     fn visit(&mut self, path: &Path, from: Option<Place>) {
-        self.read.files.push(absolute(path));
-        let bytes = if from.is_none() { read_any } else { read }(path, self.left, TOO_LARGE);
+        let is_stdin = from.is_none() && path == Path::new(STDIN);
+        if !is_stdin {
+            self.read.files.push(absolute(path));
+        }
+        let bytes = match from {
+            None if is_stdin => read_stdin(self.left, TOO_LARGE),
+            None => read_any(path, self.left, TOO_LARGE),
+            Some(_) => read(path, self.left, TOO_LARGE),
+        };
         let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(e) => return self.unreadable(path, from, &e),
@@ -77,8 +88,7 @@ impl<'a> Walk<'a> {
         }
         self.left = self.left.saturating_sub(bytes.len() as u64);
         self.seen.insert(identity.clone(), from);
-        let name = Name::File(path.display().to_string());
-        let Some((place, text)) = self.text(name, bytes) else {
+        let Some((place, text)) = self.text(name_of(path, from), bytes) else {
             self.is_broken = true;
             return;
         };
@@ -86,14 +96,16 @@ impl<'a> Walk<'a> {
         syntax::refuse(&text, place, &errors, self.host, self.notes);
         let mut reader = Reader { file: place, text: &text, host: self.host, notes: self.notes };
         let is_broken = !errors.is_empty();
-        let mut file = FileText::read(&mut reader, document.get_ref(), is_broken, path, from.is_none());
+        let base = self.base.as_deref().filter(|_| from.is_none());
+        let directory = base.or(path.parent()).unwrap_or(Path::new("")).to_owned();
+        let mut file = FileText::read(&mut reader, document.get_ref(), is_broken, &directory, from.is_none());
         self.is_broken |= file.is_broken;
         self.origins.fill(place, text);
         let includes = std::mem::take(&mut file.include);
         self.files.push(file);
         self.above.push(identity);
         for include in &includes {
-            self.include(path, include);
+            self.include(&directory, include);
         }
         self.above.pop();
     }
@@ -137,7 +149,7 @@ impl<'a> Walk<'a> {
         let note = match from {
             Some(from) => self.notes.problem(from, format!("include {}: {error}", path.display())),
             None => {
-                let place = self.origins.add(Name::File(path.display().to_string()), String::new());
+                let place = self.origins.add(name_of(path, from), String::new());
                 self.notes.problem(place, format!("the file cannot be read: {error}")).whole_file()
             }
         };
@@ -163,7 +175,8 @@ impl<'a> Walk<'a> {
         true
     }
 
-    fn include(&mut self, including: &Path, include: &Text) {
+    /// Follows an `include` of a file whose relative paths begin at `directory`.
+    fn include(&mut self, directory: &Path, include: &Text) {
         let place = include.place();
         if self.above.len() >= DEEPEST {
             self.notes.problem(place, format!("includes go more than {DEEPEST} files deep"));
@@ -176,7 +189,6 @@ impl<'a> Walk<'a> {
                 .hint("as in include = [\"conf.d/*.toml\"]");
             return;
         }
-        let directory = including.parent().unwrap_or(Path::new(""));
         if !include.value.contains(['*', '?', '[']) {
             return self.visit(&directory.join(&include.value), Some(place));
         }
@@ -184,14 +196,36 @@ impl<'a> Walk<'a> {
             let escaped = glob::Pattern::escape(&directory.to_string_lossy());
             Path::new(&escaped).join(&include.value).to_string_lossy().into_owned()
         };
-        self.read.patterns.push(pattern(absolute(including).parent().unwrap_or(Path::new("/"))));
+        // The empty path, which is the current directory, has no absolute form; that of a file in it has.
+        let in_directory = absolute(&directory.join("-"));
+        self.read.patterns.push(pattern(in_directory.parent().unwrap_or(Path::new("/"))));
         match matches(&pattern(directory)) {
+            Ok(found) if found.is_empty() => {
+                self.notes
+                    .warning(place, format!("include {}: no file matches", include.value))
+                    .text(&include.value)
+                    .hint(format!("the pattern begins at {}", shown(directory)));
+            }
             Ok(found) => found.iter().for_each(|path| self.visit(path, Some(place))),
             Err(e) => {
                 self.is_broken = true;
                 self.notes.problem(place, format!("include {}: {e}", include.value)).text(&include.value);
             }
         }
+    }
+}
+
+/// How a file is called in a message.
+fn name_of(path: &Path, from: Option<Place>) -> Name {
+    let is_stdin = from.is_none() && path == Path::new(STDIN);
+    Name::File(if is_stdin { "standard input".to_owned() } else { path.display().to_string() })
+}
+
+/// A directory as a message shows it.
+fn shown(directory: &Path) -> String {
+    match directory.display().to_string() {
+        empty if empty.is_empty() => "the current directory".to_owned(),
+        path => path,
     }
 }
 

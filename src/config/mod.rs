@@ -24,6 +24,7 @@ mod cure;
 mod diff;
 mod duration;
 mod entries;
+pub mod environment;
 mod expand;
 mod exposure;
 mod file;
@@ -55,6 +56,7 @@ use std::{
 };
 
 pub use diff::{PlanDiff, Replace, diff};
+use environment::Asked;
 use file::MainText;
 use include::Walk;
 pub use lists::{ListFileError, read_list};
@@ -64,7 +66,8 @@ pub use plan::{ListenerKey, ListenerPlan, Plan, Service};
 use problem::Notes;
 pub use problem::{Problem, Problems};
 pub use settings::{
-    LimitSettings, LogFormat, LogLevel, LogSettings, OnConflict, RouterProtocol, RouterSettings, Settings,
+    LimitSettings, LogFormat, LogLevel, LogOverride, LogSettings, OnConflict, RouterProtocol, RouterSettings,
+    Settings,
 };
 pub use system::System;
 
@@ -72,6 +75,8 @@ use crate::{mapping::Protocol, policy::GateInput};
 
 /// Where the configuration is, when nothing else is said.
 pub const DEFAULT_FILE: &str = "/etc/portway/portway.toml";
+/// The name of standard input, in the place of a file.
+pub const STDIN: &str = "-";
 /// What to do where nothing was named.
 const NAME_A_MAPPING: &str =
     "name a mapping, as in portway run -p 8080:80, or a file, as in portway run -c FILE";
@@ -79,14 +84,30 @@ const NAME_A_MAPPING: &str =
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
-    /// The configuration file, if there is one.
+    /// The configuration file, if there is one; [`STDIN`] is standard input.
     pub file: Option<PathBuf>,
+    /// Where relative paths of the main file begin; in its directory where `None`.
+    pub base: Option<PathBuf>,
+    /// The default file, where it is not read because of the specs. It may not exist.
+    pub passed_over: Option<PathBuf>,
     /// The publish specs beside the file, already split.
     pub publish: Vec<String>,
     /// Where these specs stand.
     pub publish_from: SpecsFrom,
     /// Open every listener on the router whose mapping does not say otherwise (`--router`).
     pub router: bool,
+    /// What is logged, and how, in place of `[log]`.
+    pub log: LogOverride,
+    /// Variables of the environment that look like portway's and are not (see [`environment::strays`]).
+    pub strays: Vec<String>,
+}
+
+impl Source {
+    /// Where relative paths of the main file begin.
+    fn directory(&self) -> &Path {
+        let of_file = || self.file.as_deref().and_then(Path::parent);
+        self.base.as_deref().or_else(of_file).unwrap_or(Path::new(""))
+    }
 }
 
 /// Where the publish specs beside the file stand.
@@ -155,15 +176,18 @@ pub trait HostView {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
+    let asked = Asked::new(host);
+    let host = &asked;
     let mut notes = Notes::default();
     let mut walk = Walk::new(host, &mut notes);
     if let Some(path) = &source.file {
-        walk.main(path);
+        walk.main(path, source.base.as_deref());
     }
     let Walk { mut files, mut origins, read, is_broken, .. } = walk;
 
-    let MainText { defaults, settings, mut gate, router } =
+    let MainText { defaults, mut settings, mut gate, router } =
         files.first_mut().map(|f| std::mem::take(&mut f.main)).unwrap_or_default();
+    settings.log = source.log.over(settings.log);
     gate.lists = lists::merged(files.iter_mut().flat_map(|f| std::mem::take(&mut f.lists)), &mut notes);
     let known = gate.known(files.first().is_some_and(|f| f.is_broken), is_broken);
     let everything_on_router = source.router;
@@ -178,8 +202,7 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
     // Last, so that a port wanted twice is the decoy's fault.
     lowering.traps(gate.traps());
     let lowered = lowering.finish();
-    let directory = source.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-    let gate = gate.load(directory, &known, host, &mut origins, &mut notes);
+    let gate = gate.load(source.directory(), &known, host, &mut origins, &mut notes);
     if source.file.is_none() && source.publish.is_empty() {
         let place = origins.add(Name::CommandLine, String::new());
         notes
@@ -188,10 +211,24 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
     } else if lowered.plan.is_empty() && notes.is_sound() {
         warn_of_an_empty_plan(lowered.disabled, &origins, &mut notes);
     }
+    warn_of_the_command_line(source, &asked, &mut origins, &mut notes);
     let (problems, warnings) = notes.finish(&origins);
-    match Problems::new(problems, read.clone()) {
+    match Problems::new(problems, &warnings, read.clone()) {
         Some(problems) => Err(problems),
         None => Ok(Loaded { plan: lowered.plan, settings, gate, warnings, read }),
+    }
+}
+
+/// Warns of what the command line and the environment say, and of what they leave out.
+fn warn_of_the_command_line(source: &Source, asked: &Asked<'_>, origins: &mut Origins, notes: &mut Notes) {
+    let place = origins.add(Name::CommandLine, String::new());
+    environment::warn_of_strays(&source.strays, asked, place, notes);
+    // A file that cannot be looked at is there for all we know.
+    if let Some(path) = source.passed_over.as_deref().filter(|path| path.try_exists().unwrap_or(true)) {
+        let (path, from) = (path.display(), source.publish_from);
+        notes
+            .warning(place, format!("{path} is not read, because {from} names the mappings"))
+            .hint(format!("what it says (such as `allow`) does not apply; to read both, add -c {path}"));
     }
 }
 

@@ -78,6 +78,8 @@ impl fmt::Display for Problem {
 #[derive(Clone, Debug)]
 pub struct Problems {
     list: Vec<Problem>,
+    /// Warnings about the command line and the environment: a slip there may be the cause.
+    pub warnings: Vec<Problem>,
     /// What was read all the same.
     pub read: ReadSet,
 }
@@ -86,8 +88,10 @@ impl Problems {
     /// How many are printed.
     const PRINTED: usize = 100;
 
-    pub(super) fn new(list: Vec<Problem>, read: ReadSet) -> Option<Self> {
-        (!list.is_empty()).then_some(Self { list, read })
+    pub(super) fn new(list: Vec<Problem>, warnings: &[Problem], read: ReadSet) -> Option<Self> {
+        let of_command_line = |warning: &&Problem| warning.kind == Kind::CommandLine;
+        let warnings = warnings.iter().filter(of_command_line).cloned().collect();
+        (!list.is_empty()).then_some(Self { list, warnings, read })
     }
 
     /// Each problem, in file order.

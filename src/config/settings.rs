@@ -137,6 +137,25 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
+/// What the command line or the environment says in place of `[log]`. It holds for reloads, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogOverride {
+    /// In place of `level`.
+    pub level: Option<LogLevel>,
+    /// In place of `format`.
+    pub format: Option<LogFormat>,
+}
+
+impl LogOverride {
+    /// The settings with what is said here in place of theirs.
+    pub(super) fn over(self, settings: LogSettings) -> LogSettings {
+        LogSettings {
+            level: self.level.unwrap_or(settings.level),
+            format: self.format.unwrap_or(settings.format),
+        }
+    }
+}
+
 /// The least important line that is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -157,7 +176,8 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    const ALL: [Self; 6] = [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+    /// Every level, the quietest first.
+    pub const ALL: [Self; 6] = [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
 
     /// The word for it in the configuration.
     pub const fn as_str(self) -> &'static str {
@@ -169,6 +189,11 @@ impl LogLevel {
             Self::Debug => "debug",
             Self::Trace => "trace",
         }
+    }
+
+    /// The level with this name, in upper or lower case.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(name))
     }
 }
 
@@ -203,7 +228,8 @@ pub enum LogFormat {
 }
 
 impl LogFormat {
-    const ALL: [Self; 2] = [Self::Text, Self::Json];
+    /// Every format.
+    pub const ALL: [Self; 2] = [Self::Text, Self::Json];
 
     /// The word for it in the configuration.
     pub const fn as_str(self) -> &'static str {
@@ -211,6 +237,11 @@ impl LogFormat {
             Self::Text => "text",
             Self::Json => "json",
         }
+    }
+
+    /// The format with this name, in upper or lower case.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.as_str().eq_ignore_ascii_case(name))
     }
 }
 

@@ -9,6 +9,7 @@ use rustix::{
 };
 
 use crate::{
+    config::environment,
     job,
     relay::{tcp::limit_pipes, udp::allow_joins},
     supervisor::Budgets,
@@ -82,10 +83,11 @@ pub(super) fn share_out(descriptors: u64) -> Budgets {
     budgets
 }
 
-/// `PORTWAY_FAST_PATHS=off` leaves every byte to plain reads and writes: no splice, no GRO, no GSO. For the suspicion that
-/// a kernel or a network driver gets one of these wrong.
+/// `PORTWAY_FAST_PATHS=off`, or another word for it, leaves every byte to plain reads and writes: no splice, no GRO, no
+/// GSO. For the suspicion that a kernel or a network driver gets one of these wrong.
 fn fast_paths_are_off() -> bool {
-    let off = std::env::var_os(FAST_PATHS).is_some_and(|value| value == "off");
+    // The command line has refused what is neither on nor off.
+    let off = std::env::var(FAST_PATHS).is_ok_and(|word| environment::switch(&word) == Some(false));
     if off {
         tracing::info!("fast paths are off ({FAST_PATHS}=off)");
     }

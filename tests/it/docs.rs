@@ -71,15 +71,85 @@ fn every_file_of_config_is_a_good_configuration() {
     }
 }
 
+/// The annotated file.
+fn annotated() -> String {
+    fs::read_to_string(Path::new(ROOT).join("config/portway.toml")).expect("the annotated file")
+}
+
+/// Whether a line of the annotated file is an example in a comment: a table, or a key with its value.
+fn example(line: &str) -> Option<&str> {
+    let text = line.strip_prefix("# ")?;
+    let is_key = text
+        .split_once(" = ")
+        .is_some_and(|(key, _)| key.bytes().all(|c| c.is_ascii_lowercase() || c == b'_'));
+    (is_key || text.starts_with('[')).then_some(text)
+}
+
+/// The annotated file with every example in it taken out of its comment.
+fn uncommented() -> String {
+    annotated().lines().map(|line| example(line).unwrap_or(line).to_owned() + "\n").collect()
+}
+
+/// What `check --json` says of a configuration.
+#[track_caller]
+fn checked(text: &str) -> serde_json::Value {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("portway.toml");
+    fs::write(&file, text).expect("the test's own directory");
+    let ran = portway([Path::new("check"), Path::new("--json"), Path::new("-c"), &file]).exits(0);
+    serde_json::from_str(&ran.out).expect("JSON")
+}
+
+#[test]
+fn the_annotated_file_forwards_nothing_as_it_is() {
+    let report = checked(&annotated());
+    assert_eq!(report["mappings"], serde_json::json!([]));
+    assert!(report["warnings"].to_string().contains("nothing is forwarded"), "{report}");
+}
+
+#[test]
+fn every_example_in_a_comment_of_the_annotated_file_loads() {
+    let (annotated, all) = (annotated(), uncommented());
+    let names = |report: &serde_json::Value| -> Vec<String> {
+        let listeners = report["mappings"].as_array().expect("a list");
+        listeners.iter().filter_map(|listener| listener["name"].as_str().map(str::to_owned)).collect()
+    };
+    let found = names(&checked(&all));
+    for name in ["8080/tcp", "2222/tcp", "minecraft", "web", "camera"] {
+        assert!(found.iter().any(|found| found == name), "{name} in {found:?}");
+    }
+
+    // And each of them alone, with the rest as it is.
+    let mut mappings = Vec::new();
+    for line in annotated.lines() {
+        let text = example(line);
+        match mappings.last_mut() {
+            _ if text == Some("[[mapping]]") => mappings.push("[[mapping]]\n".to_owned()),
+            Some(mapping) => {
+                if line.starts_with("# ---- ") {
+                    break;
+                }
+                *mapping += &text.map(|text| format!("{text}\n")).unwrap_or_default();
+            }
+            None => {}
+        }
+    }
+    assert_eq!(mappings.len(), 3, "{mappings:#?}");
+    for mapping in mappings {
+        let report = checked(&format!("{annotated}\n{mapping}"));
+        assert!(!names(&report).is_empty(), "{mapping}");
+    }
+}
+
 #[test]
 fn no_example_counts_a_udp_client_that_has_left_for_longer_than_minutes() {
-    for file in configs() {
-        let ran = portway([Path::new("check"), Path::new("--json"), Path::new("-c"), &file]).exits(0);
-        let report: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    let read = |file: PathBuf| fs::read_to_string(file).expect("a file of config/");
+    for text in configs().into_iter().map(read).chain([uncommented()]) {
+        let report = checked(&text);
         for listener in report["mappings"].as_array().expect("a list") {
             let idle = listener["idle_timeout"].as_str().unwrap_or_default();
             let is_short = idle.ends_with('s') || matches!(idle, "1m" | "2m" | "3m" | "4m" | "5m");
-            assert!(listener["protocol"] == "tcp" || is_short, "{}: {listener}", file.display());
+            assert!(listener["protocol"] == "tcp" || is_short, "{listener} in\n{text}");
         }
     }
 }

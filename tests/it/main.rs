@@ -7,6 +7,7 @@
 mod harness;
 
 mod bench;
+mod check_input;
 mod cli;
 mod cures;
 mod dial;
@@ -41,3 +42,4 @@ mod tcp;
 mod throttle;
 mod udp;
 mod urgent;
+mod variables;

@@ -149,7 +149,7 @@ pub fn json(result: &Result<Loaded, Problems>) -> String {
             ok: false,
             mappings: Vec::new(),
             daemon: None,
-            warnings: Vec::new(),
+            warnings: problems.warnings.iter().collect(),
             problems: problems.iter().collect(),
         },
     };

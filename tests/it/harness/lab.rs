@@ -116,6 +116,15 @@ pub(crate) fn with_tools<F: FnOnce()>(tools: &[&str], body: F) {
     }
 }
 
+/// Runs the test's `body` as root, if these `tools` are there.
+#[track_caller]
+pub(crate) fn as_root<F: FnOnce()>(tools: &[&str], body: F) {
+    if !is_root() {
+        return skip(&body, "only root may do this");
+    }
+    with_tools(tools, body);
+}
+
 /// Which of these tools are not there.
 fn missing(tools: &[&str]) -> Option<String> {
     let missing: Vec<&str> = tools.iter().copied().filter(|tool| !is_installed(tool)).collect();

@@ -1,0 +1,347 @@
+//! The arguments of the command line, and the variables that stand in for them.
+//!
+//! Owns every flag and the rule for its variable: an argument goes before the variable, and an empty variable, as
+//! `docker run -e PORTWAY_CONFIG=` makes one, counts as unset. An empty argument is a mistake. So clap reads no
+//! variable here.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
+
+use clap::{
+    Args, CommandFactory, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+    error::ErrorKind,
+};
+
+use crate::config::{self, LogFormat, LogLevel, LogOverride, Source, SpecsFrom, environment};
+
+/// Forwards ports: TCP and UDP, from a listen address to a target.
+#[derive(Debug, Parser)]
+#[command(name = "portway", version, args_conflicts_with_subcommands = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the daemon in the foreground (also without the word: `portway -p 8080:80`)
+    Run(RunArgs),
+    /// Read the configuration and print the plan; binds nothing, changes nothing
+    Check(CheckArgs),
+    /// Run a complete example on loopback, with nothing set up
+    Demo,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// Reload when a file of the configuration changes [env: PORTWAY_WATCH]
+    #[arg(long)]
+    watch: bool,
+    /// Fail at the start where any listener cannot be opened, in place of waiting for its port or address
+    /// [env: PORTWAY_STRICT]
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// Print JSON [env: PORTWAY_JSON]
+    #[arg(long)]
+    json: bool,
+    /// Exit with 78 if there is a warning [env: PORTWAY_STRICT]
+    #[arg(long)]
+    strict: bool,
+    /// Where relative paths of the main file begin [env: PORTWAY_BASE_DIR] [default: the directory of the file]
+    #[arg(long, value_name = "DIR")]
+    base_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct PlanArgs {
+    /// The configuration file; for `check`, - is standard input
+    /// [env: PORTWAY_CONFIG] [default: /etc/portway/portway.toml, unless -p is given]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A mapping, [LISTEN_IP:]LISTEN_PORT:[TARGET_HOST:]TARGET_PORT[/PROTOCOL]; may be repeated
+    /// [env: PORTWAY_PUBLISH, specs separated by commas or new lines]
+    #[arg(short, long, value_name = "SPEC")]
+    publish: Vec<String>,
+    /// Open every listener on the home router whose mapping does not say `router = false` [env: PORTWAY_ROUTER]
+    #[arg(long)]
+    router: bool,
+    /// The least important log line that is written, in place of [log] level [env: PORTWAY_LOG_LEVEL]
+    #[arg(long, value_name = "LEVEL", value_parser = level_parser(), ignore_case = true)]
+    log_level: Option<LogLevel>,
+    /// The form of a log line, in place of [log] format [env: PORTWAY_LOG_FORMAT]
+    #[arg(long, value_name = "FORMAT", value_parser = format_parser(), ignore_case = true)]
+    log_format: Option<LogFormat>,
+}
+
+fn level_parser() -> impl TypedValueParser<Value = LogLevel> {
+    PossibleValuesParser::new(LogLevel::ALL.map(LogLevel::as_str))
+        .map(|word| LogLevel::named(&word).unwrap_or_default())
+}
+
+fn format_parser() -> impl TypedValueParser<Value = LogFormat> {
+    PossibleValuesParser::new(LogFormat::ALL.map(LogFormat::as_str))
+        .map(|word| LogFormat::named(&word).unwrap_or_default())
+}
+
+/// What `run` shall do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) source: Source,
+    pub(super) watch: bool,
+    pub(super) strict: bool,
+}
+
+/// What `check` shall do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Check {
+    pub(super) source: Source,
+    pub(super) json: bool,
+    pub(super) strict: bool,
+}
+
+impl RunArgs {
+    /// The arguments with their variables.
+    ///
+    /// # Errors
+    /// A variable with a value that it cannot have, and standard input as the file.
+    pub(super) fn resolve<F: Fn(&str) -> Option<OsString>>(
+        self,
+        variables: &Variables<F>,
+    ) -> Result<Run, clap::Error> {
+        let watch = self.watch | variables.switch("PORTWAY_WATCH")?;
+        let strict = self.strict | variables.switch("PORTWAY_STRICT")?;
+        let source = self.plan.source(variables)?;
+        if source.file.as_deref() == Some(config::STDIN.as_ref()) {
+            let message = "the configuration of `run` cannot be `-`: name a file, or /dev/stdin";
+            return Err(Cli::command().error(ErrorKind::InvalidValue, message));
+        }
+        Ok(Run { source, watch, strict })
+    }
+}
+
+impl CheckArgs {
+    /// The arguments with their variables.
+    ///
+    /// # Errors
+    /// A variable with a value that it cannot have.
+    pub(super) fn resolve<F: Fn(&str) -> Option<OsString>>(
+        self,
+        variables: &Variables<F>,
+    ) -> Result<Check, clap::Error> {
+        let (json, strict) = (
+            self.json | variables.switch("PORTWAY_JSON")?,
+            self.strict | variables.switch("PORTWAY_STRICT")?,
+        );
+        let base = self.base_dir.or_else(|| variables.value("PORTWAY_BASE_DIR").map(PathBuf::from));
+        Ok(Check { source: Source { base, ..self.plan.source(variables)? }, json, strict })
+    }
+}
+
+impl PlanArgs {
+    fn source<F: Fn(&str) -> Option<OsString>>(
+        self,
+        variables: &Variables<F>,
+    ) -> Result<Source, clap::Error> {
+        // Also those that another command reads: `check` finds what `run` would refuse.
+        for name in environment::SWITCHES {
+            variables.switch(name)?;
+        }
+        let (mut publish, mut publish_from) = (self.publish, SpecsFrom::Arguments);
+        if publish.is_empty()
+            && let Some(specs) = variables.text(SpecsFrom::VARIABLE)?
+        {
+            publish = split_specs(&specs);
+            publish_from = SpecsFrom::Variable;
+        }
+        let file = self.config.or_else(|| variables.value("PORTWAY_CONFIG").map(PathBuf::from));
+        let default = || Some(PathBuf::from(config::DEFAULT_FILE));
+        let (file, passed_over) = match file {
+            Some(file) => (Some(file), None),
+            None if publish.is_empty() => (default(), None),
+            None => (None, default()),
+        };
+        let level =
+            variables.word("PORTWAY_LOG_LEVEL", &LogLevel::ALL.map(LogLevel::as_str), LogLevel::named)?;
+        let format =
+            variables.word("PORTWAY_LOG_FORMAT", &LogFormat::ALL.map(LogFormat::as_str), LogFormat::named)?;
+        Ok(Source {
+            file,
+            base: None,
+            passed_over,
+            publish,
+            publish_from,
+            router: self.router | variables.switch("PORTWAY_ROUTER")?,
+            log: LogOverride { level: self.log_level.or(level), format: self.log_format.or(format) },
+            strays: variables.strays.clone(),
+        })
+    }
+}
+
+fn split_specs(text: &str) -> Vec<String> {
+    text.split([',', '\n']).map(str::trim).filter(|spec| !spec.is_empty()).map(str::to_owned).collect()
+}
+
+/// The variables of the environment.
+pub(super) struct Variables<F> {
+    value: F,
+    /// Those that look like portway's and are not.
+    strays: Vec<String>,
+}
+
+impl Variables<fn(&str) -> Option<OsString>> {
+    /// Those of this process.
+    pub(super) fn of_process() -> Self {
+        Self { value: |name| std::env::var_os(name), strays: environment::strays(std::env::vars_os()) }
+    }
+}
+
+impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
+    /// The value of a variable, unless it is empty.
+    fn value(&self, name: &str) -> Option<OsString> {
+        (self.value)(name).filter(|value| !value.is_empty())
+    }
+
+    /// A value that is text.
+    fn text(&self, name: &str) -> Result<Option<String>, clap::Error> {
+        let text = self.value(name).map(OsString::into_string).transpose();
+        text.map_err(|_| Cli::command().error(ErrorKind::InvalidUtf8, format!("{name} is not UTF-8 text")))
+    }
+
+    /// A value that is one of a few words.
+    fn word<T>(
+        &self,
+        name: &str,
+        words: &[&str],
+        named: fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, clap::Error> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let word = value.to_str().and_then(named);
+        word.map(Some).ok_or_else(|| refused(name, &value, &format!("use one of {}", words.join(", "))))
+    }
+
+    /// Whether a switch is on.
+    fn switch(&self, name: &str) -> Result<bool, clap::Error> {
+        let Some(value) = self.value(name) else { return Ok(false) };
+        let on = value.to_str().and_then(environment::switch);
+        on.ok_or_else(|| refused(name, &value, "use true, 1, yes or on; or false, 0, no or off"))
+    }
+}
+
+fn refused(name: &str, value: &OsStr, cure: &str) -> clap::Error {
+    const SHOWN: usize = 60;
+    let value: String = value.to_string_lossy().chars().take(SHOWN).collect();
+    // Quotes and control characters are shown escaped.
+    Cli::command().error(ErrorKind::InvalidValue, format!("the variable {name} is {value:?}: {cure}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(values: &[(&str, &str)]) -> Variables<impl Fn(&str) -> Option<OsString>> {
+        Variables {
+            value: |name: &str| values.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into()),
+            strays: Vec::new(),
+        }
+    }
+
+    fn resolved(args: &[&str], values: &[(&str, &str)]) -> Result<Check, clap::Error> {
+        let cli = Cli::try_parse_from([&["portway", "check"], args].concat()).unwrap();
+        let Some(Command::Check(check)) = cli.command else { panic!("it is check") };
+        check.resolve(&variables(values))
+    }
+
+    fn source(args: &[&str], values: &[(&str, &str)]) -> Source {
+        resolved(args, values).unwrap().source
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_a_variable_that_is_known_and_named_in_its_help() {
+        for command in ["run", "check"] {
+            let cli = Cli::command();
+            let command = cli.find_subcommand(command).expect("it exists");
+            for arg in
+                command.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str()))
+            {
+                let long = arg.get_long().expect("every argument has a long name");
+                let name = format!("PORTWAY_{}", long.to_ascii_uppercase().replace('-', "_"));
+                let mut known = environment::SWITCHES.iter().chain(&environment::VALUES);
+                assert!(known.any(|known| *known == name), "{name} is missing");
+                let help = arg.get_help().expect("every argument has a help text").to_string();
+                assert!(help.contains(&format!("[env: {name}")), "--{long}: {help}");
+            }
+        }
+    }
+
+    #[test]
+    fn specs_in_a_variable_stand_between_commas_or_new_lines() {
+        assert_eq!(split_specs("8080:80, 53:53/udp\n\n9000:90,"), ["8080:80", "53:53/udp", "9000:90"]);
+    }
+
+    #[test]
+    fn a_spec_alone_reads_no_default_file() {
+        let default = Some(config::DEFAULT_FILE.into());
+        for source in [source(&["-p", "8080:80"], &[]), source(&[], &[("PORTWAY_PUBLISH", "8080:80")])] {
+            assert_eq!((&source.file, &source.passed_over), (&None, &default));
+        }
+        let source = source(&[], &[]);
+        assert_eq!((source.file, source.passed_over), (default, None));
+    }
+
+    #[test]
+    fn an_argument_goes_before_its_variable_and_an_empty_variable_is_none() {
+        let both = [("PORTWAY_CONFIG", "b.toml"), ("PORTWAY_PUBLISH", "9:90"), ("PORTWAY_LOG_LEVEL", "warn")];
+        let said = source(&["-c", "a.toml", "-p", "8:80", "--log-level", "debug"], &both);
+        assert_eq!((said.file, said.publish_from), (Some("a.toml".into()), SpecsFrom::Arguments));
+        assert_eq!((said.publish, said.log.level), (vec!["8:80".into()], Some(LogLevel::Debug)));
+        assert_eq!(said.passed_over, None);
+        let unsaid = source(&[], &both);
+        assert_eq!((unsaid.file, unsaid.publish_from), (Some("b.toml".into()), SpecsFrom::Variable));
+        assert_eq!((unsaid.publish, unsaid.log.level), (vec!["9:90".into()], Some(LogLevel::Warn)));
+        let empty = [
+            ("PORTWAY_CONFIG", ""),
+            ("PORTWAY_PUBLISH", ""),
+            ("PORTWAY_ROUTER", ""),
+            ("PORTWAY_LOG_LEVEL", ""),
+        ];
+        assert_eq!(source(&["-p", "8:80"], &empty).file, None);
+        let none = source(&[], &empty);
+        assert_eq!(
+            (none.file, none.router, none.log),
+            (Some(config::DEFAULT_FILE.into()), false, LogOverride::default())
+        );
+    }
+
+    #[test]
+    fn a_value_that_a_variable_cannot_have_is_refused_and_shown_escaped() {
+        for (name, value, shown) in [
+            ("PORTWAY_ROUTER", "disabled", "PORTWAY_ROUTER is \"disabled\""),
+            ("PORTWAY_WATCH", "true\r", "PORTWAY_WATCH is \"true\\r\""),
+            ("PORTWAY_JSON", "\"true\"", "PORTWAY_JSON is \"\\\"true\\\"\""),
+            ("PORTWAY_LOG_LEVEL", "loud", "PORTWAY_LOG_LEVEL is \"loud\""),
+            ("PORTWAY_LOG_FORMAT", "xml", "PORTWAY_LOG_FORMAT is \"xml\""),
+        ] {
+            let error = resolved(&[], &[(name, value)]).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(shown), "{error}");
+        }
+    }
+}
