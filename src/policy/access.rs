@@ -12,6 +12,10 @@
 //! 3. With `allow_countries`, the client enters if its country is one of them, and is refused otherwise. An address
 //!    without a country (private, loopback, link-local, or unknown to the database) is refused: name it in `allow`.
 //! 4. With `allow` and without `allow_countries`, it is refused; with neither, it enters.
+//!
+//! An entry has a client by the address that it comes from. Where that has an IPv4 address inside (NAT64, 6to4, Teredo),
+//! `deny` and `deny_countries` have it by that one, too: its /32 is as specific as the whole IPv6 address. `allow` does not: what lets in must
+//! not depend on what a network between us and the client wrote into an address.
 
 pub(super) mod entry;
 pub(super) mod set;
@@ -22,6 +26,10 @@ use arc_swap::ArcSwap;
 
 use self::set::IpSet;
 use super::{AccessSpec, Countries, Country, Entries, ListName, Refusal};
+use crate::mapping::ipv4_inside;
+
+/// How many bits an IPv6 address has more than an IPv4 address.
+const V6_BITS_MORE: u8 = 96;
 
 /// A named list as everyone shares it: its content can be replaced at any time.
 pub(super) type List = ArcSwap<IpSet>;
@@ -52,7 +60,7 @@ impl Access {
         client: IpAddr,
         countries: impl FnOnce() -> Option<Arc<Countries>>,
     ) -> Result<(), Refusal> {
-        let denied = self.deny.longest(client);
+        let denied = self.deny.longest(client).max(self.denied_inside(client));
         let allowed = self.allow.as_ref().and_then(|allow| allow.longest(client));
         match (allowed, denied) {
             (None, None) => self.without_entry(client, countries),
@@ -60,6 +68,12 @@ impl Access {
             (allowed, denied) if denied >= allowed => Err(Refusal::Denied),
             _ => Ok(()),
         }
+    }
+
+    /// The entry of `deny` for the IPv4 address inside an IPv6 one, as long as it would be there.
+    fn denied_inside(&self, client: IpAddr) -> Option<u8> {
+        let length = self.deny.longest(inside(client)?)?;
+        Some(length + V6_BITS_MORE)
     }
 
     fn without_entry(
@@ -71,14 +85,26 @@ impl Access {
         if self.allow_countries.is_none() && (self.deny_countries.is_empty() || by_default.is_err()) {
             return by_default;
         }
-        let country = countries().and_then(|countries| countries.country(client));
-        let is_in = |set: &BTreeSet<Country>| country.is_some_and(|country| set.contains(&country));
+        let countries = countries();
+        let is_in = |ip: IpAddr, set: &BTreeSet<Country>| {
+            let country = countries.as_ref().and_then(|countries| countries.country(ip));
+            country.is_some_and(|country| set.contains(&country))
+        };
+        let is_denied = |ip| is_in(ip, &self.deny_countries);
         match &self.allow_countries {
-            _ if is_in(&self.deny_countries) => Err(Refusal::Country),
-            Some(allowed) if is_in(allowed) => Ok(()),
+            _ if is_denied(client) || inside(client).is_some_and(is_denied) => Err(Refusal::Country),
+            Some(allowed) if is_in(client, allowed) => Ok(()),
             Some(_) => Err(Refusal::Country),
             None => by_default,
         }
+    }
+}
+
+/// The IPv4 address that is the owner of an IPv6 address.
+fn inside(client: IpAddr) -> Option<IpAddr> {
+    match client {
+        IpAddr::V6(ip) => ipv4_inside(ip).map(IpAddr::from),
+        IpAddr::V4(_) => None,
     }
 }
 

@@ -9,8 +9,9 @@
 //! A client is always asked for what is its own doing first, so that one who floods is told so, commits an offence and is
 //! banned in the end, however crowded it has made the mapping for others. And whoever is refused by a later question
 //! gets back what the earlier ones took: only sessions that came to be count against a rate, and nobody uses up what is
-//! meant for all by knocking. Where so many clients are remembered that there is no room for another, newcomers share a
-//! rate; whoever is refused for that is told that the mapping takes no more, because it is no doing of its own.
+//! meant for all by knocking. Where so many clients are remembered that there is no room for another, a newcomer is
+//! decided by the share of its networks. One that is refused for that is told that the mapping takes no more, because it is
+//! no doing of its own.
 //!
 //! TCP and UDP count apart, each with the whole of the caps and of the rates for sessions: the sender of a datagram may be
 //! forged, and whoever writes a client's address on datagrams must not fill the places of its connections, whose
@@ -279,8 +280,8 @@ impl SessionRates {
     }
 }
 
-/// The limiter of before where its rate is the same. In a crowd newcomers share one session rate, so that a flood of
-/// forged addresses is held back by it. The datagrams of a flow that lives are not: their client may have been quiet, and
+/// The limiter of before where its rate is the same. In a crowd newcomers share the session rates of their networks, so
+/// that a flood of addresses is held back, and newcomers from other networks are not. The datagrams of a flow that lives are not: their client may have been quiet, and
 /// then it is no more remembered than a newcomer.
 fn client_limiter(
     rate: Option<Rate>,

@@ -1,10 +1,12 @@
 //! How often: rates, as token buckets of the crate `governor` (GCRA).
 //!
-//! Owns [`Limiter`], one bucket, and [`ClientLimiter`], one for each client with bounded memory. Time is an argument:
+//! Owns [`Limiter`], one bucket, and [`ClientLimiter`], one for each client with bounded memory: in a crowd
+//! the networks of the clients have shares. Time is an argument:
 //! governor asks a clock, and that clock ([`Hands`]) shows the latest moment anyone has asked about, so that a test may
 //! pause time. Invariant: what is given back leaves a bucket as if it had not been taken.
 
 mod buckets;
+mod shares;
 
 use std::{
     num::NonZeroU32,

@@ -9,6 +9,7 @@ mod harness;
 mod bench;
 mod check_input;
 mod cli;
+mod clients;
 mod cures;
 mod dial;
 mod docs;

@@ -52,6 +52,20 @@ fn the_most_specific_entry_wins_and_a_tie_is_a_refusal() {
 }
 
 #[test]
+fn an_ipv4_address_inside_an_ipv6_one_is_denied_with_it_but_not_let_in_by_it() {
+    let translated = ["64:ff9b::192.0.2.7", "2002:c000:207::1", "2001:0:cb00:7101:8000:63bf:3fff:fdf8"];
+    for client in translated {
+        assert_eq!(decide(&spec("", "192.0.2.0/24", "", ""), client), Err(Refusal::Denied), "{client}");
+        assert_eq!(decide(&spec("", "198.51.100.0/24", "", ""), client), Ok(()), "{client}");
+        assert_eq!(decide(&spec("192.0.2.0/24", "", "", ""), client), Err(Refusal::Denied), "{client}");
+        assert_eq!(decide(&spec("", "", "", "DE"), client), Err(Refusal::Country), "{client}");
+    }
+    let part = spec("64:ff9b::192.0.2.0/120", "192.0.0.0/16 192.0.2.9", "", "");
+    assert_eq!(decide(&part, "64:ff9b::192.0.2.7"), Ok(()), "the more specific entry wins");
+    assert_eq!(decide(&part, "64:ff9b::192.0.2.9"), Err(Refusal::Denied));
+}
+
+#[test]
 fn without_an_entry_a_client_enters_unless_there_is_an_allow_list() {
     assert_eq!(decide(&spec("", "", "", ""), "192.0.2.1"), Ok(()));
     assert_eq!(decide(&spec("", "10.0.0.0/8", "", ""), "192.0.2.1"), Ok(()));

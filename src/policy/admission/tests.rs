@@ -310,9 +310,10 @@ async fn who_is_refused_for_a_crowd_of_others_commits_no_offence() {
     for client in crowd() {
         let _ = admission.admit(client, Protocol::Tcp, Instant::now());
     }
-    for _ in 0..100 {
-        assert_eq!(tcp(&admission, "198.51.100.1").unwrap_err(), Refusal::Rate);
-    }
+    let newcomer = (0..100).map(|_| tcp(&admission, "198.51.100.1"));
+    let (entered, refused): (Vec<_>, Vec<_>) = newcomer.partition(Result::is_ok);
+    assert!((1..=2 * 3).contains(&entered.len()), "{} entered by the shares of two networks", entered.len());
+    assert!(refused.iter().all(|outcome| matches!(outcome, Err(Refusal::Rate))), "{refused:?}");
     assert_eq!(gate.guard().bans(Instant::now()), [], "nobody is banned for the others");
     let _ = (tcp(&admission, "192.0.2.1").unwrap(), tcp(&admission, "192.0.2.1").unwrap());
     for _ in 0..6 {

@@ -272,7 +272,7 @@ impl<'de> Deserialize<'de> for Client {
         let net = || text.parse::<Ipv6Net>().ok().filter(|net| net.prefix_len() == 64);
         let ip = ip.or_else(|| net().map(|net| net.addr().into()));
         ip.map(|ip| Self(ClientKey::of(ip)))
-            .ok_or_else(|| serde::de::Error::custom("a client is an IPv4 address or an IPv6 /64"))
+            .ok_or_else(|| serde::de::Error::custom("a client is an address or an IPv6 /64"))
     }
 }
 

@@ -7,10 +7,7 @@
 //! walks the table. What happens to a newcomer when nobody can be forgotten is said by [`Crowded`]. Whose bucket is full
 //! is a newcomer: it may be one who was there before, and has been quiet.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, atomic::AtomicU64};
 
 use governor::{
     clock::Clock as _,
@@ -22,6 +19,7 @@ use indexmap::IndexMap;
 use super::{
     super::shards::{SHARDS, Secret, Shards},
     Hands,
+    shares::{self, Shares},
 };
 use crate::mapping::ClientKey;
 
@@ -35,8 +33,8 @@ const ROOM: usize = 64;
 /// What happens to a newcomer when the table is full of clients whose buckets are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Crowded {
-    /// All of them share one bucket: they are limited together, and nobody is locked out for good. None of those in the
-    /// table is put out.
+    /// It is decided by the share of the networks that it comes from ([`Shares`]): a flood from elsewhere does not lock it
+    /// out. None of those in the table is put out.
     Share,
     /// It takes the place of the client, of a few, whose bucket is the fullest: nobody is taken for another, and who was
     /// quiet finds its bucket full in any crowd.
@@ -50,9 +48,7 @@ pub(super) struct Bucket(Arc<AtomicU64>);
 impl Bucket {
     /// Lets it be full earlier by `nanos`.
     pub(super) fn give_back(&self, nanos: u64) {
-        let earlier = |full_at: u64| Some(full_at.saturating_sub(nanos));
-        // The closure never declines.
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earlier);
+        shares::give_back(&self.0, nanos);
     }
 }
 
@@ -63,14 +59,7 @@ impl StateStore for Bucket {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let mut before = self.0.load(Ordering::Relaxed);
-        loop {
-            let (outcome, full_at) = decide((before > 0).then(|| before.into()))?;
-            match self.0.compare_exchange_weak(before, full_at.into(), Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Ok(outcome),
-                Err(now) => before = now,
-            }
-        }
+        shares::measure(&self.0, decide)
     }
 }
 
@@ -83,7 +72,7 @@ struct Inner {
     parts: Shards<Part>,
     most_in_a_part: usize,
     crowded: Crowded,
-    shared: Bucket,
+    shares: Shares,
     hands: Hands,
 }
 
@@ -101,7 +90,7 @@ impl Buckets {
             parts: Shards::default(),
             most_in_a_part,
             crowded,
-            shared: Bucket::default(),
+            shares: Shares::default(),
             hands,
         }))
     }
@@ -110,8 +99,11 @@ impl Buckets {
         let mut part = self.0.parts.of(&client);
         match part.full_at.get_mut(&client) {
             Some(full_at) => *full_at = full_at.saturating_sub(nanos),
-            // An entry from which something was taken is not full, and stays: it was taken from the shared one.
-            None => self.0.shared.give_back(nanos),
+            // An entry from which something was taken is not full, and stays: it was taken from a share.
+            None => {
+                drop(part);
+                self.0.shares.give_back(&client, nanos, self.0.hands.now().into());
+            }
         }
     }
 
@@ -155,7 +147,7 @@ impl StateStore for Buckets {
                 }
                 _ => {
                     drop(part);
-                    return self.0.shared.measure_and_replace(&NotKeyed::NonKey, decide);
+                    return self.0.shares.measure_and_replace(client, decide);
                 }
             }
         }

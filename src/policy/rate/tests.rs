@@ -92,9 +92,10 @@ async fn a_million_forged_clients_cost_bounded_memory_and_lock_nobody_out() {
     let old = client(u32::MAX);
     assert!(limiter.take(old, Instant::now()));
     let passed = (0..1_000_000).filter(|n| limiter.take(client(*n), Instant::now())).count();
-    // Parts are not filled evenly: some of those that shared found room in another part.
     assert!(limiter.clients() <= 4096, "{} clients", limiter.clients());
-    assert!((4000..=4096 + 5).contains(&passed), "{passed} passed");
+    // They are of 3,907 networks of 24 bits, and of 16 networks of 16 bits; each has the share of so many clients.
+    let shares = 5 * (3_907 * 16 + 16 * 256);
+    assert!((4000..=4096 + shares).contains(&passed), "{passed} passed");
     assert!(limiter.buckets.room() <= 4 * 4096);
     assert_eq!(
         (0..10).filter(|_| limiter.take(old, Instant::now())).count(),
@@ -107,21 +108,46 @@ async fn a_million_forged_clients_cost_bounded_memory_and_lock_nobody_out() {
     assert_eq!(newcomers, 100, "whoever took one has it back by now, and makes room");
 }
 
+/// The `n`th /64 of a /48, which is the `net`th of the /32 that begins with `first`.
+fn network(first: u16, net: u16, n: u16) -> ClientKey {
+    let ip = std::net::Ipv6Addr::new(0x2001, first, net, n, 0, 0, 0, 1);
+    ClientKey::of(ip.into())
+}
+
 #[tokio::test(start_paused = true)]
-async fn newcomers_to_a_crowd_share_what_one_client_has() {
-    let limiter = ClientLimiter::new(rate(1, Duration::from_secs(600), 600), SHARDS, Crowded::Share);
+async fn a_flood_from_one_network_locks_no_newcomer_of_another_out() {
+    const BURST: u32 = 10;
+    let limiter = ClientLimiter::new(rate(BURST, Duration::from_secs(3600), BURST), CLIENTS, Crowded::Share);
     let now = Instant::now();
-    // Everyone takes more than comes back in the time of the test, until each part has its one client.
-    for n in 0..1000 {
-        limiter.take_up_to(client(n), 600, now);
+    let old = network(0xdb7, 0, 0);
+    assert!(limiter.take(old, now));
+    let flood = (0..=1).flat_map(|net| (0..=u16::MAX).map(move |n| network(0xdb8, net, n)));
+    let passed = flood.filter(|client| limiter.take(*client, now)).count();
+    // The share of two networks of 48 bits, and that of the one of 32 bits that they are in.
+    let shares = (2 * 16 + 256) * BURST as usize;
+    assert!((CLIENTS - 100..=CLIENTS + shares).contains(&passed), "{passed} passed");
+    assert!(limiter.clients() <= CLIENTS, "{} clients", limiter.clients());
+
+    let enter = |first, net| (0..BURST as u16).filter(|n| limiter.take(network(first, net, *n), now)).count();
+    assert_eq!(enter(0xdb8, 9), BURST as usize, "newcomers of another /48");
+    assert_eq!(enter(0xdb9, 0), BURST as usize, "newcomers of another /32");
+    let more = (0..2 * BURST).filter(|_| limiter.take(old, now)).count();
+    assert_eq!(more, BURST as usize - 1, "a client that was there keeps its bucket");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_newcomer_of_a_crowd_gives_back_was_never_taken() {
+    let limiter = ClientLimiter::new(rate(1, Duration::from_secs(600), 2), SHARDS, Crowded::Share);
+    let now = Instant::now();
+    for n in 0..1_000 {
+        limiter.take(network(0xdb8, 0, n), now);
     }
-    assert_eq!(limiter.clients(), SHARDS);
-    assert_eq!((1000..2000).filter(|n| limiter.take(client(*n), now)).count(), 0);
-    tokio::time::advance(Duration::from_secs(6)).await;
-    let passed = (2000..3000).filter(|n| limiter.take(client(*n), Instant::now())).count();
-    assert_eq!(passed, 0);
-    tokio::time::advance(Duration::from_secs(600)).await;
-    assert_eq!((3000..4000).filter(|n| limiter.take(client(*n), Instant::now())).count(), 1);
+    let newcomer = network(0xdb9, 0, 0);
+    for _ in 0..1_000 {
+        assert!(limiter.take(newcomer, now));
+        assert!(!limiter.knows(newcomer));
+        limiter.give_back(newcomer);
+    }
 }
 
 #[tokio::test(start_paused = true)]
