@@ -1,7 +1,8 @@
 //! Listeners that lead to themselves, straight or by way of others: a single client would spin for ever.
 //!
 //! Every listener is a node, and a target that another listener of this machine takes is an edge. A name is followed
-//! only where it is `localhost`: others are known to the resolver alone.
+//! only where it is `localhost`: others are known to the resolver alone. The relay refuses a session that leads straight
+//! back. A way back over another machine ends at the caps of the mapping, so a name is a warning where a cap is lifted.
 
 use std::{
     cell::OnceCell,
@@ -17,9 +18,12 @@ use super::{
     plan::{ListenerKey, Plan},
     problem::Notes,
 };
-use crate::mapping::{Host, ListenAddr, Protocol, TargetAddr};
+use crate::{
+    mapping::{Host, ListenAddr, Protocol, TargetAddr},
+    policy::{Caps, Limit},
+};
 
-/// Notes every target that leads back.
+/// Notes every target that leads back, and warns of those that may.
 pub(super) fn refuse(
     plan: &Plan,
     claims: &Claims,
@@ -33,6 +37,7 @@ pub(super) fn refuse(
     for key in plan.keys() {
         search.from(key.clone(), &mut visited);
     }
+    search.warn_of_names();
 }
 
 struct Search<'a> {
@@ -100,7 +105,7 @@ impl Search<'_> {
     fn takers(&self, protocol: Protocol, target: &TargetAddr) -> Vec<ListenerKey> {
         let (ips, zone) = match &target.host {
             Host::Ip(ip, zone) => (vec![*ip], zone.clone()),
-            Host::Name(name) if name.trim_end_matches('.').eq_ignore_ascii_case("localhost") => {
+            Host::Name(name) if is_localhost(name) => {
                 (vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()], None)
             }
             Host::Name(_) => return Vec::new(),
@@ -117,6 +122,36 @@ impl Search<'_> {
         }
         found.dedup();
         found
+    }
+
+    /// Warns of names that may come to lead back to a listener whose sessions nothing limits.
+    fn warn_of_names(&mut self) {
+        let ports: HashSet<_> = self.plan.keys().map(|key| (key.protocol, key.addr.port)).collect();
+        for (key, listener) in self.plan {
+            let Caps { sessions, sessions_per_client } = listener.policy.caps;
+            let cap = match (sessions, sessions_per_client) {
+                (_, Limit::Unlimited) => "max_sessions_per_client",
+                (Limit::Unlimited, _) => "max_sessions",
+                _ => continue,
+            };
+            let entry = self.claims.entry(key).and_then(|i| self.entries.get(i));
+            let (Some(targets), Some(entry)) = (listener.service.targets(), entry) else { continue };
+            if key.addr.ip.is_loopback() {
+                continue;
+            }
+            for (target, (_, place)) in targets.iter().zip(&entry.targets) {
+                let leads_back =
+                    matches!(target.host, Host::Name(_)) && ports.contains(&(key.protocol, target.port));
+                if leads_back && self.told.insert(*place) {
+                    self.notes
+                        .warning(
+                            *place,
+                            format!("the name in {target} may lead back here, over this machine or another"),
+                        )
+                        .hint(format!("one client could then take every session; set `{cap}` to a number"));
+                }
+            }
+        }
     }
 
     fn is_local(&self, ip: IpAddr) -> bool {
@@ -142,4 +177,8 @@ impl Search<'_> {
         };
         self.notes.problem(edge.place, message).hint("lead to another port, or to another machine");
     }
+}
+
+fn is_localhost(name: &str) -> bool {
+    name.trim_end_matches('.').eq_ignore_ascii_case("localhost")
 }

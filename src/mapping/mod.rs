@@ -12,7 +12,9 @@ pub mod publish;
 
 use std::{fmt, num::NonZeroU16, sync::Arc, time::Duration};
 
-pub use address::{Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical, canonical_socket};
+pub use address::{
+    Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical, canonical_socket, is_loopback, is_nowhere,
+};
 pub use client::{ClientKey, ipv4_inside};
 pub use exposure::Exposure;
 use serde::Serialize;

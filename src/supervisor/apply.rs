@@ -136,6 +136,8 @@ impl Listeners {
                 running.retune(&plan[key]);
             }
         }
+        let bound = staged.iter().filter(|(_, staged)| matches!(staged, Staged::Bound(_)));
+        self.note_listening(bound.map(|(key, _)| key));
         let mut waiting = Vec::new();
         for (key, staged) in staged {
             let listener = plan[&key].clone();
@@ -207,6 +209,12 @@ impl Listeners {
         revokes
     }
 
+    /// Tells the dialer what listens: those that serve, and these `more`, which will at once.
+    fn note_listening<'a>(&'a self, more: impl Iterator<Item = &'a ListenerKey>) {
+        let serving = self.running.iter().filter(|(_, running)| !running.is_waiting()).map(|(key, _)| key);
+        self.shared.dialer.listens_on(serving.chain(more).map(|key| (key.protocol, &key.addr)));
+    }
+
     /// The doorkeepers of the plan.
     pub(super) fn admissions(&self) -> Admissions {
         self.keepers.admissions()
@@ -244,6 +252,7 @@ impl Listeners {
         match stage(key, plan, Tolerance::Nothing) {
             Ok(Staged::Bound(socket)) => {
                 running.serve(socket);
+                self.note_listening(std::iter::empty());
                 None
             }
             Ok(Staged::Waiting(error)) | Err(error) => running.waits_for(error.errno()).then_some(error),
@@ -304,6 +313,7 @@ impl Listeners {
     pub(super) fn suspend(&mut self, failed: &Failed) {
         if let Some(running) = self.running.get_mut(&failed.key) {
             running.failed(failed);
+            self.note_listening(std::iter::empty());
         }
     }
 

@@ -25,7 +25,7 @@ use crate::mapping::Protocol;
 /// How long an address that did not answer is tried last.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(180);
 /// The same for a TCP address that refuses. To try it costs one round trip, and a server that restarts is back soon.
-const REFUSED_REMEMBERED: Duration = Duration::from_secs(10);
+pub(super) const REFUSED_REMEMBERED: Duration = Duration::from_secs(10);
 /// The most addresses that are remembered.
 const MOST: usize = 4096;
 
@@ -45,15 +45,17 @@ struct Failure {
 }
 
 impl DeadAddrs {
-    /// Puts the addresses that failed lately last, the latest failure at the very end. The order stays as it is otherwise.
-    pub(super) fn order(&self, protocol: Protocol, addrs: &mut [SocketAddr]) {
+    /// Puts the addresses that failed lately last, the latest failure at the very end, and says how many come before them.
+    /// The order stays as it is otherwise.
+    pub(super) fn order(&self, protocol: Protocol, addrs: &mut [SocketAddr]) -> usize {
         if addrs.len() < 2 || self.count.load(Relaxed) == 0 {
-            return;
+            return addrs.len();
         }
         let (known, now) = (self.known(), Instant::now());
         let failed_at =
             |addr: &SocketAddr| known.get(&(protocol, *addr)).filter(|f| now < f.until).map(|f| f.at);
         addrs.sort_by_key(failed_at);
+        addrs.iter().take_while(|addr| failed_at(addr).is_none()).count()
     }
 
     /// Notes that `addr` does not work. An error that is this machine's own says nothing of the address.

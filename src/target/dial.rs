@@ -1,8 +1,8 @@
 //! Opening a connection to a target.
 //!
-//! One time limit holds for all of it: the lookup of a name, and the addresses, which are tried in order. A slow lookup is
-//! given up while there is still time to connect, and each address has a fair share of what is left then, so that one dead
-//! address of two does not use up the time of the other. Nothing of it outlasts the limit: the next target waits.
+//! One time limit holds for all of it: the lookup of a name, and the addresses. A slow lookup is given up while there is
+//! still time to connect. Several addresses race (`race`), each with all the time that is left then. One address alone
+//! needs no more than a connect and a timer. Nothing of it outlasts the limit: the next target waits.
 
 use std::{
     io,
@@ -17,7 +17,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{CLEAR_SILENCE, Dialer, ResolveError, Sign, set_keepalive};
+use super::{
+    CLEAR_SILENCE, Dialer, ResolveError, Sign,
+    race::{Connecting, Outcome, race},
+    set_keepalive,
+};
 use crate::mapping::{Protocol, TargetAddr, Timeout};
 
 /// One of so many parts of the time for a target is kept for the connection, however long the lookup takes.
@@ -81,36 +85,52 @@ pub async fn dial(
 ) -> Result<(TcpStream, SocketAddr), DialError> {
     let deadline = Instant::now() + options.connect_timeout;
     let for_lookup = options.connect_timeout - options.connect_timeout / CONNECT_PART;
-    let addrs = dialer.candidates(Protocol::Tcp, target, for_lookup).await?;
-    let usable = |a: &&SocketAddr| options.source.is_none_or(|s| s.is_ipv4() == a.is_ipv4());
-    let mut left = addrs.iter().filter(usable).count();
-    let mut last = Err(DialError::Connect {
-        addr: addrs[0],
-        source: io::Error::new(io::ErrorKind::Unsupported, "the source address is of the other IP family"),
-    });
-    for addr in addrs.iter().filter(usable) {
-        let now = Instant::now();
-        let share = deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(u32::MAX);
-        left -= 1;
-        last = match timeout_at(now + share, connect(*addr, options)).await {
+    let mut addrs = dialer.candidates(Protocol::Tcp, target, for_lookup).await?;
+    let usable = |a: &SocketAddr| options.source.is_none_or(|s| s.is_ipv4() == a.is_ipv4());
+    let first = addrs[0];
+    addrs.retain(usable);
+    let note = |addr, outcome: &Outcome<'_>| note(dialer, options, addr, outcome);
+    match *addrs {
+        [] => Err(DialError::Connect {
+            addr: first,
+            source: io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the source address is of the other IP family",
+            ),
+        }),
+        [addr] => match timeout_at(deadline, connect(addr, options)).await {
             Ok(Ok(stream)) => {
-                dialer.worked(Protocol::Tcp, *addr);
-                return Ok((stream, *addr));
+                note(addr, &Outcome::Connected);
+                Ok((stream, addr))
             }
             Ok(Err(source)) => {
-                // Where `source` is not there, nothing was tried.
-                if options.source.is_none() || source.kind() != io::ErrorKind::AddrNotAvailable {
-                    dialer.failed(Protocol::Tcp, *addr, &source);
-                }
-                Err(DialError::Connect { addr: *addr, source })
+                note(addr, &Outcome::Failed(&source));
+                Err(DialError::Connect { addr, source })
             }
             Err(_) => {
-                dialer.failed(Protocol::Tcp, *addr, &io::ErrorKind::TimedOut.into());
-                Err(DialError::TimedOut { addr: *addr, limit: options.connect_timeout })
+                note(addr, &Outcome::Failed(&io::ErrorKind::TimedOut.into()));
+                Err(DialError::TimedOut { addr, limit: options.connect_timeout })
             }
-        };
+        },
+        _ => {
+            let connect = |addr| -> Connecting<'_> { Box::pin(connect(addr, options)) };
+            let time = (deadline, options.connect_timeout);
+            // Boxed: a session's task is as large as its largest state, and few sessions race.
+            Box::pin(race(&addrs, time, connect, note)).await
+        }
     }
-    last
+}
+
+/// Remembers what came of an address.
+fn note(dialer: &Dialer, options: DialOptions, addr: SocketAddr, outcome: &Outcome<'_>) {
+    match outcome {
+        Outcome::Connected => dialer.worked(Protocol::Tcp, addr),
+        // Where `source` is not there, nothing was tried.
+        Outcome::Failed(error)
+            if options.source.is_some() && error.kind() == io::ErrorKind::AddrNotAvailable => {}
+        Outcome::Failed(error) => dialer.failed(Protocol::Tcp, addr, error),
+        Outcome::Overtaken => dialer.failed(Protocol::Tcp, addr, &io::ErrorKind::TimedOut.into()),
+    }
 }
 
 async fn connect(addr: SocketAddr, options: DialOptions) -> io::Result<TcpStream> {

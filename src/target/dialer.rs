@@ -1,17 +1,20 @@
 //! What every listener shares to reach its targets.
 //!
-//! Owns the answers to lookups ([`Resolver`]), the addresses that failed lately and the targets that are down. A caller
-//! asks for [`Dialer::candidates`], tries them in order, and reports what came of each address and of each target. The
-//! relay of TCP reports what its connects say. The relay of UDP reports refusals and answers.
+//! Owns the answers to lookups ([`Resolver`]), the addresses that failed lately, the targets that are down, and what
+//! listens here. A caller takes the targets in their order ([`Dialer::in_order`]), asks for the candidates of each
+//! ([`Dialer::candidates`]), and reports what came of each address and of each target. The relay of TCP reports what its
+//! connects say. The relay of UDP reports refusals and answers.
 
 use std::{fmt::Display, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    ResolveError, Resolver,
+    ResolveError, Resolver, Targets,
     dead::DeadAddrs,
     down::{DownTargets, Leg, Sign},
+    own::OwnListeners,
+    race,
 };
-use crate::mapping::{Protocol, TargetAddr};
+use crate::mapping::{ListenAddr, MappingName, Protocol, TargetAddr};
 
 /// Reaches targets. Clones share one memory.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +27,7 @@ struct Shared {
     resolver: Resolver,
     dead: DeadAddrs,
     down: DownTargets,
+    own: OwnListeners,
 }
 
 impl Dialer {
@@ -32,11 +36,27 @@ impl Dialer {
         Self::default()
     }
 
-    /// The addresses of `target` in the order in which they are tried: those that failed lately come last. There is at
-    /// least one, and none is left out. A name is looked up for `patience` at most.
+    /// Notes what listens now. Sessions that lead there are refused: they would loop.
+    pub fn listens_on<'a>(&self, all: impl Iterator<Item = (Protocol, &'a ListenAddr)>) {
+        self.shared.own.are(all);
+    }
+
+    /// The targets of a mapping in the order in which they are tried: those that failed lately come last.
+    pub fn in_order<'a>(
+        &self,
+        mapping: impl FnOnce() -> MappingName,
+        protocol: Protocol,
+        targets: &'a Targets,
+    ) -> Vec<&'a TargetAddr> {
+        self.shared.down.order(mapping, protocol, targets)
+    }
+
+    /// The addresses of `target` in the order in which they are tried: those that failed lately come last, and the
+    /// families of the others alternate. There is at least one. Those that would lead back here are left out. A name is
+    /// looked up for `patience` at most.
     ///
     /// # Errors
-    /// [`ResolveError`] when the name has no address in time and has never had one.
+    /// [`ResolveError`] when the name has no address in time and has never had one, or when all lead back here.
     pub async fn candidates(
         &self,
         protocol: Protocol,
@@ -44,13 +64,22 @@ impl Dialer {
         patience: Duration,
     ) -> Result<Vec<SocketAddr>, ResolveError> {
         let mut addrs = self.shared.resolver.resolve(target, patience).await?;
-        self.order(protocol, &mut addrs);
-        Ok(addrs)
-    }
-
-    /// Puts the addresses that failed lately last. Nothing else changes.
-    pub fn order(&self, protocol: Protocol, addrs: &mut [SocketAddr]) {
-        self.shared.dead.order(protocol, addrs);
+        let mut own = None;
+        addrs.retain(|addr| {
+            let takes = self.shared.own.take(protocol, *addr);
+            if takes {
+                own = Some(*addr);
+            }
+            !takes
+        });
+        match own {
+            Some(addr) if addrs.is_empty() => Err(ResolveError::Loop { target: target.clone(), addr }),
+            _ => {
+                let alive = self.shared.dead.order(protocol, &mut addrs);
+                race::alternate(&mut addrs[..alive]);
+                Ok(addrs)
+            }
+        }
     }
 
     /// Notes that `addr`, a candidate of a target, did not work. An error that says that this machine has run out of

@@ -1,11 +1,12 @@
 //! Targets that are down: one line when a target goes down, one when it is back.
 //!
-//! Owns the run of failures of each target that failed last time, by mapping and protocol. It decides nothing about
-//! sessions: a target that is down is dialled like any other.
+//! Owns the run of failures of each target that failed last time, by mapping and protocol. It also puts the targets of a
+//! mapping in the order in which they are tried: one that failed lately comes last ([`REMEMBERED`], [`REFUSED_REMEMBERED`]).
+//! All of them are tried in the end, so a wrong entry costs time, never a session.
 //!
 //! What counts:
-//! - A [`Sign::Clear`] failure (refused, unreachable, a name without an address, silence for [`CLEAR_SILENCE`]) means
-//!   *down* at once. A [`Sign::Doubtful`] one (a reset, a short silence) needs a second one, with no success between.
+//! - A [`Sign::Refused`] or [`Sign::Clear`] failure (unreachable, a name without an address, silence for
+//!   [`CLEAR_SILENCE`]) means *down* at once. A [`Sign::Doubtful`] one (a reset, a short silence) needs a second one, with no success between.
 //! - One success means *up*.
 //! - A failure that is this machine's own ([`Sign::Own`]) says nothing.
 //!
@@ -26,7 +27,10 @@ use std::{
 use indexmap::IndexMap;
 use tokio::time::Instant;
 
-use super::dead::is_exhaustion;
+use super::{
+    Targets,
+    dead::{REFUSED_REMEMBERED, REMEMBERED, is_exhaustion},
+};
 use crate::mapping::{MappingName, Protocol, TargetAddr};
 
 /// A silence of this length is clear: more than one attempt of the kernel had no answer.
@@ -57,6 +61,8 @@ pub struct Leg {
 /// What a failure says about the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
+    /// It refuses: nothing listens there.
+    Refused,
     /// It cannot be reached.
     Clear,
     /// It may be a moment's trouble.
@@ -70,6 +76,7 @@ impl Sign {
     pub fn of(error: &io::Error) -> Self {
         match error.kind() {
             _ if is_exhaustion(error) => Self::Own,
+            io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::TimedOut
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
@@ -103,6 +110,8 @@ struct Run {
     /// Sessions that failed since the last success; none where the target is up.
     failed: u64,
     since: Instant,
+    /// Until when it is tried last.
+    last_until: Instant,
     down: bool,
     told: bool,
     lines: Bucket,
@@ -133,6 +142,8 @@ impl DownTargets {
             self.failing.fetch_add(1, Relaxed);
         }
         run.failed += 1;
+        let soon = sign == Sign::Refused && leg.protocol == Protocol::Tcp;
+        run.last_until = now + if soon { REFUSED_REMEMBERED } else { REMEMBERED };
         if run.down || (sign == Sign::Doubtful && run.failed < DOUBTFUL_FAILURES) {
             return;
         }
@@ -153,6 +164,28 @@ impl DownTargets {
             error = %error,
             "target down"
         );
+    }
+
+    /// The targets of a mapping, those that failed lately last.
+    pub(super) fn order<'a>(
+        &self,
+        mapping: impl FnOnce() -> MappingName,
+        protocol: Protocol,
+        targets: &'a Targets,
+    ) -> Vec<&'a TargetAddr> {
+        let mut all: Vec<&TargetAddr> = targets.iter().collect();
+        if all.len() > 1 && self.failing.load(Relaxed) > 0 {
+            let (mapping, state, now) = (mapping(), self.state(), Instant::now());
+            all.sort_by_cached_key(|target| {
+                let leg = Leg { mapping: mapping.clone(), protocol, target: (*target).clone() };
+                state
+                    .known
+                    .get(&leg)
+                    .filter(|run| run.failed > 0 && now < run.last_until)
+                    .map(|r| r.last_until)
+            });
+        }
+        all
     }
 
     /// Notes that a session reached the target, or that a flow had an answer from it.
@@ -198,7 +231,14 @@ impl DownTargets {
 
 impl Run {
     fn new(now: Instant) -> Self {
-        Self { failed: 0, since: now, down: false, told: false, lines: Bucket::new(BURST, REFILL) }
+        Self {
+            failed: 0,
+            since: now,
+            last_until: now,
+            down: false,
+            told: false,
+            lines: Bucket::new(BURST, REFILL),
+        }
     }
 }
 
@@ -265,6 +305,25 @@ mod tests {
         assert_eq!(state(&targets, 2), (true, true));
         targets.failed(&leg(3), Sign::Own, &"no descriptor");
         assert_eq!(state(&targets, 3), (false, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_failed_lately_is_tried_last() {
+        let targets = DownTargets::default();
+        let all = Targets::new([leg(1).target, leg(2).target, leg(3).target]).unwrap();
+        let order = || -> Vec<u16> {
+            let order = targets.order(|| leg(1).mapping, Protocol::Tcp, &all);
+            order.iter().map(|target| target.port.get()).collect()
+        };
+        assert_eq!(order(), [1, 2, 3]);
+        targets.failed(&leg(1), Sign::Doubtful, &"silent");
+        assert_eq!(order(), [2, 3, 1]);
+        targets.failed(&leg(2), Sign::Refused, &"refused");
+        assert_eq!(order(), [3, 2, 1]);
+        tokio::time::advance(REFUSED_REMEMBERED).await;
+        assert_eq!(order(), [2, 3, 1]);
+        targets.worked(|| leg(1));
+        assert_eq!(order(), [1, 2, 3]);
     }
 
     #[tokio::test(start_paused = true)]

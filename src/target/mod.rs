@@ -1,14 +1,18 @@
 //! Where a mapping leads: the targets, and how one of them is reached.
 //!
 //! Owns [`Targets`] (what is asked for), the [`Dialer`] (what all listeners share: answers to lookups, which addresses
-//! failed lately, which targets are down) and [`dial`] (an open connection to a target, or why not), with the one way in
-//! which a dead peer is found out ([`set_keepalive`]), on either side. Knows nothing of sessions or configuration.
+//! failed lately, which targets are down, which destinations are listeners of ours) and [`dial`] (an open connection to a
+//! target, or why not), with the one way in which a dead peer is found out ([`set_keepalive`]), on either side. Knows
+//! nothing of sessions or configuration.
 
 mod dead;
 pub mod dial;
 mod dialer;
 mod down;
 mod keepalive;
+mod lookup;
+mod own;
+mod race;
 mod resolve;
 
 pub use dialer::Dialer;
@@ -42,6 +46,11 @@ impl Targets {
     /// The first target: the one that takes the sessions while it can be reached.
     pub fn first(&self) -> &TargetAddr {
         &self.first
+    }
+
+    /// Whether there is but one.
+    pub fn is_single(&self) -> bool {
+        self.rest.is_empty()
     }
 
     /// All of them, in the order given.

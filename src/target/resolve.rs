@@ -1,33 +1,34 @@
 //! Names to addresses, through the system resolver.
 //!
 //! The system resolver (`getaddrinfo`) is used so that `/etc/hosts`, mDNS and Docker's names work as they do for every
-//! other program. It blocks, so a lookup runs on a thread of its own, at most [`CONCURRENT_LOOKUPS`] at a time, and
-//! never on the way of a byte. For each name there is at most one lookup every [`REFRESH`]; sessions that come in
-//! between take its answer, good or bad. When a lookup fails, the last good addresses are kept: a resolver that is
-//! down for a minute ends nothing. Who asks says how long it can wait; a lookup that takes longer goes on for those who
-//! come after.
+//! other program. It blocks, so a lookup runs on a thread of its own (`lookup`), never on the way of a byte. For each
+//! name there is at most one lookup every [`REFRESH`]; sessions that come in between take its answer, good or bad. When a
+//! lookup fails, the last good addresses are kept: a resolver that is down for a minute ends nothing. Each caller says how
+//! long it can wait. A lookup that takes longer goes on for the next callers.
 //!
-//! The table holds one entry a name of the configuration, so strangers cannot make it grow.
+//! An answer may mean "nowhere" (0.0.0.0 or `::`, from a resolver that blocks names), which the kernel takes for this
+//! machine. Such an address is never passed on. An answer that is loopback, to another name than `localhost`, is passed
+//! on with one warning: it leads strangers to what listens on this machine only.
+//!
+//! The table holds one entry for each name of the configuration, so strangers cannot make it grow.
 
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr, SocketAddrV6, ToSocketAddrs as _},
+    net::{IpAddr, SocketAddr, SocketAddrV6},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use rustix::net::netdevice;
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::watch,
     time::{Instant, timeout},
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{
-    job,
-    mapping::{Host, TargetAddr, Zone},
-};
+use super::lookup::{Answer, Lookups, Past};
+use crate::mapping::{Host, TargetAddr, Zone, is_loopback, is_nowhere};
 
 /// The least time between two lookups of one name.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -35,8 +36,6 @@ const REFRESH: Duration = Duration::from_secs(5);
 const PATIENCE_WITH_FALLBACK: Duration = Duration::from_secs(1);
 /// One of so many parts of its time is what a session spends on that.
 const FALLBACK_PART: u32 = 4;
-/// Lookups under way at once; more wait. Each holds a thread.
-const CONCURRENT_LOOKUPS: usize = 16;
 
 /// Why a target has no address.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -57,6 +56,14 @@ pub enum ResolveError {
         /// How long it was waited for.
         limit: Duration,
     },
+    /// Every address is one that portway itself listens on.
+    #[error("loop: {target} leads to {addr}, where portway itself listens")]
+    Loop {
+        /// The target.
+        target: TargetAddr,
+        /// The last of its addresses.
+        addr: SocketAddr,
+    },
     /// The interface of a link-local address is not there.
     #[error("interface {zone} of {target}: {reason}")]
     NoInterface {
@@ -75,21 +82,11 @@ pub struct Resolver {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     names: Mutex<HashMap<Arc<str>, Entry>>,
-    permits: Arc<Semaphore>,
-    lookups: TaskTracker,
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        Self {
-            names: Mutex::default(),
-            permits: Arc::new(Semaphore::new(CONCURRENT_LOOKUPS)),
-            lookups: TaskTracker::new(),
-        }
-    }
+    lookups: Lookups,
+    tasks: TaskTracker,
 }
 
 /// What is known of one name.
@@ -98,10 +95,12 @@ struct Entry {
     last_good: Option<Arc<[IpAddr]>>,
     /// The latest lookup, running or finished, and when it was started.
     latest: Option<(Instant, watch::Receiver<Option<Answer>>)>,
+    past: Past,
+    /// Why the last lookup failed, if it did: the same reason is logged once.
+    failing: Option<Arc<str>>,
+    /// The warning about loopback was written.
+    warned: bool,
 }
-
-/// How a lookup came out.
-type Answer = Result<Arc<[IpAddr]>, Arc<str>>;
 
 impl Resolver {
     /// A resolver that knows nothing yet.
@@ -170,10 +169,12 @@ impl Resolver {
         }
         let (done, latest) = watch::channel(None);
         entry.latest = Some((now, latest.clone()));
-        let (last_good, shared, name) = (entry.last_good.clone(), Arc::clone(&self.shared), Arc::clone(name));
-        self.shared.lookups.spawn(async move {
-            let answer = shared.ask(&name).await;
-            shared.note(&name, &answer);
+        let (last_good, past) = (entry.last_good.clone(), entry.past.clone());
+        let (shared, name) = (Arc::clone(&self.shared), Arc::clone(name));
+        self.shared.tasks.spawn(async move {
+            let (answer, was_slow) = shared.lookups.ask(&name, past).await;
+            let answer = answer.and_then(|ips| somewhere(&ips));
+            shared.note(&name, &answer, was_slow);
             done.send_replace(Some(answer));
         });
         (last_good, latest)
@@ -181,40 +182,59 @@ impl Resolver {
 }
 
 impl Shared {
-    async fn ask(&self, name: &Arc<str>) -> Answer {
-        let _permit = self.permits.acquire().await;
-        // The port plays no part in the lookup; getaddrinfo wants one.
-        let wanted = Arc::clone(name);
-        let asked = job::run("portway-name", move || (&*wanted, 0).to_socket_addrs()).await;
-        let found = match asked {
-            Ok(found) => found.map_err(|e| Arc::from(e.to_string()))?,
-            Err(error) => return Err(error.to_string().into()),
-        };
-        let mut ips: Vec<IpAddr> = Vec::new();
-        for addr in found {
-            if !ips.contains(&addr.ip()) {
-                ips.push(addr.ip());
-            }
-        }
-        if ips.is_empty() { Err("the name has no address".into()) } else { Ok(ips.into()) }
-    }
-
-    fn note(&self, name: &Arc<str>, answer: &Answer) {
+    fn note(&self, name: &Arc<str>, answer: &Answer, was_slow: bool) {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = names.entry(Arc::clone(name)).or_default();
+        entry.past.was_slow = was_slow;
         match answer {
             Ok(ips) => {
                 if entry.last_good.as_ref() != Some(ips) {
                     tracing::debug!(name = %name, addresses = ?ips, "name resolved");
                 }
+                if let Some(ip) = ips.iter().find(|ip| is_loopback(**ip))
+                    && !is_localhost(name)
+                    && !std::mem::replace(&mut entry.warned, true)
+                {
+                    tracing::warn!(name = %name, address = %ip, "name resolves to loopback; if this machine is meant, use 127.0.0.1 or localhost");
+                }
+                entry.failing = None;
                 entry.last_good = Some(Arc::clone(ips));
             }
-            Err(reason) if entry.last_good.is_some() => {
-                tracing::warn!(name = %name, error = %reason, "name does not resolve; its last address is kept");
+            Err(reason) if entry.failing.as_ref() == Some(reason) => {
+                tracing::debug!(name = %name, error = %reason, "name does not resolve");
             }
-            Err(reason) => tracing::warn!(name = %name, error = %reason, "name does not resolve"),
+            Err(reason) => {
+                entry.failing = Some(Arc::clone(reason));
+                if entry.last_good.is_some() {
+                    tracing::warn!(name = %name, error = %reason, "name does not resolve; its last address is kept");
+                } else {
+                    tracing::warn!(name = %name, error = %reason, "name does not resolve");
+                }
+            }
         }
     }
+}
+
+/// The addresses of an answer that may be targets, or why there is none.
+fn somewhere(ips: &Arc<[IpAddr]>) -> Answer {
+    let good: Arc<[IpAddr]> = match ips.iter().find(|ip| is_nowhere(**ip)) {
+        None => Arc::clone(ips),
+        Some(_) => ips.iter().copied().filter(|ip| !is_nowhere(*ip)).collect(),
+    };
+    match ips.first() {
+        None => Err("the name has no address".into()),
+        Some(ip) if good.is_empty() => {
+            Err(format!("its address {ip} stands for no machine; does the name server block the name?")
+                .into())
+        }
+        Some(_) => Ok(good),
+    }
+}
+
+/// Whether a name means this machine (RFC 6761, section 6.3).
+fn is_localhost(name: &str) -> bool {
+    let last = name.trim_end_matches('.').rsplit('.').next();
+    last.is_some_and(|label| label.eq_ignore_ascii_case("localhost"))
 }
 
 /// The address with the scope number that its zone has now.
@@ -239,7 +259,7 @@ impl Resolver {
     pub(super) fn asking(name: &Arc<str>) -> (Self, Lookup) {
         let resolver = Self::new();
         let (done, latest) = watch::channel(None);
-        let entry = Entry { last_good: None, latest: Some((Instant::now(), latest)) };
+        let entry = Entry { latest: Some((Instant::now(), latest)), ..Entry::default() };
         resolver.shared.names.lock().unwrap().insert(Arc::clone(name), entry);
         let lookup = Lookup { shared: Arc::clone(&resolver.shared), name: Arc::clone(name), done };
         (resolver, lookup)
@@ -247,7 +267,7 @@ impl Resolver {
 
     /// Knows `ips` from an earlier lookup of `name`.
     pub(super) fn remembers(&self, name: &Arc<str>, ips: &[IpAddr]) {
-        self.shared.note(name, &Ok(ips.into()));
+        self.shared.note(name, &Ok(ips.into()), false);
     }
 }
 
@@ -264,7 +284,7 @@ impl Lookup {
     /// Ends with `ips`.
     pub(super) fn answer(&self, ips: &[IpAddr]) {
         let answer = Ok(ips.into());
-        self.shared.note(&self.name, &answer);
+        self.shared.note(&self.name, &answer, false);
         self.done.send_replace(Some(answer));
     }
 }
@@ -294,13 +314,15 @@ mod tests {
         assert!(answer.iter().all(|a| a.ip().is_loopback() && a.port() == 80), "{answer:?}");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_failed_lookup_is_not_repeated_within_five_seconds() {
         let resolver = Resolver::new();
         let name: Arc<str> = "x".repeat(64).into(); // A label that no resolver can send.
         let nowhere = target(Host::Name(Arc::clone(&name)));
         resolver.resolve(&nowhere, PATIENCE).await.unwrap_err();
         let started = |r: &Resolver| r.shared.names.lock().unwrap()[&name].latest.as_ref().unwrap().0;
+        // Not before: a paused clock does not wait for the thread of a lookup.
+        tokio::time::pause();
         let first = started(&resolver);
         resolver.resolve(&nowhere, PATIENCE).await.unwrap_err();
         assert_eq!(started(&resolver), first);
@@ -316,5 +338,19 @@ mod tests {
         resolver.remembers(&name, &[[192, 0, 2, 7].into()]);
         let answer = resolver.resolve(&target(Host::Name(name)), PATIENCE).await.unwrap();
         assert_eq!(answer, ["192.0.2.7:80".parse().unwrap()]);
+    }
+
+    #[test]
+    fn an_answer_that_stands_for_no_machine_is_not_passed_on() {
+        let answer = |ips: &[&str]| somewhere(&ips.iter().map(|ip| ip.parse().unwrap()).collect());
+        assert_eq!(*answer(&["::", "10.0.0.1", "0.0.0.0"]).unwrap(), ["10.0.0.1".parse::<IpAddr>().unwrap()]);
+        assert!(answer(&["0.0.0.0", "::"]).unwrap_err().contains("0.0.0.0 stands for no machine"));
+        assert!(answer(&[]).is_err());
+    }
+
+    #[test]
+    fn localhost_is_a_name_of_this_machine() {
+        assert!(["localhost", "LocalHost.", "db.localhost"].into_iter().all(is_localhost));
+        assert!(!["localhost.example.org", "mylocalhost", "x"].into_iter().any(is_localhost));
     }
 }

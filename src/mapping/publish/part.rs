@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Protocols, Services, SpecError};
-use crate::mapping::{Host, PortSpan, Protocol, Zone, canonical};
+use crate::mapping::{Host, PortSpan, Protocol, Zone, canonical, is_nowhere};
 
 const PORT_HINT: &str = "use a port from 1 to 65535";
 const FORM_HINT: &str =
@@ -229,7 +229,7 @@ pub(super) fn target_host(part: Part<'_>) -> Result<Host, SpecError> {
             .hint("leave out its colon to lead to this machine (127.0.0.1)"));
     }
     match ip(part)? {
-        Some((ip, _)) if ip.is_unspecified() => {
+        Some((ip, _)) if is_nowhere(ip) => {
             let this = if ip.is_ipv4() { "127.0.0.1" } else { "[::1]" };
             Err(part
                 .error(format!("`{}` is not an address to connect to", part.text))

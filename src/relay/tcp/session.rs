@@ -1,6 +1,6 @@
 //! One TCP session: dial, pump, settle. It ends with exactly one session line, whatever happens.
 
-use std::{io, sync::Arc};
+use std::{io, slice, sync::Arc};
 
 use tokio::{io::Interest, net::TcpStream};
 
@@ -60,7 +60,8 @@ fn settle(client: TcpStream, meter: SessionMeter, permit: Permit, ending: Ending
     }
 }
 
-/// An open connection to the first target that takes one, or how the session ended without any. A client that is gone
+/// An open connection to the first target that takes one, or how the session ended without any. Targets that failed lately
+/// are tried last. A client that is gone
 /// meanwhile (it was reset; one that has only finished still wants its answer) needs none, and takes up no place.
 async fn reach(
     client: &TcpStream,
@@ -73,8 +74,16 @@ async fn reach(
         keepalive: spec.options.keepalive,
         source: spec.options.source,
     };
-    let (mut ending, mut last) = (Ending::from(Ended::Unreachable), spec.targets.first());
-    for target in spec.targets.iter() {
+    let (first, mut ending) = (spec.targets.first(), Ending::from(Ended::Unreachable));
+    let mut last = first;
+    let ordered;
+    let targets = if spec.targets.is_single() {
+        slice::from_ref(&first)
+    } else {
+        ordered = dialer.in_order(|| meter.mapping(), Protocol::Tcp, &spec.targets);
+        &ordered
+    };
+    for &target in targets {
         let leg = || Leg { mapping: meter.mapping(), protocol: Protocol::Tcp, target: target.clone() };
         let error = tokio::select! {
             reached = dial(dialer, target, options) => match reached {

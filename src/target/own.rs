@@ -1,0 +1,116 @@
+//! Our own listeners, as destinations of a dial: a session that leads to one of them loops.
+//!
+//! The configuration refuses a loop that it can see. A name may come to lead here later, or an address may become ours,
+//! so each candidate is compared with what listens at this moment. Almost all differ in the port, and cost one lookup in a
+//! table. A wildcard listener also needs to know whether the address belongs to this machine. The kernel's routes say so,
+//! and the answer is kept for [`KEPT`].
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use socket2::{Domain, Socket, Type};
+use tokio::time::Instant;
+
+use crate::mapping::{ListenAddr, Protocol, canonical, canonical_socket};
+
+/// How long the kernel's answer is used again.
+const KEPT: Duration = Duration::from_secs(2);
+/// The most answers that are kept.
+const MOST: usize = 256;
+
+/// What listens now, by protocol and port.
+type Listening = HashMap<(Protocol, u16), Vec<IpAddr>>;
+
+/// The listeners of this daemon.
+#[derive(Debug, Default)]
+pub(super) struct OwnListeners {
+    listening: ArcSwap<Listening>,
+    /// Whether an address (with its scope, and port 0) is of this machine, and when the kernel said so.
+    local: Mutex<HashMap<SocketAddr, (Instant, bool)>>,
+}
+
+impl OwnListeners {
+    /// Notes what listens.
+    pub(super) fn are<'a>(&self, all: impl Iterator<Item = (Protocol, &'a ListenAddr)>) {
+        let mut listening = Listening::new();
+        for (protocol, addr) in all {
+            listening.entry((protocol, addr.port.get())).or_default().push(addr.ip);
+        }
+        self.listening.store(listening.into());
+    }
+
+    /// Whether one of them takes what is sent to `addr`.
+    pub(super) fn take(&self, protocol: Protocol, addr: SocketAddr) -> bool {
+        let listening = self.listening.load();
+        let Some(own) = listening.get(&(protocol, addr.port())) else { return false };
+        let to = canonical(addr.ip());
+        own.iter().any(|own| {
+            let covers =
+                if own.is_unspecified() { own.is_ipv6() || to.is_ipv4() } else { canonical(*own) == to };
+            // Another machine may have the same address on another link.
+            covers && self.is_local(canonical_socket(addr))
+        })
+    }
+
+    fn is_local(&self, addr: SocketAddr) -> bool {
+        if addr.ip().is_loopback() {
+            return true;
+        }
+        let (mut key, now) = (addr, Instant::now());
+        key.set_port(0);
+        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, is_local)) = local.get(&key).filter(|(at, _)| now < *at + KEPT) {
+            return *is_local;
+        }
+        if local.len() >= MOST {
+            local.clear();
+        }
+        // Where the kernel cannot say, the connection will not come about either.
+        let is_local = leads_here(addr).unwrap_or(false);
+        local.insert(key, (now, is_local));
+        is_local
+    }
+}
+
+/// Whether the kernel delivers to this machine what is sent to `addr`: then it is its own source.
+fn leads_here(addr: SocketAddr) -> io::Result<bool> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, None)?;
+    // Sends nothing.
+    socket.connect(&addr.into())?;
+    let from = socket.local_addr()?.as_socket();
+    Ok(from.is_some_and(|from| from.ip() == addr.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(text: &str) -> ListenAddr {
+        let addr: SocketAddr = text.parse().unwrap();
+        ListenAddr { ip: addr.ip(), zone: None, port: addr.port().try_into().unwrap() }
+    }
+
+    #[tokio::test]
+    async fn a_listener_takes_its_own_address_and_a_wildcard_those_of_this_machine() {
+        let own = OwnListeners::default();
+        let takes = |protocol, addr: &str| own.take(protocol, addr.parse().unwrap());
+        assert!(!takes(Protocol::Tcp, "127.0.0.1:80"));
+        let all = [listen("127.0.0.9:80"), listen("[::]:81"), listen("0.0.0.0:82")];
+        own.are(all.iter().map(|addr| (Protocol::Tcp, addr)));
+        for taken in ["127.0.0.9:80", "[::ffff:127.0.0.9]:80", "127.0.0.1:81", "[::1]:81", "127.0.0.1:82"] {
+            assert!(takes(Protocol::Tcp, taken), "{taken}");
+            assert!(!takes(Protocol::Udp, taken), "{taken}");
+        }
+        for free in ["127.0.0.1:80", "127.0.0.9:83", "[::1]:82", "192.0.2.1:81", "192.0.2.1:82"] {
+            assert!(!takes(Protocol::Tcp, free), "{free}");
+        }
+        own.are(std::iter::empty());
+        assert!(!takes(Protocol::Tcp, "127.0.0.9:80"));
+    }
+}
