@@ -1,9 +1,9 @@
 //! The composition root: starts the parts in order, and stops them in order.
 //!
-//! Start: signals, the configuration, logging, descriptor limit, the bans of the last time, the first plan (all of it, or
-//! exit), the gateway, ready. Stop: no new sessions, the grace for those that live while the gateway closes their ports on
-//! the router, then they are cut; last, the bans are saved. What is wrong with the configuration is not logged: whoever
-//! started the program sees it on the terminal.
+//! Start: signals, descriptors, threads, the configuration, logging, the bans of the last time, the first plan (what may
+//! wait is the supervisor's business; else exit), the gateway, ready. Stop: no new sessions, the grace for those that live
+//! while the gateway closes their ports on the router, then they are cut; last, the bans are saved. What is wrong with the
+//! configuration is not logged: it goes to the terminal.
 //!
 //! Signals are heard at every moment: a stop during the start ends it, and neither a reload nor a disk that hangs is waited
 //! for.

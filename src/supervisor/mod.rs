@@ -15,7 +15,9 @@
 //! while its listener closes belongs to that listener and ends with it. TCP sessions of a replaced listener stay for as
 //! long as their mapping does. A stop does not wait so long where only flows are left that nothing passes through.
 //!
-//! Nothing waits for a configuration that is being read: not a stop, not a sweep, not a listener that is tried again.
+//! Nothing waits for a configuration that is being read: not a stop, not a sweep, not a listener that is tried again. What
+//! the loop itself waits for has a limit: [`Pulse`] tells others whether it still turns. A panic here or in a listener
+//! raises the [`Alarm`].
 //!
 //! Who may enter changes with a plan, and without one (a ban, a list whose file was replaced): then the live sessions are
 //! swept, and those of clients who may no longer be there are cut, until the last one has ended.
