@@ -225,8 +225,10 @@ fn the_readme_says_edit_before_enable_and_ends_with_the_figures() {
 fn every_link_inside_the_readme_leads_somewhere() {
     let readme = readme();
     let anchor = |title: &str| title.to_lowercase().replace(' ', "-").replace([':', ',', '.'], "");
-    let anchors: Vec<String> =
-        readme.lines().filter_map(|line| line.strip_prefix("## ")).map(anchor).collect();
+    let titles = readme
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with("##")));
+    let anchors: Vec<String> = titles.map(anchor).collect();
     let links: Vec<&str> =
         readme.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link).collect();
     assert!(links.len() >= 10, "{links:?}");
