@@ -3,8 +3,8 @@
 //! A socket can be bound over others of this process ([`Aside`]), although their addresses overlap. So a reload proves
 //! that a replacement can be bound before it touches what listens.
 //!
-//! Options that an accepted socket inherits from its listener (no delay, urgent bytes in line, keepalive) are set here once, which saves
-//! every session the system calls. `[::]` is bound dual-stack; any other IPv6 address takes IPv6 only. Where the
+//! Options that an accepted socket inherits from its listener (no delay, urgent bytes in line, what is left to read,
+//! keepalive) are set here once, which saves every session the system calls. `[::]` is bound dual-stack; any other IPv6 address takes IPv6 only. Where the
 //! machine has no IPv6, `[::]` falls back to `0.0.0.0`, and the caller is told.
 
 use std::{
@@ -21,7 +21,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 pub use crate::target::set_keepalive;
 use crate::{
     mapping::{ListenAddr, Protocol, Timeout},
-    target::scoped,
+    target::{announce_rest, scoped},
 };
 
 /// Connections that the kernel keeps for us while we are busy; it caps the number by `net.core.somaxconn`.
@@ -119,6 +119,7 @@ pub fn bind_tcp(
         socket.set_tcp_nodelay(true)?;
         // A byte that is marked urgent stays where it stands in the stream (RFC 6093, 6).
         socket.set_out_of_band_inline(true)?;
+        announce_rest(&socket);
         set_keepalive(&SockRef::from(&socket), keepalive)?;
         if place == Place::Taken {
             share(Protocol::Tcp, &socket, true)?;

@@ -9,12 +9,14 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 /// How long nothing may have passed.
 const LULL: Duration = Duration::from_secs(5);
 /// The time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The looks that find nothing new. They are counted, and not the time: a daemon that stood still has not looked.
+const SILENT_LOOKS: u128 = LULL.as_millis() / LOOK_EVERY.as_millis();
 
 /// What is left of a daemon that stops.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,13 +36,12 @@ impl Left {
 
 /// Waits until only flows are left and nothing has passed for a while. May be dropped at any time.
 pub(super) async fn lull(look: impl Fn() -> Left) {
-    let (mut before, mut silent_since) = (look(), Instant::now());
+    let (mut before, mut silent) = (look(), 0);
     loop {
         sleep(LOOK_EVERY).await;
         let left = look();
-        if !left.is_silent_since(&before) {
-            silent_since = Instant::now();
-        } else if left.sessions == 0 && silent_since.elapsed() >= LULL {
+        silent = if left.is_silent_since(&before) { silent + 1 } else { 0 };
+        if left.sessions == 0 && silent >= SILENT_LOOKS {
             return;
         }
         before = left;
@@ -49,6 +50,8 @@ pub(super) async fn lull(look: impl Fn() -> Left) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     /// How long it takes until the wait is over, where `left` says what there is after so many seconds.

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    CLEAR_SILENCE, Dialer, ResolveError, Sign,
+    CLEAR_SILENCE, Dialer, ResolveError, Sign, announce_rest,
     race::{Connecting, Outcome, race},
     set_keepalive,
 };
@@ -138,6 +138,7 @@ async fn connect(addr: SocketAddr, options: DialOptions) -> io::Result<TcpStream
     socket.set_tcp_nodelay(true)?;
     // A byte that is marked urgent stays where it stands in the stream (RFC 6093, 6).
     socket.set_out_of_band_inline(true)?;
+    announce_rest(&socket);
     // A new socket has none.
     if options.keepalive != Timeout::Never {
         set_keepalive(&SockRef::from(&socket), options.keepalive)?;

@@ -1,8 +1,13 @@
-//! TCP keepalive: how a peer is found out that went away without a word.
+//! TCP keepalive: how a peer is found that vanished.
 //!
 //! A connection that was silent for the idle time is probed, and [`PROBES`] probes without an answer end it. The kernel's
-//! own pace after the first probe is a setting of the whole machine, by default nine probes in eleven minutes, which would
-//! make the idle time next to meaningless; so both are always said.
+//! own pace after the first probe is a setting of the whole machine, by default nine probes in eleven minutes. So both
+//! are always set.
+//!
+//! The kernel sends no probe while bytes are on their way to the peer: it repeats them instead, for a quarter of an hour.
+//! `TCP_USER_TIMEOUT` limits that to the same time as the probes take ([`unanswered_limit`]). The kernel applies it to a
+//! peer without room for more bytes, too, although that peer answers. Such a session has to raise the limit
+//! ([`set_unanswered_limit`]), as long as the peer answers.
 
 use std::{io, time::Duration};
 
@@ -23,13 +28,31 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 /// What the system says.
 pub fn set_keepalive(socket: &SockRef<'_>, keepalive: Timeout) -> io::Result<()> {
     match keepalive {
-        Timeout::Never => socket.set_keepalive(false),
+        Timeout::Never => socket.set_keepalive(false)?,
         Timeout::After(idle) => {
-            let interval = idle.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
-            let pace = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(PROBES);
-            socket.set_tcp_keepalive(&pace)
+            let pace = TcpKeepalive::new().with_time(idle).with_interval(interval(idle)).with_retries(PROBES);
+            socket.set_tcp_keepalive(&pace)?;
         }
     }
+    set_unanswered_limit(socket, unanswered_limit(keepalive))
+}
+
+/// How long a peer may leave bytes, or probes after silence, without an answer.
+pub fn unanswered_limit(keepalive: Timeout) -> Option<Duration> {
+    keepalive.duration().map(|idle| idle.saturating_add(interval(idle) * PROBES))
+}
+
+/// Sets the limit for bytes without an answer; `None` leaves it to the kernel.
+///
+/// # Errors
+/// What the system says.
+pub fn set_unanswered_limit(socket: &SockRef<'_>, limit: Option<Duration>) -> io::Result<()> {
+    // The kernel counts milliseconds in an integer: 24 days.
+    socket.set_tcp_user_timeout(limit.map(|limit| limit.min(Duration::from_millis(i32::MAX as u64))))
+}
+
+fn interval(idle: Duration) -> Duration {
+    idle.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
 }
 
 /// What the kernel holds for a socket: the idle time, the interval and the probes, where keepalive is on.

@@ -14,13 +14,15 @@ mod lookup;
 mod own;
 mod race;
 mod resolve;
+mod tcp;
 
 pub use dialer::Dialer;
 pub use down::{CLEAR_SILENCE, Leg, Sign};
 #[cfg(test)]
 pub(crate) use keepalive::keepalive_of;
-pub use keepalive::set_keepalive;
+pub use keepalive::{set_keepalive, set_unanswered_limit, unanswered_limit};
 pub use resolve::{ResolveError, Resolver, scoped};
+pub use tcp::{Flight, announce_rest};
 
 use crate::mapping::TargetAddr;
 

@@ -2,7 +2,11 @@
 
 use std::{io::Read, sync::mpsc};
 
-use rustix::net::{SendFlags, send};
+use rustix::{
+    net::{SendFlags, send},
+    process::Signal,
+};
+use socket2::SockRef;
 
 use crate::harness::{Client, Content, DEADLINE, Portway, TcpTarget, mapping, own_addr};
 
@@ -35,6 +39,30 @@ fn an_urgent_byte_keeps_its_place() {
     client.say(b"ABOR\r\n");
     client.finish();
     assert_eq!(heard.recv_timeout(DEADLINE).expect("the target's word"), b"\xff\xf4\xff\xf2ABOR\r\n");
+}
+
+#[test]
+fn what_stands_at_and_behind_an_urgent_byte_waits_for_nothing() {
+    let (target, connections) = TcpTarget::manual();
+    let at = own_addr(8080);
+    let portway = Portway::with(&mapping(at, target.addr, "")).start();
+    for (before, behind) in [(3, 6), (1_000, 1_000), (20_000, 20_000), (3, 0)] {
+        for from_client in [true, false] {
+            let client = Client::to(at);
+            let peer = Client(connections.next());
+            let (mut sender, mut receiver) = if from_client { (client, peer) } else { (peer, client) };
+            // So that all of it is there at once, as it comes over a network.
+            portway.signal(Signal::STOP);
+            sender.say(&vec![b'a'; before]);
+            say_urgently(&sender, b'!');
+            sender.say(&vec![b'b'; behind]);
+            portway.signal(Signal::CONT);
+            SockRef::from(&receiver.0).set_out_of_band_inline(true).expect("a socket takes it");
+            // No end follows, and no further byte.
+            let heard = receiver.hear(before + 1 + behind);
+            assert_eq!(heard[before], b'!');
+        }
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{RecvFlags, SendFlags, recv, send},
 };
@@ -23,6 +24,7 @@ use tokio::{io::Interest, net::TcpStream};
 
 use super::{
     pipe,
+    recv::{Received, receive},
     splice::{Bulk, Filled},
 };
 use crate::relay::throttle::Throttle;
@@ -247,7 +249,7 @@ impl Half {
         }
     }
 
-    /// Reads what is there. A short read leaves the socket marked as empty, as does the one that finds nothing.
+    /// Reads what is there, by tokio's readiness or without it.
     fn read(&mut self, source: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.unannounced {
             return read(source, buffer);
@@ -298,6 +300,15 @@ impl Half {
         self.pending.is_some() || self.bulk.as_ref().is_some_and(|bulk| bulk.laden() > 0)
     }
 
+    /// Whether bytes or their end could move on, by the kernel's word.
+    pub(super) fn could_move(&self, source: &TcpStream, sink: &TcpStream) -> bool {
+        if self.is_stalled() {
+            readiness(sink, PollFlags::OUT).intersects(PollFlags::OUT)
+        } else {
+            !self.has_ended() && readiness(source, PollFlags::IN).intersects(PollFlags::IN)
+        }
+    }
+
     /// Whether its source has to wait for the throttle.
     pub(super) fn is_held_back(&self) -> bool {
         self.state == State::Open && self.throttle.as_ref().is_some_and(|throttle| throttle.is_waiting())
@@ -335,35 +346,46 @@ fn wait_writable(cx: &mut Context<'_>, sink: &TcpStream) -> io::Result<Poll<usiz
     }
 }
 
-/// Reads what is there (`recv`, which is a little cheaper than `read` on a socket). A short read leaves the socket marked
-/// as empty, which saves the read that would say so; what comes later marks it as readable again, and an end that has
-/// already been seen stays seen.
+/// Reads what is there. A read after which the kernel says that nothing is left marks the socket as empty, which saves the
+/// read that would say so. What comes later marks it as readable again. (A short read alone may have stopped at an urgent
+/// mark.)
 fn read(source: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    let capacity = buffer.len();
-    with_readiness(source, Interest::READABLE, capacity, || Ok(recv(source, buffer, RecvFlags::empty())?.0))
+    with_readiness(source, Interest::READABLE, || {
+        let Received { bytes, is_all } = receive(source, buffer)?;
+        Ok((bytes, bytes > 0 && is_all))
+    })
 }
 
 /// Writes what the socket takes. A short write leaves it marked as full.
 fn write(sink: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    with_readiness(sink, Interest::WRITABLE, bytes.len(), || Ok(send(sink, bytes, SendFlags::NOSIGNAL)?))
+    with_readiness(sink, Interest::WRITABLE, || {
+        let sent = send(sink, bytes, SendFlags::NOSIGNAL)?;
+        Ok((sent, 0 < sent && sent < bytes.len()))
+    })
 }
 
-/// One system call, if tokio holds the socket ready for it; a result short of `full` takes the readiness away.
+/// One system call, if tokio holds the socket ready for it; `call` says whether that takes the readiness away.
 fn with_readiness(
     stream: &TcpStream,
     interest: Interest,
-    full: usize,
-    call: impl FnOnce() -> io::Result<usize>,
+    call: impl FnOnce() -> io::Result<(usize, bool)>,
 ) -> io::Result<usize> {
-    let mut short = None;
-    let whole = stream.try_io(interest, || match call()? {
-        n if 0 < n && n < full => {
-            short = Some(n);
+    let mut last = None;
+    let done = stream.try_io(interest, || match call()? {
+        (n, true) => {
+            last = Some(n);
             Err(io::ErrorKind::WouldBlock.into())
         }
-        n => Ok(n),
+        (n, false) => Ok(n),
     });
-    short.map_or(whole, Ok)
+    last.map_or(done, Ok)
+}
+
+/// Which of `flags` hold for a socket by the kernel's word, beside errors. Tokio may not have heard of it yet.
+pub(super) fn readiness(stream: &TcpStream, flags: PollFlags) -> PollFlags {
+    let mut fds = [PollFd::new(stream, flags)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    if poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0) { fds[0].revents() } else { PollFlags::empty() }
 }
 
 /// Whether an operation is only to be tried again.

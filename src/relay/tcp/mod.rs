@@ -7,9 +7,11 @@
 mod accept;
 mod acceptor;
 mod budget;
+mod flight;
 mod half;
 mod pipe;
 mod pump;
+mod recv;
 mod refuse;
 mod session;
 mod splice;

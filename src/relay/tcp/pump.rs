@@ -3,8 +3,12 @@
 //! What decides its cost, and so its shape:
 //! - An idle session owns no buffer. The pump waits for readiness, reads into the worker thread's one buffer, writes
 //!   on at once, and allocates only for what the other side would not take.
-//! - A short read means that the socket is empty: its readiness is cleared without asking the kernel a second time.
+//! - Each read says whether the socket is empty then: its readiness is cleared without a second system call.
 //! - The clock is read, and a timer is kept, only while a limit applies.
+//! - While bytes may be on their way to a peer, a timer looks after them a few times (`flight`). It costs the bytes nothing.
+//!
+//! A limit that was reached ends a session only if the kernel holds no byte that could move. A daemon that stood still
+//! (stopped, suspended) takes in first what came meanwhile.
 //!
 //! Half-close: the end of one side is passed on after its bytes (a `shutdown` of the other's write side); the survivor
 //! then has `half_close` to go on, renewed by every byte. A reset is passed on as a reset. While a session is stalled
@@ -28,13 +32,16 @@ use std::{
     time::Duration,
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use tokio::{
     net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::half::{Broken, Half, Moved, is_after_end};
+use super::{
+    flight::Flights,
+    half::{Broken, Half, Moved, is_after_end, readiness},
+};
 use crate::{
     mapping::Timeout,
     meter::{Ended, SessionMeter},
@@ -48,6 +55,9 @@ const QUIET: Duration = Duration::from_secs(1);
 /// How long the other may go on to send to nobody before it gets a reset.
 const LINGER: Duration = Duration::from_secs(30);
 
+/// How long a limit that was reached waits for bytes that the kernel holds already.
+const REPRIEVE: Duration = Duration::from_secs(1);
+
 /// The limits of one session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -55,6 +65,8 @@ pub(super) struct Limits {
     pub(super) idle: Timeout,
     /// After one side ended: the time for the other, renewed by every byte.
     pub(super) half_close: Timeout,
+    /// The silence after which a peer is probed.
+    pub(super) keepalive: Timeout,
 }
 
 /// How a session ended.
@@ -93,6 +105,8 @@ pub(super) fn pump<'a>(
         last_byte: Instant::now(),
         last_thrown: None,
         last_check: None,
+        reprieve: None,
+        flights: Flights::new(limits.keepalive),
     };
     poll_fn(move |cx| pump.poll(cx))
 }
@@ -122,6 +136,10 @@ struct Pump<'a> {
     last_thrown: Option<Instant>,
     /// When the sockets were last asked for a reset.
     last_check: Option<Instant>,
+    /// A limit that was reached waits until then.
+    reprieve: Option<Instant>,
+    /// What is on its way to both sides.
+    flights: Flights,
 }
 
 impl Pump<'_> {
@@ -202,20 +220,27 @@ impl Pump<'_> {
     /// Ready when a limit was reached; else the timer is armed for the next one.
     fn poll_limits(&mut self, cx: &mut Context<'_>, moved: Moved) -> Poll<Ending> {
         let watched = self.is_half_closed() || self.is_stalled();
-        if !watched && self.limits.idle == Timeout::Never {
+        let limited = watched || self.limits.idle != Timeout::Never;
+        if !limited && !self.has_to_look(moved.delivered) {
             return Poll::Pending;
         }
         let mut now = Instant::now();
         if moved.delivered {
             self.last_byte = now;
+            self.reprieve = None;
+            self.flights.launch(now);
         }
         if moved.thrown {
             self.last_thrown = Some(now);
         }
         loop {
-            if let Some((_, reason)) = self.deadlines().find(|(deadline, _)| *deadline <= now) {
+            let reached = self.deadlines().find(|(deadline, _)| *deadline <= now);
+            if let Some((_, reason)) = reached
+                && !self.has_reprieve(now)
+            {
                 return Poll::Ready(self.reached(reason, now).into());
             }
+            self.flights.look(now, [self.client, self.target]);
             if watched && let Some((side, error)) = self.check(now) {
                 match is_after_end(&error) {
                     true => self.direction(side.other()).0.discard(),
@@ -224,7 +249,10 @@ impl Pump<'_> {
                 // What is thrown away has to be read first.
                 cx.waker().wake_by_ref();
             }
-            let Some(next) = self.next_deadline(watched) else { return Poll::Pending };
+            let Some(next) = self.next_deadline(watched) else {
+                self.timer = None;
+                return Poll::Pending;
+            };
             let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next)));
             if timer.deadline() > next || timer.is_elapsed() {
                 timer.as_mut().reset(next);
@@ -251,6 +279,27 @@ impl Pump<'_> {
             .filter_map(|(from, limit, reason)| Some((from.checked_add(limit)?, reason)))
     }
 
+    /// Whether the bytes on their way are a reason to read the clock. While the timer runs, more bytes are not: the timer
+    /// wakes the session by itself.
+    fn has_to_look(&self, delivered: bool) -> bool {
+        match &self.timer {
+            Some(timer) if self.flights.is_watched() => timer.is_elapsed() || !delivered,
+            _ => delivered && self.flights.is_limited(),
+        }
+    }
+
+    /// Whether a limit that was reached has to wait: bytes could move, and tokio has not said so yet. The kernel is asked
+    /// once for each time without a byte.
+    fn has_reprieve(&mut self, now: Instant) -> bool {
+        if self.reprieve.is_none()
+            && (self.inward.could_move(self.client, self.target)
+                || self.outward.could_move(self.target, self.client))
+        {
+            self.reprieve = Some(now + REPRIEVE);
+        }
+        self.reprieve.is_some_and(|until| now < until)
+    }
+
     /// A limit was reached. One that still sends to nobody is told by a reset.
     fn reached(&self, reason: Ended, now: Instant) -> Ended {
         if self.last_thrown.is_some_and(|thrown| now < thrown + QUIET) {
@@ -261,7 +310,8 @@ impl Pump<'_> {
 
     fn next_deadline(&self, watched: bool) -> Option<Instant> {
         let check = self.last_check.filter(|_| watched).map(|last| last + CHECK);
-        self.deadlines().map(|(deadline, _)| deadline).chain(check).min()
+        let deadlines = self.deadlines().map(|(at, _)| self.reprieve.map_or(at, |until| until.max(at)));
+        deadlines.chain(check).chain(self.flights.next_look()).min()
     }
 
     /// Asks both sockets, at most once every [`CHECK`], whether they were reset. What a slow side has not taken by then may
@@ -295,8 +345,6 @@ impl Side {
 
 /// The error that waits on `stream`, if one does.
 fn failure(stream: &TcpStream) -> Option<io::Error> {
-    let mut fds = [PollFd::new(stream, PollFlags::empty())];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let found = rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0);
-    if found && fds[0].revents().contains(PollFlags::ERR) { stream.take_error().ok()? } else { None }
+    let failed = readiness(stream, PollFlags::empty()).contains(PollFlags::ERR);
+    if failed { stream.take_error().ok()? } else { None }
 }

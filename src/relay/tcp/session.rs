@@ -34,7 +34,12 @@ pub(super) fn run(
     async move {
         // Boxed: the way to the target is short and needs much, the session is long and needs little.
         let reached = Box::pin(reach(&client, &spec, &dialer, &meter)).await;
-        let limits = Limits { idle: spec.options.idle_timeout, half_close: spec.options.half_close_timeout };
+        let options = &spec.options;
+        let limits = Limits {
+            idle: options.idle_timeout,
+            half_close: options.half_close_timeout,
+            keepalive: options.keepalive,
+        };
         let bandwidth = spec.options.bandwidth;
         // The session may last for days: what only the start needs is let go.
         drop((spec, dialer));

@@ -69,7 +69,7 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 fn unlimited() -> Limits {
-    Limits { idle: Timeout::Never, half_close: Timeout::After(300 * SECOND) }
+    Limits { idle: Timeout::Never, half_close: Timeout::After(300 * SECOND), keepalive: Timeout::Never }
 }
 
 async fn reset(stream: TcpStream) {

@@ -313,8 +313,14 @@ impl<T> FlowTable<T> {
         self.is_live(id).then(|| self.take(id.slot))
     }
 
-    /// Removes every flow that has been idle for too long, and hands each to `expired`.
-    pub(super) fn expire(&mut self, now: Instant, mut expired: impl FnMut(T)) {
+    /// Removes every flow that has been idle for too long, and hands each to `expired`. One for which `has_news` holds was
+    /// not idle: the shell only has not told yet.
+    pub(super) fn expire(
+        &mut self,
+        now: Instant,
+        mut has_news: impl FnMut(&T) -> bool,
+        mut expired: impl FnMut(T),
+    ) {
         while let Some(&Reverse(due)) = self.due.peek().filter(|due| due.0.at <= now) {
             self.due.pop();
             if !self.is_live(FlowId { slot: due.slot, serial: due.serial }) {
@@ -325,7 +331,14 @@ impl<T> FlowTable<T> {
                 continue;
             }
             match *deadline {
-                Some(at) if at <= now => expired(self.take(due.slot).0),
+                Some(at) if at <= now => {
+                    *queued = None;
+                    if has_news(&self.flows[due.slot].handle) {
+                        self.renew(due.slot, now, |_| {});
+                    } else {
+                        expired(self.take(due.slot).0);
+                    }
+                }
                 Some(at) => {
                     *queued = Some(at);
                     self.due.push(Reverse(Due { at, ..due }));

@@ -78,6 +78,9 @@ const BATCHES_A_TURN: usize = 4;
 /// The least time between two summaries of drops.
 const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 
+/// How long flows that are due wait for datagrams that the kernel holds already.
+const REPRIEVE: Duration = Duration::from_secs(1);
+
 static RECEIVE_FAILED: Quiet = Quiet::new(Duration::from_secs(1));
 
 /// What a UDP listener does with a datagram.
@@ -144,7 +147,7 @@ impl UdpService {
             held: Room::default(),
         };
         let (said, next_summary) = (self.drops.total(), Instant::now());
-        Ok(UdpListener { service: self, front: Arc::new(front), said, next_summary })
+        Ok(UdpListener { service: self, front: Arc::new(front), said, next_summary, reprieve: None })
     }
 }
 
@@ -157,6 +160,8 @@ pub struct UdpListener {
     /// The drops that a summary has told.
     said: u64,
     next_summary: Instant,
+    /// Flows that are due wait until then, or until the socket is empty.
+    reprieve: Option<Instant>,
 }
 
 impl UdpListener {
@@ -193,7 +198,7 @@ impl UdpListener {
                 }
                 () = self.front.rearm.notified() => {}
                 () = &mut timer, if wake_at.is_some() => {
-                    self.front.expire();
+                    self.expire();
                     self.summarise();
                     // Its deadline lies in the past now, and must not be taken for the one armed next.
                     timer.as_mut().reset(Instant::now() + SUMMARY_EVERY);
@@ -203,11 +208,31 @@ impl UdpListener {
                         return;
                     }
                     match self.turn(alive.as_ref()) {
-                        Ok(Read::Empty) => pause = Pause::default(),
+                        Ok(Read::Empty) => {
+                            pause = Pause::default();
+                            if self.reprieve.take().is_some() {
+                                self.front.expire();
+                            }
+                        }
                         Ok(Read::More) => yield_now().await,
                         Err(error) => wait_out(&error, &mut pause).await,
                     }
                 }
+            }
+        }
+    }
+
+    /// Ends the flows that were idle for too long, after what their clients have sent is taken in: a daemon that stood
+    /// still (stopped, suspended) finds the timer over before it hears of the datagrams. A socket that never gets empty does
+    /// not hold this up for longer than [`REPRIEVE`].
+    fn expire(&mut self) {
+        let now = Instant::now();
+        match self.reprieve {
+            None if sockets::holds_datagrams(&self.front.socket) => self.reprieve = Some(now + REPRIEVE),
+            Some(until) if now < until => {}
+            _ => {
+                self.reprieve = None;
+                self.front.expire();
             }
         }
     }
@@ -298,6 +323,7 @@ impl UdpListener {
     /// When there is something to do without a datagram.
     fn wake_at(&self) -> Option<Instant> {
         let expiry = self.front.table().arm().map(Instant::from_std);
+        let expiry = expiry.map(|at| self.reprieve.map_or(at, |until| until.max(at)));
         let summary = (self.front.drops.total() != self.said).then_some(self.next_summary);
         expiry.into_iter().chain(summary).min()
     }
@@ -385,7 +411,9 @@ impl Front {
     /// Ends the flows that were idle for too long.
     fn expire(&self) {
         let mut expired = Vec::new();
-        self.table().expire(Instant::now().into_std(), |flow| expired.push(flow));
+        // A system call under the lock, but only for a flow that is due.
+        let has_news = |flow: &Arc<Flow>| flow.socket().is_some_and(sockets::holds_datagrams);
+        self.table().expire(Instant::now().into_std(), has_news, |flow| expired.push(flow));
         for flow in expired {
             flow.live().cut(Ended::Idle);
         }

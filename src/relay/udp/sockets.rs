@@ -20,6 +20,7 @@ use nix::sys::socket::{
 };
 use quinn_udp::UdpSocketState;
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover},
 };
@@ -92,6 +93,13 @@ pub(super) fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<
     let _ = socket.set_recv_buffer_size(FLOW_QUEUE);
     socket.connect(&target.into())?;
     UdpSocket::from_std(socket.into())
+}
+
+/// Whether datagrams wait at a socket, by the kernel's word. Tokio may not have heard of them yet.
+pub(super) fn holds_datagrams(socket: &UdpSocket) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0) && fds[0].revents().contains(PollFlags::IN)
 }
 
 /// Whether a socket could not be had because the machine, or the daemon, has run out of something.

@@ -427,7 +427,7 @@ impl World {
             assert!(at >= self.now, "the table never asks for the past");
             self.now = at;
             let mut expired = Vec::new();
-            self.table.expire(at, |handle| expired.push(handle.number));
+            self.table.expire(at, |_| false, |handle| expired.push(handle.number));
             expired.sort_unstable();
             let due = |flow: &ModelFlow| flow.held.is_none() && flow.deadline.is_some_and(|d| d <= at);
             let mut expected: Vec<u64> =
@@ -530,7 +530,7 @@ fn a_flow_whose_lookup_outlasts_the_timeout_still_forwards_its_first_datagram() 
     let (mut table, now) = table(Timeout::After(Duration::from_millis(1)));
     let Verdict::New(id, _) = arrive(&mut table, key(1), b"first", now) else { panic!("not new") };
     let later = now + Duration::from_secs(10);
-    table.expire(later, |_| panic!("an opening flow does not expire"));
+    table.expire(later, |_| false, |_| panic!("an opening flow does not expire"));
     assert_eq!(table.take_early(id, later), Early::Send(vec![b"first".to_vec()]));
     assert_eq!(table.take_early(id, later), Early::Open);
     assert_eq!(table.arm(), Some(later + Duration::from_millis(1)));
@@ -559,7 +559,7 @@ fn a_hundred_thousand_short_flows_leave_nothing_behind() {
     }
     assert_eq!(table.flows.len(), 50_000);
     let mut expired = 0;
-    table.expire(now + Duration::from_secs(3600), |_| expired += 1);
+    table.expire(now + Duration::from_secs(3600), |_| false, |_| expired += 1);
     assert_eq!((expired, table.flows.len(), table.by_key.len(), table.due.len()), (50_000, 0, 0, 0));
     assert!(table.flows.capacity() <= KEPT_CAPACITY && table.by_key.capacity() <= KEPT_CAPACITY);
     assert_eq!(table.budget.used(), 0);
