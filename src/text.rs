@@ -1,7 +1,11 @@
-//! Text of unknown origin, made fit for a log line and for a terminal.
+//! Text that did not come from this program, made fit for a log line and for a terminal.
 //!
-//! Owns the one rule for it. Knows nothing of who says it. Invariant: a bounded number of characters, each of them
-//! visible or a plain space, so that nobody can forge a line, move a cursor or fill a disk.
+//! Owns the one rule for it, in two forms: [`clean`] for a text of a stranger, where a dot for each odd character is
+//! enough, and [`escaped`] for a text that its author has to find again: a path, a value of the configuration. Knows
+//! nothing of who says it. Invariant: each character of the outcome is visible or a plain space, so that no text forges a
+//! line, moves a cursor or turns the direction of writing.
+
+use std::fmt::{self, Display, Write};
 
 /// How much of a text is kept, unless told otherwise.
 const LONGEST: usize = 200;
@@ -22,8 +26,62 @@ pub(crate) fn clean_start(text: &str, most: usize) -> String {
     kept
 }
 
+/// Shows a value with each control and formatting character escaped: `\n`, `\u{1b}`.
+pub(crate) struct Escaped<T>(pub(crate) T);
+
+impl<T: Display> Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
+/// A text as [`Escaped`] shows it.
+pub(crate) fn escaped(text: &str) -> String {
+    Escaped(text).to_string()
+}
+
+/// The same for a text of this program of several lines, with parts of others: the line ends stay.
+pub(crate) fn escaped_lines(text: &str) -> String {
+    text.split('\n').map(escaped).collect::<Vec<_>>().join("\n")
+}
+
+/// The same for JSON: the outcome is the same JSON, as such characters stand in its strings alone.
+pub(crate) fn escaped_json(json: &str) -> String {
+    let mut plain = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_plain(c) || c == '\n' {
+            plain.push(c);
+        } else {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                let _ = write!(plain, "\\u{unit:04x}");
+            }
+        }
+    }
+    plain
+}
+
+/// Writes on what it gets, with what is not plain escaped.
+pub(crate) struct Escaping<W>(pub(crate) W);
+
+impl<W: Write> Write for Escaping<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|c| (b' '..=b'~').contains(&c)) {
+            return self.0.write_str(text);
+        }
+        for c in text.chars() {
+            match c {
+                c if is_plain(c) => self.0.write_char(c)?,
+                '\t' | '\r' | '\n' => write!(self.0, "{}", c.escape_default())?,
+                c => write!(self.0, "{}", c.escape_unicode())?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Whether a character neither moves the cursor nor changes how its neighbours are shown.
-fn is_plain(c: char) -> bool {
+pub(crate) fn is_plain(c: char) -> bool {
     let hidden = matches!(
         c,
         // Zero width and direction marks, line and paragraph separators, embeddings, isolates, byte order mark, tags.
@@ -45,12 +103,28 @@ mod tests {
         assert_eq!(clean("Fritz!Box 7590 – Küche"), "Fritz!Box 7590 – Küche");
     }
 
+    #[test]
+    fn what_could_forge_a_line_is_shown_escaped() {
+        assert_eq!(escaped("a\r\n\t\u{1b}[31m\u{202e}ü"), "a\\r\\n\\t\\u{1b}[31m\\u{202e}ü");
+        assert_eq!(escaped_lines("a\nb\u{7f}"), "a\nb\\u{7f}");
+        assert_eq!(escaped_json("{\"a\": \"\u{9b}\u{e0041}\"}\n"), "{\"a\": \"\\u009b\\udb40\\udc41\"}\n");
+    }
+
     proptest! {
         #[test]
         fn a_text_is_short_and_visible_whatever_it_was(text in any::<String>()) {
             let clean = clean_start(&text, 20);
             prop_assert!(clean.chars().count() <= 21);
             prop_assert!(clean.chars().all(is_plain));
+            prop_assert!(escaped(&text).chars().all(is_plain));
+        }
+
+        #[test]
+        fn escaped_json_says_the_same(text in any::<String>()) {
+            let json = serde_json::to_string(&text).unwrap();
+            let plain = escaped_json(&json);
+            prop_assert!(plain.chars().all(is_plain));
+            prop_assert_eq!(serde_json::from_str::<String>(&plain).unwrap(), text);
         }
     }
 

@@ -22,6 +22,7 @@ use crate::{
     mapping::{MappingName, TargetAddr},
     policy::{GateInput, ListSpec},
     target::Targets,
+    text::Escaped,
 };
 
 /// The plan as a table, then the warnings, then how much it is; ends with a line break.
@@ -49,13 +50,13 @@ fn gate(gate: &GateInput) -> String {
     let mut text = String::new();
     for (name, set) in &gate.lists {
         let file = match gate.spec.lists.get(name) {
-            Some(ListSpec::File(path)) => format!(", {}", path.display()),
+            Some(ListSpec::File(path)) => format!(", {}", Escaped(path.display())),
             _ => String::new(),
         };
         let _ = writeln!(text, "list @{}: {}{file}", name.0, spelling::entry_count(set.len()));
     }
     if let Some(path) = &gate.spec.geoip {
-        let _ = writeln!(text, "countries: {}", path.display());
+        let _ = writeln!(text, "countries: {}", Escaped(path.display()));
     }
     if let Some(spec) = &gate.spec.guard {
         let _ = writeln!(text, "guard: {}", guard(spec).join(" "));

@@ -23,6 +23,7 @@ use clap::{
 use crate::{
     config::{self, HostView, Loaded, Problem, Problems, Source, System},
     daemon::{self, StartError},
+    text::{Escaped, escaped, escaped_lines, is_plain},
 };
 
 const FAILED: u8 = 1;
@@ -108,7 +109,7 @@ where
         Err(StartError::Config(problems)) => refuse(&problems),
         Err(error) => {
             if !error.is_told() {
-                say(&format!("portway: {error}"));
+                say(&format!("portway: {}", Escaped(&error)));
             }
             ExitCode::from(FAILED)
         }
@@ -162,7 +163,21 @@ fn code_of(written: io::Result<()>, code: ExitCode) -> ExitCode {
 /// Prints help, the version, or what is wrong with the arguments.
 fn answer(error: &clap::Error) -> ExitCode {
     let code = u8::try_from(error.exit_code()).unwrap_or(FAILED);
+    let odd = odd_input();
+    if !odd.is_empty() {
+        let text = odd.iter().fold(error.to_string(), |text, odd| text.replace(&**odd, &escaped(odd)));
+        say(&escaped_lines(&text));
+        return ExitCode::from(code);
+    }
     code_of(error.print().and_then(|()| io::stdout().flush()), ExitCode::from(code))
+}
+
+/// The arguments and variables that hold what a terminal obeys: an error that repeats one shows it escaped.
+fn odd_input() -> Vec<String> {
+    let variables = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PORTWAY_"));
+    let parts = variables.flat_map(|(name, value)| [name, value]).chain(std::env::args_os());
+    let texts = parts.map(|part| part.to_string_lossy().into_owned());
+    texts.filter(|text| !text.chars().all(is_plain)).collect()
 }
 
 /// A warning for a person; no line break at the end.

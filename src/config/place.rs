@@ -7,6 +7,7 @@
 use std::{cell::OnceCell, fmt, ops::Range};
 
 use super::SpecsFrom;
+use crate::text::{escaped, is_plain};
 
 /// A span of bytes of one text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -172,23 +173,13 @@ pub(super) struct Excerpt {
     pub(super) width: usize,
 }
 
-/// Appends `c` so that no terminal takes it for a command: a tab is a space, any other control character and what
-/// turns the direction of writing is escaped.
+/// Appends `c` as a line of an excerpt shows it: a tab is a space, so that the mark stands below what it marks.
 fn shown(c: char, to: &mut String) {
-    let turns =
-        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     match c {
         '\t' => to.push(' '),
-        c if c.is_control() || turns => to.extend(c.escape_unicode()),
-        c => to.push(c),
+        c if is_plain(c) => to.push(c),
+        c => to.push_str(&escaped(c.encode_utf8(&mut [0; 4]))),
     }
-}
-
-/// Text that is safe to show.
-pub(super) fn printable(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    text.chars().for_each(|c| shown(c, &mut safe));
-    safe
 }
 
 /// Where the lines of a text begin, and how many characters come before every block of it.

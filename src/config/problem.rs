@@ -7,9 +7,11 @@ use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::Serialize;
 
+use crate::text::escaped;
+
 use super::{
     ReadSet,
-    place::{Excerpt, Name, Origins, Place, printable},
+    place::{Excerpt, Name, Origins, Place},
 };
 
 /// One thing that is wrong, or worth a warning.
@@ -183,11 +185,11 @@ impl Note {
         };
         let also = self.also.map(|p| format!(" {}", origins.describe(p))).unwrap_or_default();
         Problem {
-            file: printable(&name.to_string()),
+            file: escaped(&name.to_string()),
             line,
             column,
             text: printable(&text),
-            message: printable(&format!("{}{also}", self.message)),
+            message: printable(&self.message) + &escaped(&also),
             hint: self.hint.map(|h| printable(&h)),
             kind: match name {
                 Name::File(_) => Kind::File(has_excerpt.then(|| origins.excerpt(self.place))),
@@ -195,6 +197,15 @@ impl Note {
                 Name::CommandLine => Kind::CommandLine,
             },
         }
+    }
+}
+
+/// A text that is safe to show, cut where it goes on for longer than anyone reads.
+fn printable(text: &str) -> String {
+    const LONGEST: usize = 1000;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => escaped(&text[..end]) + "…",
+        None => escaped(text),
     }
 }
 
@@ -209,6 +220,14 @@ impl Notes {
     /// How many problems are kept: enough for any person, and a bound for a file that is nothing but problems.
     const KEPT: usize = 10_000;
 
+    /// How many are taken in: they are not yet in order, and those that are kept are the first.
+    const TAKEN: usize = 4 * Self::KEPT;
+
+    /// Whether no more problems are taken in.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.len() >= Self::TAKEN
+    }
+
     fn push<'n>(list: &'n mut Vec<Note>, place: Place, message: Cow<'static, str>) -> &'n mut Note {
         let note = Note {
             place,
@@ -219,6 +238,9 @@ impl Notes {
             is_syntax: false,
             is_whole_file: false,
         };
+        if list.len() >= Self::TAKEN {
+            list.pop();
+        }
         list.push(note);
         list.last_mut().expect("it was just pushed")
     }

@@ -7,6 +7,7 @@
 mod harness;
 
 mod bench;
+mod bounds;
 mod check_input;
 mod cli;
 mod clients;
@@ -17,6 +18,7 @@ mod drain;
 mod empty_plan;
 mod environment;
 mod flood;
+mod foreign_text;
 mod guard;
 mod layers;
 mod limits;

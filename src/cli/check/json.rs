@@ -11,6 +11,7 @@ use crate::{
     meter::SessionLines,
     policy::{Entries, GateInput, GuardSpec, Limit, ListSpec, Policy, Rate},
     relay::{tcp::TcpOptions, udp::UdpOptions},
+    text::escaped_json,
 };
 
 #[derive(Serialize)]
@@ -154,7 +155,7 @@ pub fn json(result: &Result<Loaded, Problems>) -> String {
         },
     };
     let text = serde_json::to_string_pretty(&report).expect("strings, numbers and flags have a JSON form");
-    text + "\n"
+    escaped_json(&text) + "\n"
 }
 
 fn line<'r>(listener: Listener<'r>) -> Line<'r> {

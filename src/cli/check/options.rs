@@ -1,6 +1,6 @@
 //! The last column of the table: what differs from the built-in defaults, as it is written.
 
-use std::{fmt::Display, net::IpAddr};
+use std::{collections::BTreeSet, fmt::Display, net::IpAddr};
 
 use super::{Listener, spelling};
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     meter::SessionLines,
     policy::{AccessSpec, Country, GuardSpec, Policy, Rate, Refuse},
     relay::{tcp::TcpOptions, udp::UdpOptions},
+    text::Escaped,
 };
 
 /// Words such as `idle_timeout=1h`.
@@ -58,17 +59,19 @@ pub(super) fn options(listener: &ListenerPlan) -> Vec<String> {
 }
 
 fn access(access: &AccessSpec, words: &mut Words) {
-    let few = |entries| spelling::few(spelling::entries(entries));
-    let countries = |codes| spelling::few(Iterator::map(codes, |code: &Country| code.as_str().to_owned()));
+    let few = spelling::few_entries;
+    let countries = |codes: &BTreeSet<Country>| {
+        spelling::few(codes.iter().map(|code| code.as_str().to_owned()), codes.len())
+    };
     if let Some(allow) = &access.allow {
         words.add("allow", true, few(allow));
     }
     let deny = few(&access.deny);
     words.add("deny", !deny.is_empty(), &deny);
     if let Some(allow) = &access.allow_countries {
-        words.add("allow_countries", true, countries(allow.iter()));
+        words.add("allow_countries", true, countries(allow));
     }
-    words.add("deny_countries", !access.deny_countries.is_empty(), countries(access.deny_countries.iter()));
+    words.add("deny_countries", !access.deny_countries.is_empty(), countries(&access.deny_countries));
 }
 
 fn amounts(policy: &Policy, is_udp: bool, words: &mut Words) {
@@ -113,10 +116,10 @@ pub(super) fn guard(spec: &GuardSpec) -> Vec<String> {
     let mut words = Words::default();
     words.add("refusals", true, spelling::rate(Some(spec.refusals)));
     words.add("ban", true, Timeout::After(spec.ban));
-    let exempt = spelling::few(spelling::entries(&spec.exempt));
+    let exempt = spelling::few_entries(&spec.exempt);
     words.add("exempt", !exempt.is_empty(), &exempt);
     if let Some(state) = &spec.state {
-        words.add("state", true, state.display());
+        words.add("state", true, Escaped(state.display()));
     }
     words.0
 }

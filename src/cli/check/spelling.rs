@@ -72,15 +72,20 @@ pub(super) fn net(net: &IpNet) -> String {
     if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
 }
 
-/// The first few of many, and how many more there are.
-pub(super) fn few(mut all: impl Iterator<Item = String>) -> String {
+/// The first few of `count`, and how many more there are. Each mapping may have a thousand: only those shown are spelled.
+pub(super) fn few(all: impl Iterator<Item = String>, count: usize) -> String {
     const SHOWN: usize = 3;
-    let mut shown: Vec<_> = all.by_ref().take(SHOWN).collect();
-    match all.count() {
+    let mut shown: Vec<_> = all.take(SHOWN).collect();
+    match count.saturating_sub(SHOWN) {
         0 => {}
         more => shown.push(format!("+{more}")),
     }
     shown.join(",")
+}
+
+/// The first few entries.
+pub(super) fn few_entries(all: &Entries) -> String {
+    few(entries(all), all.lists.len() + all.nets.len())
 }
 
 #[cfg(test)]
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn many_are_cut_and_counted() {
-        let some = |n: usize| (1..=n).map(|i| i.to_string());
-        assert_eq!([few(some(0)), few(some(3)), few(some(5))], ["", "1,2,3", "1,2,3,+2"]);
+        let some = |n: usize| few((1..=n).map(|i| i.to_string()), n);
+        assert_eq!([some(0), some(3), some(5)], ["", "1,2,3", "1,2,3,+2"]);
     }
 }

@@ -3,6 +3,7 @@
 //! Who logs never waits for who reads: see `lines`. So whoever ends the program, or is about to write to standard error
 //! beside the log, has [`flush`] wait for it.
 
+mod json;
 mod lines;
 mod text;
 
@@ -38,11 +39,15 @@ pub(super) fn init(settings: &LogSettings) -> io::Result<Logging> {
     let writer = Lines::start()?;
     let lines = fmt::layer().with_writer(writer.clone()).with_target(false);
     let done = match settings.format {
-        LogFormat::Json => registry
-            .with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false))
-            .try_init(),
-        LogFormat::Text if colour() => registry.with(lines.with_ansi(true)).try_init(),
-        LogFormat::Text => registry.with(lines.with_ansi(false).event_format(text::Plain)).try_init(),
+        LogFormat::Json => {
+            let lines = lines.with_writer(json::Plain(writer.clone()));
+            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            registry.with(lines).try_init()
+        }
+        LogFormat::Text => {
+            let colour = colour();
+            registry.with(lines.with_ansi(colour).event_format(text::Plain { colour })).try_init()
+        }
     };
     if done.is_ok() && LINES.set(writer).is_ok() {
         let report = std::panic::take_hook();

@@ -1,11 +1,11 @@
 //! Lines of plain text, in the form of `tracing-subscriber`'s own, for a third of its work.
 //!
 //! A daemon that takes ten thousand connections a second writes as many lines, so their making shows in its CPU time:
-//! the second of the time stamp is made once a second, and nothing is painted. On a terminal, in colour, the library's
-//! own format is used.
+//! the second of the time stamp is made once a second.
 //!
-//! Invariant: but for colour, a line is the same as the library's, so that nobody's parser sees a difference (checked
-//! by a test).
+//! Invariants: a line of plain characters is the same as the library's, so that no parser sees a difference (checked by a
+//! test). Whatever a message or a field holds, it stays one line and holds no command for a terminal: both are written
+//! through [`Escaping`].
 
 use std::{
     cell::Cell,
@@ -22,8 +22,28 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use crate::text::Escaping;
+
 /// The format.
-pub(super) struct Plain;
+pub(super) struct Plain {
+    /// Paint the level, the names and the time, for a terminal.
+    pub(super) colour: bool,
+}
+
+const DIM: &str = "\x1b[2m";
+const ITALIC: &str = "\x1b[3m";
+const PLAIN: &str = "\x1b[0m";
+
+/// The colour of a level, as `tracing-subscriber` has it.
+fn paint(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\x1b[31m",
+        Level::WARN => "\x1b[33m",
+        Level::INFO => "\x1b[32m",
+        Level::DEBUG => "\x1b[34m",
+        Level::TRACE => "\x1b[35m",
+    }
+}
 
 impl<S, N> FormatEvent<S, N> for Plain
 where
@@ -36,15 +56,21 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
+        let level = *event.metadata().level();
+        let [dim, paint, plain] = if self.colour { [DIM, paint(level), PLAIN] } else { [""; 3] };
+        writer.write_str(dim)?;
         stamp(&mut writer, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())?;
-        writer.write_str(match *event.metadata().level() {
+        writer.write_str(plain)?;
+        writer.write_str(paint)?;
+        writer.write_str(match level {
             Level::ERROR => " ERROR",
             Level::WARN => "  WARN",
             Level::INFO => "  INFO",
             Level::DEBUG => " DEBUG",
             Level::TRACE => " TRACE",
         })?;
-        let mut fields = Fields { writer, result: Ok(()) };
+        writer.write_str(plain)?;
+        let mut fields = Fields { writer, colour: self.colour, result: Ok(()) };
         event.record(&mut fields);
         fields.result?;
         fields.writer.write_char('\n')
@@ -54,6 +80,7 @@ where
 /// Writes the fields of an event, each after a space.
 struct Fields<'a> {
     writer: Writer<'a>,
+    colour: bool,
     result: fmt::Result,
 }
 
@@ -61,16 +88,20 @@ impl Fields<'_> {
     fn field(&mut self, field: &Field, value: fmt::Arguments<'_>) -> fmt::Result {
         self.writer.write_char(' ')?;
         if field.name() == "message" {
-            return Unarmed(&mut self.writer).write_fmt(value);
+            return Escaping(&mut self.writer).write_fmt(value);
         }
         self.name(field)?;
-        self.writer.write_fmt(value)
+        Escaping(&mut self.writer).write_fmt(value)
     }
 
     fn name(&mut self, field: &Field) -> fmt::Result {
         let name = field.name();
-        self.writer.write_str(name.strip_prefix("r#").unwrap_or(name))?;
-        self.writer.write_char('=')
+        let name = name.strip_prefix("r#").unwrap_or(name);
+        let [italic, plain, dim] = if self.colour { [ITALIC, PLAIN, DIM] } else { [""; 3] };
+        for part in [italic, name, plain, dim, "=", plain] {
+            self.writer.write_str(part)?;
+        }
+        Ok(())
     }
 
     fn word(&mut self, field: &Field, word: &str) -> fmt::Result {
@@ -99,25 +130,6 @@ impl Visit for Fields<'_> {
         if self.result.is_ok() {
             self.result = self.field(field, format_args!("{value:?}"));
         }
-    }
-}
-
-/// Takes the power over a terminal from a message that quotes a stranger.
-struct Unarmed<'a, 'b>(&'a mut Writer<'b>);
-
-impl fmt::Write for Unarmed<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        if text.bytes().all(|c| (b' '..=b'~').contains(&c)) {
-            return self.0.write_str(text);
-        }
-        for c in text.chars() {
-            match c {
-                '\x07' | '\x08' | '\x0c' | '\x1b' | '\x7f' => write!(self.0, "\\x{:02x}", c as u32)?,
-                '\u{80}'..='\u{9f}' => write!(self.0, "\\u{{{:x}}}", c as u32)?,
-                c => self.0.write_char(c)?,
-            }
-        }
-        Ok(())
     }
 }
 
@@ -211,8 +223,8 @@ mod tests {
     }
 
     fn say() {
-        let error = std::io::Error::other("no\u{1b}[31m \"such\" thing");
-        tracing::error!("bell\u{7} and {error} and \u{9b}2J, ünïcode");
+        let error = std::io::Error::other("no \"such\" thing");
+        tracing::error!("{error}, ünïcode");
         tracing::warn!(error = %error, failures = 3_u64, "cannot accept");
         tracing::info!(
             client.addr = %"127.0.0.1:9",
@@ -233,12 +245,28 @@ mod tests {
     fn a_line_is_that_of_the_library_without_colour() {
         let (ours, theirs) = (Kept::default(), Kept::default());
         let layer = || tracing_subscriber::fmt::layer().with_ansi(false).with_target(false);
-        let plain = layer().with_writer(ours.clone()).event_format(Plain);
+        let plain = layer().with_writer(ours.clone()).event_format(Plain { colour: false });
         tracing::subscriber::with_default(tracing_subscriber::registry().with(plain), say);
         let library = layer().with_writer(theirs.clone());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(library), say);
         assert_eq!(ours.lines(), theirs.lines());
         assert_eq!(ours.lines().len(), 5);
+    }
+
+    #[test]
+    fn no_value_forges_a_line_or_commands_a_terminal() {
+        let ours = Kept::default();
+        let plain = tracing_subscriber::fmt::layer().with_writer(ours.clone());
+        let plain = plain.event_format(Plain { colour: false });
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(plain), || {
+            let name = "a\nb\u{1b}[31m\u{9b}\u{202e}";
+            tracing::error!(path = %name, word = name, list = ?[name], "cannot read {name}");
+        });
+        let shown = "a\\nb\\u{1b}[31m\\u{9b}\\u{202e}";
+        assert_eq!(
+            ours.lines(),
+            [format!(" ERROR cannot read {shown} path={shown} word=\"{shown}\" list=[\"{shown}\"]")]
+        );
     }
 
     #[test]

@@ -1,0 +1,145 @@
+//! What a configuration calls a file reaches neither a terminal nor a log as a command or as a line of its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::{Portway, Ran, portway};
+
+/// An escape, a line end, a C1 control, and what turns the direction of writing.
+const ODD: &str = "li\u{1b}[31m\nFORGED\u{9b}2J\u{202e}\u{2066}\u{7f}";
+/// The same in a basic string of TOML.
+const ODD_TOML: &str = "li\\u001b[31m\\nFORGED\\u009b2J\\u202e\\u2066\\u007f";
+
+/// Fails if a text holds what a terminal obeys, or a line that starts as a forged one.
+#[track_caller]
+fn is_plain(text: &str) {
+    let is_odd = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let odd: Vec<char> = text.chars().filter(|c| is_odd(*c)).collect();
+    assert!(odd.is_empty(), "{odd:?} in {text:?}");
+    assert!(!text.lines().any(|line| line.starts_with("FORGED")), "a forged line in {text:?}");
+}
+
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).expect("the test's own directory");
+        path
+    }
+
+    fn check(&self, text: &str, json: bool) -> Ran {
+        let path = self.write("portway.toml", text);
+        let more: &[&str] = if json { &["--json"] } else { &[] };
+        portway([Path::new("check"), Path::new("-c"), &path].into_iter().chain(more.iter().map(Path::new)))
+    }
+}
+
+#[test]
+fn check_shows_names_of_files_escaped() {
+    let files = Files::new();
+    files.write(&format!("{ODD}.txt"), "10.0.0.1\n");
+    let state = files.0.path().join("bans").display().to_string();
+    let sound = format!(
+        "publish = [\"7100:10.0.0.1:1\"]\n[defaults]\ndeny = [\"@b\"]\n[lists]\nb = {{ file = \"{ODD_TOML}.txt\" }}\n\
+         [guard]\nstate = \"{state}/{ODD_TOML}.json\"\n"
+    );
+    for json in [false, true] {
+        let ran = files.check(&sound, json).exits(0);
+        is_plain(&ran.out);
+        is_plain(&ran.err);
+    }
+    let ran = files.check(&sound, true);
+    let report: Value = serde_json::from_str(&ran.out).expect("JSON");
+    let file = report["lists"][0]["file"].as_str().expect("the file of the list");
+    assert!(file.ends_with(&format!("{ODD}.txt")), "JSON says what it is: {file:?}");
+}
+
+#[test]
+fn problems_show_every_text_escaped() {
+    let files = Files::new();
+    let other =
+        files.write(&format!("{ODD}.toml"), &format!("publish = [\"{ODD_TOML}\"]\nx\u{9b} = \u{1b}1\n"));
+    files.write(&format!("{ODD}.txt"), "10.0.0.1\nnonsense\u{1b}[31m\u{202e}\n");
+    for text in [
+        format!("publish = [\"{ODD_TOML}\"]\n"),
+        format!(
+            "include = [\"{ODD_TOML}.toml\", \"{ODD_TOML}/x*.toml\", \"{ODD_TOML}-none\", \"[{ODD_TOML}\"]\n"
+        ),
+        format!(
+            "publish = \"8080:80\"\n[lists]\nb = {{ file = \"{ODD_TOML}.txt\" }}\n\"{ODD_TOML}\" = [\"{ODD_TOML}\"]\n"
+        ),
+        format!(
+            "publish = \"8080:80\"\n[lists]\nb = {{ file = \"{ODD_TOML}.gone\" }}\n[geoip]\ndatabase = \"{ODD_TOML}\"\n"
+        ),
+        format!(
+            "\"{ODD_TOML}\" = 1\n[[mapping]]\nname = \"{ODD_TOML}\"\npublish = \"8080:{ODD_TOML}:80\"\nidle_timeout = \"{ODD_TOML}\"\n\
+                 allow = [\"@{ODD_TOML}\", \"{ODD_TOML}\"]\nsource = \"{ODD_TOML}\"\nrefuse = \"{ODD_TOML}\"\nnew_sessions = \"{ODD_TOML}\"\n"
+        ),
+        format!("a = {ODD}\n[[\u{202e}]]\n"),
+        "publish = \"${ODD}:80\"\n[log]\nlevel = \"${ODD}\"\n".to_owned(),
+    ] {
+        for json in [false, true] {
+            let path = files.write("portway.toml", &text);
+            let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
+            command.arg("check").arg("-c").arg(&path).args(json.then_some("--json")).env("ODD", ODD);
+            let ran = Ran::of(&mut command).exits(78);
+            is_plain(&ran.out);
+            is_plain(&ran.err);
+        }
+    }
+    let ran = portway([Path::new("check"), Path::new("-c"), &other]).exits(78);
+    is_plain(&ran.err);
+    let ran = portway([Path::new("run"), Path::new("-c"), &other]).exits(78);
+    is_plain(&ran.err);
+}
+
+#[test]
+fn arguments_are_repeated_escaped() {
+    for args in [&[ODD][..], &["check", ODD], &["run", &format!("--{ODD}")], &["check", "-p", ODD]] {
+        let ran = portway(args);
+        assert!(matches!(ran.code, Some(2 | 78)), "{ran}");
+        is_plain(&ran.err);
+    }
+}
+
+#[test]
+fn the_log_shows_names_of_files_escaped() {
+    for format in ["text", "json"] {
+        let files = Files::new();
+        let list = format!("{ODD}.txt");
+        files.write(&list, "10.0.0.1\n");
+        let state = files.0.path().join("gone").display().to_string();
+        let text = format!(
+            "[defaults]\ndeny = [\"@b\"]\n[lists]\nb = {{ file = \"{ODD_TOML}.txt\" }}\n\
+             [guard]\nstate = \"{state}{ODD_TOML}/x/bans.json\"\n[log]\nformat = \"{format}\"\n"
+        );
+        let path = files.write("portway.toml", &text);
+        let mut daemon = Portway::bare().args(["run", "-c", path.to_str().expect("a plain path")]).launch();
+        daemon.wait_text("ready");
+        files.write(&list, "10.0.0.1\nnonsense\u{1b}[31m\u{202e}\n");
+        daemon.wait_text("not usable");
+        fs::write(&path, format!("publish = [\"{ODD_TOML}\"]\ninclude = [\"{ODD_TOML}\"]\n"))
+            .expect("the file");
+        daemon.signal(Signal::HUP);
+        daemon.wait_text("reload refused");
+        let log = daemon.log();
+        is_plain(&log);
+        if format == "json" {
+            assert!(log.lines().skip(1).all(|line| serde_json::from_str::<Value>(line).is_ok()), "{log}");
+        }
+    }
+}
