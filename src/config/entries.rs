@@ -29,7 +29,7 @@ impl EntriesText {
     pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Self> {
         let (at, value) = entry(reader, table, key)?;
         let texts = reader.texts(key, at, value);
-        let mut read = Self { entries: Entries::default(), lists: Vec::new() };
+        let (mut nets, mut lists) = (Vec::new(), Vec::new());
         if texts.items.len() > MOST {
             reader
                 .notes
@@ -38,15 +38,17 @@ impl EntriesText {
             return None;
         }
         for text in texts.items {
+            if reader.notes.is_full() {
+                break;
+            }
             let place = text.place();
             if let Some(name) = text.value.strip_prefix('@') {
                 let name = ListName(name.into());
-                read.entries.lists.push(name.clone());
-                read.lists.push(Given { value: name, place });
+                lists.push(Given { value: name, place });
                 continue;
             }
             match parse_net(&text.value) {
-                Ok(net) => read.entries.nets.push(net),
+                Ok(net) => nets.push(net),
                 Err(message) => {
                     let note = refuse(reader.notes, place, message).text(&text.value);
                     if let Some(value) = expanded(&text) {
@@ -55,7 +57,8 @@ impl EntriesText {
                 }
             }
         }
-        Some(read)
+        let names = lists.iter().map(|list| list.value.clone()).collect();
+        Some(Self { entries: Entries { nets: nets.into(), lists: names }, lists })
     }
 
     /// Notes every list that there is not.

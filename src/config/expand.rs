@@ -1,6 +1,6 @@
 //! `${NAME}` and `${NAME:-default}` inside a string, and where each byte of the outcome came from.
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, cell::Cell, ops::Range};
 
 use super::{SpecsFrom, place::Place};
 
@@ -34,11 +34,12 @@ impl Text {
     /// A string of the file: `value` is what it says, `from` where that begins if it stands there byte for byte.
     ///
     /// # Errors
-    /// A variable that is not set, or a `${` that is none; the span is within `value`.
+    /// A variable that is not set, a `${` that is none, or too long an outcome; the span is within `value`.
     pub(super) fn expand(
         value: &str,
         place: Place,
         from: Option<usize>,
+        room: &Room,
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, (Place, ExpandError)> {
         let origin = from.map_or(Source::Rewritten, Source::Verbatim);
@@ -48,6 +49,11 @@ impl Text {
         }
         match expand(value, env) {
             Err(e) => Err((plain.at(e.span.clone()), e)),
+            Ok((value, _)) if !room.take(value.len()) => {
+                let span = 0..plain.value.len();
+                let message = format!("variables make this configuration longer than {} MiB", MOST >> 20);
+                Err((place, ExpandError { span, message, hint: SHORTER.into() }))
+            }
             Ok((value, pieces)) => {
                 let origin = from.map_or(Source::Rewritten, |from| Source::Expanded(from, pieces));
                 Ok(Self { value, place, origin, is_expanded: true, beside: None })
@@ -107,6 +113,31 @@ impl Piece {
     }
 }
 
+/// What to do where variables make too much.
+const SHORTER: &str = "put what is long into a file of its own, such as a list file";
+/// The most that a string may become: any value is far shorter.
+const LONGEST: usize = 64 * 1024;
+/// The most that all strings with variables may become together.
+const MOST: usize = 4 * 1024 * 1024;
+
+/// How much variables may still add to a configuration.
+pub(super) struct Room(Cell<usize>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Cell::new(MOST))
+    }
+}
+
+impl Room {
+    /// Takes the room of a string that has grown to `len` bytes.
+    fn take(&self, len: usize) -> bool {
+        let left = self.0.get().checked_sub(len);
+        self.0.set(left.unwrap_or(0));
+        left.is_some()
+    }
+}
+
 /// Why a string cannot be expanded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -128,6 +159,10 @@ fn expand(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<(String, V
             (2, false)
         } else if rest.starts_with("${") {
             let (used, replacement) = variable(rest, done, &env)?;
+            if value.len() + replacement.len() > LONGEST {
+                let message = format!("variables make this string longer than {} KiB", LONGEST >> 10);
+                return Err(ExpandError { span: done..done + used, message, hint: SHORTER.into() });
+            }
             value.push_str(&replacement);
             (used, false)
         } else {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     DEFAULT_FILE, HostView, NAME_A_MAPPING, ReadSet, STDIN,
-    expand::Text,
+    expand::{Room, Text},
     file::FileText,
     place::{Name, Origins, Place},
     problem::Notes,
@@ -16,12 +16,13 @@ use super::{
     syntax,
     table::Reader,
 };
-use toml::de::DeTable;
 
 /// The most that a configuration may have, all files together.
 const MOST: u64 = 4 * 1024 * 1024;
 const TOO_LARGE: &str = "more than 4 MiB of configuration";
 
+/// How many files one pattern may match.
+const MOST_MATCHES: usize = 4096;
 /// How deep includes may go.
 const DEEPEST: usize = 8;
 
@@ -42,6 +43,7 @@ pub(super) struct Walk<'a> {
     /// Where relative paths of the main file begin, if not in its directory.
     base: Option<PathBuf>,
     left: u64,
+    room: Room,
 }
 
 impl<'a> Walk<'a> {
@@ -57,6 +59,7 @@ impl<'a> Walk<'a> {
             above: Vec::new(),
             base: None,
             left: MOST,
+            room: Room::default(),
         }
     }
 
@@ -92,9 +95,10 @@ impl<'a> Walk<'a> {
             self.is_broken = true;
             return;
         };
-        let (document, errors) = DeTable::parse_recoverable(&text);
+        let (document, errors) = syntax::parse(&text);
         syntax::refuse(&text, place, &errors, self.host, self.notes);
-        let mut reader = Reader { file: place, text: &text, host: self.host, notes: self.notes };
+        let mut reader =
+            Reader { file: place, text: &text, host: self.host, room: &self.room, notes: self.notes };
         let is_broken = !errors.is_empty();
         let base = self.base.as_deref().filter(|_| from.is_none());
         let directory = base.or(path.parent()).unwrap_or(Path::new("")).to_owned();
@@ -206,6 +210,13 @@ impl<'a> Walk<'a> {
                     .text(&include.value)
                     .hint(format!("the pattern begins at {}", shown(directory)));
             }
+            Ok(found) if found.len() > MOST_MATCHES => {
+                self.is_broken = true;
+                self.notes
+                    .problem(place, format!("include {}: more than {MOST_MATCHES} files", include.value))
+                    .text(&include.value)
+                    .hint("name a directory of their own, as in conf.d/*.toml");
+            }
             Ok(found) => found.iter().for_each(|path| self.visit(path, Some(place))),
             Err(e) => {
                 self.is_broken = true;
@@ -232,7 +243,8 @@ fn shown(directory: &Path) -> String {
 /// What a pattern matches, sorted.
 fn matches(pattern: &str) -> Result<Vec<PathBuf>, GlobError> {
     let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
-    let mut found = glob::glob_with(pattern, options)?.collect::<Result<Vec<_>, _>>()?;
+    let all = glob::glob_with(pattern, options)?.take(MOST_MATCHES + 1);
+    let mut found = all.collect::<Result<Vec<_>, _>>()?;
     found.sort();
     Ok(found)
 }

@@ -98,6 +98,9 @@ fn inline(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Vec<IpNet> 
     let at = reader.place(value.span());
     let mut nets = Vec::new();
     for text in reader.texts(name, at, value).items {
+        if reader.notes.is_full() {
+            break;
+        }
         match parse_net(&text.value) {
             Ok(net) => nets.push(net),
             Err(message) => {

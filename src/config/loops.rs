@@ -92,7 +92,7 @@ impl Search<'_> {
         let entry = self.claims.entry(&key).and_then(|i| self.entries.get(i));
         let mut edges = Vec::new();
         if let (Some(targets), Some(entry)) = (targets, entry) {
-            for (target, (_, place)) in targets.iter().zip(&entry.targets) {
+            for (target, (_, place)) in targets.iter().zip(entry.targets.iter()) {
                 for to in self.takers(key.protocol, target) {
                     edges.push(Edge { to, target: target.clone(), place: *place });
                 }
@@ -139,7 +139,7 @@ impl Search<'_> {
             if key.addr.ip.is_loopback() {
                 continue;
             }
-            for (target, (_, place)) in targets.iter().zip(&entry.targets) {
+            for (target, (_, place)) in targets.iter().zip(entry.targets.iter()) {
                 let leads_back =
                     matches!(target.host, Host::Name(_)) && ports.contains(&(key.protocol, target.port));
                 if leads_back && self.told.insert(*place) {

@@ -5,7 +5,7 @@
 
 mod forms;
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, num::NonZeroU16, sync::Arc};
 
 use super::{
     HostView, SpecsFrom,
@@ -42,7 +42,8 @@ pub(super) struct Entry {
     pub(super) listen: ListenSpec,
     pub(super) place: Place,
     pub(super) protocols: Protocols,
-    pub(super) targets: Vec<(TargetSpec, Place)>,
+    /// What all entries of a mapping share; empty for a decoy.
+    pub(super) targets: Arc<[(TargetSpec, Place)]>,
 }
 
 /// The outcome of all mappings.
@@ -108,12 +109,16 @@ pub(super) struct Lowering<'a> {
     names: HashMap<String, Place>,
     disabled: usize,
     is_full: bool,
+    /// The targets of all listeners together.
+    ways: usize,
     /// How many cures for specs were looked for.
     cures: usize,
 }
 
 /// More listeners than one machine can have for one address: every port, both protocols, twice.
 const MOST_LISTENERS: usize = 262_144;
+/// The most targets of all listeners together: what reads, checks or prints a plan takes time for each of them.
+pub(super) const MOST_WAYS: usize = 1 << 20;
 
 impl<'a> Lowering<'a> {
     pub(super) fn new(context: Context<'a>, notes: &'a mut Notes) -> Self {
@@ -130,6 +135,7 @@ impl<'a> Lowering<'a> {
             names: HashMap::new(),
             disabled: 0,
             is_full: false,
+            ways: 0,
             cures: 0,
         }
     }
@@ -243,7 +249,8 @@ impl<'a> Lowering<'a> {
             let spec = ListenSpec::parse(&text.value, Protocols::Tcp, &services);
             let meant = |value: &str| meant::listen(value, Protocols::Tcp, &services);
             let Some(listen) = self.sound("trap", text, spec, meant) else { continue };
-            let entry = Entry { listen, place: text.place(), protocols: Protocols::Tcp, targets: Vec::new() };
+            let entry =
+                Entry { listen, place: text.place(), protocols: Protocols::Tcp, targets: Arc::default() };
             exposure::warn_of_ephemeral_ports(&entry, host, self.notes);
             self.open(entry, None);
         }
@@ -281,7 +288,7 @@ impl<'a> Lowering<'a> {
         let inherited = own.source.is_none();
         let Some(source) = own.source.as_ref().or(self.context.defaults.source.as_ref()) else { return };
         let reaches = |ip: &IpAddr| ip.is_ipv4() == source.value.is_ipv4();
-        for (target, place) in &entry.targets {
+        for (target, place) in entry.targets.iter() {
             if let Host::Ip(ip, _) = &target.host
                 && !reaches(ip)
             {
@@ -306,16 +313,22 @@ impl<'a> Lowering<'a> {
             return;
         }
         self.claims.asked += asked;
+        self.ways = self.ways.saturating_add(asked.saturating_mul(entry.targets.len()));
+        if self.ways > MOST_WAYS {
+            self.refuse_ways(entry.place);
+            return;
+        }
         let claim =
             Claim { entry: self.entries.len(), is_named: terms.is_some_and(|terms| terms.name.is_some()) };
         let mut is_told = false;
+        let shared = shared_targets(&entry);
         for protocol in entry.protocols.iter() {
             for port in entry.listen.ports.ports() {
                 let key = ListenerKey { protocol, addr: entry.listen.addr(port) };
                 match self.claims.claim(&key, claim) {
                     Ok(()) => {
                         let listener = match terms {
-                            Some(terms) => self.listener(&entry, terms, &key),
+                            Some(terms) => self.listener(&entry, terms, &key, shared.clone()),
                             None => trap(&key),
                         };
                         self.plan.insert(key, listener);
@@ -331,6 +344,15 @@ impl<'a> Lowering<'a> {
         self.entries.push(entry);
     }
 
+    /// Says once that there are too many targets.
+    pub(super) fn refuse_ways(&mut self, place: Place) {
+        if !std::mem::replace(&mut self.is_full, true) {
+            self.notes
+                .problem(place, format!("more than {MOST_WAYS} targets of all listeners together"))
+                .hint("use fewer targets, or smaller ranges of listen ports");
+        }
+    }
+
     fn refuse_twice(&mut self, entry: &Entry, key: &ListenerKey, other: usize, is_trap: bool) {
         let first = self.entries.get(other).map_or(entry.place, |e| e.place);
         self.notes.problem(entry.place, format!("{key} is listened on twice, first at")).also(first).hint(
@@ -343,10 +365,16 @@ impl<'a> Lowering<'a> {
     }
 
     /// What one listener of an entry promises.
-    fn listener(&mut self, entry: &Entry, terms: &Terms, key: &ListenerKey) -> ListenerPlan {
-        let ports = entry.listen.ports;
-        let targets = entry.targets.iter().map(|(t, _)| t.counterpart(ports, key.addr.port));
-        let targets = Targets::new(targets).expect("an entry of a mapping is made with at least one target");
+    fn listener(
+        &mut self,
+        entry: &Entry,
+        terms: &Terms,
+        key: &ListenerKey,
+        shared: Option<Targets>,
+    ) -> ListenerPlan {
+        let targets = shared
+            .or_else(|| targets(entry, key.addr.port))
+            .expect("an entry of a mapping is made with at least one target");
         let service = match key.protocol {
             Protocol::Tcp => Service::Tcp(TcpSpec { targets, options: terms.tcp.clone() }),
             Protocol::Udp => Service::Udp(UdpSpec { targets, options: terms.udp.clone() }),
@@ -364,6 +392,17 @@ fn name_meant(text: &str) -> Option<String> {
     let words: Vec<&str> = text.split(|c| !plain(c)).filter(|word| !word.is_empty()).collect();
     let name: String = words.join("-").chars().take(MappingName::MAX_LEN).collect();
     MappingName::new(&name).is_ok().then_some(name)
+}
+
+/// The targets of every listener of an entry, where all lead to the same.
+fn shared_targets(entry: &Entry) -> Option<Targets> {
+    let is_same = entry.targets.iter().all(|(target, _)| target.ports.count() == 1);
+    if is_same { targets(entry, entry.listen.ports.first()) } else { None }
+}
+
+fn targets(entry: &Entry, port: NonZeroU16) -> Option<Targets> {
+    let ports = entry.listen.ports;
+    Targets::new(entry.targets.iter().map(|(target, _)| target.counterpart(ports, port)))
 }
 
 /// A decoy.

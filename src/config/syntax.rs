@@ -6,11 +6,15 @@
 
 use std::path::Path;
 
-use toml::de::{DeTable, Error};
+use toml::{
+    Spanned,
+    de::{DeTable, Error},
+};
 
 use super::{
     HostView,
     cure::bare,
+    expand::Room,
     file::FileText,
     gate::Known,
     knobs::Knobs,
@@ -26,6 +30,24 @@ const MOST_LINES: usize = 5;
 const LARGEST: usize = 64 * 1024;
 /// A longer line is not a slip.
 const LONGEST: usize = 200;
+
+/// Parses a text, as far as that is possible.
+///
+/// The parser keeps each error with its words. Of a long text it gets no more than what follows the first error, so that
+/// a file of nothing but errors does not fill the memory.
+pub(super) fn parse(text: &str) -> (Spanned<DeTable<'_>>, Vec<Error>) {
+    if text.len() <= LARGEST {
+        return DeTable::parse_recoverable(text);
+    }
+    match DeTable::parse(text) {
+        Ok(document) => (document, Vec::new()),
+        Err(error) => {
+            let from = error.span().map_or(0, |span| span.start.min(text.len()));
+            let end = text.as_bytes()[from..].iter().skip(LARGEST).position(|c| *c == b'\n');
+            DeTable::parse_recoverable(end.map_or(text, |at| &text[..from + LARGEST + at]))
+        }
+    }
+}
 
 /// Notes what the parser could not take of a file.
 pub(super) fn refuse(text: &str, file: Place, errors: &[Error], host: &dyn HostView, notes: &mut Notes) {
@@ -143,7 +165,8 @@ fn is_sound(text: &str, line: usize, host: &dyn HostView) -> bool {
     for error in &errors {
         notes.syntax(place.with_span(error.span().unwrap_or(0..0)), "");
     }
-    let mut reader = Reader { file: place, text, host, notes: &mut notes };
+    let room = Room::default();
+    let mut reader = Reader { file: place, text, host, room: &room, notes: &mut notes };
     let file = FileText::read(&mut reader, document.get_ref(), !errors.is_empty(), Path::new(""), true);
     let (defaults, known) = (Knobs::default(), Known::anything());
     let context =

@@ -12,7 +12,7 @@ use toml::{
 use super::{
     HostView,
     cure::{bare, instead},
-    expand::Text,
+    expand::{Room, Text},
     place::Place,
     problem::{Note, Notes},
 };
@@ -24,6 +24,7 @@ pub(super) struct Reader<'a> {
     pub(super) file: Place,
     pub(super) text: &'a str,
     pub(super) host: &'a dyn HostView,
+    pub(super) room: &'a Room,
     pub(super) notes: &'a mut Notes,
 }
 
@@ -63,7 +64,7 @@ impl Reader<'_> {
     ) {
         for key in table.keys() {
             let name: &str = key.get_ref();
-            if known.contains(&name) {
+            if known.contains(&name) || self.notes.is_full() {
                 continue;
             }
             let place = self.place(key.span());
@@ -153,7 +154,7 @@ impl Reader<'_> {
         let inside = |quotes: usize| raw.get(quotes..raw.len().checked_sub(quotes)?);
         let quotes = [1, 3].into_iter().find(|q| inside(*q) == Some(value));
         let host = self.host;
-        match Text::expand(value, place, quotes.map(|q| span.start + q), |name| host.env(name)) {
+        match Text::expand(value, place, quotes.map(|q| span.start + q), self.room, |name| host.env(name)) {
             Ok(text) => Some(text),
             Err((place, e)) => {
                 self.notes.problem(place, e.message).hint(e.hint);

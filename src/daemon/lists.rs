@@ -261,7 +261,7 @@ mod tests {
         /// The file holds `text`, and the configuration has read it.
         fn new(text: &str) -> Self {
             let (dir, gate) = (tempfile::tempdir().unwrap(), Gate::new());
-            let deny = Entries { nets: vec![], lists: vec![name()] };
+            let deny = Entries { nets: Arc::default(), lists: [name()].into() };
             let policy = Policy { access: AccessSpec { deny, ..AccessSpec::default() }, ..Policy::default() };
             let mapping = Admission::new(&Arc::new(policy), &gate);
             let mut world = Self { dir, gate, mapping, writes: 0 };

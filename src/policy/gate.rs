@@ -238,7 +238,7 @@ mod tests {
                 burst: 1.try_into().unwrap(),
             },
             ban: std::time::Duration::from_secs(60),
-            exempt: Entries { nets: vec![parse_net("::1").unwrap()], lists: vec![office()] },
+            exempt: Entries { nets: [parse_net("::1").unwrap()].into(), lists: [office()].into() },
             state: None,
         };
         let gate = Gate::new();

@@ -56,13 +56,13 @@ pub struct AccessSpec {
     pub deny_countries: BTreeSet<Country>,
 }
 
-/// Addresses as `allow`, `deny` and `exempt` name them.
+/// Addresses as `allow`, `deny` and `exempt` name them. A clone shares them: each mapping has those of `[defaults]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entries {
     /// Networks and single addresses.
-    pub nets: Vec<IpNet>,
+    pub nets: Arc<[IpNet]>,
     /// Named lists (`"@office"`, without the `@`).
-    pub lists: Vec<ListName>,
+    pub lists: Arc<[ListName]>,
 }
 
 /// The name of a list of addresses.

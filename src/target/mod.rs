@@ -24,19 +24,23 @@ pub use keepalive::{set_keepalive, set_unanswered_limit, unanswered_limit};
 pub use resolve::{ResolveError, Resolver, scoped};
 pub use tcp::{Flight, announce_rest};
 
+use std::sync::Arc;
+
 use crate::mapping::TargetAddr;
 
 /// The targets of a mapping, in the order given: never empty.
+///
+/// A clone shares them, so that a range of listeners that lead to the same targets holds these once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Targets {
     first: TargetAddr,
-    rest: Vec<TargetAddr>,
+    rest: Arc<[TargetAddr]>,
 }
 
 impl Targets {
     /// One target.
     pub fn one(target: TargetAddr) -> Self {
-        Self { first: target, rest: Vec::new() }
+        Self { first: target, rest: Arc::default() }
     }
 
     /// The targets in `all`, or `None` when there is none.
@@ -57,6 +61,6 @@ impl Targets {
 
     /// All of them, in the order given.
     pub fn iter(&self) -> impl Iterator<Item = &TargetAddr> {
-        std::iter::once(&self.first).chain(&self.rest)
+        std::iter::once(&self.first).chain(self.rest.iter())
     }
 }

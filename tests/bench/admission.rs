@@ -46,7 +46,7 @@ fn doorkeeper() -> (Arc<Admission>, Arc<Gate>) {
     let most = NonZeroU32::new(10_000).map_or(Limit::Unlimited, Limit::AtMost);
     let policy = Policy {
         access: AccessSpec {
-            deny: Entries { nets: vec!["10.0.0.0/8".parse().expect("a network")], lists: vec![name] },
+            deny: Entries { nets: ["10.0.0.0/8".parse().expect("a network")].into(), lists: [name].into() },
             ..AccessSpec::default()
         },
         rates: Rates {

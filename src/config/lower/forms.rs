@@ -2,7 +2,9 @@
 //!
 //! Both make entries. What cannot be read is noted, and the rest is looked at all the same.
 
-use super::{Context, Entry, Lowering};
+use std::sync::Arc;
+
+use super::{Context, Entry, Lowering, MOST_WAYS};
 use crate::{
     config::{
         HostView, SpecsFrom,
@@ -75,13 +77,16 @@ impl Lowering<'_> {
 
     /// The short form: a publish spec.
     pub(super) fn short(&mut self, text: &Text) -> Option<Entry> {
+        if self.notes.is_full() {
+            return None;
+        }
         let host = self.context.host;
         let services = |name: &str, protocol| host.service(name, protocol);
         let spec = Publish::parse(&text.value, &services);
         let meant = |value: &str| meant::publish(value, &services);
         let Publish { listen, target, protocols } = self.sound("publish", text, spec, meant)?;
         let place = text.place();
-        Some(Entry { listen, place, protocols, targets: vec![(target, place)] })
+        Some(Entry { listen, place, protocols, targets: [(target, place)].into() })
     }
 
     /// The long form: every `listen` entry leads to all of the targets.
@@ -101,13 +106,20 @@ impl Lowering<'_> {
         }
         let is_whole = own != Some(None)
             && targets.is_some_and(|t| t.is_whole && !t.items.is_empty() && read.len() == t.items.len());
+        let read: Arc<[(TargetSpec, Place)]> = read.into();
+        if let Some(list) = listen
+            && list.items.len().saturating_mul(read.len()) > MOST_WAYS
+        {
+            self.refuse_ways(list.key);
+            return Vec::new();
+        }
         let mut entries = Vec::new();
         for text in listen.map_or(&[][..], |l| &l.items) {
             let spec = ListenSpec::parse(&text.value, protocols, &services);
             let meant = |value: &str| meant::listen(value, protocols, &services);
             let Some(listen) = self.sound("listen", text, spec, meant) else { continue };
             if self.all_fit(&listen, &read) && is_whole {
-                entries.push(Entry { listen, place: text.place(), protocols, targets: read.clone() });
+                entries.push(Entry { listen, place: text.place(), protocols, targets: Arc::clone(&read) });
             }
         }
         entries

@@ -153,8 +153,8 @@ proptest! {
         let (in_list, inline) = deny.split_at(listed.min(deny.len()));
         let list: Arc<List> = Arc::new(List::from_pointee(in_list.iter().copied().collect()));
         let access = AccessSpec {
-            allow: allow.clone().map(|nets| Entries { nets, lists: Vec::new() }),
-            deny: Entries { nets: inline.to_vec(), lists: vec![ListName("list".into())] },
+            allow: allow.clone().map(|nets| Entries { nets: nets.into(), lists: Arc::default() }),
+            deny: Entries { nets: inline.into(), lists: [ListName("list".into())].into() },
             ..AccessSpec::default()
         };
         let access = Access::new(&access, |_| list.clone());

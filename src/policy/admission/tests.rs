@@ -10,11 +10,11 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn nets(text: &str) -> Entries {
-    Entries { nets: text.split_whitespace().map(|e| parse_net(e).unwrap()).collect(), lists: Vec::new() }
+    Entries { nets: text.split_whitespace().map(|e| parse_net(e).unwrap()).collect(), lists: Arc::default() }
 }
 
 fn listed(name: &str) -> Entries {
-    Entries { nets: Vec::new(), lists: vec![ListName(name.into())] }
+    Entries { nets: Arc::default(), lists: [ListName(name.into())].into() }
 }
 
 fn rate(count: u32, per: Duration) -> Option<Rate> {

@@ -15,8 +15,10 @@ pub(super) fn guard(exempt: &str) -> Guard {
 }
 
 fn retune(guard: &Guard, refusals: u32, ban: Duration, exempt: &str) {
-    let entries =
-        Entries { nets: exempt.split_whitespace().map(|e| parse_net(e).unwrap()).collect(), lists: vec![] };
+    let entries = Entries {
+        nets: exempt.split_whitespace().map(|e| parse_net(e).unwrap()).collect(),
+        lists: Arc::default(),
+    };
     let count = refusals.try_into().unwrap();
     let rate = Rate { count, per: MINUTE, burst: 1.try_into().unwrap() };
     let exempt = Side::new(&entries, |_| Arc::default());
