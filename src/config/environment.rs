@@ -119,6 +119,10 @@ impl HostView for Asked<'_> {
         self.host.addresses()
     }
 
+    fn broadcasts(&self) -> HashSet<IpAddr> {
+        self.host.broadcasts()
+    }
+
     fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>> {
         self.host.ephemeral_ports()
     }

@@ -14,6 +14,7 @@ use super::{
     HostView,
     claims::{Claims, Taker},
     lower::Entry,
+    many::Many,
     place::Place,
     plan::{ListenerKey, Plan},
     problem::Notes,
@@ -31,8 +32,8 @@ pub(super) fn refuse(
     host: &dyn HostView,
     notes: &mut Notes,
 ) {
-    let mut search =
-        Search { plan, claims, entries, host, notes, own: OnceCell::new(), told: HashSet::new() };
+    let (many, own, told) = (Many::new(host), OnceCell::new(), HashSet::new());
+    let mut search = Search { plan, claims, entries, host, many, notes, own, told };
     let mut visited = HashSet::new();
     for key in plan.keys() {
         search.from(key.clone(), &mut visited);
@@ -45,6 +46,7 @@ struct Search<'a> {
     claims: &'a Claims,
     entries: &'a [Entry],
     host: &'a dyn HostView,
+    many: Many<'a>,
     notes: &'a mut Notes,
     /// What the machine said of its addresses, if it was asked.
     own: OnceCell<HashSet<IpAddr>>,
@@ -154,8 +156,11 @@ impl Search<'_> {
         }
     }
 
+    /// Whether a wildcard takes what is sent there. What is sent to all machines comes back to this one, too.
     fn is_local(&self, ip: IpAddr) -> bool {
-        ip.is_loopback() || self.own.get_or_init(|| self.host.addresses()).contains(&ip)
+        ip.is_loopback()
+            || self.many.kind_of(ip).is_some()
+            || self.own.get_or_init(|| self.host.addresses()).contains(&ip)
     }
 
     /// Notes that `edge`, which leaves the end of `path`, leads to its start.

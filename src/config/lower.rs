@@ -17,6 +17,7 @@ use super::{
     gate::Known,
     knobs::Knobs,
     loops,
+    many::Many,
     openings::{Openings, Wanted},
     place::{Name, Origins, Place},
     plan::{ListenerKey, ListenerPlan, Plan, Service},
@@ -97,6 +98,7 @@ impl Context<'_> {
 /// Collects listeners from mapping after mapping.
 pub(super) struct Lowering<'a> {
     context: Context<'a>,
+    many: Many<'a>,
     notes: &'a mut Notes,
     plan: Plan,
     entries: Vec<Entry>,
@@ -124,6 +126,7 @@ impl<'a> Lowering<'a> {
     pub(super) fn new(context: Context<'a>, notes: &'a mut Notes) -> Self {
         context.defaults.policy.check_defaults(context.known, notes);
         Self {
+            many: Many::new(context.host),
             context,
             notes,
             plan: Plan::new(),
@@ -217,6 +220,7 @@ impl<'a> Lowering<'a> {
     fn check(&mut self, entries: &[Entry], own: &Knobs) {
         for entry in entries {
             self.check_sources(entry, own);
+            self.many.refuse_for_tcp(entry, self.notes);
         }
         let defaults = &self.context.defaults.policy;
         own.policy.check(defaults, self.context.known, self.notes);

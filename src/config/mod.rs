@@ -35,6 +35,7 @@ mod knobs;
 mod lists;
 mod loops;
 mod lower;
+mod many;
 mod openings;
 mod place;
 mod plan;
@@ -167,6 +168,8 @@ pub trait HostView {
     /// This machine's own addresses, but for loopback and for those that mean something only together with an
     /// interface.
     fn addresses(&self) -> HashSet<IpAddr>;
+    /// The broadcast addresses of this machine's networks.
+    fn broadcasts(&self) -> HashSet<IpAddr>;
     /// The ports that the kernel gives to outgoing connections.
     fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>>;
 }

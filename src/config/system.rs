@@ -49,6 +49,14 @@ impl HostView for System {
             .collect()
     }
 
+    /// An address that is also one of this machine's own is none: a network of one address has such a "broadcast" address.
+    fn broadcasts(&self) -> HashSet<IpAddr> {
+        let interfaces: Vec<_> = getifaddrs().into_iter().flatten().collect();
+        let own: HashSet<IpAddr> = interfaces.iter().filter_map(|i| ip_of(i.address.as_ref()?)).collect();
+        let broadcasts = interfaces.iter().filter_map(|i| ip_of(i.broadcast.as_ref()?));
+        broadcasts.filter(|ip| !ip.is_unspecified() && !own.contains(ip)).collect()
+    }
+
     fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>> {
         let text = durable::read_text(Path::new("/proc/sys/net/ipv4/ip_local_port_range"), 256).ok()?;
         let mut ports = text.split_ascii_whitespace().map(str::parse);

@@ -42,6 +42,10 @@ impl HostView for Machine {
         HashSet::from([IpAddr::from([192, 168, 1, 2])])
     }
 
+    fn broadcasts(&self) -> HashSet<IpAddr> {
+        HashSet::new()
+    }
+
     fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>> {
         Some(32768..=60999)
     }

@@ -14,7 +14,7 @@ mod lines;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
     },
     task::{Context, Poll},
@@ -76,7 +76,7 @@ impl ListenerMeter {
         let live = Arc::new(Live {
             id: NEXT_ID.fetch_add(1, Relaxed),
             client,
-            target: OnceLock::new(),
+            target: Mutex::new(None),
             started: Instant::now(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
@@ -194,7 +194,7 @@ pub struct Live {
     pub client: SocketAddr,
     /// When it was admitted.
     pub started: Instant,
-    target: OnceLock<Reached>,
+    target: Mutex<Option<Reached>>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     /// 0, or the [`Ended`] it was asked to end with.
@@ -222,6 +222,10 @@ impl Live {
     /// Waits until [`Live::cut`] was called.
     pub async fn wait_cut(&self) -> Ended {
         std::future::poll_fn(|cx| self.poll_cut(cx)).await
+    }
+
+    fn target(&self) -> MutexGuard<'_, Option<Reached>> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes from the client to the target so far.
@@ -256,14 +260,14 @@ impl SessionMeter {
         self.listener.mapping()
     }
 
-    /// Notes the address the session was connected to. The first one stands.
+    /// Notes the address the session was connected to. The last one stands.
     pub fn reached(&self, target: SocketAddr) {
-        let _ = self.live.target.set(Reached::Address(target));
+        *self.live.target() = Some(Reached::Address(target));
     }
 
-    /// Notes the target that could not be reached.
+    /// Notes the target that could not be reached, for a session that has reached none.
     pub fn missed(&self, target: &TargetAddr) {
-        let _ = self.live.target.set(Reached::Named(target.clone()));
+        self.live.target().get_or_insert_with(|| Reached::Named(target.clone()));
     }
 
     /// Counts bytes that were delivered to the target.
@@ -310,7 +314,7 @@ impl SessionMeter {
             protocol = protocol.as_str(),
             client.addr = %Whole(self.live.client),
             listen.addr = %listen,
-            target.addr = %Shown(self.live.target.get()),
+            target.addr = %Shown(self.live.target().as_ref()),
             "bytes.in" = bytes_in,
             "bytes.out" = bytes_out,
             duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),

@@ -144,8 +144,26 @@ pub fn bind_udp(listen: &ListenAddr, place: Place) -> io::Result<Bound<std::net:
             share(Protocol::Udp, &socket, true)?;
         }
         socket.bind(&addr.into())?;
+        join_group(&socket, addr)?;
         Ok(socket.into())
     })
+}
+
+/// The kernel hands over only what is sent to groups that some socket has joined. A socket on every address takes what is
+/// sent to any of them, but a dual-stack one has to be asked to do so for IPv4.
+fn join_group(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+    match addr {
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            // Without it, only questions to IPv4 groups are missed.
+            let _ = socket.set_multicast_all_v4(true);
+            Ok(())
+        }
+        SocketAddr::V4(v4) if v4.ip().is_multicast() => {
+            socket.join_multicast_v4(v4.ip(), &Ipv4Addr::UNSPECIFIED)
+        }
+        SocketAddr::V6(v6) if v6.ip().is_multicast() => socket.join_multicast_v6(v6.ip(), v6.scope_id()),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a bind failed because the address (or its interface) is not there, which may change: a laptop's dock, a

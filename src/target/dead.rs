@@ -58,6 +58,12 @@ impl DeadAddrs {
         addrs.iter().take_while(|addr| failed_at(addr).is_none()).count()
     }
 
+    /// Whether `addr` failed lately.
+    pub(super) fn is_dead(&self, protocol: Protocol, addr: SocketAddr) -> bool {
+        self.count.load(Relaxed) > 0
+            && self.known().get(&(protocol, addr)).is_some_and(|failure| Instant::now() < failure.until)
+    }
+
     /// Notes that `addr` does not work. An error that is this machine's own says nothing of the address.
     pub(super) fn failed(&self, protocol: Protocol, addr: SocketAddr, error: &io::Error) {
         if is_exhaustion(error) {

@@ -82,6 +82,16 @@ impl Dialer {
         }
     }
 
+    /// Whether `addr` failed lately. This is one atomic load while no address is dead.
+    pub fn is_dead(&self, protocol: Protocol, addr: SocketAddr) -> bool {
+        self.shared.dead.is_dead(protocol, addr)
+    }
+
+    /// Puts the addresses that failed lately last, the latest failure at the very end. For candidates of several targets.
+    pub fn order(&self, protocol: Protocol, addrs: &mut [SocketAddr]) {
+        self.shared.dead.order(protocol, addrs);
+    }
+
     /// Notes that `addr`, a candidate of a target, did not work. An error that says that this machine has run out of
     /// something is ignored.
     pub fn failed(&self, protocol: Protocol, addr: SocketAddr, error: &io::Error) {

@@ -45,6 +45,7 @@ mod tasks;
 mod tcp;
 mod throttle;
 mod udp;
+mod udp_lead;
 mod urgent;
 mod vanish;
 mod variables;

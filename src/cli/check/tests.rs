@@ -20,6 +20,10 @@ impl HostView for Nothing {
     fn addresses(&self) -> HashSet<IpAddr> {
         HashSet::new()
     }
+    fn broadcasts(&self) -> HashSet<IpAddr> {
+        HashSet::new()
+    }
+
     fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>> {
         None
     }

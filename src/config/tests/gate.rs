@@ -311,6 +311,10 @@ fn the_state_directory_of_the_service_keeps_the_bans() {
         fn addresses(&self) -> HashSet<IpAddr> {
             HashSet::new()
         }
+        fn broadcasts(&self) -> HashSet<IpAddr> {
+            HashSet::new()
+        }
+
         fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>> {
             None
         }

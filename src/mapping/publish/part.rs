@@ -280,7 +280,10 @@ fn bracketed(inner: Part<'_>) -> Result<(IpAddr, Option<Zone>), SpecError> {
             })?)
         }
     };
+    // A multicast address of the link may name its interface; without it, the kernel chooses one.
+    let is_multicast_of_link = ip.octets()[..2] == [0xff, 0x02];
     match (ip.is_unicast_link_local(), &zone) {
+        (false, Some(_)) if is_multicast_of_link => Ok((ip.into(), zone)),
         (true, None) => Err(inner
             .error("a link-local address needs its interface")
             .hint(format!("write its name behind the address, as in [{ip}%eth0]"))),

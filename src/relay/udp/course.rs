@@ -9,7 +9,9 @@
 //! - *assured*: a datagram passed later than that. Its timeout is the idle timeout.
 //!
 //! A short idle timeout is not shortened. A brief flow without an open question is *settled*: it ends early where a new
-//! flow needs its place. Pure: `now` is an argument.
+//! flow needs its place.
+//!
+//! The course also knows when the target has fallen silent: [`SILENCE_DATAGRAMS`] had no answer over [`SILENCE`]. Pure: `now` is an argument.
 
 use std::{
     collections::BTreeSet,
@@ -18,6 +20,10 @@ use std::{
 
 use crate::mapping::{ClientKey, Timeout};
 
+/// So many datagrams without an answer ...
+const SILENCE_DATAGRAMS: u32 = 3;
+/// ... over so long mean that the target is silent.
+const SILENCE: Duration = Duration::from_secs(3);
 /// A flow whose traffic goes on for longer than this is assured.
 const BRIEF: Duration = Duration::from_secs(2);
 /// The part of the idle timeout, and the time that is always granted, of a flow that was asked and answered once.
@@ -37,23 +43,37 @@ pub(super) struct Course {
     asked: u32,
     answered: u32,
     assured: bool,
+    /// Datagrams since the last answer, and when the first of them was sent.
+    unanswered: u32,
+    unanswered_since: Instant,
 }
 
 impl Course {
     /// A flow that was opened at `now`, with so many datagrams of the client already sent.
     pub(super) fn new(asked: u32, now: Instant) -> Self {
-        Self { opened: now, asked, answered: 0, assured: false }
+        Self { opened: now, asked, answered: 0, assured: false, unanswered: asked, unanswered_since: now }
     }
 
-    /// Notes datagrams of the client.
-    pub(super) fn ask(&mut self, datagrams: u32, now: Instant) {
+    /// Notes datagrams of the client. Whether the target is silent: at most once in [`SILENCE`].
+    pub(super) fn ask(&mut self, datagrams: u32, now: Instant) -> bool {
         self.asked = self.asked.saturating_add(datagrams);
         self.pass(now);
+        if self.unanswered == 0 {
+            self.unanswered_since = now;
+        }
+        self.unanswered = self.unanswered.saturating_add(datagrams);
+        let is_silent = self.unanswered >= SILENCE_DATAGRAMS
+            && now.saturating_duration_since(self.unanswered_since) >= SILENCE;
+        if is_silent {
+            self.unanswered = 0;
+        }
+        is_silent
     }
 
     /// Notes datagrams of the target.
     pub(super) fn answer(&mut self, datagrams: u32, now: Instant) {
         self.answered = self.answered.saturating_add(datagrams);
+        self.unanswered = 0;
         self.pass(now);
     }
 
@@ -138,7 +158,9 @@ mod tests {
             flow.ask(1, now + SECOND);
             flow.answer(2, now + SECOND);
         };
-        let long = |flow: &mut Course, now| flow.ask(1, now + BRIEF + Duration::from_millis(1));
+        let long = |flow: &mut Course, now| {
+            flow.ask(1, now + BRIEF + Duration::from_millis(1));
+        };
         let later = |flow: &mut Course, now| flow.answer(1, now + BRIEF + Duration::from_millis(1));
         let all = |idle| {
             [
@@ -160,6 +182,18 @@ mod tests {
         let mut flow = Course::new(1, tokio::time::Instant::now().into_std());
         flow.answer(1, flow.opened);
         assert_eq!(flow.linger(Timeout::Never), None);
+    }
+
+    #[test]
+    fn a_target_is_silent_after_several_datagrams_over_some_seconds() {
+        let start = tokio::time::Instant::now().into_std();
+        let mut flow = Course::new(1, start);
+        let silent: Vec<u32> = (1..=12).filter(|half| flow.ask(1, start + *half * SECOND / 2)).collect();
+        assert_eq!(silent, [6], "after 3 s, and then not before 3 s after the next one");
+        flow.answer(1, start + 6 * SECOND);
+        assert!(!flow.ask(1, start + 60 * SECOND));
+        assert!(!flow.ask(1, start + 64 * SECOND), "two datagrams are not enough");
+        assert!(flow.ask(1, start + 65 * SECOND));
     }
 
     #[test]

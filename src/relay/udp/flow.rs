@@ -4,6 +4,9 @@
 //! lets go of it: that closes its socket, gives its permits back and settles its account, all at once and once, with the
 //! reason that the task left. A datagram that the listener is sending at that moment still goes out. A flow that ends in
 //! favour of another ([`Flow::give_way`]) gives its permits back earlier.
+//!
+//! Its target can change ([`Flow::reached`]): see `lead` and `opening`. The listener sends to whatever it is at the moment,
+//! and tells the flow's task of troubles that it meets.
 
 use std::{
     io,
@@ -11,10 +14,13 @@ use std::{
     num::NonZeroU64,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::SeqCst},
     },
+    task::{Context, Poll},
 };
 
+use arc_swap::ArcSwapOption;
+use atomic_waker::AtomicWaker;
 use quinn_udp::{Transmit, UdpSocketState};
 use rustix::{
     io::Errno,
@@ -26,8 +32,12 @@ use super::{
     batch::{JoinLimit, Pushed, Run, push},
     budget::FlowPermit,
     flow_table::FlowKey,
+    lead::Trouble,
+    opening::OpenError,
+    sockets::{self, Peer},
 };
 use crate::{
+    mapping::TargetAddr,
     meter::{Ended, Live, SessionMeter},
     policy::Permit,
     relay::throttle::Bucket,
@@ -39,9 +49,14 @@ pub(super) struct Flow {
     key: FlowKey,
     /// There until the flow is dropped.
     session: Option<SessionMeter>,
-    ended: OnceLock<Ended>,
-    target: OnceLock<Target>,
-    to_target: JoinLimit,
+    /// Why it ended; boxed, as few flows end with an error.
+    ended: OnceLock<(Ended, Option<Box<OpenError>>)>,
+    /// Where it leads, once that is known. It changes when the flow is led to another address; a load takes no lock.
+    target: ArcSwapOption<Target>,
+    /// What the listener met on the way to the target, for the flow's task: 0, or the code of a [`Trouble`].
+    trouble: AtomicU8,
+    in_trouble: AtomicWaker,
+    kernel_joins: bool,
     to_client: JoinLimit,
     /// The system will not send from the address that the client hit (it was a broadcast address, or is gone).
     local_refused: AtomicBool,
@@ -51,10 +66,63 @@ pub(super) struct Flow {
     places: Mutex<(Option<FlowPermit>, Option<Permit>)>,
 }
 
+/// Where a flow leads: the socket, whose port the target sees, and the address.
 #[derive(Debug)]
-struct Target {
+pub(super) struct Target {
     socket: UdpSocket,
+    peer: Peer,
     addr: SocketAddr,
+    /// The target of the configuration that has this address.
+    of: TargetAddr,
+    joins: JoinLimit,
+}
+
+impl Target {
+    /// A target at `addr`, one of the addresses of `of`.
+    pub(super) fn new(
+        socket: UdpSocket,
+        peer: Peer,
+        addr: SocketAddr,
+        of: TargetAddr,
+        kernel_joins: bool,
+    ) -> Self {
+        Self { socket, peer, addr, of, joins: JoinLimit::new(kernel_joins) }
+    }
+
+    /// The socket to it.
+    pub(super) fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// Its address.
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The target of the configuration that has this address.
+    pub(super) fn of(&self) -> &TargetAddr {
+        &self.of
+    }
+
+    /// Whether the machine still has the address from which the target is reached.
+    pub(super) fn has_own_address(&self) -> bool {
+        sockets::has_own_address(&self.socket)
+    }
+
+    fn send(&self, contents: &[u8], segment_size: Option<usize>, offload: &UdpSocketState) -> io::Result<()> {
+        match (segment_size, self.peer) {
+            // The socket is connected: without an address the kernel spares the route lookup.
+            (None, Peer::One) => Ok(send(&self.socket, contents, SendFlags::empty()).map(drop)?),
+            (None, Peer::Many) => {
+                Ok(sendto(&self.socket, contents, SendFlags::empty(), &self.addr).map(drop)?)
+            }
+            (Some(_), _) => {
+                let (destination, src_ip) = (self.addr, None);
+                let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip };
+                offload.try_send((&self.socket).into(), &transmit)
+            }
+        }
+    }
 }
 
 impl Flow {
@@ -71,8 +139,10 @@ impl Flow {
             key,
             session: Some(session),
             ended: OnceLock::new(),
-            target: OnceLock::new(),
-            to_target: JoinLimit::new(kernel_joins),
+            target: ArcSwapOption::empty(),
+            trouble: AtomicU8::new(0),
+            in_trouble: AtomicWaker::new(),
+            kernel_joins,
             to_client: JoinLimit::new(kernel_joins),
             local_refused: AtomicBool::new(false),
             bandwidth: bandwidth.map(|rate| Box::new([bucket(rate), bucket(rate)])),
@@ -98,15 +168,35 @@ impl Flow {
         (run.first(passing), (run.count() - passing) as u64)
     }
 
-    /// Leads the flow to `addr` from now on. It keeps its first socket, and with it its source port, for life.
-    pub(super) fn reached(&self, socket: UdpSocket, addr: SocketAddr) {
-        self.session().reached(addr);
-        let _ = self.target.set(Target { socket, addr });
+    /// Leads the flow to `target` from now on. Datagrams that are being sent at that moment still go where it led before.
+    pub(super) fn reached(&self, target: Target) {
+        self.session().reached(target.addr);
+        self.target.store(Some(Arc::new(target)));
     }
 
-    /// The socket to the target, once there is one.
-    pub(super) fn socket(&self) -> Option<&UdpSocket> {
-        self.target.get().map(|target| &target.socket)
+    /// Where the flow leads, once that is known.
+    pub(super) fn target(&self) -> Option<Arc<Target>> {
+        self.target.load_full()
+    }
+
+    /// Whether the kernel may join its datagrams.
+    pub(super) fn kernel_joins(&self) -> bool {
+        self.kernel_joins
+    }
+
+    /// Tells the flow's task of a trouble on the way to the target.
+    pub(super) fn tell(&self, trouble: Trouble) {
+        self.trouble.fetch_max(trouble.code(), SeqCst);
+        self.in_trouble.wake();
+    }
+
+    /// Ready with the trouble that the flow was told of. Only its task may poll this.
+    pub(super) fn poll_trouble(&self, cx: &Context<'_>) -> Poll<Trouble> {
+        self.in_trouble.register(cx.waker());
+        match Trouble::from_code(self.trouble.swap(0, SeqCst)) {
+            Some(trouble) => Poll::Ready(trouble),
+            None => Poll::Pending,
+        }
     }
 
     /// The flow's account.
@@ -128,33 +218,40 @@ impl Flow {
         self.live().cut(Ended::Idle);
     }
 
-    /// Leaves the reason with which the account is settled.
-    pub(super) fn end(&self, reason: Ended) {
-        let _ = self.ended.set(reason);
+    /// Leaves the reason with which the account is settled, and the error that led to it.
+    pub(super) fn end(&self, reason: Ended, error: Option<Box<OpenError>>) {
+        let _ = self.ended.set((reason, error));
     }
 
     /// Sends datagrams of the client to the target, as far as its socket takes them.
     pub(super) fn send_to_target<'a>(&self, run: Run<'a>, offload: &UdpSocketState) -> Pushed<'a> {
-        let Some(Target { socket, addr }) = self.target.get() else {
+        let target = self.target.load();
+        let Some(target) = &*target else {
             return Pushed { refused: run.count() as u64, ..Pushed::default() };
         };
         let mut lost_before = 0;
-        let mut pushed = push(run, &self.to_target, |contents, segment_size| {
-            let send_now = || match segment_size {
-                // The socket is connected: without an address the kernel spares the route lookup.
-                None => Ok(send(socket, contents, SendFlags::empty()).map(drop)?),
-                Some(_) => {
-                    let (destination, src_ip) = (*addr, None);
-                    let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip };
-                    offload.try_send(socket.into(), &transmit)
-                }
-            };
-            match send_now() {
+        let mut pushed = push(run, &target.joins, |contents, segment_size| {
+            let outcome = match target.send(contents, segment_size, offload) {
                 // The error may be that of an earlier datagram (an ICMP message to it has come back since). The kernel
                 // tells it once, instead of sending, so it must not cost this one.
-                Err(error) if is_leftover(&error) => send_now().inspect(|()| lost_before += 1),
+                Err(error) if is_leftover(&error) => {
+                    let again = target.send(contents, segment_size, offload);
+                    if again.is_ok() {
+                        lost_before += 1;
+                        self.tell(Trouble::Refused);
+                    }
+                    again
+                }
                 outcome => outcome,
+            };
+            // A joined send fails for more reasons, and is tried again datagram by datagram.
+            if let Err(error) = &outcome
+                && segment_size.is_none()
+                && is_no_way(error)
+            {
+                self.tell(Trouble::NoWay);
             }
+            outcome
         });
         pushed.refused += lost_before;
         self.session().add_in(pushed.bytes);
@@ -181,9 +278,8 @@ impl Flow {
                 return send(None);
             };
             match send(Some(local)) {
-                Err(error)
-                    if Errno::from_io_error(&error) == Some(Errno::INVAL) && segment_size.is_none() =>
-                {
+                // Joined datagrams are tried again one by one, and then come here.
+                Err(error) if is_no_way(&error) && segment_size.is_none() => {
                     send(None).inspect(|()| self.local_refused.store(true, Relaxed))
                 }
                 Err(error) if is_leftover(&error) => send(Some(local)),
@@ -199,10 +295,22 @@ impl Drop for Flow {
     fn drop(&mut self) {
         // Whoever reads of the end finds the place free.
         self.places.get_mut().unwrap_or_else(PoisonError::into_inner).1 = None;
-        if let Some((session, reason)) = self.session.take().zip(self.ended.get()) {
-            session.end(*reason);
+        match self.session.take().zip(self.ended.take()) {
+            Some((session, (reason, Some(error)))) => session.end_with(reason, &error),
+            Some((session, (reason, None))) => session.end(reason),
+            None => {}
         }
     }
+}
+
+/// Whether an error of a send says that there is no way to its destination from the socket's own address, or from the one
+/// that was asked for: that address is none of this machine's (it was a broadcast address, or is gone), or no route
+/// leads there.
+fn is_no_way(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::INVAL | Errno::NETUNREACH | Errno::ADDRNOTAVAIL | Errno::NETDOWN | Errno::NODEV)
+    )
 }
 
 /// Whether an error of a send may stem from a datagram before it. The others are about this one: it is too long, there

@@ -91,8 +91,8 @@ pub(super) struct FlowId {
 /// What becomes of a client's datagram.
 #[derive(Debug)]
 pub(super) enum Verdict<'a, T> {
-    /// Its flow is open: forward it.
-    Known(&'a T),
+    /// Its flow is open: forward it. The target may be silent: several datagrams had no answer.
+    Known(&'a T, Silent),
     /// It started a flow, which holds it: open the flow.
     New(FlowId, &'a T),
     /// Its flow is opening and holds it.
@@ -102,6 +102,10 @@ pub(super) enum Verdict<'a, T> {
     /// Its client may not enter, or not send so many.
     Refused(Refusal),
 }
+
+/// Whether a flow's target does not answer; told at most once in a few seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Silent(pub(super) bool);
 
 /// What an opening flow has to do next.
 #[derive(Debug, PartialEq, Eq)]
@@ -270,8 +274,9 @@ impl<T> FlowTable<T> {
             return Verdict::Held;
         }
         let count = u32::try_from(count).unwrap_or(u32::MAX);
-        self.renew(slot, now, |course| course.ask(count, now));
-        Verdict::Known(&self.flows[slot].handle)
+        let mut silent = false;
+        self.renew(slot, now, |course| silent = course.ask(count, now));
+        Verdict::Known(&self.flows[slot].handle, Silent(silent))
     }
 
     /// Notes that the target sent so many datagrams for the flow.

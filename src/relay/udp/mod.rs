@@ -1,7 +1,8 @@
 //! UDP: a listener and its flows.
 //!
 //! A *flow* is what one client (its address, and the address of ours that it sent to) has with one target: a socket
-//! connected to the target, with one source port for its whole life, and a task that carries replies.
+//! connected to the target, and a task that carries replies. It keeps the socket, and so its source port, as long as the
+//! target answers. If the target does not, the flow is led to the next address (`lead`, `opening`), with another socket.
 //!
 //! ```text
 //! client ──► listener's socket ──► [flow table] ──► flow's socket ──► target      the listener's task
@@ -32,6 +33,8 @@ mod course;
 mod drops;
 mod flow;
 mod flow_table;
+mod lead;
+mod opening;
 mod pause;
 mod return_path;
 mod sockets;
@@ -62,7 +65,9 @@ use tokio::{
 use self::{
     batch::{LISTENER_BATCH, Read, Run, receive},
     flow::Flow,
-    flow_table::{Arrival, FlowId, FlowKey, FlowTable, Verdict},
+    flow_table::{Arrival, FlowId, FlowKey, FlowTable, Silent, Verdict},
+    lead::Trouble,
+    opening::Opening,
     pause::Pause,
 };
 use super::{Door, DrainWatch, quiet::Quiet, socket::Listening};
@@ -145,6 +150,9 @@ impl UdpService {
             rearm: Notify::new(),
             drops: Arc::clone(&self.drops),
             held: Room::default(),
+            spec: self.spec.clone(),
+            dialer: self.dialer.clone(),
+            meter: Arc::clone(&self.meter),
         };
         let (said, next_summary) = (self.drops.total(), Instant::now());
         Ok(UdpListener { service: self, front: Arc::new(front), said, next_summary, reprieve: None })
@@ -274,10 +282,13 @@ impl UdpListener {
                 },
             );
             match verdict {
-                Verdict::Known(flow) => {
+                Verdict::Known(flow, Silent(is_silent)) => {
                     // Only this task sends for an open flow, so that the order holds without the lock.
                     let flow = Arc::clone(flow);
                     drop(table);
+                    if is_silent {
+                        flow.tell(Trouble::Silent);
+                    }
                     let allowed = allowed(&keeper, client.ip(), run);
                     if let Some(run) = run.first(allowed) {
                         front.send_in(&flow, run);
@@ -312,7 +323,7 @@ impl UdpListener {
     fn start(&self, id: FlowId, flow: Arc<Flow>, alive: mpsc::Sender<()>) {
         let Self { service, front, .. } = self;
         let spec = Arc::clone(&service.spec.borrow());
-        let mut opening = return_path::Opening::begin(Arc::clone(&flow), spec, service.dialer.clone());
+        let mut opening = Opening::begin(Arc::clone(&flow), spec, service.dialer.clone());
         if opening.is_done_at_once() {
             // Nobody else holds anything for it: the second time finds nothing, and opens the flow.
             while !return_path::send_early(front, &flow, id) {}
@@ -385,6 +396,10 @@ struct Front {
     drops: Arc<UdpDrops>,
     /// Replies that wait for the socket.
     held: Room,
+    /// What the mapping says now, for flows that are led to another address.
+    spec: watch::Receiver<Arc<UdpSpec>>,
+    dialer: Dialer,
+    meter: Arc<ListenerMeter>,
 }
 
 impl AsFd for Front {
@@ -412,7 +427,8 @@ impl Front {
     fn expire(&self) {
         let mut expired = Vec::new();
         // A system call under the lock, but only for a flow that is due.
-        let has_news = |flow: &Arc<Flow>| flow.socket().is_some_and(sockets::holds_datagrams);
+        let has_news =
+            |flow: &Arc<Flow>| flow.target().is_some_and(|target| sockets::holds_datagrams(target.socket()));
         self.table().expire(Instant::now().into_std(), has_news, |flow| expired.push(flow));
         for flow in expired {
             flow.live().cut(Ended::Idle);

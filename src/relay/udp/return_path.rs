@@ -1,12 +1,13 @@
 //! The task of one flow: it opens the way to the target, and carries the target's datagrams back to the client.
 //!
-//! Names are looked up here, so that a slow resolver holds up one flow's datagrams and no one else's. Replies go out
+//! The wait for a lookup is here, so that a slow resolver holds up one flow's datagrams and no one else's. Replies go out
 //! through the listener's socket, which all flows share. When that takes no more, the flow keeps what it has read (a
 //! turn's worth, and no more than [`HELD_FOR_CLIENTS`] for all flows of the listener), waits until it may go on, and
 //! reads nothing meanwhile: the burst waits in the kernel, and no other flow waits for this one.
 //!
 //! An ICMP error comes in as an error of the flow's socket. It says that a datagram was lost, not that the next one will
-//! be: the target may be starting. So it is counted, and the flow goes on.
+//! be: the target may be starting. So it is counted, and the flow goes on. It is also a trouble, as are those that the
+//! listener tells of: where `lead` says so, the flow looks for another address.
 //!
 //! The task ends when its session is cut, be it by the listener because the flow was idle. It leaves in this order: the
 //! flow's place in the table, the flow (with its socket, permit and account), the listener, its sign of life.
@@ -14,9 +15,9 @@
 use std::{
     future::poll_fn,
     io,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -29,29 +30,22 @@ use tokio::{
 };
 
 use super::{
-    Front, UdpSpec,
+    Front,
     batch::{FLOW_BATCH, Pushed, Read, Run, receive, receive_singly},
     drops::DropReason,
-    flow::Flow,
+    flow::{Flow, Target},
     flow_table::{Early, FlowId},
+    lead::{Judge, Trouble},
+    opening::{Opening, lead_on, report_answer},
     pause::Pause,
     sockets,
 };
-use crate::{
-    mapping::Protocol,
-    meter::Ended,
-    relay::quiet::Quiet,
-    target::{Dialer, ResolveError},
-};
+use crate::meter::Ended;
 
 /// The bytes of replies that the flows of a listener may hold while its socket takes no more.
 pub(super) const HELD_FOR_CLIENTS: usize = 4 * 1024 * 1024;
-/// How long the lookup of a target's name may take before the next target is tried.
-const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 /// How long no other flow is tried after one could not be opened.
 const HOLD_OFF: Duration = Duration::from_secs(1);
-
-static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(1));
 
 /// Runs a flow from its first datagram to its end.
 pub(super) async fn run(
@@ -62,12 +56,14 @@ pub(super) async fn run(
     opening: Opening,
 ) {
     let mut place = Place { front: &front, id, lost: DropReason::FlowEnded };
+    let mut failure = None;
     let opened = tokio::select! {
         biased;
         reason = flow.live().wait_cut() => Err(reason),
         opened = opening.outcome() => opened.map_err(|error| {
-            place.lost = tell(&error);
+            place.lost = error.tell();
             front.table().unreachable(id, Instant::now().into_std(), HOLD_OFF);
+            failure = Some(Box::new(error));
             Ended::Unreachable
         }),
     };
@@ -80,7 +76,7 @@ pub(super) async fn run(
         }
         Err(reason) => reason,
     };
-    flow.end(reason);
+    flow.end(reason, failure);
 }
 
 /// A flow's place in the table, for as long as its task lives.
@@ -100,94 +96,6 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Why a flow could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum OpenError {
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    #[error("connect: {0}")]
-    Connect(io::Error),
-    #[error("open a socket: {0}")]
-    NoSocket(io::Error),
-}
-
-/// The way to a target, which may take a lookup.
-pub(super) enum Opening {
-    /// Under way. Boxed: most of a flow's life comes after this, and its task is as large as its largest state.
-    Pending(Pin<Box<dyn Future<Output = Result<(), OpenError>> + Send>>),
-    /// Done, well or badly.
-    Done(Result<(), OpenError>),
-}
-
-impl Opening {
-    /// Begins to connect `flow` to the first target of `spec` that lets itself be connected to.
-    pub(super) fn begin(flow: Arc<Flow>, spec: Arc<UdpSpec>, dialer: Dialer) -> Self {
-        Self::Pending(Box::pin(async move { open(&flow, &spec, &dialer).await }))
-    }
-
-    /// Goes as far as it can without waiting, and says whether the flow is connected by then.
-    pub(super) fn is_done_at_once(&mut self) -> bool {
-        if let Self::Pending(opening) = self {
-            // Whoever waits for the rest leaves a waker of its own.
-            let outcome = opening.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            if let Poll::Ready(outcome) = outcome {
-                *self = Self::Done(outcome);
-            }
-        }
-        matches!(self, Self::Done(Ok(())))
-    }
-
-    async fn outcome(self) -> Result<(), OpenError> {
-        match self {
-            Self::Pending(opening) => opening.await,
-            Self::Done(outcome) => outcome,
-        }
-    }
-}
-
-async fn open(flow: &Flow, spec: &UdpSpec, dialer: &Dialer) -> Result<(), OpenError> {
-    let mut failure = OpenError::Connect(io::ErrorKind::AddrNotAvailable.into());
-    for target in spec.targets.iter() {
-        let addrs = match dialer.candidates(Protocol::Udp, target, LOOKUP_LIMIT).await {
-            Ok(addrs) => addrs,
-            Err(error) => {
-                failure = error.into();
-                continue;
-            }
-        };
-        for addr in addrs {
-            match sockets::connect(addr, spec.options.source) {
-                Ok(socket) => {
-                    flow.reached(socket, addr);
-                    return Ok(());
-                }
-                Err(error) if sockets::is_exhaustion(&error) => {
-                    failure = OpenError::NoSocket(error);
-                    break;
-                }
-                Err(error) => {
-                    dialer.failed(Protocol::Udp, addr, &error);
-                    failure = OpenError::Connect(error);
-                }
-            }
-        }
-    }
-    flow.session().missed(spec.targets.first());
-    Err(failure)
-}
-
-/// Says why a flow could not be opened, and what its datagrams are counted under.
-fn tell(error: &OpenError) -> DropReason {
-    if let OpenError::NoSocket(_) = error {
-        if let Some(left_out) = EXHAUSTED.may_speak() {
-            tracing::warn!(%error, failures = left_out + 1, "cannot open flows; raise the descriptor limit or lower limits.flows");
-        }
-        return DropReason::NoSocket;
-    }
-    tracing::debug!(%error, "no target reached");
-    DropReason::Unreachable
-}
-
 /// Sends what is held for a connected flow, in order, and opens the flow if nothing was. Whether it is open now: the
 /// listener goes on to receive meanwhile, and may hold more.
 pub(super) fn send_early(front: &Front, flow: &Flow, id: FlowId) -> bool {
@@ -198,9 +106,29 @@ pub(super) fn send_early(front: &Front, flow: &Flow, id: FlowId) -> bool {
     false
 }
 
-/// Carries replies until the session is cut.
+/// Carries replies until the session is cut, from wherever the flow leads.
 async fn carry_replies(front: &Front, flow: &Flow, id: FlowId) -> Ended {
-    let Some(socket) = flow.socket() else { return Ended::Unreachable };
+    let mut judge = Judge::default();
+    loop {
+        let Some(target) = flow.target() else { return Ended::Unreachable };
+        let trouble = match carry_from(front, flow, id, &target, &mut judge).await {
+            Event::Cut(reason) => return reason,
+            Event::Trouble(trouble) => trouble,
+            Event::Readable => continue,
+        };
+        // Boxed: this is rare, and a flow's task is as large as its largest state.
+        let looking = Box::pin(lead_on(front, flow, &target, trouble));
+        tokio::select! {
+            biased;
+            reason = flow.live().wait_cut() => return reason,
+            is_led = looking => if is_led { judge.led() },
+        }
+    }
+}
+
+/// Carries replies of `target` until the session is cut or the flow has to look for another one.
+async fn carry_from(front: &Front, flow: &Flow, id: FlowId, target: &Target, judge: &mut Judge) -> Event {
+    let socket = target.socket();
     let mut pause = Pause::default();
     let mut pace = Pace::Single;
     // Waited for by itself, and not anew for every reply: tokio does not wait for "readable or failed".
@@ -210,6 +138,9 @@ async fn carry_replies(front: &Front, flow: &Flow, id: FlowId) -> Ended {
             if let Poll::Ready(reason) = flow.live().poll_cut(cx) {
                 return Poll::Ready(Event::Cut(reason));
             }
+            if let Poll::Ready(trouble) = flow.poll_trouble(cx) {
+                return Poll::Ready(Event::Trouble(trouble));
+            }
             if let Poll::Ready(ready) = socket.poll_recv_ready(cx) {
                 return Poll::Ready(ready.map_or(Event::Cut(Ended::Shutdown), |()| Event::Readable));
             }
@@ -217,43 +148,56 @@ async fn carry_replies(front: &Front, flow: &Flow, id: FlowId) -> Ended {
             failure.set(socket.ready(Interest::ERROR));
             Poll::Ready(ready.map_or(Event::Cut(Ended::Shutdown), |_| Event::Readable))
         });
-        if let Event::Cut(reason) = event.await {
-            if reason == Ended::Idle {
-                // A reply that came in at the last moment is worth its one try.
-                let _ = reply_turn(front, flow, id, socket, &mut pace);
-            }
-            return reason;
+        let event = event.await;
+        if event == Event::Cut(Ended::Idle) {
+            // A reply that came in at the last moment is worth its one try.
+            let _ = reply_turn(front, flow, id, socket, &mut pace);
         }
-        if take_error(socket) {
-            front.drops.add(DropReason::TargetRefused, 1);
+        if let Event::Cut(_) = event {
+            return event;
+        }
+        let mut trouble = if let Event::Trouble(trouble) = event { Some(trouble) } else { None };
+        let failure = take_error(socket);
+        front.drops.add(DropReason::TargetRefused, u64::from(failure == Failure::New));
+        if failure != Failure::None {
+            trouble = trouble.max(Some(Trouble::Refused));
         }
         let next = match reply_turn(front, flow, id, socket, &mut pace) {
-            Ok((read, held)) => {
+            Ok((read, held, answers)) => {
                 pause = Pause::default();
-                if read == Read::Empty && held.is_empty() {
-                    continue;
+                if answers > 0 && judge.answered() {
+                    report_answer(front, flow, target);
                 }
-                Next::Send(read, held)
+                (read == Read::More || !held.is_empty()).then_some(Next::Send(read, held))
             }
             Err(_) => {
                 front.drops.add(DropReason::TargetRefused, 1);
-                Next::Pause(pause.next_after_first())
+                trouble = trouble.max(Some(Trouble::Refused));
+                Some(Next::Pause(pause.next_after_first()))
             }
         };
-        // Boxed: this is rare, and a flow's task is as large as its largest state.
-        let next = Box::pin(next.run(front, flow));
-        tokio::select! {
-            biased;
-            reason = flow.live().wait_cut() => return reason,
-            () = next => {}
+        if let Some(next) = next {
+            // Boxed: this is rare, and a flow's task is as large as its largest state.
+            let next = Box::pin(next.run(front, flow));
+            tokio::select! {
+                biased;
+                reason = flow.live().wait_cut() => return Event::Cut(reason),
+                () = next => {}
+            }
+        }
+        if let Some(trouble) = trouble.filter(|trouble| judge.looks(*trouble, Instant::now().into_std())) {
+            return Event::Trouble(trouble);
         }
     }
 }
 
 /// What a flow's task waits for.
+#[derive(PartialEq, Eq)]
 enum Event {
     /// There may be a reply, or an error instead of one.
     Readable,
+    /// The way to the target is in trouble.
+    Trouble(Trouble),
     /// The flow has to end.
     Cut(Ended),
 }
@@ -267,15 +211,30 @@ enum Pace {
     Batch,
 }
 
+/// What ICMP messages left at a flow's socket.
+#[derive(PartialEq, Eq)]
+enum Failure {
+    /// Nothing.
+    None,
+    /// An error that a send has met and counted before.
+    Told,
+    /// An error that is not counted yet.
+    New,
+}
+
 /// Takes the error that an ICMP message left at the socket, if any. It makes the socket neither readable nor writable.
-fn take_error(socket: &UdpSocket) -> bool {
-    let mut failed = false;
+fn take_error(socket: &UdpSocket) -> Failure {
+    let mut failure = Failure::None;
     // "Would block" is how tokio is told that there is no more of it.
     let _ = socket.try_io(Interest::ERROR, || -> io::Result<()> {
-        failed = matches!(socket.take_error(), Ok(Some(_)));
+        failure = match (socket.take_error(), sockets::take_icmp_errors(socket)) {
+            (Ok(Some(_)), _) => Failure::New,
+            (_, true) => Failure::Told,
+            (_, false) => Failure::None,
+        };
         Err(io::ErrorKind::WouldBlock.into())
     });
-    failed
+    failure
 }
 
 /// What follows a turn.
@@ -303,14 +262,15 @@ impl Next<'_> {
     }
 }
 
-/// Reads one batch of replies and sends them at once; what the listener's socket did not take is returned.
+/// Reads one batch of replies and sends them at once. Returns what the listener's socket did not take, and how many there
+/// were.
 fn reply_turn<'a>(
     front: &'a Front,
     flow: &Flow,
     id: FlowId,
     socket: &UdpSocket,
     pace: &mut Pace,
-) -> io::Result<(Read, Vec<Held<'a>>)> {
+) -> io::Result<(Read, Vec<Held<'a>>, usize)> {
     let mut held = Vec::new();
     let mut answers = 0;
     let mut pass_on = |run: Run<'_>| {
@@ -351,7 +311,7 @@ fn reply_turn<'a>(
         sockets::join(socket);
         *pace = Pace::Batch;
     }
-    Ok((read, held))
+    Ok((read, held, answers))
 }
 
 /// Replies that wait for the listener's socket.

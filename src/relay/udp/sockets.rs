@@ -16,13 +16,16 @@ use std::{
 
 use nix::sys::socket::{
     setsockopt,
-    sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, UdpGroSegment},
+    sockopt::{Ipv4PacketInfo, Ipv4RecvErr, Ipv6RecvErr, Ipv6RecvPacketInfo, UdpGroSegment},
 };
 use quinn_udp::UdpSocketState;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover},
+    net::{
+        RecvFlags, recv,
+        sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover},
+    },
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
@@ -33,6 +36,9 @@ use crate::mapping::canonical_socket;
 const LISTENER_QUEUE: usize = 4 * 1024 * 1024;
 /// What the kernel may queue at a flow's socket: a burst of one target's replies.
 const FLOW_QUEUE: usize = 1024 * 1024;
+
+/// ICMP errors that are taken at once.
+const ICMP_ERRORS_A_TURN: usize = 64;
 
 /// Whether the kernel may join and split datagrams for us; see [`allow_joins`].
 static JOINS: AtomicBool = AtomicBool::new(true);
@@ -79,20 +85,93 @@ pub(super) fn listener(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket)
 }
 
-/// A flow's socket: connected, so that only its target's datagrams and ICMP errors come in.
+/// Who answers on a flow's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// The target alone: the socket is connected.
+    One,
+    /// Every machine that a broadcast or multicast target stands for. Each answers from its own address, which a connected
+    /// socket would not take. So the socket is not connected, and takes whatever is sent to its port.
+    Many,
+}
+
+/// A flow's socket: connected, so that only its target's datagrams and ICMP errors come in, unless the target stands for
+/// many machines.
 ///
 /// # Errors
 /// What the system says, or that `source` is of another family than `target`.
-pub(super) fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<UdpSocket> {
+pub(super) fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<(UdpSocket, Peer)> {
     let target = canonical_socket(target);
+    let socket = open(target, source.map(|ip| SocketAddr::new(ip, 0)))?;
+    let peer = match socket.connect(&target.into()) {
+        Ok(()) if target.ip().is_multicast() => Peer::Many,
+        Ok(()) => Peer::One,
+        // To a socket that did not ask for it, the kernel forbids a broadcast address; which ones there are, only it knows.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && target.is_ipv4() => {
+            socket.set_broadcast(true)?;
+            socket.connect(&target.into())?;
+            Peer::Many
+        }
+        Err(error) => return Err(error),
+    };
+    let socket = match peer {
+        Peer::One => socket,
+        Peer::Many => unconnected(target, &socket)?,
+    };
+    Ok((UdpSocket::from_std(socket.into())?, peer))
+}
+
+/// A socket that is not connected, with the own address that the kernel chose for `connected`.
+fn unconnected(target: SocketAddr, connected: &Socket) -> io::Result<Socket> {
+    let own = connected.local_addr()?.as_socket().map(|mut own| {
+        own.set_port(0);
+        own
+    });
+    let socket = open(target, own)?;
+    if target.is_ipv4() {
+        socket.set_broadcast(true)?;
+    }
+    Ok(socket)
+}
+
+fn open(target: SocketAddr, own: Option<SocketAddr>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(target), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    if let Some(source) = source {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
+    if let Some(own) = own {
+        socket.bind(&own.into())?;
     }
     allow_fragments(&socket, target)?;
+    // Without it, the kernel keeps most of the ICMP errors to itself: those of a target whose machine is off, for one.
+    let _ = if target.is_ipv4() {
+        setsockopt(&socket, Ipv4RecvErr, &true)
+    } else {
+        setsockopt(&socket, Ipv6RecvErr, &true)
+    };
     let _ = socket.set_recv_buffer_size(FLOW_QUEUE);
-    socket.connect(&target.into())?;
-    UdpSocket::from_std(socket.into())
+    Ok(socket)
+}
+
+/// Takes what ICMP messages left in a flow socket's queue of errors. Whether there was any. The queue has to be emptied: it
+/// counts against the room for datagrams.
+pub(super) fn take_icmp_errors(socket: &UdpSocket) -> bool {
+    let mut any = false;
+    let mut none = [0_u8; 0];
+    // Bounded, for the sake of the other flows: what is left is taken with the next error.
+    for _ in 0..ICMP_ERRORS_A_TURN {
+        // Neither the datagram that it is about is wanted, nor the details.
+        if recv(socket, &mut none, RecvFlags::ERRQUEUE | RecvFlags::DONTWAIT).is_err() {
+            break;
+        }
+        any = true;
+    }
+    any
+}
+
+/// Whether the machine still has a flow socket's own address. A reply to another one would not arrive.
+pub(super) fn has_own_address(socket: &UdpSocket) -> bool {
+    let Ok(mut own) = socket.local_addr() else { return true };
+    own.set_port(0);
+    // Any other error says nothing of the address.
+    !std::net::UdpSocket::bind(own).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 /// Whether datagrams wait at a socket, by the kernel's word. Tokio may not have heard of them yet.

@@ -340,7 +340,8 @@ async fn the_error_of_an_earlier_datagram_does_not_cost_the_next_one() {
     let offload = sockets::offload(client).unwrap();
     let permits = (FlowBudget::new(1).take().unwrap(), permit(client));
     let flow = Flow::new(key, meter.open(client), permits, None, true);
-    flow.reached(sockets::connect(addr, None).unwrap(), addr);
+    let (way, peer) = sockets::connect(addr, None).unwrap();
+    flow.reached(flow::Target::new(way, peer, addr, target_addr(addr), true));
     // Nobody reads the flow's socket, so that the error meets the send.
     assert_eq!(flow.send_to_target(Run::single(b"A"), &offload).refused, 0);
     let target = UdpSocket::bind(addr).await.unwrap();
@@ -612,23 +613,30 @@ async fn new_targets_are_for_new_flows() {
     assert_eq!(recv(&first).await, b"still old");
 }
 
+/// What a listener in front of `target` shares with its flows.
+fn front(target: SocketAddr, meter: Arc<ListenerMeter>, budget: FlowBudget) -> Front {
+    Front {
+        socket: sockets::listener(bind("127.0.0.1:0".parse().unwrap())).unwrap(),
+        kernel_joins: true,
+        offload: sockets::offload(target).unwrap(),
+        table: Mutex::new(FlowTable::new(Timeout::Never, budget)),
+        rearm: Notify::new(),
+        drops: Arc::default(),
+        held: Room::default(),
+        spec: watch::channel(Arc::new(leading_to(target))).1,
+        dialer: Dialer::new(),
+        meter,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replies_that_had_to_wait_are_sent_whole_and_in_order() {
     let listen = ListenAddr::every(NonZeroU16::MIN);
     let meter = ListenerMeter::new(MappingName::default_for(1, Protocol::Udp), Protocol::Udp, listen);
     let client = socket().await;
     let addr = client.local_addr().unwrap();
-    let offload = sockets::offload(addr).unwrap();
     let budget = FlowBudget::new(1);
-    let front = Front {
-        socket: sockets::listener(bind("127.0.0.1:0".parse().unwrap())).unwrap(),
-        kernel_joins: true,
-        offload,
-        table: Mutex::new(FlowTable::new(Timeout::Never, budget.clone())),
-        rearm: Notify::new(),
-        drops: Arc::default(),
-        held: Room::default(),
-    };
+    let front = front(addr, meter.clone(), budget.clone());
     let permits = (budget.take().unwrap(), permit(addr));
     let flow = Flow::new(FlowKey { client: addr, local: None }, meter.open(addr), permits, None, true);
     let bytes = noise(2500);
@@ -654,7 +662,7 @@ async fn sockets_allow_fragmentation() {
         let v6 = listener.local_addr().unwrap().is_ipv6();
         assert!(!v6 || matches!(ipv6_mtu_discover(&listener), Ok(Ipv6PathMtuDiscovery::DONT)));
     }
-    let flow = sockets::connect("127.0.0.1:9".parse().unwrap(), None).unwrap();
+    let (flow, _) = sockets::connect("127.0.0.1:9".parse().unwrap(), None).unwrap();
     assert!(matches!(ip_mtu_discover(&flow), Ok(Ipv4PathMtuDiscovery::DONT)));
 }
 
@@ -666,15 +674,7 @@ async fn an_idle_flow_costs_less_than_two_kibibytes() {
     client.send(b"hello").await.unwrap();
     until(|| relay.meter.live_count() == 1).await;
     let (alive, _gone) = mpsc::channel(1);
-    let front = Arc::new(Front {
-        socket: sockets::listener(bind("127.0.0.1:0".parse().unwrap())).unwrap(),
-        kernel_joins: false,
-        offload: sockets::offload(target).unwrap(),
-        table: Mutex::new(FlowTable::new(Timeout::Never, FlowBudget::new(1))),
-        rearm: Notify::new(),
-        drops: Arc::default(),
-        held: Room::default(),
-    });
+    let front = Arc::new(front(target, relay.meter.clone(), FlowBudget::new(1)));
     let key = FlowKey { client: target, local: None };
     let permits = (FlowBudget::new(1).take().unwrap(), permit(target));
     let flow = Arc::new(Flow::new(key, relay.meter.open(target), permits, None, false));
@@ -684,7 +684,7 @@ async fn an_idle_flow_costs_less_than_two_kibibytes() {
         Verdict::New(id, _) => id,
         verdict => panic!("{verdict:?}"),
     };
-    let opening = return_path::Opening::begin(Arc::clone(&flow), Arc::new(leading_to(target)), Dialer::new());
+    let opening = Opening::begin(Arc::clone(&flow), Arc::new(leading_to(target)), Dialer::new());
     let task = return_path::run(alive, Arc::clone(&front), flow, id, opening);
     assert!(size_of_val(&task) + size_of::<Flow>() < 1280, "{} + {}", size_of_val(&task), size_of::<Flow>());
 }

@@ -165,6 +165,11 @@ impl UdpTarget {
         Self::start(own_addr(0), false)
     }
 
+    /// The same on a given address.
+    pub(crate) fn silent_at(addr: SocketAddr) -> Self {
+        Self::start(addr, false)
+    }
+
     fn start(addr: SocketAddr, answer: bool) -> Self {
         let socket = UdpSocket::bind(addr).expect("a target binds");
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket takes a timeout");

@@ -1,0 +1,237 @@
+//! The way of a flow to a target: the first one, and the ones after it.
+//!
+//! The candidates are the addresses of all targets, in their order. Addresses that failed lately come last, whatever
+//! target they belong to. A connect of UDP asks nobody, so it fails only where this machine has no way. What a target
+//! says comes later, as a trouble of the flow (see `lead`).
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use super::{
+    Front, UdpSpec,
+    drops::DropReason,
+    flow::{Flow, Target},
+    lead::Trouble,
+    sockets,
+};
+use crate::{
+    mapping::{Protocol, TargetAddr},
+    relay::quiet::Quiet,
+    target::{Dialer, Leg, ResolveError, Sign},
+};
+
+/// How long the lookup of a target's name may take before the next target is tried.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
+
+static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(1));
+
+/// Why a flow could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error("connect {addr}: {source}")]
+    Connect { addr: SocketAddr, source: io::Error },
+    #[error("open a socket for {addr}: {source}")]
+    NoSocket { addr: SocketAddr, source: io::Error },
+    #[error("there is no other address")]
+    NoOther,
+}
+
+impl OpenError {
+    fn sign(&self) -> Sign {
+        match self {
+            Self::Resolve(_) => Sign::Clear,
+            Self::Connect { source, .. } => Sign::of(source),
+            Self::NoSocket { .. } | Self::NoOther => Sign::Own,
+        }
+    }
+
+    /// What the datagrams of the flow are counted under. A lack of descriptors is a line, too.
+    pub(super) fn tell(&self) -> DropReason {
+        let Self::NoSocket { .. } = self else { return DropReason::Unreachable };
+        if let Some(left_out) = EXHAUSTED.may_speak() {
+            tracing::warn!(error = %self, failures = left_out + 1, "cannot open flows; raise the descriptor limit or lower limits.flows");
+        }
+        DropReason::NoSocket
+    }
+}
+
+/// The way to a target, which may take a lookup.
+pub(super) enum Opening {
+    /// Under way. Boxed: most of a flow's life comes after this, and its task is as large as its largest state.
+    Pending(Pin<Box<dyn Future<Output = Result<(), OpenError>> + Send>>),
+    /// Done, well or badly.
+    Done(Result<(), OpenError>),
+}
+
+impl Opening {
+    /// Begins to connect `flow` to the first candidate of `spec` that lets itself be connected to.
+    pub(super) fn begin(flow: Arc<Flow>, spec: Arc<UdpSpec>, dialer: Dialer) -> Self {
+        Self::Pending(Box::pin(async move {
+            let reached = connect(&flow, &spec, &dialer, None).await;
+            reached.map(|target| flow.reached(target))
+        }))
+    }
+
+    /// Goes as far as it can without waiting, and says whether the flow is connected by then.
+    pub(super) fn is_done_at_once(&mut self) -> bool {
+        if let Self::Pending(opening) = self {
+            // Whoever waits for the rest leaves a waker of its own.
+            let outcome = opening.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            if let Poll::Ready(outcome) = outcome {
+                *self = Self::Done(outcome);
+            }
+        }
+        matches!(self, Self::Done(Ok(())))
+    }
+
+    pub(super) async fn outcome(self) -> Result<(), OpenError> {
+        match self {
+            Self::Pending(opening) => opening.await,
+            Self::Done(outcome) => outcome,
+        }
+    }
+}
+
+/// A socket to the first candidate that lets itself be connected to, other than `but`.
+async fn connect(
+    flow: &Flow,
+    spec: &UdpSpec,
+    dialer: &Dialer,
+    but: Option<SocketAddr>,
+) -> Result<Target, OpenError> {
+    let mut failed: Vec<(&TargetAddr, OpenError)> = Vec::new();
+    let mut dead: Vec<(&TargetAddr, SocketAddr)> = Vec::new();
+    for target in dialer.in_order(|| flow.session().mapping(), Protocol::Udp, &spec.targets) {
+        let addrs = match dialer.candidates(Protocol::Udp, target, LOOKUP_LIMIT).await {
+            Ok(addrs) => addrs,
+            Err(error) => {
+                failed.push((target, error.into()));
+                continue;
+            }
+        };
+        for addr in addrs.into_iter().filter(|addr| Some(*addr) != but) {
+            if dialer.is_dead(Protocol::Udp, addr) {
+                dead.push((target, addr));
+                continue;
+            }
+            match try_one(flow, spec, dialer, target, addr) {
+                Ok(reached) => {
+                    report_failures(flow, dialer, failed.iter().filter(|(of, _)| *of != target));
+                    return Ok(reached);
+                }
+                Err(error) => failed.push((target, error)),
+            }
+        }
+    }
+    let mut order: Vec<SocketAddr> = dead.iter().map(|(_, addr)| *addr).collect();
+    dialer.order(Protocol::Udp, &mut order);
+    for addr in order {
+        let Some((target, _)) = dead.iter().find(|(_, dead)| *dead == addr) else { continue };
+        match try_one(flow, spec, dialer, target, addr) {
+            Ok(reached) => return Ok(reached),
+            Err(error) => failed.push((target, error)),
+        }
+    }
+    report_failures(flow, dialer, failed.iter());
+    let (last, error) = failed.pop().unwrap_or((spec.targets.first(), OpenError::NoOther));
+    flow.session().missed(last);
+    Err(error)
+}
+
+fn try_one(
+    flow: &Flow,
+    spec: &UdpSpec,
+    dialer: &Dialer,
+    of: &TargetAddr,
+    addr: SocketAddr,
+) -> Result<Target, OpenError> {
+    match sockets::connect(addr, spec.options.source) {
+        Ok((socket, peer)) => Ok(Target::new(socket, peer, addr, of.clone(), flow.kernel_joins())),
+        Err(source) if sockets::is_exhaustion(&source) => Err(OpenError::NoSocket { addr, source }),
+        Err(source) => {
+            // Where `source` is not there, nothing was tried.
+            if spec.options.source.is_none() || source.kind() != io::ErrorKind::AddrNotAvailable {
+                dialer.failed(Protocol::Udp, addr, &source);
+            }
+            Err(OpenError::Connect { addr, source })
+        }
+    }
+}
+
+/// Reports targets of which no address could be used.
+fn report_failures<'a>(
+    flow: &Flow,
+    dialer: &Dialer,
+    failed: impl Iterator<Item = &'a (&'a TargetAddr, OpenError)>,
+) {
+    for (target, error) in failed {
+        dialer.target_failed(&leg(flow, target), error.sign(), error);
+    }
+}
+
+/// Leads a flow in trouble to another address, if there is a better one. Whether it is led now.
+///
+/// The targets are those of the present configuration, so a reload can help a flow whose target is gone.
+pub(super) async fn lead_on(front: &Front, flow: &Flow, from: &Target, trouble: Trouble) -> bool {
+    let spec = Arc::clone(&front.spec.borrow());
+    let but = match trouble {
+        // A new socket to the same address has a new own address.
+        Trouble::NoWay => None,
+        Trouble::Silent if !from.has_own_address() => None,
+        Trouble::Silent if !has_moved(front, from).await => return false,
+        Trouble::Silent => Some(from.addr()),
+        Trouble::Refused => {
+            let error = io::Error::from(io::ErrorKind::ConnectionRefused);
+            front.dialer.failed(Protocol::Udp, from.addr(), &error);
+            report_refusal(front, flow, from, &error).await;
+            Some(from.addr())
+        }
+    };
+    match connect(flow, &spec, &front.dialer, but).await {
+        Ok(target) => {
+            tracing::debug!(
+                mapping = %front.meter.mapping(),
+                client.addr = %flow.live().client,
+                target.addr = %target.addr(),
+                target.before = %from.addr(),
+                trouble = ?trouble,
+                "flow led to another address"
+            );
+            flow.reached(target);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// Whether the flow's name has other addresses now.
+async fn has_moved(front: &Front, from: &Target) -> bool {
+    let addrs = front.dialer.candidates(Protocol::Udp, from.of(), LOOKUP_LIMIT).await;
+    addrs.is_ok_and(|addrs| !addrs.contains(&from.addr()))
+}
+
+/// Reports the target of a refused address where all of its addresses are dead.
+async fn report_refusal(front: &Front, flow: &Flow, from: &Target, error: &io::Error) {
+    let Ok(addrs) = front.dialer.candidates(Protocol::Udp, from.of(), LOOKUP_LIMIT).await else { return };
+    if addrs.iter().all(|addr| front.dialer.is_dead(Protocol::Udp, *addr)) {
+        front.dialer.target_failed(&leg(flow, from.of()), Sign::of(error), error);
+    }
+}
+
+/// Reports that the flow had an answer.
+pub(super) fn report_answer(front: &Front, flow: &Flow, from: &Target) {
+    front.dialer.worked(Protocol::Udp, from.addr());
+    front.dialer.target_worked(|| leg(flow, from.of()));
+}
+
+fn leg(flow: &Flow, target: &TargetAddr) -> Leg {
+    Leg { mapping: flow.session().mapping(), protocol: Protocol::Udp, target: target.clone() }
+}
