@@ -190,37 +190,6 @@ impl fmt::Display for PortSpan {
     }
 }
 
-/// Whether an address stands for no machine: "this network" (0.0.0.0/8, RFC 1122 section 3.2.1.3), `::`, and IPv6
-/// addresses with one of the former inside. The kernel takes 0.0.0.0 and `::` for this machine, so none of them may be a
-/// target: what listens on loopback only would be open to strangers.
-pub fn is_nowhere(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.octets()[0] == 0,
-        IpAddr::V6(ip) => ip.is_unspecified() || inner_ipv4(ip).is_some_and(|ip| ip.octets()[0] == 0),
-    }
-}
-
-/// Whether an address is loopback, also as the IPv4 address inside an IPv6 one.
-pub fn is_loopback(ip: IpAddr) -> bool {
-    ip.is_loopback() || matches!(ip, IpAddr::V6(ip) if inner_ipv4(ip).is_some_and(|ip| ip.is_loopback()))
-}
-
-/// The IPv4 address inside an IPv6 one: mapped or compatible (RFC 4291), NAT64 (RFC 6052, RFC 8215) or 6to4 (RFC 3056).
-fn inner_ipv4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let at = |bytes: [u8; 4]| Some(Ipv4Addr::from(bytes));
-    let o = ip.octets();
-    let last = [o[12], o[13], o[14], o[15]];
-    match ip.segments() {
-        _ if ip.is_loopback() || ip.is_unspecified() => None,
-        [0, 0, 0, 0, 0, 0 | 0xffff, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => at(last),
-        // A network's own prefix of 48 bits puts the address around bits 64 to 71, a longer one at the end.
-        [0x64, 0xff9b, 1, ..] if o[11..] == [0; 5] => at([o[6], o[7], o[9], o[10]]),
-        [0x64, 0xff9b, 1, ..] => at(last),
-        [0x2002, ..] => at([o[2], o[3], o[4], o[5]]),
-        _ => None,
-    }
-}
-
 /// The one form of an address that is compared, counted and shown: an IPv4 client of a dual-stack socket arrives as
 /// `::ffff:a.b.c.d` and is `a.b.c.d` everywhere in portway.
 pub fn canonical(ip: IpAddr) -> IpAddr {
@@ -239,53 +208,5 @@ impl From<ListenAddr> for SocketAddr {
     /// The address to bind, less its zone, which only the running system can number.
     fn from(listen: ListenAddr) -> Self {
         Self::new(listen.ip, listen.port.get())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn all(texts: &[&str], holds: impl Fn(IpAddr) -> bool) {
-        for text in texts {
-            assert!(holds(text.parse().unwrap()), "{text}");
-        }
-    }
-
-    #[test]
-    fn an_address_of_no_machine_is_known_in_every_form() {
-        let nowhere = [
-            "0.0.0.0",
-            "0.1.2.3",
-            "::",
-            "::ffff:0.0.0.0",
-            "::0.0.0.9",
-            "64:ff9b::0.0.0.0",
-            "64:ff9b::0.1.2.3",
-            "64:ff9b:1::",
-            "64:ff9b:1:2:3:4:0.0.0.7",
-            "2002::1",
-            "2002:0:1::",
-        ];
-        all(&nowhere, is_nowhere);
-        let somewhere = [
-            "127.0.0.1",
-            "::1",
-            "10.0.0.1",
-            "::ffff:10.0.0.1",
-            "64:ff9b::10.0.0.1",
-            "64:ff9b:1:c000:2:100::",
-        ];
-        all(&somewhere, |ip| !is_nowhere(ip));
-        all(&["2001:db8::", "fe80::1", "2002:a00:1::", "255.255.255.255"], |ip| !is_nowhere(ip));
-    }
-
-    #[test]
-    fn loopback_is_known_in_every_form() {
-        all(
-            &["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "64:ff9b::127.0.0.1", "2002:7f00:1::"],
-            is_loopback,
-        );
-        all(&["128.0.0.1", "::2", "::ffff:10.0.0.1", "64:ff9b::10.0.0.1"], |ip| !is_loopback(ip));
     }
 }

@@ -9,15 +9,15 @@ mod address;
 mod client;
 mod exposure;
 pub mod publish;
+mod special;
 
 use std::{fmt, num::NonZeroU16, sync::Arc, time::Duration};
 
-pub use address::{
-    Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical, canonical_socket, is_loopback, is_nowhere,
-};
+pub use address::{Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical, canonical_socket};
 pub use client::{ClientKey, ipv4_inside};
 pub use exposure::Exposure;
 use serde::Serialize;
+pub use special::{is_loopback, is_nowhere};
 
 /// What a listener speaks. "tcp+udp" is not a protocol: it makes two listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
