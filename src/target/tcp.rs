@@ -33,7 +33,10 @@ pub enum Flight {
     /// Nothing.
     Nothing,
     /// Bytes that the peer has not acknowledged.
-    Unacknowledged,
+    Unacknowledged {
+        /// Whether the peer acknowledged something lately.
+        answers: bool,
+    },
     /// Bytes that the peer has no room for. It answers the kernel's probes, or does not.
     NoRoom {
         /// Whether the peer answered lately.
@@ -48,11 +51,11 @@ impl Flight {
     /// What the system says.
     pub fn of(socket: &impl AsFd, lately: Duration) -> io::Result<Self> {
         let info = info(socket)?;
+        let heard = Duration::from_millis(info.tcpi_last_ack_recv.into());
         // The backoff counts the probes of a closed window when nothing is in flight, else retransmissions.
         Ok(if info.tcpi_unacked > 0 {
-            Self::Unacknowledged
+            Self::Unacknowledged { answers: heard <= lately }
         } else if info.tcpi_probes > 0 || info.tcpi_backoff > 0 {
-            let heard = Duration::from_millis(info.tcpi_last_ack_recv.into());
             // The pause between probes grows to two minutes: one that is not answered yet says nothing.
             Self::NoRoom { answers: info.tcpi_probes <= 1 || heard <= lately }
         } else {

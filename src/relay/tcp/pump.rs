@@ -26,7 +26,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
-    num::NonZeroU64,
+    num::{NonZeroU32, NonZeroU64},
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -65,8 +65,6 @@ pub(super) struct Limits {
     pub(super) idle: Timeout,
     /// After one side ended: the time for the other, renewed by every byte.
     pub(super) half_close: Timeout,
-    /// The silence after which a peer is probed.
-    pub(super) keepalive: Timeout,
 }
 
 /// How a session ended.
@@ -85,12 +83,14 @@ impl From<Ended> for Ending {
 }
 
 /// Moves bytes between `client` and `target` until both have ended, one of them failed, a limit was reached, or the
-/// session was cut. No direction moves more than `bandwidth` bytes a second. Both sockets are left to be closed by the caller, in the way the ending asks for.
+/// session was cut. A peer may leave bytes without an answer for `unanswered`. No direction moves more than `bandwidth`
+/// bytes a second. Both sockets are left to be closed by the caller, in the way the ending asks for.
 pub(super) fn pump<'a>(
     client: &'a TcpStream,
     target: &'a TcpStream,
     meter: &'a SessionMeter,
     limits: Limits,
+    unanswered: Option<Duration>,
     bandwidth: Option<NonZeroU64>,
 ) -> impl Future<Output = Ending> + 'a {
     let mut pump = Pump {
@@ -105,8 +105,11 @@ pub(super) fn pump<'a>(
         last_byte: Instant::now(),
         last_thrown: None,
         last_check: None,
-        reprieve: None,
-        flights: Flights::new(limits.keepalive),
+        is_reprieved: false,
+        unanswered: unanswered
+            .and_then(|limit| u32::try_from(limit.as_secs()).ok())
+            .and_then(NonZeroU32::new),
+        flights: None,
     };
     poll_fn(move |cx| pump.poll(cx))
 }
@@ -132,14 +135,16 @@ struct Pump<'a> {
     timer: Option<Pin<Box<Sleep>>>,
     /// When a byte was last delivered; kept only while a limit applies.
     last_byte: Instant,
-    /// When a byte was last thrown away.
-    last_thrown: Option<Instant>,
+    /// When a byte was last thrown away. Boxed: few sessions come to that.
+    last_thrown: Option<Box<Instant>>,
     /// When the sockets were last asked for a reset.
     last_check: Option<Instant>,
-    /// A limit that was reached waits until then.
-    reprieve: Option<Instant>,
-    /// What is on its way to both sides.
-    flights: Flights,
+    /// A limit that was reached was put off since the last byte.
+    is_reprieved: bool,
+    /// The seconds for which a peer may leave bytes without an answer. An integer, because every session keeps it.
+    unanswered: Option<NonZeroU32>,
+    /// While something may be on its way to a side. Boxed: it lasts no longer than bytes do.
+    flights: Option<Box<Flights>>,
 }
 
 impl Pump<'_> {
@@ -227,20 +232,27 @@ impl Pump<'_> {
         let mut now = Instant::now();
         if moved.delivered {
             self.last_byte = now;
-            self.reprieve = None;
-            self.flights.launch(now);
+            self.is_reprieved = false;
+            if let (None, Some(limit)) = (&self.flights, self.unanswered) {
+                let limit = Duration::from_secs(limit.get().into());
+                self.flights = Some(Box::new(Flights::launched(limit, now)));
+            }
         }
         if moved.thrown {
-            self.last_thrown = Some(now);
+            self.last_thrown = Some(Box::new(now));
         }
         loop {
             let reached = self.deadlines().find(|(deadline, _)| *deadline <= now);
-            if let Some((_, reason)) = reached
-                && !self.has_reprieve(now)
+            if let Some((deadline, reason)) = reached
+                && !self.reprieve(deadline, now)
             {
                 return Poll::Ready(self.reached(reason, now).into());
             }
-            self.flights.look(now, [self.client, self.target]);
+            if let Some(flights) = self.flights.as_mut().filter(|flights| flights.next_look() <= now)
+                && !flights.look(now, [self.client, self.target])
+            {
+                self.flights = None;
+            }
             if watched && let Some((side, error)) = self.check(now) {
                 match is_after_end(&error) {
                     true => self.direction(side.other()).0.discard(),
@@ -267,7 +279,7 @@ impl Pump<'_> {
         // One side is gone and got everything; the other is heard out.
         let over = (self.inward.is_shut() && self.outward.is_discarding())
             || (self.outward.is_shut() && self.inward.is_discarding());
-        let heard = self.last_thrown.map_or(self.last_byte, |thrown| thrown.max(self.last_byte));
+        let heard = self.last_thrown.as_ref().map_or(self.last_byte, |thrown| self.last_byte.max(**thrown));
         let quiet = over.then_some((heard, QUIET, self.closed()));
         let linger = over.then_some((self.last_byte, LINGER, self.closed()));
         let half_close = self.limits.half_close.duration().filter(|_| self.is_half_closed());
@@ -283,26 +295,30 @@ impl Pump<'_> {
     /// wakes the session by itself.
     fn has_to_look(&self, delivered: bool) -> bool {
         match &self.timer {
-            Some(timer) if self.flights.is_watched() => timer.is_elapsed() || !delivered,
-            _ => delivered && self.flights.is_limited(),
+            Some(timer) if self.flights.is_some() => timer.is_elapsed() || !delivered,
+            _ => delivered && self.unanswered.is_some(),
         }
     }
 
-    /// Whether a limit that was reached has to wait: bytes could move, and tokio has not said so yet. The kernel is asked
-    /// once for each time without a byte.
-    fn has_reprieve(&mut self, now: Instant) -> bool {
-        if self.reprieve.is_none()
-            && (self.inward.could_move(self.client, self.target)
-                || self.outward.could_move(self.target, self.client))
-        {
-            self.reprieve = Some(now + REPRIEVE);
+    /// Puts a limit off that was reached at `deadline`: bytes could move, and tokio has not said so yet. The kernel is asked
+    /// once for each time without a byte. Whether it was put off.
+    fn reprieve(&mut self, deadline: Instant, now: Instant) -> bool {
+        let could_move = || {
+            self.inward.could_move(self.client, self.target)
+                || self.outward.could_move(self.target, self.client)
+        };
+        if self.is_reprieved || !could_move() {
+            return false;
         }
-        self.reprieve.is_some_and(|until| now < until)
+        self.is_reprieved = true;
+        // As if the last byte had come later.
+        self.last_byte += now + REPRIEVE - deadline;
+        true
     }
 
     /// A limit was reached. One that still sends to nobody is told by a reset.
     fn reached(&self, reason: Ended, now: Instant) -> Ended {
-        if self.last_thrown.is_some_and(|thrown| now < thrown + QUIET) {
+        if self.last_thrown.as_ref().is_some_and(|thrown| now < **thrown + QUIET) {
             reset_on_close(if self.inward.is_discarding() { self.client } else { self.target });
         }
         reason
@@ -310,8 +326,8 @@ impl Pump<'_> {
 
     fn next_deadline(&self, watched: bool) -> Option<Instant> {
         let check = self.last_check.filter(|_| watched).map(|last| last + CHECK);
-        let deadlines = self.deadlines().map(|(at, _)| self.reprieve.map_or(at, |until| until.max(at)));
-        deadlines.chain(check).chain(self.flights.next_look()).min()
+        let look = self.flights.as_ref().map(|flights| flights.next_look());
+        self.deadlines().map(|(deadline, _)| deadline).chain(check).chain(look).min()
     }
 
     /// Asks both sockets, at most once every [`CHECK`], whether they were reset. What a slow side has not taken by then may

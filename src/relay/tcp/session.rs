@@ -16,6 +16,7 @@ use crate::{
     target::{
         Dialer, Leg,
         dial::{DialOptions, dial},
+        unanswered_limit,
     },
 };
 
@@ -35,19 +36,15 @@ pub(super) fn run(
         // Boxed: the way to the target is short and needs much, the session is long and needs little.
         let reached = Box::pin(reach(&client, &spec, &dialer, &meter)).await;
         let options = &spec.options;
-        let limits = Limits {
-            idle: options.idle_timeout,
-            half_close: options.half_close_timeout,
-            keepalive: options.keepalive,
-        };
-        let bandwidth = spec.options.bandwidth;
+        let limits = Limits { idle: options.idle_timeout, half_close: options.half_close_timeout };
+        let (unanswered, bandwidth) = (unanswered_limit(options.keepalive), options.bandwidth);
         // The session may last for days: what only the start needs is let go.
         drop((spec, dialer));
         let target = match reached {
             Ok(target) => target,
             Err(ending) => return settle(client, meter, permit, ending),
         };
-        let ending = pump::pump(&client, &target, &meter, limits, bandwidth).await;
+        let ending = pump::pump(&client, &target, &meter, limits, unanswered, bandwidth).await;
         drop(target);
         settle(client, meter, permit, ending);
         drop(room);

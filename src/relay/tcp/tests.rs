@@ -46,7 +46,7 @@ impl Session {
         let live = Arc::clone(session.live());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            let ending = pump(&inside_client, &inside_target, &session, limits, bandwidth).await;
+            let ending = pump(&inside_client, &inside_target, &session, limits, None, bandwidth).await;
             session.end(ending.reason);
             ending
         });
@@ -69,7 +69,7 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 fn unlimited() -> Limits {
-    Limits { idle: Timeout::Never, half_close: Timeout::After(300 * SECOND), keepalive: Timeout::Never }
+    Limits { idle: Timeout::Never, half_close: Timeout::After(300 * SECOND) }
 }
 
 async fn reset(stream: TcpStream) {
