@@ -189,5 +189,5 @@ fn warned(warning: &Problem) -> String {
 /// Writes to standard error, for a person.
 fn say(text: &str) {
     // There is no other place to say that this fails, and the exit code says the rest.
-    let _ = writeln!(io::stderr(), "{}", text.trim_end());
+    let _ = writeln!(io::stderr(), "{}", daemon::for_stderr(text.trim_end()));
 }

@@ -84,6 +84,11 @@ where
     result
 }
 
+/// A text for standard error. Where that is the journal of systemd, each line has the priority of an error.
+pub fn for_stderr(text: &str) -> String {
+    logging::for_stderr(text)
+}
+
 /// Blocks the signals that [`run`] takes or ignores, so that a thread that the caller starts before does not take them.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    Applied, BindError, Budgets, Live, LiveSet,
+    Applied, BindError, Budgets, Live, LiveSet, Named,
     bind::{Staged, Tolerance, explained, say_waiting, stage, stage_all, stage_over},
     budgets::Needs,
     keepers::{Admissions, Keepers, SessionLogs},
@@ -152,9 +152,10 @@ impl Listeners {
             }
             self.running.insert(key, running);
         }
+        let names = Named::of(&diff, &self.plan, &plan);
         self.plan = plan;
         self.retiring.retain(|retiring| Arc::strong_count(&retiring.running) > 1);
-        let applied = Applied { opened, closed, retuned: diff.retune.len(), replaced };
+        let applied = Applied { opened, closed, retuned: diff.retune.len(), replaced, names };
         Ok((Changed { applied, revokes }, waiting))
     }
 

@@ -29,6 +29,7 @@ mod holder;
 mod keepers;
 mod live;
 mod lull;
+mod named;
 mod pulse;
 mod reloads;
 mod running;
@@ -60,6 +61,7 @@ use crate::{
 };
 use apply::{Listeners, Terms};
 use lull::lull;
+pub use named::Named;
 use pulse::Beat;
 use reloads::{Read, Reloads, Reply};
 use summaries::Summaries;
@@ -70,8 +72,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long sessions that were cut may take to settle.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// What applying a plan did, in numbers of listeners.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+/// What applying a plan did, in numbers of listeners, and the names of their mappings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Applied {
     /// Newly opened.
     pub opened: usize,
@@ -81,6 +83,8 @@ pub struct Applied {
     pub retuned: usize,
     /// Opened in the place of others that overlapped.
     pub replaced: usize,
+    /// Their mappings.
+    pub names: Named,
 }
 
 /// Why a plan was not applied; what ran before runs on.
@@ -403,8 +407,17 @@ async fn wait(limit: Timeout) {
 
 fn report(outcome: &Result<Applied, ReloadError>) {
     match outcome {
-        Ok(Applied { opened, closed, retuned, replaced }) => {
-            tracing::info!(opened, closed, retuned, replaced, "reload applied");
+        Ok(Applied { opened, closed, retuned, replaced, names }) => {
+            tracing::info!(
+                opened,
+                closed,
+                retuned,
+                replaced,
+                "opened.names" = names.opened.as_deref(),
+                "closed.names" = names.closed.as_deref(),
+                "changed.names" = names.changed.as_deref(),
+                "reload applied"
+            );
         }
         Err(error) => tracing::warn!(error = error.on_one_line(), "reload refused"),
     }

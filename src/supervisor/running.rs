@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Budgets, SETTLE, bind::Socket, lull::Left};
+use super::{Budgets, SETTLE, bind::Socket, lull::Left, named::few};
 use crate::{
     alarm::Alarm,
     config::{ListenerKey, ListenerPlan, Service},
@@ -165,9 +165,19 @@ impl Running {
             mapping = %self.meter.mapping(),
             protocol = self.key.protocol.as_str(),
             listen.addr = %self.key.addr,
+            targets = self.targets(),
             trap = matches!(self.spec, Spec::Trap).then_some(true),
             "listening"
         );
+    }
+
+    /// Where it leads, for its log line.
+    fn targets(&self) -> Option<String> {
+        match &self.spec {
+            Spec::Tcp(spec, _) => few(spec.borrow().targets.iter()),
+            Spec::Udp(spec, _) => few(spec.borrow().targets.iter()),
+            Spec::Trap => None,
+        }
     }
 
     fn tcp(&self, spec: &watch::Sender<Arc<TcpSpec>>, keeper: &Keeper) -> TcpService {

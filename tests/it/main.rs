@@ -20,6 +20,7 @@ mod environment;
 mod flood;
 mod foreign_text;
 mod guard;
+mod journal;
 mod layers;
 mod limits;
 mod logging;

@@ -285,3 +285,25 @@ fn without_watch_a_new_file_waits_for_the_signal() {
     portway.wait_log("reload applied", |line| line.number("opened") == 1);
     Client::to(second).ping();
 }
+
+#[test]
+fn the_lines_of_a_reload_name_what_opened_closed_and_changed_and_where_it_leads() {
+    let target = TcpTarget::echo();
+    let at = [(); 14].map(|()| own_addr(8080));
+    let named = |n: usize, more: &str| mapping(at[n], target.addr, &format!("name = \"m{n:02}\"\n{more}"));
+    let mut portway = Portway::with(&(named(0, "") + &named(1, "") + &named(2, ""))).start();
+    let line = portway.wait_log("listening", |line| line.text("mapping") == "m01");
+    assert_eq!(line.text("targets"), target.addr.to_string());
+
+    let changed = named(1, "idle_timeout = \"1h\"\n") + &named(2, "") + &named(3, "");
+    let line = portway.reload_with(&changed);
+    let names = ["opened", "closed", "changed"].map(|what| format!("{what}.names"));
+    assert_eq!(names.each_ref().map(|name| line.text(name)), ["m03", "m00", "m01"], "{}", line.raw());
+
+    let many: String = (2..14).map(|n| named(n, "")).collect();
+    let line = portway.reload_with(&many);
+    assert_eq!(line.text("closed.names"), "m01");
+    let line = portway.reload_with(&named(2, ""));
+    let first = (3..13).map(|n| format!("m{n:02}")).collect::<Vec<_>>().join(", ");
+    assert_eq!(line.text("closed.names"), format!("{first} and 1 more"), "{}", line.raw());
+}

@@ -1,8 +1,10 @@
-//! Logging to standard error, as text or as JSON, with a level that a reload may change.
+//! Logging to standard error, as text or as JSON, with a level that a reload may change. Where standard error is the
+//! journal of systemd, each line has its priority: see `journal`.
 //!
 //! Who logs never waits for who reads: see `lines`. So whoever ends the program, or is about to write to standard error
 //! beside the log, has [`flush`] wait for it.
 
+mod journal;
 mod json;
 mod lines;
 mod text;
@@ -12,7 +14,9 @@ use std::{
     sync::OnceLock,
 };
 
+use journal::WithPriority;
 use lines::Lines;
+use text::Stamp;
 use tracing_subscriber::{
     Registry, filter::LevelFilter, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
@@ -38,15 +42,23 @@ pub(super) fn init(settings: &LogSettings) -> io::Result<Logging> {
     let registry = tracing_subscriber::registry().with(layer);
     let writer = Lines::start()?;
     let lines = fmt::layer().with_writer(writer.clone()).with_target(false);
+    let is_journal = journal::is_stderr();
     let done = match settings.format {
         LogFormat::Json => {
             let lines = lines.with_writer(json::Plain(writer.clone()));
-            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
-            registry.with(lines).try_init()
+            let json = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            registry.with(json.map_event_format(|format| WithPriority { format, is_journal })).try_init()
         }
         LogFormat::Text => {
-            let colour = colour();
-            registry.with(lines.with_ansi(colour).event_format(text::Plain { colour })).try_init()
+            let stamp = if is_journal {
+                Stamp::Priority
+            } else if colour() {
+                Stamp::Coloured
+            } else {
+                Stamp::Plain
+            };
+            let lines = lines.with_ansi(stamp == Stamp::Coloured);
+            registry.with(lines.event_format(text::Plain { stamp })).try_init()
         }
     };
     if done.is_ok() && LINES.set(writer).is_ok() {
@@ -65,6 +77,11 @@ pub(super) fn flush() {
     if let Some(lines) = LINES.get() {
         lines.flush();
     }
+}
+
+/// A text for standard error beside the log: where that is the journal, each line has the priority of an error.
+pub(super) fn for_stderr(text: &str) -> String {
+    journal::error(text)
 }
 
 impl Logging {

@@ -4,8 +4,8 @@
 //! the second of the time stamp is made once a second.
 //!
 //! Invariants: a line of plain characters is the same as the library's, so that no parser sees a difference (checked by a
-//! test). Whatever a message or a field holds, it stays one line and holds no command for a terminal: both are written
-//! through [`Escaping`].
+//! test). A line for the journal has its priority in place of the time. Whatever a message or a field holds, it stays one
+//! line and holds no command for a terminal: both are written through [`Escaping`].
 
 use std::{
     cell::Cell,
@@ -22,12 +22,24 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use super::journal;
 use crate::text::Escaping;
 
 /// The format.
 pub(super) struct Plain {
-    /// Paint the level, the names and the time, for a terminal.
-    pub(super) colour: bool,
+    /// What each line begins with.
+    pub(super) stamp: Stamp,
+}
+
+/// What a line begins with, which depends on where it goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stamp {
+    /// The time.
+    Plain,
+    /// The time. It, the level and the names are coloured, for a terminal.
+    Coloured,
+    /// The priority, for the journal of systemd.
+    Priority,
 }
 
 const DIM: &str = "\x1b[2m";
@@ -57,20 +69,26 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let level = *event.metadata().level();
-        let [dim, paint, plain] = if self.colour { [DIM, paint(level), PLAIN] } else { [""; 3] };
-        writer.write_str(dim)?;
-        stamp(&mut writer, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())?;
-        writer.write_str(plain)?;
-        writer.write_str(paint)?;
-        writer.write_str(match level {
+        let coloured = self.stamp == Stamp::Coloured;
+        let word = match level {
             Level::ERROR => " ERROR",
             Level::WARN => "  WARN",
             Level::INFO => "  INFO",
             Level::DEBUG => " DEBUG",
             Level::TRACE => " TRACE",
-        })?;
-        writer.write_str(plain)?;
-        let mut fields = Fields { writer, colour: self.colour, result: Ok(()) };
+        };
+        if self.stamp == Stamp::Priority {
+            writer.write_str(journal::prefix(level))?;
+            writer.write_str(word.trim_start())?;
+        } else {
+            let [dim, paint, plain] = if coloured { [DIM, paint(level), PLAIN] } else { [""; 3] };
+            writer.write_str(dim)?;
+            stamp(&mut writer, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())?;
+            for part in [plain, paint, word, plain] {
+                writer.write_str(part)?;
+            }
+        }
+        let mut fields = Fields { writer, colour: coloured, result: Ok(()) };
         event.record(&mut fields);
         fields.result?;
         fields.writer.write_char('\n')
@@ -245,7 +263,7 @@ mod tests {
     fn a_line_is_that_of_the_library_without_colour() {
         let (ours, theirs) = (Kept::default(), Kept::default());
         let layer = || tracing_subscriber::fmt::layer().with_ansi(false).with_target(false);
-        let plain = layer().with_writer(ours.clone()).event_format(Plain { colour: false });
+        let plain = layer().with_writer(ours.clone()).event_format(Plain { stamp: Stamp::Plain });
         tracing::subscriber::with_default(tracing_subscriber::registry().with(plain), say);
         let library = layer().with_writer(theirs.clone());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(library), say);
@@ -257,7 +275,7 @@ mod tests {
     fn no_value_forges_a_line_or_commands_a_terminal() {
         let ours = Kept::default();
         let plain = tracing_subscriber::fmt::layer().with_writer(ours.clone());
-        let plain = plain.event_format(Plain { colour: false });
+        let plain = plain.event_format(Plain { stamp: Stamp::Plain });
         tracing::subscriber::with_default(tracing_subscriber::registry().with(plain), || {
             let name = "a\nb\u{1b}[31m\u{9b}\u{202e}";
             tracing::error!(path = %name, word = name, list = ?[name], "cannot read {name}");
@@ -267,6 +285,20 @@ mod tests {
             ours.lines(),
             [format!(" ERROR cannot read {shown} path={shown} word=\"{shown}\" list=[\"{shown}\"]")]
         );
+    }
+
+    #[test]
+    fn a_line_for_the_journal_has_its_priority_in_place_of_the_time() {
+        let kept = Kept::default();
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(kept.clone());
+        let layer = layer.event_format(Plain { stamp: Stamp::Priority });
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::error!(error = %"one\ntwo", "bad");
+            tracing::info!(up = true, "good");
+            tracing::trace!("");
+        });
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text, "<3>ERROR bad error=one\\ntwo\n<6>INFO good up=true\n<7>TRACE \n");
     }
 
     #[test]
