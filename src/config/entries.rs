@@ -8,7 +8,7 @@ use super::{
     problem::{Note, Notes},
     table::{Given, Reader, Value, closest, entry},
 };
-use crate::policy::{Entries, ListName, parse_net};
+use crate::policy::{Entries, ListName, host_bits, parse_net};
 use toml::de::DeTable;
 
 /// The most that one key may hold. Every mapping has a copy of what `[defaults]` says, so more belongs into a list,
@@ -48,7 +48,10 @@ impl EntriesText {
                 continue;
             }
             match parse_net(&text.value) {
-                Ok(net) => nets.push(net),
+                Ok(net) => {
+                    nets.push(net);
+                    warn_of_host_bits(reader.notes, place, &text.value);
+                }
                 Err(message) => {
                     let note = refuse(reader.notes, place, message).text(&text.value);
                     if let Some(value) = expanded(&text) {
@@ -81,6 +84,21 @@ pub(super) fn refuse(notes: &mut Notes, place: Place, message: String) -> &mut N
     match message.rsplit_once(": ") {
         Some((message, hint)) => notes.problem(place, message.to_owned()).hint(hint.to_owned()),
         None => notes.problem(place, message),
+    }
+}
+
+/// Warns of an entry that has bits beyond its prefix.
+pub(super) fn warn_of_host_bits(notes: &mut Notes, place: Place, entry: &str) {
+    if let Some(message) = host_bits(entry) {
+        warn(notes, place, message).text(entry);
+    }
+}
+
+/// Notes what [`host_bits`] says: behind the last colon, what would be right.
+pub(super) fn warn(notes: &mut Notes, place: Place, message: String) -> &mut Note {
+    match message.rsplit_once(": ") {
+        Some((message, hint)) => notes.warning(place, message.to_owned()).hint(hint.to_owned()),
+        None => notes.warning(place, message),
     }
 }
 

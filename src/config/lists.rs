@@ -102,7 +102,10 @@ fn inline(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Vec<IpNet> 
             break;
         }
         match parse_net(&text.value) {
-            Ok(net) => nets.push(net),
+            Ok(net) => {
+                nets.push(net);
+                entries::warn_of_host_bits(reader.notes, text.place(), &text.value);
+            }
             Err(message) => {
                 let looks_like_a_file = text.value.starts_with(['/', '.']) || text.value.ends_with(".txt");
                 let note = entries::refuse(reader.notes, text.place(), message).text(&text.value);
@@ -161,7 +164,17 @@ fn load_file(path: &Path, from: Place, origins: &mut Origins, notes: &mut Notes)
         }
     };
     match IpSet::parse(&text) {
-        Ok(set) => Some(set),
+        Ok(set) => {
+            let doubtful = IpSet::with_host_bits(&text);
+            if !doubtful.is_empty() {
+                let spans = spans(&text, &doubtful);
+                let file = origins.add(Name::File(path.display().to_string()), text);
+                for (line, span) in doubtful.into_iter().zip(spans) {
+                    entries::warn(notes, file.with_span(span), line.message);
+                }
+            }
+            Some(set)
+        }
         Err(errors) => {
             let spans = spans(&text, &errors);
             let file = origins.add(Name::File(path.display().to_string()), text);
@@ -218,9 +231,20 @@ fn first_of(errors: &[ListError]) -> String {
 ///
 /// # Errors
 /// Where it cannot be read, or any line of it is not an entry.
-pub fn read_list(path: &Path) -> Result<IpSet, ListFileError> {
+pub fn read_list(path: &Path) -> Result<ListRead, ListFileError> {
     let text = text_of(path).map_err(|e| ListFileError::Unreadable(e.to_string()))?;
-    IpSet::parse(&text).map_err(ListFileError::Broken)
+    let set = IpSet::parse(&text).map_err(ListFileError::Broken)?;
+    Ok(ListRead { set, doubtful: IpSet::with_host_bits(&text) })
+}
+
+/// A list file that was read.
+#[derive(Clone, Debug)]
+pub struct ListRead {
+    /// What it holds.
+    pub set: IpSet,
+    /// Lines that stand for a whole network although they have bits beyond their prefix, as [`IpSet::with_host_bits`]
+    /// tells them.
+    pub doubtful: Vec<ListError>,
 }
 
 #[cfg(test)]
@@ -241,7 +265,7 @@ mod tests {
         let path = directory.path().join("list.txt");
         std::fs::write(&path, b"\xef\xbb\xbf# caf\xe9\n").unwrap();
         assert_eq!(text_of(&path).unwrap(), "# caf\u{fffd}\n");
-        assert!(read_list(&path).unwrap().is_empty());
+        assert!(read_list(&path).unwrap().set.is_empty());
         std::fs::File::options().write(true).open(&path).unwrap().set_len(MOST + 1).unwrap();
         assert_eq!(read_list(&path).unwrap_err().to_string(), "more than 64 MiB");
         assert_eq!(read_list(directory.path()).unwrap_err().to_string(), "it is a directory");

@@ -60,7 +60,7 @@ pub use diff::{PlanDiff, Replace, diff};
 use environment::Asked;
 use file::MainText;
 use include::Walk;
-pub use lists::{ListFileError, read_list};
+pub use lists::{ListFileError, ListRead, read_list};
 use lower::{Context, Lowering};
 use place::{Name, Origins};
 pub use plan::{ListenerKey, ListenerPlan, Plan, Service};

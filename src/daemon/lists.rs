@@ -23,9 +23,9 @@ use tokio::{sync::watch, time::sleep};
 
 use super::watch::{Stamp, stamp, written_within};
 use crate::{
-    config::{ListFileError, read_list},
+    config::{ListFileError, ListRead, read_list},
     durable, job,
-    policy::{Countries, Gate, ListName, ListSpec},
+    policy::{Countries, Gate, ListError, ListName, ListSpec},
     supervisor::Handle,
     text::clean,
 };
@@ -170,12 +170,15 @@ async fn take(gate: &Arc<Gate>, file: Followed, unsure: bool) -> bool {
     let gate = Arc::clone(gate);
     let taken = patiently(move || match &file {
         Followed::List(name, path) => match read_list(path) {
-            Ok(set) if followed(&gate).contains(&file) => {
+            Ok(ListRead { set, doubtful }) if followed(&gate).contains(&file) => {
                 let (entries, revision) = (set.len(), gate.revision());
                 let before = *revision.borrow();
                 gate.replace_list(name, Arc::new(set));
                 let is_news = !unsure || *revision.borrow() != before;
                 say_list(name, path, entries, is_news);
+                if is_news {
+                    say_doubtful(name, path, &doubtful);
+                }
             }
             Ok(_) => {}
             Err(error) => say_broken(name, path, &error),
@@ -214,6 +217,14 @@ fn say_list(name: &ListName, path: &Path, entries: usize, is_news: bool) {
     } else {
         tracing::debug!(%list, %file, entries, "list read again");
     }
+}
+
+/// One line for a file: the first of its entries with bits beyond their prefix, and how many are left out.
+fn say_doubtful(name: &ListName, path: &Path, doubtful: &[ListError]) {
+    let Some(first) = doubtful.first() else { return };
+    let (list, file) = (&name.0, path.display());
+    let (line, entry, left_out) = (first.line, clean(&first.message), doubtful.len() - 1);
+    tracing::warn!(%list, %file, line, entry, left_out, "list entry has bits beyond its prefix");
 }
 
 fn say_broken(name: &ListName, path: &Path, error: &ListFileError) {

@@ -19,7 +19,7 @@ mod shards;
 use std::{collections::BTreeSet, fmt, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 pub use access::{
-    entry::parse_net,
+    entry::{host_bits, parse_net},
     set::{IpSet, ListError},
 };
 pub use admission::{Admission, Summary};

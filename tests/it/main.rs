@@ -20,6 +20,7 @@ mod environment;
 mod flood;
 mod foreign_text;
 mod guard;
+mod host_bits;
 mod journal;
 mod layers;
 mod limits;

@@ -66,7 +66,7 @@ fn a_list_file_is_read_with_its_comments() {
     let loaded = files.load().unwrap_or_else(|e| panic!("{e}"));
     let set = &loaded.gate.lists[&ListName("x".into())];
     assert_eq!((set.len(), set.longest("203.0.113.9".parse().unwrap())), (2, Some(24)));
-    assert_eq!(read_list(&files.path("x.txt")).unwrap().len(), 2);
+    assert_eq!(read_list(&files.path("x.txt")).unwrap().set.len(), 2);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::text::clean_start;
+use crate::{mapping::canonical, text::clean_start};
 
 /// How much of an entry is repeated in what is said about it, in characters.
 const SHOWN: usize = 60;
@@ -32,6 +32,22 @@ pub fn parse_net(text: &str) -> Result<IpNet, String> {
     let prefix = prefix.map_or(Ok(longest_of(ip)), |prefix| prefix_of(text, ip, prefix))?;
     let net = IpNet::new(ip, prefix).map_err(|_| no_prefix(text, ip, ""))?;
     Ok(canonical_net(net))
+}
+
+/// What is said about an entry that parses, and has bits set beyond its prefix: it stands for the whole network, and its
+/// author may have meant the one address. Nothing for any other text.
+pub fn host_bits(text: &str) -> Option<String> {
+    let (address, prefix) = text.trim().split_once('/')?;
+    let net = IpNet::new(address.parse().ok()?, prefix.parse().ok()?).ok()?;
+    let has_host_bits = net.addr() != net.network();
+    has_host_bits.then(|| {
+        let whole = canonical_net(net);
+        format!(
+            "`{}` stands for the whole network {whole}: write {whole}, or {} for the one address",
+            clean_start(text, SHOWN),
+            canonical(net.addr())
+        )
+    })
 }
 
 /// The one form of a network: without host bits, and IPv4 where it holds only IPv4-mapped addresses, because that is how
@@ -263,6 +279,28 @@ mod tests {
         ] {
             let message = parse_net(text).expect_err(text);
             assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_entry_with_host_bits_is_told_which_network_it_is() {
+        for (text, network, address) in [
+            ("192.168.1.5/24", "192.168.1.0/24", "192.168.1.5"),
+            (" 10.0.0.1/0 ", "0.0.0.0/0", "10.0.0.1"),
+            ("2001:db8:7::1/48", "2001:db8:7::/48", "2001:db8:7::1"),
+            ("::ffff:10.9.8.7/104", "10.0.0.0/8", "10.9.8.7"),
+        ] {
+            let message = host_bits(text).expect(text);
+            assert!(
+                message.contains(&format!("whole network {network}: write {network}, or {address} for")),
+                "{message}"
+            );
+            for cure in [network, address] {
+                assert!(parse_net(cure).is_ok() && host_bits(cure).is_none(), "{cure}");
+            }
+        }
+        for text in ["192.168.1.0/24", "192.168.1.5/32", "192.168.1.5", "::/0", "x/24", "10.0.0.1/33", ""] {
+            assert_eq!(host_bits(text), None, "{text}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::{fmt, net::IpAddr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixSet;
 
-use super::entry::{canonical_net, parse_net};
+use super::entry::{canonical_net, host_bits, parse_net};
 use crate::mapping::canonical;
 
 /// How many bad lines of a list file are reported one by one.
@@ -21,7 +21,7 @@ pub struct IpSet {
     v6: PrefixSet<Ipv6Net>,
 }
 
-/// A line of a list file that is no entry.
+/// A line of a list file that is no entry, or one to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListError {
     /// Its number, from 1.
@@ -40,12 +40,7 @@ impl IpSet {
         let mut set = Self::default();
         let mut errors = Vec::new();
         let (mut more, mut last) = (0_usize, 0);
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        for (line, content) in (1..).zip(text.lines()) {
-            let entry = content.split(['#', ';']).next().unwrap_or_default().trim();
-            if entry.is_empty() {
-                continue;
-            }
+        for (line, entry) in entries(text) {
             match parse_net(entry) {
                 Ok(net) => set.insert(net),
                 Err(message) if errors.len() < REPORTED => errors.push(ListError { line, message }),
@@ -57,6 +52,19 @@ impl IpSet {
             errors.push(ListError { line: last, message });
         }
         if errors.is_empty() { Ok(set) } else { Err(errors) }
+    }
+
+    /// The entries of a list file that stand for a whole network although they have bits beyond their prefix: the first
+    /// twenty; a last item tells how many more there are.
+    pub fn with_host_bits(text: &str) -> Vec<ListError> {
+        let mut all = entries(text).filter_map(|(line, entry)| Some((line, host_bits(entry)?)));
+        let first = all.by_ref().take(REPORTED);
+        let mut found: Vec<_> = first.map(|(line, message)| ListError { line, message }).collect();
+        if let Some((more, (last, _))) = (1_usize..).zip(all).last() {
+            let message = format!("this is the last of {more} more lines with bits beyond their prefix");
+            found.push(ListError { line: last, message });
+        }
+        found
     }
 
     /// The length of the longest prefix that has `ip` (canonical), or `None`.
@@ -83,6 +91,13 @@ impl IpSet {
             IpNet::V6(net) => self.v6.insert(net),
         };
     }
+}
+
+/// The entries of a list file, each with the number of its line.
+fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let entries = text.lines().map(|line| line.split(['#', ';']).next().unwrap_or_default().trim());
+    (1..).zip(entries).filter(|(_, entry)| !entry.is_empty())
 }
 
 impl FromIterator<IpNet> for IpSet {
@@ -142,6 +157,15 @@ mod tests {
         assert_eq!(errors.len(), REPORTED + 1);
         assert_eq!(errors[REPORTED].line, 1000);
         assert!(errors[REPORTED].message.contains("980 more"), "{errors:?}");
+    }
+
+    #[test]
+    fn entries_with_host_bits_are_told_by_their_lines_up_to_a_bound() {
+        let found = IpSet::with_host_bits("10.0.0.0/8\n\n192.168.1.5/24 # me\nbad/24\n2001:db8::1/32\n");
+        assert_eq!(found.iter().map(|e| e.line).collect::<Vec<_>>(), [3, 5]);
+        let found = IpSet::with_host_bits(&"10.0.0.1/8\n".repeat(1000));
+        assert_eq!((found.len(), found[REPORTED].line), (REPORTED + 1, 1000));
+        assert!(found[REPORTED].message.contains("980 more"), "{found:?}");
     }
 
     #[test]
