@@ -3,6 +3,7 @@
 //! Rendering only: nothing here reads a configuration or prints anything. What is shown is what one would write: the
 //! table leaves out what is as by default, JSON leaves out nothing (`json`); both spell it alike (`spelling`).
 
+mod columns;
 mod json;
 mod options;
 mod spelling;
@@ -25,13 +26,13 @@ use crate::{
     text::Escaped,
 };
 
-/// The plan as a table, then the warnings, then how much it is; ends with a line break.
-pub fn table(loaded: &Loaded) -> String {
+/// The plan as a table no wider than `width`, then the warnings, then how much it is; ends with a line break.
+pub fn table(loaded: &Loaded, width: Option<usize>) -> String {
     let listeners: Vec<_> = loaded.plan.iter().collect();
     let runs = runs(&listeners);
     let mut rows = vec![["MAPPING", "PROTOCOL", "LISTEN", "TARGET", "OPTIONS"].map(String::from)];
     rows.extend(runs.iter().map(|run| row(run)));
-    let mut text = aligned(&rows);
+    let mut text = columns::fitted(&rows, width);
     text.push_str(&gate(&loaded.gate));
     for warning in &loaded.warnings {
         let _ = write!(text, "\n{}\n", super::warned(warning));
@@ -179,18 +180,6 @@ fn remark(ip: IpAddr) -> &'static str {
         IpAddr::V4(ip) if ip.is_unspecified() => " (every IPv4 address)",
         _ => "",
     }
-}
-
-/// Columns as wide as their widest cell; nothing trails.
-fn aligned(rows: &[[String; 5]]) -> String {
-    let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
-    let widths = [0, 1, 2, 3, 4].map(width);
-    let mut text = String::new();
-    for row in rows {
-        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
-    }
-    text
 }
 
 #[cfg(test)]

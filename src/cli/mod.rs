@@ -125,7 +125,7 @@ fn check(args: &Check) -> ExitCode {
     };
     match &result {
         result if args.json => printed(&check::json(result), code),
-        Ok(loaded) => printed(&check::table(loaded), code),
+        Ok(loaded) => printed(&check::table(loaded, width()), code),
         Err(problems) => refuse(problems),
     }
 }
@@ -136,6 +136,13 @@ fn refuse(problems: &Problems) -> ExitCode {
     }
     say(&problems.to_string());
     ExitCode::from(BAD_CONFIG)
+}
+
+/// How wide a line may be: what `COLUMNS` says, or the terminal. Any length where standard output is no terminal.
+fn width() -> Option<usize> {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = || rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    said.or_else(terminal).filter(|columns| *columns > 0)
 }
 
 /// Writes to standard output: `code`, or that of a failure where the text did not arrive (a full disk).

@@ -1,14 +1,62 @@
 //! Warnings about a promise that can be kept, but that its author should think about twice.
 
-use super::{HostView, lower::Entry, openings, problem::Notes};
-use crate::{
-    mapping::{PortSpan, publish::Protocols},
-    policy::Policy,
-};
+use std::{cell::OnceCell, collections::HashSet, net::IpAddr};
+
+use super::{HostView, lower::Entry, openings, place::Place, problem::Notes};
+use crate::{mapping::PortSpan, policy::Policy};
 
 /// Services that were not made for strangers, by their TCP ports.
-const DELICATE: [(&str, &[u16]); 3] =
-    [("Telnet", &[23]), ("Windows file sharing (SMB)", &[445, 139]), ("Remote Desktop (RDP)", &[3389])];
+const DELICATE: [(&str, &[u16]); 5] = [
+    ("Telnet", &[23]),
+    ("Windows file sharing (SMB)", &[445, 139]),
+    ("a camera (RTSP)", &[554]),
+    ("Remote Desktop (RDP)", &[3389]),
+    ("Remote Desktop (VNC)", &[5900]),
+];
+/// Services that answer a datagram with a larger one, by their UDP ports. The sender of a datagram can be forged, so the
+/// answers flood a third party (CISA alert TA14-017A lists the factors).
+const AMPLIFYING: [(&str, u16); 5] =
+    [("DNS", 53), ("NTP", 123), ("LDAP", 389), ("SSDP", 1900), ("memcached", 11211)];
+const CLOSE_IT: &str =
+    "say who may enter, by `allow`, or listen on one address only, such as 127.0.0.1 or that of a VPN";
+
+/// This machine's addresses, looked up once.
+pub(super) struct OwnAddresses<'a> {
+    host: &'a dyn HostView,
+    known: OnceCell<HashSet<IpAddr>>,
+}
+
+impl<'a> OwnAddresses<'a> {
+    pub(super) fn new(host: &'a dyn HostView) -> Self {
+        Self { host, known: OnceCell::new() }
+    }
+
+    /// Warns of an address that this machine does not have. `what` it is for comes first, `cure` last.
+    pub(super) fn warn_of_foreign(
+        &self,
+        ip: IpAddr,
+        place: Place,
+        what: &str,
+        cure: &'static str,
+        notes: &mut Notes,
+    ) {
+        let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || is_link_local {
+            return;
+        }
+        let known = self.known.get_or_init(|| self.host.addresses());
+        // A machine without any address could not be asked.
+        if !known.is_empty() && !known.contains(&ip) {
+            notes.warning(place, format!("{what} {ip} is no address of this machine now")).hint(cure);
+        }
+    }
+
+    /// The same for the address that an entry listens on.
+    pub(super) fn warn_of_listener(&self, entry: &Entry, notes: &mut Notes) {
+        const CURE: &str = "portway waits until the address appears; compare with `ip addr`";
+        self.warn_of_foreign(entry.listen.ip, entry.place, "the listen address", CURE, notes);
+    }
+}
 
 /// Notes what is worth a warning about an enabled entry, which `on_router` shall be open there.
 pub(super) fn warn(entry: &Entry, policy: &Policy, on_router: bool, host: &dyn HostView, notes: &mut Notes) {
@@ -16,6 +64,7 @@ pub(super) fn warn(entry: &Entry, policy: &Policy, on_router: bool, host: &dyn H
     if !keeps_strangers_out(policy) {
         warn_of_strangers(entry, on_router, notes);
     }
+    warn_of_other_ports(entry, notes);
     warn_of_ephemeral_ports(entry, host, notes);
 }
 
@@ -29,19 +78,47 @@ fn keeps_strangers_out(policy: &Policy) -> bool {
 
 fn warn_of_strangers(entry: &Entry, on_router: bool, notes: &mut Notes) {
     let is_open = entry.listen.ip.is_unspecified() || on_router;
-    if !is_open || entry.protocols == Protocols::Udp {
+    if !is_open {
         return;
     }
     let to = if on_router { "to the internet" } else { "on every address of this machine" };
-    let has = |span: PortSpan, port: u16| (span.first().get()..=span.last().get()).contains(&port);
     let spans = || std::iter::once(entry.listen.ports).chain(entry.targets.iter().map(|(t, _)| t.ports));
-    for (service, ports) in DELICATE {
-        if let Some(port) = ports.iter().find(|p| spans().any(|span| has(span, **p))) {
-            notes
-                .warning(entry.place, format!("{service}, port {port}, is open {to}"))
-                .hint("say who may enter, by `allow`, or listen on one address only, such as 127.0.0.1 or that of a VPN");
+    let has = |port: u16| spans().any(|span| contains(span, port));
+    for (service, ports) in DELICATE.iter().filter(|_| entry.protocols.has_tcp()) {
+        if let Some(port) = ports.iter().find(|port| has(**port)) {
+            notes.warning(entry.place, format!("{service}, port {port}, is open {to}")).hint(CLOSE_IT);
         }
     }
+    for (service, port) in AMPLIFYING.iter().filter(|(_, port)| entry.protocols.has_udp() && has(*port)) {
+        notes
+            .warning(
+                entry.place,
+                format!("{service} over UDP, port {port}, is open {to}: attackers use it to flood others"),
+            )
+            .hint(CLOSE_IT);
+    }
+}
+
+/// Notes a protocol that needs more ports than the one it begins at.
+fn warn_of_other_ports(entry: &Entry, notes: &mut Notes) {
+    let leads_to = |port| entry.targets.iter().any(|(target, _)| contains(target.ports, port));
+    if entry.protocols.has_udp() && leads_to(69) {
+        notes
+            .warning(entry.place, "a TFTP server (port 69) answers from other ports: those answers are lost")
+            .hint("use a TFTP server that answers from port 69, or HTTP");
+    }
+    if entry.protocols.has_tcp() && leads_to(21) {
+        notes
+            .warning(
+                entry.place,
+                "an FTP server (port 21) opens other ports for data: those are not forwarded",
+            )
+            .hint("set a range of passive ports on the server and publish that range too, or use SFTP");
+    }
+}
+
+fn contains(span: PortSpan, port: u16) -> bool {
+    (span.first().get()..=span.last().get()).contains(&port)
 }
 
 /// Notes that the kernel may have given the port to somebody else.

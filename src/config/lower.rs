@@ -12,7 +12,7 @@ use super::{
     claims::{Claim, Claims},
     cure::instead,
     expand::Text,
-    exposure,
+    exposure::{self, OwnAddresses},
     file::{FileText, MappingText},
     gate::Known,
     knobs::Knobs,
@@ -99,6 +99,7 @@ impl Context<'_> {
 pub(super) struct Lowering<'a> {
     context: Context<'a>,
     many: Many<'a>,
+    own: OwnAddresses<'a>,
     notes: &'a mut Notes,
     plan: Plan,
     entries: Vec<Entry>,
@@ -125,8 +126,11 @@ pub(super) const MOST_WAYS: usize = 1 << 20;
 impl<'a> Lowering<'a> {
     pub(super) fn new(context: Context<'a>, notes: &'a mut Notes) -> Self {
         context.defaults.policy.check_defaults(context.known, notes);
+        let own = OwnAddresses::new(context.host);
+        warn_of_source(context.defaults, &own, notes);
         Self {
             many: Many::new(context.host),
+            own,
             context,
             notes,
             plan: Plan::new(),
@@ -213,6 +217,7 @@ impl<'a> Lowering<'a> {
                 .hint("remove it; for TCP there are `new_sessions_per_client` and `bandwidth_per_session`");
         }
         self.check(&entries, &mapping.knobs);
+        warn_of_source(&mapping.knobs, &self.own, self.notes);
         self.open_all(entries, name, &mapping.knobs);
     }
 
@@ -241,6 +246,7 @@ impl<'a> Lowering<'a> {
         for entry in entries {
             let on_router = terms.wanted.is_some();
             exposure::warn(&entry, &terms.policy, on_router, self.context.host, self.notes);
+            self.own.warn_of_listener(&entry, self.notes);
             self.open(entry, Some(&terms));
         }
     }
@@ -256,6 +262,7 @@ impl<'a> Lowering<'a> {
             let entry =
                 Entry { listen, place: text.place(), protocols: Protocols::Tcp, targets: Arc::default() };
             exposure::warn_of_ephemeral_ports(&entry, host, self.notes);
+            self.own.warn_of_listener(&entry, self.notes);
             self.open(entry, None);
         }
     }
@@ -407,6 +414,14 @@ fn shared_targets(entry: &Entry) -> Option<Targets> {
 fn targets(entry: &Entry, port: NonZeroU16) -> Option<Targets> {
     let ports = entry.listen.ports;
     Targets::new(entry.targets.iter().map(|(target, _)| target.counterpart(ports, port)))
+}
+
+/// Notes a source that this machine does not have.
+fn warn_of_source(knobs: &Knobs, own: &OwnAddresses<'_>, notes: &mut Notes) {
+    const CURE: &str = "targets are not reached from it: compare with `ip addr`, or leave `source` out";
+    if let Some(source) = &knobs.source {
+        own.warn_of_foreign(source.value, source.place, "the source", CURE, notes);
+    }
 }
 
 /// A decoy.

@@ -9,6 +9,7 @@ mod harness;
 mod bench;
 mod bounds;
 mod check_input;
+mod check_warnings;
 mod cli;
 mod clients;
 mod cures;

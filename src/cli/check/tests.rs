@@ -2,11 +2,16 @@ use std::{collections::HashSet, net::IpAddr, ops::RangeInclusive};
 
 use serde_json::{Value, json};
 
-use super::{json, table};
+use super::json;
 use crate::{
     config::{HostView, Loaded, Problems, Source, load},
     mapping::Protocol,
 };
+
+/// The table on a terminal of any width.
+fn table(loaded: &Loaded) -> String {
+    super::table(loaded, None)
+}
 
 struct Nothing;
 
