@@ -14,6 +14,7 @@ pub mod alarm;
 pub mod durable;
 pub mod job;
 pub mod mapping;
+mod places;
 mod text;
 
 pub mod policy;

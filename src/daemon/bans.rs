@@ -12,7 +12,7 @@
 //! It ends when the supervisor has stopped; what is saved after that is the last word.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -24,7 +24,8 @@ use tokio::{
 
 use crate::{
     job::{self, Job, JobError},
-    policy::{Gate, GateSpec},
+    places,
+    policy::{Gate, GateSpec, Restored, StateError},
     supervisor::Handle,
 };
 
@@ -45,6 +46,8 @@ pub(super) struct BanKeeper {
     gate: Arc<Gate>,
     /// Locked while a file is written: there is one save at a time.
     trouble: Mutex<Trouble>,
+    /// The directories for the state of services and users, the best first.
+    directories: Vec<PathBuf>,
     /// A save that was not waited for any more: no other one begins before its end.
     late: Mutex<Option<Job<bool>>>,
 }
@@ -54,6 +57,16 @@ pub(super) struct BanKeeper {
 struct Trouble {
     failures: u64,
     said: Option<Instant>,
+    /// The file that took the place of the one that cannot be written.
+    instead: Option<PathBuf>,
+}
+
+/// Where bans can be kept when `path` cannot be written: the same file in the directories that come after its own, where
+/// that is one for the state of services and users.
+fn fallbacks(path: &Path, directories: &[PathBuf]) -> Vec<PathBuf> {
+    let (Some(dir), Some(file)) = (path.parent(), path.file_name()) else { return Vec::new() };
+    let after = directories.iter().skip_while(|own| own.as_path() != dir).skip(1);
+    after.map(|dir| dir.join(file)).collect()
 }
 
 /// Where a configuration keeps bans.
@@ -64,14 +77,33 @@ fn state(spec: &GateSpec) -> Option<PathBuf> {
 impl BanKeeper {
     /// Keeps the bans of `gate`.
     pub(super) fn of(gate: &Arc<Gate>) -> Arc<Self> {
-        Arc::new(Self { gate: Arc::clone(gate), trouble: Mutex::default(), late: Mutex::default() })
+        Arc::new(Self {
+            gate: Arc::clone(gate),
+            trouble: Mutex::default(),
+            directories: places::directories(|name| std::env::var_os(name)),
+            late: Mutex::default(),
+        })
     }
 
     /// Puts the bans in force that were saved for this configuration.
     pub(super) async fn restore(&self, spec: &GateSpec) {
         let Some(path) = state(spec) else { return };
         let gate = Arc::clone(&self.gate);
-        let load = move || gate.guard().load(&path, Instant::now());
+        let fallbacks = fallbacks(&path, &self.directories);
+        let load = move || {
+            let now = Instant::now();
+            let mut all = Restored::default();
+            // Bans of the time when the first place could not be written count as long as that lasts.
+            if !fallbacks.is_empty() && path.parent().is_some_and(|dir| places::make(dir).is_err()) {
+                for path in fallbacks.iter().rev() {
+                    let of_one = gate.guard().load(path, now).unwrap_or_default();
+                    all.bans += of_one.bans;
+                    all.expired += of_one.expired;
+                }
+            }
+            let Restored { bans, expired } = gate.guard().load(&path, now)?;
+            Ok::<_, StateError>(Restored { bans: all.bans + bans, expired: all.expired + expired })
+        };
         match job::run_within(PATIENCE, "portway-bans", load).await {
             Ok(Ok(restored)) if restored.bans > 0 => {
                 tracing::info!(bans = restored.bans, expired = restored.expired, "bans restored");
@@ -168,7 +200,7 @@ impl BanKeeper {
         let mut trouble = self.trouble();
         let Some(path) = state(&self.gate.spec()) else { return true };
         self.gate.guard().expire(Instant::now());
-        let saved = self.gate.guard().save(&path);
+        let saved = self.save_somewhere(&path, &mut trouble);
         match &saved {
             Ok(()) => {
                 let failures = std::mem::take(&mut *trouble).failures;
@@ -186,6 +218,31 @@ impl BanKeeper {
             }
         }
         saved.is_ok()
+    }
+
+    /// Saves the bans at `path`, or in the next directory that can be written to.
+    fn save_somewhere(&self, path: &Path, trouble: &mut Trouble) -> Result<(), StateError> {
+        let guard = self.gate.guard();
+        let error = match guard.save(path) {
+            Ok(()) => {
+                trouble.instead = None;
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let save = |instead: &&PathBuf| {
+            instead.parent().is_some_and(|dir| places::make(dir).is_ok()) && guard.save(instead).is_ok()
+        };
+        let Some(instead) = fallbacks(path, &self.directories).iter().find(save).cloned() else {
+            return Err(error);
+        };
+        if trouble.instead.as_ref() != Some(&instead) {
+            let why: &dyn std::error::Error = &error;
+            let why = why.source().unwrap_or(why);
+            tracing::warn!(error = %why, file = %instead.display(), "bans saved in the next directory");
+            trouble.instead = Some(instead);
+        }
+        Ok(())
     }
 
     fn trouble(&self) -> MutexGuard<'_, Trouble> {

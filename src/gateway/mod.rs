@@ -42,7 +42,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use verdict::Verdict;
 
-use crate::{alarm::Alarm, config::Settings, job, supervisor::LiveSet};
+use crate::{alarm::Alarm, config::Settings, job, places, supervisor::LiveSet};
 use keeper::{Keeper, Wires};
 use record::Memory;
 
@@ -75,7 +75,7 @@ impl Gateway {
         let stop = CancellationToken::new();
         let wires = Wires { live, settings, status: status_tx, stop: stop.clone() };
         tasks.spawn(async move {
-            let directories = record::directories(|name| std::env::var_os(name));
+            let directories = places::directories(|name| std::env::var_os(name));
             alarm.guard("router", watch_over(wires, directories, &alarm)).await;
             ended_tx.send_replace(true);
         });

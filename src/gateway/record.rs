@@ -3,15 +3,15 @@
 //! Owns the file and its form. Knows nothing of when an opening is wanted. The file is written whole under another name
 //! and renamed, so that there is always a good one; one that cannot be read is set aside and said. Two programs never
 //! share one: the second gets no file and keeps what it opens in memory only, or each would take the other's openings
-//! back as leftovers. The directory is made when it is first needed, and not before.
+//! back as leftovers. The directory is made when it is first needed, and not before; the first of [`places`] that can be
+//! written to is taken.
 
 use std::{
-    ffi::OsString,
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     num::NonZeroU16,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -27,15 +27,11 @@ use crate::{
     config::ListenerKey,
     durable,
     mapping::{ListenAddr, MappingName, Protocol},
+    places,
 };
 
 const FILE: &str = "router.json";
 const LOCK: &str = "router.lock";
-/// Where the file is when systemd names no other place.
-const DEFAULT_DIR: &str = "/var/lib/portway";
-/// Where it is for who may not write there, inside the directory for such things or else inside the home directory.
-const OF_USER: &str = "portway";
-const OF_HOME: &str = ".local/state/portway";
 /// More is no file of ours.
 const LONGEST: u64 = 1 << 20;
 /// How many routers are remembered: a laptop sees some.
@@ -135,32 +131,22 @@ pub(super) struct Known {
     pub(super) formers: Vec<IpAddr>,
 }
 
-/// The directories that the file may be in, the best first: the one that systemd names and no other, or the usual one
-/// and that of the user.
-pub(super) fn directories(env: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
-    let path = |name| env(name).filter(|value| !value.is_empty());
-    if let Some(named) = path("STATE_DIRECTORY") {
-        // Systemd separates several by colons.
-        let named = named.to_string_lossy();
-        return named.split(':').take(1).map(PathBuf::from).collect();
-    }
-    // The XDG base directories: one that is not absolute is to be passed over.
-    let absolute = |name| path(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let of_user = absolute("XDG_STATE_HOME").map(|state| state.join(OF_USER));
-    let of_user = of_user.or_else(|| absolute("HOME").map(|home| home.join(OF_HOME)));
-    [Some(PathBuf::from(DEFAULT_DIR)), of_user].into_iter().flatten().collect()
-}
-
-/// The first of them that is there and can be written to.
+/// The first of them that is there and may be written to. Nothing is changed.
 pub(super) fn present(directories: &[PathBuf]) -> Option<PathBuf> {
     let usable = |dir: &&PathBuf| dir.is_dir() && access(dir.as_path(), Access::WRITE_OK).is_ok();
     directories.iter().find(usable).cloned()
 }
 
-/// The same; where there is none, the first that can be made. What it will hold is nobody else's business.
+/// The first of them that can be written to; it is made where it is not there. What it will hold is for its owner alone.
 pub(super) fn made(directories: &[PathBuf]) -> Option<PathBuf> {
-    let make = |dir: &&PathBuf| DirBuilder::new().recursive(true).mode(0o700).create(dir).is_ok();
-    present(directories).or_else(|| directories.iter().find(make).cloned())
+    let usable = |dir: &&PathBuf| match places::make(dir) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::info!(dir = %dir.display(), %error, "state directory not usable");
+            false
+        }
+    };
+    directories.iter().find(usable).cloned()
 }
 
 /// Whether a file in this directory remembers any opening. It is not locked, and nothing is changed.
@@ -364,22 +350,6 @@ mod tests {
         assert_eq!(known.records, [record(80), record(81)]);
         assert!(known.habits.permanent_only && known.formers.len() == 1);
         assert!(remembers(dir.path()));
-    }
-
-    #[test]
-    fn the_file_is_where_systemd_or_the_user_wants_it() {
-        let with = |set: &[(&str, &str)]| {
-            let env = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
-            directories(env)
-        };
-        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
-        assert_eq!(with(&[("STATE_DIRECTORY", "/a:/b"), ("HOME", "/h")]), paths(&["/a"]));
-        assert_eq!(with(&[]), paths(&[DEFAULT_DIR]));
-        assert_eq!(with(&[("HOME", "/h")]), paths(&[DEFAULT_DIR, "/h/.local/state/portway"]));
-        let both = [("HOME", "/h"), ("XDG_STATE_HOME", "/s")];
-        assert_eq!(with(&both), paths(&[DEFAULT_DIR, "/s/portway"]));
-        let odd = [("STATE_DIRECTORY", ""), ("HOME", "/h"), ("XDG_STATE_HOME", "s")];
-        assert_eq!(with(&odd), paths(&[DEFAULT_DIR, "/h/.local/state/portway"]));
     }
 
     #[test]

@@ -224,6 +224,40 @@ fn a_state_directory_that_cannot_be_written_is_told_at_the_start_and_bans_hold_a
 }
 
 #[test]
+fn bans_move_to_the_next_directory_when_the_one_of_the_service_cannot_be_written() {
+    in_own_network(&["sh", "mount"], || {
+        let world = Box::new();
+        let (service, user) = (dir(), dir());
+        let start = || {
+            let at = service.path().to_str().expect("a readable path");
+            let script =
+                "mount -t tmpfs -o ro none \"$0\" && mount -t tmpfs -o ro none /var/lib && exec \"$@\"";
+            Portway::with(&world.config(""))
+                .env("STATE_DIRECTORY", at)
+                .env("XDG_STATE_HOME", &user.path().display().to_string())
+                .through(["unshare", "--mount", "--", "sh", "-c", script, at])
+                .start()
+        };
+        let state = user.path().join("portway/bans.json");
+        let mut portway = start();
+        let line = portway.wait_log("bans saved in the next directory", |_| true);
+        assert_eq!(line.text("file"), state.display().to_string());
+        let foe = own_ip();
+        world.touch(foe);
+        portway.wait_log("client banned", |line| line.text("client.addr") == foe.to_string());
+        let exit = portway.stop().with(0);
+        assert!(exit.lines("bans not saved").is_empty());
+        let mut portway = start();
+        portway.wait_log("bans restored", |line| line.number("bans") == 1);
+        assert!(!enters(foe, world.open) && enters(own_ip(), world.open));
+    });
+}
+
+fn dir() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+#[test]
 fn a_decoy_and_a_mapping_take_each_others_place_by_a_reload() {
     let world = Box::new();
     let mut portway = Portway::with(&world.config("")).start();

@@ -7,7 +7,9 @@ use std::{net::SocketAddr, path::Path, thread, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::harness::{Client, FakeRouter, Line, Portway, TcpTarget, eventually, free_port, with_tools};
+use crate::harness::{
+    Client, FakeRouter, Line, Portway, TcpTarget, eventually, free_port, in_own_network, with_tools,
+};
 
 /// What is said of a router that tells no address of its own.
 const NO_ADDRESS: &str = "no external address: the router is offline, or behind a second NAT";
@@ -315,6 +317,34 @@ fn a_second_daemon_takes_nothing_of_the_first_back() {
         assert!(entries(&fake).contains("portway:one"), "{}", entries(&fake));
         first.stop().with(0);
         assert_eq!(entries(&fake), "}");
+    });
+}
+
+#[test]
+fn openings_are_remembered_in_the_next_directory_when_the_one_of_the_service_cannot_be_written() {
+    in_own_network(&["sh", "mount", "python3"], || {
+        let (fake, service, user) = (FakeRouter::start("good"), state(), state());
+        let (target, port) = (TcpTarget::echo(), free_port());
+        let start = |config: &str| {
+            let at = service.path().to_str().expect("a readable path");
+            let script =
+                "mount -t tmpfs -o ro none \"$0\" && mount -t tmpfs -o ro none /var/lib && exec \"$@\"";
+            Portway::with(config)
+                .env("STATE_DIRECTORY", at)
+                .env("XDG_STATE_HOME", &user.path().display().to_string())
+                .through(["unshare", "--mount", "--", "sh", "-c", script, at])
+                .start()
+        };
+        let mut portway = start(&(exposed("web", port, target.addr, "") + &router(&fake, "")));
+        portway.wait_log("state directory not usable", |line| line.text("dir").starts_with("/tmp"));
+        portway.wait_log("open on the router", |_| true);
+        let file = user.path().join("portway/router.json");
+        eventually("the opening is noted", || {
+            std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\"web\"")).then_some(())
+        });
+        portway.kill();
+        let _portway = start(&(format!("publish = [\"{port}:{}\"]\n", target.addr) + &router(&fake, "")));
+        eventually("what the crash left is taken back", || (entries(&fake) == "}").then_some(()));
     });
 }
 
