@@ -9,7 +9,7 @@ mod options;
 mod spelling;
 
 use std::{
-    collections::BTreeSet,
+    collections::HashSet,
     fmt::Write as _,
     net::{IpAddr, Ipv6Addr},
 };
@@ -38,7 +38,8 @@ pub fn table(loaded: &Loaded, width: Option<usize>) -> String {
         let _ = write!(text, "\n{}\n", super::warned(warning));
     }
     let traps = listeners.iter().filter(|(_, l)| is_trap(l)).count();
-    let mut counts = vec![plural(mappings(&runs), "mapping"), plural(listeners.len() - traps, "listener")];
+    let mut counts =
+        vec![plural(mappings(&listeners), "mapping"), plural(listeners.len() - traps, "listener")];
     if traps > 0 {
         counts.push(plural(traps, "trap"));
     }
@@ -71,23 +72,18 @@ fn is_trap(listener: &ListenerPlan) -> bool {
 
 type Listener<'p> = (&'p ListenerKey, &'p ListenerPlan);
 
-/// How many mappings there are: the named ones by their names, the others as they are shown.
-fn mappings(runs: &[&[Listener<'_>]]) -> usize {
-    let runs: Vec<_> = runs.iter().filter(|r| !is_trap(r[0].1)).collect();
-    let named: BTreeSet<_> =
-        runs.iter().filter(|r| !has_default_name(r[0])).map(|r| &r[0].1.mapping).collect();
-    named.len() + runs.iter().filter(|r| has_default_name(r[0])).count()
-}
-
-fn has_default_name((key, listener): Listener<'_>) -> bool {
-    listener.mapping == MappingName::default_for(key.addr.port.get(), key.protocol)
+/// How many mappings there are. Several addresses can have a mapping of the same default name.
+fn mappings(listeners: &[Listener<'_>]) -> usize {
+    let is_default = |name: &MappingName| name.as_str().contains('/');
+    let mappings = listeners.iter().filter(|(_, listener)| !is_trap(listener)).map(|(key, listener)| {
+        let name = &listener.mapping;
+        (name, is_default(name).then_some((key.addr.ip, &key.addr.zone)))
+    });
+    mappings.collect::<HashSet<_>>().len()
 }
 
 /// Cuts the listeners where the next one does not go on as a range would.
-///
-/// A few neighbours without a name are more likely mappings of their own than a range, and stay apart.
 fn runs<'s, 'p>(listeners: &'s [Listener<'p>]) -> Vec<&'s [Listener<'p>]> {
-    const SHORTEST_UNNAMED: usize = 4;
     let mut runs = Vec::new();
     let mut rest = listeners;
     while let [first, tail @ ..] = rest {
@@ -99,9 +95,6 @@ fn runs<'s, 'p>(listeners: &'s [Listener<'p>]) -> Vec<&'s [Listener<'p>]> {
         {
             length += 1;
         }
-        if has_default_name(*first) && length < SHORTEST_UNNAMED {
-            length = 1;
-        }
         let (run, after) = rest.split_at(length);
         runs.push(run);
         rest = after;
@@ -111,15 +104,10 @@ fn runs<'s, 'p>(listeners: &'s [Listener<'p>]) -> Vec<&'s [Listener<'p>]> {
 
 /// How far the target ports go on from one listener to its neighbour (0 or 1), or `None` where they are no range.
 fn stride(a: Listener<'_>, b: Listener<'_>) -> Option<u16> {
-    let same_name = match (has_default_name(a), has_default_name(b)) {
-        (true, true) => true,
-        (false, false) => a.1.mapping == b.1.mapping,
-        _ => false,
-    };
     let is_next = a.0.protocol == b.0.protocol
         && (a.0.addr.ip, &a.0.addr.zone) == (b.0.addr.ip, &b.0.addr.zone)
         && a.0.addr.port.checked_add(1) == Some(b.0.addr.port);
-    if !same_name || !is_next || !have_same_terms(a, b) {
+    if a.1.mapping != b.1.mapping || !is_next || !have_same_terms(a, b) {
         return None;
     }
     let (from, to) = (targets(a.1).collect::<Vec<_>>(), targets(b.1).collect::<Vec<_>>());
@@ -152,11 +140,6 @@ fn targets(listener: &ListenerPlan) -> impl Iterator<Item = &TargetAddr> {
 fn row(run: &[Listener<'_>]) -> [String; 5] {
     let (Some(first), Some((last_key, last))) = (run.first(), run.last()) else { return Default::default() };
     let (key, listener) = *first;
-    let name = if run.len() > 1 && has_default_name(*first) {
-        format!("{}-{}/{}", key.addr.port, last_key.addr.port, key.protocol)
-    } else {
-        listener.mapping.to_string()
-    };
     let listen =
         format!("{}{}", span(&key.addr, key.addr.port.get(), last_key.addr.port.get()), remark(key.addr.ip));
     let targets: Vec<_> = targets(listener)
@@ -166,7 +149,7 @@ fn row(run: &[Listener<'_>]) -> [String; 5] {
     let target = if is_trap(listener) { "trap".to_owned() } else { targets.join(", ") };
     let mut options = options(listener);
     options.extend(options::router(*first, (last_key, last)));
-    [name, key.protocol.to_string(), listen, target, options.join(" ")]
+    [listener.mapping.to_string(), key.protocol.to_string(), listen, target, options.join(" ")]
 }
 
 /// An address with its last port, where that is another one.

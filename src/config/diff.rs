@@ -103,7 +103,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        mapping::{Exposure, MappingName, Protocol, publish::Publish},
+        mapping::{Exposure, MappingName, PortSpan, Protocol, publish::Publish},
         meter::SessionLines,
         policy::{Policy, Refuse},
         relay::{
@@ -118,7 +118,7 @@ mod tests {
         let listeners = specs.flat_map(|s| s.expand().collect::<Vec<_>>());
         listeners
             .map(|(protocol, addr, target)| {
-                let mapping = MappingName::default_for(addr.port.get(), protocol);
+                let mapping = MappingName::default_for(PortSpan::single(addr.port), protocol);
                 let targets = Targets::one(target);
                 let service = match protocol {
                     Protocol::Tcp => Service::Tcp(TcpSpec { targets, options: TcpOptions::default() }),

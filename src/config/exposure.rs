@@ -47,7 +47,7 @@ impl<'a> OwnAddresses<'a> {
         let known = self.known.get_or_init(|| self.host.addresses());
         // A machine without any address could not be asked.
         if !known.is_empty() && !known.contains(&ip) {
-            notes.warning(place, format!("{what} {ip} is no address of this machine now")).hint(cure);
+            notes.warning(place, format!("{what} {ip} is not an address of this machine now")).hint(cure);
         }
     }
 

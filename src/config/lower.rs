@@ -340,7 +340,7 @@ impl<'a> Lowering<'a> {
                     Ok(()) => {
                         let listener = match terms {
                             Some(terms) => self.listener(&entry, terms, &key, shared.clone()),
-                            None => trap(&key),
+                            None => trap(MappingName::default_for(entry.listen.ports, protocol)),
                         };
                         self.plan.insert(key, listener);
                     }
@@ -390,7 +390,8 @@ impl<'a> Lowering<'a> {
             Protocol::Tcp => Service::Tcp(TcpSpec { targets, options: terms.tcp.clone() }),
             Protocol::Udp => Service::Udp(UdpSpec { targets, options: terms.udp.clone() }),
         };
-        let mapping = terms.name.clone().unwrap_or_else(|| default_name(key));
+        let default = || MappingName::default_for(entry.listen.ports, key.protocol);
+        let mapping = terms.name.clone().unwrap_or_else(default);
         let wanted = terms.wanted.as_ref();
         let exposure = wanted.and_then(|wanted| self.openings.open(wanted, entry, key, self.notes));
         ListenerPlan { mapping, service, policy: Arc::clone(&terms.policy), log: terms.log, exposure }
@@ -425,16 +426,12 @@ fn warn_of_source(knobs: &Knobs, own: &OwnAddresses<'_>, notes: &mut Notes) {
 }
 
 /// A decoy.
-fn trap(key: &ListenerKey) -> ListenerPlan {
+fn trap(mapping: MappingName) -> ListenerPlan {
     ListenerPlan {
-        mapping: default_name(key),
+        mapping,
         service: Service::Trap,
         policy: Arc::default(),
         log: SessionLines::default(),
         exposure: None,
     }
-}
-
-fn default_name(key: &ListenerKey) -> MappingName {
-    MappingName::default_for(key.addr.port.get(), key.protocol)
 }

@@ -11,7 +11,7 @@ mod exposure;
 pub mod publish;
 mod special;
 
-use std::{fmt, num::NonZeroU16, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use address::{Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical, canonical_socket};
 pub use client::{ClientKey, ipv4_inside};
@@ -45,7 +45,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// The name of a mapping: `[A-Za-z0-9._-]{1,64}`, or the default form `<listen port>/<protocol>`.
+/// The name of a mapping: `[A-Za-z0-9._-]{1,64}`, or the default form `<listen port or range>/<protocol>`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct MappingName(Arc<str>);
@@ -65,17 +65,20 @@ impl MappingName {
     /// [`InvalidName`] when it has another form than the interface allows.
     pub fn new(text: &str) -> Result<Self, InvalidName> {
         let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
-        let is_default_form = text.split_once('/').is_some_and(|(port, protocol)| {
-            let is_canonical = |port: NonZeroU16, text: &str| port.to_string() == text;
-            port.parse().is_ok_and(|p| is_canonical(p, port)) && matches!(protocol, "tcp" | "udp")
+        let is_default_form = text.split_once('/').is_some_and(|(ports, protocol)| {
+            let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+            let span = first.parse().ok().zip(last.parse().ok());
+            let span = span.and_then(|(first, last)| PortSpan::new(first, last));
+            // Each span has one spelling: not `080`, nor `80-80`.
+            span.is_some_and(|span| span.to_string() == ports) && matches!(protocol, "tcp" | "udp")
         });
         let is_plain = (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(plain);
         if is_plain || is_default_form { Ok(Self(text.into())) } else { Err(InvalidName) }
     }
 
-    /// The name a listener has when its mapping was given none.
-    pub fn default_for(port: u16, protocol: Protocol) -> Self {
-        Self(format!("{port}/{protocol}").into())
+    /// The name that the listeners on `ports` have when their mapping was given none.
+    pub fn default_for(ports: PortSpan, protocol: Protocol) -> Self {
+        Self(format!("{ports}/{protocol}").into())
     }
 
     /// The name as text.
@@ -130,12 +133,14 @@ impl fmt::Display for Timeout {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU16;
+
     use super::*;
 
     #[test]
     fn a_name_is_plain_or_just_as_a_default_name_is_written() {
         let longest = "x".repeat(64);
-        for good in ["web", "a.b_c-D9", "0", &longest, "80/tcp", "65535/udp"] {
+        for good in ["web", "a.b_c-D9", "0", &longest, "80/tcp", "65535/udp", "5000-5010/udp"] {
             assert!(MappingName::new(good).is_ok(), "{good}");
         }
         let too_long = "x".repeat(65);
@@ -146,6 +151,11 @@ mod tests {
             &too_long,
             "+28080/tcp",
             "0080/udp",
+            "80-80/udp",
+            "81-80/udp",
+            "080-81/udp",
+            "80-/udp",
+            "80-81-82/udp",
             "0/tcp",
             "65536/tcp",
             "80/TCP",
@@ -154,6 +164,10 @@ mod tests {
         ] {
             assert_eq!(MappingName::new(bad), Err(InvalidName), "{bad}");
         }
-        assert_eq!(MappingName::new("80/tcp").as_ref(), Ok(&MappingName::default_for(80, Protocol::Tcp)));
+        let port = |port| NonZeroU16::new(port).unwrap();
+        let span = PortSpan::single(port(80));
+        assert_eq!(MappingName::new("80/tcp"), Ok(MappingName::default_for(span, Protocol::Tcp)));
+        let span = PortSpan::new(port(80), port(90)).unwrap();
+        assert_eq!(MappingName::new("80-90/udp"), Ok(MappingName::default_for(span, Protocol::Udp)));
     }
 }

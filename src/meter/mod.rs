@@ -386,7 +386,7 @@ mod tests {
     #[tokio::test]
     async fn a_closed_account_ends_sessions_that_are_entered_later() {
         let port = std::num::NonZeroU16::MIN;
-        let name = MappingName::default_for(1, Protocol::Tcp);
+        let name = MappingName::new("1/tcp").unwrap();
         let meter = ListenerMeter::new(name, Protocol::Tcp, ListenAddr::every(port));
         let client = "127.0.0.1:1".parse().unwrap();
         let before = meter.open(client);

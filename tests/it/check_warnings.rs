@@ -44,18 +44,19 @@ fn an_address_that_this_machine_does_not_have_is_a_warning() {
     let foreign = "[[mapping]]\npublish = \"192.0.2.77:8080:10.0.0.9:80\"\nsource = \"192.0.2.78\"\n\
                    [guard]\ntrap = [\"192.0.2.79:23\"]\nstate = \"/var/lib/portway/bans.json\"\n";
     let ran = check(foreign, &[]).exits(0);
-    for warning in ["the listen address 192.0.2.77 is no", "the source 192.0.2.78 is no", "192.0.2.79 is no"]
+    for warning in
+        ["the listen address 192.0.2.77 is not", "the source 192.0.2.78 is not", "192.0.2.79 is not"]
     {
         assert!(ran.out.contains(warning), "{warning:?} is missing in {ran}");
     }
-    check("[defaults]\nsource = \"192.0.2.78\"\n", &[]).exits(0).says("the source 192.0.2.78 is no");
+    check("[defaults]\nsource = \"192.0.2.78\"\n", &[]).exits(0).says("the source 192.0.2.78 is not");
     check(foreign, &["--strict"]).exits(78);
-    check(foreign, &["--strict", "--json"]).exits(78).says("192.0.2.77 is no address");
+    check(foreign, &["--strict", "--json"]).exits(78).says("192.0.2.77 is not an address");
     let own = "[[mapping]]\nlisten = [\"8080\", \"127.0.0.1:8081\", \"0.0.0.0:8082\", \"[::1]:8083\"]\n\
                targets = [\"10.0.0.9:80\"]\nsource = \"127.0.0.9\"\n";
     check(own, &["--strict"]).exits(0).never_says("warning");
     let disabled = "[[mapping]]\npublish = \"192.0.2.77:8080:10.0.0.9:80\"\nenabled = false\n";
-    check(disabled, &[]).exits(0).never_says("192.0.2.77 is no");
+    check(disabled, &[]).exits(0).never_says("192.0.2.77 is not");
 }
 
 #[test]

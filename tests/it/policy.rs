@@ -12,8 +12,8 @@ use rustix::process::Signal;
 
 use crate::harness::{
     Client, DEADLINE, Line, Portway, TcpTarget, UdpTarget, add_address, echoes, enters, eventually,
-    free_port, in_own_network, is_reset, mapping, own_addr, own_ip, reset_seen, run, udp_client_from,
-    udp_mapping,
+    free_port, in_own_network, is_reset, mapping, own_addr, own_ip, portway, reset_seen, run,
+    udp_client_from, udp_mapping,
 };
 
 #[allow(dead_code, reason = "the library's own tests use all of it")]
@@ -476,4 +476,30 @@ fn addresses_of_a_namespace_are_told_apart_over_ipv6() {
         assert!(enters(friend, at));
         assert!(!enters(foe, at));
     });
+}
+
+#[test]
+fn a_range_without_a_name_is_one_mapping_named_by_its_range() {
+    let target = TcpTarget::echo();
+    let ip = own_ip();
+    let spec = format!("{ip}:5000-5003:{}", target.addr);
+    let name = "5000-5003/tcp";
+
+    let ran = portway(["check", "--json", "-p", &spec]).exits(0);
+    let plan: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    let listeners = plan["mappings"].as_array().expect("a list");
+    assert!(listeners.len() == 4 && listeners.iter().all(|l| l["name"] == name), "{ran}");
+    portway(["check", "-p", &spec]).exits(0).says(&format!("\n{name} ")).says("1 mapping, 4 listeners");
+
+    // The limit holds for all ports together.
+    let config = format!("[[mapping]]\npublish = \"{spec}\"\nmax_sessions_per_client = 1\n");
+    let mut portway = Portway::with(&config).start();
+    assert_eq!(portway.wait_log("listening", |_| true).text("mapping"), name);
+    let at = |port| SocketAddr::new(ip, port);
+    let mut first = Client::to(at(5000));
+    first.ping();
+    assert!(!echoes(at(5003)));
+    drop(first);
+    assert_eq!(portway.wait_session().text("mapping"), name);
+    eventually("the place is free on another port", || echoes(at(5003)).then_some(()));
 }

@@ -341,8 +341,8 @@ fn decoys_are_listeners_of_the_plan() {
     assert_eq!(
         traps,
         [
-            "1000/tcp 127.0.0.1:1000/tcp",
-            "1001/tcp 127.0.0.1:1001/tcp",
+            "1000-1001/tcp 127.0.0.1:1000/tcp",
+            "1000-1001/tcp 127.0.0.1:1001/tcp",
             "23/tcp [::]:23/tcp",
             "443/tcp [::]:443/tcp"
         ]

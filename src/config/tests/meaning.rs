@@ -78,7 +78,10 @@ fn ranges_of_the_long_form_are_paired() {
         loaded("[[mapping]]\nlisten = \"5000-5001\"\ntargets = [\"cam.lan:6000-6001\", \"10.0.0.1:9\"]\n");
     assert_eq!(
         plan(&loaded),
-        ["5000/tcp [::]:5000/tcp cam.lan:6000,10.0.0.1:9", "5001/tcp [::]:5001/tcp cam.lan:6001,10.0.0.1:9"]
+        [
+            "5000-5001/tcp [::]:5000/tcp cam.lan:6000,10.0.0.1:9",
+            "5000-5001/tcp [::]:5001/tcp cam.lan:6001,10.0.0.1:9"
+        ]
     );
     assert_eq!(
         problems("[[mapping]]\nlisten = [\"1-2\", \"7\"]\ntargets = [\"c:1-3\", \"c:9\"]\n"),
@@ -251,8 +254,8 @@ fn a_mapping_has_one_form() {
 
 #[test]
 fn an_option_of_tcp_is_a_warning_for_udp_alone() {
-    let text = "[defaults]\nkeepalive = \"30s\"\n[[mapping]]\npublish = \"53:9/udp\"\nconnect_timeout = \"1s\"\n\
-                keepalive = \"1s\"\nhalf_close_timeout = \"1s\"\n[[mapping]]\npublish = \"54:9/tcp+udp\"\nkeepalive = \"1s\"\n";
+    let text = "[defaults]\nkeepalive = \"30s\"\n[[mapping]]\npublish = \"5300:9/udp\"\nconnect_timeout = \"1s\"\n\
+                keepalive = \"1s\"\nhalf_close_timeout = \"1s\"\n[[mapping]]\npublish = \"5400:9/tcp+udp\"\nkeepalive = \"1s\"\n";
     assert_eq!(
         warnings(text),
         [

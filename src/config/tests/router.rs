@@ -145,6 +145,7 @@ fn openings_that_are_likely_to_fail_or_unwise_are_warned_of() {
         [
             "3:10: the external port 443 is below 1024: many routers do not open it",
             "5:12: Remote Desktop (RDP), port 3389, is open to the internet",
+            "8:12: the listen address 2001:db8::5 is not an address of this machine now",
             "9:10: nothing is opened for IPv6 addresses alone",
             "12:10: `ipv6 = true` opens nothing for IPv4 addresses alone",
         ]

@@ -64,7 +64,7 @@ impl Relay {
         let socket = bind(listen.parse().unwrap());
         let addr = socket.local_addr().unwrap();
         let port = NonZeroU16::new(addr.port()).unwrap();
-        let name = MappingName::default_for(addr.port(), Protocol::Udp);
+        let name = MappingName::new(&format!("{}/udp", addr.port())).unwrap();
         let meter = ListenerMeter::new(name, Protocol::Udp, ListenAddr { ip: addr.ip(), zone: None, port });
         let (drain, drops) = (Drain::new(), Arc::new(UdpDrops::default()));
         let (spec, specs) = watch::channel(Arc::new(spec));
@@ -335,7 +335,7 @@ async fn the_error_of_an_earlier_datagram_does_not_cost_the_next_one() {
     let addr = bind("127.0.0.78:0".parse().unwrap()).local_addr().unwrap();
     let client = socket().await.local_addr().unwrap();
     let listen = ListenAddr::every(NonZeroU16::MIN);
-    let meter = ListenerMeter::new(MappingName::default_for(1, Protocol::Udp), Protocol::Udp, listen);
+    let meter = ListenerMeter::new(MappingName::new("1/udp").unwrap(), Protocol::Udp, listen);
     let key = FlowKey { client, local: None };
     let offload = sockets::offload(client).unwrap();
     let permits = (FlowBudget::new(1).take().unwrap(), permit(client));
@@ -632,7 +632,7 @@ fn front(target: SocketAddr, meter: Arc<ListenerMeter>, budget: FlowBudget) -> F
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replies_that_had_to_wait_are_sent_whole_and_in_order() {
     let listen = ListenAddr::every(NonZeroU16::MIN);
-    let meter = ListenerMeter::new(MappingName::default_for(1, Protocol::Udp), Protocol::Udp, listen);
+    let meter = ListenerMeter::new(MappingName::new("1/udp").unwrap(), Protocol::Udp, listen);
     let client = socket().await;
     let addr = client.local_addr().unwrap();
     let budget = FlowBudget::new(1);
