@@ -38,7 +38,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Opens a file for reading, and says what it is: without waiting for whoever is at the other end of a pipe, and without
+/// Opens a file for reading, and says what it is: without waiting for the other end of a pipe, and without
 /// taking a terminal for the daemon's own.
 ///
 /// # Errors
@@ -53,7 +53,7 @@ pub fn open(path: &Path) -> io::Result<(File, Metadata)> {
 /// Reads a file without waiting for what may not come: at most `most` bytes, and one more to tell that there are more.
 ///
 /// # Errors
-/// What the system said, and where it is no regular file.
+/// What the system said, and where it is not a regular file.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let not_regular = |metadata: &Metadata| {
         io::Error::other(if metadata.is_dir() { "it is a directory" } else { "it is not a file" })

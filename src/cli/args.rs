@@ -96,7 +96,7 @@ fn format_parser() -> impl TypedValueParser<Value = LogFormat> {
         .map(|word| LogFormat::named(&word).unwrap_or_default())
 }
 
-/// What `run` shall do.
+/// What `run` does.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) source: Source,
@@ -104,7 +104,7 @@ pub(super) struct Run {
     pub(super) strict: bool,
 }
 
-/// What `check` shall do.
+/// What `check` does.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Check {
     pub(super) source: Source,

@@ -138,7 +138,7 @@ fn refuse(problems: &Problems) -> ExitCode {
     ExitCode::from(BAD_CONFIG)
 }
 
-/// How wide a line may be: what `COLUMNS` says, or the terminal. Any length where standard output is no terminal.
+/// How wide a line may be: what `COLUMNS` says, or the terminal. `None` where standard output is not a terminal.
 fn width() -> Option<usize> {
     let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let terminal = || rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
@@ -156,7 +156,7 @@ fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// `code`, unless standard output took nothing. A reader that has gone (`portway check | head -1`) is no failure.
+/// `code`, unless standard output took nothing. A reader that has gone (`portway check | head -1`) is not a failure.
 fn code_of(written: io::Result<()>, code: ExitCode) -> ExitCode {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -38,7 +38,7 @@ pub(super) struct Kind {
 impl Kind {
     /// The likeliest guess that `parse` takes.
     pub(super) fn cure<T>(&self, text: &str, parse: impl Fn(&str) -> Result<T, Refusal>) -> Option<String> {
-        /// A longer text is no slip of the pen.
+        /// A longer text is not a typing error.
         const LONGEST: usize = 100;
         let guesses = if text.len() <= LONGEST { (self.guesses)(text) } else { Vec::new() };
         guesses.into_iter().find(|guess| parse(guess).is_ok())

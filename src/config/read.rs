@@ -77,7 +77,7 @@ pub(super) fn read_any(path: &Path, most: u64, too_large: &'static str) -> Resul
     if is_dry { Err(ReadError::Dry) } else { Ok(bytes) }
 }
 
-/// Reads standard input to its end, at most `most` bytes. An empty one is no error: what wrote into it may have had nothing
+/// Reads standard input to its end, at most `most` bytes. An empty one is not an error: what wrote into it may have had nothing
 /// to write.
 pub(super) fn read_stdin(most: u64, too_large: &'static str) -> Result<Vec<u8>, ReadError> {
     let input = rustix::io::dup(io::stdin()).map_err(io::Error::from)?;

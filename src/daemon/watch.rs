@@ -77,7 +77,7 @@ async fn stamps(set: ReadSet) -> HashMap<PathBuf, Stamp> {
         if let Ok(stamps) = job::run_or_tell(PATIENT, "portway-look", move || look(&set), tell).await {
             return stamps;
         }
-        // The system made no thread. That is no change of a file.
+        // The system made no thread. That is not a change of a file.
         sleep(INTERVAL).await;
     }
 }

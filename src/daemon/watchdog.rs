@@ -1,8 +1,8 @@
 //! A thread that looks whether the supervisor still turns, and ends the process where it does not.
 //!
-//! A supervisor that stands hears neither a reload nor a stop, and whoever restarts failed services sees a process that
-//! lives. So this thread asks it for a sign of life, and without one for [`LIMIT`] says so and ends the process with 1. It
-//! is no task: a runtime of which every thread stands would not run it.
+//! A supervisor that hangs hears neither a reload nor a stop, and a service manager sees a process that lives. So this
+//! thread asks it for a sign of life. Without one for [`LIMIT`] it says so and ends the process with 1. It is a thread and
+//! not a task, because a runtime whose threads all hang would not run a task.
 //!
 //! Time in which this thread does not run either does not count: the process was stopped, frozen, or its machine asleep.
 //!

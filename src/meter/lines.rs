@@ -76,7 +76,7 @@ struct State {
 }
 
 impl SessionLog {
-    /// A whole budget; `bell` is told when something was left out.
+    /// A whole budget; `bell` is notified when something was left out.
     pub fn new(lines: SessionLines, bell: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self { state: Mutex::new(State { lines, ..State::default() }), bell })
     }

@@ -9,9 +9,8 @@
 //! A client is always asked for what is its own doing first, so that one who floods is told so, commits an offence and is
 //! banned in the end, however crowded it has made the mapping for others. And whoever is refused by a later question
 //! gets back what the earlier ones took: only sessions that came to be count against a rate, and nobody uses up what is
-//! meant for all by knocking. Where so many clients are remembered that there is no room for another, a newcomer is
-//! decided by the share of its networks. One that is refused for that is told that the mapping takes no more, because it is
-//! no doing of its own.
+//! meant for all by knocking. Where so many clients are remembered that there is no room for another, the share of its
+//! networks decides on a newcomer. If that refuses it, the reason is that of a full mapping: the client did not cause it.
 //!
 //! TCP and UDP count apart, each with the whole of the caps and of the rates for sessions: the sender of a datagram may be
 //! forged, and whoever writes a client's address on datagrams must not fill the places of its connections, whose

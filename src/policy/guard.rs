@@ -1,7 +1,7 @@
 //! Offences and bans.
 //!
 //! Owns who is banned, until when and why, who has been before, and how many refusals each client has collected. Knows
-//! no socket: whoever refuses a client says so. Clients are [`ClientKey`]s, so an IPv6 client is usually banned with its /64.
+//! no socket: the code that refuses a client says so. Clients are [`ClientKey`]s, so an IPv6 client is usually banned with its /64.
 //!
 //! - A client that is refused more often than `refusals` allows is banned for `ban`; whoever touches a trap is banned
 //!   at once. Each further ban is twice as long as the one before, up to [`LONGEST`]. That is forgotten after a client

@@ -6,7 +6,7 @@
 //! 1. *diff*: which listeners open, close, change in place, or replace others whose address they overlap;
 //! 2. *stage*: bind every socket that opens. One that replaces others is bound over their sockets, which go on to serve
 //!    (`0.0.0.0:80` over `127.0.0.1:80`). Where a bind fails, drop what was staged: nothing has changed;
-//! 3. *commit*: what is gone retires, what changed is told, what was staged serves. Nothing here can fail.
+//! 3. *commit*: removed listeners retire, changed ones take their new plan, staged ones serve. Nothing here can fail.
 //!
 //! A listener whose address is not there yet waits, and is tried again every second. At the start that holds for a port
 //! in use, too, as long as some listener opens: one taken port does not stop the others. A reload refuses such a plan.

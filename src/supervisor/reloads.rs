@@ -1,7 +1,7 @@
 //! The configuration being read for a reload, and who waits for what comes of it.
 //!
 //! Reading takes as long as a file system likes, so it has a thread of its own, and everything else goes on meanwhile. One
-//! reading runs at a time: whoever asks during it may know of a change that it has missed, and gets one more after it,
+//! reading runs at a time: a caller that asks during it may know of a change that it has missed, and gets one more after it,
 //! shared by all who asked. What is done with a reading is the supervisor's.
 //!
 //! A reading that does not end within [`LIMIT`] is an error of its reload, as is a thread that the system does not make.

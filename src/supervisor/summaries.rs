@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_woken_while_everything_is_said() {
+    async fn nothing_wakes_while_everything_is_said() {
         let (mut summaries, admissions) = (Summaries::default(), closed_to_everyone());
         assert!(timeout(MINUTE, summaries.due()).await.is_err(), "nothing was refused");
         for _ in 0..1_000 {

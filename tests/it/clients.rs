@@ -107,7 +107,7 @@ fn a_flood_from_seventy_thousand_networks_locks_no_newcomer_out() {
     const THREADS: u32 = 4;
     in_own_network(&[], || {
         add_network("2001:db8::/31");
-        // Nobody listens there during the flood, so that its sessions cost little.
+        // Nothing listens there during the flood, so that its sessions cost little.
         let target = SocketAddr::new(ip("127.0.0.1"), 9000);
         let at = SocketAddr::new(ip("2001:db9:ffff::1"), 8080);
         let terms = "max_sessions = \"unlimited\"\nnew_sessions_per_client = \"10/h\"\nlog = \"none\"\n";

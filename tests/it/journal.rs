@@ -48,11 +48,11 @@ impl Run {
 
 fn serve(args: &[&str], names_it: bool) -> Vec<String> {
     let at = own_addr(8080);
-    let nobody = own_addr(9000);
-    let spec = format!("{at}:{nobody}");
+    let target = own_addr(9000);
+    let spec = format!("{at}:{target}");
     let run = Run::start(&[&["run", "-p", spec.as_str()], args].concat(), names_it);
     eventually("the daemon listens", || Client::try_to(at).ok()).until_closed();
-    assert!(!echoes(at), "nobody listens at the target");
+    assert!(!echoes(at), "nothing listens at the target");
     run.stop();
     run.lines()
 }

@@ -95,11 +95,11 @@ fn a_crowd_of_udp_clients_that_ends_at_once_is_summed_up() {
 #[test]
 fn a_mapping_writes_the_lines_that_it_is_asked_for_from_the_next_end_on() {
     let (target, at) = (TcpTarget::echo(), [(); 3].map(|()| own_addr(8080)));
-    let nobody = SocketAddr::new(own_ip(), 9);
+    let dead = SocketAddr::new(own_ip(), 9);
     let config = |second: &str| {
         String::from("[defaults]\nlog = \"errors\"\n")
             + &mapping(at[0], target.addr, "name = \"well\"")
-            + &mapping(at[1], nobody, "name = \"ill\"")
+            + &mapping(at[1], dead, "name = \"ill\"")
             + &mapping(at[2], target.addr, &format!("name = \"second\"\nlog = \"{second}\""))
     };
     let mut portway = Portway::with(&config("none")).start();
@@ -117,15 +117,18 @@ fn a_mapping_writes_the_lines_that_it_is_asked_for_from_the_next_end_on() {
     let exit = portway.stop().with(0);
     let ended = exit.sessions_ended();
     assert_eq!(ended.len(), 2, "{}", exit.log);
-    assert!(exit.lines("session lines left out").is_empty(), "what nobody asked for is not summed up");
+    assert!(
+        exit.lines("session lines left out").is_empty(),
+        "lines that the level leaves out are not summed up"
+    );
 }
 
 #[test]
 fn datagrams_to_many_ports_that_lead_nowhere_write_no_more_lines_than_one_mapping_may() {
     const PORTS: u16 = 2_500;
     let ip = own_ip();
-    let nobody = own_ip();
-    let spec = format!("{ip}:20000-{last}:{nobody}:20000-{last}/udp", last = 19_999 + PORTS);
+    let silent = own_ip();
+    let spec = format!("{ip}:20000-{last}:{silent}:20000-{last}/udp", last = 19_999 + PORTS);
     let config = format!("[[mapping]]\npublish = \"{spec}\"\nmax_sessions_per_client = \"unlimited\"\n");
     let portway = Portway::with(&config).start();
     let start = Instant::now();

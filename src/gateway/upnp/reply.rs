@@ -167,7 +167,7 @@ impl Reply {
             self.head = Some((head.status, End::Unsaid));
         }
         let (status, _) = self.head.filter(|(status, _)| *status >= 200)?;
-        // A text in another encoding is no reason to lose the numbers beside it.
+        // A text in another encoding does not justify losing the numbers beside it.
         Some((status, String::from_utf8_lossy(&self.body).into_owned()))
     }
 }

@@ -1,4 +1,4 @@
-//! What a text that is no spec was most likely meant to be: the specs that an error may offer.
+//! What a text that is not a spec was most likely meant to be: the specs that an error may offer.
 //!
 //! Pure. Invariant: every text that comes out of here is read by the grammar, so an error never offers what would be
 //! refused in turn. The likeliest guess comes first. A guess changes form, not meaning: where a port or a host would have
@@ -15,7 +15,7 @@ use super::{
 /// Stands for the target's address where only its port is known. It is a host name, so that it reads as a spec.
 pub const PLACEHOLDER: &str = "HOST";
 
-/// A longer text is no slip of the pen.
+/// A longer text is not a typing error.
 const LONGEST: usize = 300;
 /// More specs than this in one text are better shown by an example.
 const MOST: usize = 8;
@@ -51,7 +51,7 @@ fn guesses(text: &str, shapes: Shapes<'_>, takes: &dyn Fn(&str) -> bool) -> Vec<
         .filter(|piece| !piece.is_empty())
         .collect();
     if (2..=MOST).contains(&pieces.len()) {
-        // Each has to be whole: half of a host name is no spec.
+        // Each has to be whole: half of a host name is not a spec.
         let whole = |piece: &&str| of(piece).next().filter(|spec| !is_filled_up(piece, spec));
         if let Some(specs) = pieces.iter().map(whole).collect::<Option<Vec<String>>>() {
             // `docker ps` names IPv4 and IPv6 by themselves: the one without an address is both.

@@ -11,7 +11,7 @@ use crate::{mapping::canonical, text::clean_start};
 
 /// How much of an entry is repeated in what is said about it, in characters.
 const SHOWN: usize = 60;
-/// A longer text is no slip, and nothing is offered for it.
+/// A longer text is not a typing error, and nothing is offered for it.
 const LONGEST: usize = 200;
 /// So many entries are offered for one text.
 const MOST: usize = 8;

@@ -21,7 +21,7 @@ pub struct IpSet {
     v6: PrefixSet<Ipv6Net>,
 }
 
-/// A line of a list file that is no entry, or one to look at.
+/// A line of a list file that is not an entry, or one to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListError {
     /// Its number, from 1.

@@ -5,7 +5,7 @@
 //! room in the first table or in the second. So nothing is remembered of it, and only a network that floods uses up its
 //! share: a neighbour in another /48 has that one's share, and one in the same /48 still has that of the /32.
 //!
-//! Networks can meet in a bucket, as the tables are small. A secret chooses the places, so nobody can aim at a network.
+//! Networks can meet in a bucket, as the tables are small. A secret chooses the places, so an attacker cannot aim at a network.
 //! The tables are made when the first crowd comes, and stay.
 
 use std::{

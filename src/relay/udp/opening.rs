@@ -1,7 +1,7 @@
 //! The way of a flow to a target: the first one, and the ones after it.
 //!
 //! The candidates are the addresses of all targets, in their order. Addresses that failed lately come last, whatever
-//! target they belong to. A connect of UDP asks nobody, so it fails only where this machine has no way. What a target
+//! target they belong to. A connect of UDP sends nothing, so it fails only where this machine has no way. What a target
 //! says comes later, as a trouble of the flow (see `lead`).
 
 use std::{
@@ -83,7 +83,7 @@ impl Opening {
     /// Goes as far as it can without waiting, and says whether the flow is connected by then.
     pub(super) fn is_done_at_once(&mut self) -> bool {
         if let Self::Pending(opening) = self {
-            // Whoever waits for the rest leaves a waker of its own.
+            // The caller that waits for the rest leaves a waker of its own.
             let outcome = opening.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             if let Poll::Ready(outcome) = outcome {
                 *self = Self::Done(outcome);

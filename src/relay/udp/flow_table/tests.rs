@@ -185,7 +185,7 @@ impl World {
         oldest(true).or_else(|| oldest(false).filter(|_| or_anyone))
     }
 
-    /// What the table does about a client for whom there is no room: someone makes way, or nobody can.
+    /// What the table does about a client for whom there is no room: another flow makes way, or none can.
     fn make_way(&mut self, client: u64, or_anyone: bool, gone: &[u64]) -> bool {
         let spare = self.spare(client, or_anyone);
         let Some(flow) = spare.map(|of| self.flows.remove(&of).unwrap()) else { return false };
@@ -267,7 +267,7 @@ impl World {
             refusal = refusal.filter(|_| !made);
         }
         let left = usize::from(way_for_budget) + usize::from(seen.way_made);
-        assert_eq!(seen.gave_way.len(), left, "nobody else made way");
+        assert_eq!(seen.gave_way.len(), left, "no other flow made way");
         let starts = if is_new {
             assert_eq!(seen.asked, free.is_none(), "admission is asked last: what it takes is used up");
             self.new_flow(client, payload, said, free, refusal)
@@ -504,7 +504,7 @@ fn the_table_agrees_with_a_simple_model_in_every_life() {
     }
 }
 
-/// A datagram that nobody keeps out.
+/// A datagram that no policy keeps out.
 fn arrive<'a>(
     table: &'a mut FlowTable<FlowPermit>,
     key: FlowKey,
