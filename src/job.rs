@@ -19,7 +19,7 @@ use std::{
 use tokio::{sync::oneshot, time::timeout};
 
 /// The stack of a thread. It is set, so that `RUST_MIN_STACK`, which is meant for other programs, changes nothing.
-pub const STACK: usize = 2 << 20;
+pub(crate) const STACK: usize = 2 << 20;
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
@@ -37,11 +37,11 @@ pub enum JobError {
 
 /// Work under way. A future of its result; dropped, it lets the work run on.
 #[derive(Debug)]
-pub struct Job<T>(oneshot::Receiver<T>);
+pub(crate) struct Job<T>(oneshot::Receiver<T>);
 
 impl<T> Job<T> {
     /// Whether the work has ended.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         !self.0.is_empty() || self.0.is_terminated()
     }
 }
@@ -59,7 +59,7 @@ impl<T> Future for Job<T> {
 ///
 /// # Errors
 /// [`JobError::NoThread`].
-pub fn start<T: Send + 'static>(
+pub(crate) fn start<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Job<T>, JobError> {
@@ -79,7 +79,8 @@ pub fn start<T: Send + 'static>(
 ///
 /// # Errors
 /// [`JobError`], but no limit.
-pub async fn run<T: Send + 'static>(
+#[cfg(test)]
+pub(crate) async fn run<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JobError> {
@@ -90,7 +91,7 @@ pub async fn run<T: Send + 'static>(
 ///
 /// # Errors
 /// [`JobError`], but no limit.
-pub async fn run_or_tell<T: Send + 'static>(
+pub(crate) async fn run_or_tell<T: Send + 'static>(
     limit: Duration,
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -110,7 +111,7 @@ pub async fn run_or_tell<T: Send + 'static>(
 ///
 /// # Errors
 /// [`JobError`].
-pub async fn run_within<T: Send + 'static>(
+pub(crate) async fn run_within<T: Send + 'static>(
     limit: Duration,
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -122,7 +123,7 @@ pub async fn run_within<T: Send + 'static>(
 ///
 /// # Errors
 /// What the system said.
-pub fn thread<F>(name: &str, work: F) -> Result<JoinHandle<()>, (io::Error, F)>
+pub(crate) fn thread<F>(name: &str, work: F) -> Result<JoinHandle<()>, (io::Error, F)>
 where
     F: FnOnce() + Send + 'static,
 {

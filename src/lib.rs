@@ -10,26 +10,29 @@
 //! Modules stand in layers, the lowest first: one uses only what is declared above it, and those of one group do not
 //! know each other.
 
-pub mod alarm;
-pub mod durable;
-pub mod job;
-pub mod mapping;
+mod alarm;
+mod durable;
+mod job;
+mod mapping;
 mod places;
 mod text;
 
-pub mod policy;
-pub mod target;
+mod policy;
+mod target;
 
-pub mod meter;
+mod meter;
 
-pub mod relay;
+mod relay;
 
-pub mod config;
+mod config;
 
-pub mod supervisor;
+mod supervisor;
 
-pub mod gateway;
+mod gateway;
 
-pub mod daemon;
+mod daemon;
 
 pub mod cli;
+
+#[doc(hidden)]
+pub mod testing;

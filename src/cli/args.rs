@@ -4,6 +4,8 @@
 //! `docker run -e PORTWAY_CONFIG=` makes one, counts as unset. An empty argument is a mistake. So clap reads no
 //! variable here.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "a help text shows `[optional]` parts in brackets")]
+
 use std::{
     ffi::{OsStr, OsString},
     path::PathBuf,

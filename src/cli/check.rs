@@ -1,4 +1,4 @@
-//! `portway check`: the plan as a table for people ([`table`]) and as JSON for programs ([`json`]).
+//! `portway check`: the plan as a table for people ([`table`]) and as JSON for programs ([`json`](mod@json)).
 //!
 //! Rendering only: nothing here reads a configuration or prints anything. What is shown is what one would write: the
 //! table leaves out what is as by default, JSON leaves out nothing (`json`); both spell it alike (`spelling`).

@@ -6,7 +6,7 @@ use super::plan::{ListenerKey, ListenerPlan, Plan, Service};
 
 /// The way from one plan to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PlanDiff {
+pub(crate) struct PlanDiff {
     /// Only in the new plan, and nothing of the old one is in the way.
     pub open: Vec<ListenerKey>,
     /// Only in the old plan.
@@ -19,7 +19,8 @@ pub struct PlanDiff {
 
 impl PlanDiff {
     /// Whether both plans are the same.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -27,7 +28,7 @@ impl PlanDiff {
 /// A wildcard and addresses of its port cannot be had at once, and neither can a mapping and a decoy on the same socket:
 /// these close for those to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replace {
+pub(crate) struct Replace {
     /// In the old plan, and not or as something else in the new one; never empty.
     pub close: Vec<ListenerKey>,
     /// In the new plan, and not or as something else in the old one; never empty.
@@ -35,7 +36,7 @@ pub struct Replace {
 }
 
 /// Says how to come from `old` to `new`. No two listeners of one plan may collide, which [`super::load`] ensures.
-pub fn diff(old: &Plan, new: &Plan) -> PlanDiff {
+pub(crate) fn diff(old: &Plan, new: &Plan) -> PlanDiff {
     let opening = only(new, old);
     let closing = only(old, new);
     let retune =

@@ -14,16 +14,16 @@ const PREFIX: &str = "PORTWAY_";
 const OF_TESTS: [&str; 2] = ["PORTWAY_TEST_", "PORTWAY_SEED"];
 
 /// The variables that say yes or no.
-pub const SWITCHES: [&str; 5] =
+pub(crate) const SWITCHES: [&str; 5] =
     ["PORTWAY_ROUTER", "PORTWAY_WATCH", "PORTWAY_STRICT", "PORTWAY_JSON", "PORTWAY_FAST_PATHS"];
 /// The variables that hold something else.
-pub const VALUES: [&str; 5] =
+pub(crate) const VALUES: [&str; 5] =
     ["PORTWAY_CONFIG", "PORTWAY_PUBLISH", "PORTWAY_BASE_DIR", "PORTWAY_LOG_LEVEL", "PORTWAY_LOG_FORMAT"];
 /// Variables of the interface that this version does not read.
 const ABSENT: [&str; 1] = ["PORTWAY_SOCKET"];
 
 /// Reads the word of a switch, in upper or lower case. Nothing for any other word.
-pub fn switch(word: &str) -> Option<bool> {
+pub(crate) fn switch(word: &str) -> Option<bool> {
     match word.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Some(true),
         "false" | "0" | "no" | "off" => Some(false),
@@ -32,7 +32,7 @@ pub fn switch(word: &str) -> Option<bool> {
 }
 
 /// The variables of an environment that look like portway's and are not. Sorted.
-pub fn strays<V: AsRef<OsStr>>(variables: impl IntoIterator<Item = (V, V)>) -> Vec<String> {
+pub(crate) fn strays<V: AsRef<OsStr>>(variables: impl IntoIterator<Item = (V, V)>) -> Vec<String> {
     let mut strays: Vec<String> = variables
         .into_iter()
         .filter_map(|(name, value)| {

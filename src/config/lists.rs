@@ -212,7 +212,7 @@ fn text_of(path: &Path) -> Result<String, ReadError> {
 
 /// Why a list file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ListFileError {
+pub(crate) enum ListFileError {
     /// It cannot be read: why.
     #[error("{0}")]
     Unreadable(String),
@@ -231,7 +231,7 @@ fn first_of(errors: &[ListError]) -> String {
 ///
 /// # Errors
 /// Where it cannot be read, or any line of it is not an entry.
-pub fn read_list(path: &Path) -> Result<ListRead, ListFileError> {
+pub(crate) fn read_list(path: &Path) -> Result<ListRead, ListFileError> {
     let text = text_of(path).map_err(|e| ListFileError::Unreadable(e.to_string()))?;
     let set = IpSet::parse(&text).map_err(ListFileError::Broken)?;
     Ok(ListRead { set, doubtful: IpSet::with_host_bits(&text) })
@@ -239,7 +239,7 @@ pub fn read_list(path: &Path) -> Result<ListRead, ListFileError> {
 
 /// A list file that was read.
 #[derive(Clone, Debug)]
-pub struct ListRead {
+pub(crate) struct ListRead {
     /// What it holds.
     pub set: IpSet,
     /// Lines that stand for a whole network although they have bits beyond their prefix, as [`IpSet::with_host_bits`]

@@ -2,7 +2,7 @@
 //!
 //! [`load`] reads the file, the files it includes and the `-p` specs, and makes a [`Plan`] and [`Settings`], or
 //! [`Problems`]: all of them at once, in file order, each with its place and what would be right. It opens no
-//! listener and changes nothing; what it must know of the machine it asks a [`HostView`]. [`diff`] says how one plan
+//! listener and changes nothing; what it must know of the machine it asks a [`HostView`]. [`diff()`] says how one plan
 //! differs from the next.
 //!
 //! ```text
@@ -24,7 +24,7 @@ mod cure;
 mod diff;
 mod duration;
 mod entries;
-pub mod environment;
+pub(crate) mod environment;
 mod expand;
 mod exposure;
 mod file;
@@ -56,17 +56,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use diff::{PlanDiff, Replace, diff};
+pub(crate) use diff::{PlanDiff, diff};
 use environment::Asked;
 use file::MainText;
 use include::Walk;
-pub use lists::{ListFileError, ListRead, read_list};
+pub(crate) use lists::{ListFileError, ListRead, read_list};
 use lower::{Context, Lowering};
 use place::{Name, Origins};
-pub use plan::{ListenerKey, ListenerPlan, Plan, Service};
+pub(crate) use plan::{ListenerKey, ListenerPlan, Plan, Service};
 use problem::Notes;
-pub use problem::{Problem, Problems};
-pub use settings::{
+pub(crate) use problem::{Problem, Problems};
+pub(crate) use settings::{
     LimitSettings, LogFormat, LogLevel, LogOverride, LogSettings, OnConflict, RouterProtocol, RouterSettings,
     Settings,
 };
@@ -75,9 +75,9 @@ pub use system::System;
 use crate::{mapping::Protocol, policy::GateInput};
 
 /// Where the configuration is, when nothing else is said.
-pub const DEFAULT_FILE: &str = "/etc/portway/portway.toml";
+pub(crate) const DEFAULT_FILE: &str = "/etc/portway/portway.toml";
 /// The name of standard input, in the place of a file.
-pub const STDIN: &str = "-";
+pub(crate) const STDIN: &str = "-";
 /// What to do where nothing was named.
 const NAME_A_MAPPING: &str =
     "name a mapping, as in portway run -p 8080:80, or a file, as in portway run -c FILE";

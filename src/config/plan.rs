@@ -66,4 +66,4 @@ impl Service {
 }
 
 /// Every listener that shall run.
-pub type Plan = BTreeMap<ListenerKey, ListenerPlan>;
+pub(crate) type Plan = BTreeMap<ListenerKey, ListenerPlan>;

@@ -102,7 +102,6 @@ impl Problems {
     }
 
     /// How many there are; at least 1.
-    #[expect(clippy::len_without_is_empty, reason = "there is always one")]
     pub fn len(&self) -> usize {
         self.list.len()
     }

@@ -29,7 +29,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-pub use start::{StartError, Unopened};
+pub(crate) use start::{StartError, Unopened};
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
@@ -59,7 +59,7 @@ const LAST_SAVE: Duration = Duration::from_secs(5);
 
 /// How the daemon runs.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// The time just before the configuration is read for the first time: the daemon reloads by itself when a file changes.
     pub watch: Option<SystemTime>,
     /// The start fails where any listener cannot be opened.
@@ -70,7 +70,7 @@ pub struct Options {
 ///
 /// # Errors
 /// [`StartError`] when it did not come up; then nothing listens.
-pub fn run<L>(source: Source, load: L, options: Options) -> Result<(), StartError>
+pub(crate) fn run<L>(source: Source, load: L, options: Options) -> Result<(), StartError>
 where
     L: FnOnce() -> Result<Loaded, Problems> + Send + 'static,
 {
@@ -85,7 +85,7 @@ where
 }
 
 /// A text for standard error. Where that is the journal of systemd, each line has the priority of an error.
-pub fn for_stderr(text: &str) -> String {
+pub(crate) fn for_stderr(text: &str) -> String {
     logging::for_stderr(text)
 }
 
@@ -93,7 +93,7 @@ pub fn for_stderr(text: &str) -> String {
 ///
 /// # Errors
 /// What the system said.
-pub fn hold_signals() -> io::Result<()> {
+pub(crate) fn hold_signals() -> io::Result<()> {
     signals::hold()
 }
 

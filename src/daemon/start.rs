@@ -16,7 +16,7 @@ const NAMED: usize = 10;
 
 /// Why the daemon did not come up, or did not end in order.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// The runtime, a signal handler or another part of the machinery is missing.
     #[error("start: {0}")]
     System(#[from] io::Error),
@@ -36,7 +36,7 @@ pub enum StartError {
 
 impl StartError {
     /// Whether nothing may be written beside the log, which has said everything.
-    pub fn is_told(&self) -> bool {
+    pub(crate) fn is_told(&self) -> bool {
         match self {
             Self::Bind(unopened) => unopened.logged_as == Some(LogFormat::Json),
             Self::Part(_) => tracing::enabled!(tracing::Level::ERROR),
@@ -47,7 +47,7 @@ impl StartError {
 
 /// Listeners that could not be opened.
 #[derive(Debug)]
-pub struct Unopened {
+pub(crate) struct Unopened {
     /// Every one of them.
     pub errors: Vec<BindError>,
     /// How the log has them; `None` where its level hides them.

@@ -34,13 +34,12 @@ mod want;
 
 use std::{io, path::PathBuf, time::Duration};
 
-pub use status::{OpeningState, OpeningStatus, RouterState, RouterStatus};
+pub(crate) use status::RouterStatus;
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-pub use verdict::Verdict;
 
 use crate::{alarm::Alarm, config::Settings, job, places, supervisor::LiveSet};
 use keeper::{Keeper, Wires};
@@ -55,8 +54,7 @@ const RETRY: Duration = Duration::from_secs(10);
 
 /// Keeps the router open for exactly what is live and exposed.
 #[derive(Debug)]
-pub struct Gateway {
-    status: watch::Receiver<RouterStatus>,
+pub(crate) struct Gateway {
     stop: CancellationToken,
     ended: watch::Receiver<bool>,
 }
@@ -64,13 +62,13 @@ pub struct Gateway {
 impl Gateway {
     /// Starts to follow what is live and how it is configured. As long as nothing is exposed, and nothing was left behind
     /// by an earlier run, this costs one waiting task of `tasks`.
-    pub fn start(
+    pub(crate) fn start(
         live: watch::Receiver<LiveSet>,
         settings: watch::Receiver<Settings>,
         alarm: Alarm,
         tasks: &TaskTracker,
     ) -> Self {
-        let (status_tx, status) = watch::channel(RouterStatus::default());
+        let status_tx = watch::Sender::new(RouterStatus::default());
         let (ended_tx, ended) = watch::channel(false);
         let stop = CancellationToken::new();
         let wires = Wires { live, settings, status: status_tx, stop: stop.clone() };
@@ -79,16 +77,11 @@ impl Gateway {
             alarm.guard("router", watch_over(wires, directories, &alarm)).await;
             ended_tx.send_replace(true);
         });
-        Self { status, stop, ended }
-    }
-
-    /// The router and what shall be open on it.
-    pub fn status(&self) -> watch::Receiver<RouterStatus> {
-        self.status.clone()
+        Self { stop, ended }
     }
 
     /// Takes back what is open on the router, and returns within about three seconds, whatever the router does.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.stop.cancel();
         let mut ended = self.ended.clone();
         // An error means that whoever would say so is gone, which is an end as well.

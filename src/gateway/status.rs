@@ -19,7 +19,7 @@ use crate::{
 /// How the gateway is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum RouterState {
+pub(crate) enum RouterState {
     /// Nothing shall be open.
     #[default]
     Off,
@@ -35,7 +35,7 @@ pub enum RouterState {
 
 /// The router and what shall be open on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct RouterStatus {
+pub(crate) struct RouterStatus {
     /// How it is doing as a whole.
     pub state: RouterState,
     /// Why, where nothing was found; empty elsewhere.
@@ -56,7 +56,7 @@ pub struct RouterStatus {
 
 /// How one opening is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct OpeningStatus {
+pub(crate) struct OpeningStatus {
     /// The mapping.
     pub mapping: MappingName,
     /// TCP or UDP.
@@ -83,7 +83,7 @@ pub struct OpeningStatus {
 /// How one opening is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
-pub enum OpeningState {
+pub(crate) enum OpeningState {
     /// There is no router yet, or it is being asked.
     Searching,
     /// It is open.

@@ -10,7 +10,7 @@ use serde::Serialize;
 /// What an external address says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// An address of the internet.
     Public,
     /// A private address (RFC 1918): there is another router in front of this one.
@@ -48,7 +48,8 @@ impl Verdict {
     }
 
     /// Whether the internet can reach it.
-    pub fn is_public(self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_public(self) -> bool {
         self == Self::Public
     }
 

@@ -192,12 +192,12 @@ impl fmt::Display for PortSpan {
 
 /// The one form of an address that is compared, counted and shown: an IPv4 client of a dual-stack socket arrives as
 /// `::ffff:a.b.c.d` and is `a.b.c.d` everywhere in portway.
-pub fn canonical(ip: IpAddr) -> IpAddr {
+pub(crate) fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
 /// The same for a socket's address; the zone number of a link-local one stays.
-pub fn canonical_socket(addr: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical_socket(addr: SocketAddr) -> SocketAddr {
     match canonical(addr.ip()) {
         ip @ IpAddr::V4(_) => SocketAddr::new(ip, addr.port()),
         IpAddr::V6(_) => addr,

@@ -22,7 +22,7 @@ const ISATAP: [u8; 2] = [0x5e, 0xfe];
 ///   The whole address would let the owner of any /64 have 2³² clients, which no ban and no rate could hold.
 /// - Any other IPv6 address is a client with its /64: the owner of one address of a /64 has all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ClientKey {
+pub(crate) enum ClientKey {
     /// One IPv4 address.
     V4(Ipv4Addr),
     /// The first 64 bits of the addresses of one network.
@@ -35,7 +35,7 @@ pub enum ClientKey {
 
 impl ClientKey {
     /// The client that has `ip`; an IPv4-mapped address is its IPv4 address.
-    pub fn of(ip: IpAddr) -> Self {
+    pub(crate) fn of(ip: IpAddr) -> Self {
         let ip = match canonical(ip) {
             IpAddr::V4(ip) => return Self::V4(ip),
             IpAddr::V6(ip) => ip,
@@ -56,7 +56,7 @@ impl ClientKey {
 
     /// The networks that the client is a part of, the smaller one first: a /48 and a /32 of IPv6, a /24 and a /16 of IPv4.
     /// For a crowd of clients that is too large to know each of them.
-    pub fn networks(self) -> [IpAddr; 2] {
+    pub(crate) fn networks(self) -> [IpAddr; 2] {
         let v6 = |bytes: [u8; 6]| {
             let [a, b, c, d, e, f] = bytes;
             IpAddr::from(Ipv6Addr::from([a, b, c, d, e, f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))
@@ -96,7 +96,7 @@ impl ClientKey {
 /// - Teredo, `2001::/32` (RFC 4380): the client's own address, not its server's. Its bits are inverted.
 ///
 /// Not ISATAP: its prefix may be anyone's, who could then write the address of somebody else into it.
-pub fn ipv4_inside(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+pub(crate) fn ipv4_inside(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let o = ip.octets();
     let last = [o[12], o[13], o[14], o[15]];
     let inside = match o {

@@ -8,16 +8,16 @@
 mod address;
 mod client;
 mod exposure;
-pub mod publish;
+pub(crate) mod publish;
 mod special;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use address::{Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical, canonical_socket};
-pub use client::{ClientKey, ipv4_inside};
-pub use exposure::Exposure;
+pub(crate) use address::{Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical, canonical_socket};
+pub(crate) use client::{ClientKey, ipv4_inside};
+pub(crate) use exposure::Exposure;
 use serde::Serialize;
-pub use special::{is_loopback, is_nowhere};
+pub(crate) use special::{is_loopback, is_nowhere};
 
 /// What a listener speaks. "tcp+udp" is not a protocol: it makes two listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

@@ -7,7 +7,7 @@
 //! connected to in principle. What cannot be read ends in a [`SpecError`], which knows the offending part. Its hint is
 //! general; a whole spec that may be offered instead comes from [`meant`], which reads it with this grammar first.
 
-pub mod meant;
+pub(crate) mod meant;
 mod part;
 mod tidy;
 
@@ -22,12 +22,12 @@ use part::{Part, Role};
 use super::{Host, ListenAddr, PortSpan, Protocol, TargetAddr, Zone};
 
 /// Looks up a service name, as services(5) has it.
-pub type Services<'a> = &'a dyn Fn(&str, Protocol) -> Option<u16>;
+pub(crate) type Services<'a> = &'a dyn Fn(&str, Protocol) -> Option<u16>;
 
 /// Why a text is no spec, and which part of it is to blame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct SpecError {
+pub(crate) struct SpecError {
     /// Where the offending part begins, in bytes.
     pub at: usize,
     /// How many bytes it has; 0 where something is missing.
@@ -40,7 +40,7 @@ pub struct SpecError {
 
 /// The protocols of a mapping; "both" exists only here, where text is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocols {
+pub(crate) enum Protocols {
     /// TCP alone, the default.
     Tcp,
     /// UDP alone.
@@ -51,19 +51,19 @@ pub enum Protocols {
 
 impl Protocols {
     /// Each protocol, TCP first.
-    pub fn iter(self) -> impl Iterator<Item = Protocol> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = Protocol> {
         let tcp = matches!(self, Self::Tcp | Self::Both).then_some(Protocol::Tcp);
         let udp = matches!(self, Self::Udp | Self::Both).then_some(Protocol::Udp);
         tcp.into_iter().chain(udp)
     }
 
     /// Whether TCP is one of them.
-    pub fn has_tcp(self) -> bool {
+    pub(crate) fn has_tcp(self) -> bool {
         self != Self::Udp
     }
 
     /// Whether UDP is one of them.
-    pub fn has_udp(self) -> bool {
+    pub(crate) fn has_udp(self) -> bool {
         self != Self::Tcp
     }
 
@@ -71,7 +71,7 @@ impl Protocols {
     ///
     /// # Errors
     /// Any other word.
-    pub fn parse(text: &str) -> Result<Self, SpecError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, SpecError> {
         part::protocols(Part::new(text))
     }
 }
@@ -88,7 +88,7 @@ impl fmt::Display for Protocols {
 
 /// Where to listen: an address and one or more ports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ListenSpec {
+pub(crate) struct ListenSpec {
     /// The address; [`Ipv6Addr::UNSPECIFIED`] is every address, IPv4 included.
     pub ip: IpAddr,
     /// The interface of a link-local address.
@@ -102,7 +102,7 @@ impl ListenSpec {
     ///
     /// # Errors
     /// Where it is none, with the part to blame.
-    pub fn parse(text: &str, protocols: Protocols, services: Services<'_>) -> Result<Self, SpecError> {
+    pub(crate) fn parse(text: &str, protocols: Protocols, services: Services<'_>) -> Result<Self, SpecError> {
         let spec = part::without_protocol(part::plain(Part::new(text))?)?;
         let parts = part::cut(spec)?;
         match *parts.as_slice() {
@@ -126,12 +126,12 @@ impl ListenSpec {
     }
 
     /// The address with one of the ports.
-    pub fn addr(&self, port: NonZeroU16) -> ListenAddr {
+    pub(crate) fn addr(&self, port: NonZeroU16) -> ListenAddr {
         ListenAddr { ip: self.ip, zone: self.zone.clone(), port }
     }
 
     /// Whether it is every address of this machine, IPv6 and IPv4.
-    pub fn is_every_address(&self) -> bool {
+    pub(crate) fn is_every_address(&self) -> bool {
         self.ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
     }
 }
@@ -149,7 +149,7 @@ impl fmt::Display for ListenSpec {
 
 /// Where a mapping leads: a host and one or more ports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TargetSpec {
+pub(crate) struct TargetSpec {
     /// The machine.
     pub host: Host,
     /// The ports: one for all, or one for each listen port.
@@ -161,7 +161,7 @@ impl TargetSpec {
     ///
     /// # Errors
     /// Where it is none, with the part to blame.
-    pub fn parse(text: &str, protocols: Protocols, services: Services<'_>) -> Result<Self, SpecError> {
+    pub(crate) fn parse(text: &str, protocols: Protocols, services: Services<'_>) -> Result<Self, SpecError> {
         let spec = part::without_protocol(part::plain(Part::new(text))?)?;
         let parts = part::cut(spec)?;
         match *parts.as_slice() {
@@ -188,7 +188,7 @@ impl TargetSpec {
     ///
     /// # Errors
     /// Where the ranges do not fit; the error blames the whole text that `self` was read from.
-    pub fn fits(&self, listen: PortSpan) -> Result<(), Mismatch> {
+    pub(crate) fn fits(&self, listen: PortSpan) -> Result<(), Mismatch> {
         match (listen.count(), self.ports.count()) {
             (_, 1) => Ok(()),
             (l, t) if l == t => Ok(()),
@@ -197,7 +197,7 @@ impl TargetSpec {
     }
 
     /// The target of `port`, which is one of `listen`; [`Self::fits`] says whether there is one for each.
-    pub fn counterpart(&self, listen: PortSpan, port: NonZeroU16) -> TargetAddr {
+    pub(crate) fn counterpart(&self, listen: PortSpan, port: NonZeroU16) -> TargetAddr {
         let offset = if self.ports.count() == 1 { 0 } else { port.get() - listen.first().get() };
         let port = self.ports.first().saturating_add(offset);
         TargetAddr { host: self.host.clone(), port }
@@ -218,7 +218,7 @@ impl fmt::Display for TargetSpec {
 
 /// Two ranges that do not fit each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Mismatch {
+pub(crate) struct Mismatch {
     /// How many ports are listened on.
     pub listen: usize,
     /// How many target ports there are; more than 1.
@@ -236,12 +236,12 @@ impl fmt::Display for Mismatch {
 
 impl Mismatch {
     /// What would be right.
-    pub const HINT: &str = "give both ranges the same length, or name one target port for all";
+    pub(crate) const HINT: &str = "give both ranges the same length, or name one target port for all";
 }
 
 /// A whole publish spec.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Publish {
+pub(crate) struct Publish {
     /// Where to listen.
     pub listen: ListenSpec,
     /// Where it leads; its ports fit those of `listen`.
@@ -255,7 +255,7 @@ impl Publish {
     ///
     /// # Errors
     /// Where it is none, with the part to blame.
-    pub fn parse(text: &str, services: Services<'_>) -> Result<Self, SpecError> {
+    pub(crate) fn parse(text: &str, services: Services<'_>) -> Result<Self, SpecError> {
         let (spec, protocols) = part::split_protocol(part::plain(Part::new(text))?)?;
         let parts = part::cut(spec)?;
         let (ip, listen, host, target) = match *parts.as_slice() {
@@ -284,7 +284,8 @@ impl Publish {
     }
 
     /// Every listener that the spec asks for, and the target of each.
-    pub fn expand(&self) -> impl Iterator<Item = (Protocol, ListenAddr, TargetAddr)> {
+    #[cfg(test)]
+    pub(crate) fn expand(&self) -> impl Iterator<Item = (Protocol, ListenAddr, TargetAddr)> {
         let span = self.listen.ports;
         self.protocols.iter().flat_map(move |protocol| {
             span.ports()

@@ -7,7 +7,7 @@ use super::ipv4_inside;
 /// Whether an address stands for no machine: "this network" (0.0.0.0/8, RFC 1122 section 3.2.1.3), `::`, and IPv6
 /// addresses with one of the former inside. The kernel takes 0.0.0.0 and `::` for this machine, so none of them may be a
 /// target: what listens on loopback only would be open to strangers.
-pub fn is_nowhere(ip: IpAddr) -> bool {
+pub(crate) fn is_nowhere(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.octets()[0] == 0,
         IpAddr::V6(ip) => ip.is_unspecified() || inner_ipv4(ip).is_some_and(|ip| ip.octets()[0] == 0),
@@ -15,7 +15,7 @@ pub fn is_nowhere(ip: IpAddr) -> bool {
 }
 
 /// Whether an address is loopback, also as the IPv4 address inside an IPv6 one.
-pub fn is_loopback(ip: IpAddr) -> bool {
+pub(crate) fn is_loopback(ip: IpAddr) -> bool {
     ip.is_loopback() || matches!(ip, IpAddr::V6(ip) if inner_ipv4(ip).is_some_and(|ip| ip.is_loopback()))
 }
 

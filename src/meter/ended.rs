@@ -3,7 +3,7 @@
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// The client closed, and everything was delivered.
     ClientClosed = 1,
     /// The target closed first, and everything was delivered.
@@ -30,7 +30,7 @@ pub enum Ended {
 
 impl Ended {
     /// Every cause, in the order of the interface.
-    pub const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::ClientClosed,
         Self::TargetClosed,
         Self::ClientError,
@@ -45,7 +45,7 @@ impl Ended {
     ];
 
     /// The word of the session line and of metric labels.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::ClientClosed => "client-closed",
             Self::TargetClosed => "target-closed",
@@ -62,7 +62,7 @@ impl Ended {
     }
 
     /// Whether something failed: a connection broke, or no target could be reached.
-    pub const fn is_error(self) -> bool {
+    pub(crate) const fn is_error(self) -> bool {
         matches!(self, Self::ClientError | Self::TargetError | Self::Unreachable)
     }
 

@@ -59,7 +59,7 @@ impl SessionLines {
 
 /// The budget for the lines of a mapping, over all its listeners.
 #[derive(Debug, Default)]
-pub struct SessionLog {
+pub(crate) struct SessionLog {
     state: Mutex<State>,
     /// Told when there is something to sum up.
     bell: Arc<Notify>,
@@ -77,12 +77,12 @@ struct State {
 
 impl SessionLog {
     /// A whole budget; `bell` is notified when something was left out.
-    pub fn new(lines: SessionLines, bell: Arc<Notify>) -> Arc<Self> {
+    pub(crate) fn new(lines: SessionLines, bell: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self { state: Mutex::new(State { lines, ..State::default() }), bell })
     }
 
     /// Takes a changed key; the budget stays.
-    pub fn retune(&self, lines: SessionLines) {
+    pub(crate) fn retune(&self, lines: SessionLines) {
         self.state().lines = lines;
     }
 
@@ -110,19 +110,19 @@ impl SessionLog {
     }
 
     /// What was left out since the last summary, if anything was and that one is a minute ago.
-    pub fn summary(&self, now: Instant) -> Option<LeftOut> {
+    pub(crate) fn summary(&self, now: Instant) -> Option<LeftOut> {
         let mut state = self.state();
         let is_due = state.summed.is_none_or(|last| now >= last + INTERVAL);
         if is_due { state.sum_up(now) } else { None }
     }
 
     /// The same without a look at the clock: the mapping or the daemon ends.
-    pub fn last_summary(&self, now: Instant) -> Option<LeftOut> {
+    pub(crate) fn last_summary(&self, now: Instant) -> Option<LeftOut> {
         self.state().sum_up(now)
     }
 
     /// Whether something was left out that no summary has told yet.
-    pub fn unsaid(&self) -> bool {
+    pub(crate) fn unsaid(&self) -> bool {
         !self.state().left_out.is_empty()
     }
 
@@ -154,7 +154,7 @@ impl State {
 
 /// Sessions whose lines were left out. As text, the reasons: `client-closed 12, idle 3`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LeftOut {
+pub(crate) struct LeftOut {
     /// Bytes from the clients to the targets.
     pub bytes_in: u64,
     /// Bytes from the targets to the clients.
@@ -165,7 +165,7 @@ pub struct LeftOut {
 
 impl LeftOut {
     /// How many in all.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.by_reason.iter().sum()
     }
 

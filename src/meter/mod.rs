@@ -21,8 +21,8 @@ use std::{
 };
 
 use atomic_waker::AtomicWaker;
-pub use ended::Ended;
-pub use lines::{LeftOut, SessionLines, SessionLog};
+pub(crate) use ended::Ended;
+pub(crate) use lines::{LeftOut, SessionLines, SessionLog};
 use slab::Slab;
 use tokio::time::Instant;
 
@@ -33,7 +33,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// The account of one listener: its live sessions and the totals of those that ended.
 #[derive(Debug)]
-pub struct ListenerMeter {
+pub(crate) struct ListenerMeter {
     mapping: Mutex<MappingName>,
     log: Mutex<Arc<SessionLog>>,
     protocol: Protocol,
@@ -56,7 +56,7 @@ struct Table {
 
 impl ListenerMeter {
     /// An account with nothing in it, and a log of its own until [`ListenerMeter::log_to`].
-    pub fn new(mapping: MappingName, protocol: Protocol, listen: ListenAddr) -> Arc<Self> {
+    pub(crate) fn new(mapping: MappingName, protocol: Protocol, listen: ListenAddr) -> Arc<Self> {
         Arc::new(Self {
             mapping: Mutex::new(mapping),
             log: Mutex::default(),
@@ -72,7 +72,7 @@ impl ListenerMeter {
 
     /// Enters a session of `client` (its canonical address). It is live until the guard is settled. In a closed account
     /// the session is asked to end at once.
-    pub fn open(self: &Arc<Self>, client: SocketAddr) -> SessionMeter {
+    pub(crate) fn open(self: &Arc<Self>, client: SocketAddr) -> SessionMeter {
         let live = Arc::new(Live {
             id: NEXT_ID.fetch_add(1, Relaxed),
             client,
@@ -95,17 +95,18 @@ impl ListenerMeter {
     }
 
     /// How many sessions are live.
-    pub fn live_count(&self) -> usize {
+    pub(crate) fn live_count(&self) -> usize {
         self.table().live.len()
     }
 
     /// The live sessions, in no particular order.
-    pub fn live(&self) -> Vec<Arc<Live>> {
+    pub(crate) fn live(&self) -> Vec<Arc<Live>> {
         self.table().live.iter().map(|(_, live)| Arc::clone(live)).collect()
     }
 
     /// Asks every live session to end with `reason`.
-    pub fn cut_all(&self, reason: Ended) {
+    #[cfg(test)]
+    pub(crate) fn cut_all(&self, reason: Ended) {
         for live in self.live() {
             live.cut(reason);
         }
@@ -115,7 +116,7 @@ impl ListenerMeter {
     ///
     /// A listener that closes may be in the middle of an accept. The table's lock decides for each session on which side
     /// of the close it stands, and both sides end. The first reason stands.
-    pub fn close(&self, reason: Ended) {
+    pub(crate) fn close(&self, reason: Ended) {
         let live: Vec<_> = {
             let mut table = self.table();
             table.closed.get_or_insert(reason);
@@ -127,32 +128,34 @@ impl ListenerMeter {
     }
 
     /// How many sessions were ever opened.
-    pub fn sessions_total(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn sessions_total(&self) -> u64 {
         self.sessions.load(Relaxed)
     }
 
     /// How many sessions ended for `reason`.
-    pub fn ended_total(&self, reason: Ended) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn ended_total(&self, reason: Ended) -> u64 {
         self.ended[reason.index()].load(Relaxed)
     }
 
     /// The mapping this listener belongs to.
-    pub fn mapping(&self) -> MappingName {
+    pub(crate) fn mapping(&self) -> MappingName {
         self.mapping.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Gives the listener to another mapping: a reload kept its socket and changed its name.
-    pub fn rename(&self, mapping: MappingName) {
+    pub(crate) fn rename(&self, mapping: MappingName) {
         *self.mapping.lock().unwrap_or_else(PoisonError::into_inner) = mapping;
     }
 
     /// Counts the session lines from now on against `log`, that of the mapping.
-    pub fn log_to(&self, log: &Arc<SessionLog>) {
+    pub(crate) fn log_to(&self, log: &Arc<SessionLog>) {
         *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(log);
     }
 
     /// Whether the mapping may write another line that strangers can cause. It counts against the budget.
-    pub fn may_log(&self) -> bool {
+    pub(crate) fn may_log(&self) -> bool {
         self.log().takes_other(Instant::now())
     }
 
@@ -161,12 +164,12 @@ impl ListenerMeter {
     }
 
     /// The protocol of the listener.
-    pub fn protocol(&self) -> Protocol {
+    pub(crate) fn protocol(&self) -> Protocol {
         self.protocol
     }
 
     /// The address of the listener, as the plan names it.
-    pub fn listen(&self) -> &ListenAddr {
+    pub(crate) fn listen(&self) -> &ListenAddr {
         &self.listen
     }
 
@@ -187,7 +190,7 @@ enum Reached {
 
 /// One live session, as others may see it.
 #[derive(Debug)]
-pub struct Live {
+pub(crate) struct Live {
     /// The number of the session.
     pub id: u64,
     /// The client's canonical address.
@@ -204,14 +207,14 @@ pub struct Live {
 
 impl Live {
     /// Asks the session to end with `reason`. The first reason stands.
-    pub fn cut(&self, reason: Ended) {
+    pub(crate) fn cut(&self, reason: Ended) {
         if self.cut.compare_exchange(0, reason.code(), SeqCst, Relaxed).is_ok() {
             self.waker.wake();
         }
     }
 
     /// Ready with the reason once [`Live::cut`] was called. One task may poll this: the session's own.
-    pub fn poll_cut(&self, cx: &Context<'_>) -> Poll<Ended> {
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<Ended> {
         self.waker.register(cx.waker());
         match Ended::from_code(self.cut.load(SeqCst)) {
             Some(reason) => Poll::Ready(reason),
@@ -220,7 +223,7 @@ impl Live {
     }
 
     /// Waits until [`Live::cut`] was called.
-    pub async fn wait_cut(&self) -> Ended {
+    pub(crate) async fn wait_cut(&self) -> Ended {
         std::future::poll_fn(|cx| self.poll_cut(cx)).await
     }
 
@@ -229,12 +232,12 @@ impl Live {
     }
 
     /// Bytes from the client to the target so far.
-    pub fn bytes_in(&self) -> u64 {
+    pub(crate) fn bytes_in(&self) -> u64 {
         self.bytes_in.load(Relaxed)
     }
 
     /// Bytes from the target to the client so far.
-    pub fn bytes_out(&self) -> u64 {
+    pub(crate) fn bytes_out(&self) -> u64 {
         self.bytes_out.load(Relaxed)
     }
 }
@@ -242,7 +245,7 @@ impl Live {
 /// The guard of one session: it counts, and it settles the account exactly once.
 #[derive(Debug)]
 #[must_use = "a session that is dropped at once ends at once"]
-pub struct SessionMeter {
+pub(crate) struct SessionMeter {
     listener: Arc<ListenerMeter>,
     live: Arc<Live>,
     slot: usize,
@@ -251,42 +254,42 @@ pub struct SessionMeter {
 
 impl SessionMeter {
     /// What others see of this session.
-    pub fn live(&self) -> &Arc<Live> {
+    pub(crate) fn live(&self) -> &Arc<Live> {
         &self.live
     }
 
     /// The mapping of the session's listener.
-    pub fn mapping(&self) -> MappingName {
+    pub(crate) fn mapping(&self) -> MappingName {
         self.listener.mapping()
     }
 
     /// Notes the address the session was connected to. The last one stands.
-    pub fn reached(&self, target: SocketAddr) {
+    pub(crate) fn reached(&self, target: SocketAddr) {
         *self.live.target() = Some(Reached::Address(target));
     }
 
     /// Notes the target that could not be reached, for a session that has reached none.
-    pub fn missed(&self, target: &TargetAddr) {
+    pub(crate) fn missed(&self, target: &TargetAddr) {
         self.live.target().get_or_insert_with(|| Reached::Named(target.clone()));
     }
 
     /// Counts bytes that were delivered to the target.
-    pub fn add_in(&self, bytes: u64) {
+    pub(crate) fn add_in(&self, bytes: u64) {
         self.live.bytes_in.fetch_add(bytes, Relaxed);
     }
 
     /// Counts bytes that were delivered to the client.
-    pub fn add_out(&self, bytes: u64) {
+    pub(crate) fn add_out(&self, bytes: u64) {
         self.live.bytes_out.fetch_add(bytes, Relaxed);
     }
 
     /// Settles the account: the session ended for `reason`.
-    pub fn end(mut self, reason: Ended) {
+    pub(crate) fn end(mut self, reason: Ended) {
         self.settle(reason, None);
     }
 
     /// Settles the account: the session ended for `reason`, and this is what the system said.
-    pub fn end_with(mut self, reason: Ended, error: &dyn std::fmt::Display) {
+    pub(crate) fn end_with(mut self, reason: Ended, error: &dyn std::fmt::Display) {
         self.settle(reason, Some(error));
     }
 

@@ -25,7 +25,7 @@ mod summary;
 use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
-pub use summary::Summary;
+pub(crate) use summary::Summary;
 use tokio::time::Instant;
 
 use self::summary::Refusals;

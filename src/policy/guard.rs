@@ -33,8 +33,8 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-pub use ban::{Ban, BanReason};
-pub use state::{Restored, StateError};
+pub(crate) use ban::{Ban, BanReason};
+pub(crate) use state::{Restored, StateError};
 use tokio::{sync::watch, time::Instant};
 
 use self::{

@@ -18,16 +18,19 @@ mod shards;
 
 use std::{collections::BTreeSet, fmt, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
-pub use access::{
+pub use access::set::IpSet;
+pub(crate) use access::{
     entry::{host_bits, parse_net},
-    set::{IpSet, ListError},
+    set::ListError,
 };
-pub use admission::{Admission, Summary};
-pub use country::Countries;
-pub use gate::{Gate, GateInput, GateSpec, ListSpec};
-pub use guard::{Ban, BanReason, Guard, Restored, StateError};
+pub use admission::Admission;
+pub(crate) use admission::Summary;
+pub(crate) use country::Countries;
+pub use gate::{Gate, GateInput};
+pub(crate) use gate::{GateSpec, ListSpec};
+pub(crate) use guard::{Guard, Restored, StateError};
 use ipnet::IpNet;
-pub use quota::Permit;
+pub(crate) use quota::Permit;
 use serde::Serialize;
 
 /// The terms of a mapping: who may enter, how often, how many at once.

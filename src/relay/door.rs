@@ -22,7 +22,7 @@ use crate::{
 
 /// Who decides on the clients of a listener; a change takes hold with the next client.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub(crate) struct Door {
     /// The doorkeeper.
     pub keeper: watch::Receiver<Arc<Admission>>,
     /// Told after each refusal.

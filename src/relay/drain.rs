@@ -9,49 +9,50 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The owner's end: closes, and waits for every task that was spawned on a watch of it.
 #[derive(Debug, Default)]
-pub struct Drain {
+pub(crate) struct Drain {
     watch: DrainWatch,
 }
 
 /// The tasks' end: cheap to clone, spawns more tasks on the same drain, tells when it closes.
 #[derive(Clone, Debug, Default)]
-pub struct DrainWatch {
+pub(crate) struct DrainWatch {
     tasks: TaskTracker,
     closing: CancellationToken,
 }
 
 impl Drain {
     /// A drain with no tasks.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// The end that tasks hold.
-    pub fn watch(&self) -> DrainWatch {
+    pub(crate) fn watch(&self) -> DrainWatch {
         self.watch.clone()
     }
 
     /// Asks for no new work: a listener stops to listen. Work under way goes on.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.watch.closing.cancel();
     }
 
     /// Waits until the drain is closed and the last task has ended.
-    pub async fn finished(&self) {
+    pub(crate) async fn finished(&self) {
         self.watch.closing.cancelled().await;
         self.watch.tasks.close();
         self.watch.tasks.wait().await;
     }
 
     /// How many tasks are running.
-    pub fn task_count(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn task_count(&self) -> usize {
         self.watch.tasks.len()
     }
 }
 
 impl DrainWatch {
     /// Runs `task`; the drain is not finished before it has ended.
-    pub fn spawn<F>(&self, task: F)
+    pub(crate) fn spawn<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -59,12 +60,13 @@ impl DrainWatch {
     }
 
     /// Waits until the drain closes.
-    pub async fn closing(&self) {
+    pub(crate) async fn closing(&self) {
         self.closing.cancelled().await;
     }
 
     /// Whether the drain has closed.
-    pub fn is_closing(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_cancelled()
     }
 }

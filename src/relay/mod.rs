@@ -15,11 +15,10 @@
 mod door;
 mod drain;
 mod quiet;
-pub mod socket;
-pub mod tcp;
+pub(crate) mod socket;
+pub(crate) mod tcp;
 mod throttle;
-pub mod udp;
+pub(crate) mod udp;
 
-pub use door::Door;
-pub use drain::{Drain, DrainWatch};
-pub use quiet::Quiet;
+pub(crate) use door::Door;
+pub(crate) use drain::{Drain, DrainWatch};

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// The memory of one kind of line.
 #[derive(Debug)]
-pub struct Quiet {
+pub(crate) struct Quiet {
     interval: Duration,
     state: Mutex<State>,
 }
@@ -19,12 +19,12 @@ struct State {
 
 impl Quiet {
     /// Lets one line through every `interval`.
-    pub const fn new(interval: Duration) -> Self {
+    pub(crate) const fn new(interval: Duration) -> Self {
         Self { interval, state: Mutex::new(State { last: None, left_out: 0 }) }
     }
 
     /// Whether the line may be written now; `Some` with the number of those left out since the last one.
-    pub fn may_speak(&self) -> Option<u64> {
+    pub(crate) fn may_speak(&self) -> Option<u64> {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if state.last.is_some_and(|last| now < last + self.interval) {

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// The same for both sides of a session.
-pub use crate::target::set_keepalive;
+pub(crate) use crate::target::set_keepalive;
 use crate::{
     mapping::{ListenAddr, Protocol, Timeout},
     target::{announce_rest, scoped},
@@ -27,23 +27,21 @@ use crate::{
 /// Connections that the kernel keeps for us while we are busy; it caps the number by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// A socket that was bound, and where: the address differs from the one asked for after a fallback.
+/// A socket that was bound.
 #[derive(Debug)]
-pub struct Bound<S> {
+pub(crate) struct Bound<S> {
     /// The socket, non-blocking.
     pub socket: S,
-    /// Its address.
-    pub addr: SocketAddr,
     /// Whether `[::]` was asked for and the machine has no IPv6.
     pub ipv4_only: bool,
 }
 
 /// A listening socket of a running listener. It does not keep the socket open.
-pub type Listening = Weak<dyn AsFd + Send + Sync>;
+pub(crate) type Listening = Weak<dyn AsFd + Send + Sync>;
 
 /// What a new socket may overlap with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// Nothing.
     Free,
     /// Sockets of this process that stand [`Aside`].
@@ -56,7 +54,7 @@ pub enum Place {
 /// and both sides clear them. For TCP this is `SO_REUSEPORT`, which sockets of one user can share. For UDP it is
 /// `SO_REUSEADDR`: the kernel's check for `SO_REUSEPORT` stops at the first match there, and could miss a stranger's socket.
 #[must_use = "the sockets stand aside while this lives"]
-pub struct Aside {
+pub(crate) struct Aside {
     sockets: Vec<(Protocol, Arc<dyn AsFd + Send + Sync>)>,
 }
 
@@ -65,7 +63,7 @@ impl Aside {
     ///
     /// # Errors
     /// What the system says.
-    pub fn of(sockets: impl IntoIterator<Item = (Protocol, Listening)>) -> io::Result<Self> {
+    pub(crate) fn of(sockets: impl IntoIterator<Item = (Protocol, Listening)>) -> io::Result<Self> {
         let open = sockets.into_iter().filter_map(|(protocol, socket)| Some((protocol, socket.upgrade()?)));
         let aside = Self { sockets: open.collect() };
         aside.share(true)?;
@@ -96,7 +94,7 @@ fn share(protocol: Protocol, socket: &impl AsFd, on: bool) -> io::Result<()> {
 ///
 /// # Errors
 /// What the system says.
-pub fn settle(protocol: Protocol, socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn settle(protocol: Protocol, socket: &impl AsFd) -> io::Result<()> {
     if protocol == Protocol::Tcp {
         SockRef::from(socket).listen(BACKLOG)?;
     }
@@ -107,7 +105,7 @@ pub fn settle(protocol: Protocol, socket: &impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// What the system says; see [`is_absent`] for an address that is not there yet.
-pub fn bind_tcp(
+pub(crate) fn bind_tcp(
     listen: &ListenAddr,
     keepalive: Timeout,
     place: Place,
@@ -137,7 +135,7 @@ pub fn bind_tcp(
 ///
 /// # Errors
 /// What the system says; see [`is_absent`] for an address that is not there yet.
-pub fn bind_udp(listen: &ListenAddr, place: Place) -> io::Result<Bound<std::net::UdpSocket>> {
+pub(crate) fn bind_udp(listen: &ListenAddr, place: Place) -> io::Result<Bound<std::net::UdpSocket>> {
     with_fallback(listen, |addr| {
         let socket = open(addr, Type::DGRAM)?;
         if place == Place::Taken {
@@ -168,7 +166,7 @@ fn join_group(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
 
 /// Whether a bind failed because the address (or its interface) is not there, which may change: a laptop's dock, a
 /// VPN, an address that DHCP has not given yet.
-pub fn is_absent(error: &io::Error) -> bool {
+pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::ADDRNOTAVAIL | Errno::NODEV | Errno::NXIO))
 }
 
@@ -187,10 +185,10 @@ fn with_fallback<S>(listen: &ListenAddr, bind: impl Fn(SocketAddr) -> io::Result
         None => SocketAddr::new(listen.ip, port),
     };
     match bind(addr) {
-        Ok(socket) => Ok(Bound { socket, addr, ipv4_only: false }),
+        Ok(socket) => Ok(Bound { socket, ipv4_only: false }),
         Err(error) if listen.ip.is_unspecified() && listen.ip.is_ipv6() && lacks_ipv6(&error) => {
             let addr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
-            Ok(Bound { socket: bind(addr)?, addr, ipv4_only: true })
+            Ok(Bound { socket: bind(addr)?, ipv4_only: true })
         }
         Err(error) => Err(error),
     }

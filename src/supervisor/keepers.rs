@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Every mapping's doorkeeper, for those who look at its counters.
-pub type Admissions = Vec<(MappingName, Arc<Admission>)>;
+pub(crate) type Admissions = Vec<(MappingName, Arc<Admission>)>;
 
 /// Every mapping's budget of session lines.
 pub(super) type SessionLogs = Vec<(MappingName, Arc<SessionLog>)>;

@@ -17,4 +17,4 @@ pub struct Live {
 }
 
 /// Every listener that listens; not those that wait for their address, and not those on their way out.
-pub type LiveSet = BTreeMap<ListenerKey, Live>;
+pub(crate) type LiveSet = BTreeMap<ListenerKey, Live>;

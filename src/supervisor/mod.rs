@@ -38,11 +38,12 @@ mod sweep;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub use bind::{BindError, Tolerance};
+pub(crate) use bind::BindError;
+pub use bind::Tolerance;
 pub use budgets::Budgets;
-pub use keepers::Admissions;
-pub use live::{Live, LiveSet};
-pub use pulse::Pulse;
+pub(crate) use keepers::Admissions;
+pub(crate) use live::{Live, LiveSet};
+pub(crate) use pulse::Pulse;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, timeout},
@@ -61,7 +62,7 @@ use crate::{
 };
 use apply::{Listeners, Terms};
 use lull::lull;
-pub use named::Named;
+pub(crate) use named::Named;
 use pulse::Beat;
 use reloads::{Read, Reloads, Reply};
 use summaries::Summaries;

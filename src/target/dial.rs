@@ -29,7 +29,7 @@ const CONNECT_PART: u32 = 5;
 
 /// Why a target could not be reached.
 #[derive(Debug, thiserror::Error)]
-pub enum DialError {
+pub(crate) enum DialError {
     /// Its name has no address, or none in time.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
@@ -53,7 +53,7 @@ pub enum DialError {
 
 impl DialError {
     /// What it says about the target.
-    pub fn sign(&self) -> Sign {
+    pub(crate) fn sign(&self) -> Sign {
         match self {
             Self::Resolve(_) => Sign::Clear,
             Self::Connect { source, .. } => Sign::of(source),
@@ -65,7 +65,7 @@ impl DialError {
 
 /// How to connect.
 #[derive(Clone, Copy, Debug)]
-pub struct DialOptions {
+pub(crate) struct DialOptions {
     /// The time for the target: the lookup of its name, and all of its addresses together.
     pub connect_timeout: Duration,
     /// The idle time before TCP keepalive probes.
@@ -78,7 +78,7 @@ pub struct DialOptions {
 ///
 /// # Errors
 /// [`DialError`] with the last address's trouble when none of them took the connection.
-pub async fn dial(
+pub(crate) async fn dial(
     dialer: &Dialer,
     target: &TargetAddr,
     options: DialOptions,
@@ -153,7 +153,7 @@ async fn connect(addr: SocketAddr, options: DialOptions) -> io::Result<TcpStream
 }
 
 /// Makes the close of `stream` a reset, as the other side of the session saw one.
-pub fn reset_on_close(stream: &TcpStream) {
+pub(crate) fn reset_on_close(stream: &TcpStream) {
     // Without effect on a socket that is already dead, which is as good.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

@@ -18,7 +18,7 @@ use crate::mapping::{ListenAddr, MappingName, Protocol, TargetAddr};
 
 /// Reaches targets. Clones share one memory.
 #[derive(Clone, Debug, Default)]
-pub struct Dialer {
+pub(crate) struct Dialer {
     shared: Arc<Shared>,
 }
 
@@ -32,17 +32,17 @@ struct Shared {
 
 impl Dialer {
     /// A dialer that knows nothing yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Notes what listens now. Sessions that lead there are refused: they would loop.
-    pub fn listens_on<'a>(&self, all: impl Iterator<Item = (Protocol, &'a ListenAddr)>) {
+    pub(crate) fn listens_on<'a>(&self, all: impl Iterator<Item = (Protocol, &'a ListenAddr)>) {
         self.shared.own.are(all);
     }
 
     /// The targets of a mapping in the order in which they are tried: those that failed lately come last.
-    pub fn in_order<'a>(
+    pub(crate) fn in_order<'a>(
         &self,
         mapping: impl FnOnce() -> MappingName,
         protocol: Protocol,
@@ -57,7 +57,7 @@ impl Dialer {
     ///
     /// # Errors
     /// [`ResolveError`] when the name has no address in time and has never had one, or when all lead back here.
-    pub async fn candidates(
+    pub(crate) async fn candidates(
         &self,
         protocol: Protocol,
         target: &TargetAddr,
@@ -83,34 +83,34 @@ impl Dialer {
     }
 
     /// Whether `addr` failed lately. This is one atomic load while no address is dead.
-    pub fn is_dead(&self, protocol: Protocol, addr: SocketAddr) -> bool {
+    pub(crate) fn is_dead(&self, protocol: Protocol, addr: SocketAddr) -> bool {
         self.shared.dead.is_dead(protocol, addr)
     }
 
     /// Puts the addresses that failed lately last, the latest failure at the very end. For candidates of several targets.
-    pub fn order(&self, protocol: Protocol, addrs: &mut [SocketAddr]) {
+    pub(crate) fn order(&self, protocol: Protocol, addrs: &mut [SocketAddr]) {
         self.shared.dead.order(protocol, addrs);
     }
 
     /// Notes that `addr`, a candidate of a target, did not work. An error that says that this machine has run out of
     /// something is ignored.
-    pub fn failed(&self, protocol: Protocol, addr: SocketAddr, error: &io::Error) {
+    pub(crate) fn failed(&self, protocol: Protocol, addr: SocketAddr, error: &io::Error) {
         self.shared.dead.failed(protocol, addr, error);
     }
 
     /// Notes that `addr` works. This is one atomic load while no address is dead.
-    pub fn worked(&self, protocol: Protocol, addr: SocketAddr) {
+    pub(crate) fn worked(&self, protocol: Protocol, addr: SocketAddr) {
         self.shared.dead.worked(protocol, addr);
     }
 
     /// Notes that a session, or a flow, could not use any address of the target. Writes `target down` when that is news.
-    pub fn target_failed(&self, leg: &Leg, sign: Sign, error: &dyn Display) {
+    pub(crate) fn target_failed(&self, leg: &Leg, sign: Sign, error: &dyn Display) {
         self.shared.down.failed(leg, sign, error);
     }
 
     /// Notes that a session reached the target, or that a flow had an answer from it. Writes `target up` when that is
     /// news. This is one atomic load while no target fails.
-    pub fn target_worked(&self, leg: impl FnOnce() -> Leg) {
+    pub(crate) fn target_worked(&self, leg: impl FnOnce() -> Leg) {
         self.shared.down.worked(leg);
     }
 }

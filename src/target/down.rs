@@ -34,7 +34,7 @@ use super::{
 use crate::mapping::{MappingName, Protocol, TargetAddr};
 
 /// A silence of this length is clear: more than one attempt of the kernel had no answer.
-pub const CLEAR_SILENCE: Duration = Duration::from_secs(2);
+pub(crate) const CLEAR_SILENCE: Duration = Duration::from_secs(2);
 /// Failures in a row that mean "down" where each is doubtful.
 const DOUBTFUL_FAILURES: u64 = 2;
 /// The targets that are remembered.
@@ -49,7 +49,7 @@ const ALL_REFILL: Duration = Duration::from_secs(6);
 
 /// A target as one mapping uses it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Leg {
+pub(crate) struct Leg {
     /// The mapping.
     pub mapping: MappingName,
     /// The protocol of the session.
@@ -60,7 +60,7 @@ pub struct Leg {
 
 /// What a failure says about the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
+pub(crate) enum Sign {
     /// It refuses: nothing listens there.
     Refused,
     /// It cannot be reached.
@@ -73,7 +73,7 @@ pub enum Sign {
 
 impl Sign {
     /// What an error of the system says about the target.
-    pub fn of(error: &io::Error) -> Self {
+    pub(crate) fn of(error: &io::Error) -> Self {
         match error.kind() {
             _ if is_exhaustion(error) => Self::Own,
             io::ErrorKind::ConnectionRefused => Self::Refused,

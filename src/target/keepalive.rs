@@ -26,7 +26,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// What the system says.
-pub fn set_keepalive(socket: &SockRef<'_>, keepalive: Timeout) -> io::Result<()> {
+pub(crate) fn set_keepalive(socket: &SockRef<'_>, keepalive: Timeout) -> io::Result<()> {
     match keepalive {
         Timeout::Never => socket.set_keepalive(false)?,
         Timeout::After(idle) => {
@@ -38,7 +38,7 @@ pub fn set_keepalive(socket: &SockRef<'_>, keepalive: Timeout) -> io::Result<()>
 }
 
 /// How long a peer may leave bytes, or probes after silence, without an answer.
-pub fn unanswered_limit(keepalive: Timeout) -> Option<Duration> {
+pub(crate) fn unanswered_limit(keepalive: Timeout) -> Option<Duration> {
     keepalive.duration().map(|idle| idle.saturating_add(interval(idle) * PROBES))
 }
 
@@ -46,7 +46,7 @@ pub fn unanswered_limit(keepalive: Timeout) -> Option<Duration> {
 ///
 /// # Errors
 /// What the system says.
-pub fn set_unanswered_limit(socket: &SockRef<'_>, limit: Option<Duration>) -> io::Result<()> {
+pub(crate) fn set_unanswered_limit(socket: &SockRef<'_>, limit: Option<Duration>) -> io::Result<()> {
     // The kernel counts milliseconds in an integer: 24 days.
     socket.set_tcp_user_timeout(limit.map(|limit| limit.min(Duration::from_millis(i32::MAX as u64))))
 }

@@ -6,7 +6,7 @@
 //! nothing of sessions or configuration.
 
 mod dead;
-pub mod dial;
+pub(crate) mod dial;
 mod dialer;
 mod down;
 mod keepalive;
@@ -16,13 +16,13 @@ mod race;
 mod resolve;
 mod tcp;
 
-pub use dialer::Dialer;
-pub use down::{CLEAR_SILENCE, Leg, Sign};
+pub(crate) use dialer::Dialer;
+pub(crate) use down::{CLEAR_SILENCE, Leg, Sign};
 #[cfg(test)]
 pub(crate) use keepalive::keepalive_of;
-pub use keepalive::{set_keepalive, set_unanswered_limit, unanswered_limit};
-pub use resolve::{ResolveError, Resolver, scoped};
-pub use tcp::{Flight, announce_rest};
+pub(crate) use keepalive::{set_keepalive, set_unanswered_limit, unanswered_limit};
+pub(crate) use resolve::{ResolveError, Resolver, scoped};
+pub(crate) use tcp::{Flight, announce_rest};
 
 use std::sync::Arc;
 

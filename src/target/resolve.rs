@@ -39,7 +39,7 @@ const FALLBACK_PART: u32 = 4;
 
 /// Why a target has no address.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum ResolveError {
+pub(crate) enum ResolveError {
     /// The system resolver said no.
     #[error("resolve {name}: {reason}")]
     Failed {
@@ -78,7 +78,7 @@ pub enum ResolveError {
 
 /// Resolves the names of targets. Clones share one table.
 #[derive(Clone, Debug, Default)]
-pub struct Resolver {
+pub(crate) struct Resolver {
     shared: Arc<Shared>,
 }
 
@@ -104,7 +104,8 @@ struct Entry {
 
 impl Resolver {
     /// A resolver that knows nothing yet.
-    pub fn new() -> Self {
+    #[cfg(test)]
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
@@ -113,7 +114,7 @@ impl Resolver {
     ///
     /// # Errors
     /// [`ResolveError`] when the name has no address in time and has never had one.
-    pub async fn resolve(
+    pub(crate) async fn resolve(
         &self,
         target: &TargetAddr,
         patience: Duration,
@@ -241,7 +242,7 @@ fn is_localhost(name: &str) -> bool {
 ///
 /// # Errors
 /// When there is no interface of that name.
-pub fn scoped(ip: IpAddr, zone: &Zone, port: u16) -> io::Result<SocketAddr> {
+pub(crate) fn scoped(ip: IpAddr, zone: &Zone, port: u16) -> io::Result<SocketAddr> {
     let IpAddr::V6(ip) = ip else { return Ok(SocketAddr::new(ip, port)) };
     let scope = match zone.as_str().parse::<u32>() {
         Ok(number) => number,

@@ -18,7 +18,7 @@ use nix::libc;
 const TCP_INQ: libc::c_int = 36;
 
 /// Lets each read say how much is left in the socket, as a control message. What a listener accepts inherits it.
-pub fn announce_rest(socket: &impl AsFd) {
+pub(crate) fn announce_rest(socket: &impl AsFd) {
     let on: libc::c_int = 1;
     let len = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(0);
     let fd = socket.as_fd().as_raw_fd();
@@ -29,7 +29,7 @@ pub fn announce_rest(socket: &impl AsFd) {
 
 /// What is on its way to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flight {
+pub(crate) enum Flight {
     /// Nothing.
     Nothing,
     /// Bytes that the peer has not acknowledged.
@@ -49,7 +49,7 @@ impl Flight {
     ///
     /// # Errors
     /// What the system says.
-    pub fn of(socket: &impl AsFd, lately: Duration) -> io::Result<Self> {
+    pub(crate) fn of(socket: &impl AsFd, lately: Duration) -> io::Result<Self> {
         let info = info(socket)?;
         let heard = Duration::from_millis(info.tcpi_last_ack_recv.into());
         // The backoff counts the probes of a closed window when nothing is in flight, else retransmissions.

@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench admission`. The clients are many and come in no order, so that no cache knows them all.
 
+#![allow(clippy::missing_docs_in_private_items, reason = "the macros of criterion make functions")]
+
 use std::{
     hint::black_box,
     net::{IpAddr, Ipv4Addr},
@@ -11,12 +13,9 @@ use std::{
 };
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use portway::{
-    mapping::Protocol,
-    policy::{
-        AccessSpec, Admission, Caps, Entries, Gate, GateInput, IpSet, Limit, ListName, Policy, Rate, Rates,
-        Refusal,
-    },
+use portway::testing::{
+    AccessSpec, Admission, Caps, Entries, Gate, GateInput, IpSet, Limit, ListName, Policy, Protocol, Rate,
+    Rates, Refusal,
 };
 use tokio::time::Instant;
 

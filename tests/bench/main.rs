@@ -5,6 +5,8 @@
 //! and what is promised, [`subject`] how each program is configured, [`runs`] does one case on one relay once, [`load`]
 //! is both ends of its sessions, [`process`] watches the relay, and [`table`] and [`plot`] show the [`results`].
 
+#![allow(clippy::missing_docs_in_private_items, reason = "the modules of a program document each other")]
+
 mod cases;
 mod clock;
 mod load;

@@ -2,12 +2,7 @@
 
 use std::net::SocketAddr;
 
-use portway::{
-    alarm::Alarm,
-    config::{self, Source, System},
-    policy::Gate,
-    supervisor::{Budgets, Handle, Means, Tolerance},
-};
+use portway::testing::{Alarm, Budgets, Gate, Handle, Means, Source, System, Tolerance, load};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -21,7 +16,7 @@ use crate::harness::{DEADLINE, own_addr};
 /// Runs what `publish` says inside this process.
 async fn start(publish: Vec<String>) -> Handle {
     let source = Source { publish, ..Source::default() };
-    let loaded = config::load(&source, &System).unwrap_or_else(|problems| panic!("{problems}"));
+    let loaded = load(&source, &System).unwrap_or_else(|problems| panic!("{problems}"));
     let budgets = Budgets::new(1_000, 1_000, 10);
     let means = Means { budgets, gate: Gate::new(), alarm: Alarm::default() };
     Handle::start(source, loaded, Tolerance::Nothing, means, &TaskTracker::new())

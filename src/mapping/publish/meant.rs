@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Stands for the target's address where only its port is known. It is a host name, so that it reads as a spec.
-pub const PLACEHOLDER: &str = "HOST";
+pub(crate) const PLACEHOLDER: &str = "HOST";
 
 /// A longer text is not a typing error.
 const LONGEST: usize = 300;
@@ -21,19 +21,19 @@ const LONGEST: usize = 300;
 const MOST: usize = 8;
 
 /// What `text` may have been meant to be, the likeliest first: one spec, or several that stand in one text.
-pub fn publish(text: &str, services: Services<'_>) -> Vec<Vec<String>> {
+pub(crate) fn publish(text: &str, services: Services<'_>) -> Vec<Vec<String>> {
     let takes = |spec: &str| Publish::parse(spec, services).is_ok();
     guesses(text, &publish_shapes, &takes)
 }
 
 /// The same for an entry of `listen`, whose protocol stands elsewhere.
-pub fn listen(text: &str, protocols: Protocols, services: Services<'_>) -> Vec<Vec<String>> {
+pub(crate) fn listen(text: &str, protocols: Protocols, services: Services<'_>) -> Vec<Vec<String>> {
     let takes = |spec: &str| ListenSpec::parse(spec, protocols, services).is_ok();
     guesses(text, &|tidy| no_other_protocol(tidy, protocols, listen_shapes), &takes)
 }
 
 /// The same for an entry of `targets`.
-pub fn target(text: &str, protocols: Protocols, services: Services<'_>) -> Vec<Vec<String>> {
+pub(crate) fn target(text: &str, protocols: Protocols, services: Services<'_>) -> Vec<Vec<String>> {
     let takes = |spec: &str| TargetSpec::parse(spec, protocols, services).is_ok();
     guesses(text, &|tidy| no_other_protocol(tidy, protocols, target_shapes), &takes)
 }

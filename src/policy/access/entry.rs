@@ -22,7 +22,7 @@ const MAPPED_BITS: u8 = 96;
 ///
 /// # Errors
 /// What is wrong with it, and what would be right.
-pub fn parse_net(text: &str) -> Result<IpNet, String> {
+pub(crate) fn parse_net(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     let (address, prefix) = match text.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),
@@ -36,7 +36,7 @@ pub fn parse_net(text: &str) -> Result<IpNet, String> {
 
 /// What is said about an entry that parses, and has bits set beyond its prefix: it stands for the whole network, and its
 /// author may have meant the one address. Nothing for any other text.
-pub fn host_bits(text: &str) -> Option<String> {
+pub(crate) fn host_bits(text: &str) -> Option<String> {
     let (address, prefix) = text.trim().split_once('/')?;
     let net = IpNet::new(address.parse().ok()?, prefix.parse().ok()?).ok()?;
     let has_host_bits = net.addr() != net.network();

@@ -38,14 +38,14 @@ use crate::{
 };
 
 /// The admitted clients of one listener that may wait for room in the session budget; each holds a descriptor.
-pub const WAITING_ROOM: usize = 4;
+pub(crate) const WAITING_ROOM: usize = 4;
 
 /// Strangers can bring it about for as long as they like.
 static FULL: Quiet = Quiet::new(Duration::from_secs(60));
 
 /// What a TCP listener works with.
 #[derive(Debug)]
-pub struct TcpService {
+pub(crate) struct TcpService {
     /// What it does with a connection; a change takes hold with the next one.
     pub spec: watch::Receiver<Arc<TcpSpec>>,
     /// Who decides on clients.
@@ -75,7 +75,11 @@ impl TcpService {
     ///
     /// # Errors
     /// When the socket turned out to be dead.
-    pub async fn serve(self, listener: Arc<std::net::TcpListener>, closing: DrainWatch) -> io::Result<()> {
+    pub(crate) async fn serve(
+        self,
+        listener: Arc<std::net::TcpListener>,
+        closing: DrainWatch,
+    ) -> io::Result<()> {
         let mut acceptor = Acceptor::new(listener)?;
         let mut queue = self.budget.queue();
         let mut waiting = VecDeque::new();

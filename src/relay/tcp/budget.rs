@@ -17,7 +17,7 @@ use tokio_util::sync::PollSemaphore;
 
 /// The TCP sessions that all listeners of the daemon may have at once. Clones share one count.
 #[derive(Clone, Debug)]
-pub struct SessionBudget(Arc<Count>);
+pub(crate) struct SessionBudget(Arc<Count>);
 
 #[derive(Debug)]
 struct Count {
@@ -29,7 +29,7 @@ struct Count {
 
 impl SessionBudget {
     /// Room for `sessions`.
-    pub fn new(sessions: usize) -> Self {
+    pub(crate) fn new(sessions: usize) -> Self {
         let limit = sessions.min(Semaphore::MAX_PERMITS);
         let count =
             Count { free: Arc::new(Semaphore::new(limit)), limit: limit.into(), owed: AtomicUsize::new(0) };
@@ -37,7 +37,7 @@ impl SessionBudget {
     }
 
     /// Changes the limit. Sessions above a lowered limit go on; there are no new ones until enough of them have ended.
-    pub fn set_limit(&self, sessions: usize) {
+    pub(crate) fn set_limit(&self, sessions: usize) {
         let mut limit = self.0.limit.lock().unwrap_or_else(PoisonError::into_inner);
         let sessions = sessions.min(Semaphore::MAX_PERMITS);
         let (more, less) = (sessions.saturating_sub(*limit), limit.saturating_sub(sessions));
@@ -50,7 +50,8 @@ impl SessionBudget {
     }
 
     /// The limit.
-    pub fn limit(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn limit(&self) -> usize {
         *self.0.limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

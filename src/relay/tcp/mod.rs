@@ -20,11 +20,11 @@ mod trap;
 #[cfg(test)]
 mod tests;
 
-pub use accept::{TcpService, WAITING_ROOM};
-pub use budget::SessionBudget;
-pub use pipe::limit_pipes;
-pub use refuse::Silence;
-pub use trap::TrapService;
+pub(crate) use accept::{TcpService, WAITING_ROOM};
+pub(crate) use budget::SessionBudget;
+pub(crate) use pipe::limit_pipes;
+pub(crate) use refuse::Silence;
+pub(crate) use trap::TrapService;
 
 use std::{net::IpAddr, num::NonZeroU64, time::Duration};
 

@@ -30,7 +30,7 @@ static IDLE: Mutex<Vec<Pipe>> = Mutex::new(Vec::new());
 static SCARCE: AtomicBool = AtomicBool::new(false);
 
 /// Bounds the number of pipes, each of two descriptors; 0 turns splicing off.
-pub fn limit_pipes(pipes: usize) {
+pub(crate) fn limit_pipes(pipes: usize) {
     ALLOWED.store(pipes, Relaxed);
 }
 

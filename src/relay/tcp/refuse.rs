@@ -54,7 +54,7 @@ pub(super) fn reset(socket: &OwnedFd) {
 
 /// The sockets of dropped clients. Clones share one pool.
 #[derive(Clone, Debug)]
-pub struct Silence(Arc<Pool>);
+pub(crate) struct Silence(Arc<Pool>);
 
 #[derive(Debug)]
 struct Pool {
@@ -74,13 +74,13 @@ struct Kept {
 
 impl Silence {
     /// Room for `most` sockets, one at least.
-    pub fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         let (kept, first, probed) = (Mutex::default(), Notify::new(), Once::new());
         Self(Arc::new(Pool { most: most.max(1), kept, first, probed }))
     }
 
     /// For who will drop clients: says, once, where they will not be let go without a word.
-    pub fn say_how_quiet(&self) {
+    pub(crate) fn say_how_quiet(&self) {
         self.0.probed.call_once(|| {
             // A machine without IPv4 is not worth a guess.
             let Ok(socket) = Socket::new(Domain::IPV4, Type::STREAM, None) else { return };
@@ -95,7 +95,7 @@ impl Silence {
 
     /// Lets sockets go when their time is over; never ends. May be dropped at any time and called again. Without it
     /// they stay until others push them out.
-    pub async fn tend(&self) {
+    pub(crate) async fn tend(&self) {
         loop {
             let next = self.kept().front().map(|kept| kept.until);
             match next {
@@ -107,13 +107,14 @@ impl Silence {
     }
 
     /// How many sockets there are.
-    pub fn count(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
         self.kept().len()
     }
 
     /// Lets all of them go; for the end of the daemon, because a process that ends has its sockets closed by the kernel,
     /// which is no quiet way.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let all = std::mem::take(&mut *self.kept());
         drop(all);
     }

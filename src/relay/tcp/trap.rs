@@ -19,7 +19,7 @@ use crate::{
 
 /// What a decoy works with.
 #[derive(Debug)]
-pub struct TrapService {
+pub(crate) struct TrapService {
     /// Who bans.
     pub gate: Arc<Gate>,
     /// Its name and address; no session is ever entered.
@@ -31,7 +31,11 @@ impl TrapService {
     ///
     /// # Errors
     /// When the socket turned out to be dead.
-    pub async fn serve(self, listener: Arc<std::net::TcpListener>, closing: DrainWatch) -> io::Result<()> {
+    pub(crate) async fn serve(
+        self,
+        listener: Arc<std::net::TcpListener>,
+        closing: DrainWatch,
+    ) -> io::Result<()> {
         let mut acceptor = Acceptor::new(listener)?;
         let closing = closing.closing();
         tokio::pin!(closing);

@@ -11,7 +11,7 @@ use std::sync::{
 
 /// The flows that all listeners of the daemon may have together. Clones share one count.
 #[derive(Clone, Debug)]
-pub struct FlowBudget {
+pub(crate) struct FlowBudget {
     count: Arc<Count>,
 }
 
@@ -23,22 +23,23 @@ struct Count {
 
 impl FlowBudget {
     /// A budget of `limit` flows, none of them taken.
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { count: Arc::new(Count { limit: AtomicUsize::new(limit), used: AtomicUsize::new(0) }) }
     }
 
     /// Changes the limit. Flows above a lowered limit go on; there are no new ones until enough of them have ended.
-    pub fn set_limit(&self, limit: usize) {
+    pub(crate) fn set_limit(&self, limit: usize) {
         self.count.limit.store(limit, Relaxed);
     }
 
     /// The limit.
-    pub fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.count.limit.load(Relaxed)
     }
 
     /// How many flows there are.
-    pub fn used(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> usize {
         self.count.used.load(Relaxed)
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Why a datagram was not forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DropReason {
+pub(crate) enum DropReason {
     /// It would have started a flow, and the daemon has as many as it may.
     FlowLimit,
     /// It would have started a flow, and the listener takes no new ones.
@@ -34,7 +34,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::FlowLimit,
         Self::Draining,
         Self::EarlyLimit,
@@ -49,7 +49,7 @@ impl DropReason {
     ];
 
     /// The word of metric labels and log lines.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::FlowLimit => "flow-limit",
             Self::Draining => "draining",
@@ -68,18 +68,18 @@ impl DropReason {
 
 /// The datagrams that one listener did not forward.
 #[derive(Debug, Default)]
-pub struct UdpDrops {
+pub(crate) struct UdpDrops {
     counts: [AtomicU64; DropReason::ALL.len()],
 }
 
 impl UdpDrops {
     /// How many were dropped for `reason`.
-    pub fn count(&self, reason: DropReason) -> u64 {
+    pub(crate) fn count(&self, reason: DropReason) -> u64 {
         self.counts[reason as usize].load(Relaxed)
     }
 
     /// How many were dropped.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.counts.iter().map(|count| count.load(Relaxed)).sum()
     }
 

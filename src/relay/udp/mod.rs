@@ -51,10 +51,10 @@ use std::{
     time::Duration,
 };
 
-pub use budget::FlowBudget;
-pub use drops::{DropReason, UdpDrops};
+pub(crate) use budget::FlowBudget;
+pub(crate) use drops::{DropReason, UdpDrops};
 use quinn_udp::UdpSocketState;
-pub use sockets::allow_joins;
+pub(crate) use sockets::allow_joins;
 use tokio::{
     net::UdpSocket,
     sync::{Notify, mpsc, watch},
@@ -116,7 +116,7 @@ impl Default for UdpOptions {
 
 /// What a UDP listener works with.
 #[derive(Debug)]
-pub struct UdpService {
+pub(crate) struct UdpService {
     /// What it does with a datagram. A change of targets takes hold with the next flow, one of the idle timeout with the
     /// next datagram of each flow.
     pub spec: watch::Receiver<Arc<UdpSpec>>,
@@ -139,7 +139,7 @@ impl UdpService {
     ///
     /// # Errors
     /// When the system cannot tell which address a datagram was sent to.
-    pub fn register(self, socket: std::net::UdpSocket) -> io::Result<UdpListener> {
+    pub(crate) fn register(self, socket: std::net::UdpSocket) -> io::Result<UdpListener> {
         let offload = sockets::offload(socket.local_addr()?)?;
         let idle = self.spec.borrow().options.idle_timeout;
         let front = Front {
@@ -162,7 +162,7 @@ impl UdpService {
 /// A listener that is ready to run.
 #[derive(Debug)]
 #[must_use = "a listener that does not run forwards nothing"]
-pub struct UdpListener {
+pub(crate) struct UdpListener {
     service: UdpService,
     front: Arc<Front>,
     /// The drops that a summary has told.
@@ -174,13 +174,13 @@ pub struct UdpListener {
 
 impl UdpListener {
     /// Its socket, for the supervisor.
-    pub fn socket(&self) -> Listening {
+    pub(crate) fn socket(&self) -> Listening {
         let front: Weak<Front> = Arc::downgrade(&self.front);
         front
     }
 
     /// Forwards until `closing` has closed and the last flow is gone; the socket is closed then.
-    pub async fn run(mut self, closing: DrainWatch) {
+    pub(crate) async fn run(mut self, closing: DrainWatch) {
         // Each flow's task holds a sender until it has let go of everything else.
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
         let mut alive = Some(alive);

@@ -45,7 +45,7 @@ static JOINS: AtomicBool = AtomicBool::new(true);
 
 /// Allows or forbids, for listeners registered from now on, that the kernel joins the datagrams of a flow (GRO and GSO).
 /// They are on; a network driver that gets them wrong is a reason to turn them off.
-pub fn allow_joins(allow: bool) {
+pub(crate) fn allow_joins(allow: bool) {
     JOINS.store(allow, Relaxed);
 }
 

@@ -1,0 +1,12 @@
+//! What the integration tests and benchmarks use of the library. It is not an interface.
+
+pub use crate::{
+    alarm::Alarm,
+    config::{Source, System, load},
+    mapping::Protocol,
+    policy::{
+        AccessSpec, Admission, Caps, Entries, Gate, GateInput, IpSet, Limit, ListName, Policy, Rate, Rates,
+        Refusal,
+    },
+    supervisor::{Budgets, Handle, Means, Tolerance},
+};
