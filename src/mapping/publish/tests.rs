@@ -235,7 +235,7 @@ fn listen_ip() -> impl Strategy<Value = (IpAddr, Option<Zone>)> {
 fn host() -> impl Strategy<Value = Host> {
     prop_oneof![
         listen_ip()
-            .prop_filter("not a target", |(ip, _)| !ip.is_unspecified())
+            .prop_filter("not a target", |(ip, _)| !crate::mapping::is_nowhere(*ip))
             .prop_map(|(ip, zone)| Host::Ip(ip, zone)),
         Just(Host::LOOPBACK),
         "[a-z0-9_]{1,10}(\\.[a-z]{1,5}){0,3}".prop_filter_map("a number", |n| Host::name(&n)),
