@@ -1,6 +1,6 @@
 //! portway: a port-forwarding daemon and layer-4 reverse proxy.
 //!
-//! A [mapping] promises that a listener forwards to [targets](target) under a [policy]. [Config](config) turns text
+//! A [mapping] promises that a listener forwards to [targets] under a [policy]. [Config](config) turns text
 //! into a [plan](config::Plan): every promise, keyed by the socket it needs. The [supervisor] keeps what runs equal
 //! to the plan. The [relay] moves the bytes: each admitted connection is a *session*, each admitted client of a
 //! datagram listener a *flow*. The [meter] counts what the relay does.
@@ -18,17 +18,16 @@ mod places;
 mod text;
 
 mod policy;
-mod target;
+mod targets;
 
 mod meter;
 
+mod gateway;
 mod relay;
 
 mod config;
 
 mod supervisor;
-
-mod gateway;
 
 mod daemon;
 

@@ -19,10 +19,10 @@ use options::{guard, options};
 use spelling::plural;
 
 use crate::{
-    config::{ListenerKey, ListenerPlan, Loaded, Service},
-    mapping::{MappingName, TargetAddr},
+    config::{ListenerPlan, Loaded, Service},
+    mapping::{ListenerKey, MappingName, TargetAddr},
     policy::{GateInput, ListSpec},
-    target::Targets,
+    targets::Targets,
     text::Escaped,
 };
 

@@ -2,8 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr, num::NonZeroU16};
 
-use super::plan::ListenerKey;
-use crate::mapping::{Protocol, Zone};
+use crate::mapping::{ListenerKey, Protocol, Zone};
 
 /// Who claims a port.
 #[derive(Clone, Copy)]

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::{ListenerKey, ListenerPlan, Plan, Service};
+use super::plan::{ListenerPlan, Plan, Service};
+use crate::mapping::ListenerKey;
 
 /// The way from one plan to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,7 +112,7 @@ mod tests {
             tcp::{TcpOptions, TcpSpec},
             udp::{UdpOptions, UdpSpec},
         },
-        target::Targets,
+        targets::Targets,
     };
 
     fn plan(specs: &[&str]) -> Plan {

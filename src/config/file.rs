@@ -14,9 +14,10 @@ use super::{
     knobs::{self, Knobs},
     lists::{self, ListText},
     place::Place,
-    settings::{self, LimitSettings, LogSettings, RouterSettings, Settings},
+    settings::{self, LimitSettings, LogSettings, Settings},
     table::{List, Reader, Value, entry, slip},
 };
+use crate::gateway::RouterSettings;
 
 /// What a file says.
 pub(super) struct FileText {

@@ -16,11 +16,11 @@ use super::{
     lower::Entry,
     many::Many,
     place::Place,
-    plan::{ListenerKey, Plan},
+    plan::Plan,
     problem::Notes,
 };
 use crate::{
-    mapping::{Host, ListenAddr, Protocol, TargetAddr},
+    mapping::{Host, ListenAddr, ListenerKey, Protocol, TargetAddr},
     policy::{Caps, Limit},
 };
 

@@ -20,13 +20,13 @@ use super::{
     many::Many,
     openings::{Openings, Wanted},
     place::{Name, Origins, Place},
-    plan::{ListenerKey, ListenerPlan, Plan, Service},
+    plan::{ListenerPlan, Plan, Service},
     policy::HasRates,
     problem::Notes,
 };
 use crate::{
     mapping::{
-        Host, MappingName, Protocol,
+        Host, ListenerKey, MappingName, Protocol,
         publish::{ListenSpec, Protocols, TargetSpec, meant},
     },
     meter::SessionLines,
@@ -35,7 +35,7 @@ use crate::{
         tcp::{TcpOptions, TcpSpec},
         udp::{UdpOptions, UdpSpec},
     },
-    target::Targets,
+    targets::Targets,
 };
 
 /// One promise as it is written: ports of an address that lead to targets.

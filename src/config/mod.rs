@@ -63,13 +63,10 @@ use include::Walk;
 pub(crate) use lists::{ListFileError, ListRead, read_list};
 use lower::{Context, Lowering};
 use place::{Name, Origins};
-pub(crate) use plan::{ListenerKey, ListenerPlan, Plan, Service};
+pub(crate) use plan::{ListenerPlan, Plan, Service};
 use problem::Notes;
 pub(crate) use problem::{Problem, Problems};
-pub(crate) use settings::{
-    LimitSettings, LogFormat, LogLevel, LogOverride, LogSettings, OnConflict, RouterProtocol, RouterSettings,
-    Settings,
-};
+pub(crate) use settings::{LimitSettings, LogFormat, LogLevel, LogOverride, LogSettings, Settings};
 pub use system::System;
 
 use crate::{mapping::Protocol, policy::GateInput};

@@ -10,10 +10,8 @@ use std::{
     num::NonZeroU16,
 };
 
-use super::{
-    knobs::Knobs, lower::Entry, place::Place, plan::ListenerKey, problem::Notes, router::Wish, table::Given,
-};
-use crate::mapping::{Exposure, Protocol};
+use super::{knobs::Knobs, lower::Entry, place::Place, problem::Notes, router::Wish, table::Given};
+use crate::mapping::{Exposure, ListenerKey, Protocol};
 
 /// The most listeners that are opened on one router: some routers keep no more in all.
 const MOST: usize = 64;

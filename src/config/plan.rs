@@ -6,27 +6,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    mapping::{Exposure, ListenAddr, MappingName, Protocol},
+    mapping::{Exposure, ListenerKey, MappingName},
     meter::SessionLines,
     policy::Policy,
     relay::{tcp::TcpSpec, udp::UdpSpec},
-    target::Targets,
+    targets::Targets,
 };
-
-/// The socket that a listener needs.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ListenerKey {
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// The address and port.
-    pub addr: ListenAddr,
-}
-
-impl std::fmt::Display for ListenerKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.addr, self.protocol)
-    }
-}
 
 /// What one listener promises.
 #[derive(Clone, Debug, PartialEq, Eq)]

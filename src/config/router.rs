@@ -10,14 +10,16 @@ use std::{
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    OnConflict, RouterProtocol, RouterSettings,
     cure::{self, Kind, Refusal, instead},
     duration::{self, DURATION},
     expand::Text,
     knobs::bare_address,
     table::{Given, Reader, Value, entry, truth, word},
 };
-use crate::mapping::{Exposure, Timeout, Zone, canonical};
+use crate::{
+    gateway::{OnConflict, RouterProtocol, RouterSettings},
+    mapping::{Exposure, Timeout, Zone, canonical},
+};
 
 /// What the key `router` of a mapping says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

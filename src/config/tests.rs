@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::mapping::Timeout;
+use crate::mapping::{ListenerKey, Timeout};
 
 mod access;
 mod files;
@@ -126,7 +126,7 @@ fn plan(loaded: &Loaded) -> Vec<String> {
             .service
             .targets()
             .into_iter()
-            .flat_map(crate::target::Targets::iter)
+            .flat_map(crate::targets::Targets::iter)
             .map(ToString::to_string)
             .collect();
         format!("{} {key} {}", listener.mapping, targets.join(","))

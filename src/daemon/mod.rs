@@ -204,7 +204,7 @@ impl Daemon {
         };
         spawn("ban keeper", Box::pin(Arc::clone(&bans).follow(handle.clone())));
         spawn("list follower", Box::pin(lists::follow(handle.clone())));
-        let gateway = Gateway::start(handle.live(), handle.settings(), alarm.clone(), &tasks);
+        let gateway = Gateway::start(handle.live(), handle.router_settings(), alarm.clone(), &tasks);
         if let Some(read_from) = options.watch {
             spawn("configuration watcher", Box::pin(watch::follow(handle.clone(), read_from)));
         }

@@ -12,8 +12,8 @@ use std::{
     time::Duration,
 };
 
-use super::{natpmp::NatPmp, pcp::Pcp, upnp::Upnp};
-use crate::{config::RouterProtocol, mapping::Protocol};
+use super::{RouterProtocol, natpmp::NatPmp, pcp::Pcp, upnp::Upnp};
+use crate::mapping::Protocol;
 
 /// How long one question to the router may take.
 pub(super) const CALL: Duration = Duration::from_secs(3);

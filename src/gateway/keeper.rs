@@ -25,6 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    RouterSettings,
     dice::Dice,
     driver::{Driver, Found, Place, Pulse},
     lease::{Call, Terms},
@@ -36,10 +37,7 @@ use super::{
     verdict::Verdict,
     want::{Key, Own, Unfit, Wants},
 };
-use crate::{
-    config::{RouterSettings, Settings},
-    supervisor::LiveSet,
-};
+use crate::mapping::LiveSet;
 
 /// How long taking everything back may take at the end.
 pub(super) const RELEASE: Duration = Duration::from_secs(3);
@@ -48,7 +46,7 @@ pub(super) const RELEASE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Wires {
     pub(super) live: watch::Receiver<LiveSet>,
-    pub(super) settings: watch::Receiver<Settings>,
+    pub(super) settings: watch::Receiver<RouterSettings>,
     pub(super) status: watch::Sender<RouterStatus>,
     pub(super) stop: CancellationToken,
 }
@@ -112,7 +110,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Follows `wires` until it is told to stop, and then takes everything back.
     pub(super) async fn run(memory: Memory, leftovers: bool, host: String, mut wires: Wires) {
-        let settings = wires.settings.borrow().router.clone();
+        let settings = wires.settings.borrow().clone();
         let mut keeper = Self::new(memory, leftovers, host, settings);
         while keeper.turn(&mut wires).await {
             keeper.publish(&wires.status);
@@ -153,7 +151,7 @@ impl Keeper {
     /// Does the next thing; false when it is time to stop.
     async fn turn(&mut self, wires: &mut Wires) -> bool {
         let stop = wires.stop.clone();
-        let settings = wires.settings.borrow_and_update().router.clone();
+        let settings = wires.settings.borrow_and_update().clone();
         if self.leads_elsewhere(&settings) && !self.openings.is_empty() {
             // In the words and at the place in which it was opened: later nobody would look there.
             tokio::select! {

@@ -34,7 +34,7 @@ use super::{
     driver::{Ask, Entry, Granted, RouterError},
     want::Want,
 };
-use crate::config::OnConflict;
+use crate::gateway::OnConflict;
 
 /// The shortest and the longest time until a renewal.
 const SOONEST_RENEWAL: Duration = Duration::from_secs(60);

@@ -1,10 +1,9 @@
 //! The home router follows: what is live and shall be reached from the internet is open on the router, and nothing else
 //! of ours.
 //!
-//! The [supervisor](crate::supervisor) tells what is live, the [configuration](crate::config) which of it is exposed and
-//! how the router is asked. [`Gateway`] keeps the router's openings equal to that, by UPnP, PCP or NAT-PMP, and takes
+//! The caller tells what is live, which of it is exposed, and how the router is asked. [`Gateway`] keeps the router's openings equal to that, by UPnP, PCP or NAT-PMP, and takes
 //! them back at the end. It lives on a thread of its own, so that a router's answers, however long or large, never delay
-//! a session; forwarding does not know that it exists.
+//! a session; forwarding does not know that it exists, and it knows nothing of the configuration.
 //!
 //! ```text
 //! LiveSet ─► want: what shall be open ─► openings: leases ─► keeper ─► driver: upnp │ pcp │ natpmp ─► the router
@@ -27,6 +26,7 @@ mod questions;
 mod record;
 mod report;
 mod route;
+mod settings;
 mod status;
 mod upnp;
 mod verdict;
@@ -34,6 +34,7 @@ mod want;
 
 use std::{io, path::PathBuf, time::Duration};
 
+pub(crate) use settings::{OnConflict, RouterProtocol, RouterSettings};
 pub(crate) use status::RouterStatus;
 use tokio::{
     sync::{oneshot, watch},
@@ -41,7 +42,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{alarm::Alarm, config::Settings, job, places, supervisor::LiveSet};
+use crate::{alarm::Alarm, job, mapping::LiveSet, places};
 use keeper::{Keeper, Wires};
 use record::Memory;
 
@@ -64,7 +65,7 @@ impl Gateway {
     /// by an earlier run, this costs one waiting task of `tasks`.
     pub(crate) fn start(
         live: watch::Receiver<LiveSet>,
-        settings: watch::Receiver<Settings>,
+        settings: watch::Receiver<RouterSettings>,
         alarm: Alarm,
         tasks: &TaskTracker,
     ) -> Self {

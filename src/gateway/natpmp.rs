@@ -12,11 +12,12 @@ use crab_nat::{
 use tokio::time::timeout;
 
 use super::{
+    RouterProtocol,
     driver::{Ask, CALL, Found, Granted, Place, Pulse, RouterError},
     pcp::{PATIENCE, granted, internal_port, options, protocol, same_source, silent},
     probe,
 };
-use crate::{config::RouterProtocol, text::clean};
+use crate::text::clean;
 
 /// A router that speaks NAT-PMP.
 #[derive(Debug)]

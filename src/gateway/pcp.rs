@@ -23,10 +23,11 @@ use crab_nat::{
 use tokio::time::timeout;
 
 use super::{
+    RouterProtocol,
     driver::{Ask, CALL, Found, Granted, Place, Pulse, RouterError},
     probe, route,
 };
-use crate::{config::RouterProtocol, mapping::Protocol, text::clean};
+use crate::{mapping::Protocol, text::clean};
 
 /// One retry. A short first wait would be worse: a router that looks for a free port answers after almost two seconds,
 /// and works through every copy of the question first.

@@ -15,7 +15,7 @@ use super::{
     driver::{CALL, Driver, Found, LONGEST_CALL, LONGEST_SEARCH, Place, RouterError},
     lease::{Answer, Call, Circumstances, Habits, Lease, State, Terms},
 };
-use crate::config::RouterProtocol;
+use crate::gateway::RouterProtocol;
 
 /// Puts a question to the router, which is spoken to from `own`. That nobody answers a question that leaves from another
 /// address does not mean that the router is gone: this machine may no longer have that address, it may be one of another

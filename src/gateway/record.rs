@@ -24,9 +24,8 @@ use super::{
     want::{Key, Want},
 };
 use crate::{
-    config::ListenerKey,
     durable,
-    mapping::{ListenAddr, MappingName, Protocol},
+    mapping::{ListenAddr, ListenerKey, MappingName, Protocol},
     places,
 };
 

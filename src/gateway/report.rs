@@ -9,16 +9,14 @@ use tokio::time::Instant;
 use tracing::{field::display, info, warn};
 
 use super::{
+    RouterProtocol,
     lease::Gone,
     openings::Departed,
     status::{OpeningState, OpeningStatus, RouterState, RouterStatus},
     verdict::Verdict,
     want::Want,
 };
-use crate::{
-    config::RouterProtocol,
-    mapping::{ListenAddr, Protocol},
-};
+use crate::mapping::{ListenAddr, Protocol};
 
 /// So many lines of one kind …
 const MOST: u32 = 10;

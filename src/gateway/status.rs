@@ -7,14 +7,12 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 use super::{
+    RouterProtocol,
     lease::{Holder, Lease, State},
     verdict::Verdict,
     want::{Key, Unfit},
 };
-use crate::{
-    config::RouterProtocol,
-    mapping::{ListenAddr, MappingName, Protocol},
-};
+use crate::mapping::{ListenAddr, MappingName, Protocol};
 
 /// How the gateway is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

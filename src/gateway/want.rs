@@ -9,11 +9,7 @@ use std::{
     num::NonZeroU16,
 };
 
-use crate::{
-    config::ListenerKey,
-    mapping::{MappingName, Protocol, canonical},
-    supervisor::LiveSet,
-};
+use crate::mapping::{ListenerKey, LiveSet, MappingName, Protocol, canonical};
 
 /// The most openings that are asked for: more than the tables of small routers hold.
 pub(super) const MOST: usize = 64;
@@ -187,10 +183,7 @@ fn text(mapping: &MappingName, host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        mapping::{Exposure, ListenAddr},
-        supervisor::Live,
-    };
+    use crate::mapping::{Exposure, ListenAddr, LiveListener};
 
     fn own() -> Own {
         Own {
@@ -205,12 +198,12 @@ mod tests {
         ListenerKey { protocol: Protocol::Tcp, addr }
     }
 
-    fn live(ip: &str, port: u16, exposure: Exposure) -> (ListenerKey, Live) {
+    fn live(ip: &str, port: u16, exposure: Exposure) -> (ListenerKey, LiveListener) {
         let mapping = MappingName::new("web").unwrap();
-        (listener(ip, port), Live { mapping, exposure: Some(exposure) })
+        (listener(ip, port), LiveListener { mapping, exposure: Some(exposure) })
     }
 
-    fn of(live: &[(ListenerKey, Live)]) -> Wants {
+    fn of(live: &[(ListenerKey, LiveListener)]) -> Wants {
         Wants::of(&live.iter().cloned().collect(), &own())
     }
 
@@ -255,7 +248,7 @@ mod tests {
     fn who_has_no_address_for_a_pinhole_is_told_so_beside_what_is_open() {
         let ipv6 = Exposure { external_port: None, ipv6: true };
         let none = Own { global: Vec::new(), ..own() };
-        let of = |live: &[(ListenerKey, Live)]| Wants::of(&live.iter().cloned().collect(), &none);
+        let of = |live: &[(ListenerKey, LiveListener)]| Wants::of(&live.iter().cloned().collect(), &none);
         let wants = of(&[live("::", 80, ipv6), live("2001:db8:77::9", 81, ipv6), live("0.0.0.0", 82, ipv6)]);
         assert_eq!(internals(&wants), ["192.168.77.2:82", "192.168.77.2:80"]);
         let told: Vec<u16> = wants.unfit.iter().map(|unfit| unfit.key.listener.addr.port.get()).collect();

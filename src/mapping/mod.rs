@@ -8,6 +8,7 @@
 mod address;
 mod client;
 mod exposure;
+mod listener;
 pub(crate) mod publish;
 mod special;
 
@@ -16,6 +17,7 @@ use std::{fmt, sync::Arc, time::Duration};
 pub(crate) use address::{Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical, canonical_socket};
 pub(crate) use client::{ClientKey, ipv4_inside};
 pub(crate) use exposure::Exposure;
+pub(crate) use listener::{ListenerKey, LiveListener, LiveSet};
 use serde::Serialize;
 pub(crate) use special::{is_loopback, is_nowhere};
 

@@ -18,10 +18,10 @@ use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// The same for both sides of a session.
-pub(crate) use crate::target::set_keepalive;
+pub(crate) use crate::targets::set_keepalive;
 use crate::{
     mapping::{ListenAddr, Protocol, Timeout},
-    target::{announce_rest, scoped},
+    targets::{announce_rest, scoped},
 };
 
 /// Connections that the kernel keeps for us while we are busy; it caps the number by `net.core.somaxconn`.
@@ -204,7 +204,7 @@ mod tests {
     use std::{num::NonZeroU16, time::Duration};
 
     use super::*;
-    use crate::{mapping::Zone, target::keepalive_of};
+    use crate::{mapping::Zone, targets::keepalive_of};
 
     fn free_port() -> NonZeroU16 {
         let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    Applied, BindError, Budgets, Live, LiveSet, Named,
+    Applied, BindError, Budgets, Named,
     bind::{Staged, Tolerance, explained, say_waiting, stage, stage_all, stage_over},
     budgets::Needs,
     keepers::{Admissions, Keepers, SessionLogs},
@@ -21,12 +21,12 @@ use super::{
 };
 use crate::{
     alarm::Alarm,
-    config::{self, LimitSettings, ListenerKey, ListenerPlan, Plan, PlanDiff, Service, Settings},
-    mapping::Timeout,
+    config::{self, LimitSettings, ListenerPlan, Plan, PlanDiff, Service, Settings},
+    mapping::{ListenerKey, LiveListener, LiveSet, Timeout},
     meter::Ended,
     policy::{Gate, GateInput, Refuse},
     relay::{Drain, socket::Listening},
-    target::Dialer,
+    targets::Dialer,
 };
 
 /// What a plan runs under: what the configuration says for all mappings.
@@ -323,7 +323,7 @@ impl Listeners {
         let listening = self.running.iter().filter(|(_, running)| !running.is_waiting());
         let live = listening.filter_map(|(key, _)| {
             let plan = self.plan.get(key)?;
-            Some((key.clone(), Live { mapping: plan.mapping.clone(), exposure: plan.exposure }))
+            Some((key.clone(), LiveListener { mapping: plan.mapping.clone(), exposure: plan.exposure }))
         });
         live.collect()
     }

@@ -12,9 +12,9 @@ use rustix::io::Errno;
 
 use super::holder::{self, Holder};
 use crate::{
-    config::{ListenerKey, ListenerPlan, Plan, Service},
+    config::{ListenerPlan, Plan, Service},
     durable, job,
-    mapping::{Protocol, Timeout},
+    mapping::{ListenerKey, Protocol, Timeout},
     relay::socket::{Aside, Bound, Listening, Place, bind_tcp, bind_udp, is_absent, settle},
 };
 

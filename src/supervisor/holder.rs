@@ -18,8 +18,7 @@ use std::{
 use procfs::process::{FDTarget, Process, all_processes};
 
 use crate::{
-    config::ListenerKey,
-    mapping::{ListenAddr, Protocol, canonical},
+    mapping::{ListenAddr, ListenerKey, Protocol, canonical},
     text::clean,
 };
 

@@ -134,12 +134,11 @@ fn here(policy: &Arc<Policy>) -> Here {
 mod tests {
     use super::*;
     use crate::{
-        config::ListenerKey,
-        mapping::publish::Publish,
+        mapping::{ListenerKey, publish::Publish},
         meter::SessionLines,
         policy::{Caps, Limit, Policy},
         relay::tcp::{TcpOptions, TcpSpec},
-        target::Targets,
+        targets::Targets,
     };
 
     fn policy(sessions: u32) -> Arc<Policy> {

@@ -27,7 +27,7 @@ mod bind;
 mod budgets;
 mod holder;
 mod keepers;
-mod live;
+
 mod lull;
 mod named;
 mod pulse;
@@ -42,7 +42,7 @@ pub(crate) use bind::BindError;
 pub use bind::Tolerance;
 pub use budgets::Budgets;
 pub(crate) use keepers::Admissions;
-pub(crate) use live::{Live, LiveSet};
+
 pub(crate) use pulse::Pulse;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -53,12 +53,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     alarm::Alarm,
     config::{self, Loaded, Problems, ReadSet, Settings, Source, System},
+    gateway::RouterSettings,
     job::JobError,
-    mapping::Timeout,
+    mapping::{LiveSet, Timeout},
     meter::Ended,
     policy::Gate,
     relay::tcp::Silence,
-    target::Dialer,
+    targets::Dialer,
 };
 use apply::{Listeners, Terms};
 use lull::lull;
@@ -151,6 +152,7 @@ pub struct Handle {
     mailbox: mpsc::Sender<Request>,
     at_once: CancellationToken,
     settings: watch::Receiver<Settings>,
+    router: watch::Receiver<RouterSettings>,
     read: watch::Receiver<ReadSet>,
     gate: Arc<Gate>,
     admissions: watch::Receiver<Admissions>,
@@ -200,6 +202,7 @@ impl Handle {
         listeners.apply(loaded.plan, &Terms::of(loaded.gate, &loaded.settings), tolerance).await?;
         let (mailbox, requests) = mpsc::channel(16);
         let (admissions_tx, admissions) = watch::channel(listeners.admissions());
+        let (router_tx, router) = watch::channel(loaded.settings.router.clone());
         let (settings_tx, settings) = watch::channel(loaded.settings);
         let (read_tx, read) = watch::channel(loaded.read);
         let (live_tx, live) = watch::channel(listeners.live());
@@ -208,6 +211,7 @@ impl Handle {
             reloads,
             listeners,
             settings: settings_tx,
+            router: router_tx,
             read: read_tx,
             admissions: admissions_tx,
             live: live_tx,
@@ -218,7 +222,7 @@ impl Handle {
             beat,
         };
         tasks.spawn(async move { alarm.guard("supervisor", supervisor.run(requests)).await });
-        Ok(Self { mailbox, at_once, settings, read, gate, admissions, live, pulse })
+        Ok(Self { mailbox, at_once, settings, router, read, gate, admissions, live, pulse })
     }
 
     /// Reads the configuration again and applies it, whole or not at all. Several who ask while it is being read share
@@ -250,6 +254,11 @@ impl Handle {
         self.settings.clone()
     }
 
+    /// The part of them that says how the home router is asked.
+    pub(crate) fn router_settings(&self) -> watch::Receiver<RouterSettings> {
+        self.router.clone()
+    }
+
     /// What all doorkeepers share: the lists, the countries, and the guard with its bans.
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
@@ -271,7 +280,7 @@ impl Handle {
     }
 
     /// What really listens; it changes only when that does.
-    pub fn live(&self) -> watch::Receiver<LiveSet> {
+    pub(crate) fn live(&self) -> watch::Receiver<LiveSet> {
         self.live.clone()
     }
 }
@@ -280,6 +289,7 @@ struct Supervisor {
     reloads: Reloads,
     listeners: Listeners,
     settings: watch::Sender<Settings>,
+    router: watch::Sender<RouterSettings>,
     read: watch::Sender<ReadSet>,
     admissions: watch::Sender<Admissions>,
     summaries: Summaries,
@@ -352,20 +362,13 @@ impl Supervisor {
             self.sweep.request();
         }
         self.admissions.send_replace(self.listeners.admissions());
-        self.settings.send_if_modified(|settings| {
-            let changed = *settings != loaded.settings;
-            *settings = loaded.settings;
-            changed
-        });
+        send_if_other(&self.router, loaded.settings.router.clone());
+        send_if_other(&self.settings, loaded.settings);
         Ok(changed.applied)
     }
 
     fn publish(&self, now: LiveSet) {
-        self.live.send_if_modified(|live| {
-            let changed = *live != now;
-            *live = now;
-            changed
-        });
+        send_if_other(&self.live, now);
     }
 
     async fn stop(&mut self) {
@@ -396,6 +399,15 @@ impl Supervisor {
         // A session that was cut settles within a turn; the limit is for one that hangs.
         let _ = timeout(SETTLE, self.listeners.finished()).await;
     }
+}
+
+/// Sends a value that differs from the last one.
+fn send_if_other<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+    sender.send_if_modified(|last| {
+        let changed = *last != value;
+        *last = value;
+        changed
+    });
 }
 
 /// Waits for the limit; for ever when there is none.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, fmt::Display};
 
 use crate::{
-    config::{ListenerKey, Plan, PlanDiff},
-    mapping::MappingName,
+    config::{Plan, PlanDiff},
+    mapping::{ListenerKey, MappingName},
 };
 
 /// How many names a line has.

@@ -17,8 +17,8 @@ use tokio::{
 use super::{Budgets, SETTLE, bind::Socket, lull::Left, named::few};
 use crate::{
     alarm::Alarm,
-    config::{ListenerKey, ListenerPlan, Service},
-    mapping::MappingName,
+    config::{ListenerPlan, Service},
+    mapping::{ListenerKey, MappingName},
     meter::{Ended, ListenerMeter, SessionLog},
     policy::{Admission, Gate},
     relay::{
@@ -27,7 +27,7 @@ use crate::{
         tcp::{TcpService, TcpSpec, TrapService},
         udp::{UdpDrops, UdpService, UdpSpec},
     },
-    target::Dialer,
+    targets::Dialer,
 };
 
 /// What every listener shares.

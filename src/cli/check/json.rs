@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::{Listener, options::external_port, spelling, targets};
 use crate::{
-    config::{LimitSettings, Loaded, OnConflict, Problem, Problems, RouterProtocol, RouterSettings, Service},
+    config::{LimitSettings, Loaded, Problem, Problems, Service},
+    gateway::{OnConflict, RouterProtocol, RouterSettings},
     mapping::{ListenAddr, MappingName, Protocol, TargetAddr, Timeout},
     meter::SessionLines,
     policy::{Entries, GateInput, GuardSpec, Limit, ListSpec, Policy, Rate},

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, fmt::Display, net::IpAddr};
 
 use super::{Listener, spelling};
 use crate::{
-    config::{ListenerKey, ListenerPlan, Service},
-    mapping::Timeout,
+    config::{ListenerPlan, Service},
+    mapping::{ListenerKey, Timeout},
     meter::SessionLines,
     policy::{AccessSpec, Country, GuardSpec, Policy, Rate, Refuse},
     relay::{tcp::TcpOptions, udp::UdpOptions},

@@ -1,7 +1,10 @@
 //! `[router]`, the key `router` and `--router`: what shall be open on the home router.
 
 use super::*;
-use crate::config::{OnConflict, RouterProtocol, RouterSettings};
+use crate::{
+    gateway::{OnConflict, RouterProtocol, RouterSettings},
+    mapping::ListenerKey,
+};
 
 /// What is open on the router, as lines `listener external-port`.
 fn open(loaded: &Loaded) -> Vec<String> {

@@ -15,10 +15,8 @@ use super::{
     *,
 };
 use crate::{
-    config::{ListenerKey, RouterProtocol},
-    gateway::{driver::CALL, questions::search, status::OpeningState},
-    mapping::{Exposure, ListenAddr, MappingName, Protocol},
-    supervisor::Live,
+    gateway::{RouterProtocol, driver::CALL, questions::search, status::OpeningState},
+    mapping::{Exposure, ListenAddr, ListenerKey, LiveListener, MappingName, Protocol},
 };
 
 /// What the router says, and what it was asked.
@@ -112,8 +110,10 @@ impl Mind {
 
 fn live() -> LiveSet {
     let addr = ListenAddr::every(NonZeroU16::new(8080).expect("a port"));
-    let live =
-        Live { mapping: MappingName::new("web").expect("a name"), exposure: Some(Exposure::default()) };
+    let live = LiveListener {
+        mapping: MappingName::new("web").expect("a name"),
+        exposure: Some(Exposure::default()),
+    };
     LiveSet::from([(ListenerKey { protocol: Protocol::Tcp, addr }, live)])
 }
 
@@ -228,10 +228,7 @@ async fn a_protocol_that_nobody_speaks_is_tried_once_when_another_one_works() {
 async fn a_reload_that_leads_elsewhere_takes_back_what_is_open_first() {
     let router = FakeRouter::start();
     let (_live_tx, live) = watch::channel(live());
-    let settings = |protocols| {
-        let router = RouterSettings { protocols, ..router.settings() };
-        Settings { router, ..Settings::default() }
-    };
+    let settings = |protocols| RouterSettings { protocols, ..router.settings() };
     let (settings_tx, settings_rx) = watch::channel(settings(vec![RouterProtocol::NatPmp]));
     let (status, mut told) = watch::channel(RouterStatus::default());
     let stop = CancellationToken::new();

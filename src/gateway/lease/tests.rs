@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::{
-    config::ListenerKey,
     gateway::want::Key,
-    mapping::{ListenAddr, MappingName, Protocol},
+    mapping::{ListenAddr, ListenerKey, MappingName, Protocol},
 };
 
 const LEASE: Duration = Duration::from_secs(3600);

@@ -8,12 +8,12 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::{
-    config::{ListenerKey, OnConflict},
     gateway::{
+        OnConflict,
         driver::{Ask, Entry, Granted, RouterError},
         lease::Open,
     },
-    mapping::{ListenAddr, MappingName, Protocol},
+    mapping::{ListenAddr, ListenerKey, MappingName, Protocol},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);

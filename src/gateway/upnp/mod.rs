@@ -40,8 +40,11 @@ use self::{
     refusal::{by_code, port_refused, refused, unheard},
     ssdp::{Answer, Search},
 };
-use super::driver::{Ask, CALL, Entry, Found, Granted, Place, Pulse, RouterError};
-use crate::{config::RouterProtocol, mapping::Protocol, text::clean};
+use super::{
+    RouterProtocol,
+    driver::{Ask, CALL, Entry, Found, Granted, Place, Pulse, RouterError},
+};
+use crate::{mapping::Protocol, text::clean};
 
 /// How many times a search is made.
 const TRIES: usize = 2;

@@ -34,7 +34,7 @@ use crate::{
     meter::ListenerMeter,
     policy::{Permit, Refusal},
     relay::{Door, DrainWatch, quiet::Quiet, socket::set_keepalive},
-    target::Dialer,
+    targets::Dialer,
 };
 
 /// The admitted clients of one listener that may wait for room in the session budget; each holds a descriptor.

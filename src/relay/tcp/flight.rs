@@ -15,7 +15,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::{net::TcpStream, time::Instant};
 
-use crate::target::{Flight, set_unanswered_limit};
+use crate::targets::{Flight, set_unanswered_limit};
 
 /// How often the bytes are looked at within the limit.
 const LOOKS: u32 = 2;

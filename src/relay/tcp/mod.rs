@@ -28,7 +28,7 @@ pub(crate) use trap::TrapService;
 
 use std::{net::IpAddr, num::NonZeroU64, time::Duration};
 
-use crate::{mapping::Timeout, target::Targets};
+use crate::{mapping::Timeout, targets::Targets};
 
 /// What a TCP listener does with a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -45,7 +45,7 @@ use super::{
 use crate::{
     mapping::Timeout,
     meter::{Ended, SessionMeter},
-    target::dial::reset_on_close,
+    targets::dial::reset_on_close,
 };
 
 /// How often a stalled or half-closed session's sockets are asked for a reset.

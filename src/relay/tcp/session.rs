@@ -13,7 +13,7 @@ use crate::{
     mapping::Protocol,
     meter::{Ended, SessionMeter},
     policy::Permit,
-    target::{
+    targets::{
         Dialer, Leg,
         dial::{DialOptions, dial},
         unanswered_limit,

@@ -19,7 +19,7 @@ use crate::{
     mapping::{Host, ListenAddr, MappingName, Protocol, TargetAddr, Timeout},
     meter::{Ended, ListenerMeter, Live},
     relay::Door,
-    target::{Dialer, Targets, dial::reset_on_close},
+    targets::{Dialer, Targets, dial::reset_on_close},
 };
 
 const SECOND: Duration = Duration::from_secs(1);

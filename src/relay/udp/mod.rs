@@ -75,7 +75,7 @@ use crate::{
     mapping::{Protocol, Timeout, canonical_socket},
     meter::{Ended, ListenerMeter},
     policy::{Admission, Refusal},
-    target::{Dialer, Targets},
+    targets::{Dialer, Targets},
 };
 
 /// Batches that a listener handles before it lets other tasks have a turn.

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     mapping::{Protocol, TargetAddr},
     relay::quiet::Quiet,
-    target::{Dialer, Leg, ResolveError, Sign},
+    targets::{Dialer, Leg, ResolveError, Sign},
 };
 
 /// How long the lookup of a target's name may take before the next target is tried.

@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use crate::{
         mapping::Host,
-        target::{Resolver, keepalive_of, resolve::Lookup},
+        targets::{Resolver, keepalive_of, resolve::Lookup},
     };
 
     const LIMIT: Duration = Duration::from_secs(5);
