@@ -9,7 +9,6 @@ mod options;
 mod spelling;
 
 use std::{
-    collections::HashSet,
     fmt::Write as _,
     net::{IpAddr, Ipv6Addr},
 };
@@ -19,8 +18,8 @@ use options::{guard, options};
 use spelling::plural;
 
 use crate::{
-    config::{ListenerPlan, Loaded, Service},
-    mapping::{ListenerKey, MappingName, TargetAddr},
+    config::{ListenerPlan, Loaded, MappingPlan, Plan},
+    mapping::{ListenerKey, TargetAddr},
     policy::{GateInput, ListSpec},
     targets::Targets,
     text::Escaped,
@@ -28,7 +27,7 @@ use crate::{
 
 /// The plan as a table no wider than `width`, then the warnings, then how much it is; ends with a line break.
 pub fn table(loaded: &Loaded, width: Option<usize>) -> String {
-    let listeners: Vec<_> = loaded.plan.iter().collect();
+    let listeners: Vec<_> = listeners(&loaded.plan).collect();
     let runs = runs(&listeners);
     let mut rows = vec![["MAPPING", "PROTOCOL", "LISTEN", "TARGET", "OPTIONS"].map(String::from)];
     rows.extend(runs.iter().map(|run| row(run)));
@@ -37,9 +36,9 @@ pub fn table(loaded: &Loaded, width: Option<usize>) -> String {
     for warning in &loaded.warnings {
         let _ = write!(text, "\n{}\n", super::warned(warning));
     }
-    let traps = listeners.iter().filter(|(_, l)| is_trap(l)).count();
+    let traps = listeners.iter().filter(|listener| listener.mapping.is_none()).count();
     let mut counts =
-        vec![plural(mappings(&listeners), "mapping"), plural(listeners.len() - traps, "listener")];
+        vec![plural(loaded.plan.mappings.len(), "mapping"), plural(listeners.len() - traps, "listener")];
     if traps > 0 {
         counts.push(plural(traps, "trap"));
     }
@@ -66,20 +65,20 @@ fn gate(gate: &GateInput) -> String {
     if text.is_empty() { text } else { format!("\n{text}") }
 }
 
-fn is_trap(listener: &ListenerPlan) -> bool {
-    listener.service == Service::Trap
+/// A listener, with what it shares with others of its mapping; a decoy has no mapping.
+#[derive(Clone, Copy)]
+struct Listener<'p> {
+    key: &'p ListenerKey,
+    plan: &'p ListenerPlan,
+    mapping: Option<&'p MappingPlan>,
 }
 
-type Listener<'p> = (&'p ListenerKey, &'p ListenerPlan);
-
-/// How many mappings there are. Several addresses can have a mapping of the same default name.
-fn mappings(listeners: &[Listener<'_>]) -> usize {
-    let is_default = |name: &MappingName| name.as_str().contains('/');
-    let mappings = listeners.iter().filter(|(_, listener)| !is_trap(listener)).map(|(key, listener)| {
-        let name = &listener.mapping;
-        (name, is_default(name).then_some((key.addr.ip, &key.addr.zone)))
-    });
-    mappings.collect::<HashSet<_>>().len()
+fn listeners(plan: &Plan) -> impl Iterator<Item = Listener<'_>> {
+    plan.listeners.iter().map(|(key, listener)| Listener {
+        key,
+        plan: listener,
+        mapping: plan.mapping_of(listener),
+    })
 }
 
 /// Cuts the listeners where the next one does not go on as a range would.
@@ -104,13 +103,14 @@ fn runs<'s, 'p>(listeners: &'s [Listener<'p>]) -> Vec<&'s [Listener<'p>]> {
 
 /// How far the target ports go on from one listener to its neighbour (0 or 1), or `None` where they are no range.
 fn stride(a: Listener<'_>, b: Listener<'_>) -> Option<u16> {
-    let is_next = a.0.protocol == b.0.protocol
-        && (a.0.addr.ip, &a.0.addr.zone) == (b.0.addr.ip, &b.0.addr.zone)
-        && a.0.addr.port.checked_add(1) == Some(b.0.addr.port);
-    if a.1.mapping != b.1.mapping || !is_next || !have_same_terms(a, b) {
+    let (a_addr, b_addr) = (&a.key.addr, &b.key.addr);
+    let is_next = a.key.protocol == b.key.protocol
+        && (a_addr.ip, &a_addr.zone) == (b_addr.ip, &b_addr.zone)
+        && a_addr.port.checked_add(1) == Some(b_addr.port);
+    if a.plan.name != b.plan.name || !is_next || !have_same_terms(a, b) {
         return None;
     }
-    let (from, to) = (targets(a.1).collect::<Vec<_>>(), targets(b.1).collect::<Vec<_>>());
+    let (from, to) = (targets(a.plan).collect::<Vec<_>>(), targets(b.plan).collect::<Vec<_>>());
     let go = |n: u16| {
         from.len() == to.len()
             && from.iter().zip(&to).all(|(f, t)| f.host == t.host && f.port.checked_add(n) == Some(t.port))
@@ -119,18 +119,14 @@ fn stride(a: Listener<'_>, b: Listener<'_>) -> Option<u16> {
 }
 
 /// Whether all but ports is alike: those on the router go on as those here do.
-fn have_same_terms((a_key, a): Listener<'_>, (b_key, b): Listener<'_>) -> bool {
-    let goes_on = match (options::external_port(a_key, a), options::external_port(b_key, b)) {
+fn have_same_terms(a: Listener<'_>, b: Listener<'_>) -> bool {
+    let goes_on = match (options::external_port(a), options::external_port(b)) {
         (None, None) => true,
         (Some(a), Some(b)) => a.checked_add(1) == Some(b),
         _ => false,
     };
-    let has_ipv6 = |l: &ListenerPlan| l.exposure.is_some_and(|exposure| exposure.ipv6);
-    goes_on
-        && has_ipv6(a) == has_ipv6(b)
-        && is_trap(a) == is_trap(b)
-        && a.policy == b.policy
-        && options(a) == options(b)
+    let has_ipv6 = |l: Listener<'_>| l.plan.exposure.is_some_and(|exposure| exposure.ipv6);
+    goes_on && has_ipv6(a) == has_ipv6(b) && a.mapping == b.mapping && options(a) == options(b)
 }
 
 fn targets(listener: &ListenerPlan) -> impl Iterator<Item = &TargetAddr> {
@@ -138,18 +134,18 @@ fn targets(listener: &ListenerPlan) -> impl Iterator<Item = &TargetAddr> {
 }
 
 fn row(run: &[Listener<'_>]) -> [String; 5] {
-    let (Some(first), Some((last_key, last))) = (run.first(), run.last()) else { return Default::default() };
-    let (key, listener) = *first;
+    let (Some(first), Some(last)) = (run.first(), run.last()) else { return Default::default() };
+    let Listener { key, plan: listener, mapping } = *first;
     let listen =
-        format!("{}{}", span(&key.addr, key.addr.port.get(), last_key.addr.port.get()), remark(key.addr.ip));
+        format!("{}{}", span(&key.addr, key.addr.port.get(), last.key.addr.port.get()), remark(key.addr.ip));
     let targets: Vec<_> = targets(listener)
-        .zip(targets(last))
+        .zip(targets(last.plan))
         .map(|(first, last)| span(first, first.port.get(), last.port.get()))
         .collect();
-    let target = if is_trap(listener) { "trap".to_owned() } else { targets.join(", ") };
-    let mut options = options(listener);
-    options.extend(options::router(*first, (last_key, last)));
-    [listener.mapping.to_string(), key.protocol.to_string(), listen, target, options.join(" ")]
+    let target = if mapping.is_none() { "trap".to_owned() } else { targets.join(", ") };
+    let mut options = options(*first);
+    options.extend(options::router(*first, *last));
+    [listener.name.to_string(), key.protocol.to_string(), listen, target, options.join(" ")]
 }
 
 /// An address with its last port, where that is another one.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::{ListenerPlan, Plan, Service};
+use super::plan::{ListenerPlan, Plan};
 use crate::mapping::ListenerKey;
 
 /// The way from one plan to the next.
@@ -12,7 +12,7 @@ pub(crate) struct PlanDiff {
     pub open: Vec<ListenerKey>,
     /// Only in the old plan.
     pub close: Vec<ListenerKey>,
-    /// In both, with another name, other targets, options or terms: the socket stays.
+    /// In both, with a change in the listener or its mapping: the socket stays.
     pub retune: Vec<ListenerKey>,
     /// Listeners that must close before others can open.
     pub replace: Vec<Replace>,
@@ -40,9 +40,11 @@ pub(crate) struct Replace {
 pub(crate) fn diff(old: &Plan, new: &Plan) -> PlanDiff {
     let opening = only(new, old);
     let closing = only(old, new);
-    let retune =
-        old.iter().filter(|(key, was)| new.get(key).is_some_and(|now| now != *was && is_retuned(was, now)));
-    let retune = retune.map(|(key, _)| key.clone()).collect();
+    let differs =
+        |was: &ListenerPlan, now: &ListenerPlan| was != now || old.mapping_of(was) != new.mapping_of(now);
+    let both = old.listeners.iter().filter_map(|(key, was)| Some((key, was, new.listeners.get(key)?)));
+    let retune = both.filter(|(_, was, now)| is_retuned(was, now) && differs(was, now));
+    let retune = retune.map(|(key, ..)| key.clone()).collect();
     let replace = replacements(&opening, &closing);
 
     let in_a_group: BTreeSet<_> = replace.iter().flat_map(|r| r.close.iter().chain(&r.open)).collect();
@@ -54,14 +56,13 @@ pub(crate) fn diff(old: &Plan, new: &Plan) -> PlanDiff {
 
 /// The listeners of one plan that the other does not have, or has as something else.
 fn only<'p>(one: &'p Plan, other: &Plan) -> Vec<&'p ListenerKey> {
-    let goes_on = |key, plan| other.get(key).is_some_and(|other| is_retuned(plan, other));
-    one.iter().filter(|(key, plan)| !goes_on(*key, *plan)).map(|(key, _)| key).collect()
+    let goes_on = |key, plan| other.listeners.get(key).is_some_and(|other| is_retuned(plan, other));
+    one.listeners.iter().filter(|(key, plan)| !goes_on(*key, *plan)).map(|(key, _)| key).collect()
 }
 
-/// Whether a listener can become the other with its socket in place. A decoy has no service that could change.
+/// Whether a listener can become the other with its socket in place: both are of one kind.
 fn is_retuned(a: &ListenerPlan, b: &ListenerPlan) -> bool {
-    let is_trap = |plan: &ListenerPlan| matches!(plan.service, Service::Trap);
-    is_trap(a) == is_trap(b)
+    std::mem::discriminant(&a.service) == std::mem::discriminant(&b.service)
 }
 
 /// The groups of keys that stand in each other's way.
@@ -103,7 +104,13 @@ mod tests {
         sync::Arc,
     };
 
-    use super::*;
+    use super::{
+        super::{
+            draft::Draft,
+            plan::{MappingPlan, Service},
+        },
+        *,
+    };
     use crate::{
         mapping::{Exposure, MappingName, PortSpan, Protocol, publish::Publish},
         meter::SessionLines,
@@ -115,29 +122,23 @@ mod tests {
         targets::Targets,
     };
 
+    /// Listeners without names, each of a mapping of its own.
     fn plan(specs: &[&str]) -> Plan {
         let specs = specs.iter().map(|s| Publish::parse(s, &|_, _| None).unwrap());
         let listeners = specs.flat_map(|s| s.expand().collect::<Vec<_>>());
-        listeners
-            .map(|(protocol, addr, target)| {
-                let mapping = MappingName::default_for(PortSpan::single(addr.port), protocol);
-                let targets = Targets::one(target);
-                let service = match protocol {
-                    Protocol::Tcp => Service::Tcp(TcpSpec { targets, options: TcpOptions::default() }),
-                    Protocol::Udp => Service::Udp(UdpSpec { targets, options: UdpOptions::default() }),
-                };
-                (
-                    ListenerKey { protocol, addr },
-                    ListenerPlan {
-                        mapping,
-                        service,
-                        policy: Arc::default(),
-                        log: SessionLines::All,
-                        exposure: None,
-                    },
-                )
-            })
-            .collect()
+        let mut draft = Draft::default();
+        for (protocol, addr, target) in listeners {
+            let name = MappingName::default_for(PortSpan::single(addr.port), protocol);
+            let targets = Targets::one(target);
+            let service = match protocol {
+                Protocol::Tcp => Service::Tcp(TcpSpec { targets, options: TcpOptions::default() }),
+                Protocol::Udp => Service::Udp(UdpSpec { targets, options: UdpOptions::default() }),
+            };
+            let shared = MappingPlan { policy: Arc::default(), log: SessionLines::All };
+            let mapping = draft.mapping(None, shared);
+            draft.listener(mapping, ListenerKey { protocol, addr }, name, service, None);
+        }
+        draft.finish()
     }
 
     fn names(keys: &[ListenerKey]) -> Vec<String> {
@@ -163,12 +164,12 @@ mod tests {
     fn another_mapping_name_or_option_is_a_retune() {
         let old = plan(&["80:8080"]);
         let mut new = old.clone();
-        for listener in new.values_mut() {
-            listener.mapping = MappingName::new("web").unwrap();
+        for listener in new.listeners.values_mut() {
+            listener.name = MappingName::new("web").unwrap();
         }
         assert_eq!(names(&diff(&old, &new).retune), ["[::]:80/tcp"]);
         let mut new = old.clone();
-        for listener in new.values_mut() {
+        for listener in new.listeners.values_mut() {
             let Service::Tcp(spec) = &mut listener.service else { panic!() };
             spec.options.connect_timeout *= 2;
         }
@@ -177,7 +178,14 @@ mod tests {
 
     fn changed(old: &Plan, change: impl Fn(&mut ListenerPlan)) -> Plan {
         let mut new = old.clone();
-        new.values_mut().for_each(change);
+        new.listeners.values_mut().for_each(change);
+        new
+    }
+
+    /// Every mapping has this policy.
+    fn ruled(old: &Plan, policy: &Policy) -> Plan {
+        let mut new = old.clone();
+        new.mappings.values_mut().for_each(|mapping| mapping.policy = Arc::new(policy.clone()));
         new
     }
 
@@ -187,7 +195,7 @@ mod tests {
         let strict = Policy { refuse: Refuse::Drop, ..Policy::default() };
         let port = NonZeroU16::new(30_000);
         for new in [
-            changed(&old, |l| l.policy = Arc::new(strict.clone())),
+            ruled(&old, &strict),
             changed(&old, |l| l.exposure = Some(Exposure { external_port: port, ipv6: false })),
             changed(&old, |l| {
                 let Service::Tcp(spec) = &mut l.service else { panic!() };
@@ -198,7 +206,7 @@ mod tests {
             assert_eq!((names(&d.retune), d.open.len(), d.close.len()), (vec!["[::]:80/tcp".into()], 0, 0));
             assert_eq!(d.replace, []);
         }
-        let same = changed(&old, |l| l.policy = Arc::new(Policy::default()));
+        let same = ruled(&old, &Policy::default());
         assert!(diff(&old, &same).is_empty());
     }
 
@@ -206,7 +214,7 @@ mod tests {
     fn a_decoy_and_a_mapping_replace_each_other_on_the_same_socket() {
         let old = plan(&["127.0.0.1:80:8080", "127.0.0.2:80:8080", "23:1", "81:1"]);
         let mut new = old.clone();
-        for (key, listener) in &mut new {
+        for (key, listener) in &mut new.listeners {
             if matches!(key.to_string().as_str(), "127.0.0.1:80/tcp" | "[::]:23/tcp") {
                 listener.service = Service::Trap;
             }
@@ -229,7 +237,7 @@ mod tests {
         );
         let moved = changed(&plan(&["127.0.0.1:23:1"]), |l| l.service = Service::Trap);
         assert!(diff(&moved, &moved.clone()).is_empty());
-        let renamed = changed(&moved, |l| l.mapping = MappingName::new("decoy").unwrap());
+        let renamed = changed(&moved, |l| l.name = MappingName::new("decoy").unwrap());
         assert_eq!(names(&diff(&moved, &renamed).retune), ["127.0.0.1:23/tcp"]);
     }
 

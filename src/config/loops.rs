@@ -35,7 +35,7 @@ pub(super) fn refuse(
     let (many, own, told) = (Many::new(host), OnceCell::new(), HashSet::new());
     let mut search = Search { plan, claims, entries, host, many, notes, own, told };
     let mut visited = HashSet::new();
-    for key in plan.keys() {
+    for key in plan.listeners.keys() {
         search.from(key.clone(), &mut visited);
     }
     search.warn_of_names();
@@ -90,7 +90,7 @@ impl Search<'_> {
     }
 
     fn step(&self, key: ListenerKey) -> Step {
-        let targets = self.plan.get(&key).and_then(|l| l.service.targets());
+        let targets = self.plan.listeners.get(&key).and_then(|l| l.service.targets());
         let entry = self.claims.entry(&key).and_then(|i| self.entries.get(i));
         let mut edges = Vec::new();
         if let (Some(targets), Some(entry)) = (targets, entry) {
@@ -128,9 +128,10 @@ impl Search<'_> {
 
     /// Warns of names that may come to lead back to a listener whose sessions nothing limits.
     fn warn_of_names(&mut self) {
-        let ports: HashSet<_> = self.plan.keys().map(|key| (key.protocol, key.addr.port)).collect();
-        for (key, listener) in self.plan {
-            let Caps { sessions, sessions_per_client } = listener.policy.caps;
+        let ports: HashSet<_> = self.plan.listeners.keys().map(|key| (key.protocol, key.addr.port)).collect();
+        for (key, listener) in &self.plan.listeners {
+            let Some(mapping) = self.plan.mapping_of(listener) else { continue };
+            let Caps { sessions, sessions_per_client } = mapping.policy.caps;
             let cap = match (sessions, sessions_per_client) {
                 (_, Limit::Unlimited) => "max_sessions_per_client",
                 (Limit::Unlimited, _) => "max_sessions",

@@ -11,6 +11,7 @@ use super::{
     HostView, SpecsFrom,
     claims::{Claim, Claims},
     cure::instead,
+    draft::{Draft, MappingNumber},
     expand::Text,
     exposure::{self, OwnAddresses},
     file::{FileText, MappingText},
@@ -20,7 +21,7 @@ use super::{
     many::Many,
     openings::{Openings, Wanted},
     place::{Name, Origins, Place},
-    plan::{ListenerPlan, Plan, Service},
+    plan::{MappingPlan, Plan, Service},
     policy::HasRates,
     problem::Notes,
 };
@@ -29,8 +30,6 @@ use crate::{
         Host, ListenerKey, MappingName, Protocol,
         publish::{ListenSpec, Protocols, TargetSpec, meant},
     },
-    meter::SessionLines,
-    policy::Policy,
     relay::{
         tcp::{TcpOptions, TcpSpec},
         udp::{UdpOptions, UdpSpec},
@@ -53,28 +52,13 @@ pub(super) struct Lowered {
     pub(super) disabled: usize,
 }
 
-/// What all listeners of a mapping share.
+/// What the listeners of a mapping are made from.
 struct Terms {
-    name: Option<MappingName>,
+    mapping: MappingNumber,
+    is_named: bool,
     tcp: TcpOptions,
     udp: UdpOptions,
-    policy: Arc<Policy>,
-    log: SessionLines,
     wanted: Option<Wanted>,
-}
-
-impl Terms {
-    fn new(name: Option<MappingName>, own: &Knobs, context: &Context<'_>) -> Self {
-        let defaults = context.defaults;
-        Self {
-            name,
-            tcp: own.tcp(defaults),
-            udp: own.udp(defaults),
-            policy: Arc::new(own.policy.policy(&defaults.policy)),
-            log: own.log.or(defaults.log).unwrap_or_default(),
-            wanted: context.wanted(own),
-        }
-    }
 }
 
 /// What all mappings are lowered with.
@@ -101,7 +85,7 @@ pub(super) struct Lowering<'a> {
     many: Many<'a>,
     own: OwnAddresses<'a>,
     notes: &'a mut Notes,
-    plan: Plan,
+    draft: Draft,
     entries: Vec<Entry>,
     claims: Claims,
     openings: Openings,
@@ -133,7 +117,7 @@ impl<'a> Lowering<'a> {
             own,
             context,
             notes,
-            plan: Plan::new(),
+            draft: Draft::default(),
             entries: Vec::new(),
             claims: Claims::default(),
             openings: Openings::default(),
@@ -171,7 +155,8 @@ impl<'a> Lowering<'a> {
 
     /// Checks what only the whole shows, and hands over the plan.
     pub(super) fn finish(self) -> Lowered {
-        loops::refuse(&self.plan, &self.claims, &self.entries, self.context.host, self.notes);
+        let plan = self.draft.finish();
+        loops::refuse(&plan, &self.claims, &self.entries, self.context.host, self.notes);
         if let Some(place) = self.context.router
             && !self.uses_router
         {
@@ -188,7 +173,7 @@ impl<'a> Lowering<'a> {
                     .hint("choose another name");
             }
         }
-        Lowered { plan: self.plan, disabled: self.disabled }
+        Lowered { plan, disabled: self.disabled }
     }
 
     /// A spec outside any mapping: it has its defaults and nothing else.
@@ -242,10 +227,20 @@ impl<'a> Lowering<'a> {
             self.disabled += 1;
             return;
         }
-        let terms = Terms::new(name, own, &self.context);
+        let defaults = self.context.defaults;
+        let policy = Arc::new(own.policy.policy(&defaults.policy));
+        let log = own.log.or(defaults.log).unwrap_or_default();
+        let is_named = name.is_some();
+        let terms = Terms {
+            mapping: self.draft.mapping(name, MappingPlan { policy: Arc::clone(&policy), log }),
+            is_named,
+            tcp: own.tcp(defaults),
+            udp: own.udp(defaults),
+            wanted: self.context.wanted(own),
+        };
         for entry in entries {
             let on_router = terms.wanted.is_some();
-            exposure::warn(&entry, &terms.policy, on_router, self.context.host, self.notes);
+            exposure::warn(&entry, &policy, on_router, self.context.host, self.notes);
             self.own.warn_of_listener(&entry, self.notes);
             self.open(entry, Some(&terms));
         }
@@ -329,8 +324,7 @@ impl<'a> Lowering<'a> {
             self.refuse_ways(entry.place);
             return;
         }
-        let claim =
-            Claim { entry: self.entries.len(), is_named: terms.is_some_and(|terms| terms.name.is_some()) };
+        let claim = Claim { entry: self.entries.len(), is_named: terms.is_some_and(|terms| terms.is_named) };
         let mut is_told = false;
         let shared = shared_targets(&entry);
         for protocol in entry.protocols.iter() {
@@ -338,11 +332,11 @@ impl<'a> Lowering<'a> {
                 let key = ListenerKey { protocol, addr: entry.listen.addr(port) };
                 match self.claims.claim(&key, claim) {
                     Ok(()) => {
-                        let listener = match terms {
-                            Some(terms) => self.listener(&entry, terms, &key, shared.clone()),
-                            None => trap(MappingName::default_for(entry.listen.ports, protocol)),
-                        };
-                        self.plan.insert(key, listener);
+                        let name = MappingName::default_for(entry.listen.ports, protocol);
+                        match terms {
+                            Some(terms) => self.listener(&entry, terms, key, name, shared.clone()),
+                            None => self.draft.trap(key, name),
+                        }
                     }
                     Err(other) if !is_told => {
                         is_told = true;
@@ -375,14 +369,15 @@ impl<'a> Lowering<'a> {
         );
     }
 
-    /// What one listener of an entry promises.
+    /// Plans one listener of an entry.
     fn listener(
         &mut self,
         entry: &Entry,
         terms: &Terms,
-        key: &ListenerKey,
+        key: ListenerKey,
+        default: MappingName,
         shared: Option<Targets>,
-    ) -> ListenerPlan {
+    ) {
         let targets = shared
             .or_else(|| targets(entry, key.addr.port))
             .expect("an entry of a mapping is made with at least one target");
@@ -390,11 +385,9 @@ impl<'a> Lowering<'a> {
             Protocol::Tcp => Service::Tcp(TcpSpec { targets, options: terms.tcp.clone() }),
             Protocol::Udp => Service::Udp(UdpSpec { targets, options: terms.udp.clone() }),
         };
-        let default = || MappingName::default_for(entry.listen.ports, key.protocol);
-        let mapping = terms.name.clone().unwrap_or_else(default);
         let wanted = terms.wanted.as_ref();
-        let exposure = wanted.and_then(|wanted| self.openings.open(wanted, entry, key, self.notes));
-        ListenerPlan { mapping, service, policy: Arc::clone(&terms.policy), log: terms.log, exposure }
+        let exposure = wanted.and_then(|wanted| self.openings.open(wanted, entry, &key, self.notes));
+        self.draft.listener(terms.mapping, key, default, service, exposure);
     }
 }
 
@@ -422,16 +415,5 @@ fn warn_of_source(knobs: &Knobs, own: &OwnAddresses<'_>, notes: &mut Notes) {
     const CURE: &str = "targets are not reached from it: compare with `ip addr`, or leave `source` out";
     if let Some(source) = &knobs.source {
         own.warn_of_foreign(source.value, source.place, "the source", CURE, notes);
-    }
-}
-
-/// A decoy.
-fn trap(mapping: MappingName) -> ListenerPlan {
-    ListenerPlan {
-        mapping,
-        service: Service::Trap,
-        policy: Arc::default(),
-        log: SessionLines::default(),
-        exposure: None,
     }
 }

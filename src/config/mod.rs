@@ -22,6 +22,7 @@ mod amount;
 mod claims;
 mod cure;
 mod diff;
+mod draft;
 mod duration;
 mod entries;
 pub(crate) mod environment;
@@ -63,7 +64,7 @@ use include::Walk;
 pub(crate) use lists::{ListFileError, ListRead, read_list};
 use lower::{Context, Lowering};
 use place::{Name, Origins};
-pub(crate) use plan::{ListenerPlan, Plan, Service};
+pub(crate) use plan::{ListenerPlan, MappingPlan, Plan, Service};
 use problem::Notes;
 pub(crate) use problem::{Problem, Problems};
 pub(crate) use settings::{LimitSettings, LogFormat, LogLevel, LogOverride, LogSettings, Settings};
@@ -208,7 +209,7 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
         notes
             .problem(place, "nothing to forward: neither a file nor a mapping is named")
             .hint(NAME_A_MAPPING);
-    } else if lowered.plan.is_empty() && notes.is_sound() {
+    } else if lowered.plan.listeners.is_empty() && notes.is_sound() {
         warn_of_an_empty_plan(lowered.disabled, &origins, &mut notes);
     }
     warn_of_the_command_line(source, &asked, &mut origins, &mut notes);

@@ -1,36 +1,59 @@
-//! The plan: every promise of the configuration, keyed by the socket it needs.
+//! The plan: every promise of the configuration, by mapping and by the socket that it needs.
 //!
-//! [`Plan`] is a map, so two listeners for one socket cannot be written down, and the difference of two plans is a
-//! difference of sets.
+//! Both parts are maps. So two listeners for one socket cannot be written down, and the difference of two plans is a
+//! difference of sets. Every listener names its mapping by [`MappingId`], and that mapping is in the same plan.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    mapping::{Exposure, ListenerKey, MappingName},
+    mapping::{Exposure, ListenerKey, MappingId, MappingName},
     meter::SessionLines,
     policy::Policy,
     relay::{tcp::TcpSpec, udp::UdpSpec},
     targets::Targets,
 };
 
+/// Everything that should run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The mappings.
+    pub(crate) mappings: BTreeMap<MappingId, MappingPlan>,
+    /// Their listeners, and the decoys.
+    pub(crate) listeners: BTreeMap<ListenerKey, ListenerPlan>,
+}
+
+impl Plan {
+    /// The mapping of a listener of this plan; `None` for a decoy.
+    pub(crate) fn mapping_of(&self, listener: &ListenerPlan) -> Option<&MappingPlan> {
+        self.mappings.get(listener.mapping.as_ref()?)
+    }
+}
+
+/// What the listeners of one mapping share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MappingPlan {
+    /// The rules for its clients.
+    pub policy: Arc<Policy>,
+    /// The sessions that get a line in the log.
+    pub log: SessionLines,
+}
+
 /// What one listener promises.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenerPlan {
-    /// The mapping it belongs to; several listeners may share one.
-    pub mapping: MappingName,
+pub(crate) struct ListenerPlan {
+    /// The mapping that it belongs to; a decoy has none.
+    pub mapping: Option<MappingId>,
+    /// The name that is shown: that of the mapping, or the default name of this listener.
+    pub name: MappingName,
     /// What it does with what arrives.
     pub service: Service,
-    /// Who may enter; the listeners of one mapping share it.
-    pub policy: Arc<Policy>,
-    /// Which sessions get a line in the log; the same for all listeners of one mapping.
-    pub log: SessionLines,
-    /// Whether it shall be open on the home router.
+    /// How it should be reachable through the home router; `None` keeps it closed there.
     pub exposure: Option<Exposure>,
 }
 
 /// What a listener does, by protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Service {
+pub(crate) enum Service {
     /// Relays connections.
     Tcp(TcpSpec),
     /// Relays datagrams.
@@ -41,7 +64,7 @@ pub enum Service {
 
 impl Service {
     /// Where it leads; a decoy leads nowhere.
-    pub fn targets(&self) -> Option<&Targets> {
+    pub(crate) fn targets(&self) -> Option<&Targets> {
         match self {
             Self::Tcp(spec) => Some(&spec.targets),
             Self::Udp(spec) => Some(&spec.targets),
@@ -49,6 +72,3 @@ impl Service {
         }
     }
 }
-
-/// Every listener that shall run.
-pub(crate) type Plan = BTreeMap<ListenerKey, ListenerPlan>;

@@ -129,7 +129,7 @@ fn plan(loaded: &Loaded) -> Vec<String> {
             .flat_map(crate::targets::Targets::iter)
             .map(ToString::to_string)
             .collect();
-        format!("{} {key} {}", listener.mapping, targets.join(","))
+        format!("{} {key} {}", listener.name, targets.join(","))
     };
-    loaded.plan.iter().map(line).collect()
+    loaded.plan.listeners.iter().map(line).collect()
 }

@@ -188,7 +188,7 @@ impl Daemon {
     ) -> Result<Self, StartError> {
         let descriptors = descriptors.told();
         let (tasks, alarm) = (TaskTracker::new(), Alarm::default());
-        let (listeners, format) = (loaded.plan.len(), loaded.settings.log.format);
+        let (listeners, format) = (loaded.plan.listeners.len(), loaded.settings.log.format);
         let budgets = limits::share_out(descriptors);
         let gate = Gate::new();
         let bans = BanKeeper::of(&gate);

@@ -78,7 +78,7 @@ impl fmt::Display for ListenAddr {
 
 /// The machine a target runs on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Host {
+pub(crate) enum Host {
     /// A literal address, with the zone of a link-local one.
     Ip(IpAddr, Option<Zone>),
     /// A name for the system resolver; resolved for each session.
@@ -87,15 +87,15 @@ pub enum Host {
 
 impl Host {
     /// This machine, where a spec names no target host.
-    pub const LOOPBACK: Self = Self::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST), None);
+    pub(crate) const LOOPBACK: Self = Self::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST), None);
 
     /// The longest host name (RFC 1035, section 2.3.4, as text without the closing dot).
-    pub const MAX_NAME_LEN: usize = 253;
+    pub(crate) const MAX_NAME_LEN: usize = 253;
 
     /// Takes `text` as a host name, or `None` where it cannot be one: labels of 1 to 63 letters, digits, hyphens and
     /// underscores (which Docker's and Windows's names have), no all-numeric last label (that is a
     /// mistyped address).
-    pub fn name(text: &str) -> Option<Self> {
+    pub(crate) fn name(text: &str) -> Option<Self> {
         let bare = text.strip_suffix('.').unwrap_or(text);
         let label = |l: &str| {
             (1..=63).contains(&l.len())
@@ -111,7 +111,7 @@ impl Host {
 
 /// Where a target is: a host and a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TargetAddr {
+pub(crate) struct TargetAddr {
     /// The machine.
     pub host: Host,
     /// The port, never 0.

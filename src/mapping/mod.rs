@@ -1,6 +1,6 @@
 //! The vocabulary: the values that a mapping is made of.
 //!
-//! Owns the words of the interface as types: [`Protocol`], [`MappingName`], [`ListenAddr`], [`TargetAddr`],
+//! Owns the words of the interface as types: [`Protocol`], [`MappingName`], [`MappingId`], [`ListenerKey`], [`ListenAddr`], [`TargetAddr`],
 //! [`ClientKey`], [`Exposure`], [`Timeout`] and the grammar of a publish spec ([`publish`]). Everything here is a plain value: no socket, no
 //! clock, no file, and nothing that can fail after it was made. Text becomes one of these types once, when it is
 //! read, and is never parsed again.
@@ -8,6 +8,7 @@
 mod address;
 mod client;
 mod exposure;
+mod id;
 mod listener;
 pub(crate) mod publish;
 mod special;
@@ -17,6 +18,7 @@ use std::{fmt, sync::Arc, time::Duration};
 pub(crate) use address::{Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical, canonical_socket};
 pub(crate) use client::{ClientKey, ipv4_inside};
 pub(crate) use exposure::Exposure;
+pub(crate) use id::MappingId;
 pub(crate) use listener::{ListenerKey, LiveListener, LiveSet};
 use serde::Serialize;
 pub(crate) use special::{is_loopback, is_nowhere};

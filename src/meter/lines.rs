@@ -28,7 +28,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// Which sessions a mapping writes a line for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum SessionLines {
+pub(crate) enum SessionLines {
     /// Every session.
     #[default]
     All,
@@ -40,7 +40,7 @@ pub enum SessionLines {
 
 impl SessionLines {
     /// The word of the configuration.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::All => "all",
             Self::Errors => "errors",

@@ -36,6 +36,13 @@ pub(crate) struct Bound<S> {
     pub ipv4_only: bool,
 }
 
+impl<S> Bound<S> {
+    /// The same with the socket as another type.
+    pub(crate) fn map<T>(self, into: impl FnOnce(S) -> T) -> Bound<T> {
+        Bound { socket: into(self.socket), ipv4_only: self.ipv4_only }
+    }
+}
+
 /// A listening socket of a running listener. It does not keep the socket open.
 pub(crate) type Listening = Weak<dyn AsFd + Send + Sync>;
 

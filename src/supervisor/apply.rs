@@ -14,15 +14,15 @@ use super::{
     Applied, BindError, Budgets, Named,
     bind::{Staged, Tolerance, explained, say_waiting, stage, stage_all, stage_over},
     budgets::Needs,
-    keepers::{Admissions, Keepers, SessionLogs},
     lull::Left,
+    mapping::{Admissions, Mappings, SessionLogs},
     running::{Failed, Running, Shared},
     wait,
 };
 use crate::{
     alarm::Alarm,
     config::{self, LimitSettings, ListenerPlan, Plan, PlanDiff, Service, Settings},
-    mapping::{ListenerKey, LiveListener, LiveSet, Timeout},
+    mapping::{ListenerKey, LiveListener, LiveSet, MappingId, Timeout},
     meter::Ended,
     policy::{Gate, GateInput, Refuse},
     relay::{Drain, socket::Listening},
@@ -60,7 +60,7 @@ pub(super) struct Listeners {
     plan: Plan,
     /// What was last shared out.
     shares: Option<(LimitSettings, Needs)>,
-    keepers: Keepers,
+    mappings: Mappings,
     running: BTreeMap<ListenerKey, Running>,
     /// Listeners that are on their way out; each has a task that sees it to its end.
     retiring: Vec<Retiring>,
@@ -79,9 +79,9 @@ impl Listeners {
     ) -> Self {
         let (sender, failed) = mpsc::unbounded_channel();
         Self {
-            plan: Plan::new(),
+            plan: Plan::default(),
             shares: None,
-            keepers: Keepers::new(Arc::clone(&gate), Arc::clone(&refused)),
+            mappings: Mappings::new(Arc::clone(&gate), Arc::clone(&refused)),
             running: BTreeMap::new(),
             retiring: Vec::new(),
             retirement: Drain::new(),
@@ -132,17 +132,17 @@ impl Listeners {
         self.take_back(staged.iter().map(|(key, _)| key)).await;
         let revokes = self.take_terms(&plan, terms);
         for key in &diff.retune {
-            if let Some(running) = self.running.get(key) {
-                running.retune(&plan[key]);
+            if let Some(running) = self.running.get_mut(key) {
+                running.retune(&plan.listeners[key]);
             }
         }
         let bound = staged.iter().filter(|(_, staged)| matches!(staged, Staged::Bound(_)));
         self.note_listening(bound.map(|(key, _)| key));
         let mut waiting = Vec::new();
         for (key, staged) in staged {
-            let listener = plan[&key].clone();
-            let keeper = self.keepers.of(&listener);
-            let mut running = Running::new(key.clone(), listener, keeper, self.shared.clone());
+            let listener = plan.listeners[&key].clone();
+            let mapping = self.mappings.of(&listener);
+            let mut running = Running::new(key.clone(), listener, mapping, self.shared.clone());
             match staged {
                 Staged::Bound(socket) => running.serve(socket),
                 Staged::Waiting(error) => {
@@ -197,14 +197,13 @@ impl Listeners {
         if self.shares.replace(shares) != Some(shares) {
             self.shared.budgets.retune(shares.0, shares.1);
         }
-        if plan.values().any(drops_clients) {
+        if plan.listeners.values().any(|listener| drops_clients(plan, listener)) {
             self.shared.budgets.silence.say_how_quiet();
         }
-        let mut revokes = self.keepers.apply(plan);
+        let mut revokes = self.mappings.apply(plan);
         for (key, running) in &self.running {
-            if let Some((keeper, log)) = plan.get(key).and_then(|listener| self.keepers.of(listener)) {
-                revokes |= running.keep_by(&keeper);
-                running.log_to(&log);
+            if let Some(mapping) = plan.listeners.get(key).and_then(|listener| self.mappings.of(listener)) {
+                revokes |= running.join(mapping);
             }
         }
         revokes
@@ -218,12 +217,12 @@ impl Listeners {
 
     /// The doorkeepers of the plan.
     pub(super) fn admissions(&self) -> Admissions {
-        self.keepers.admissions()
+        self.mappings.admissions()
     }
 
     /// The budgets of session lines, also of mappings on their way out.
     pub(super) fn session_logs(&self) -> SessionLogs {
-        self.keepers.session_logs()
+        self.mappings.session_logs()
     }
 
     /// Cuts the sessions and flows of clients who may no longer be there, also those of listeners on their way out.
@@ -246,7 +245,7 @@ impl Listeners {
     /// Binds the socket of a listener that has none. Where that fails it waits, and is tried again: the error is given
     /// back where its cause is a new one.
     fn bind_again(&mut self, key: &ListenerKey) -> Option<BindError> {
-        let (running, plan) = (self.running.get_mut(key)?, self.plan.get(key)?);
+        let (running, plan) = (self.running.get_mut(key)?, self.plan.listeners.get(key)?);
         if !running.is_waiting() {
             return None;
         }
@@ -293,8 +292,10 @@ impl Listeners {
     fn end_removed(&self, plan: &Plan, grace: Timeout) {
         for Retiring { running, is_replaced, grace: granted } in &self.retiring {
             let goes_on = *is_replaced
-                && plan.iter().any(|(key, listener)| {
-                    key.protocol == running.key().protocol && listener.mapping == running.mapping()
+                && plan.listeners.iter().any(|(key, listener)| {
+                    let name = |mapping: Option<&MappingId>| mapping.map(|id| id.name.clone());
+                    key.protocol == running.key().protocol
+                        && name(listener.mapping.as_ref()) == name(running.mapping())
                 });
             // The first one stands: a later reload does not start the time again.
             granted
@@ -322,8 +323,8 @@ impl Listeners {
     pub(super) fn live(&self) -> LiveSet {
         let listening = self.running.iter().filter(|(_, running)| !running.is_waiting());
         let live = listening.filter_map(|(key, _)| {
-            let plan = self.plan.get(key)?;
-            Some((key.clone(), LiveListener { mapping: plan.mapping.clone(), exposure: plan.exposure }))
+            let plan = self.plan.listeners.get(key)?;
+            Some((key.clone(), LiveListener { mapping: plan.name.clone(), exposure: plan.exposure }))
         });
         live.collect()
     }
@@ -383,8 +384,9 @@ pub(super) struct Changed {
 }
 
 /// Whether it says nothing to a client that it refuses.
-fn drops_clients(listener: &ListenerPlan) -> bool {
-    matches!(listener.service, Service::Tcp(_)) && listener.policy.refuse == Refuse::Drop
+fn drops_clients(plan: &Plan, listener: &ListenerPlan) -> bool {
+    matches!(listener.service, Service::Tcp(_))
+        && plan.mapping_of(listener).is_some_and(|mapping| mapping.policy.refuse == Refuse::Drop)
 }
 
 #[cfg(test)]
@@ -402,10 +404,10 @@ mod tests {
         let budgets = Budgets::new(10, 10, 10);
         let mut listeners =
             Listeners::new(Dialer::new(), budgets, Gate::new(), Arc::default(), Alarm::default());
-        for plan in [plan.clone(), Plan::new(), plan.clone()] {
+        for plan in [plan.clone(), Plan::default(), plan.clone()] {
             listeners.apply(plan, &terms, Tolerance::Absent).await.unwrap();
         }
-        let key = plan.keys().next().unwrap();
+        let key = plan.listeners.keys().next().unwrap();
         let died = |number| Failed { key: key.clone(), number };
         listeners.suspend(&died(0));
         assert!(!listeners.any_waiting(), "that was the socket before the last two reloads");

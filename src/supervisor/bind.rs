@@ -1,47 +1,28 @@
 //! Binding a listener's socket, and saying what is wrong and what would help when that fails.
 
-use std::{
-    collections::HashMap,
-    io,
-    os::fd::{AsFd, BorrowedFd},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::HashMap, io, os::fd::OwnedFd, path::Path, time::Duration};
 
 use rustix::io::Errno;
 
-use super::holder::{self, Holder};
+use super::{
+    holder::{self, Holder},
+    kind,
+};
 use crate::{
-    config::{ListenerPlan, Plan, Service},
+    config::{ListenerPlan, Plan},
     durable, job,
-    mapping::{ListenerKey, Protocol, Timeout},
-    relay::socket::{Aside, Bound, Listening, Place, bind_tcp, bind_udp, is_absent, settle},
+    mapping::{ListenerKey, Protocol},
+    relay::socket::{Aside, Bound, Listening, Place, is_absent, settle},
 };
 
 /// How long the search for the holders of ports may take: the supervisor waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A bound socket that is not served yet.
-#[derive(Debug)]
-pub(super) enum Socket {
-    Tcp(std::net::TcpListener),
-    Udp(std::net::UdpSocket),
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(socket) => socket.as_fd(),
-            Self::Udp(socket) => socket.as_fd(),
-        }
-    }
-}
-
 /// What binding came to, when it did not fail.
 #[derive(Debug)]
 pub(super) enum Staged {
     /// Bound, not serving.
-    Bound(Socket),
+    Bound(OwnedFd),
     /// Time may mend what is wrong: the supervisor tries again every second.
     Waiting(BindError),
 }
@@ -153,7 +134,7 @@ fn stage_all_in(
 ) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
     let (mut staged, mut errors) = (Vec::with_capacity(keys.len()), Vec::new());
     for key in keys {
-        match stage_in(place, key, &plan[key], tolerance) {
+        match stage_in(place, key, &plan.listeners[key], tolerance) {
             Ok(socket) => staged.push((key.clone(), socket)),
             Err(error) => errors.push(error),
         }
@@ -167,14 +148,8 @@ fn stage_in(
     plan: &ListenerPlan,
     tolerance: Tolerance,
 ) -> Result<Staged, BindError> {
-    let tcp = |keepalive| bind_tcp(&key.addr, keepalive, place).map(|b| told(key, b, Socket::Tcp));
-    let bound = match &plan.service {
-        Service::Tcp(spec) => tcp(spec.options.keepalive),
-        Service::Trap => tcp(Timeout::Never),
-        Service::Udp(_) => bind_udp(&key.addr, place).map(|b| told(key, b, Socket::Udp)),
-    };
-    match bound {
-        Ok(socket) => Ok(Staged::Bound(socket)),
+    match kind::stage(key, &plan.service, place) {
+        Ok(bound) => Ok(Staged::Bound(told(key, bound))),
         Err(source) => {
             let error = BindError { key: key.clone(), source, cure: String::new() };
             if error.is_tolerated(tolerance) { Ok(Staged::Waiting(error)) } else { Err(error) }
@@ -203,11 +178,11 @@ pub(super) fn say_waiting(errors: &[BindError], plan: &Plan) {
 }
 
 fn mapping(error: &BindError, plan: &Plan) -> Option<String> {
-    plan.get(&error.key).map(|listener| listener.mapping.to_string())
+    plan.listeners.get(&error.key).map(|listener| listener.name.to_string())
 }
 
 /// Says once in the life of the program that there is no IPv6, where that shows.
-fn told<S>(key: &ListenerKey, bound: Bound<S>, wrap: impl Fn(S) -> Socket) -> Socket {
+fn told(key: &ListenerKey, bound: Bound<OwnedFd>) -> OwnedFd {
     static ONCE: std::sync::Once = std::sync::Once::new();
     if bound.ipv4_only {
         ONCE.call_once(|| {
@@ -217,7 +192,7 @@ fn told<S>(key: &ListenerKey, bound: Bound<S>, wrap: impl Fn(S) -> Socket) -> So
             );
         });
     }
-    wrap(bound.socket)
+    bound.socket
 }
 
 fn describe(error: &io::Error) -> String {

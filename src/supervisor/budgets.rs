@@ -55,8 +55,8 @@ pub(super) struct Needs {
 impl Needs {
     /// Those of `plan`.
     pub(super) fn of(plan: &Plan) -> Self {
-        let with_router = plan.values().any(|listener| listener.exposure.is_some());
-        Self { listeners: plan.len(), with_router }
+        let with_router = plan.listeners.values().any(|listener| listener.exposure.is_some());
+        Self { listeners: plan.listeners.len(), with_router }
     }
 }
 

@@ -26,9 +26,10 @@ mod apply;
 mod bind;
 mod budgets;
 mod holder;
-mod keepers;
+mod kind;
 
 mod lull;
+mod mapping;
 mod named;
 mod pulse;
 mod reloads;
@@ -41,7 +42,7 @@ use std::{fmt, sync::Arc, time::Duration};
 pub(crate) use bind::BindError;
 pub use bind::Tolerance;
 pub use budgets::Budgets;
-pub(crate) use keepers::Admissions;
+pub(crate) use mapping::Admissions;
 
 pub(crate) use pulse::Pulse;
 use tokio::{

@@ -36,7 +36,7 @@ impl Named {
 }
 
 fn names<'p>(plan: &'p Plan, keys: impl Iterator<Item = &'p ListenerKey>) -> BTreeSet<&'p MappingName> {
-    keys.filter_map(|key| Some(&plan.get(key)?.mapping)).collect()
+    keys.filter_map(|key| Some(&plan.listeners.get(key)?.name)).collect()
 }
 
 /// `a, b, c`, or `a, b, … and 5 more`; `None` of nothing.

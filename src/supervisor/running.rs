@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::OwnedFd,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,23 +11,23 @@ use std::{
 
 use rustix::io::Errno;
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc},
     time::{Instant, timeout},
 };
 
-use super::{Budgets, SETTLE, bind::Socket, lull::Left, named::few};
+use super::{
+    Budgets, SETTLE,
+    kind::{self, Kind, Parts},
+    lull::Left,
+    mapping::MappingRuntime,
+};
 use crate::{
     alarm::Alarm,
-    config::{ListenerPlan, Service},
-    mapping::{ListenerKey, MappingName},
-    meter::{Ended, ListenerMeter, SessionLog},
-    policy::{Admission, Gate},
-    relay::{
-        Door, Drain,
-        socket::Listening,
-        tcp::{TcpService, TcpSpec, TrapService},
-        udp::{UdpDrops, UdpService, UdpSpec},
-    },
+    config::ListenerPlan,
+    mapping::{ListenerKey, MappingId, Protocol},
+    meter::{Ended, ListenerMeter},
+    policy::Gate,
+    relay::{Drain, socket::Listening},
     targets::Dialer,
 };
 
@@ -62,25 +63,13 @@ struct Serving {
     socket: Listening,
 }
 
-/// The end of the wire through which a listener learns of a change.
-#[derive(Debug)]
-enum Spec {
-    Tcp(watch::Sender<Arc<TcpSpec>>, Keeper),
-    Udp(watch::Sender<Arc<UdpSpec>>, Keeper),
-    Trap,
-}
-
-/// The doorkeeper of a listener; another one when it goes to another mapping.
-type Keeper = watch::Sender<Arc<Admission>>;
-
 /// A listener of the plan.
 #[derive(Debug)]
 pub(super) struct Running {
     key: ListenerKey,
-    spec: Spec,
+    mapping: Option<MappingId>,
+    kind: Box<dyn Kind>,
     meter: Arc<ListenerMeter>,
-    /// Datagrams that were not forwarded; none for TCP.
-    drops: Arc<UdpDrops>,
     /// `None` while it waits for its port.
     serving: Option<Serving>,
     /// The cause of the last failure to bind it, since it last served.
@@ -94,70 +83,54 @@ impl Running {
     pub(super) fn new(
         key: ListenerKey,
         plan: ListenerPlan,
-        keeper: Option<(Arc<Admission>, Arc<SessionLog>)>,
+        mapping: Option<&MappingRuntime>,
         shared: Shared,
     ) -> Self {
-        let meter = ListenerMeter::new(plan.mapping, key.protocol, key.addr.clone());
-        let keeper = keeper.map(|(keeper, log)| {
-            meter.log_to(&log);
-            keeper
-        });
-        let spec = match (plan.service, keeper) {
-            (Service::Tcp(spec), Some(keeper)) => {
-                Spec::Tcp(watch::Sender::new(Arc::new(spec)), watch::Sender::new(keeper))
-            }
-            (Service::Udp(spec), Some(keeper)) => {
-                Spec::Udp(watch::Sender::new(Arc::new(spec)), watch::Sender::new(keeper))
-            }
-            (Service::Trap, _) => Spec::Trap,
-            (_, None) => unreachable!("every mapping of a plan has its doorkeeper"),
-        };
-        let drops = Arc::default();
-        let sessions = Drain::new();
-        Self { key, spec, meter, drops, serving: None, waits_for: None, sessions, shared }
+        let meter = ListenerMeter::new(plan.name, key.protocol, key.addr.clone());
+        if let Some(mapping) = mapping {
+            meter.log_to(&mapping.log);
+        }
+        Self {
+            key,
+            mapping: plan.mapping,
+            kind: kind::of(plan.service, mapping),
+            meter,
+            serving: None,
+            waits_for: None,
+            sessions: Drain::new(),
+            shared,
+        }
     }
 
     /// Serves on `socket`: at first, after waiting, or after another listener had its place.
-    pub(super) fn serve(&mut self, socket: Socket) {
+    pub(super) fn serve(&mut self, socket: OwnedFd) {
         let (drain, number) = (Drain::new(), self.shared.next.fetch_add(1, Relaxed));
-        let (closing, alarm) = (drain.watch(), self.shared.alarm.clone());
-        let name = format!("listener {}", self.key);
         let (key, failed) = (self.key.clone(), self.shared.failed.clone());
-        let report = move |outcome: io::Result<()>| {
-            if let Err(error) = outcome {
-                say_failed(&key, &error);
-                let _ = failed.send(Failed { key, number });
-            }
+        let report = move |error: &io::Error| {
+            say_failed(&key, error);
+            let _ = failed.send(Failed { key, number });
         };
-        let socket: Listening = match (&self.spec, socket) {
-            (Spec::Tcp(spec, keeper), Socket::Tcp(listener)) => {
-                let (service, listener) = (self.tcp(spec, keeper), Arc::new(listener));
-                let socket = Arc::downgrade(&listener);
-                let serve = async move { report(service.serve(listener, closing).await) };
-                drain.watch().spawn(async move { alarm.guard(name, serve).await });
+        let parts = Parts {
+            shared: &self.shared,
+            meter: &self.meter,
+            sessions: self.sessions.watch(),
+            closing: drain.watch(),
+        };
+        let socket = match self.kind.serve(socket, parts) {
+            Ok((socket, work)) => {
+                let (name, alarm) = (format!("listener {}", self.key), self.shared.alarm.clone());
+                let work = async move {
+                    if let Err(error) = work.await {
+                        report(&error);
+                    }
+                };
+                drain.watch().spawn(async move { alarm.guard(name, work).await });
                 socket
             }
-            (Spec::Udp(spec, keeper), Socket::Udp(socket)) => match self.udp(spec, keeper).register(socket) {
-                Ok(listener) => {
-                    let socket = listener.socket();
-                    drain.watch().spawn(async move { alarm.guard(name, listener.run(closing)).await });
-                    socket
-                }
-                Err(error) => {
-                    report(Err(error));
-                    Weak::<std::net::UdpSocket>::new()
-                }
-            },
-            (Spec::Trap, Socket::Tcp(listener)) => {
-                let service =
-                    TrapService { gate: Arc::clone(&self.shared.gate), meter: Arc::clone(&self.meter) };
-                let listener = Arc::new(listener);
-                let socket = Arc::downgrade(&listener);
-                let serve = async move { report(service.serve(listener, closing).await) };
-                drain.watch().spawn(async move { alarm.guard(name, serve).await });
-                socket
+            Err(error) => {
+                report(&error);
+                Weak::<std::net::UdpSocket>::new()
             }
-            _ => unreachable!("the key of a listener names one protocol, for its socket and its service"),
         };
         self.serving = Some(Serving { drain, number, socket });
         self.waits_for = None;
@@ -165,47 +138,10 @@ impl Running {
             mapping = %self.meter.mapping(),
             protocol = self.key.protocol.as_str(),
             listen.addr = %self.key.addr,
-            targets = self.targets(),
-            trap = matches!(self.spec, Spec::Trap).then_some(true),
+            targets = self.kind.targets(),
+            trap = self.kind.admission().is_none().then_some(true),
             "listening"
         );
-    }
-
-    /// Where it leads, for its log line.
-    fn targets(&self) -> Option<String> {
-        match &self.spec {
-            Spec::Tcp(spec, _) => few(spec.borrow().targets.iter()),
-            Spec::Udp(spec, _) => few(spec.borrow().targets.iter()),
-            Spec::Trap => None,
-        }
-    }
-
-    fn tcp(&self, spec: &watch::Sender<Arc<TcpSpec>>, keeper: &Keeper) -> TcpService {
-        TcpService {
-            spec: spec.subscribe(),
-            door: self.door(keeper),
-            dialer: self.shared.dialer.clone(),
-            meter: Arc::clone(&self.meter),
-            budget: self.shared.budgets.sessions.clone(),
-            silence: self.shared.budgets.silence.clone(),
-            sessions: self.sessions.watch(),
-        }
-    }
-
-    fn udp(&self, spec: &watch::Sender<Arc<UdpSpec>>, keeper: &Keeper) -> UdpService {
-        UdpService {
-            spec: spec.subscribe(),
-            door: self.door(keeper),
-            dialer: self.shared.dialer.clone(),
-            meter: Arc::clone(&self.meter),
-            budget: self.shared.budgets.flows.clone(),
-            drops: Arc::clone(&self.drops),
-            flows: self.sessions.watch(),
-        }
-    }
-
-    fn door(&self, keeper: &Keeper) -> Door {
-        Door { keeper: keeper.subscribe(), refused: Arc::clone(&self.shared.refused) }
     }
 
     /// Whether it has no socket.
@@ -236,47 +172,33 @@ impl Running {
     }
 
     /// Takes a changed plan for the same socket: new sessions follow it, live ones go on.
-    pub(super) fn retune(&self, plan: &ListenerPlan) {
-        self.meter.rename(plan.mapping.clone());
-        match (&self.spec, &plan.service) {
-            (Spec::Tcp(wire, _), Service::Tcp(spec)) => drop(wire.send_replace(Arc::new(spec.clone()))),
-            (Spec::Udp(wire, _), Service::Udp(spec)) => drop(wire.send_replace(Arc::new(spec.clone()))),
-            (Spec::Trap, Service::Trap) => {}
-            _ => unreachable!("a listener with another service opens anew"),
-        }
+    pub(super) fn retune(&mut self, plan: &ListenerPlan) {
+        self.mapping.clone_from(&plan.mapping);
+        self.meter.rename(plan.name.clone());
+        self.kind.retune(&plan.service);
     }
 
-    /// Takes a doorkeeper: that of the mapping that it belongs to now. Whether it is another one.
-    pub(super) fn keep_by(&self, admission: &Arc<Admission>) -> bool {
-        self.keeper().is_some_and(|keeper| {
-            keeper.send_if_modified(|present| {
-                let other = !Arc::ptr_eq(present, admission);
-                *present = Arc::clone(admission);
+    /// Joins a mapping: its admission decides from now on, and its budget holds for the session lines. Returns whether the
+    /// admission is another one.
+    pub(super) fn join(&self, mapping: &MappingRuntime) -> bool {
+        self.meter.log_to(&mapping.log);
+        self.kind.admission().is_some_and(|admission| {
+            admission.send_if_modified(|present| {
+                let other = !Arc::ptr_eq(present, &mapping.admission);
+                *present = Arc::clone(&mapping.admission);
                 other
             })
         })
     }
 
-    /// Counts its session lines against the budget of the mapping that it belongs to now.
-    pub(super) fn log_to(&self, log: &Arc<SessionLog>) {
-        self.meter.log_to(log);
-    }
-
-    /// Cuts the sessions of clients who may no longer be there.
+    /// Cuts the sessions of clients whose access was revoked.
     pub(super) fn sweep(&self, now: Instant) {
-        let Some(keeper) = self.keeper() else { return };
-        let admission = Arc::clone(&keeper.borrow());
+        let Some(admission) = self.kind.admission() else { return };
+        let admission = Arc::clone(&admission.borrow());
         for live in self.meter.live() {
             if admission.recheck(live.client.ip(), now).is_err() {
                 live.cut(Ended::Policy);
             }
-        }
-    }
-
-    fn keeper(&self) -> Option<&Keeper> {
-        match &self.spec {
-            Spec::Tcp(_, keeper) | Spec::Udp(_, keeper) => Some(keeper),
-            Spec::Trap => None,
         }
     }
 
@@ -291,7 +213,7 @@ impl Running {
     /// Waits, after [`Running::close`], until its TCP socket is closed. The socket of a UDP listener stays for the flows
     /// that live on it.
     pub(super) async fn stopped_listening(&self) {
-        if let Spec::Tcp(..) | Spec::Trap = &self.spec {
+        if !self.kind.shares_its_socket() {
             self.socket_closed().await;
         }
     }
@@ -300,7 +222,7 @@ impl Running {
     /// the flows of a UDP listener live on its socket and are cut, also one that starts at this moment.
     pub(super) async fn release(&self) {
         self.close();
-        if matches!(self.spec, Spec::Udp(..)) {
+        if self.kind.shares_its_socket() {
             self.cut(Ended::Reload);
         }
         self.socket_closed().await;
@@ -321,9 +243,9 @@ impl Running {
 
     /// Adds the sessions or flows that there still are.
     pub(super) fn count_into(&self, left: &mut Left) {
-        match self.spec {
-            Spec::Tcp(..) | Spec::Trap => left.sessions += self.meter.live_count(),
-            Spec::Udp(..) => {
+        match self.key.protocol {
+            Protocol::Tcp => left.sessions += self.meter.live_count(),
+            Protocol::Udp => {
                 let flows = self.meter.live();
                 left.flows.extend(flows.iter().map(|flow| (flow.id, flow.bytes_in() + flow.bytes_out())));
             }
@@ -344,9 +266,9 @@ impl Running {
         self.sessions.finished().await;
     }
 
-    /// The mapping that it belongs to.
-    pub(super) fn mapping(&self) -> MappingName {
-        self.meter.mapping()
+    /// The mapping that it belongs to; `None` for a decoy.
+    pub(super) fn mapping(&self) -> Option<&MappingId> {
+        self.mapping.as_ref()
     }
 
     /// The socket that it needs.
@@ -360,6 +282,6 @@ fn say_failed(key: &ListenerKey, error: &io::Error) {
         protocol = key.protocol.as_str(),
         listen.addr = %key.addr,
         error = %error,
-        "listener failed; binding it anew"
+        "listener failed; binding it again"
     );
 }

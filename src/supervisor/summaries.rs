@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::keepers::{Admissions, SessionLogs};
+use super::mapping::{Admissions, SessionLogs};
 use crate::{mapping::MappingName, meter::LeftOut, policy::Summary};
 
 /// A first summary takes in what follows the first event at once.

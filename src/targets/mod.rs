@@ -32,35 +32,36 @@ use crate::mapping::TargetAddr;
 ///
 /// A clone shares them, so that a range of listeners that lead to the same targets holds these once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Targets {
+pub(crate) struct Targets {
     first: TargetAddr,
     rest: Arc<[TargetAddr]>,
 }
 
 impl Targets {
     /// One target.
-    pub fn one(target: TargetAddr) -> Self {
+    #[cfg(test)]
+    pub(crate) fn one(target: TargetAddr) -> Self {
         Self { first: target, rest: Arc::default() }
     }
 
     /// The targets in `all`, or `None` when there is none.
-    pub fn new(all: impl IntoIterator<Item = TargetAddr>) -> Option<Self> {
+    pub(crate) fn new(all: impl IntoIterator<Item = TargetAddr>) -> Option<Self> {
         let mut all = all.into_iter();
         Some(Self { first: all.next()?, rest: all.collect() })
     }
 
     /// The first target: the one that takes the sessions while it can be reached.
-    pub fn first(&self) -> &TargetAddr {
+    pub(crate) fn first(&self) -> &TargetAddr {
         &self.first
     }
 
     /// Whether there is but one.
-    pub fn is_single(&self) -> bool {
+    pub(crate) fn is_single(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// All of them, in the order given.
-    pub fn iter(&self) -> impl Iterator<Item = &TargetAddr> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &TargetAddr> {
         std::iter::once(&self.first).chain(self.rest.iter())
     }
 }

@@ -4,9 +4,9 @@ use std::{net::IpAddr, num::NonZeroU32, path::Path};
 
 use serde::Serialize;
 
-use super::{Listener, options::external_port, spelling, targets};
+use super::{Listener, listeners, options::external_port, spelling, targets};
 use crate::{
-    config::{LimitSettings, Loaded, Problem, Problems, Service},
+    config::{LimitSettings, Loaded, MappingPlan, Problem, Problems, Service},
     gateway::{OnConflict, RouterProtocol, RouterSettings},
     mapping::{ListenAddr, MappingName, Protocol, TargetAddr, Timeout},
     meter::SessionLines,
@@ -142,7 +142,7 @@ pub fn json(result: &Result<Loaded, Problems>) -> String {
     let report = match result {
         Ok(loaded) => Report {
             ok: true,
-            mappings: loaded.plan.iter().map(line).collect(),
+            mappings: listeners(&loaded.plan).map(line).collect(),
             daemon: Some(Daemon::of(loaded)),
             warnings: loaded.warnings.iter().collect(),
             problems: Vec::new(),
@@ -160,19 +160,19 @@ pub fn json(result: &Result<Loaded, Problems>) -> String {
 }
 
 fn line<'r>(listener: Listener<'r>) -> Line<'r> {
-    let (key, plan) = listener;
+    let Listener { key, plan, mapping } = listener;
     let options = match &plan.service {
         Service::Tcp(spec) => Some(Options::of_tcp(&spec.options)),
         Service::Udp(spec) => Some(Options::of_udp(&spec.options)),
         Service::Trap => None,
     };
     Line {
-        name: &plan.mapping,
+        name: &plan.name,
         protocol: key.protocol,
         listen: &key.addr,
         trap: options.is_none(),
         targets: targets(plan).collect(),
-        terms: options.is_some().then(|| Terms::of(listener)),
+        terms: mapping.map(|mapping| Terms::of(listener, mapping)),
         options,
     }
 }
@@ -199,9 +199,9 @@ impl Options {
 }
 
 impl<'r> Terms<'r> {
-    fn of((key, plan): Listener<'r>) -> Self {
-        let Policy { access, rates, caps, refuse } = &*plan.policy;
-        let is_udp = key.protocol == Protocol::Udp;
+    fn of(listener: Listener<'r>, mapping: &'r MappingPlan) -> Self {
+        let Policy { access, rates, caps, refuse } = &*mapping.policy;
+        let is_udp = listener.key.protocol == Protocol::Udp;
         let burst = |rate: Option<Rate>| rate.map(|rate| rate.burst);
         let datagrams = rates.datagrams_per_client.filter(|_| is_udp);
         Self {
@@ -217,9 +217,9 @@ impl<'r> Terms<'r> {
             burst_per_client: burst(rates.new_sessions_per_client).or(burst(datagrams)),
             datagrams_per_client: is_udp.then(|| spelling::rate(datagrams)),
             refuse: (!is_udp).then_some(spelling::refuse(*refuse)),
-            log: plan.log,
-            router: external_port(key, plan)
-                .zip(plan.exposure)
+            log: mapping.log,
+            router: external_port(listener)
+                .zip(listener.plan.exposure)
                 .map(|(external_port, exposure)| Opening { external_port, ipv6: exposure.ipv6 }),
         }
     }

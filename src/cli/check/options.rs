@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, fmt::Display, net::IpAddr};
 
 use super::{Listener, spelling};
 use crate::{
-    config::{ListenerPlan, Service},
-    mapping::{ListenerKey, Timeout},
+    config::Service,
+    mapping::Timeout,
     meter::SessionLines,
     policy::{AccessSpec, Country, GuardSpec, Policy, Rate, Refuse},
     relay::{tcp::TcpOptions, udp::UdpOptions},
@@ -25,10 +25,11 @@ impl Words {
 }
 
 /// What differs, but for the port on the router.
-pub(super) fn options(listener: &ListenerPlan) -> Vec<String> {
+pub(super) fn options(listener: Listener<'_>) -> Vec<String> {
+    let Some(mapping) = listener.mapping else { return Vec::new() };
     let mut words = Words::default();
     let source = |ip: Option<IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
-    let bandwidth = match &listener.service {
+    let bandwidth = match &listener.plan.service {
         Service::Tcp(spec) => {
             let (is, usual) = (&spec.options, TcpOptions::default());
             let connect = Timeout::After(is.connect_timeout);
@@ -48,13 +49,13 @@ pub(super) fn options(listener: &ListenerPlan) -> Vec<String> {
         }
         Service::Trap => return Vec::new(),
     };
-    let is_udp = matches!(listener.service, Service::Udp(_));
-    access(&listener.policy.access, &mut words);
-    amounts(&listener.policy, is_udp, &mut words);
+    let is_udp = matches!(listener.plan.service, Service::Udp(_));
+    access(&mapping.policy.access, &mut words);
+    amounts(&mapping.policy, is_udp, &mut words);
     words.add("bandwidth_per_session", bandwidth.is_some(), spelling::size(bandwidth));
-    let refuse = listener.policy.refuse;
+    let refuse = mapping.policy.refuse;
     words.add("refuse", !is_udp && refuse != Refuse::default(), spelling::refuse(refuse));
-    words.add("log", listener.log != SessionLines::default(), listener.log.as_str());
+    words.add("log", mapping.log != SessionLines::default(), mapping.log.as_str());
     words.0
 }
 
@@ -99,15 +100,15 @@ fn rate(rate: Option<Rate>, key: &str, burst: &str, words: &mut Words) {
 }
 
 /// The port on the router, if it shall be open there.
-pub(super) fn external_port(key: &ListenerKey, listener: &ListenerPlan) -> Option<u16> {
-    Some(listener.exposure?.external_port.unwrap_or(key.addr.port).get())
+pub(super) fn external_port(listener: Listener<'_>) -> Option<u16> {
+    Some(listener.plan.exposure?.external_port.unwrap_or(listener.key.addr.port).get())
 }
 
 /// What shall be open on the router for a run of listeners: `router=30000`, `router=30000-30010`, `router=80+ipv6`.
-pub(super) fn router((first_key, first): Listener<'_>, (last_key, last): Listener<'_>) -> Option<String> {
-    let (from, to) = (external_port(first_key, first)?, external_port(last_key, last)?);
+pub(super) fn router(first: Listener<'_>, last: Listener<'_>) -> Option<String> {
+    let (from, to) = (external_port(first)?, external_port(last)?);
     let ports = if from == to { from.to_string() } else { format!("{from}-{to}") };
-    let ipv6 = if first.exposure?.ipv6 { "+ipv6" } else { "" };
+    let ipv6 = if first.plan.exposure?.ipv6 { "+ipv6" } else { "" };
     Some(format!("router={ports}{ipv6}"))
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::policy::{Limit, ListName, Policy, Rate, Refuse};
 
 fn policy_of(text: &str) -> Arc<Policy> {
-    Arc::clone(&loaded(text).plan.values().next().unwrap().policy)
+    Arc::clone(&loaded(text).plan.mappings.values().next().unwrap().policy)
 }
 
 /// A mapping with these lines, and the tables they need.
@@ -34,7 +34,7 @@ fn at_most(n: u32) -> Limit {
 #[test]
 fn without_a_key_the_terms_are_the_built_in_ones() {
     let loaded = loaded("publish = [\"1:9\"]\n[[mapping]]\npublish = \"2:9/tcp+udp\"\n");
-    assert!(loaded.plan.values().all(|l| *l.policy == Policy::default()));
+    assert!(loaded.plan.mappings.values().all(|mapping| *mapping.policy == Policy::default()));
     assert_eq!((Policy::default().caps.sessions, Policy::default().refuse), (at_most(10_000), Refuse::Close));
 }
 
@@ -66,7 +66,7 @@ fn a_key_of_a_mapping_takes_the_place_of_the_default_as_a_whole() {
          bandwidth_per_session = \"unlimited\"\n\
          [[mapping]]\npublish = \"3:9\"\nnew_sessions = \"unlimited\"\n[lists]\noffice = []\n",
     );
-    let [inherited, own, free] = &*loaded.plan.values().collect::<Vec<_>>() else { panic!() };
+    let [inherited, own, free] = &*loaded.plan.mappings.values().collect::<Vec<_>>() else { panic!() };
     assert_eq!(inherited.policy.access.allow.as_ref().unwrap().nets.len(), 1);
     assert_eq!(inherited.policy.rates.new_sessions, rate(5, 1, 9));
     assert_eq!(inherited.policy.caps.sessions, at_most(7));
@@ -80,7 +80,8 @@ fn a_key_of_a_mapping_takes_the_place_of_the_default_as_a_whole() {
         Service::Tcp(spec) => spec.options.bandwidth.map(NonZeroU64::get),
         _ => None,
     };
-    assert_eq!([inherited, own, free].map(|l| bandwidth(l)), [Some(65_536), None, Some(65_536)]);
+    let bandwidths: Vec<_> = loaded.plan.listeners.values().map(bandwidth).collect();
+    assert_eq!(bandwidths, [Some(65_536), None, Some(65_536)]);
 }
 
 #[test]
@@ -88,12 +89,37 @@ fn the_listeners_of_a_mapping_share_their_terms_and_mappings_do_not() {
     let loaded = loaded(
         "publish = [\"1:9\", \"2:9\"]\n[[mapping]]\nlisten = [\"127.0.0.1:3\", \"4-5\"]\ntargets = \"9\"\nprotocol = \"tcp+udp\"\n",
     );
-    let of = |port| loaded.plan.iter().filter(move |(k, _)| (3..=5).contains(&k.addr.port.get()) == port);
-    let shared: Vec<_> = of(true).map(|(_, l)| Arc::as_ptr(&l.policy)).collect();
+    let of = |port| {
+        let listeners = loaded.plan.listeners.iter();
+        listeners.filter(move |(k, _)| (3..=5).contains(&k.addr.port.get()) == port)
+    };
+    let shared: Vec<_> = of(true).map(|(_, l)| l.mapping.clone()).collect();
     assert_eq!(shared.len(), 6);
     assert!(shared.windows(2).all(|two| two[0] == two[1]));
-    let alone: Vec<_> = of(false).map(|(_, l)| Arc::as_ptr(&l.policy)).collect();
+    let alone: Vec<_> = of(false).map(|(_, l)| l.mapping.clone()).collect();
     assert!(alone[0] != alone[1] && !shared.contains(&alone[0]));
+    assert_eq!(loaded.plan.mappings.len(), 3);
+}
+
+#[test]
+fn a_mapping_is_identified_by_its_name_or_by_the_default_name_of_its_first_listener() {
+    let loaded = loaded(
+        "publish = [\"127.0.0.2:80:9\", \"127.0.0.1:80:9\"]\n\
+         [[mapping]]\npublish = [\"82:9\", \"81:9/udp\"]\n[[mapping]]\nname = \"web\"\npublish = \"83:9\"\n",
+    );
+    let shown = |(key, listener): (&ListenerKey, &ListenerPlan)| {
+        let id = listener.mapping.as_ref().unwrap();
+        format!("{key} {} {}.{}", listener.name, id.name, id.nth)
+    };
+    let shown: Vec<_> = loaded.plan.listeners.iter().map(shown).collect();
+    let expected = [
+        "127.0.0.1:80/tcp 80/tcp 80/tcp.0",
+        "127.0.0.2:80/tcp 80/tcp 80/tcp.1",
+        "[::]:82/tcp 82/tcp 82/tcp.0",
+        "[::]:83/tcp web web.0",
+        "[::]:81/udp 81/udp 82/tcp.0",
+    ];
+    assert_eq!(shown, expected);
 }
 
 #[test]

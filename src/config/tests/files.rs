@@ -190,7 +190,11 @@ fn included_files_add_mappings_under_the_defaults_of_the_main_file() {
     );
     let hour = Timeout::After(Duration::from_secs(3600));
     assert!(
-        loaded.plan.values().all(|l| matches!(&l.service, Service::Tcp(s) if s.options.idle_timeout == hour))
+        loaded
+            .plan
+            .listeners
+            .values()
+            .all(|l| matches!(&l.service, Service::Tcp(s) if s.options.idle_timeout == hour))
     );
     let names = ["portway.toml", "conf.d/a.toml", "conf.d/b.toml", "one.toml", "more/x.toml"];
     assert_eq!(loaded.read.files, names.map(|n| files.path(n)));
@@ -247,7 +251,7 @@ fn every_example_loads_without_problems() {
                 let loaded = load(&Source { file: Some(path.clone()), ..Source::default() }, &Machine);
                 let loaded = loaded.unwrap_or_else(|e| panic!("{e}"));
                 let is_annotated = path.ends_with("config/portway.toml");
-                assert_eq!(loaded.plan.is_empty(), is_annotated, "{}", path.display());
+                assert_eq!(loaded.plan.listeners.is_empty(), is_annotated, "{}", path.display());
                 let mut warnings = loaded.warnings.iter().map(|warning| &*warning.message);
                 let nothing = is_annotated.then_some("nothing is forwarded: there is no mapping");
                 assert_eq!((warnings.next(), warnings.next()), (nothing, None), "{}", path.display());
@@ -308,7 +312,7 @@ fn what_the_annotated_file_shows_behind_a_mark_is_right_too() {
         assert!(text.contains(part), "{part}");
     }
     let loaded = loaded(&text);
-    assert!(loaded.plan.len() > 10, "{:?}", plan(&loaded));
+    assert!(loaded.plan.listeners.len() > 10, "{:?}", plan(&loaded));
     let warned: Vec<_> = loaded.warnings.iter().map(|warning| &*warning.message).collect();
     assert_eq!(warned, ["include conf.d/*.toml: no file matches"]);
 }

@@ -113,7 +113,7 @@ fn countries_come_from_the_database_beside_the_configuration() {
         ("geo/countries.mmdb", &builder::database(&[("192.0.2.0/24", "DE")])),
     ]);
     let loaded = files.load().unwrap_or_else(|e| panic!("{e}"));
-    let access = &loaded.plan.values().next().unwrap().policy.access;
+    let access = &loaded.plan.mappings.values().next().unwrap().policy.access;
     let codes = |codes: &[&str]| codes.iter().filter_map(|code| Country::new(code)).collect();
     assert_eq!(access.allow_countries, Some(codes(&["DE", "UK"])));
     assert_eq!(access.deny_countries, codes(&["FR"]));
@@ -334,9 +334,10 @@ fn decoys_are_listeners_of_the_plan() {
     ));
     let traps: Vec<_> = loaded
         .plan
+        .listeners
         .iter()
         .filter(|(_, listener)| listener.service == Service::Trap)
-        .map(|(key, listener)| format!("{} {key}", listener.mapping))
+        .map(|(key, listener)| format!("{} {key}", listener.name))
         .collect();
     assert_eq!(
         traps,
@@ -347,7 +348,7 @@ fn decoys_are_listeners_of_the_plan() {
             "443/tcp [::]:443/tcp"
         ]
     );
-    assert_eq!(loaded.plan.len(), 5);
+    assert_eq!(loaded.plan.listeners.len(), 5);
 }
 
 #[test]
@@ -363,13 +364,16 @@ fn a_decoy_takes_no_port_that_a_mapping_has() {
             "7:9: the name \"22/tcp\" is the default name of the listener at portway.toml:2:16 ? choose another name".into(),
         ]
     );
-    assert_eq!(loaded("publish = [\"80:9/udp\"]\n[guard]\ntrap = \"80\"\nstate = \"/b\"\n").plan.len(), 2);
+    assert_eq!(
+        loaded("publish = [\"80:9/udp\"]\n[guard]\ntrap = \"80\"\nstate = \"/b\"\n").plan.listeners.len(),
+        2
+    );
 }
 
 #[test]
 fn decoys_alone_forward_something_else_than_nothing() {
     let loaded = loaded("[guard]\ntrap = \"23\"\nstate = \"/b\"\n");
-    assert_eq!(loaded.plan.len(), 1);
+    assert_eq!(loaded.plan.listeners.len(), 1);
 }
 
 #[test]

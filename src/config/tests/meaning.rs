@@ -30,7 +30,7 @@ fn a_source_with_neither_file_nor_spec_is_refused() {
 #[test]
 fn an_empty_plan_is_a_warning() {
     for text in ["", "publish = []\n", "[log]\nlevel = \"info\"\n", "include = [\"conf.d/*.toml\"]\n"] {
-        assert!(loaded(text).plan.is_empty(), "{text}");
+        assert!(loaded(text).plan.listeners.is_empty(), "{text}");
         assert!(
             warnings(text).contains(&"1:1: nothing is forwarded: there is no mapping".to_owned()),
             "{text}"
@@ -51,7 +51,7 @@ fn an_empty_plan_is_a_warning() {
 fn a_file_of_disabled_mappings_only_is_a_warning() {
     let text = "[[mapping]]\npublish = \"80:8080\"\nenabled = false\n";
     assert_eq!(warnings(text), ["1:1: nothing is forwarded: every mapping is disabled"]);
-    assert!(loaded(text).plan.is_empty());
+    assert!(loaded(text).plan.listeners.is_empty());
 }
 
 #[test]
@@ -101,6 +101,7 @@ fn options_come_from_the_mapping_then_the_defaults_then_the_program() {
     );
     let options: Vec<_> = loaded
         .plan
+        .listeners
         .values()
         .map(|l| match &l.service {
             Service::Tcp(s) => format!("{:?}", s.options),
@@ -264,7 +265,7 @@ fn an_option_of_tcp_is_a_warning_for_udp_alone() {
             "7:23: `half_close_timeout` has no meaning for UDP",
         ]
     );
-    assert_eq!(loaded(text).plan.len(), 3);
+    assert_eq!(loaded(text).plan.listeners.len(), 3);
 }
 
 #[test]
@@ -314,8 +315,8 @@ fn a_name_is_used_once() {
 
 #[test]
 fn default_names_may_repeat_and_its_own_may_be_spelled_out() {
-    assert_eq!(loaded("publish = [\"127.0.0.1:80:9\", \"127.0.0.2:80:9\"]\n").plan.len(), 2);
-    assert_eq!(loaded("[[mapping]]\nname = \"80/tcp\"\npublish = \"80:9\"\n").plan.len(), 1);
+    assert_eq!(loaded("publish = [\"127.0.0.1:80:9\", \"127.0.0.2:80:9\"]\n").plan.listeners.len(), 2);
+    assert_eq!(loaded("[[mapping]]\nname = \"80/tcp\"\npublish = \"80:9\"\n").plan.listeners.len(), 1);
 }
 
 #[test]
@@ -350,7 +351,7 @@ fn other_protocols_ports_zones_and_disabled_mappings_do_not_collide() {
         "publish = [\"80:9\", \"80:9/udp\", \"127.0.0.1:81:9\", \"[::1]:81:9\", \"[fe80::1%a]:82:9\", \"[fe80::1%b]:82:9\"]\n\
          [[mapping]]\npublish = \"80:9\"\nenabled = false\n",
     );
-    assert_eq!(loaded.plan.len(), 6);
+    assert_eq!(loaded.plan.listeners.len(), 6);
 }
 
 #[test]
@@ -383,7 +384,7 @@ fn a_target_that_is_its_own_listener_is_refused() {
         "80:nas:80",
         "5000-5001:5001-5002",
     ] {
-        assert!(!loaded(&format!("publish = \"{spec}\"\n")).plan.is_empty(), "{spec}");
+        assert!(!loaded(&format!("publish = \"{spec}\"\n")).plan.listeners.is_empty(), "{spec}");
     }
 }
 
@@ -397,7 +398,7 @@ fn listeners_that_lead_in_a_circle_are_refused() {
             "13:13: the target 127.0.0.1:84 leads back in a circle: [::]:84/tcp -> [::]:85/tcp -> [::]:84/tcp ? lead to another port, or to another machine"
         ]
     );
-    assert!(loaded("publish = [\"80:81\", \"81:80/udp\"]\n").plan.len() == 2);
+    assert!(loaded("publish = [\"80:81\", \"81:80/udp\"]\n").plan.listeners.len() == 2);
 }
 
 #[test]
@@ -458,7 +459,7 @@ fn ten_thousand_mappings_load() {
             1001 + i
         ));
     }
-    assert_eq!(loaded(&text).plan.len(), 10_000);
+    assert_eq!(loaded(&text).plan.listeners.len(), 10_000);
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn open(loaded: &Loaded) -> Vec<String> {
         let port = exposure.external_port.map_or("same".into(), |port| port.to_string());
         Some(format!("{key} {port}{}", if exposure.ipv6 { " ipv6" } else { "" }))
     };
-    loaded.plan.iter().filter_map(shown).collect()
+    loaded.plan.listeners.iter().filter_map(shown).collect()
 }
 
 fn mapping(spec: &str, router: &str) -> String {

@@ -32,7 +32,7 @@ use crate::{mapping::Timeout, targets::Targets};
 
 /// What a TCP listener does with a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TcpSpec {
+pub(crate) struct TcpSpec {
     /// Where sessions lead.
     pub targets: Targets,
     /// How they are treated.
@@ -41,7 +41,7 @@ pub struct TcpSpec {
 
 /// How TCP sessions are treated; the keys of the interface, section 3.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TcpOptions {
+pub(crate) struct TcpOptions {
     /// The time one target has to accept.
     pub connect_timeout: Duration,
     /// No byte in either direction for this long ends the session.

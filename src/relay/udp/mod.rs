@@ -90,7 +90,7 @@ static RECEIVE_FAILED: Quiet = Quiet::new(Duration::from_secs(1));
 
 /// What a UDP listener does with a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UdpSpec {
+pub(crate) struct UdpSpec {
     /// Where flows lead.
     pub targets: Targets,
     /// How they are treated.
@@ -99,7 +99,7 @@ pub struct UdpSpec {
 
 /// How UDP flows are treated; the keys of the interface, section 3.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UdpOptions {
+pub(crate) struct UdpOptions {
     /// No datagram in either direction for this long ends the flow.
     pub idle_timeout: Timeout,
     /// The local address of the socket to the target.

@@ -1,0 +1,89 @@
+//! The kinds of listeners: what differs between a TCP listener, a UDP listener and a decoy. A file a kind.
+//!
+//! A kind binds its socket ([`stage`]), serves on it, takes a changed plan while it serves, and says whether its sessions
+//! need that socket. All else is the same for every kind, and is in [`Running`](super::running::Running). The diff of two
+//! plans never changes the kind of a listener: it replaces the listener.
+
+mod tcp;
+mod trap;
+mod udp;
+
+use std::{fmt, io, os::fd::OwnedFd, pin::Pin, sync::Arc};
+
+use tokio::sync::watch;
+
+use super::{mapping::MappingRuntime, running::Shared};
+use crate::{
+    config::Service,
+    mapping::ListenerKey,
+    meter::ListenerMeter,
+    policy::Admission,
+    relay::{
+        DrainWatch,
+        socket::{Bound, Listening, Place},
+    },
+};
+
+/// What a listener does with what arrives, while it runs.
+pub(super) trait Kind: fmt::Debug + Send + Sync {
+    /// Serves on `socket`, which [`stage`] bound for this kind. The result is a reference to the socket and the work
+    /// itself, which ends when `parts.closing` closes.
+    ///
+    /// # Errors
+    /// What the system says to the options of the socket.
+    fn serve(&self, socket: OwnedFd, parts: Parts<'_>) -> io::Result<(Listening, Work)>;
+
+    /// Takes a changed service of the same kind: new sessions follow it, live ones go on.
+    fn retune(&self, service: &Service);
+
+    /// What decides on its clients, of the mapping that it belongs to; `None` for a decoy.
+    fn admission(&self) -> Option<&watch::Sender<Arc<Admission>>> {
+        None
+    }
+
+    /// The targets, as the log shows them; `None` for a decoy.
+    fn targets(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether its sessions live on the socket of the listener: they end when it closes.
+    fn shares_its_socket(&self) -> bool {
+        false
+    }
+}
+
+/// What serves a listener until it closes.
+///
+/// The error is that of a socket that is dead.
+pub(super) type Work = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
+/// What a listener works with.
+pub(super) struct Parts<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) meter: &'a Arc<ListenerMeter>,
+    /// Where its sessions run.
+    pub(super) sessions: DrainWatch,
+    /// When to stop taking new ones.
+    pub(super) closing: DrainWatch,
+}
+
+/// Binds the socket that a service needs.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn stage(key: &ListenerKey, service: &Service, place: Place) -> io::Result<Bound<OwnedFd>> {
+    match service {
+        Service::Tcp(spec) => tcp::stage(&key.addr, spec, place),
+        Service::Udp(_) => udp::stage(&key.addr, place),
+        Service::Trap => trap::stage(&key.addr, place),
+    }
+}
+
+/// The kind of a listener with this service, and with this mapping: a decoy has none.
+pub(super) fn of(service: Service, mapping: Option<&MappingRuntime>) -> Box<dyn Kind> {
+    match (service, mapping) {
+        (Service::Tcp(spec), Some(mapping)) => Box::new(tcp::Tcp::new(spec, mapping)),
+        (Service::Udp(spec), Some(mapping)) => Box::new(udp::Udp::new(spec, mapping)),
+        (Service::Trap, _) | (_, None) => Box::new(trap::Trap),
+    }
+}

@@ -1,0 +1,83 @@
+//! A UDP listener of a mapping. Its flows answer through its socket, so they end with it.
+
+use std::{io, net::UdpSocket, os::fd::OwnedFd, sync::Arc};
+
+use tokio::sync::watch;
+
+use super::{Kind, Parts, Work};
+use crate::{
+    config::Service,
+    mapping::ListenAddr,
+    policy::Admission,
+    relay::{
+        Door,
+        socket::{Bound, Listening, Place, bind_udp},
+        udp::{UdpDrops, UdpService, UdpSpec},
+    },
+    supervisor::{mapping::MappingRuntime, named::few},
+};
+
+/// Binds its socket.
+pub(super) fn stage(listen: &ListenAddr, place: Place) -> io::Result<Bound<OwnedFd>> {
+    Ok(bind_udp(listen, place)?.map(OwnedFd::from))
+}
+
+/// What a change is sent through, and the counts that outlive a socket.
+#[derive(Debug)]
+pub(super) struct Udp {
+    spec: watch::Sender<Arc<UdpSpec>>,
+    admission: watch::Sender<Arc<Admission>>,
+    /// Datagrams that were not forwarded.
+    drops: Arc<UdpDrops>,
+}
+
+impl Udp {
+    /// A listener of `mapping`.
+    pub(super) fn new(spec: UdpSpec, mapping: &MappingRuntime) -> Self {
+        Self {
+            spec: watch::Sender::new(Arc::new(spec)),
+            admission: watch::Sender::new(Arc::clone(&mapping.admission)),
+            drops: Arc::default(),
+        }
+    }
+}
+
+impl Kind for Udp {
+    fn serve(&self, socket: OwnedFd, parts: Parts<'_>) -> io::Result<(Listening, Work)> {
+        let Parts { shared, meter, sessions, closing } = parts;
+        let service = UdpService {
+            spec: self.spec.subscribe(),
+            door: Door { keeper: self.admission.subscribe(), refused: Arc::clone(&shared.refused) },
+            dialer: shared.dialer.clone(),
+            meter: Arc::clone(meter),
+            budget: shared.budgets.flows.clone(),
+            drops: Arc::clone(&self.drops),
+            flows: sessions,
+        };
+        let listener = service.register(UdpSocket::from(socket))?;
+        let listening = listener.socket();
+        let work = async move {
+            listener.run(closing).await;
+            Ok(())
+        };
+        Ok((listening, Box::pin(work)))
+    }
+
+    fn retune(&self, service: &Service) {
+        if let Service::Udp(spec) = service {
+            self.spec.send_replace(Arc::new(spec.clone()));
+        }
+    }
+
+    fn admission(&self) -> Option<&watch::Sender<Arc<Admission>>> {
+        Some(&self.admission)
+    }
+
+    fn targets(&self) -> Option<String> {
+        few(self.spec.borrow().targets.iter())
+    }
+
+    fn shares_its_socket(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,179 @@
+//! What runs for a mapping: one [`MappingRuntime`], whatever number of listeners it has.
+//!
+//! A mapping keeps its runtime over reloads by its id, with its counters and the state of its limits. A mapping that a
+//! reload removes keeps it until its last session has ended, so that it is complete if the mapping comes back.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    config::{ListenerPlan, MappingPlan, Plan},
+    mapping::{MappingId, MappingName},
+    meter::SessionLog,
+    policy::{Admission, Gate, Policy},
+};
+
+/// The admission of every mapping, for the readers of its counters.
+pub(crate) type Admissions = Vec<(MappingName, Arc<Admission>)>;
+
+/// The budget of session lines of every mapping.
+pub(super) type SessionLogs = Vec<(MappingName, Arc<SessionLog>)>;
+
+/// What the listeners of a mapping share while they run.
+#[derive(Debug)]
+pub(super) struct MappingRuntime {
+    /// Decides on clients, and counts them.
+    pub(super) admission: Arc<Admission>,
+    /// The budget of session lines.
+    pub(super) log: Arc<SessionLog>,
+    policy: Arc<Policy>,
+    /// False if only sessions of closing listeners use it.
+    is_planned: bool,
+}
+
+/// The mappings of a plan, and those of earlier plans that still have sessions.
+#[derive(Debug)]
+pub(super) struct Mappings {
+    gate: Arc<Gate>,
+    /// Notified when something is to be summed up.
+    bell: Arc<Notify>,
+    all: BTreeMap<MappingId, MappingRuntime>,
+}
+
+impl Mappings {
+    pub(super) fn new(gate: Arc<Gate>, bell: Arc<Notify>) -> Self {
+        Self { gate, bell, all: BTreeMap::new() }
+    }
+
+    /// Takes the mappings of a plan. Returns whether the policy of one that was there has changed.
+    pub(super) fn apply(&mut self, plan: &Plan) -> bool {
+        for mapping in self.all.values_mut() {
+            mapping.is_planned = false;
+        }
+        let mut changed = false;
+        for (id, plan) in &plan.mappings {
+            match self.all.entry(id.clone()) {
+                Entry::Occupied(mut known) => changed |= known.get_mut().retune(plan),
+                Entry::Vacant(place) => {
+                    place.insert(MappingRuntime::new(plan, &self.gate, &self.bell));
+                }
+            }
+        }
+        self.all.retain(|_, mapping| mapping.is_planned || mapping.is_in_use());
+        changed
+    }
+
+    /// The mapping of a listener of the plan; `None` for a decoy.
+    pub(super) fn of(&self, listener: &ListenerPlan) -> Option<&MappingRuntime> {
+        self.all.get(listener.mapping.as_ref()?)
+    }
+
+    /// The budgets of session lines, also of mappings whose last sessions drain.
+    pub(super) fn session_logs(&self) -> SessionLogs {
+        self.all.iter().map(|(id, mapping)| (id.name.clone(), Arc::clone(&mapping.log))).collect()
+    }
+
+    /// The admissions of the plan.
+    pub(super) fn admissions(&self) -> Admissions {
+        let planned = self.all.iter().filter(|(_, mapping)| mapping.is_planned);
+        planned.map(|(id, mapping)| (id.name.clone(), Arc::clone(&mapping.admission))).collect()
+    }
+}
+
+impl MappingRuntime {
+    fn new(plan: &MappingPlan, gate: &Arc<Gate>, bell: &Arc<Notify>) -> Self {
+        Self {
+            admission: Admission::new(&plan.policy, gate),
+            log: SessionLog::new(plan.log, Arc::clone(bell)),
+            policy: Arc::clone(&plan.policy),
+            is_planned: true,
+        }
+    }
+
+    /// Takes a changed plan. Returns whether the policy is another one.
+    fn retune(&mut self, plan: &MappingPlan) -> bool {
+        let changed = self.policy != plan.policy;
+        if changed {
+            self.admission.retune(&plan.policy);
+        }
+        self.log.retune(plan.log);
+        self.policy = Arc::clone(&plan.policy);
+        self.is_planned = true;
+        changed
+    }
+
+    /// Whether a session still counts against it, or a summary of its lines is due.
+    fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.admission) > 1 || self.log.unsaid()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        meter::SessionLines,
+        policy::{Caps, Limit},
+    };
+
+    fn policy(sessions: u32) -> Arc<Policy> {
+        let sessions = Limit::AtMost(sessions.try_into().unwrap());
+        Arc::new(Policy { caps: Caps { sessions, ..Caps::default() }, ..Policy::default() })
+    }
+
+    fn id(name: &str, nth: u32) -> MappingId {
+        MappingId { name: MappingName::new(name).unwrap(), nth }
+    }
+
+    fn plan(mappings: &[(&MappingId, u32)]) -> Plan {
+        let mapping = |(id, sessions): &(&MappingId, u32)| {
+            ((*id).clone(), MappingPlan { policy: policy(*sessions), log: SessionLines::All })
+        };
+        Plan { mappings: mappings.iter().map(mapping).collect(), ..Plan::default() }
+    }
+
+    fn mappings() -> Mappings {
+        Mappings::new(Gate::new(), Arc::default())
+    }
+
+    #[test]
+    fn a_mapping_keeps_its_admission_over_reloads_and_a_changed_policy_is_reported() {
+        let mut mappings = mappings();
+        let (web, other) = (id("web", 0), id("other", 0));
+        assert!(!mappings.apply(&plan(&[(&web, 5), (&other, 5)])));
+        let before = Arc::clone(&mappings.all[&web].admission);
+        assert!(!Arc::ptr_eq(&before, &mappings.all[&other].admission));
+        assert_eq!(mappings.admissions().len(), 2);
+        assert!(!mappings.apply(&plan(&[(&web, 5)])), "an equal policy is no change");
+        assert!(Arc::ptr_eq(&before, &mappings.all[&web].admission));
+        assert!(mappings.apply(&plan(&[(&web, 6)])), "another one is");
+        assert!(Arc::ptr_eq(&before, &mappings.all[&web].admission));
+    }
+
+    #[test]
+    fn mappings_that_share_a_default_name_have_an_admission_each() {
+        let mut mappings = mappings();
+        let (one, other) = (id("80/tcp", 0), id("80/tcp", 1));
+        mappings.apply(&plan(&[(&one, 1), (&other, 1)]));
+        assert!(!Arc::ptr_eq(&mappings.all[&one].admission, &mappings.all[&other].admission));
+    }
+
+    #[test]
+    fn a_mapping_that_comes_back_while_a_session_uses_it_is_the_same() {
+        let mut mappings = mappings();
+        let web = id("web", 0);
+        mappings.apply(&plan(&[(&web, 5)]));
+        let session = Arc::clone(&mappings.all[&web].admission);
+        mappings.apply(&Plan::default());
+        assert!(mappings.admissions().is_empty());
+        mappings.apply(&plan(&[(&web, 5)]));
+        assert!(Arc::ptr_eq(&session, &mappings.all[&web].admission));
+        drop(session);
+        mappings.apply(&Plan::default());
+        assert!(mappings.all.is_empty(), "nothing uses it any more");
+    }
+}
