@@ -7,8 +7,8 @@
 //! The [gateway] keeps the router open for exactly what is live. The [daemon] ties these together; the [cli] is
 //! its front door.
 //!
-//! Modules stand in layers, the lowest first: one uses only what is declared above it, and those of one group do not
-//! know each other.
+//! Modules stand in layers, the lowest first. A module uses only what is declared above its own group. Sockets ([sock])
+//! are above [mapping], because they are bound to its addresses.
 
 mod alarm;
 mod durable;
@@ -16,6 +16,8 @@ mod job;
 mod mapping;
 mod places;
 mod text;
+
+mod sock;
 
 mod policy;
 mod targets;

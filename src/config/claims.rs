@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr, num::NonZeroU16};
 
-use crate::mapping::{ListenerKey, Protocol, Zone};
+use crate::mapping::{ListenerKey, Protocol, Zone, takes};
 
 /// Who claims a port.
 #[derive(Clone, Copy)]
@@ -75,8 +75,7 @@ impl Claims {
             return Some(Taker::Exact);
         }
         let (ip, _) = self.wildcards.get(&(key.protocol, key.addr.port))?;
-        let covers = ip.is_ipv6() || key.addr.ip.is_ipv4();
-        covers.then_some(Taker::Wildcard(*ip))
+        takes(*ip, key.addr.ip).then_some(Taker::Wildcard(*ip))
     }
 }
 

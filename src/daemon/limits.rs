@@ -8,12 +8,7 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-use crate::{
-    config::environment,
-    job,
-    relay::{tcp::limit_pipes, udp::allow_joins},
-    supervisor::Budgets,
-};
+use crate::{config::environment, job, relay::tcp::limit_pipes, sock::udp::allow_joins, supervisor::Budgets};
 
 /// So many have to be free at the start: the runtime takes six, reading files, a listener and a session the rest.
 const LEAST: u64 = 12;

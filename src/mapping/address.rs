@@ -60,10 +60,20 @@ impl ListenAddr {
     /// address on its port.
     pub fn collides_with(&self, other: &Self) -> bool {
         self.port == other.port
-            && (self.is_wildcard()
-                || other.is_wildcard()
-                || (canonical(self.ip) == canonical(other.ip) && self.zone == other.zone))
+            && collide(self.ip, other.ip)
+            && (self.is_wildcard() || other.is_wildcard() || self.zone == other.zone)
     }
+}
+
+/// Whether two addresses cannot be listened on at once, on one port: they are the same, or one is a wildcard.
+pub(crate) fn collide(one: IpAddr, other: IpAddr) -> bool {
+    one.is_unspecified() || other.is_unspecified() || canonical(one) == canonical(other)
+}
+
+/// Whether a listener on `listen` takes what is sent to `to`, if that is an address of this machine.
+pub(crate) fn takes(listen: IpAddr, to: IpAddr) -> bool {
+    let to = canonical(to);
+    if listen.is_unspecified() { listen.is_ipv6() || to.is_ipv4() } else { canonical(listen) == to }
 }
 
 impl fmt::Display for ListenAddr {

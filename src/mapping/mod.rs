@@ -15,7 +15,9 @@ mod special;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub(crate) use address::{Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical, canonical_socket};
+pub(crate) use address::{
+    Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical, canonical_socket, collide, takes,
+};
 pub(crate) use client::{ClientKey, ipv4_inside};
 pub(crate) use exposure::Exposure;
 pub(crate) use id::MappingId;

@@ -15,7 +15,6 @@
 mod door;
 mod drain;
 mod quiet;
-pub(crate) mod socket;
 pub(crate) mod tcp;
 mod throttle;
 pub(crate) mod udp;

@@ -16,7 +16,8 @@ use super::{
     budgets::Needs,
     lull::Left,
     mapping::{Admissions, Mappings, SessionLogs},
-    running::{Failed, Running, Shared},
+    running::Running,
+    shared::{Failed, Shared},
     wait,
 };
 use crate::{
@@ -25,7 +26,8 @@ use crate::{
     mapping::{ListenerKey, LiveListener, LiveSet, MappingId, Timeout},
     meter::Ended,
     policy::{Gate, GateInput, Refuse},
-    relay::{Drain, socket::Listening},
+    relay::Drain,
+    sock::bind::Listening,
     targets::Dialer,
 };
 

@@ -12,7 +12,10 @@ use crate::{
     config::{ListenerPlan, Plan},
     durable, job,
     mapping::{ListenerKey, Protocol},
-    relay::socket::{Aside, Bound, Listening, Place, is_absent, settle},
+    sock::{
+        bind::{Aside, Bound, Listening, Place, settle},
+        errno::is_absent,
+    },
 };
 
 /// How long the search for the holders of ports may take: the supervisor waits for it.

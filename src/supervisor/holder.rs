@@ -18,7 +18,7 @@ use std::{
 use procfs::process::{FDTarget, Process, all_processes};
 
 use crate::{
-    mapping::{ListenAddr, ListenerKey, Protocol, canonical},
+    mapping::{ListenerKey, Protocol, collide},
     text::clean,
 };
 
@@ -66,7 +66,10 @@ fn find_other(keys: &[ListenerKey], own: &HashSet<u64>) -> Vec<Option<Holder>> {
     // None of our own is the cause: a listener that is to be replaced still stands beside the stranger's.
     let in_the_way = |key: &ListenerKey| {
         let of_its_port = by_port.get(&(key.protocol, key.addr.port.get()))?;
-        of_its_port.iter().copied().find(|held| overlaps(held.addr, &key.addr) && !own.contains(&held.inode))
+        of_its_port
+            .iter()
+            .copied()
+            .find(|held| collide(held.addr.ip(), key.addr.ip) && !own.contains(&held.inode))
     };
     let held: Vec<Option<Held>> = keys.iter().map(in_the_way).collect();
     let processes = processes_with(held.iter().flatten().map(|held| held.inode).collect());
@@ -102,11 +105,6 @@ fn sockets(protocol: Protocol) -> Option<Vec<Held>> {
     Some(found)
 }
 
-/// Whether a socket of the same port is in the way.
-fn overlaps(held: SocketAddr, wanted: &ListenAddr) -> bool {
-    held.ip().is_unspecified() || wanted.is_wildcard() || canonical(held.ip()) == canonical(wanted.ip)
-}
-
 /// The processes that hold sockets with these inodes, as far as they can be seen.
 fn processes_with(mut inodes: HashSet<u64>) -> HashMap<u64, Holder> {
     let mut found = HashMap::new();
@@ -136,6 +134,7 @@ mod tests {
     use std::num::NonZeroU16;
 
     use super::*;
+    use crate::mapping::ListenAddr;
 
     #[test]
     fn the_holder_of_a_port_is_named_with_its_pid() {

@@ -34,6 +34,7 @@ mod named;
 mod pulse;
 mod reloads;
 mod running;
+mod shared;
 mod summaries;
 mod sweep;
 

@@ -3,57 +3,26 @@
 use std::{
     io,
     os::fd::OwnedFd,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
 };
 
 use rustix::io::Errno;
-use tokio::{
-    sync::{Notify, mpsc},
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use super::{
-    Budgets, SETTLE,
+    SETTLE,
     kind::{self, Kind, Parts},
     lull::Left,
     mapping::MappingRuntime,
+    shared::{Failed, Shared},
 };
 use crate::{
-    alarm::Alarm,
     config::ListenerPlan,
     mapping::{ListenerKey, MappingId, Protocol},
     meter::{Ended, ListenerMeter},
-    policy::Gate,
-    relay::{Drain, socket::Listening},
-    targets::Dialer,
+    relay::Drain,
+    sock::bind::Listening,
 };
-
-/// What every listener shares.
-#[derive(Clone, Debug)]
-pub(super) struct Shared {
-    pub(super) dialer: Dialer,
-    pub(super) budgets: Budgets,
-    pub(super) gate: Arc<Gate>,
-    /// What doors tell of their refusals.
-    pub(super) refused: Arc<Notify>,
-    /// Raised by a listener that panics.
-    pub(super) alarm: Alarm,
-    /// Where a listener whose socket died says so.
-    pub(super) failed: mpsc::UnboundedSender<Failed>,
-    /// The number of the next socket that is served.
-    pub(super) next: Arc<AtomicU64>,
-}
-
-/// A socket that died. Its listener may have another one by now, or its place may be another listener's: its number
-/// tells.
-#[derive(Debug)]
-pub(super) struct Failed {
-    pub(super) key: ListenerKey,
-    pub(super) number: u64,
-}
 
 /// The task that holds a socket.
 #[derive(Debug)]

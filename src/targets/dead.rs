@@ -17,10 +17,9 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use rustix::io::Errno;
 use tokio::time::Instant;
 
-use crate::mapping::Protocol;
+use crate::{mapping::Protocol, sock::errno::is_own_shortage};
 
 /// How long an address that did not answer is tried last.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(180);
@@ -66,7 +65,7 @@ impl DeadAddrs {
 
     /// Notes that `addr` does not work. An error that is this machine's own says nothing of the address.
     pub(super) fn failed(&self, protocol: Protocol, addr: SocketAddr, error: &io::Error) {
-        if is_exhaustion(error) {
+        if is_own_shortage(error) {
             return;
         }
         let refused = protocol == Protocol::Tcp && error.kind() == io::ErrorKind::ConnectionRefused;
@@ -97,17 +96,11 @@ impl DeadAddrs {
     }
 }
 
-/// Whether this machine, or the daemon, has run out of descriptors, memory or source ports.
-pub(super) fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::AGAIN | Errno::ADDRINUSE)
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+
+    use rustix::io::Errno;
 
     use super::*;
 

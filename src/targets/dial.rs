@@ -10,58 +10,23 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
-    net::{TcpSocket, TcpStream},
+    net::TcpStream,
     time::{Instant, timeout_at},
 };
 
+pub(crate) use super::dial_error::DialError;
 use super::{
-    CLEAR_SILENCE, Dialer, ResolveError, Sign, announce_rest,
+    Dialer,
     race::{Connecting, Outcome, race},
-    set_keepalive,
 };
-use crate::mapping::{Protocol, TargetAddr, Timeout};
+use crate::{
+    mapping::{Protocol, TargetAddr, Timeout},
+    sock::stream::connect,
+};
 
 /// One of so many parts of the time for a target is kept for the connection, however long the lookup takes.
 const CONNECT_PART: u32 = 5;
-
-/// Why a target could not be reached.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DialError {
-    /// Its name has no address, or none in time.
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    /// The connection was refused, or there is no way.
-    #[error("connect {addr}: {source}")]
-    Connect {
-        /// The last address tried.
-        addr: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Nothing answered.
-    #[error("connect {addr}: no answer within {} ms", limit.as_millis())]
-    TimedOut {
-        /// The last address tried.
-        addr: SocketAddr,
-        /// The limit for the whole target.
-        limit: Duration,
-    },
-}
-
-impl DialError {
-    /// What it says about the target.
-    pub(crate) fn sign(&self) -> Sign {
-        match self {
-            Self::Resolve(_) => Sign::Clear,
-            Self::Connect { source, .. } => Sign::of(source),
-            Self::TimedOut { limit, .. } if *limit >= CLEAR_SILENCE => Sign::Clear,
-            Self::TimedOut { .. } => Sign::Doubtful,
-        }
-    }
-}
 
 /// How to connect.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +63,7 @@ pub(crate) async fn dial(
                 "the source address is of the other IP family",
             ),
         }),
-        [addr] => match timeout_at(deadline, connect(addr, options)).await {
+        [addr] => match timeout_at(deadline, connect(addr, options.source, options.keepalive)).await {
             Ok(Ok(stream)) => {
                 note(addr, &Outcome::Connected);
                 Ok((stream, addr))
@@ -113,7 +78,8 @@ pub(crate) async fn dial(
             }
         },
         _ => {
-            let connect = |addr| -> Connecting<'_> { Box::pin(connect(addr, options)) };
+            let connect =
+                |addr| -> Connecting<'_> { Box::pin(connect(addr, options.source, options.keepalive)) };
             let time = (deadline, options.connect_timeout);
             // Boxed: a session's task is as large as its largest state, and few sessions race.
             Box::pin(race(&addrs, time, connect, note)).await
@@ -133,31 +99,6 @@ fn note(dialer: &Dialer, options: DialOptions, addr: SocketAddr, outcome: &Outco
     }
 }
 
-async fn connect(addr: SocketAddr, options: DialOptions) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), None)?;
-    socket.set_tcp_nodelay(true)?;
-    // A byte that is marked urgent stays where it stands in the stream (RFC 6093, 6).
-    socket.set_out_of_band_inline(true)?;
-    announce_rest(&socket);
-    // A new socket has none.
-    if options.keepalive != Timeout::Never {
-        set_keepalive(&SockRef::from(&socket), options.keepalive)?;
-    }
-    if let Some(source) = options.source {
-        // The port is chosen at connect, when the target is known: without this, one source address would have no
-        // more than its ephemeral ports for all targets together.
-        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-        socket.bind(&SocketAddr::new(source, 0).into())?;
-    }
-    TcpSocket::from_std_stream(socket.into()).connect(addr).await
-}
-
-/// Makes the close of `stream` a reset, as the other side of the session saw one.
-pub(crate) fn reset_on_close(stream: &TcpStream) {
-    // Without effect on a socket that is already dead, which is as good.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-}
-
 #[cfg(test)]
 mod tests {
     use std::{net::Ipv4Addr, num::NonZeroU16, sync::Arc};
@@ -167,7 +108,8 @@ mod tests {
     use super::*;
     use crate::{
         mapping::Host,
-        targets::{Resolver, keepalive_of, resolve::Lookup},
+        sock::keepalive_of,
+        targets::{ResolveError, Resolver, resolve::Lookup},
     };
 
     const LIMIT: Duration = Duration::from_secs(5);
@@ -243,7 +185,7 @@ mod tests {
         ] {
             let options = DialOptions { keepalive, ..within(LIMIT) };
             let (stream, _) = dial(&Dialer::new(), &target, options).await.unwrap();
-            assert_eq!(keepalive_of(&SockRef::from(&stream)), expected);
+            assert_eq!(keepalive_of(&stream), expected);
         }
     }
 }

@@ -29,9 +29,12 @@ use tokio::time::Instant;
 
 use super::{
     Targets,
-    dead::{REFUSED_REMEMBERED, REMEMBERED, is_exhaustion},
+    dead::{REFUSED_REMEMBERED, REMEMBERED},
 };
-use crate::mapping::{MappingName, Protocol, TargetAddr};
+use crate::{
+    mapping::{MappingName, Protocol, TargetAddr},
+    sock::errno::is_own_shortage,
+};
 
 /// A silence of this length is clear: more than one attempt of the kernel had no answer.
 pub(crate) const CLEAR_SILENCE: Duration = Duration::from_secs(2);
@@ -75,7 +78,7 @@ impl Sign {
     /// What an error of the system says about the target.
     pub(crate) fn of(error: &io::Error) -> Self {
         match error.kind() {
-            _ if is_exhaustion(error) => Self::Own,
+            _ if is_own_shortage(error) => Self::Own,
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::TimedOut
             | io::ErrorKind::ConnectionReset

@@ -2,27 +2,21 @@
 //!
 //! Owns [`Targets`] (what is asked for), the [`Dialer`] (what all listeners share: answers to lookups, which addresses
 //! failed lately, which targets are down, which destinations are listeners of ours) and [`dial`] (an open connection to a
-//! target, or why not), with the one way in which a dead peer is found out ([`set_keepalive`]), on either side. Knows
-//! nothing of sessions or configuration.
+//! target, or why not). Knows nothing of sessions or configuration.
 
 mod dead;
 pub(crate) mod dial;
+mod dial_error;
 mod dialer;
 mod down;
-mod keepalive;
 mod lookup;
 mod own;
 mod race;
 mod resolve;
-mod tcp;
 
 pub(crate) use dialer::Dialer;
 pub(crate) use down::{CLEAR_SILENCE, Leg, Sign};
-#[cfg(test)]
-pub(crate) use keepalive::keepalive_of;
-pub(crate) use keepalive::{set_keepalive, set_unanswered_limit, unanswered_limit};
-pub(crate) use resolve::{ResolveError, Resolver, scoped};
-pub(crate) use tcp::{Flight, announce_rest};
+pub(crate) use resolve::{ResolveError, Resolver};
 
 use std::sync::Arc;
 

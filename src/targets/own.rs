@@ -7,17 +7,18 @@
 
 use std::{
     collections::HashMap,
-    io,
     net::{IpAddr, SocketAddr},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use socket2::{Domain, Socket, Type};
 use tokio::time::Instant;
 
-use crate::mapping::{ListenAddr, Protocol, canonical, canonical_socket};
+use crate::{
+    mapping::{ListenAddr, Protocol, canonical_socket, takes},
+    sock::leads_here,
+};
 
 /// How long the kernel's answer is used again.
 const KEPT: Duration = Duration::from_secs(2);
@@ -49,12 +50,10 @@ impl OwnListeners {
     pub(super) fn take(&self, protocol: Protocol, addr: SocketAddr) -> bool {
         let listening = self.listening.load();
         let Some(own) = listening.get(&(protocol, addr.port())) else { return false };
-        let to = canonical(addr.ip());
+        let to = addr.ip();
         own.iter().any(|own| {
-            let covers =
-                if own.is_unspecified() { own.is_ipv6() || to.is_ipv4() } else { canonical(*own) == to };
             // Another machine may have the same address on another link.
-            covers && self.is_local(canonical_socket(addr))
+            takes(*own, to) && self.is_local(canonical_socket(addr))
         })
     }
 
@@ -76,15 +75,6 @@ impl OwnListeners {
         local.insert(key, (now, is_local));
         is_local
     }
-}
-
-/// Whether the kernel delivers to this machine what is sent to `addr`: then it is its own source.
-fn leads_here(addr: SocketAddr) -> io::Result<bool> {
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, None)?;
-    // Sends nothing.
-    socket.connect(&addr.into())?;
-    let from = socket.local_addr()?.as_socket();
-    Ok(from.is_some_and(|from| from.ip() == addr.ip()))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::dial::DialError;
+use super::dial_error::DialError;
 
 /// The head start of an address (RFC 8305, section 5: the recommended Connection Attempt Delay).
 pub(super) const STAGGER: Duration = Duration::from_millis(250);

@@ -14,13 +14,11 @@
 
 use std::{
     collections::HashMap,
-    io,
-    net::{IpAddr, SocketAddr, SocketAddrV6},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use rustix::net::netdevice;
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -28,7 +26,10 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::lookup::{Answer, Lookups, Past};
-use crate::mapping::{Host, TargetAddr, Zone, is_loopback, is_nowhere};
+use crate::{
+    mapping::{Host, TargetAddr, is_loopback, is_nowhere},
+    sock::scoped,
+};
 
 /// The least time between two lookups of one name.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -236,22 +237,6 @@ fn somewhere(ips: &Arc<[IpAddr]>) -> Answer {
 fn is_localhost(name: &str) -> bool {
     let last = name.trim_end_matches('.').rsplit('.').next();
     last.is_some_and(|label| label.eq_ignore_ascii_case("localhost"))
-}
-
-/// The address with the scope number that its zone has now.
-///
-/// # Errors
-/// When there is no interface of that name.
-pub(crate) fn scoped(ip: IpAddr, zone: &Zone, port: u16) -> io::Result<SocketAddr> {
-    let IpAddr::V6(ip) = ip else { return Ok(SocketAddr::new(ip, port)) };
-    let scope = match zone.as_str().parse::<u32>() {
-        Ok(number) => number,
-        Err(_) => {
-            let any = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::DGRAM, None)?;
-            netdevice::name_to_index(&any, zone.as_str())?
-        }
-    };
-    Ok(SocketAddrV6::new(ip, port, 0, scope).into())
 }
 
 #[cfg(test)]

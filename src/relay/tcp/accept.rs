@@ -33,7 +33,8 @@ use crate::{
     mapping::canonical_socket,
     meter::ListenerMeter,
     policy::{Permit, Refusal},
-    relay::{Door, DrainWatch, quiet::Quiet, socket::set_keepalive},
+    relay::{Door, DrainWatch, quiet::Quiet},
+    sock::set_keepalive,
     targets::Dialer,
 };
 
@@ -93,7 +94,7 @@ impl TcpService {
                 () = &mut closing => return Ok(()),
                 Ok(()) = spec.changed() => {
                     let keepalive = spec.borrow_and_update().options.keepalive;
-                    set_keepalive(&acceptor.socket(), keepalive)?;
+                    set_keepalive(acceptor.socket(), keepalive)?;
                 }
                 room = queue.room(), if !waiting.is_empty() => {
                     if let Some(next) = waiting.pop_front() {

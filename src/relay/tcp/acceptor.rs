@@ -22,27 +22,28 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    io::Errno,
-    net::{SocketFlags, acceptfrom_with},
-};
-use socket2::SockRef;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     task::yield_now,
     time::{Instant, sleep_until},
 };
 
-use crate::relay::quiet::Quiet;
+use crate::{
+    relay::quiet::Quiet,
+    sock::{
+        Backoff,
+        errno::{is_exhaustion, is_of_one_connection},
+        stream::accept,
+    },
+};
 
 /// Connections that are taken before others have their turn.
 const TURN: usize = 32;
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Failures without a single success for this long mean a dead socket.
 const GIVE_UP: Duration = Duration::from_secs(5);
-/// A failure after more than this has nothing to do with the one before: a dead socket fails after each pause.
-const UNRELATED: Duration = Duration::from_secs(2 * LONGEST_PAUSE.as_secs());
+/// A failure after more than this has nothing to do with the one before: a dead socket fails after each pause, which is a
+/// second at most.
+const UNRELATED: Duration = Duration::from_secs(2);
 
 /// Strangers can bring it about for as long as they like.
 static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(60));
@@ -66,8 +67,8 @@ impl Acceptor {
     }
 
     /// The listening socket, for its options.
-    pub(super) fn socket(&self) -> SockRef<'_> {
-        SockRef::from(self.socket.get_ref())
+    pub(super) fn socket(&self) -> &TcpListener {
+        self.socket.get_ref()
     }
 
     /// Waits for connections and hands those that are there to `each`, until it breaks off or the turn is over. May be
@@ -103,13 +104,6 @@ impl Acceptor {
     }
 }
 
-fn accept(listener: &TcpListener) -> io::Result<(OwnedFd, SocketAddr)> {
-    let (socket, addr) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
-    // An address of another family than the listener's would be the kernel's mistake.
-    let addr = addr.and_then(|addr| SocketAddr::try_from(addr).ok()).ok_or(Errno::CONNABORTED)?;
-    Ok((socket, addr))
-}
-
 /// Says, at most once a minute, that something ran out while connections were accepted.
 pub(super) fn say_exhausted(error: &io::Error) {
     if let Some(left_out) = EXHAUSTED.may_speak() {
@@ -123,7 +117,7 @@ struct Trouble {
     /// The first of those that may mean a dead socket.
     since: Option<Instant>,
     last: Option<Instant>,
-    pause: Option<Duration>,
+    backoff: Backoff,
     /// When to try again.
     resume: Option<Instant>,
 }
@@ -143,46 +137,21 @@ impl Trouble {
         } else if now.duration_since(*self.since.get_or_insert(now)) >= GIVE_UP {
             return Err(error);
         }
-        let pause = self.pause.map_or(FIRST_PAUSE, |last| (last * 2).min(LONGEST_PAUSE));
-        self.pause = Some(pause);
-        self.resume = Some(now + pause);
+        self.resume = Some(now + self.backoff.next());
         Ok(())
     }
-}
-
-/// Errors that accept(2) hands on from the connection that it would have returned.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(
-            Errno::CONNABORTED
-                | Errno::CONNRESET
-                | Errno::INTR
-                | Errno::PERM
-                | Errno::PROTO
-                | Errno::NETDOWN
-                | Errno::NOPROTOOPT
-                | Errno::HOSTDOWN
-                | Errno::NONET
-                | Errno::HOSTUNREACH
-                | Errno::NETUNREACH
-                | Errno::TIMEDOUT
-        )
-    )
-}
-
-/// Errors that say that the process or the machine has run out of something; the socket is sound.
-fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
 
+    use rustix::io::Errno;
     use tokio::time::timeout;
 
     use super::*;
+
+    const FIRST: Duration = Duration::from_millis(10);
 
     #[tokio::test(start_paused = true)]
     async fn a_full_descriptor_table_is_waited_out() {
@@ -191,7 +160,7 @@ mod tests {
         while waited < GIVE_UP * 10 {
             trouble.add(Errno::MFILE.into()).unwrap();
             let pause = trouble.resume.unwrap() - Instant::now();
-            assert!((FIRST_PAUSE..=LONGEST_PAUSE).contains(&pause));
+            assert!((FIRST..=Duration::from_secs(1)).contains(&pause));
             tokio::time::advance(pause).await;
             waited += pause;
         }
@@ -212,7 +181,7 @@ mod tests {
         let mut trouble = Trouble::default();
         for _ in 0..10 {
             trouble.add(Errno::INVAL.into()).unwrap();
-            assert_eq!(trouble.resume.unwrap() - Instant::now(), FIRST_PAUSE);
+            assert_eq!(trouble.resume.unwrap() - Instant::now(), FIRST);
             tokio::time::advance(Duration::from_secs(3600)).await;
         }
     }

@@ -12,10 +12,9 @@
 
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::{net::TcpStream, time::Instant};
 
-use crate::targets::{Flight, set_unanswered_limit};
+use crate::sock::{Flight, set_unanswered_limit};
 
 /// How often the bytes are looked at within the limit.
 const LOOKS: u32 = 2;
@@ -56,7 +55,7 @@ impl Flights {
                     raise(side, raised, limit, now);
                 }
                 Flight::Nothing if raised.take().is_some() => {
-                    let _ = set_unanswered_limit(&SockRef::from(side), Some(limit));
+                    let _ = set_unanswered_limit(side, Some(limit));
                 }
                 Flight::NoRoom { .. } | Flight::Unacknowledged { .. } | Flight::Nothing => {}
             }
@@ -70,5 +69,5 @@ fn raise(side: &TcpStream, raised: &mut Option<Instant>, limit: Duration, now: I
     // The kernel counts from the start, which was a look before the first raise at the most.
     let since = *raised.get_or_insert(now);
     let limit = now.saturating_duration_since(since).saturating_add(2 * limit);
-    let _ = set_unanswered_limit(&SockRef::from(side), Some(limit));
+    let _ = set_unanswered_limit(side, Some(limit));
 }

@@ -15,19 +15,21 @@ use std::{
     task::{Context, Poll},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-    net::{RecvFlags, SendFlags, recv, send},
-};
 use tokio::{io::Interest, net::TcpStream};
 
 use super::{
     pipe,
-    recv::{Received, receive},
     splice::{Bulk, Filled},
 };
-use crate::relay::throttle::Throttle;
+use crate::{
+    relay::throttle::Throttle,
+    sock::{
+        Received,
+        errno::is_transient,
+        receive,
+        stream::{self, PollFlags, readiness},
+    },
+};
 
 /// The buffer of a worker thread. 16 KiB stays in the processor's cache; 64 KiB costs more for each byte.
 const BUFFER: usize = 16 * 1024;
@@ -123,7 +125,9 @@ impl Half {
                     },
                     State::Ending => {
                         self.state = State::Shut;
-                        if is_last { Ok(()) } else { end(sink) }.map(|()| Poll::Pending).map_err(Broken::Sink)
+                        if is_last { Ok(()) } else { stream::end(sink) }
+                            .map(|()| Poll::Pending)
+                            .map_err(Broken::Sink)
                     }
                     State::Shut => Ok(Poll::Pending),
                 }
@@ -254,9 +258,9 @@ impl Half {
         if !self.unannounced {
             return read(source, buffer);
         }
-        let found = recv(source, buffer, RecvFlags::empty()).map(|(bytes, _)| bytes);
-        self.unannounced = found != Err(Errno::AGAIN);
-        Ok(found?)
+        let found = stream::read(source, buffer);
+        self.unannounced = !found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        found
     }
 
     /// Where pipes are scarce, takes the bytes that a slow sink leaves in one into memory, and gives it back.
@@ -359,7 +363,7 @@ fn read(source: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
 /// Writes what the socket takes. A short write leaves it marked as full.
 fn write(sink: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     with_readiness(sink, Interest::WRITABLE, || {
-        let sent = send(sink, bytes, SendFlags::NOSIGNAL)?;
+        let sent = stream::write(sink, bytes)?;
         Ok((sent, 0 < sent && sent < bytes.len()))
     })
 }
@@ -381,29 +385,9 @@ fn with_readiness(
     last.map_or(done, Ok)
 }
 
-/// Which of `flags` hold for a socket by the kernel's word, beside errors. Tokio may not have heard of it yet.
-pub(super) fn readiness(stream: &TcpStream, flags: PollFlags) -> PollFlags {
-    let mut fds = [PollFd::new(stream, flags)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    if poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0) { fds[0].revents() } else { PollFlags::empty() }
-}
-
-/// Whether an operation is only to be tried again.
-pub(super) fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
-}
-
 /// Whether a side was reset after its own end had been received: it is gone, but it had said everything.
 pub(super) fn is_after_end(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
-}
-
-/// Passes the end of a direction on. A sink that is already gone has nothing left to be told.
-fn end(sink: &TcpStream) -> io::Result<()> {
-    match rustix::net::shutdown(sink, rustix::net::Shutdown::Write) {
-        Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 #[cfg(test)]

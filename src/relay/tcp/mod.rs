@@ -11,7 +11,6 @@ mod flight;
 mod half;
 mod pipe;
 mod pump;
-mod recv;
 mod refuse;
 mod session;
 mod splice;

@@ -32,7 +32,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::event::PollFlags;
 use tokio::{
     net::TcpStream,
     time::{Instant, Sleep, sleep_until},
@@ -40,12 +39,12 @@ use tokio::{
 
 use super::{
     flight::Flights,
-    half::{Broken, Half, Moved, is_after_end, readiness},
+    half::{Broken, Half, Moved, is_after_end},
 };
 use crate::{
     mapping::Timeout,
     meter::{Ended, SessionMeter},
-    targets::dial::reset_on_close,
+    sock::stream::{PollFlags, readiness, reset_on_close},
 };
 
 /// How often a stalled or half-closed session's sockets are asked for a reset.

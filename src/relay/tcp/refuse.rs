@@ -17,20 +17,17 @@
 
 use std::{
     collections::VecDeque,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
     time::Duration,
 };
 
-use nix::sys::socket::{setsockopt, sockopt};
-use rustix::net::{Shutdown, shutdown};
-use socket2::{Domain, SockRef, Socket, Type};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
 };
 
-use crate::policy::Refuse;
+use crate::{policy::Refuse, sock::stream};
 
 /// How long a dropped client is kept in silence.
 const SILENT_FOR: Duration = Duration::from_secs(30);
@@ -41,15 +38,10 @@ const SILENT_BUFFER: usize = 1024;
 pub(super) fn refuse(socket: OwnedFd, how: Refuse, silence: &Silence) {
     match how {
         // Without this, what the client has sent already would turn the close into a reset.
-        Refuse::Close => drop(shutdown(&socket, Shutdown::Write)),
-        Refuse::Reset => reset(&socket),
+        Refuse::Close => drop(stream::end(&socket)),
+        Refuse::Reset => stream::reset_on_close(&socket),
         Refuse::Drop => silence.keep(socket),
     }
-}
-
-/// Makes the close of `socket` a reset.
-pub(super) fn reset(socket: &OwnedFd) {
-    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
 /// The sockets of dropped clients. Clones share one pool.
@@ -82,9 +74,7 @@ impl Silence {
     /// For who will drop clients: says, once, where they will not be let go without a word.
     pub(crate) fn say_how_quiet(&self) {
         self.0.probed.call_once(|| {
-            // A machine without IPv4 is not worth a guess.
-            let Ok(socket) = Socket::new(Domain::IPV4, Type::STREAM, None) else { return };
-            if !closes_without_a_word(&socket) {
+            if stream::may_close_without_a_word() == Some(false) {
                 tracing::info!(
                     missing = "CAP_NET_ADMIN",
                     "dropped clients of the same network hear a reset when they are let go"
@@ -121,7 +111,7 @@ impl Silence {
 
     fn keep(&self, socket: OwnedFd) {
         // What the client goes on to send is no use to anyone.
-        let _ = SockRef::from(&socket).set_recv_buffer_size(SILENT_BUFFER);
+        stream::limit_receive_buffer(&socket, SILENT_BUFFER);
         let mut kept = self.kept();
         let oldest = if kept.len() >= self.0.most { kept.pop_front() } else { None };
         kept.push_back(Kept { socket, until: Instant::now() + SILENT_FOR });
@@ -148,20 +138,11 @@ impl Silence {
 impl Drop for Kept {
     /// Leaves without a word to the client.
     fn drop(&mut self) {
-        if closes_without_a_word(&self.socket) {
-            return;
+        if !stream::close_without_a_word(&self.socket) {
+            stream::keep_in_own_network(&self.socket);
+            stream::reset_on_close(&self.socket);
         }
-        let socket = SockRef::from(&self.socket);
-        // Both: a client of a dual-stack listener may be either, and the one that does not fit is of no effect.
-        let _ = socket.set_ttl_v4(1);
-        let _ = socket.set_unicast_hops_v6(1);
-        reset(&self.socket);
     }
-}
-
-/// Makes the close of a socket send nothing at all, where we may.
-fn closes_without_a_word(socket: &impl AsFd) -> bool {
-    setsockopt(socket, sockopt::TcpRepair, &1).is_ok()
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@ use crate::{
     mapping::Protocol,
     meter::{Ended, SessionMeter},
     policy::Permit,
+    sock::unanswered_limit,
     targets::{
         Dialer, Leg,
         dial::{DialOptions, dial},
-        unanswered_limit,
     },
 };
 

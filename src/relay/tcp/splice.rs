@@ -15,15 +15,13 @@ use std::{
 
 use rustix::{
     io::Errno,
-    net::{RecvFlags, recv, sockopt::tcp_congestion},
+    net::sockopt::tcp_congestion,
     pipe::{SpliceFlags, splice},
 };
 use tokio::{io::Interest, net::TcpStream};
 
-use super::{
-    half::is_transient,
-    pipe::{self, Pipe},
-};
+use super::pipe::{self, Pipe};
+use crate::sock::{errno::is_transient, stream::holds_bytes};
 
 /// What is to be under way in all pipes together, or it leaves the caches before it is read.
 const UNDER_WAY: usize = 1024 * 1024;
@@ -198,12 +196,6 @@ impl Drop for Bulk {
     fn drop(&mut self) {
         self.give_back();
     }
-}
-
-/// Whether bytes wait at a socket.
-fn holds_bytes(source: &TcpStream) -> bool {
-    let mut one = [0; 1];
-    recv(source, &mut one, RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(n, _)| n > 0)
 }
 
 /// Whether an error says that this system does not splice (a sandbox that forbids it): nothing was moved, and copying

@@ -19,7 +19,8 @@ use crate::{
     mapping::{Host, ListenAddr, MappingName, Protocol, TargetAddr, Timeout},
     meter::{Ended, ListenerMeter, Live},
     relay::Door,
-    targets::{Dialer, Targets, dial::reset_on_close},
+    sock::stream::reset_on_close,
+    targets::{Dialer, Targets},
 };
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -9,12 +9,13 @@ use std::{io, net::SocketAddr, ops::ControlFlow, os::fd::OwnedFd, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{acceptor::Acceptor, refuse::reset};
+use super::acceptor::Acceptor;
 use crate::{
     mapping::{Protocol, canonical_socket},
     meter::ListenerMeter,
     policy::Gate,
     relay::DrainWatch,
+    sock::stream::reset_on_close,
 };
 
 /// What a decoy works with.
@@ -55,7 +56,7 @@ impl TrapService {
     fn spring(&self, socket: &OwnedFd, client: SocketAddr) {
         let client = canonical_socket(client);
         let banned = self.gate.guard().trap(client.ip(), Instant::now()).is_some();
-        reset(socket);
+        reset_on_close(socket);
         tracing::debug!(
             mapping = %self.meter.mapping(),
             protocol = Protocol::Tcp.as_str(),

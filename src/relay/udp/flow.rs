@@ -22,10 +22,6 @@ use std::{
 use arc_swap::ArcSwapOption;
 use atomic_waker::AtomicWaker;
 use quinn_udp::{Transmit, UdpSocketState};
-use rustix::{
-    io::Errno,
-    net::{SendFlags, send, sendto},
-};
 use tokio::{net::UdpSocket, time::Instant};
 
 use super::{
@@ -33,14 +29,17 @@ use super::{
     budget::FlowPermit,
     flow_table::FlowKey,
     lead::Trouble,
-    opening::OpenError,
-    sockets::{self, Peer},
+    open_error::OpenError,
 };
 use crate::{
     mapping::TargetAddr,
     meter::{Ended, Live, SessionMeter},
     policy::Permit,
     relay::throttle::Bucket,
+    sock::{
+        errno::{is_leftover, is_no_way},
+        udp::{self as sockets, Peer},
+    },
 };
 
 /// One flow.
@@ -112,10 +111,8 @@ impl Target {
     fn send(&self, contents: &[u8], segment_size: Option<usize>, offload: &UdpSocketState) -> io::Result<()> {
         match (segment_size, self.peer) {
             // The socket is connected: without an address the kernel spares the route lookup.
-            (None, Peer::One) => Ok(send(&self.socket, contents, SendFlags::empty()).map(drop)?),
-            (None, Peer::Many) => {
-                Ok(sendto(&self.socket, contents, SendFlags::empty(), &self.addr).map(drop)?)
-            }
+            (None, Peer::One) => sockets::send(&self.socket, contents),
+            (None, Peer::Many) => sockets::send_to(&self.socket, contents, self.addr),
             (Some(_), _) => {
                 let (destination, src_ip) = (self.addr, None);
                 let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip };
@@ -269,7 +266,7 @@ impl Flow {
         let pushed = push(run, &self.to_client, |contents, segment_size| {
             let send = |src_ip: Option<IpAddr>| {
                 if src_ip.is_none() && segment_size.is_none() {
-                    return Ok(sendto(socket, contents, SendFlags::empty(), &destination).map(drop)?);
+                    return sockets::send_to(socket, contents, destination);
                 }
                 let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip };
                 offload.try_send(socket.into(), &transmit)
@@ -301,31 +298,4 @@ impl Drop for Flow {
             None => {}
         }
     }
-}
-
-/// Whether an error of a send says that there is no way to its destination from the socket's own address, or from the one
-/// that was asked for: that address is none of this machine's (it was a broadcast address, or is gone), or no route
-/// leads there.
-fn is_no_way(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::INVAL | Errno::NETUNREACH | Errno::ADDRNOTAVAIL | Errno::NETDOWN | Errno::NODEV)
-    )
-}
-
-/// Whether an error of a send may stem from a datagram before it. The others are about this one: it is too long, there
-/// is no room, it cannot be sent this way.
-fn is_leftover(error: &io::Error) -> bool {
-    !matches!(
-        Errno::from_io_error(error),
-        Some(
-            Errno::AGAIN
-                | Errno::MSGSIZE
-                | Errno::INVAL
-                | Errno::IO
-                | Errno::NOBUFS
-                | Errno::NOMEM
-                | Errno::PERM
-        )
-    )
 }

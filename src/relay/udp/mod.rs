@@ -34,10 +34,9 @@ mod drops;
 mod flow;
 mod flow_table;
 mod lead;
+mod open_error;
 mod opening;
-mod pause;
 mod return_path;
-mod sockets;
 
 use std::{
     io,
@@ -54,7 +53,6 @@ use std::{
 pub(crate) use budget::FlowBudget;
 pub(crate) use drops::{DropReason, UdpDrops};
 use quinn_udp::UdpSocketState;
-pub(crate) use sockets::allow_joins;
 use tokio::{
     net::UdpSocket,
     sync::{Notify, mpsc, watch},
@@ -68,13 +66,13 @@ use self::{
     flow_table::{Arrival, FlowId, FlowKey, FlowTable, Silent, Verdict},
     lead::Trouble,
     opening::Opening,
-    pause::Pause,
 };
-use super::{Door, DrainWatch, quiet::Quiet, socket::Listening};
+use super::{Door, DrainWatch, quiet::Quiet};
 use crate::{
     mapping::{Protocol, Timeout, canonical_socket},
     meter::{Ended, ListenerMeter},
     policy::{Admission, Refusal},
+    sock::{Backoff, bind::Listening, udp as sockets},
     targets::{Dialer, Targets},
 };
 
@@ -184,7 +182,7 @@ impl UdpListener {
         // Each flow's task holds a sender until it has let go of everything else.
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
         let mut alive = Some(alive);
-        let mut pause = Pause::default();
+        let mut backoff = Backoff::default();
         let closing = closing.closing();
         let timer = sleep(Duration::ZERO);
         tokio::pin!(closing, timer);
@@ -217,13 +215,13 @@ impl UdpListener {
                     }
                     match self.turn(alive.as_ref()) {
                         Ok(Read::Empty) => {
-                            pause = Pause::default();
+                            backoff = Backoff::default();
                             if self.reprieve.take().is_some() {
                                 self.front.expire();
                             }
                         }
                         Ok(Read::More) => yield_now().await,
-                        Err(error) => wait_out(&error, &mut pause).await,
+                        Err(error) => wait_out(&error, &mut backoff).await,
                     }
                 }
             }
@@ -377,11 +375,11 @@ fn allowed(admission: &Admission, client: IpAddr, run: Run<'_>) -> usize {
 }
 
 /// Waits after an error of the listener's socket.
-async fn wait_out(error: &io::Error, pause: &mut Pause) {
+async fn wait_out(error: &io::Error, backoff: &mut Backoff) {
     if let Some(left_out) = RECEIVE_FAILED.may_speak() {
         tracing::warn!(%error, failures = left_out + 1, "cannot receive datagrams; trying again");
     }
-    sleep(pause.next()).await;
+    sleep(backoff.next()).await;
 }
 
 /// What a listener and the tasks of its flows share.

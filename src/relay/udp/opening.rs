@@ -15,53 +15,18 @@ use std::{
 
 use super::{
     Front, UdpSpec,
-    drops::DropReason,
     flow::{Flow, Target},
     lead::Trouble,
-    sockets,
+    open_error::OpenError,
 };
 use crate::{
     mapping::{Protocol, TargetAddr},
-    relay::quiet::Quiet,
-    targets::{Dialer, Leg, ResolveError, Sign},
+    sock::{errno::is_own_shortage, udp as sockets},
+    targets::{Dialer, Leg, Sign},
 };
 
 /// How long the lookup of a target's name may take before the next target is tried.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
-
-static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(1));
-
-/// Why a flow could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum OpenError {
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    #[error("connect {addr}: {source}")]
-    Connect { addr: SocketAddr, source: io::Error },
-    #[error("open a socket for {addr}: {source}")]
-    NoSocket { addr: SocketAddr, source: io::Error },
-    #[error("there is no other address")]
-    NoOther,
-}
-
-impl OpenError {
-    fn sign(&self) -> Sign {
-        match self {
-            Self::Resolve(_) => Sign::Clear,
-            Self::Connect { source, .. } => Sign::of(source),
-            Self::NoSocket { .. } | Self::NoOther => Sign::Own,
-        }
-    }
-
-    /// What the datagrams of the flow are counted under. A lack of descriptors is a line, too.
-    pub(super) fn tell(&self) -> DropReason {
-        let Self::NoSocket { .. } = self else { return DropReason::Unreachable };
-        if let Some(left_out) = EXHAUSTED.may_speak() {
-            tracing::warn!(error = %self, failures = left_out + 1, "cannot open flows; raise the descriptor limit or lower limits.flows");
-        }
-        DropReason::NoSocket
-    }
-}
 
 /// The way to a target, which may take a lookup.
 pub(super) enum Opening {
@@ -155,7 +120,7 @@ fn try_one(
 ) -> Result<Target, OpenError> {
     match sockets::connect(addr, spec.options.source) {
         Ok((socket, peer)) => Ok(Target::new(socket, peer, addr, of.clone(), flow.kernel_joins())),
-        Err(source) if sockets::is_exhaustion(&source) => Err(OpenError::NoSocket { addr, source }),
+        Err(source) if is_own_shortage(&source) => Err(OpenError::NoSocket { addr, source }),
         Err(source) => {
             // Where `source` is not there, nothing was tried.
             if spec.options.source.is_none() || source.kind() != io::ErrorKind::AddrNotAvailable {

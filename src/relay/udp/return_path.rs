@@ -37,13 +37,16 @@ use super::{
     flow_table::{Early, FlowId},
     lead::{Judge, Trouble},
     opening::{Opening, lead_on, report_answer},
-    pause::Pause,
-    sockets,
 };
-use crate::meter::Ended;
+use crate::{
+    meter::Ended,
+    sock::{Backoff, udp as sockets},
+};
 
 /// The bytes of replies that the flows of a listener may hold while its socket takes no more.
 pub(super) const HELD_FOR_CLIENTS: usize = 4 * 1024 * 1024;
+/// Errors in a row that are taken as they come: a burst of ICMP messages is not a standing failure.
+const FREE_ERRORS: u32 = 64;
 /// How long no other flow is tried after one could not be opened.
 const HOLD_OFF: Duration = Duration::from_secs(1);
 
@@ -129,7 +132,7 @@ async fn carry_replies(front: &Front, flow: &Flow, id: FlowId) -> Ended {
 /// Carries replies of `target` until the session is cut or the flow has to look for another one.
 async fn carry_from(front: &Front, flow: &Flow, id: FlowId, target: &Target, judge: &mut Judge) -> Event {
     let socket = target.socket();
-    let mut pause = Pause::default();
+    let mut backoff = Backoff::default();
     let mut pace = Pace::Single;
     // Waited for by itself, and not anew for every reply: tokio does not wait for "readable or failed".
     let mut failure = pin!(socket.ready(Interest::ERROR));
@@ -164,7 +167,7 @@ async fn carry_from(front: &Front, flow: &Flow, id: FlowId, target: &Target, jud
         }
         let next = match reply_turn(front, flow, id, socket, &mut pace) {
             Ok((read, held, answers)) => {
-                pause = Pause::default();
+                backoff = Backoff::default();
                 if answers > 0 && judge.answered() {
                     report_answer(front, flow, target);
                 }
@@ -173,7 +176,7 @@ async fn carry_from(front: &Front, flow: &Flow, id: FlowId, target: &Target, jud
             Err(_) => {
                 front.drops.add(DropReason::TargetRefused, 1);
                 trouble = trouble.max(Some(Trouble::Refused));
-                Some(Next::Pause(pause.next_after_first()))
+                Some(Next::Pause(backoff.next_after(FREE_ERRORS)))
             }
         };
         if let Some(next) = next {

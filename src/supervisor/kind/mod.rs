@@ -12,16 +12,14 @@ use std::{fmt, io, os::fd::OwnedFd, pin::Pin, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{mapping::MappingRuntime, running::Shared};
+use super::{mapping::MappingRuntime, shared::Shared};
 use crate::{
     config::Service,
     mapping::ListenerKey,
     meter::ListenerMeter,
     policy::Admission,
-    relay::{
-        DrainWatch,
-        socket::{Bound, Listening, Place},
-    },
+    relay::DrainWatch,
+    sock::bind::{Bound, Listening, Place},
 };
 
 /// What a listener does with what arrives, while it runs.

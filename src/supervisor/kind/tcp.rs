@@ -11,9 +11,9 @@ use crate::{
     policy::Admission,
     relay::{
         Door,
-        socket::{Bound, Listening, Place, bind_tcp},
         tcp::{TcpService, TcpSpec},
     },
+    sock::bind::{Bound, Listening, Place, bind_tcp},
     supervisor::{mapping::MappingRuntime, named::few},
 };
 

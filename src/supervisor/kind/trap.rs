@@ -6,10 +6,8 @@ use super::{Kind, Parts, Work};
 use crate::{
     config::Service,
     mapping::{ListenAddr, Timeout},
-    relay::{
-        socket::{Bound, Listening, Place, bind_tcp},
-        tcp::TrapService,
-    },
+    relay::tcp::TrapService,
+    sock::bind::{Bound, Listening, Place, bind_tcp},
 };
 
 /// Binds its socket.

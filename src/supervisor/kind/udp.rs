@@ -11,9 +11,9 @@ use crate::{
     policy::Admission,
     relay::{
         Door,
-        socket::{Bound, Listening, Place, bind_udp},
         udp::{UdpDrops, UdpService, UdpSpec},
     },
+    sock::bind::{Bound, Listening, Place, bind_udp},
     supervisor::{mapping::MappingRuntime, named::few},
 };
 

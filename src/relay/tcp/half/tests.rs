@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 
+use rustix::net::{SendFlags, send};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},

@@ -1,11 +1,10 @@
-//! Listening sockets: made, configured and bound in one place.
+//! Listening sockets: made, set up and bound.
 //!
 //! A socket can be bound over others of this process ([`Aside`]), although their addresses overlap. So a reload proves
 //! that a replacement can be bound before it touches what listens.
 //!
-//! Options that an accepted socket inherits from its listener (no delay, urgent bytes in line, what is left to read,
-//! keepalive) are set here once, which saves every session the system calls. `[::]` is bound dual-stack; any other IPv6 address takes IPv6 only. Where the
-//! machine has no IPv6, `[::]` falls back to `0.0.0.0`, and the caller is told.
+//! `[::]` is bound dual-stack. Any other IPv6 address takes IPv6 only. If the machine has no IPv6, `[::]` falls back to
+//! `0.0.0.0`, and the result says so.
 
 use std::{
     io,
@@ -14,15 +13,10 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// The same for both sides of a session.
-pub(crate) use crate::targets::set_keepalive;
-use crate::{
-    mapping::{ListenAddr, Protocol, Timeout},
-    targets::{announce_rest, scoped},
-};
+use super::{errno::lacks_ipv6, keepalive::set_keepalive, scope::scoped, stream::prepare};
+use crate::mapping::{ListenAddr, Protocol, Timeout};
 
 /// Connections that the kernel keeps for us while we are busy; it caps the number by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -111,7 +105,7 @@ pub(crate) fn settle(protocol: Protocol, socket: &impl AsFd) -> io::Result<()> {
 /// Binds a TCP listener. In [`Place::Taken`] it does not listen before [`settle`].
 ///
 /// # Errors
-/// What the system says; see [`is_absent`] for an address that is not there yet.
+/// What the system says; see [`is_absent`](super::errno::is_absent) for an address that is not there yet.
 pub(crate) fn bind_tcp(
     listen: &ListenAddr,
     keepalive: Timeout,
@@ -121,11 +115,8 @@ pub(crate) fn bind_tcp(
         let socket = open(addr, Type::STREAM)?;
         // Without this a restart waits for the last sessions' TIME_WAIT. A listener that lives still keeps others out.
         socket.set_reuse_address(true)?;
-        socket.set_tcp_nodelay(true)?;
-        // A byte that is marked urgent stays where it stands in the stream (RFC 6093, 6).
-        socket.set_out_of_band_inline(true)?;
-        announce_rest(&socket);
-        set_keepalive(&SockRef::from(&socket), keepalive)?;
+        prepare(&socket)?;
+        set_keepalive(&socket, keepalive)?;
         if place == Place::Taken {
             share(Protocol::Tcp, &socket, true)?;
         }
@@ -141,7 +132,7 @@ pub(crate) fn bind_tcp(
 /// [`Place::Taken`] it does so until [`settle`].
 ///
 /// # Errors
-/// What the system says; see [`is_absent`] for an address that is not there yet.
+/// What the system says; see [`is_absent`](super::errno::is_absent) for an address that is not there yet.
 pub(crate) fn bind_udp(listen: &ListenAddr, place: Place) -> io::Result<Bound<std::net::UdpSocket>> {
     with_fallback(listen, |addr| {
         let socket = open(addr, Type::DGRAM)?;
@@ -171,12 +162,6 @@ fn join_group(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Whether a bind failed because the address (or its interface) is not there, which may change: a laptop's dock, a
-/// VPN, an address that DHCP has not given yet.
-pub(crate) fn is_absent(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::ADDRNOTAVAIL | Errno::NODEV | Errno::NXIO))
-}
-
 fn open(addr: SocketAddr, kind: Type) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), kind.nonblocking().cloexec(), None)?;
     if addr.is_ipv6() {
@@ -201,17 +186,15 @@ fn with_fallback<S>(listen: &ListenAddr, bind: impl Fn(SocketAddr) -> io::Result
     }
 }
 
-/// Whether the error says that this machine does no IPv6 at all.
-fn lacks_ipv6(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
-}
-
 #[cfg(test)]
 mod tests {
     use std::{num::NonZeroU16, time::Duration};
 
     use super::*;
-    use crate::{mapping::Zone, targets::keepalive_of};
+    use crate::{
+        mapping::Zone,
+        sock::{errno::is_absent, keepalive_of},
+    };
 
     fn free_port() -> NonZeroU16 {
         let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -241,12 +224,12 @@ mod tests {
         let first = accepted();
         assert!(first.nodelay().unwrap());
         assert!(SockRef::from(&first).out_of_band_inline().unwrap());
-        assert_eq!(keepalive_of(&SockRef::from(&first)), Some((secs(30), secs(15), 3)));
+        assert_eq!(keepalive_of(&first), Some((secs(30), secs(15), 3)));
         // As a reload does it, on the socket that listens.
-        set_keepalive(&SockRef::from(&listener), Timeout::After(secs(5))).unwrap();
-        assert_eq!(keepalive_of(&SockRef::from(&accepted())), Some((secs(5), secs(5), 3)));
-        set_keepalive(&SockRef::from(&listener), Timeout::Never).unwrap();
-        assert_eq!(keepalive_of(&SockRef::from(&accepted())), None);
+        set_keepalive(&listener, Timeout::After(secs(5))).unwrap();
+        assert_eq!(keepalive_of(&accepted()), Some((secs(5), secs(5), 3)));
+        set_keepalive(&listener, Timeout::Never).unwrap();
+        assert_eq!(keepalive_of(&accepted()), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! peer without room for more bytes, too, although that peer answers. Such a session has to raise the limit
 //! ([`set_unanswered_limit`]), as long as the peer answers.
 
-use std::{io, time::Duration};
+use std::{io, os::fd::AsFd, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
 
@@ -26,12 +26,13 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// What the system says.
-pub(crate) fn set_keepalive(socket: &SockRef<'_>, keepalive: Timeout) -> io::Result<()> {
+pub(crate) fn set_keepalive(socket: &impl AsFd, keepalive: Timeout) -> io::Result<()> {
+    let sock = SockRef::from(socket);
     match keepalive {
-        Timeout::Never => socket.set_keepalive(false)?,
+        Timeout::Never => sock.set_keepalive(false)?,
         Timeout::After(idle) => {
             let pace = TcpKeepalive::new().with_time(idle).with_interval(interval(idle)).with_retries(PROBES);
-            socket.set_tcp_keepalive(&pace)?;
+            sock.set_tcp_keepalive(&pace)?;
         }
     }
     set_unanswered_limit(socket, unanswered_limit(keepalive))
@@ -46,9 +47,10 @@ pub(crate) fn unanswered_limit(keepalive: Timeout) -> Option<Duration> {
 ///
 /// # Errors
 /// What the system says.
-pub(crate) fn set_unanswered_limit(socket: &SockRef<'_>, limit: Option<Duration>) -> io::Result<()> {
+pub(crate) fn set_unanswered_limit(socket: &impl AsFd, limit: Option<Duration>) -> io::Result<()> {
     // The kernel counts milliseconds in an integer: 24 days.
-    socket.set_tcp_user_timeout(limit.map(|limit| limit.min(Duration::from_millis(i32::MAX as u64))))
+    SockRef::from(socket)
+        .set_tcp_user_timeout(limit.map(|limit| limit.min(Duration::from_millis(i32::MAX as u64))))
 }
 
 fn interval(idle: Duration) -> Duration {
@@ -57,7 +59,8 @@ fn interval(idle: Duration) -> Duration {
 
 /// What the kernel holds for a socket: the idle time, the interval and the probes, where keepalive is on.
 #[cfg(test)]
-pub(crate) fn keepalive_of(socket: &SockRef<'_>) -> Option<(Duration, Duration, u32)> {
+pub(crate) fn keepalive_of(socket: &impl AsFd) -> Option<(Duration, Duration, u32)> {
+    let socket = SockRef::from(socket);
     let pace = || {
         (
             socket.tcp_keepalive_time().unwrap(),

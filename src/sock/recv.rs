@@ -21,11 +21,11 @@ const TCP_CM_INQ: libc::c_int = 36;
 
 /// What a read found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Received {
+pub(crate) struct Received {
     /// So many bytes; none at the end of the stream.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// The kernel says that nothing is left in the socket, not even the end.
-    pub(super) is_all: bool,
+    pub(crate) is_all: bool,
 }
 
 /// Room for one control message with an integer, aligned as its header.
@@ -39,7 +39,7 @@ struct Control {
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
+pub(crate) fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: both are C structs of integers and pointers, for which zero is a value.
     let (mut control, mut message): (Control, libc::msghdr) = unsafe { (zeroed(), zeroed()) };

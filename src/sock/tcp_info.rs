@@ -18,7 +18,7 @@ use nix::libc;
 const TCP_INQ: libc::c_int = 36;
 
 /// Lets each read say how much is left in the socket, as a control message. What a listener accepts inherits it.
-pub(crate) fn announce_rest(socket: &impl AsFd) {
+pub(super) fn announce_rest(socket: &impl AsFd) {
     let on: libc::c_int = 1;
     let len = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(0);
     let fd = socket.as_fd().as_raw_fd();

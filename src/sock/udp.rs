@@ -1,4 +1,4 @@
-//! The sockets of the UDP relay: what is switched on at a listener's and at a flow's, and why.
+//! UDP sockets: what is switched on at a listener's and at a flow's, and why.
 //!
 //! `quinn-udp` makes a socket fit for QUIC, which must not be fragmented and wants time stamps and congestion marks. A
 //! forwarder wants none of that: it passes on datagrams of any size, so both its sockets let routers fragment
@@ -19,17 +19,14 @@ use nix::sys::socket::{
     sockopt::{Ipv4PacketInfo, Ipv4RecvErr, Ipv6RecvErr, Ipv6RecvPacketInfo, UdpGroSegment},
 };
 use quinn_udp::UdpSocketState;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-    net::{
-        RecvFlags, recv,
-        sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover},
-    },
+use rustix::net::{
+    RecvFlags, SendFlags, recv, sendto,
+    sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover},
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
+use super::stream::{PollFlags, readiness};
 use crate::mapping::canonical_socket;
 
 /// What the kernel may queue at a listener's socket, where it allows as much: a burst of all clients together.
@@ -50,7 +47,7 @@ pub(crate) fn allow_joins(allow: bool) {
 }
 
 /// Whether datagrams may be joined, by us and by what the kernel can do.
-pub(super) fn joins(offload: &UdpSocketState) -> bool {
+pub(crate) fn joins(offload: &UdpSocketState) -> bool {
     JOINS.load(Relaxed) && offload.max_gso_segments() > 1
 }
 
@@ -58,7 +55,7 @@ pub(super) fn joins(offload: &UdpSocketState) -> bool {
 ///
 /// # Errors
 /// What the system says to a socket of the family of `listen`.
-pub(super) fn offload(listen: SocketAddr) -> io::Result<UdpSocketState> {
+pub(crate) fn offload(listen: SocketAddr) -> io::Result<UdpSocketState> {
     let specimen = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
     UdpSocketState::new((&specimen).into())
 }
@@ -68,7 +65,7 @@ pub(super) fn offload(listen: SocketAddr) -> io::Result<UdpSocketState> {
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn listener(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+pub(crate) fn listener(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
     let addr = socket.local_addr()?;
     socket.set_nonblocking(true)?;
     match addr {
@@ -87,7 +84,7 @@ pub(super) fn listener(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
 
 /// Who answers on a flow's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Peer {
+pub(crate) enum Peer {
     /// The target alone: the socket is connected.
     One,
     /// Every machine that a broadcast or multicast target stands for. Each answers from its own address, which a connected
@@ -100,7 +97,7 @@ pub(super) enum Peer {
 ///
 /// # Errors
 /// What the system says, or that `source` is of another family than `target`.
-pub(super) fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<(UdpSocket, Peer)> {
+pub(crate) fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<(UdpSocket, Peer)> {
     let target = canonical_socket(target);
     let socket = open(target, source.map(|ip| SocketAddr::new(ip, 0)))?;
     let peer = match socket.connect(&target.into()) {
@@ -150,9 +147,25 @@ fn open(target: SocketAddr, own: Option<SocketAddr>) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Sends a datagram to the peer of a connected socket.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn send(socket: &UdpSocket, contents: &[u8]) -> io::Result<()> {
+    Ok(rustix::net::send(socket, contents, SendFlags::empty()).map(drop)?)
+}
+
+/// Sends a datagram to an address.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn send_to(socket: &UdpSocket, contents: &[u8], to: SocketAddr) -> io::Result<()> {
+    Ok(sendto(socket, contents, SendFlags::empty(), &to).map(drop)?)
+}
+
 /// Takes what ICMP messages left in a flow socket's queue of errors. Whether there was any. The queue has to be emptied: it
 /// counts against the room for datagrams.
-pub(super) fn take_icmp_errors(socket: &UdpSocket) -> bool {
+pub(crate) fn take_icmp_errors(socket: &UdpSocket) -> bool {
     let mut any = false;
     let mut none = [0_u8; 0];
     // Bounded, for the sake of the other flows: what is left is taken with the next error.
@@ -167,7 +180,7 @@ pub(super) fn take_icmp_errors(socket: &UdpSocket) -> bool {
 }
 
 /// Whether the machine still has a flow socket's own address. A reply to another one would not arrive.
-pub(super) fn has_own_address(socket: &UdpSocket) -> bool {
+pub(crate) fn has_own_address(socket: &UdpSocket) -> bool {
     let Ok(mut own) = socket.local_addr() else { return true };
     own.set_port(0);
     // Any other error says nothing of the address.
@@ -175,23 +188,12 @@ pub(super) fn has_own_address(socket: &UdpSocket) -> bool {
 }
 
 /// Whether datagrams wait at a socket, by the kernel's word. Tokio may not have heard of them yet.
-pub(super) fn holds_datagrams(socket: &UdpSocket) -> bool {
-    let mut fds = [PollFd::new(socket, PollFlags::IN)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0) && fds[0].revents().contains(PollFlags::IN)
-}
-
-/// Whether a socket could not be had because the machine, or the daemon, has run out of something.
-pub(super) fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        // The last two: no source port is left.
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::AGAIN | Errno::ADDRINUSE)
-    )
+pub(crate) fn holds_datagrams(socket: &UdpSocket) -> bool {
+    readiness(socket, PollFlags::IN).contains(PollFlags::IN)
 }
 
 /// The address replies leave from, for a datagram that was sent to `hit`: that one, unless it stands for many machines.
-pub(super) fn reply_source(hit: Option<IpAddr>) -> Option<IpAddr> {
+pub(crate) fn reply_source(hit: Option<IpAddr>) -> Option<IpAddr> {
     hit.filter(|hit| match hit.to_canonical() {
         IpAddr::V4(ip) => !ip.is_multicast() && ip != Ipv4Addr::BROADCAST && ip != Ipv4Addr::UNSPECIFIED,
         IpAddr::V6(ip) => !ip.is_multicast() && ip != Ipv6Addr::UNSPECIFIED,
@@ -200,7 +202,7 @@ pub(super) fn reply_source(hit: Option<IpAddr>) -> Option<IpAddr> {
 
 /// Lets the kernel hand over a sender's datagrams joined. A flow asks for it once its target sends bursts; until then it
 /// would only cost.
-pub(super) fn join(socket: impl AsFd) {
+pub(crate) fn join(socket: impl AsFd) {
     if JOINS.load(Relaxed) {
         // Before Linux 5.0 each datagram comes by itself, which is only slower.
         let _ = setsockopt(&socket, UdpGroSegment, &true);

@@ -1,0 +1,43 @@
+//! Why a flow could not be opened.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use super::drops::DropReason;
+use crate::{
+    relay::quiet::Quiet,
+    targets::{ResolveError, Sign},
+};
+
+static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(1));
+
+/// Why a flow could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error("connect {addr}: {source}")]
+    Connect { addr: SocketAddr, source: io::Error },
+    #[error("open a socket for {addr}: {source}")]
+    NoSocket { addr: SocketAddr, source: io::Error },
+    #[error("there is no other address")]
+    NoOther,
+}
+
+impl OpenError {
+    pub(super) fn sign(&self) -> Sign {
+        match self {
+            Self::Resolve(_) => Sign::Clear,
+            Self::Connect { source, .. } => Sign::of(source),
+            Self::NoSocket { .. } | Self::NoOther => Sign::Own,
+        }
+    }
+
+    /// What the datagrams of the flow are counted under. A lack of descriptors is a line, too.
+    pub(super) fn tell(&self) -> DropReason {
+        let Self::NoSocket { .. } = self else { return DropReason::Unreachable };
+        if let Some(left_out) = EXHAUSTED.may_speak() {
+            tracing::warn!(error = %self, failures = left_out + 1, "cannot open flows; raise the descriptor limit or lower limits.flows");
+        }
+        DropReason::NoSocket
+    }
+}

@@ -1,0 +1,26 @@
+//! Sockets: made, bound and set up, and what their errors mean.
+//!
+//! Owns every socket option, the classes of errors ([`errno`]), the pauses between failures ([`Backoff`]) and the calls
+//! that no crate has ([`tcp_info`], [`recv`]). All calls are thin: nothing here waits, counts or keeps a session. Others
+//! see no `socket2` and set no option. They know a socket as tokio's or the standard library's.
+//!
+//! It knows the addresses of [`mapping`](crate::mapping), and no policy, target or configuration.
+
+pub(crate) mod bind;
+pub(crate) mod errno;
+pub(crate) mod stream;
+pub(crate) mod udp;
+
+mod backoff;
+mod keepalive;
+mod recv;
+mod scope;
+mod tcp_info;
+
+pub(crate) use backoff::Backoff;
+#[cfg(test)]
+pub(crate) use keepalive::keepalive_of;
+pub(crate) use keepalive::{set_keepalive, set_unanswered_limit, unanswered_limit};
+pub(crate) use recv::{Received, receive};
+pub(crate) use scope::{leads_here, scoped};
+pub(crate) use tcp_info::Flight;

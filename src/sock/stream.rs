@@ -1,0 +1,136 @@
+//! TCP streams: how they are connected, accepted, read, ended and given up.
+//!
+//! A stream of either side has the same options: no delay, urgent bytes in line, and what is left to read announced. A
+//! listener sets them once, and what it accepts inherits them, which saves every session the system calls.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use nix::sys::socket::{setsockopt, sockopt};
+pub(crate) use rustix::event::PollFlags;
+use rustix::{
+    event::{PollFd, Timespec, poll},
+    io::Errno,
+    net::{RecvFlags, SendFlags, Shutdown, SocketFlags, acceptfrom_with, recv, send, shutdown},
+};
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::{keepalive::set_keepalive, tcp_info::announce_rest};
+use crate::mapping::Timeout;
+
+/// Sets what is the same for every stream.
+pub(super) fn prepare(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    // A byte that is marked urgent stays where it stands in the stream (RFC 6093, 6).
+    socket.set_out_of_band_inline(true)?;
+    announce_rest(socket);
+    Ok(())
+}
+
+/// Connects to `addr`, from `source` if that is given.
+///
+/// # Errors
+/// What the system says.
+pub(crate) async fn connect(
+    addr: SocketAddr,
+    source: Option<IpAddr>,
+    keepalive: Timeout,
+) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), None)?;
+    prepare(&socket)?;
+    // A new socket has none.
+    if keepalive != Timeout::Never {
+        set_keepalive(&socket, keepalive)?;
+    }
+    if let Some(source) = source {
+        // The port is chosen at connect, when the target is known: without this, one source address would have no
+        // more than its ephemeral ports for all targets together.
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    TcpSocket::from_std_stream(socket.into()).connect(addr).await
+}
+
+/// Takes a connection off a listening socket.
+///
+/// # Errors
+/// What the system says; see [`is_of_one_connection`](super::errno::is_of_one_connection).
+pub(crate) fn accept(listener: &impl AsFd) -> io::Result<(OwnedFd, SocketAddr)> {
+    let (socket, addr) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    // An address of another family than the listener's would be the kernel's mistake.
+    let addr = addr.and_then(|addr| SocketAddr::try_from(addr).ok()).ok_or(Errno::CONNABORTED)?;
+    Ok((socket, addr))
+}
+
+/// Reads without the control message of [`receive`](super::receive).
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn read(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(recv(socket, buffer, RecvFlags::empty()).map(|(bytes, _)| bytes)?)
+}
+
+/// Writes what the socket takes. A peer that is gone is an error and not a signal.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn write(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(send(socket, bytes, SendFlags::NOSIGNAL)?)
+}
+
+/// Whether bytes wait at a socket.
+pub(crate) fn holds_bytes(socket: &impl AsFd) -> bool {
+    let mut one = [0; 1];
+    recv(socket, &mut one, RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(n, _)| n > 0)
+}
+
+/// Which of `flags` hold for a socket now, beside errors, by the kernel's word. Tokio may not have heard of it yet.
+pub(crate) fn readiness(socket: &impl AsFd, flags: PollFlags) -> PollFlags {
+    let mut fds = [PollFd::new(socket, flags)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    if poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0) { fds[0].revents() } else { PollFlags::empty() }
+}
+
+/// Ends the stream toward the peer (half-close). A connection that is already gone has no end to pass on.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn end(socket: &impl AsFd) -> io::Result<()> {
+    match shutdown(socket, Shutdown::Write) {
+        Ok(()) | Err(Errno::NOTCONN) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the close of a socket a RST. It has no effect on a connection that is already dead, which is as good.
+pub(crate) fn reset_on_close(socket: &impl AsFd) {
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// Makes the close of a socket send nothing. Returns whether it may: this needs CAP_NET_ADMIN (TCP_REPAIR).
+pub(crate) fn close_without_a_word(socket: &impl AsFd) -> bool {
+    setsockopt(socket, sockopt::TcpRepair, &1).is_ok()
+}
+
+/// Whether [`close_without_a_word`] works for this process; `None` where the machine has no IPv4 to try it with.
+pub(crate) fn may_close_without_a_word() -> Option<bool> {
+    Socket::new(Domain::IPV4, Type::STREAM, None).ok().map(|socket| close_without_a_word(&socket))
+}
+
+/// Lets what is sent from now on go no further than the first router.
+pub(crate) fn keep_in_own_network(socket: &impl AsFd) {
+    let socket = SockRef::from(socket);
+    // Both: a client of a dual-stack listener may be either, and the one that does not fit has no effect.
+    let _ = socket.set_ttl_v4(1);
+    let _ = socket.set_unicast_hops_v6(1);
+}
+
+/// Limits what the kernel holds for a socket that is not read, in bytes. It has a minimum of its own.
+pub(crate) fn limit_receive_buffer(socket: &impl AsFd, bytes: usize) {
+    let _ = SockRef::from(socket).set_recv_buffer_size(bytes);
+}

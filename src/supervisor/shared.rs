@@ -1,0 +1,32 @@
+//! What all listeners share, and how one of them reports that its socket died.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::Budgets;
+use crate::{alarm::Alarm, mapping::ListenerKey, policy::Gate, targets::Dialer};
+
+/// What every listener shares.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) dialer: Dialer,
+    pub(super) budgets: Budgets,
+    pub(super) gate: Arc<Gate>,
+    /// What doors tell of their refusals.
+    pub(super) refused: Arc<Notify>,
+    /// Raised by a listener that panics.
+    pub(super) alarm: Alarm,
+    /// Where a listener whose socket died says so.
+    pub(super) failed: mpsc::UnboundedSender<Failed>,
+    /// The number of the next socket that is served.
+    pub(super) next: Arc<AtomicU64>,
+}
+
+/// A socket that died. Its listener may have another one by now, or its place may be another listener's: its number
+/// tells.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) key: ListenerKey,
+    pub(super) number: u64,
+}
