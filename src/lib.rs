@@ -11,13 +11,14 @@
 //! are above [mapping], because they are bound to its addresses.
 
 mod alarm;
-mod durable;
+#[cfg(test)]
+mod fixture;
 mod job;
 mod mapping;
-mod places;
 mod text;
 
 mod sock;
+mod state;
 
 mod policy;
 mod targets;

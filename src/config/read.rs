@@ -14,7 +14,7 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::durable;
+use crate::state::files;
 
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +85,7 @@ pub(super) fn read_stdin(most: u64, too_large: &'static str) -> Result<Vec<u8>, 
 }
 
 fn open(path: &Path) -> Result<(File, Metadata), ReadError> {
-    let (file, metadata) = durable::open(path)?;
+    let (file, metadata) = files::open(path)?;
     if metadata.is_dir() { Err(ReadError::Directory) } else { Ok((file, metadata)) }
 }
 

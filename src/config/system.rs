@@ -12,7 +12,7 @@ use std::{
 use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 
 use super::HostView;
-use crate::{durable, mapping::Protocol};
+use crate::{mapping::Protocol, state::files};
 
 /// The services that are known where there is no services database, as in a container made from scratch.
 const WELL_KNOWN: &str = "\
@@ -58,7 +58,7 @@ impl HostView for System {
     }
 
     fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>> {
-        let text = durable::read_text(Path::new("/proc/sys/net/ipv4/ip_local_port_range"), 256).ok()?;
+        let text = files::read_text(Path::new("/proc/sys/net/ipv4/ip_local_port_range"), 256).ok()?;
         let mut ports = text.split_ascii_whitespace().map(str::parse);
         Some(ports.next()?.ok()?..=ports.next()?.ok()?)
     }
@@ -92,7 +92,7 @@ impl Services {
         match &*last {
             Some((of, services)) if *of == stamp => services.clone(),
             _ => {
-                let text = durable::read_text(Path::new(DATABASE), MOST);
+                let text = files::read_text(Path::new(DATABASE), MOST);
                 let text = text.unwrap_or_else(|_| WELL_KNOWN.to_owned());
                 let services = Arc::new(Self::parse(&text));
                 *last = Some((stamp, services.clone()));

@@ -1,18 +1,20 @@
 //! Bans on disk: restored before the first listener opens, saved at the start, when they change and at the end.
 //!
-//! Where they are kept is the configuration's (`[guard] state`), what a file holds the guard's. Files are read and
-//! written on a thread that may block, one save at a time.
+//! Owns when that happens; [`store`] owns the files. Files are read and written on a thread that may block, one save at a
+//! time.
 //!
 //! - The save at the start changes nothing; it finds out whether there will be others.
 //! - The first ban after a quiet time is saved within [`SETTLE`] and a write. Strangers earn bans as fast as they like, and
-//!   shall not wear out the disk: further ones are saved [`INTERVAL`] after the last save, many at once.
-//! - A save that failed is tried again, whether anything changes or not. No trouble with the file ends anything: it is said
-//!   when it begins, once in [`REMIND`] and at the end, and bans are kept in memory.
+//!   must not wear out the disk. So further bans are saved [`INTERVAL`] after the last save, many at once.
+//! - A save that failed is tried again, whether anything changes or not. A failure ends nothing: it is logged when it
+//!   begins, once in [`REMIND`] and at the end, and bans are kept in memory.
 //!
-//! It ends when the supervisor has stopped; what is saved after that is the last word.
+//! It ends when the supervisor has stopped; the daemon then saves for the last time.
+
+mod store;
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -22,10 +24,11 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+use self::store::Store;
 use crate::{
     job::{self, Job, JobError},
-    places,
-    policy::{Gate, GateSpec, Restored, StateError},
+    policy::{Gate, GateSpec},
+    state::Directories,
     supervisor::Handle,
 };
 
@@ -37,36 +40,17 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(60);
 /// How long a file is waited for; its thread runs on.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often it is said that bans are still not saved.
+/// How often the log repeats that bans are not saved.
 const REMIND: Duration = Duration::from_secs(3600);
 
-/// Who keeps the bans of the daemon.
+/// Keeps the bans of the daemon over a restart.
 #[derive(Debug)]
 pub(super) struct BanKeeper {
     gate: Arc<Gate>,
-    /// Locked while a file is written: there is one save at a time.
-    trouble: Mutex<Trouble>,
-    /// The directories for the state of services and users, the best first.
-    directories: Vec<PathBuf>,
-    /// A save that was not waited for any more: no other one begins before its end.
+    /// Locked by the thread that reads or writes: there is one at a time.
+    store: Mutex<Store>,
+    /// A save that is not waited for any more: no other one begins before its end.
     late: Mutex<Option<Job<bool>>>,
-}
-
-/// Saves that failed since the last one that did not.
-#[derive(Debug, Default)]
-struct Trouble {
-    failures: u64,
-    said: Option<Instant>,
-    /// The file that took the place of the one that cannot be written.
-    instead: Option<PathBuf>,
-}
-
-/// Where bans can be kept when `path` cannot be written: the same file in the directories that come after its own, where
-/// that is one for the state of services and users.
-fn fallbacks(path: &Path, directories: &[PathBuf]) -> Vec<PathBuf> {
-    let (Some(dir), Some(file)) = (path.parent(), path.file_name()) else { return Vec::new() };
-    let after = directories.iter().skip_while(|own| own.as_path() != dir).skip(1);
-    after.map(|dir| dir.join(file)).collect()
 }
 
 /// Where a configuration keeps bans.
@@ -77,41 +61,22 @@ fn state(spec: &GateSpec) -> Option<PathBuf> {
 impl BanKeeper {
     /// Keeps the bans of `gate`.
     pub(super) fn of(gate: &Arc<Gate>) -> Arc<Self> {
+        let directories = Directories::new(|name| std::env::var_os(name));
         Arc::new(Self {
             gate: Arc::clone(gate),
-            trouble: Mutex::default(),
-            directories: places::directories(|name| std::env::var_os(name)),
+            store: Mutex::new(Store::new(directories)),
             late: Mutex::default(),
         })
     }
 
     /// Puts the bans in force that were saved for this configuration.
-    pub(super) async fn restore(&self, spec: &GateSpec) {
-        let Some(path) = state(spec) else { return };
-        let gate = Arc::clone(&self.gate);
-        let fallbacks = fallbacks(&path, &self.directories);
-        let load = move || {
-            let now = Instant::now();
-            let mut all = Restored::default();
-            // Bans of the time when the first place could not be written count as long as that lasts.
-            if !fallbacks.is_empty() && path.parent().is_some_and(|dir| places::make(dir).is_err()) {
-                for path in fallbacks.iter().rev() {
-                    let of_one = gate.guard().load(path, now).unwrap_or_default();
-                    all.bans += of_one.bans;
-                    all.expired += of_one.expired;
-                }
-            }
-            let Restored { bans, expired } = gate.guard().load(&path, now)?;
-            Ok::<_, StateError>(Restored { bans: all.bans + bans, expired: all.expired + expired })
-        };
-        match job::run_within(PATIENCE, "portway-bans", load).await {
-            Ok(Ok(restored)) if restored.bans > 0 => {
-                tracing::info!(bans = restored.bans, expired = restored.expired, "bans restored");
-            }
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "bans not restored"),
+    pub(super) async fn restore(self: &Arc<Self>, spec: &GateSpec) {
+        let path = state(spec);
+        let keeper = Arc::clone(self);
+        let load = move || keeper.store().move_to(path, keeper.gate.guard());
+        if let Err(error) = job::run_within(PATIENCE, "portway-bans", load).await {
             // What a late thread still reads counts, too.
-            Err(error) => tracing::warn!(%error, "bans not restored"),
+            tracing::warn!(%error, "bans not restored");
         }
     }
 
@@ -141,9 +106,8 @@ impl BanKeeper {
                     }
                     let now = state(&self.gate.spec());
                     if now != place {
-                        // A reload has moved the bans: what was kept there counts, too.
+                        // A reload has moved the bans. What the other file holds counts, too.
                         self.restore(&self.gate.spec()).await;
-                        *self.trouble() = Trouble::default();
                         place = now;
                         due = Some(Instant::now());
                     }
@@ -164,7 +128,7 @@ impl BanKeeper {
         self.save(true).await;
     }
 
-    /// Saves the bans, where the configuration has a place for them; whether they are as safe as they can be.
+    /// Saves the bans, if the configuration names a file for them. `false` where that failed.
     async fn save(self: &Arc<Self>, is_last: bool) -> bool {
         if state(&self.gate.spec()).is_none() {
             return true;
@@ -197,56 +161,13 @@ impl BanKeeper {
     }
 
     fn write(&self, is_last: bool) -> bool {
-        let mut trouble = self.trouble();
-        let Some(path) = state(&self.gate.spec()) else { return true };
-        self.gate.guard().expire(Instant::now());
-        let saved = self.save_somewhere(&path, &mut trouble);
-        match &saved {
-            Ok(()) => {
-                let failures = std::mem::take(&mut *trouble).failures;
-                if failures > 0 {
-                    tracing::info!(file = %path.display(), failures, "bans saved again");
-                }
-            }
-            Err(error) => {
-                trouble.failures += 1;
-                let now = Instant::now();
-                if is_last || trouble.said.is_none_or(|said| now >= said + REMIND) {
-                    trouble.said = Some(now);
-                    tracing::warn!(%error, failures = trouble.failures, "bans not saved");
-                }
-            }
-        }
-        saved.is_ok()
+        let mut store = self.store();
+        store.move_to(state(&self.gate.spec()), self.gate.guard());
+        store.save(self.gate.guard(), is_last)
     }
 
-    /// Saves the bans at `path`, or in the next directory that can be written to.
-    fn save_somewhere(&self, path: &Path, trouble: &mut Trouble) -> Result<(), StateError> {
-        let guard = self.gate.guard();
-        let error = match guard.save(path) {
-            Ok(()) => {
-                trouble.instead = None;
-                return Ok(());
-            }
-            Err(error) => error,
-        };
-        let save = |instead: &&PathBuf| {
-            instead.parent().is_some_and(|dir| places::make(dir).is_ok()) && guard.save(instead).is_ok()
-        };
-        let Some(instead) = fallbacks(path, &self.directories).iter().find(save).cloned() else {
-            return Err(error);
-        };
-        if trouble.instead.as_ref() != Some(&instead) {
-            let why: &dyn std::error::Error = &error;
-            let why = why.source().unwrap_or(why);
-            tracing::warn!(error = %why, file = %instead.display(), "bans saved in the next directory");
-            trouble.instead = Some(instead);
-        }
-        Ok(())
-    }
-
-    fn trouble(&self) -> MutexGuard<'_, Trouble> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -278,7 +199,7 @@ mod tests {
     impl Kept {
         /// A keeper that follows bans, which are kept in this file of a new directory.
         fn following(file: &str) -> Self {
-            let (gate, dir) = (Gate::new(), tempfile::tempdir().unwrap());
+            let (gate, dir) = (Gate::new(std::time::SystemTime::now), tempfile::tempdir().unwrap());
             let (keeper, plans, tasks) = (BanKeeper::of(&gate), watch::Sender::new(()), JoinSet::new());
             let mut kept = Self { gate, keeper, dir, plans, tasks };
             kept.keep_in(file);
@@ -349,18 +270,18 @@ mod tests {
         let client = kept.ban(1);
         sleep(SECOND).await;
         assert!(!kept.holds("missing/dir/bans.json", &client));
-        assert_eq!(kept.keeper.trouble().failures, 2, "at the start, and for the ban");
+        assert_eq!(kept.keeper.store().failures(), 2, "at the start, and for the ban");
         fs::create_dir(kept.path("missing")).unwrap();
         sleep(RETRY).await;
         assert!(kept.holds("missing/dir/bans.json", &client));
-        assert_eq!(kept.keeper.trouble().failures, 0);
+        assert_eq!(kept.keeper.store().failures(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn trouble_that_lasts_is_said_at_its_begin_and_once_an_hour() {
         let kept = Kept::following("missing/dir/bans.json");
         sleep(SECOND).await;
-        let said = || kept.keeper.trouble().said.unwrap();
+        let said = || kept.keeper.store().said().unwrap();
         let begin = said();
         sleep(REMIND - 2 * RETRY).await;
         assert_eq!(said(), begin);

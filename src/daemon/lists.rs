@@ -12,7 +12,7 @@
 //! It ends when the supervisor has stopped.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     sync::Arc,
@@ -21,11 +21,14 @@ use std::{
 
 use tokio::{sync::watch, time::sleep};
 
-use super::watch::{Stamp, stamp, written_within};
 use crate::{
     config::{ListFileError, ListRead, read_list},
-    durable, job,
+    job,
     policy::{Countries, Gate, ListError, ListName, ListSpec},
+    state::{
+        files,
+        watch::{FileStamp, FileWatch},
+    },
     supervisor::Handle,
     text::clean,
 };
@@ -43,17 +46,6 @@ const UNSURE: Duration = Duration::from_secs(10);
 enum Followed {
     List(ListName, PathBuf),
     Countries(PathBuf),
-}
-
-/// What is known of a file.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    /// The stamp of the content that counts, or was found wanting.
-    taken: Option<Stamp>,
-    /// The stamp at the last look.
-    seen: Stamp,
-    /// How many looks in a row have found it.
-    looks: u32,
 }
 
 /// Follows the files of the gate.
@@ -79,7 +71,7 @@ async fn follow_plans<P>(mut lists: Lists, mut plans: watch::Receiver<P>) {
 /// The files of a gate.
 struct Lists {
     gate: Arc<Gate>,
-    known: HashMap<Followed, Known>,
+    known: HashMap<Followed, FileWatch<Option<FileStamp>>>,
 }
 
 impl Lists {
@@ -95,15 +87,19 @@ impl Lists {
             return false;
         }
         for (file, now) in look(files).await {
-            let known = self.known.entry(file.clone()).or_insert_with(|| Known::first(now));
-            known.looks = if known.seen == now { known.looks.saturating_add(1) } else { 1 };
-            known.seen = now;
-            let has_changed = known.taken != Some(now);
-            if has_changed && known.looks >= 2 && (known.looks >= PATIENCE || file.seems_whole().await) {
-                // Nobody has changed it as far as we know; it is only read to be sure.
-                let unsure = known.taken.is_none();
+            let watch = match self.known.entry(file.clone()) {
+                Entry::Occupied(known) => {
+                    let watch = known.into_mut();
+                    watch.note(now);
+                    watch
+                }
+                Entry::Vacant(place) => place.insert(first_look(now)),
+            };
+            if watch.has_settled(PATIENCE) || watch.has_settled(2) && file.seems_whole().await {
+                // If it is not known whether it has changed, it is only read to be sure.
+                let unsure = watch.is_unsure();
                 if take(&self.gate, file, unsure).await {
-                    known.taken = Some(now);
+                    watch.take();
                 }
             }
         }
@@ -111,13 +107,11 @@ impl Lists {
     }
 }
 
-impl Known {
-    /// A file that the configuration has just read: what it holds counts, unless it was written at about that time.
-    fn first(now: Stamp) -> Self {
-        let looked = SystemTime::now();
-        let unsure = now.is_some_and(|written| written_within(written, looked - UNSURE, looked));
-        Self { taken: (!unsure).then_some(now), seen: now, looks: 0 }
-    }
+/// A file that the configuration has just read: what it holds counts, unless it was written at about that time.
+fn first_look(now: Option<FileStamp>) -> FileWatch<Option<FileStamp>> {
+    let looked = SystemTime::now();
+    let unsure = now.is_some_and(|stamp| stamp.changed_within(looked - UNSURE, looked));
+    FileWatch::new(now, !unsure)
 }
 
 fn followed(gate: &Gate) -> HashSet<Followed> {
@@ -129,8 +123,8 @@ fn followed(gate: &Gate) -> HashSet<Followed> {
     lists.chain(spec.geoip.iter().cloned().map(Followed::Countries)).collect()
 }
 
-async fn look(files: HashSet<Followed>) -> Vec<(Followed, Stamp)> {
-    let look = move || files.into_iter().map(|file| (file.clone(), stamp(file.path()))).collect();
+async fn look(files: HashSet<Followed>) -> Vec<(Followed, Option<FileStamp>)> {
+    let look = move || files.into_iter().map(|file| (file.clone(), FileStamp::of(file.path()))).collect();
     // Where the system makes no thread, the next look finds out.
     patiently(look).await.unwrap_or_default()
 }
@@ -152,7 +146,7 @@ impl Followed {
 
 /// Whether a file ends with a line break; an empty one does not. What is no file has no end, and is not waited for.
 fn ends_a_line(path: &Path) -> io::Result<bool> {
-    let (mut file, metadata) = durable::open(path)?;
+    let (mut file, metadata) = files::open(path)?;
     if !metadata.is_file() {
         return Ok(true);
     }
@@ -271,7 +265,7 @@ mod tests {
     impl World {
         /// The file holds `text`, and the configuration has read it.
         fn new(text: &str) -> Self {
-            let (dir, gate) = (tempfile::tempdir().unwrap(), Gate::new());
+            let (dir, gate) = (tempfile::tempdir().unwrap(), Gate::new(SystemTime::now));
             let deny = Entries { nets: Arc::default(), lists: [name()].into() };
             let policy = Policy { access: AccessSpec { deny, ..AccessSpec::default() }, ..Policy::default() };
             let mapping = Admission::new(&Arc::new(policy), &gate);

@@ -190,7 +190,7 @@ impl Daemon {
         let (tasks, alarm) = (TaskTracker::new(), Alarm::default());
         let (listeners, format) = (loaded.plan.listeners.len(), loaded.settings.log.format);
         let budgets = limits::share_out(descriptors);
-        let gate = Gate::new();
+        let gate = Gate::new(SystemTime::now);
         let bans = BanKeeper::of(&gate);
         bans.restore(&loaded.gate.spec).await;
         let tolerance = if options.strict { Tolerance::Nothing } else { Tolerance::AbsentOrTaken };

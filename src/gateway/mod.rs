@@ -32,7 +32,11 @@ mod upnp;
 mod verdict;
 mod want;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 pub(crate) use settings::{OnConflict, RouterProtocol, RouterSettings};
 pub(crate) use status::RouterStatus;
@@ -42,7 +46,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{alarm::Alarm, job, mapping::LiveSet, places};
+use crate::{alarm::Alarm, job, mapping::LiveSet, state::Directories};
 use keeper::{Keeper, Wires};
 use record::Memory;
 
@@ -74,7 +78,7 @@ impl Gateway {
         let stop = CancellationToken::new();
         let wires = Wires { live, settings, status: status_tx, stop: stop.clone() };
         tasks.spawn(async move {
-            let directories = places::directories(|name| std::env::var_os(name));
+            let directories = Directories::new(|name| std::env::var_os(name));
             alarm.guard("router", watch_over(wires, directories, &alarm)).await;
             ended_tx.send_replace(true);
         });
@@ -91,7 +95,7 @@ impl Gateway {
 }
 
 /// Waits until there is something to do, has a thread do it, and waits for its end.
-async fn watch_over(mut wires: Wires, directories: Vec<PathBuf>, alarm: &Alarm) {
+async fn watch_over(mut wires: Wires, directories: Directories, alarm: &Alarm) {
     let exposed = |live: &LiveSet| live.values().any(|live| live.exposure.is_some());
     let leftovers = leftovers(&directories).await;
     let stop = wires.stop.clone();
@@ -103,7 +107,8 @@ async fn watch_over(mut wires: Wires, directories: Vec<PathBuf>, alarm: &Alarm) 
     }
     let (done, ended) = oneshot::channel();
     let mut work: Box<dyn FnOnce() + Send> = Box::new(move || {
-        let _ = done.send(on_this_thread(wires, record::made(&directories), leftovers));
+        let dir = directories.prepared().map(Path::to_owned);
+        let _ = done.send(on_this_thread(wires, dir, leftovers));
     });
     let mut said = false;
     while let Err((error, back)) = job::thread("router", work) {
@@ -126,9 +131,9 @@ async fn watch_over(mut wires: Wires, directories: Vec<PathBuf>, alarm: &Alarm) 
 }
 
 /// Whether an earlier run may have left something open on the router.
-async fn leftovers(directories: &[PathBuf]) -> bool {
-    let directories = directories.to_vec();
-    let look = move || record::present(&directories).as_deref().is_some_and(record::remembers);
+async fn leftovers(directories: &Directories) -> bool {
+    let directories = directories.clone();
+    let look = move || directories.existing().is_some_and(record::remembers);
     let found = job::run_within(PATIENCE, "portway-state", look).await;
     found.unwrap_or_else(|error| {
         tracing::warn!(%error, "the openings of the last run on the router are not known");

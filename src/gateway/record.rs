@@ -1,21 +1,15 @@
 //! What outlives the program: the openings that we may have on routers, in `router.json`.
 //!
-//! Owns the file and its form. Knows nothing of when an opening is wanted. The file is written whole under another name
-//! and renamed, so that there is always a good one; one that cannot be read is set aside and said. Two programs never
-//! share one: the second gets no file and keeps what it opens in memory only, or each would take the other's openings
-//! back as leftovers. The directory is made when it is first needed, and not before; the first of [`places`] that can be
-//! written to is taken.
+//! Owns the form of the file and what the log says of it; [`StateFile`] owns the rest. Knows nothing of when an opening is
+//! wanted. Two programs never share a file: the second keeps its openings in memory only. Otherwise each would close the
+//! other's openings as leftovers. The directory is made when it is first needed, and not before.
 
 use std::{
-    fs::{self, File},
-    io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     num::NonZeroU16,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Access, FlockOperation, OFlags, access, flock};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -24,15 +18,12 @@ use super::{
     want::{Key, Want},
 };
 use crate::{
-    durable,
     mapping::{ListenAddr, ListenerKey, MappingName, Protocol},
-    places,
+    state::{Format, Opened, StateFile},
 };
 
 const FILE: &str = "router.json";
-const LOCK: &str = "router.lock";
-/// More is no file of ours.
-const LONGEST: u64 = 1 << 20;
+const FORMAT: Format = Format { version: 1, largest: 1 << 20 };
 /// How many routers are remembered: a laptop sees some.
 const MOST_ROUTERS: usize = 8;
 /// Ends of leases are kept in steps of so many seconds, rounded up, so that a check does not write a file.
@@ -117,8 +108,9 @@ struct Opening {
 #[derive(Debug)]
 pub(super) struct Memory {
     image: Image,
-    /// The directory of the file, and the lock that is held on it.
-    place: Option<(PathBuf, File)>,
+    /// `None` where nothing outlives the program.
+    file: Option<StateFile>,
+    /// Whether the log says already that the file is not written.
     said: bool,
 }
 
@@ -130,58 +122,38 @@ pub(super) struct Known {
     pub(super) formers: Vec<IpAddr>,
 }
 
-/// The first of them that is there and may be written to. Nothing is changed.
-pub(super) fn present(directories: &[PathBuf]) -> Option<PathBuf> {
-    let usable = |dir: &&PathBuf| dir.is_dir() && access(dir.as_path(), Access::WRITE_OK).is_ok();
-    directories.iter().find(usable).cloned()
-}
-
-/// The first of them that can be written to; it is made where it is not there. What it will hold is for its owner alone.
-pub(super) fn made(directories: &[PathBuf]) -> Option<PathBuf> {
-    let usable = |dir: &&PathBuf| match places::make(dir) {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::info!(dir = %dir.display(), %error, "state directory not usable");
-            false
-        }
-    };
-    directories.iter().find(usable).cloned()
-}
-
 /// Whether a file in this directory remembers any opening. It is not locked, and nothing is changed.
 pub(super) fn remembers(dir: &Path) -> bool {
-    read(&dir.join(FILE)).is_ok_and(|image| image.routers.iter().any(|router| !router.openings.is_empty()))
+    let image: Option<Image> = StateFile::peek(&dir.join(FILE), FORMAT);
+    image.is_some_and(|image| image.routers.iter().any(|router| !router.openings.is_empty()))
 }
 
 impl Memory {
     /// What the file in this directory remembers; without a directory, nothing outlives the program.
     pub(super) fn open(dir: Option<PathBuf>) -> Self {
-        let none = Self { image: Image::default(), place: None, said: false };
+        let mut memory = Self { image: Image::default(), file: None, said: false };
         let Some(dir) = dir else {
             tracing::info!("openings are not remembered");
-            return none;
+            return memory;
         };
-        let lock = match lock(&dir) {
-            Ok(lock) => lock,
-            Err(error) => {
-                tracing::warn!(
-                    file = %dir.join(FILE).display(),
-                    error = %error,
-                    "openings on the router are not remembered over a restart"
-                );
-                return none;
+        match StateFile::open(dir.join(FILE), FORMAT) {
+            Ok(Opened { file, content }) => {
+                memory.file = Some(file);
+                memory.image = content
+                    .unwrap_or_else(|error| {
+                        tracing::warn!(
+                            %error,
+                            "the list of openings on the router is broken; starting without it"
+                        );
+                        None
+                    })
+                    .unwrap_or_default();
             }
-        };
-        let path = dir.join(FILE);
-        let image = match read(&path) {
-            Ok(image) => image,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Image::default(),
             Err(error) => {
-                set_aside(&path, &error);
-                Image::default()
+                tracing::warn!(%error, "openings on the router are not remembered over a restart");
             }
-        };
-        Self { image, place: Some((dir, lock)), said: false }
+        }
+        memory
     }
 
     /// What is known of the router with this id.
@@ -216,13 +188,12 @@ impl Memory {
     }
 
     fn write(&mut self) {
-        let Some((dir, _)) = &self.place else { return };
-        let outcome = write(dir, &self.image);
+        let Some(file) = &mut self.file else { return };
+        let outcome = file.save(&self.image);
         if let Err(error) = &outcome
             && !self.said
         {
-            let file = dir.join(FILE);
-            tracing::warn!(file = %file.display(), error = %error, "openings on the router could not be noted");
+            tracing::warn!(%error, "openings on the router could not be noted");
         }
         self.said = outcome.is_err();
     }
@@ -277,42 +248,9 @@ impl Opening {
     }
 }
 
-fn lock(dir: &Path) -> io::Result<File> {
-    // A pipe in its place is refused in place of waited for.
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let mut options = File::options();
-    options.create(true).truncate(false).write(true).custom_flags(flags);
-    let file = options.open(dir.join(LOCK))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(io::Error::other("another portway uses the file")),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn read(path: &Path) -> io::Result<Image> {
-    serde_json::from_str(&durable::read_text(path, LONGEST)?).map_err(io::Error::from)
-}
-
-fn write(dir: &Path, image: &Image) -> io::Result<()> {
-    durable::replace(&dir.join(FILE), &serde_json::to_vec_pretty(image)?)
-}
-
-fn set_aside(path: &Path, error: &io::Error) {
-    let aside = path.with_extension("json.broken");
-    let moved = fs::rename(path, &aside);
-    tracing::warn!(
-        file = %path.display(),
-        kept.as = %aside.display(),
-        error = %error,
-        moved = moved.is_ok(),
-        "the list of openings on the router is broken; starting without it"
-    );
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt, time::Duration};
+    use std::{fs, time::Duration};
 
     use super::*;
     use crate::gateway::lease::Habits;
@@ -352,17 +290,19 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_made_for_its_owner_where_none_is_there() {
+    fn an_old_file_is_read() {
         let dir = tempfile::tempdir().unwrap();
-        // Nobody can make a directory inside a file.
-        fs::write(dir.path().join("file"), "").unwrap();
-        let all = [dir.path().join("file/portway"), dir.path().join("a/portway"), dir.path().join("b")];
-        assert_eq!(present(&all), None);
-        assert_eq!(made(&all).as_ref(), Some(&all[1]));
-        let mode = fs::metadata(&all[1]).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o700);
-        assert_eq!((present(&all).as_ref(), made(&all).as_ref()), (Some(&all[1]), Some(&all[1])));
-        assert_eq!(made(&all[..1]), None);
+        let old = r#"{
+  "routers": [{"id": "uuid:1", "permanent_only": true, "hides_leases": false,
+    "former_addresses": ["192.168.77.9"],
+    "openings": [{"mapping": "game", "udp": true, "listen": "[::]:80", "internal": "192.168.77.2:80",
+      "wanted_port": 80, "external_port": 80, "text": "portway:game@nas", "shown": "portway",
+      "nonce": [7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7], "pinhole": 3, "hidden": true}]}]
+}"#;
+        fs::write(dir.path().join(FILE), old).unwrap();
+        let known = Memory::open(Some(dir.path().to_owned())).of("uuid:1", &Calendar::now());
+        assert_eq!(known.records, [record(80)]);
+        assert!(known.habits.permanent_only && known.formers.len() == 1);
     }
 
     #[test]

@@ -281,38 +281,16 @@ fn unix_now() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        num::NonZeroU16,
-        sync::{Arc, Mutex},
-    };
+    use std::num::NonZeroU16;
 
     use super::*;
-    use crate::mapping::MappingName;
-
-    #[derive(Clone, Default)]
-    struct Paper(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Paper {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::{fixture::LogCatcher, mapping::MappingName};
 
     /// What is logged while `body` runs, line by line.
     fn logged(body: impl FnOnce()) -> Vec<String> {
-        let paper = Paper::default();
-        let writer = paper.clone();
-        let subscriber =
-            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-        tracing::subscriber::with_default(subscriber, body);
-        let text = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(str::to_owned).collect()
+        let log = LogCatcher::start();
+        body();
+        log.lines()
     }
 
     fn status(state: OpeningState, times_opened: u32) -> RouterStatus {

@@ -13,7 +13,7 @@ use std::{io::Read as _, net::IpAddr, path::Path};
 use maxminddb::{LookupResult, PathElement, Reader, WithinOptions};
 
 use super::Country;
-use crate::{durable, text::clean_start};
+use crate::{state::files, text::clean_start};
 
 /// No database of countries is as large; what is larger is something else.
 const LARGEST: u64 = 512 << 20;
@@ -63,7 +63,7 @@ impl Countries {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let (file, metadata) = durable::open(path).map_err(|e| e.to_string())?;
+    let (file, metadata) = files::open(path).map_err(|e| e.to_string())?;
     if !metadata.is_file() {
         return Err("this is no file".to_owned());
     }

@@ -10,6 +10,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -63,14 +64,14 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate without lists and without bans.
-    pub fn new() -> Arc<Self> {
+    /// A gate without lists and without bans. `dates` tells the date when a ban begins.
+    pub fn new(dates: fn() -> SystemTime) -> Arc<Self> {
         let revision = watch::Sender::new(0);
         Arc::new(Self {
             spec: ArcSwap::default(),
             lists: Mutex::default(),
             countries: ArcSwapOption::empty(),
-            guard: Guard::new(revision.clone()),
+            guard: Guard::new(revision.clone(), dates),
             revision,
         })
     }
@@ -183,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_list_is_one_place_in_whatever_order_its_users_and_its_content_come() {
-        let gate = Gate::new();
+        let gate = Gate::new(SystemTime::now);
         let early = gate.list(&office());
         assert!(!knows(&early, "10.0.0.1"));
         gate.apply(&with_office("10.0.0.0/8"));
@@ -203,7 +204,7 @@ mod tests {
 
     #[test]
     fn the_revision_tells_what_may_shut_somebody_out_and_nothing_else() {
-        let gate = Gate::new();
+        let gate = Gate::new(SystemTime::now);
         let mut revision = gate.revision();
         let mut told = |what: &str, expected: bool| {
             assert_eq!(revision.has_changed().unwrap(), expected, "{what}");
@@ -241,7 +242,7 @@ mod tests {
             exempt: Entries { nets: [parse_net("::1").unwrap()].into(), lists: [office()].into() },
             state: None,
         };
-        let gate = Gate::new();
+        let gate = Gate::new(SystemTime::now);
         let spec = GateSpec { guard: Some(guard), ..GateSpec::default() };
         gate.apply(&GateInput { spec, ..with_office("192.0.2.0/24") });
         let now = tokio::time::Instant::now();

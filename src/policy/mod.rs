@@ -28,7 +28,7 @@ pub(crate) use admission::Summary;
 pub(crate) use country::Countries;
 pub use gate::{Gate, GateInput};
 pub(crate) use gate::{GateSpec, ListSpec};
-pub(crate) use guard::{Guard, Restored, StateError};
+pub(crate) use guard::{Guard, GuardSnapshot, Restored};
 use ipnet::IpNet;
 pub(crate) use quota::Permit;
 use serde::Serialize;

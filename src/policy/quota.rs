@@ -126,6 +126,7 @@ mod tests {
     use std::{net::Ipv4Addr, num::NonZeroU32, thread};
 
     use super::*;
+    use crate::fixture::Random;
 
     fn caps(sessions: u32, per_client: u32) -> Caps {
         let limit = |n| NonZeroU32::new(n).map_or(Limit::Unlimited, Limit::AtMost);
@@ -183,18 +184,11 @@ mod tests {
         const CAP: u32 = 500;
         let quota = Quota::new(&caps(CAP, 9));
         let run = |seed: u32| {
-            let mut random = 0x9E37_79B9 ^ (seed + 1).wrapping_mul(0x85EB_CA6B);
-            // Marsaglia's xorshift: the same numbers each time, others in each thread.
-            let mut next = || {
-                random ^= random << 13;
-                random ^= random >> 17;
-                random ^= random << 5;
-                random
-            };
+            let mut random = Random::of(u64::from(seed));
             let mut held = Vec::new();
             let mut admitted = 0_u32;
             for _ in 0..1_000_000 / THREADS {
-                let number = next();
+                let number = (random.next() >> 32) as u32;
                 if number % 5 < 3 {
                     if let Ok(permit) = quota.enter(client(number >> 8 & 0xFF)) {
                         held.push(permit);

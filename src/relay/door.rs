@@ -58,7 +58,7 @@ impl Door {
 impl Door {
     /// A door under these terms, for ever.
     pub(super) fn under(policy: Policy) -> Self {
-        let admission = Admission::new(&Arc::new(policy), &Gate::new());
+        let admission = Admission::new(&Arc::new(policy), &Gate::new(std::time::SystemTime::now));
         Self { keeper: watch::Sender::new(admission).subscribe(), refused: Arc::default() }
     }
 

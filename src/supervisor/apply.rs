@@ -404,8 +404,13 @@ mod tests {
         let loaded = config::load(&Source { publish, ..Source::default() }, &System).unwrap();
         let (plan, terms) = (loaded.plan, Terms::of(loaded.gate, &loaded.settings));
         let budgets = Budgets::new(10, 10, 10);
-        let mut listeners =
-            Listeners::new(Dialer::new(), budgets, Gate::new(), Arc::default(), Alarm::default());
+        let mut listeners = Listeners::new(
+            Dialer::new(),
+            budgets,
+            Gate::new(std::time::SystemTime::now),
+            Arc::default(),
+            Alarm::default(),
+        );
         for plan in [plan.clone(), Plan::default(), plan.clone()] {
             listeners.apply(plan, &terms, Tolerance::Absent).await.unwrap();
         }

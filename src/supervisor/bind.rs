@@ -10,12 +10,13 @@ use super::{
 };
 use crate::{
     config::{ListenerPlan, Plan},
-    durable, job,
+    job,
     mapping::{ListenerKey, Protocol},
     sock::{
         bind::{Aside, Bound, Listening, Place, settle},
         errno::is_absent,
     },
+    state::files,
 };
 
 /// How long the search for the holders of ports may take: the supervisor waits for it.
@@ -254,7 +255,7 @@ fn cure(key: &ListenerKey, error: Option<Errno>, holder: Option<&Holder>) -> Str
 
 fn first_unprivileged_port() -> u16 {
     const DEFAULT: u16 = 1024;
-    let text = durable::read_text(Path::new("/proc/sys/net/ipv4/ip_unprivileged_port_start"), 64).ok();
+    let text = files::read_text(Path::new("/proc/sys/net/ipv4/ip_unprivileged_port_start"), 64).ok();
     text.and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT)
 }
 

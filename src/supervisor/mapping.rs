@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn mappings() -> Mappings {
-        Mappings::new(Gate::new(), Arc::default())
+        Mappings::new(Gate::new(std::time::SystemTime::now), Arc::default())
     }
 
     #[test]

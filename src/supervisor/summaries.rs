@@ -115,7 +115,10 @@ mod tests {
 
     fn closed_to_everyone() -> Admissions {
         let access = AccessSpec { allow: Some(Entries::default()), ..AccessSpec::default() };
-        let admission = Admission::new(&Arc::new(Policy { access, ..Policy::default() }), &Gate::new());
+        let admission = Admission::new(
+            &Arc::new(Policy { access, ..Policy::default() }),
+            &Gate::new(std::time::SystemTime::now),
+        );
         vec![(MappingName::new("closed").unwrap(), admission)]
     }
 

@@ -93,7 +93,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_change_is_swept_at_once_and_a_second_later_and_then_there_is_rest() {
-        let mut sweep = Sweep::of(&Gate::new());
+        let mut sweep = Sweep::of(&Gate::new(std::time::SystemTime::now));
         assert_eq!(sweeps(&mut sweep, LATE * 10).await, 0);
         sweep.request();
         assert_eq!(sweeps(&mut sweep, INTERVAL / 2).await, 1);
@@ -102,7 +102,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn sweeps_that_take_long_take_a_tenth_of_the_time() {
-        let mut sweep = Sweep::of(&Gate::new());
+        let mut sweep = Sweep::of(&Gate::new(std::time::SystemTime::now));
         let took = Duration::from_millis(300);
         let (start, mut count) = (Instant::now(), 0_u32);
         while start.elapsed() < Duration::from_secs(30) {
@@ -122,7 +122,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_of_changes_is_at_most_one_sweep_an_interval() {
-        let mut sweep = Sweep::of(&Gate::new());
+        let mut sweep = Sweep::of(&Gate::new(std::time::SystemTime::now));
         let (start, mut count) = (Instant::now(), 0);
         while start.elapsed() < Duration::from_secs(1) {
             sweep.request();

@@ -39,7 +39,11 @@ impl Blocked {
             read,
             loaded,
             Tolerance::Nothing,
-            Means { budgets: Budgets::new(10, 10, 10), gate: Gate::new(), alarm: Alarm::default() },
+            Means {
+                budgets: Budgets::new(10, 10, 10),
+                gate: Gate::new(std::time::SystemTime::now),
+                alarm: Alarm::default(),
+            },
             &tasks,
         )
         .await;

@@ -38,7 +38,7 @@ fn rate(count: u32) -> Option<Rate> {
 
 /// Everything on: ten thousand entries, both rates, both caps.
 fn doorkeeper() -> (Arc<Admission>, Arc<Gate>) {
-    let gate = Gate::new();
+    let gate = Gate::new(std::time::SystemTime::now);
     let name = ListName("blocked".into());
     let set = Arc::new(IpSet::parse(&list(10_000)).expect("a list"));
     gate.apply(&GateInput { lists: [(name.clone(), set)].into(), ..GateInput::default() });

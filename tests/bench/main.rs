@@ -14,6 +14,8 @@ mod network;
 mod pattern;
 mod plot;
 mod process;
+#[path = "../random.rs"]
+mod random;
 mod results;
 mod runs;
 mod stats;

@@ -5,6 +5,8 @@
 
 use anyhow::{Result, ensure};
 
+use crate::random::Random;
+
 /// A prime just below 64 KiB.
 const PERIOD: usize = 65_521;
 /// The longest slice that anyone may ask for.
@@ -20,15 +22,8 @@ pub(crate) struct Pattern {
 impl Pattern {
     /// The same noise in every run.
     pub(crate) fn new() -> Self {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let noise: Vec<u8> = std::iter::repeat_with(|| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()[5]
-        })
-        .take(PERIOD)
-        .collect();
+        let mut random = Random::of(1);
+        let noise: Vec<u8> = std::iter::repeat_with(|| random.next().to_le_bytes()[0]).take(PERIOD).collect();
         Self { bytes: noise.iter().copied().cycle().take(PERIOD + LONGEST).collect() }
     }
 

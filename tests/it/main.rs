@@ -5,6 +5,8 @@
 //! through the harness, and `tests/run` counts it.
 
 mod harness;
+#[path = "../random.rs"]
+mod random;
 
 mod bench;
 mod bounds;

@@ -18,7 +18,7 @@ async fn start(publish: Vec<String>) -> Handle {
     let source = Source { publish, ..Source::default() };
     let loaded = load(&source, &System).unwrap_or_else(|problems| panic!("{problems}"));
     let budgets = Budgets::new(1_000, 1_000, 10);
-    let means = Means { budgets, gate: Gate::new(), alarm: Alarm::default() };
+    let means = Means { budgets, gate: Gate::new(std::time::SystemTime::now), alarm: Alarm::default() };
     Handle::start(source, loaded, Tolerance::Nothing, means, &TaskTracker::new())
         .await
         .expect("the listeners open")

@@ -29,7 +29,7 @@ fn caps(sessions: u32, per_client: u32) -> Caps {
 
 /// A gate whose guard bans for an hour after more than five refusals an hour.
 fn gate() -> Arc<Gate> {
-    let gate = Gate::new();
+    let gate = Gate::new(std::time::SystemTime::now);
     let exempt = nets("127.0.0.0/8");
     let guard = GuardSpec { refusals: rate(5, HOUR).unwrap(), ban: HOUR, exempt, state: None };
     let spec = GateSpec { guard: Some(guard), ..GateSpec::default() };

@@ -1,28 +1,45 @@
-//! A ban as it is shown.
+//! A ban, and what is remembered of earlier ones: plain values, which are shown and kept over a restart.
 
-use std::{fmt, time::SystemTime};
+use std::{fmt, net::IpAddr, time::SystemTime};
 
 use humantime::Rfc3339Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use ipnet::Ipv6Net;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use super::book::Sentence;
 use crate::mapping::ClientKey;
 
-/// One ban. As JSON, times are RFC 3339 in whole seconds of UTC.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// One ban. As JSON, times are RFC 3339 in whole seconds of UTC, and a client is an address or a network:
+/// `203.0.113.9`, `2001:db8:1:2::/64`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Ban {
-    /// Who: an address, or an IPv6 /64.
-    pub client: String,
+    /// The client that is kept out.
+    #[serde(serialize_with = "write_client", deserialize_with = "read_client")]
+    pub(crate) client: ClientKey,
     /// Since when.
-    #[serde(serialize_with = "date")]
+    #[serde(serialize_with = "write_date", deserialize_with = "read_date")]
     pub since: SystemTime,
     /// Until when; `None` (`null`) where it stays until the operator ends it.
-    #[serde(serialize_with = "optional_date")]
+    #[serde(serialize_with = "write_end", deserialize_with = "read_end")]
     pub until: Option<SystemTime>,
     /// Why.
     pub reason: BanReason,
     /// How many automatic bans of the client went before, and made this one longer.
     pub repeats: u32,
+}
+
+/// Earlier automatic bans of a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PastBans {
+    /// The client.
+    #[serde(serialize_with = "write_client", deserialize_with = "read_client")]
+    pub client: ClientKey,
+    /// How many there were.
+    pub bans: u32,
+    /// When they are forgotten.
+    #[serde(serialize_with = "write_end", deserialize_with = "read_end")]
+    pub until: Option<SystemTime>,
 }
 
 /// What a client is banned for.
@@ -54,33 +71,43 @@ impl fmt::Display for BanReason {
     }
 }
 
-impl Ban {
-    pub(super) fn new(client: ClientKey, sentence: &Sentence) -> Self {
-        Self {
-            client: client.to_string(),
-            since: sentence.since,
-            until: sentence.until,
-            reason: sentence.reason,
-            repeats: sentence.repeats,
-        }
-    }
-}
-
 /// A time as RFC 3339 has it.
 pub(super) fn rfc3339(time: SystemTime) -> Rfc3339Timestamp {
     humantime::format_rfc3339_seconds(time)
 }
 
-fn date<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+fn write_client<S: Serializer>(client: &ClientKey, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(client)
+}
+
+fn read_client<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ClientKey, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let ip = text.parse::<IpAddr>().ok();
+    let net = || text.parse::<Ipv6Net>().ok().filter(|net| net.prefix_len() == 64);
+    let ip = ip.or_else(|| net().map(|net| net.addr().into()));
+    ip.map(ClientKey::of).ok_or_else(|| D::Error::custom("a client is an address or an IPv6 /64"))
+}
+
+fn write_date<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&rfc3339(*time))
 }
 
+fn read_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_rfc3339(&text).map_err(D::Error::custom)
+}
+
 #[allow(clippy::ref_option, reason = "serde calls it with a reference to the field")]
-fn optional_date<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+fn write_end<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
-        Some(time) => serializer.collect_str(&rfc3339(*time)),
+        Some(time) => write_date(time, serializer),
         None => serializer.serialize_none(),
     }
+}
+
+fn read_end<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| humantime::parse_rfc3339(&text)).transpose().map_err(D::Error::custom)
 }
 
 #[cfg(test)]
@@ -93,7 +120,7 @@ mod tests {
     fn a_ban_is_shown_with_readable_times() {
         let since = UNIX_EPOCH + Duration::from_secs(1_766_000_000);
         let mut ban = Ban {
-            client: "2001:db8::/64".to_owned(),
+            client: ClientKey::of("2001:db8::".parse().unwrap()),
             since,
             until: Some(since + Duration::from_secs(3600)),
             reason: BanReason::Refusals,

@@ -5,6 +5,8 @@
 
 use std::io::{self, Read, Write};
 
+use crate::random::Random;
+
 const PERIOD: usize = 1_048_573;
 const WINDOW: usize = 256 * 1024;
 
@@ -17,13 +19,10 @@ pub(crate) struct Content {
 impl Content {
     /// The stream of `seed`.
     pub(crate) fn of(seed: u64) -> Self {
-        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut random = Random::of(seed);
         let mut block = Vec::with_capacity(PERIOD + WINDOW);
         while block.len() < PERIOD {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            block.extend_from_slice(&state.to_le_bytes());
+            block.extend_from_slice(&random.next().to_le_bytes());
         }
         block.truncate(PERIOD);
         block.extend_from_within(..WINDOW);

@@ -3,25 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::fixture::Random;
 
 const SEEDS: u64 = 400;
 const STEPS: u32 = 400;
 const CLIENTS: u64 = 12;
 
-/// SplitMix64: every seed gives another life, and the same one each time.
-struct Dice(u64);
+/// Every seed gives another life, and the same one each time.
+struct Dice(Random);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
     fn below(&mut self, limit: u64) -> u64 {
-        self.roll() % limit
+        self.0.next() % limit
     }
 
     fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
@@ -131,7 +124,7 @@ fn is_room(held: &[Vec<u8>], payload: &[u8]) -> bool {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = Dice(Random::of(seed));
         let budget = FlowBudget::new(dice.below(CLIENTS + 4) as usize);
         let idle = Timeout::After(Duration::from_millis(50));
         Self {
@@ -444,7 +437,7 @@ impl World {
     fn retune(&mut self) {
         let millis = [1, 10, 50, 200, 3_600_000];
         self.idle = match self.dice.pick(&millis) {
-            Some(millis) if self.dice.0 & 7 != 0 => Timeout::After(Duration::from_millis(*millis)),
+            Some(millis) if self.dice.below(8) != 0 => Timeout::After(Duration::from_millis(*millis)),
             _ => Timeout::Never,
         };
         self.table.retune(self.idle);

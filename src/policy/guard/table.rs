@@ -1,44 +1,24 @@
-//! Who is banned, and who has been: entries that end.
+//! The bans in force and those of before: entries that end.
 //!
-//! Owns [`Ending`], a bounded table of clients in which each entry has an end, and the two of them that make the
-//! guard's [`Book`]. Pure: time is an argument. Invariants: the order has exactly one place for each entry; a table holds
-//! [`CLIENTS`] entries at most, and the one that ends first makes room for another, be it the newcomer.
+//! Owns [`Ending`], a bounded table of clients in which each entry has an end, and [`BanTable`], which has two of them.
+//! Pure: time is an argument. Invariants: the order has exactly one place for each entry. A table holds [`CLIENTS`]
+//! entries at most. In a full table the entry that ends first makes room, which may be the new one.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::SystemTime,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use tokio::time::Instant;
 
 use super::{
     super::{rate::CLIENTS, shards::Secret},
-    BanReason,
+    ban::{Ban, PastBans},
 };
 use crate::mapping::ClientKey;
 
 /// What the guard remembers.
 #[derive(Debug, Default)]
-pub(super) struct Book {
-    pub(super) bans: Ending<Sentence>,
-    pub(super) past: Ending<Past>,
-}
-
-/// A ban.
-#[derive(Clone, Debug)]
-pub(super) struct Sentence {
-    pub(super) since: SystemTime,
-    pub(super) until: Option<SystemTime>,
-    pub(super) reason: BanReason,
-    pub(super) repeats: u32,
-}
-
-/// Earlier bans of a client.
-#[derive(Clone, Debug)]
-pub(super) struct Past {
-    pub(super) bans: u32,
-    /// When they are forgotten.
-    pub(super) until: Option<SystemTime>,
+pub(super) struct BanTable {
+    pub(super) bans: Ending<Ban>,
+    pub(super) past: Ending<PastBans>,
 }
 
 /// When an entry ends.
@@ -46,12 +26,12 @@ pub(super) struct Past {
 pub(super) enum End {
     /// At a moment.
     At(Instant),
-    /// When somebody ends it; later than every moment.
+    /// When the operator ends it; later than every moment.
     Never,
 }
 
-impl Book {
-    /// Strikes out what has ended; says how many bans that were.
+impl BanTable {
+    /// Removes what has ended; says how many bans that were.
     pub(super) fn expire(&mut self, now: Instant) -> usize {
         self.past.expire(now);
         self.bans.expire(now)
@@ -81,8 +61,8 @@ impl<T> Ending<T> {
         self.entries.get(client).filter(|(end, _)| *end > End::At(now)).map(|(_, entry)| entry)
     }
 
-    /// Puts an entry in the place of any other of the client; whether it stays. In a full table it does not where it
-    /// would be the first to end.
+    /// Puts an entry in the place of any other of the client; whether it stays. In a full table it does not stay if it
+    /// would end first.
     pub(super) fn insert(&mut self, client: ClientKey, end: End, entry: T) -> bool {
         if let Some((before, _)) = self.entries.insert(client, (end, entry)) {
             self.order.remove(&(before, client));
@@ -115,10 +95,10 @@ impl<T> Ending<T> {
         Some(entry)
     }
 
-    /// The entries that have not ended, that which ends first before the others.
-    pub(super) fn iter(&self, now: Instant) -> impl Iterator<Item = (&ClientKey, &T)> {
+    /// The entries that have not ended; the one that ends first comes first.
+    pub(super) fn iter(&self, now: Instant) -> impl Iterator<Item = &T> {
         let live = self.order.iter().skip_while(move |(end, _)| *end <= End::At(now));
-        live.filter_map(|(_, client)| Some((client, &self.entries.get(client)?.1)))
+        live.filter_map(|(_, client)| Some(&self.entries.get(client)?.1))
     }
 
     fn expire(&mut self, now: Instant) -> usize {
@@ -169,15 +149,15 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_ends_when_it_should_whether_or_not_it_was_struck_out() {
+    fn an_entry_ends_when_it_should_whether_or_not_it_was_removed() {
         let now = Instant::now();
         let mut table = Ending::default();
         table.insert(client(2), End::At(now + Duration::from_secs(2)), 2);
         table.insert(client(1), End::At(now + Duration::from_secs(1)), 1);
-        assert_eq!(table.iter(now).map(|(_, n)| *n).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(table.iter(now).copied().collect::<Vec<_>>(), [1, 2]);
         let later = now + Duration::from_secs(1);
         assert_eq!(table.get(&client(1), later), None);
-        assert_eq!(table.iter(later).map(|(_, n)| *n).collect::<Vec<_>>(), [2]);
+        assert_eq!(table.iter(later).copied().collect::<Vec<_>>(), [2]);
         assert_eq!(table.expire(later), 1);
         assert_eq!(
             (table.remove(&client(2)), table.remove(&client(2)), table.order.len()),

@@ -1,7 +1,7 @@
-//! Files that are replaced whole: after a crash there is the old content or the new, never half of it. And files that
-//! are opened whatever they are, without a wait for what may not come.
+//! Files that are read without a wait, and files that are replaced whole.
 //!
-//! Owns the way a small file of the daemon's own gets onto the disk, and nothing of what it holds.
+//! Reading never waits for the other end of a pipe, and takes no more bytes than the caller allows. After a crash during
+//! [`replace`] there is the old content or the new, never half of it. Knows nothing of what a file holds.
 
 use std::{
     ffi::OsString,
@@ -13,14 +13,14 @@ use std::{
 
 use rustix::fs::OFlags;
 
-/// Puts `bytes` in the place of the file at `path`, readable by its owner alone. Its directory has to be there. One caller
-/// at a time may do this for a path. It blocks.
+/// Replaces the file at `path` by `bytes`, readable by its owner alone. Its directory must exist. One caller at a time may
+/// do this for a path. It blocks.
 ///
 /// # Errors
 /// What the system said; then the file is as it was.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = with_suffix(path, ".new");
-    // One that was left behind by a crash may belong to anyone.
+    // A crash may have left one, with another owner.
     match fs::remove_file(&beside) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -33,13 +33,13 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         File::open(directory(path))?.sync_all()
     };
     write().inspect_err(|_| {
-        // What is not whole is of no use; that it cannot be removed is told by the next try.
+        // Half a file is useless. If it cannot be removed, the next try says so.
         let _ = fs::remove_file(&beside);
     })
 }
 
-/// Opens a file for reading, and says what it is: without waiting for the other end of a pipe, and without
-/// taking a terminal for the daemon's own.
+/// Opens a file for reading, with its metadata. Does not wait for the other end of a pipe, and does not make a terminal
+/// the daemon's own.
 ///
 /// # Errors
 /// What the system said.
@@ -50,37 +50,47 @@ pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     Ok((file, metadata))
 }
 
-/// Reads a file without waiting for what may not come: at most `most` bytes, and one more to tell that there are more.
+/// Reads at most `most` bytes of a regular file, and one more where there are more.
 ///
 /// # Errors
 /// What the system said, and where it is not a regular file.
 pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let not_regular = |metadata: &Metadata| {
-        io::Error::other(if metadata.is_dir() { "it is a directory" } else { "it is not a file" })
-    };
-    let (file, metadata) = open(path).map_err(|error| match fs::metadata(path) {
+    let (file, metadata) = open(path).map_err(|error| {
         // A socket cannot even be opened.
-        Ok(metadata) if !metadata.is_file() => not_regular(&metadata),
-        _ => error,
+        refuse_special(path).err().unwrap_or(error)
     })?;
-    if !metadata.is_file() {
-        return Err(not_regular(&metadata));
-    }
+    refuse_kind(&metadata)?;
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The same as text, and a longer file is an error.
+/// Reads a regular file of text.
 ///
 /// # Errors
-/// Those of [`read`], and where it is too long or not UTF-8.
+/// Those of [`read`], and where it is longer than `most` bytes or not UTF-8.
 pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
     let bytes = read(path, most)?;
     if bytes.len() as u64 > most {
         return Err(io::Error::other(format!("it is longer than {most} bytes")));
     }
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
+}
+
+/// Refuses what exists at `path` and is not a regular file: a directory, a pipe, a device such as `/dev/null`.
+///
+/// # Errors
+/// What it is.
+pub(super) fn refuse_special(path: &Path) -> io::Result<()> {
+    fs::metadata(path).map_or(Ok(()), |metadata| refuse_kind(&metadata))
+}
+
+fn refuse_kind(metadata: &Metadata) -> io::Result<()> {
+    match metadata.file_type() {
+        kind if kind.is_dir() => Err(io::Error::other("it is a directory")),
+        kind if !kind.is_file() => Err(io::Error::other("it is not a file")),
+        _ => Ok(()),
+    }
 }
 
 /// The directory of a file.
@@ -91,7 +101,7 @@ pub(crate) fn directory(path: &Path) -> &Path {
     }
 }
 
-/// The path with something added to its last name.
+/// The path with `suffix` added to its last name.
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);

@@ -1,0 +1,69 @@
+//! What unit tests of several modules share: a catcher of log lines, and [`Random`] numbers. Not in the program.
+
+#[path = "../tests/random.rs"]
+mod random;
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+pub(crate) use random::Random;
+use tracing::{Level, subscriber::DefaultGuard};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Keeps what is written. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Kept {
+    /// Takes out the text that was written since the last call.
+    pub(crate) fn take(&self) -> String {
+        let bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        String::from_utf8(bytes).unwrap()
+    }
+}
+
+impl io::Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Kept {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// Catches the log lines of this thread, of every level, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct LogCatcher {
+    kept: Kept,
+    _guard: DefaultGuard,
+}
+
+impl LogCatcher {
+    /// Begins to catch.
+    pub(crate) fn start() -> Self {
+        let kept = Kept::default();
+        let subscriber = tracing_subscriber::fmt().with_writer(kept.clone()).with_ansi(false);
+        let guard = tracing::subscriber::set_default(subscriber.with_max_level(Level::TRACE).finish());
+        Self { kept, _guard: guard }
+    }
+
+    /// Takes out the lines since the last call, without their time stamps.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let text = self.kept.take();
+        text.lines()
+            .map(|line| line.split_once(' ').map_or(line, |(_, line)| line).trim().to_owned())
+            .collect()
+    }
+}
