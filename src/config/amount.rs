@@ -45,7 +45,7 @@ pub(super) fn count_or(
                 None => format!("as in {key} = 100, or {key} = \"{word}\""),
             };
             let message = format!("`{key}` is {expected}, not `{}`", text.value);
-            reader.notes.problem(text.place(), message).text(&text.value).hint(hint);
+            reader.diagnostics.problem(text.span(), message).text(&text.value).hint(hint);
             None
         }
         _ => {
@@ -90,7 +90,7 @@ pub(super) fn positive(
     if let Some(count) = number.and_then(|n| u32::try_from(n).ok()).and_then(NonZeroU32::new) {
         return Some(count);
     }
-    let place = reader.place(value.span());
+    let span = reader.span(value.span());
     let hint = match (number, word) {
         (Some(n), Some(UNLIMITED)) if n <= 0 => CLOSED.into(),
         (Some(n), _) if n <= 0 => "use a number from 1".into(),
@@ -102,7 +102,7 @@ pub(super) fn positive(
         Some(n) if n <= 0 => format!("`{key}` is a positive number{or}, not {n}"),
         _ => format!("`{key}` is too large"),
     };
-    reader.notes.problem(place, message).hint(hint);
+    reader.diagnostics.problem(span, message).hint(hint);
     None
 }
 

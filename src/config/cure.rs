@@ -61,11 +61,11 @@ pub(super) fn read<T>(
     }
     let text = reader.text(key, value)?;
     match parse(&text.value) {
-        Ok(value) => Some(Given { value, place: text.place() }),
+        Ok(value) => Some(Given { value, span: text.span() }),
         Err(refusal) => {
             let cure = kind.cure(&text.value, &parse);
             let hint = cure.map_or(refusal.hint, |cure| instead(&text, &format!("\"{cure}\"")).into());
-            reader.notes.problem(text.place(), refusal.message).text(&text.value).hint(hint);
+            reader.diagnostics.problem(text.span(), refusal.message).text(&text.value).hint(hint);
             None
         }
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{
     cure::expanded,
-    place::Place,
-    problem::{Note, Notes},
+    problem::{Diagnostic, Diagnostics},
+    span::Span,
     table::{Given, Reader, Value, closest, entry},
 };
 use crate::policy::{Entries, ListName, host_bits, parse_net};
@@ -32,28 +32,28 @@ impl EntriesText {
         let (mut nets, mut lists) = (Vec::new(), Vec::new());
         if texts.items.len() > MOST {
             reader
-                .notes
+                .diagnostics
                 .problem(at, format!("`{key}` has more than {MOST} entries"))
                 .hint("put them into a list, as in [lists] many = { file = \"many.txt\" }, and name that: \"@many\"");
             return None;
         }
         for text in texts.items {
-            if reader.notes.is_full() {
+            if reader.diagnostics.is_full() {
                 break;
             }
-            let place = text.place();
+            let span = text.span();
             if let Some(name) = text.value.strip_prefix('@') {
                 let name = ListName(name.into());
-                lists.push(Given { value: name, place });
+                lists.push(Given { value: name, span });
                 continue;
             }
             match parse_net(&text.value) {
                 Ok(net) => {
                     nets.push(net);
-                    warn_of_host_bits(reader.notes, place, &text.value);
+                    warn_of_host_bits(reader.diagnostics, span, &text.value);
                 }
                 Err(message) => {
-                    let note = refuse(reader.notes, place, message).text(&text.value);
+                    let note = refuse(reader.diagnostics, span, message).text(&text.value);
                     if let Some(value) = expanded(&text) {
                         note.add_to_hint(&value);
                     }
@@ -65,8 +65,8 @@ impl EntriesText {
     }
 
     /// Notes every list that there is not.
-    pub(super) fn refuse_unknown(&self, known: &BTreeSet<ListName>, notes: &mut Notes) {
-        for Given { value, place } in self.lists.iter().filter(|list| !known.contains(&list.value)) {
+    pub(super) fn refuse_unknown(&self, known: &BTreeSet<ListName>, diagnostics: &mut Diagnostics) {
+        for Given { value, span } in self.lists.iter().filter(|list| !known.contains(&list.value)) {
             let name = &*value.0;
             let names: Vec<&str> = known.iter().map(|known| &*known.0).collect();
             let hint = match closest(name, &names) {
@@ -74,31 +74,31 @@ impl EntriesText {
                 None if names.is_empty() => "name one in [lists], as in office = [\"203.0.113.0/24\"]".into(),
                 None => format!("the lists are {}", names.join(", ")),
             };
-            notes.problem(*place, format!("unknown list `@{name}`")).text(format!("@{name}")).hint(hint);
+            diagnostics.problem(*span, format!("unknown list `@{name}`")).text(format!("@{name}")).hint(hint);
         }
     }
 }
 
 /// Notes what [`parse_net`] says: behind the last colon, what would be right.
-pub(super) fn refuse(notes: &mut Notes, place: Place, message: String) -> &mut Note {
+pub(super) fn refuse(diagnostics: &mut Diagnostics, span: Span, message: String) -> &mut Diagnostic {
     match message.rsplit_once(": ") {
-        Some((message, hint)) => notes.problem(place, message.to_owned()).hint(hint.to_owned()),
-        None => notes.problem(place, message),
+        Some((message, hint)) => diagnostics.problem(span, message.to_owned()).hint(hint.to_owned()),
+        None => diagnostics.problem(span, message),
     }
 }
 
 /// Warns of an entry that has bits beyond its prefix.
-pub(super) fn warn_of_host_bits(notes: &mut Notes, place: Place, entry: &str) {
+pub(super) fn warn_of_host_bits(diagnostics: &mut Diagnostics, span: Span, entry: &str) {
     if let Some(message) = host_bits(entry) {
-        warn(notes, place, message).text(entry);
+        warn(diagnostics, span, message).text(entry);
     }
 }
 
 /// Notes what [`host_bits`] says: behind the last colon, what would be right.
-pub(super) fn warn(notes: &mut Notes, place: Place, message: String) -> &mut Note {
+pub(super) fn warn(diagnostics: &mut Diagnostics, span: Span, message: String) -> &mut Diagnostic {
     match message.rsplit_once(": ") {
-        Some((message, hint)) => notes.warning(place, message.to_owned()).hint(hint.to_owned()),
-        None => notes.warning(place, message),
+        Some((message, hint)) => diagnostics.warning(span, message.to_owned()).hint(hint.to_owned()),
+        None => diagnostics.warning(span, message),
     }
 }
 
@@ -113,8 +113,8 @@ pub(super) fn refuse_empty(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &s
     if let Some(value) = table.get(key)
         && is_empty(value)
     {
-        let place = reader.place(value.span());
-        reader.notes.problem(place, format!("`{key}` is empty: nobody could enter")).hint(hint);
+        let span = reader.span(value.span());
+        reader.diagnostics.problem(span, format!("`{key}` is empty: nobody could enter")).hint(hint);
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{cell::RefCell, collections::HashSet, ffi::OsStr, net::IpAddr, ops::RangeInclusive};
 
-use super::{HostView, place::Place, problem::Notes, table::closest};
+use super::{HostView, problem::Diagnostics, span::Span, table::closest};
 use crate::mapping::Protocol;
 
 /// What the names of all variables of portway begin with.
@@ -63,20 +63,27 @@ fn is_of_an_orchestrator(name: &str, value: &OsStr) -> bool {
 }
 
 /// Warns of the `strays` that the configuration did not ask for by `${NAME}`.
-pub(super) fn warn_of_strays(strays: &[String], asked: &Asked<'_>, place: Place, notes: &mut Notes) {
+pub(super) fn warn_of_strays(
+    strays: &[String],
+    asked: &Asked<'_>,
+    span: Span,
+    diagnostics: &mut Diagnostics,
+) {
     let suffixes: Vec<String> = SWITCHES.iter().chain(&VALUES).map(|name| suffix(name)).collect();
     let suffixes: Vec<&str> = suffixes.iter().map(String::as_str).collect();
     for name in strays.iter().filter(|name| !asked.for_name(name)) {
         if ABSENT.contains(&name.as_str()) {
-            notes.warning(place, format!("this version does not read the variable {name}")).hint("remove it");
+            diagnostics
+                .warning(span, format!("this version does not read the variable {name}"))
+                .hint("remove it");
             continue;
         }
         let hint = match closest(&suffix(name), &suffixes) {
             Some(near) => format!("did you mean {PREFIX}{}?", near.to_ascii_uppercase()),
             None => format!("the variables are {}", [&VALUES[..], &SWITCHES[..]].concat().join(", ")),
         };
-        notes
-            .warning(place, format!("unknown variable {name} in the environment: it has no effect"))
+        diagnostics
+            .warning(span, format!("unknown variable {name} in the environment: it has no effect"))
             .hint(hint);
     }
 }

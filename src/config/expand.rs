@@ -2,13 +2,13 @@
 
 use std::{borrow::Cow, cell::Cell, ops::Range};
 
-use super::{SpecsFrom, place::Place};
+use super::{SpecsFrom, span::Span};
 
 /// A string value after expansion, which knows its place.
 #[derive(Clone, Debug)]
 pub(super) struct Text {
     pub(super) value: String,
-    place: Place,
+    span: Span,
     origin: Source,
     is_expanded: bool,
     beside: Option<SpecsFrom>,
@@ -27,8 +27,8 @@ enum Source {
 
 impl Text {
     /// A spec that stands beside the file.
-    pub(super) fn beside_file(value: String, place: Place, from: SpecsFrom) -> Self {
-        Self { value, place, origin: Source::Verbatim(0), is_expanded: false, beside: Some(from) }
+    pub(super) fn beside_file(value: String, span: Span, from: SpecsFrom) -> Self {
+        Self { value, span, origin: Source::Verbatim(0), is_expanded: false, beside: Some(from) }
     }
 
     /// A string of the file: `value` is what it says, `from` where that begins if it stands there byte for byte.
@@ -37,26 +37,26 @@ impl Text {
     /// A variable that is not set, a `${` that is none, or too long an outcome; the span is within `value`.
     pub(super) fn expand(
         value: &str,
-        place: Place,
+        span: Span,
         from: Option<usize>,
         room: &Room,
         env: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, (Place, ExpandError)> {
+    ) -> Result<Self, (Span, ExpandError)> {
         let origin = from.map_or(Source::Rewritten, Source::Verbatim);
-        let plain = Self { value: value.to_owned(), place, origin, is_expanded: false, beside: None };
+        let plain = Self { value: value.to_owned(), span, origin, is_expanded: false, beside: None };
         if !value.contains('$') {
             return Ok(plain);
         }
         match expand(value, env) {
-            Err(e) => Err((plain.at(e.span.clone()), e)),
+            Err(e) => Err((plain.at(e.range.clone()), e)),
             Ok((value, _)) if !room.take(value.len()) => {
-                let span = 0..plain.value.len();
+                let range = 0..plain.value.len();
                 let message = format!("variables make this configuration longer than {} MiB", MOST >> 20);
-                Err((place, ExpandError { span, message, hint: SHORTER.into() }))
+                Err((span, ExpandError { range, message, hint: SHORTER.into() }))
             }
             Ok((value, pieces)) => {
                 let origin = from.map_or(Source::Rewritten, |from| Source::Expanded(from, pieces));
-                Ok(Self { value, place, origin, is_expanded: true, beside: None })
+                Ok(Self { value, span, origin, is_expanded: true, beside: None })
             }
         }
     }
@@ -72,21 +72,21 @@ impl Text {
     }
 
     /// The place of a part of the value, as narrow as it is known.
-    pub(super) fn at(&self, part: Range<usize>) -> Place {
+    pub(super) fn at(&self, part: Range<usize>) -> Span {
         match &self.origin {
-            Source::Rewritten => self.place,
-            Source::Verbatim(from) => self.place.with_span(from + part.start..from + part.end),
+            Source::Rewritten => self.span,
+            Source::Verbatim(from) => self.span.part(from + part.start..from + part.end),
             Source::Expanded(from, pieces) => {
                 let piece = |at: usize| pieces.iter().find(|p| at < p.value.end).or(pieces.last());
                 let start = piece(part.start).map_or(0, |p| p.start_of(part.start));
                 let end = piece(part.end.saturating_sub(1)).map_or(start, |p| p.end_of(part.end));
-                self.place.with_span(from + start..from + end.max(start))
+                self.span.part(from + start..from + end.max(start))
             }
         }
     }
 
     /// The place of the whole value.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn span(&self) -> Span {
         self.at(0..self.value.len())
     }
 }
@@ -142,7 +142,7 @@ impl Room {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(super) struct ExpandError {
-    span: Range<usize>,
+    range: Range<usize>,
     pub(super) message: String,
     pub(super) hint: Cow<'static, str>,
 }
@@ -161,7 +161,7 @@ fn expand(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<(String, V
             let (used, replacement) = variable(rest, done, &env)?;
             if value.len() + replacement.len() > LONGEST {
                 let message = format!("variables make this string longer than {} KiB", LONGEST >> 10);
-                return Err(ExpandError { span: done..done + used, message, hint: SHORTER.into() });
+                return Err(ExpandError { range: done..done + used, message, hint: SHORTER.into() });
             }
             value.push_str(&replacement);
             (used, false)
@@ -183,7 +183,7 @@ fn variable(
     env: &impl Fn(&str) -> Option<String>,
 ) -> Result<(usize, String), ExpandError> {
     let error = |len: usize, message: String, hint: &'static str| {
-        Err(ExpandError { span: at..at + len, message, hint: hint.into() })
+        Err(ExpandError { range: at..at + len, message, hint: hint.into() })
     };
     let Some(end) = rest.find('}') else {
         return error(
@@ -203,7 +203,7 @@ fn variable(
         let message = format!("`{name}` is not the name of a variable");
         return match meant(inner, env) {
             Some(meant) => {
-                Err(ExpandError { span: at..at + used, message, hint: format!("write {meant}").into() })
+                Err(ExpandError { range: at..at + used, message, hint: format!("write {meant}").into() })
             }
             None => {
                 error(used, message, "the forms are ${NAME} and ${NAME:-default}; write $$ for a dollar sign")
@@ -289,7 +289,7 @@ mod tests {
             ("${A:-${PORT}}", 0..12, "a default cannot hold another variable"),
         ] {
             let e = expand(text, env).unwrap_err();
-            assert_eq!((e.span, e.message.as_str()), (at, message), "{text}");
+            assert_eq!((e.range, e.message.as_str()), (at, message), "{text}");
         }
     }
 }

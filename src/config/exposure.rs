@@ -2,7 +2,7 @@
 
 use std::{cell::OnceCell, collections::HashSet, net::IpAddr};
 
-use super::{HostView, lower::Entry, openings, place::Place, problem::Notes};
+use super::{HostView, lower::Entry, openings, problem::Diagnostics, span::Span};
 use crate::{mapping::PortSpan, policy::Policy};
 
 /// Services that were not made for strangers, by their TCP ports.
@@ -35,10 +35,10 @@ impl<'a> OwnAddresses<'a> {
     pub(super) fn warn_of_foreign(
         &self,
         ip: IpAddr,
-        place: Place,
+        span: Span,
         what: &str,
         cure: &'static str,
-        notes: &mut Notes,
+        diagnostics: &mut Diagnostics,
     ) {
         let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || is_link_local {
@@ -47,25 +47,33 @@ impl<'a> OwnAddresses<'a> {
         let known = self.known.get_or_init(|| self.host.addresses());
         // A machine without any address could not be asked.
         if !known.is_empty() && !known.contains(&ip) {
-            notes.warning(place, format!("{what} {ip} is not an address of this machine now")).hint(cure);
+            diagnostics
+                .warning(span, format!("{what} {ip} is not an address of this machine now"))
+                .hint(cure);
         }
     }
 
     /// The same for the address that an entry listens on.
-    pub(super) fn warn_of_listener(&self, entry: &Entry, notes: &mut Notes) {
+    pub(super) fn warn_of_listener(&self, entry: &Entry, diagnostics: &mut Diagnostics) {
         const CURE: &str = "portway waits until the address appears; compare with `ip addr`";
-        self.warn_of_foreign(entry.listen.ip, entry.place, "the listen address", CURE, notes);
+        self.warn_of_foreign(entry.listen.ip, entry.span, "the listen address", CURE, diagnostics);
     }
 }
 
 /// Notes what is worth a warning about an enabled entry, which `on_router` shall be open there.
-pub(super) fn warn(entry: &Entry, policy: &Policy, on_router: bool, host: &dyn HostView, notes: &mut Notes) {
+pub(super) fn warn(
+    entry: &Entry,
+    policy: &Policy,
+    on_router: bool,
+    host: &dyn HostView,
+    diagnostics: &mut Diagnostics,
+) {
     let on_router = on_router && openings::is_reachable(entry.listen.ip);
     if !keeps_strangers_out(policy) {
-        warn_of_strangers(entry, on_router, notes);
+        warn_of_strangers(entry, on_router, diagnostics);
     }
-    warn_of_other_ports(entry, notes);
-    warn_of_ephemeral_ports(entry, host, notes);
+    warn_of_other_ports(entry, diagnostics);
+    warn_of_ephemeral_ports(entry, host, diagnostics);
 }
 
 /// Whether a policy names those who may enter, and not everyone by that.
@@ -76,23 +84,23 @@ fn keeps_strangers_out(policy: &Policy) -> bool {
     names_some || (access.allow.is_none() && access.allow_countries.is_some())
 }
 
-fn warn_of_strangers(entry: &Entry, on_router: bool, notes: &mut Notes) {
+fn warn_of_strangers(entry: &Entry, on_router: bool, diagnostics: &mut Diagnostics) {
     let is_open = entry.listen.ip.is_unspecified() || on_router;
     if !is_open {
         return;
     }
     let to = if on_router { "to the internet" } else { "on every address of this machine" };
-    let spans = || std::iter::once(entry.listen.ports).chain(entry.targets.iter().map(|(t, _)| t.ports));
-    let has = |port: u16| spans().any(|span| contains(span, port));
+    let ranges = || std::iter::once(entry.listen.ports).chain(entry.targets.iter().map(|(t, _)| t.ports));
+    let has = |port: u16| ranges().any(|range| contains(range, port));
     for (service, ports) in DELICATE.iter().filter(|_| entry.protocols.has_tcp()) {
         if let Some(port) = ports.iter().find(|port| has(**port)) {
-            notes.warning(entry.place, format!("{service}, port {port}, is open {to}")).hint(CLOSE_IT);
+            diagnostics.warning(entry.span, format!("{service}, port {port}, is open {to}")).hint(CLOSE_IT);
         }
     }
     for (service, port) in AMPLIFYING.iter().filter(|(_, port)| entry.protocols.has_udp() && has(*port)) {
-        notes
+        diagnostics
             .warning(
-                entry.place,
+                entry.span,
                 format!("{service} over UDP, port {port}, is open {to}: attackers use it to flood others"),
             )
             .hint(CLOSE_IT);
@@ -100,29 +108,29 @@ fn warn_of_strangers(entry: &Entry, on_router: bool, notes: &mut Notes) {
 }
 
 /// Notes a protocol that needs more ports than the one it begins at.
-fn warn_of_other_ports(entry: &Entry, notes: &mut Notes) {
+fn warn_of_other_ports(entry: &Entry, diagnostics: &mut Diagnostics) {
     let leads_to = |port| entry.targets.iter().any(|(target, _)| contains(target.ports, port));
     if entry.protocols.has_udp() && leads_to(69) {
-        notes
-            .warning(entry.place, "a TFTP server (port 69) answers from other ports: those answers are lost")
+        diagnostics
+            .warning(entry.span, "a TFTP server (port 69) answers from other ports: those answers are lost")
             .hint("use a TFTP server that answers from port 69, or HTTP");
     }
     if entry.protocols.has_tcp() && leads_to(21) {
-        notes
+        diagnostics
             .warning(
-                entry.place,
+                entry.span,
                 "an FTP server (port 21) opens other ports for data: those are not forwarded",
             )
             .hint("set a range of passive ports on the server and publish that range too, or use SFTP");
     }
 }
 
-fn contains(span: PortSpan, port: u16) -> bool {
-    (span.first().get()..=span.last().get()).contains(&port)
+fn contains(range: PortSpan, port: u16) -> bool {
+    (range.first().get()..=range.last().get()).contains(&port)
 }
 
 /// Notes that the kernel may have given the port to somebody else.
-pub(super) fn warn_of_ephemeral_ports(entry: &Entry, host: &dyn HostView, notes: &mut Notes) {
+pub(super) fn warn_of_ephemeral_ports(entry: &Entry, host: &dyn HostView, diagnostics: &mut Diagnostics) {
     let Some(kernel) = host.ephemeral_ports() else { return };
     let ports = entry.listen.ports;
     if ports.last().get() < *kernel.start() || ports.first().get() > *kernel.end() {
@@ -134,8 +142,8 @@ pub(super) fn warn_of_ephemeral_ports(entry: &Entry, host: &dyn HostView, notes:
     } else {
         format!("ports {ports} reach into")
     };
-    notes
-        .warning(entry.place, format!("{lie} the range that the kernel gives to outgoing traffic ({first}-{last})"))
+    diagnostics
+        .warning(entry.span, format!("{lie} the range that the kernel gives to outgoing traffic ({first}-{last})"))
         .hint(format!(
             "another program may have the port first; reserve it: sysctl -w net.ipv4.ip_local_reserved_ports={ports}"
         ));

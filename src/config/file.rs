@@ -11,10 +11,10 @@ use super::{
     absent,
     expand::Text,
     gate::GateText,
-    knobs::{self, Knobs},
     lists::{self, ListText},
-    place::Place,
+    overrides::{self, Overrides},
     settings::{self, LimitSettings, LogSettings, Settings},
+    span::Span,
     table::{List, Reader, Value, entry, slip},
 };
 use crate::gateway::RouterSettings;
@@ -33,24 +33,24 @@ pub(super) struct FileText {
 /// What only the main file says.
 #[derive(Default)]
 pub(super) struct MainText {
-    pub(super) defaults: Knobs,
+    pub(super) defaults: Overrides,
     pub(super) settings: Settings,
     pub(super) gate: GateText,
     /// Where `[router]` is, if anywhere.
-    pub(super) router: Option<Place>,
+    pub(super) router: Option<Span>,
 }
 
 /// A `[[mapping]]`, as it is written.
 pub(super) struct MappingText {
     /// Its header.
-    pub(super) place: Place,
+    pub(super) span: Span,
     pub(super) name: Option<Text>,
     pub(super) publish: Option<List>,
     pub(super) listen: Option<List>,
     pub(super) targets: Option<List>,
     /// An unknown key may be one of those that are missing.
     pub(super) has_slip: bool,
-    pub(super) knobs: Knobs,
+    pub(super) overrides: Overrides,
 }
 
 const SHARED: [&str; 4] = ["publish", "include", "mapping", "lists"];
@@ -87,10 +87,10 @@ impl FileText {
 
 fn refuse_main_only(reader: &mut Reader<'_>, document: &DeTable<'_>) {
     for key in MAIN_ONLY {
-        if let Some((place, _)) = entry(reader, document, key) {
+        if let Some((span, _)) = entry(reader, document, key) {
             reader
-                .notes
-                .problem(place, format!("[{key}] in an included file"))
+                .diagnostics
+                .problem(span, format!("[{key}] in an included file"))
                 .hint("put it in the main file; its [defaults] hold for included mappings too");
         }
     }
@@ -107,7 +107,7 @@ impl MainText {
         let mut text = Self::default();
         if let Some(table) = document.get("defaults").and_then(|v| reader.table("defaults", v)) {
             refuse_in_defaults(reader, table);
-            text.defaults = Knobs::read(reader, table);
+            text.defaults = Overrides::read(reader, table);
         }
         text.gate = GateText::read(reader, document);
         if let Some(table) = document.get("limits").and_then(|v| reader.table("limits", v)) {
@@ -116,7 +116,7 @@ impl MainText {
         if let Some(value) = document.get("router")
             && let Some(table) = reader.table("router", value)
         {
-            text.router = Some(reader.place(value.span()));
+            text.router = Some(reader.span(value.span()));
             text.settings.router = RouterSettings::read(reader, table);
         }
         if let Some(table) = document.get("log").and_then(|v| reader.table("log", v)) {
@@ -134,17 +134,17 @@ impl MainText {
 const OWN_KEYS: [&str; 4] = ["name", "publish", "listen", "targets"];
 
 fn mapping_keys() -> Vec<&'static str> {
-    OWN_KEYS.into_iter().chain(knobs::keys()).collect()
+    OWN_KEYS.into_iter().chain(overrides::keys()).collect()
 }
 
 /// `[defaults]` takes every key of a mapping but those that make it this one.
 fn refuse_in_defaults(reader: &mut Reader<'_>, table: &DeTable<'_>) {
     reader.refuse_others(table, "in [defaults]", &mapping_keys(), &absent::OF_MAPPING);
     for key in OWN_KEYS {
-        if let Some((place, _)) = entry(reader, table, key) {
+        if let Some((span, _)) = entry(reader, table, key) {
             reader
-                .notes
-                .problem(place, format!("`{key}` has no default"))
+                .diagnostics
+                .problem(span, format!("`{key}` has no default"))
                 .hint("it belongs in a [[mapping]]");
         }
     }
@@ -154,11 +154,11 @@ fn mappings(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<MappingText> {
     match value.get_ref() {
         DeValue::Array(items) => items.iter().filter_map(|item| mapping(reader, item)).collect(),
         DeValue::Table(table) => {
-            let place = reader.place(value.span());
+            let span = reader.span(value.span());
             let named = table.iter().find(|(key, value)| {
                 value.get_ref().is_table() && !mapping_keys().contains(&&**key.get_ref())
             });
-            let note = reader.notes.problem(place, "`mapping` is a list of tables");
+            let note = reader.diagnostics.problem(span, "`mapping` is a list of tables");
             if let Some((name, _)) = named {
                 note.hint(format!(
                     "write [[mapping]], with two brackets, and below it name = {:?}",
@@ -183,13 +183,13 @@ fn mapping(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<MappingText> {
     };
     reader.refuse_others(table, "in [[mapping]]", &mapping_keys(), &absent::OF_MAPPING);
     Some(MappingText {
-        place: reader.place(value.span()),
+        span: reader.span(value.span()),
         name: table.get("name").and_then(|v| reader.text("name", v)),
         publish: list(reader, table, "publish", |r, v| r.text("publish", v)),
         listen: list(reader, table, "listen", |r, v| r.text("listen", v)),
         targets: list(reader, table, "targets", target),
         has_slip: table.keys().any(|key| has_slip(key.get_ref())),
-        knobs: Knobs::read(reader, table),
+        overrides: Overrides::read(reader, table),
     })
 }
 
@@ -209,14 +209,14 @@ fn list(
     let mut list = reader.list(key, at, value, item);
     if list.items.is_empty() && list.is_whole {
         list.is_whole = false;
-        let place = reader.place(value.span());
+        let span = reader.span(value.span());
         if key == "targets" {
-            reader.notes.problem(place, "`targets` is empty").hint("name at least one");
+            reader.diagnostics.problem(span, "`targets` is empty").hint("name at least one");
         } else {
             // A mapping whose last listener was taken out has to close, as one that was removed.
             reader
-                .notes
-                .warning(place, format!("`{key}` is empty: this mapping forwards nothing"))
+                .diagnostics
+                .warning(span, format!("`{key}` is empty: this mapping forwards nothing"))
                 .hint("add an entry, or remove the mapping");
         }
     }
@@ -230,10 +230,10 @@ fn target(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<Text>
             reader.refuse_others(table, "of a target", &["address"], &absent::OF_TARGET);
             let address = table.get("address");
             if address.is_none() && !table.keys().any(|k| slip(k.get_ref(), &["address"]).is_some()) {
-                let place = reader.place(value.span());
+                let span = reader.span(value.span());
                 reader
-                    .notes
-                    .problem(place, "a target without an `address`")
+                    .diagnostics
+                    .problem(span, "a target without an `address`")
                     .hint("as in { address = \"10.0.0.7:3389\" }");
             }
             reader.text("address", address?)

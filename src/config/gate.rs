@@ -10,9 +10,9 @@ use super::{
     expand::Text,
     guard::GuardText,
     lists::ListText,
-    place::Origins,
-    problem::Notes,
+    problem::Diagnostics,
     read::absolute,
+    span::SourceMap,
     table::{Reader, Value},
 };
 use crate::policy::{Countries, GateInput, ListName};
@@ -55,22 +55,22 @@ impl GateText {
         directory: &Path,
         known: &Known,
         host: &dyn HostView,
-        origins: &mut Origins,
-        notes: &mut Notes,
+        sources: &mut SourceMap,
+        diagnostics: &mut Diagnostics,
     ) -> GateInput {
         let mut input = GateInput::default();
         if let Some(guard) = &self.guard {
-            guard.check(known, notes);
-            input.spec.guard = Some(guard.spec(directory, host, notes));
+            guard.check(known, diagnostics);
+            input.spec.guard = Some(guard.spec(directory, host, diagnostics));
         }
         if let Some(database) = self.geoip.flatten() {
             let path = directory.join(&database.value);
             match Countries::open(&path) {
                 Ok(countries) => input.countries = Some(Arc::new(countries)),
                 Err(message) => {
-                    notes
+                    diagnostics
                         .problem(
-                            database.place(),
+                            database.span(),
                             format!("the database of countries cannot be used: {message}"),
                         )
                         .text(&database.value)
@@ -81,7 +81,7 @@ impl GateText {
         }
         for list in self.lists {
             let name = list.name.clone();
-            if let Some((spec, set)) = list.load(origins, notes) {
+            if let Some((spec, set)) = list.load(sources, diagnostics) {
                 input.spec.lists.insert(name.clone(), spec);
                 input.lists.insert(name, set);
             }
@@ -104,9 +104,9 @@ impl Known {
     }
 
     /// Notes every list that there is not.
-    pub(super) fn refuse_unknown_lists(&self, entries: &EntriesText, notes: &mut Notes) {
+    pub(super) fn refuse_unknown_lists(&self, entries: &EntriesText, diagnostics: &mut Diagnostics) {
         if let Some(lists) = &self.lists {
-            entries.refuse_unknown(lists, notes);
+            entries.refuse_unknown(lists, diagnostics);
         }
     }
 }
@@ -117,10 +117,10 @@ fn geoip(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Text> {
     let table = reader.table("geoip", value)?;
     reader.refuse_unknown(table, "in [geoip]", &[KEY]);
     if table.is_empty() {
-        let place = reader.place(value.span());
+        let span = reader.span(value.span());
         reader
-            .notes
-            .problem(place, "[geoip] without a `database`")
+            .diagnostics
+            .problem(span, "[geoip] without a `database`")
             .hint("as in database = \"/var/lib/GeoIP/GeoLite2-Country.mmdb\"");
     }
     reader.path(KEY, table.get(KEY)?)

@@ -16,9 +16,9 @@ use super::{
     entries::EntriesText,
     expand::Text,
     gate::Known,
-    place::Place,
-    problem::Notes,
+    problem::Diagnostics,
     read::absolute,
+    span::Span,
     table::{Reader, Value, entry},
 };
 use crate::{
@@ -35,7 +35,7 @@ const STATE_FILE: &str = "bans.json";
 
 /// `[guard]` as it is written.
 pub(super) struct GuardText {
-    place: Place,
+    span: Span,
     refusals: Rate,
     ban: Duration,
     /// The listen specs of the decoys.
@@ -50,7 +50,7 @@ impl GuardText {
         let table = reader.table("guard", value)?;
         reader.refuse_unknown(table, "in [guard]", &KEYS);
         Some(Self {
-            place: reader.place(value.span()),
+            span: reader.span(value.span()),
             refusals: table.get("refusals").and_then(|v| refusals(reader, v)).unwrap_or_else(usual_refusals),
             ban: table.get("ban").and_then(|v| ban(reader, v)).unwrap_or(Duration::from_secs(3600)),
             trap: trap(reader, table),
@@ -60,23 +60,30 @@ impl GuardText {
     }
 
     /// Notes the lists that there are not.
-    pub(super) fn check(&self, known: &Known, notes: &mut Notes) {
+    pub(super) fn check(&self, known: &Known, diagnostics: &mut Diagnostics) {
         if let Some(exempt) = &self.exempt {
-            known.refuse_unknown_lists(exempt, notes);
+            known.refuse_unknown_lists(exempt, diagnostics);
         }
     }
 
     /// The guard's terms. A relative path begins at `directory`.
-    pub(super) fn spec(&self, directory: &Path, host: &dyn HostView, notes: &mut Notes) -> GuardSpec {
+    pub(super) fn spec(
+        &self,
+        directory: &Path,
+        host: &dyn HostView,
+        diagnostics: &mut Diagnostics,
+    ) -> GuardSpec {
         let state = match &self.state {
             Some(text) => Some(absolute(&directory.join(&text.value))),
             None => service_state(host),
         };
         if state.is_none() {
-            notes.warning(self.place, "bans are kept in memory only, and forgotten when portway ends").hint(
-                "name a file that portway may write, as in state = \"/var/lib/portway/bans.json\" \
+            diagnostics
+                .warning(self.span, "bans are kept in memory only, and forgotten when portway ends")
+                .hint(
+                    "name a file that portway may write, as in state = \"/var/lib/portway/bans.json\" \
                      (as a service, systemd gives a place)",
-            );
+                );
         }
         let exempt = self.exempt.as_ref().map(|text| text.entries.clone()).unwrap_or_default();
         GuardSpec { refusals: self.refusals, ban: self.ban, exempt, state }

@@ -10,9 +10,9 @@ use super::{
     DEFAULT_FILE, HostView, NAME_A_MAPPING, ReadSet, STDIN,
     expand::{Room, Text},
     file::FileText,
-    place::{Name, Origins, Place},
-    problem::Notes,
+    problem::Diagnostics,
     read::{ReadError, absolute, cause, read, read_any, read_stdin},
+    span::{Name, SourceMap, Span},
     syntax,
     table::Reader,
 };
@@ -29,15 +29,15 @@ const DEEPEST: usize = 8;
 /// The walk through the main file and what it includes.
 pub(super) struct Walk<'a> {
     host: &'a dyn HostView,
-    notes: &'a mut Notes,
+    diagnostics: &'a mut Diagnostics,
     /// What the files say, the main file first, each before what it includes.
     pub(super) files: Vec<FileText>,
-    pub(super) origins: Origins,
+    pub(super) sources: SourceMap,
     pub(super) read: ReadSet,
     /// Something of it could not be read: what seems to be missing may stand there.
     pub(super) is_broken: bool,
     /// Where each file was included, by its canonical path; nowhere for the main file.
-    seen: HashMap<PathBuf, Option<Place>>,
+    seen: HashMap<PathBuf, Option<Span>>,
     /// The files that the current one was included by, itself last.
     above: Vec<PathBuf>,
     /// Where relative paths of the main file begin, if not in its directory.
@@ -47,12 +47,12 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(host: &'a dyn HostView, notes: &'a mut Notes) -> Self {
+    pub(super) fn new(host: &'a dyn HostView, diagnostics: &'a mut Diagnostics) -> Self {
         Self {
             host,
-            notes,
+            diagnostics,
             files: Vec::new(),
-            origins: Origins::default(),
+            sources: SourceMap::default(),
             read: ReadSet::default(),
             is_broken: false,
             seen: HashMap::new(),
@@ -69,7 +69,7 @@ impl<'a> Walk<'a> {
         self.visit(path, None);
     }
 
-    fn visit(&mut self, path: &Path, from: Option<Place>) {
+    fn visit(&mut self, path: &Path, from: Option<Span>) {
         let is_stdin = from.is_none() && path == Path::new(STDIN);
         if !is_stdin {
             self.read.files.push(absolute(path));
@@ -91,20 +91,25 @@ impl<'a> Walk<'a> {
         }
         self.left = self.left.saturating_sub(bytes.len() as u64);
         self.seen.insert(identity.clone(), from);
-        let Some((place, text)) = self.text(name_of(path, from), bytes) else {
+        let Some((span, text)) = self.text(name_of(path, from), bytes) else {
             self.is_broken = true;
             return;
         };
         let (document, errors) = syntax::parse(&text);
-        syntax::refuse(&text, place, &errors, self.host, self.notes);
-        let mut reader =
-            Reader { file: place, text: &text, host: self.host, room: &self.room, notes: self.notes };
+        syntax::refuse(&text, span, &errors, self.host, self.diagnostics);
+        let mut reader = Reader {
+            file: span,
+            text: &text,
+            host: self.host,
+            room: &self.room,
+            diagnostics: self.diagnostics,
+        };
         let is_broken = !errors.is_empty();
         let base = self.base.as_deref().filter(|_| from.is_none());
         let directory = base.or(path.parent()).unwrap_or(Path::new("")).to_owned();
         let mut file = FileText::read(&mut reader, document.get_ref(), is_broken, &directory, from.is_none());
         self.is_broken |= file.is_broken;
-        self.origins.fill(place, text);
+        self.sources.fill(span, text);
         let includes = std::mem::take(&mut file.include);
         self.files.push(file);
         self.above.push(identity);
@@ -115,14 +120,14 @@ impl<'a> Walk<'a> {
     }
 
     /// Takes in the text of a file, or notes that it is none.
-    fn text(&mut self, name: Name, bytes: Vec<u8>) -> Option<(Place, String)> {
+    fn text(&mut self, name: Name, bytes: Vec<u8>) -> Option<(Span, String)> {
         const BOM: &str = "\u{feff}";
         match String::from_utf8(bytes) {
             Ok(mut text) => {
                 if text.starts_with(BOM) {
                     text.drain(..BOM.len());
                 }
-                Some((self.origins.add(name, String::new()), text))
+                Some((self.sources.add(name, String::new()), text))
             }
             Err(e) => {
                 let at = e.utf8_error().valid_up_to();
@@ -130,8 +135,8 @@ impl<'a> Walk<'a> {
                 let is_utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
                 let message = format!("not UTF-8 text: byte 0x{:02x} at offset {at}", bytes[at]);
                 let text = String::from_utf8_lossy(bytes).into_owned();
-                let place = self.origins.add(name, text).with_span(at..at + '\u{fffd}'.len_utf8());
-                self.notes.syntax(place, message).hint(if is_utf16 {
+                let span = self.sources.add(name, text).part(at..at + '\u{fffd}'.len_utf8());
+                self.diagnostics.syntax(span, message).hint(if is_utf16 {
                     "it looks like UTF-16: save it as UTF-8"
                 } else {
                     "save the file as UTF-8"
@@ -141,7 +146,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn unreadable(&mut self, path: &Path, from: Option<Place>, error: &ReadError) {
+    fn unreadable(&mut self, path: &Path, from: Option<Span>, error: &ReadError) {
         self.is_broken = true;
         let is_default = from.is_none() && path == Path::new(DEFAULT_FILE);
         let hint = match error {
@@ -151,10 +156,10 @@ impl<'a> Walk<'a> {
             _ => error.hint(),
         };
         let note = match from {
-            Some(from) => self.notes.problem(from, format!("include {}: {error}", path.display())),
+            Some(from) => self.diagnostics.problem(from, format!("include {}: {error}", path.display())),
             None => {
-                let place = self.origins.add(name_of(path, from), String::new());
-                self.notes.problem(place, format!("the file cannot be read: {error}")).whole_file()
+                let span = self.sources.add(name_of(path, from), String::new());
+                self.diagnostics.problem(span, format!("the file cannot be read: {error}")).whole_file()
             }
         };
         if let Some(hint) = hint {
@@ -163,15 +168,15 @@ impl<'a> Walk<'a> {
     }
 
     /// Notes that a file was read before.
-    fn is_known(&mut self, identity: &Path, path: &Path, from: Place) -> bool {
+    fn is_known(&mut self, identity: &Path, path: &Path, from: Span) -> bool {
         let Some(before) = self.seen.get(identity) else { return false };
         let path = path.display();
         if self.above.iter().any(|p| p == identity) {
-            self.notes
+            self.diagnostics
                 .problem(from, format!("{path} includes itself"))
                 .hint("keep included files in a directory of their own, as in conf.d/*.toml");
         } else if let Some(before) = before {
-            self.notes
+            self.diagnostics
                 .problem(from, format!("{path} is included twice, first at"))
                 .also(*before)
                 .hint("include it once");
@@ -181,20 +186,20 @@ impl<'a> Walk<'a> {
 
     /// Follows an `include` of a file whose relative paths begin at `directory`.
     fn include(&mut self, directory: &Path, include: &Text) {
-        let place = include.place();
+        let span = include.span();
         if self.above.len() >= DEEPEST {
-            self.notes.problem(place, format!("includes go more than {DEEPEST} files deep"));
+            self.diagnostics.problem(span, format!("includes go more than {DEEPEST} files deep"));
             self.is_broken = true;
             return;
         }
         if include.value.is_empty() {
-            self.notes
-                .problem(place, "an include without a name")
+            self.diagnostics
+                .problem(span, "an include without a name")
                 .hint("as in include = [\"conf.d/*.toml\"]");
             return;
         }
         if !include.value.contains(['*', '?', '[']) {
-            return self.visit(&directory.join(&include.value), Some(place));
+            return self.visit(&directory.join(&include.value), Some(span));
         }
         let pattern = |directory: &Path| {
             let escaped = glob::Pattern::escape(&directory.to_string_lossy());
@@ -205,29 +210,31 @@ impl<'a> Walk<'a> {
         self.read.patterns.push(pattern(in_directory.parent().unwrap_or(Path::new("/"))));
         match matches(&pattern(directory)) {
             Ok(found) if found.is_empty() => {
-                self.notes
-                    .warning(place, format!("include {}: no file matches", include.value))
+                self.diagnostics
+                    .warning(span, format!("include {}: no file matches", include.value))
                     .text(&include.value)
                     .hint(format!("the pattern begins at {}", shown(directory)));
             }
             Ok(found) if found.len() > MOST_MATCHES => {
                 self.is_broken = true;
-                self.notes
-                    .problem(place, format!("include {}: more than {MOST_MATCHES} files", include.value))
+                self.diagnostics
+                    .problem(span, format!("include {}: more than {MOST_MATCHES} files", include.value))
                     .text(&include.value)
                     .hint("name a directory of their own, as in conf.d/*.toml");
             }
-            Ok(found) => found.iter().for_each(|path| self.visit(path, Some(place))),
+            Ok(found) => found.iter().for_each(|path| self.visit(path, Some(span))),
             Err(e) => {
                 self.is_broken = true;
-                self.notes.problem(place, format!("include {}: {e}", include.value)).text(&include.value);
+                self.diagnostics
+                    .problem(span, format!("include {}: {e}", include.value))
+                    .text(&include.value);
             }
         }
     }
 }
 
 /// How a file is called in a message.
-fn name_of(path: &Path, from: Option<Place>) -> Name {
+fn name_of(path: &Path, from: Option<Span>) -> Name {
     let is_stdin = from.is_none() && path == Path::new(STDIN);
     Name::File(if is_stdin { "standard input".to_owned() } else { path.display().to_string() })
 }

@@ -16,9 +16,9 @@ use toml::de::{DeTable, DeValue};
 use super::{
     entries,
     expand::Text,
-    place::{Name, Origins, Place},
-    problem::Notes,
+    problem::Diagnostics,
     read::{ReadError, absolute, read},
+    span::{Name, SourceMap, Span},
     table::{Reader, Value, closest, entry},
 };
 use crate::policy::{IpSet, ListError, ListName, ListSpec, parse_net};
@@ -32,12 +32,12 @@ const LONGEST_NAME: usize = 64;
 /// A list as it is written.
 pub(super) struct ListText {
     pub(super) name: ListName,
-    place: Place,
+    span: Span,
     /// Nothing where it could not be read.
-    source: Option<SourceText>,
+    source: Option<ListSource>,
 }
 
-enum SourceText {
+enum ListSource {
     Inline(Vec<IpNet>),
     /// A file, which belongs to the directory of the file that names it.
     File(PathBuf, Text),
@@ -48,45 +48,45 @@ pub(super) fn lists(reader: &mut Reader<'_>, table: &DeTable<'_>, directory: &Pa
     let mut lists = Vec::with_capacity(table.len());
     for (key, value) in table {
         let name: &str = key.get_ref();
-        let place = reader.place(key.span());
+        let span = reader.span(key.span());
         let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
         if !(1..=LONGEST_NAME).contains(&name.len()) || !name.bytes().all(plain) {
             reader
-                .notes
-                .problem(place, format!("`{name}` is not a name for a list"))
+                .diagnostics
+                .problem(span, format!("`{name}` is not a name for a list"))
                 .text(name)
                 .hint("a name is 1 to 64 of the characters A-Z a-z 0-9 . _ -");
         }
         let source = source(reader, name, value, directory);
-        lists.push(ListText { name: ListName(name.into()), place, source });
+        lists.push(ListText { name: ListName(name.into()), span, source });
     }
     lists
 }
 
 /// Puts the lists of all files together: a name stands for one of them.
-pub(super) fn merged(all: impl Iterator<Item = ListText>, notes: &mut Notes) -> Vec<ListText> {
-    let mut first_of: HashMap<ListName, Place> = HashMap::new();
+pub(super) fn merged(all: impl Iterator<Item = ListText>, diagnostics: &mut Diagnostics) -> Vec<ListText> {
+    let mut first_of: HashMap<ListName, Span> = HashMap::new();
     let mut merged = Vec::new();
     for list in all {
         if let Some(first) = first_of.get(&list.name) {
-            notes
-                .problem(list.place, format!("the list \"{}\" is there twice, first at", list.name.0))
+            diagnostics
+                .problem(list.span, format!("the list \"{}\" is there twice, first at", list.name.0))
                 .also(*first)
                 .hint("give each list a name of its own, over all files");
         } else {
-            first_of.insert(list.name.clone(), list.place);
+            first_of.insert(list.name.clone(), list.span);
             merged.push(list);
         }
     }
     merged
 }
 
-fn source(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, directory: &Path) -> Option<SourceText> {
+fn source(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, directory: &Path) -> Option<ListSource> {
     match value.get_ref() {
         DeValue::Table(table) => {
-            file(reader, name, value, table).map(|text| SourceText::File(directory.to_owned(), text))
+            file(reader, name, value, table).map(|text| ListSource::File(directory.to_owned(), text))
         }
-        DeValue::Array(_) | DeValue::String(_) => Some(SourceText::Inline(inline(reader, name, value))),
+        DeValue::Array(_) | DeValue::String(_) => Some(ListSource::Inline(inline(reader, name, value))),
         _ => {
             reader.wrong_type(name, value, "a list of addresses, or { file = \"...\" }");
             None
@@ -95,20 +95,20 @@ fn source(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, directory: &Pa
 }
 
 fn inline(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Vec<IpNet> {
-    let at = reader.place(value.span());
+    let at = reader.span(value.span());
     let mut nets = Vec::new();
     for text in reader.texts(name, at, value).items {
-        if reader.notes.is_full() {
+        if reader.diagnostics.is_full() {
             break;
         }
         match parse_net(&text.value) {
             Ok(net) => {
                 nets.push(net);
-                entries::warn_of_host_bits(reader.notes, text.place(), &text.value);
+                entries::warn_of_host_bits(reader.diagnostics, text.span(), &text.value);
             }
             Err(message) => {
                 let looks_like_a_file = text.value.starts_with(['/', '.']) || text.value.ends_with(".txt");
-                let note = entries::refuse(reader.notes, text.place(), message).text(&text.value);
+                let note = entries::refuse(reader.diagnostics, text.span(), message).text(&text.value);
                 if looks_like_a_file {
                     note.hint(format!("to read a file, write {name} = {{ file = \"{}\" }}", text.value));
                 }
@@ -122,10 +122,10 @@ fn file(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, table: &DeTable<
     reader.refuse_unknown(table, "of a list", &["file"]);
     let Some((_, path)) = entry(reader, table, "file") else {
         if !table.keys().any(|k| closest(k.get_ref(), &["file"]).is_some()) {
-            let place = reader.place(value.span());
+            let span = reader.span(value.span());
             reader
-                .notes
-                .problem(place, "a list without a `file`")
+                .diagnostics
+                .problem(span, "a list without a `file`")
                 .hint(format!("as in {name} = {{ file = \"{name}.txt\" }}"));
         }
         return None;
@@ -135,15 +135,19 @@ fn file(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, table: &DeTable<
 
 impl ListText {
     /// What it holds.
-    pub(super) fn load(self, origins: &mut Origins, notes: &mut Notes) -> Option<(ListSpec, Arc<IpSet>)> {
+    pub(super) fn load(
+        self,
+        sources: &mut SourceMap,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<(ListSpec, Arc<IpSet>)> {
         match self.source? {
-            SourceText::Inline(nets) => {
+            ListSource::Inline(nets) => {
                 let set = nets.iter().copied().collect();
                 Some((ListSpec::Inline(nets), Arc::new(set)))
             }
-            SourceText::File(directory, text) => {
+            ListSource::File(directory, text) => {
                 let path = directory.join(&text.value);
-                let set = load_file(&path, text.place(), origins, notes)?;
+                let set = load_file(&path, text.span(), sources, diagnostics)?;
                 Some((ListSpec::File(absolute(&path)), Arc::new(set)))
             }
         }
@@ -151,12 +155,17 @@ impl ListText {
 }
 
 /// Reads a list file; `from` is where the configuration names it.
-fn load_file(path: &Path, from: Place, origins: &mut Origins, notes: &mut Notes) -> Option<IpSet> {
+fn load_file(
+    path: &Path,
+    from: Span,
+    sources: &mut SourceMap,
+    diagnostics: &mut Diagnostics,
+) -> Option<IpSet> {
     let text = match text_of(path) {
         Ok(text) => text,
         Err(error) => {
-            let note =
-                notes.problem(from, format!("the list file {} cannot be read: {error}", path.display()));
+            let note = diagnostics
+                .problem(from, format!("the list file {} cannot be read: {error}", path.display()));
             if let Some(hint) = error.hint() {
                 note.hint(hint);
             }
@@ -167,19 +176,19 @@ fn load_file(path: &Path, from: Place, origins: &mut Origins, notes: &mut Notes)
         Ok(set) => {
             let doubtful = IpSet::with_host_bits(&text);
             if !doubtful.is_empty() {
-                let spans = spans(&text, &doubtful);
-                let file = origins.add(Name::File(path.display().to_string()), text);
-                for (line, span) in doubtful.into_iter().zip(spans) {
-                    entries::warn(notes, file.with_span(span), line.message);
+                let ranges = ranges(&text, &doubtful);
+                let file = sources.add(Name::File(path.display().to_string()), text);
+                for (line, range) in doubtful.into_iter().zip(ranges) {
+                    entries::warn(diagnostics, file.part(range), line.message);
                 }
             }
             Some(set)
         }
         Err(errors) => {
-            let spans = spans(&text, &errors);
-            let file = origins.add(Name::File(path.display().to_string()), text);
-            for (error, span) in errors.into_iter().zip(spans) {
-                entries::refuse(notes, file.with_span(span), error.message);
+            let ranges = ranges(&text, &errors);
+            let file = sources.add(Name::File(path.display().to_string()), text);
+            for (error, range) in errors.into_iter().zip(ranges) {
+                entries::refuse(diagnostics, file.part(range), error.message);
             }
             None
         }
@@ -187,19 +196,19 @@ fn load_file(path: &Path, from: Place, origins: &mut Origins, notes: &mut Notes)
 }
 
 /// Where the entries of the bad lines stand, less the spaces around them and the comments behind.
-fn spans(text: &str, errors: &[ListError]) -> Vec<Range<usize>> {
+fn ranges(text: &str, errors: &[ListError]) -> Vec<Range<usize>> {
     let mut lines = text.split_inclusive('\n').enumerate();
-    let (mut start, mut spans) = (0, Vec::with_capacity(errors.len()));
+    let (mut start, mut ranges) = (0, Vec::with_capacity(errors.len()));
     for error in errors {
-        let span = lines.by_ref().find_map(|(i, line)| {
+        let range = lines.by_ref().find_map(|(i, line)| {
             let from = start + (line.len() - line.trim_start().len());
             start += line.len();
             let entry = line.split(['#', ';']).next().unwrap_or(line);
             (i + 1 == error.line).then(|| from..from + entry.trim().len())
         });
-        spans.push(span.unwrap_or(0..0));
+        ranges.push(range.unwrap_or(0..0));
     }
-    spans
+    ranges
 }
 
 /// The text of a list file. A comment in another encoding is no reason to do without the list: what is not UTF-8 is
@@ -255,7 +264,7 @@ mod tests {
     fn bad_entries_are_found_without_what_stands_around_them() {
         let text = "\t bad \r\n\nfine\n  worse # why\n\nlast;";
         let errors = [1, 4, 6, 9].map(|line| ListError { line, message: String::new() });
-        let words: Vec<_> = spans(text, &errors).into_iter().map(|span| &text[span]).collect();
+        let words: Vec<_> = ranges(text, &errors).into_iter().map(|range| &text[range]).collect();
         assert_eq!(words, ["bad", "worse", "last", ""]);
     }
 

@@ -15,9 +15,9 @@ use super::{
     claims::{Claims, Taker},
     lower::Entry,
     many::Many,
-    place::Place,
     plan::Plan,
-    problem::Notes,
+    problem::Diagnostics,
+    span::Span,
 };
 use crate::{
     mapping::{Host, ListenAddr, ListenerKey, Protocol, TargetAddr},
@@ -30,10 +30,10 @@ pub(super) fn refuse(
     claims: &Claims,
     entries: &[Entry],
     host: &dyn HostView,
-    notes: &mut Notes,
+    diagnostics: &mut Diagnostics,
 ) {
     let (many, own, told) = (Many::new(host), OnceCell::new(), HashSet::new());
-    let mut search = Search { plan, claims, entries, host, many, notes, own, told };
+    let mut search = Search { plan, claims, entries, host, many, diagnostics, own, told };
     let mut visited = HashSet::new();
     for key in plan.listeners.keys() {
         search.from(key.clone(), &mut visited);
@@ -47,11 +47,11 @@ struct Search<'a> {
     entries: &'a [Entry],
     host: &'a dyn HostView,
     many: Many<'a>,
-    notes: &'a mut Notes,
+    diagnostics: &'a mut Diagnostics,
     /// What the machine said of its addresses, if it was asked.
     own: OnceCell<HashSet<IpAddr>>,
     /// The targets that were noted: one note for a range.
-    told: HashSet<Place>,
+    told: HashSet<Span>,
 }
 
 /// A listener on the current path, and where it leads.
@@ -63,7 +63,7 @@ struct Step {
 struct Edge {
     to: ListenerKey,
     target: TargetAddr,
-    place: Place,
+    span: Span,
 }
 
 impl Search<'_> {
@@ -94,9 +94,9 @@ impl Search<'_> {
         let entry = self.claims.entry(&key).and_then(|i| self.entries.get(i));
         let mut edges = Vec::new();
         if let (Some(targets), Some(entry)) = (targets, entry) {
-            for (target, (_, place)) in targets.iter().zip(entry.targets.iter()) {
+            for (target, (_, span)) in targets.iter().zip(entry.targets.iter()) {
                 for to in self.takers(key.protocol, target) {
-                    edges.push(Edge { to, target: target.clone(), place: *place });
+                    edges.push(Edge { to, target: target.clone(), span: *span });
                 }
             }
         }
@@ -142,13 +142,13 @@ impl Search<'_> {
             if key.addr.ip.is_loopback() {
                 continue;
             }
-            for (target, (_, place)) in targets.iter().zip(entry.targets.iter()) {
+            for (target, (_, span)) in targets.iter().zip(entry.targets.iter()) {
                 let leads_back =
                     matches!(target.host, Host::Name(_)) && ports.contains(&(key.protocol, target.port));
-                if leads_back && self.told.insert(*place) {
-                    self.notes
+                if leads_back && self.told.insert(*span) {
+                    self.diagnostics
                         .warning(
-                            *place,
+                            *span,
                             format!("the name in {target} may lead back here, over this machine or another"),
                         )
                         .hint(format!("one client could then take every session; set `{cap}` to a number"));
@@ -167,7 +167,7 @@ impl Search<'_> {
     /// Notes that `edge`, which leaves the end of `path`, leads to its start.
     fn note(&mut self, path: &[Step], edge: &Edge) {
         const SHOWN: usize = 4;
-        if !self.told.insert(edge.place) {
+        if !self.told.insert(edge.span) {
             return;
         }
         let target = &edge.target;
@@ -181,7 +181,7 @@ impl Search<'_> {
             way.push(edge.to.to_string());
             format!("the target {target} leads back in a circle: {}", way.join(" -> "))
         };
-        self.notes.problem(edge.place, message).hint("lead to another port, or to another machine");
+        self.diagnostics.problem(edge.span, message).hint("lead to another port, or to another machine");
     }
 }
 

@@ -16,14 +16,14 @@ use super::{
     exposure::{self, OwnAddresses},
     file::{FileText, MappingText},
     gate::Known,
-    knobs::Knobs,
     loops,
     many::Many,
     openings::{Openings, Wanted},
-    place::{Name, Origins, Place},
+    overrides::Overrides,
     plan::{MappingPlan, Plan, Service},
     policy::HasRates,
-    problem::Notes,
+    problem::Diagnostics,
+    span::{Name, SourceMap, Span},
 };
 use crate::{
     mapping::{
@@ -40,10 +40,10 @@ use crate::{
 /// One promise as it is written: ports of an address that lead to targets.
 pub(super) struct Entry {
     pub(super) listen: ListenSpec,
-    pub(super) place: Place,
+    pub(super) span: Span,
     pub(super) protocols: Protocols,
     /// What all entries of a mapping share; empty for a decoy.
-    pub(super) targets: Arc<[(TargetSpec, Place)]>,
+    pub(super) targets: Arc<[(TargetSpec, Span)]>,
 }
 
 /// The outcome of all mappings.
@@ -65,16 +65,16 @@ struct Terms {
 #[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
     pub(super) host: &'a dyn HostView,
-    pub(super) defaults: &'a Knobs,
+    pub(super) defaults: &'a Overrides,
     pub(super) known: &'a Known,
     /// The command line opens every listener on the router whose mapping does not say otherwise.
     pub(super) everything_on_router: bool,
     /// Where `[router]` is, if anywhere.
-    pub(super) router: Option<Place>,
+    pub(super) router: Option<Span>,
 }
 
 impl Context<'_> {
-    fn wanted(&self, own: &Knobs) -> Option<Wanted> {
+    fn wanted(&self, own: &Overrides) -> Option<Wanted> {
         Wanted::of(own, self.defaults, self.everything_on_router)
     }
 }
@@ -84,7 +84,7 @@ pub(super) struct Lowering<'a> {
     context: Context<'a>,
     many: Many<'a>,
     own: OwnAddresses<'a>,
-    notes: &'a mut Notes,
+    diagnostics: &'a mut Diagnostics,
     draft: Draft,
     entries: Vec<Entry>,
     claims: Claims,
@@ -93,7 +93,7 @@ pub(super) struct Lowering<'a> {
     uses_router: bool,
     /// Which bursts some mapping, be it disabled, has a rate for.
     has_rates: HasRates,
-    names: HashMap<String, Place>,
+    names: HashMap<String, Span>,
     disabled: usize,
     is_full: bool,
     /// The targets of all listeners together.
@@ -108,15 +108,15 @@ const MOST_LISTENERS: usize = 262_144;
 pub(super) const MOST_WAYS: usize = 1 << 20;
 
 impl<'a> Lowering<'a> {
-    pub(super) fn new(context: Context<'a>, notes: &'a mut Notes) -> Self {
-        context.defaults.policy.check_defaults(context.known, notes);
+    pub(super) fn new(context: Context<'a>, diagnostics: &'a mut Diagnostics) -> Self {
+        context.defaults.policy.check_defaults(context.known, diagnostics);
         let own = OwnAddresses::new(context.host);
-        warn_of_source(context.defaults, &own, notes);
+        warn_of_source(context.defaults, &own, diagnostics);
         Self {
             many: Many::new(context.host),
             own,
             context,
-            notes,
+            diagnostics,
             draft: Draft::default(),
             entries: Vec::new(),
             claims: Claims::default(),
@@ -148,28 +148,28 @@ impl<'a> Lowering<'a> {
     }
 
     /// Takes in a spec that stands beside the file.
-    pub(super) fn spec(&mut self, spec: &str, from: SpecsFrom, origins: &mut Origins) {
-        let place = origins.add(Name::Spec(from, spec.to_owned()), spec.to_owned());
-        self.publish_alone(&Text::beside_file(spec.to_owned(), place, from));
+    pub(super) fn spec(&mut self, spec: &str, from: SpecsFrom, sources: &mut SourceMap) {
+        let span = sources.add(Name::Spec(from, spec.to_owned()), spec.to_owned());
+        self.publish_alone(&Text::beside_file(spec.to_owned(), span, from));
     }
 
     /// Checks what only the whole shows, and hands over the plan.
     pub(super) fn finish(self) -> Lowered {
         let plan = self.draft.finish();
-        loops::refuse(&plan, &self.claims, &self.entries, self.context.host, self.notes);
-        if let Some(place) = self.context.router
+        loops::refuse(&plan, &self.claims, &self.entries, self.context.host, self.diagnostics);
+        if let Some(span) = self.context.router
             && !self.uses_router
         {
-            self.notes
-                .warning(place, "[router] without a mapping that is to be open on the router")
+            self.diagnostics
+                .warning(span, "[router] without a mapping that is to be open on the router")
                 .hint("say `router = true` in one, or in [defaults] for all");
         }
-        self.context.defaults.policy.warn_of_idle_bursts(self.has_rates, self.notes);
-        for (name, place) in self.names.iter().filter(|(name, _)| name.contains('/')) {
+        self.context.defaults.policy.warn_of_idle_bursts(self.has_rates, self.diagnostics);
+        for (name, span) in self.names.iter().filter(|(name, _)| name.contains('/')) {
             if let Some(other) = self.claims.default_name(name) {
-                self.notes
-                    .problem(*place, format!("the name \"{name}\" is the default name of the listener at"))
-                    .also(self.entries[other].place)
+                self.diagnostics
+                    .problem(*span, format!("the name \"{name}\" is the default name of the listener at"))
+                    .also(self.entries[other].span)
                     .hint("choose another name");
             }
         }
@@ -178,7 +178,7 @@ impl<'a> Lowering<'a> {
 
     /// A spec outside any mapping: it has its defaults and nothing else.
     fn publish_alone(&mut self, text: &Text) {
-        let own = Knobs::default();
+        let own = Overrides::default();
         let Some(entry) = self.short(text) else { return };
         let entries = vec![entry];
         self.check(&entries, &own);
@@ -189,40 +189,40 @@ impl<'a> Lowering<'a> {
         let name = mapping.name.as_ref().and_then(|text| self.name(text));
         let entries = self.entries_of(mapping, is_broken);
         if !entries.is_empty() && entries.iter().all(|e| !e.protocols.has_tcp()) {
-            for (key, place, hint) in mapping.knobs.tcp_only() {
-                self.notes.warning(place, format!("`{key}` has no meaning for UDP")).hint(hint);
+            for (key, span, hint) in mapping.overrides.tcp_only() {
+                self.diagnostics.warning(span, format!("`{key}` has no meaning for UDP")).hint(hint);
             }
         }
-        if let Some((key, place)) = mapping.knobs.udp_only()
+        if let Some((key, span)) = mapping.overrides.udp_only()
             && !entries.is_empty()
             && entries.iter().all(|e| !e.protocols.has_udp())
         {
-            self.notes
-                .warning(place, format!("`{key}` has no meaning for TCP"))
+            self.diagnostics
+                .warning(span, format!("`{key}` has no meaning for TCP"))
                 .hint("remove it; for TCP there are `new_sessions_per_client` and `bandwidth_per_session`");
         }
-        self.check(&entries, &mapping.knobs);
-        warn_of_source(&mapping.knobs, &self.own, self.notes);
-        self.open_all(entries, name, &mapping.knobs);
+        self.check(&entries, &mapping.overrides);
+        warn_of_source(&mapping.overrides, &self.own, self.diagnostics);
+        self.open_all(entries, name, &mapping.overrides);
     }
 
     /// Checks what does not depend on other mappings.
-    fn check(&mut self, entries: &[Entry], own: &Knobs) {
+    fn check(&mut self, entries: &[Entry], own: &Overrides) {
         for entry in entries {
             self.check_sources(entry, own);
-            self.many.refuse_for_tcp(entry, self.notes);
+            self.many.refuse_for_tcp(entry, self.diagnostics);
         }
         let defaults = &self.context.defaults.policy;
-        own.policy.check(defaults, self.context.known, self.notes);
+        own.policy.check(defaults, self.context.known, self.diagnostics);
         self.has_rates |= own.policy.has_rates(defaults);
         if let Some(wanted) = self.context.wanted(own) {
             self.uses_router = true;
-            wanted.check(entries, self.notes);
+            wanted.check(entries, self.diagnostics);
         }
     }
 
     /// Opens the listeners of a mapping, unless it is disabled.
-    fn open_all(&mut self, entries: Vec<Entry>, name: Option<MappingName>, own: &Knobs) {
+    fn open_all(&mut self, entries: Vec<Entry>, name: Option<MappingName>, own: &Overrides) {
         if !own.enabled.or(self.context.defaults.enabled).unwrap_or(true) {
             self.disabled += 1;
             return;
@@ -240,8 +240,8 @@ impl<'a> Lowering<'a> {
         };
         for entry in entries {
             let on_router = terms.wanted.is_some();
-            exposure::warn(&entry, &policy, on_router, self.context.host, self.notes);
-            self.own.warn_of_listener(&entry, self.notes);
+            exposure::warn(&entry, &policy, on_router, self.context.host, self.diagnostics);
+            self.own.warn_of_listener(&entry, self.diagnostics);
             self.open(entry, Some(&terms));
         }
     }
@@ -255,21 +255,21 @@ impl<'a> Lowering<'a> {
             let meant = |value: &str| meant::listen(value, Protocols::Tcp, &services);
             let Some(listen) = self.sound("trap", text, spec, meant) else { continue };
             let entry =
-                Entry { listen, place: text.place(), protocols: Protocols::Tcp, targets: Arc::default() };
-            exposure::warn_of_ephemeral_ports(&entry, host, self.notes);
-            self.own.warn_of_listener(&entry, self.notes);
+                Entry { listen, span: text.span(), protocols: Protocols::Tcp, targets: Arc::default() };
+            exposure::warn_of_ephemeral_ports(&entry, host, self.diagnostics);
+            self.own.warn_of_listener(&entry, self.diagnostics);
             self.open(entry, None);
         }
     }
 
     /// Checks a name, and that no other mapping has it.
     fn name(&mut self, text: &Text) -> Option<MappingName> {
-        let place = text.place();
+        let span = text.span();
         let name = match MappingName::new(&text.value) {
             Ok(name) => name,
             Err(e) => {
-                self.notes
-                    .problem(place, format!("`{}` is not a name for a mapping", text.value))
+                self.diagnostics
+                    .problem(span, format!("`{}` is not a name for a mapping", text.value))
                     .text(&text.value)
                     .hint(match name_meant(&text.value) {
                         Some(meant) => instead(text, &format!("\"{meant}\"")),
@@ -279,28 +279,28 @@ impl<'a> Lowering<'a> {
             }
         };
         if let Some(first) = self.names.get(name.as_str()) {
-            self.notes
-                .problem(place, format!("the name \"{name}\" is used twice, first at"))
+            self.diagnostics
+                .problem(span, format!("the name \"{name}\" is used twice, first at"))
                 .also(*first)
                 .hint("give each mapping a name of its own");
         } else {
-            self.names.insert(name.as_str().to_owned(), place);
+            self.names.insert(name.as_str().to_owned(), span);
         }
         Some(name)
     }
 
     /// A source address reaches only targets of its own family.
-    fn check_sources(&mut self, entry: &Entry, own: &Knobs) {
+    fn check_sources(&mut self, entry: &Entry, own: &Overrides) {
         let inherited = own.source.is_none();
         let Some(source) = own.source.as_ref().or(self.context.defaults.source.as_ref()) else { return };
         let reaches = |ip: &IpAddr| ip.is_ipv4() == source.value.is_ipv4();
-        for (target, place) in entry.targets.iter() {
+        for (target, span) in entry.targets.iter() {
             if let Host::Ip(ip, _) = &target.host
                 && !reaches(ip)
             {
-                let at = if inherited { *place } else { source.place };
+                let at = if inherited { *span } else { source.span };
                 let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
-                self.notes
+                self.diagnostics
                     .problem(at, format!("the source {} cannot reach the target {ip}", source.value))
                     .hint(format!("its source is an {family} address"));
             }
@@ -312,8 +312,8 @@ impl<'a> Lowering<'a> {
         let asked = entry.listen.ports.count() * entry.protocols.iter().count();
         if self.claims.asked + asked > MOST_LISTENERS {
             if !std::mem::replace(&mut self.is_full, true) {
-                self.notes
-                    .problem(entry.place, format!("more than {MOST_LISTENERS} listeners in all"))
+                self.diagnostics
+                    .problem(entry.span, format!("more than {MOST_LISTENERS} listeners in all"))
                     .hint("use fewer or smaller ranges");
             }
             return;
@@ -321,7 +321,7 @@ impl<'a> Lowering<'a> {
         self.claims.asked += asked;
         self.ways = self.ways.saturating_add(asked.saturating_mul(entry.targets.len()));
         if self.ways > MOST_WAYS {
-            self.refuse_ways(entry.place);
+            self.refuse_ways(entry.span);
             return;
         }
         let claim = Claim { entry: self.entries.len(), is_named: terms.is_some_and(|terms| terms.is_named) };
@@ -350,23 +350,24 @@ impl<'a> Lowering<'a> {
     }
 
     /// Says once that there are too many targets.
-    pub(super) fn refuse_ways(&mut self, place: Place) {
+    pub(super) fn refuse_ways(&mut self, span: Span) {
         if !std::mem::replace(&mut self.is_full, true) {
-            self.notes
-                .problem(place, format!("more than {MOST_WAYS} targets of all listeners together"))
+            self.diagnostics
+                .problem(span, format!("more than {MOST_WAYS} targets of all listeners together"))
                 .hint("use fewer targets, or smaller ranges of listen ports");
         }
     }
 
     fn refuse_twice(&mut self, entry: &Entry, key: &ListenerKey, other: usize, is_trap: bool) {
-        let first = self.entries.get(other).map_or(entry.place, |e| e.place);
-        self.notes.problem(entry.place, format!("{key} is listened on twice, first at")).also(first).hint(
-            if is_trap {
+        let first = self.entries.get(other).map_or(entry.span, |e| e.span);
+        self.diagnostics
+            .problem(entry.span, format!("{key} is listened on twice, first at"))
+            .also(first)
+            .hint(if is_trap {
                 "a trap takes a port that no mapping has"
             } else {
                 "a port takes one mapping for each protocol, and a wildcard takes all addresses"
-            },
-        );
+            });
     }
 
     /// Plans one listener of an entry.
@@ -386,7 +387,7 @@ impl<'a> Lowering<'a> {
             Protocol::Udp => Service::Udp(UdpSpec { targets, options: terms.udp.clone() }),
         };
         let wanted = terms.wanted.as_ref();
-        let exposure = wanted.and_then(|wanted| self.openings.open(wanted, entry, &key, self.notes));
+        let exposure = wanted.and_then(|wanted| self.openings.open(wanted, entry, &key, self.diagnostics));
         self.draft.listener(terms.mapping, key, default, service, exposure);
     }
 }
@@ -411,9 +412,9 @@ fn targets(entry: &Entry, port: NonZeroU16) -> Option<Targets> {
 }
 
 /// Notes a source that this machine does not have.
-fn warn_of_source(knobs: &Knobs, own: &OwnAddresses<'_>, notes: &mut Notes) {
+fn warn_of_source(overrides: &Overrides, own: &OwnAddresses<'_>, diagnostics: &mut Diagnostics) {
     const CURE: &str = "targets are not reached from it: compare with `ip addr`, or leave `source` out";
-    if let Some(source) = &knobs.source {
-        own.warn_of_foreign(source.value, source.place, "the source", CURE, notes);
+    if let Some(source) = &overrides.source {
+        own.warn_of_foreign(source.value, source.span, "the source", CURE, diagnostics);
     }
 }

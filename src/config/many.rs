@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{HostView, lower::Entry, problem::Notes};
+use super::{HostView, lower::Entry, problem::Diagnostics};
 use crate::mapping::Host;
 
 /// Tells these addresses from those of one machine.
@@ -35,21 +35,21 @@ impl<'a> Many<'a> {
     }
 
     /// Notes a TCP mapping that listens on such an address, or leads to one.
-    pub(super) fn refuse_for_tcp(&self, entry: &Entry, notes: &mut Notes) {
+    pub(super) fn refuse_for_tcp(&self, entry: &Entry, diagnostics: &mut Diagnostics) {
         if !entry.protocols.has_tcp() {
             return;
         }
         if let Some(kind) = self.kind_of(entry.listen.ip) {
-            notes
-                .problem(entry.place, format!("TCP cannot listen on the {kind} address {}", entry.listen.ip))
+            diagnostics
+                .problem(entry.span, format!("TCP cannot listen on the {kind} address {}", entry.listen.ip))
                 .hint("listen on an address of this machine, or forward UDP alone");
         }
-        for (target, place) in entry.targets.iter() {
+        for (target, span) in entry.targets.iter() {
             if let Host::Ip(ip, _) = target.host
                 && let Some(kind) = self.kind_of(ip)
             {
-                notes
-                    .problem(*place, format!("TCP cannot connect to the {kind} address {ip}"))
+                diagnostics
+                    .problem(*span, format!("TCP cannot connect to the {kind} address {ip}"))
                     .hint("lead to the address of one machine, or forward UDP alone");
             }
         }

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! include ─► file: bytes ─► tables ─► mappings as written ─► lower: listeners ─► claims, loops, openings ─► Plan
-//!               │  └ table, expand, duration, amount, knobs      └ mapping::publish
+//!               │  └ table, expand, duration, amount, overrides  └ mapping::publish
 //!               └► gate: lists, guard, countries ─► GateInput
 //! ```
 //!
@@ -32,19 +32,19 @@ mod file;
 mod gate;
 mod guard;
 mod include;
-mod knobs;
 mod lists;
 mod loops;
 mod lower;
 mod many;
 mod openings;
-mod place;
+mod overrides;
 mod plan;
 mod policy;
 mod problem;
 mod read;
 mod router;
 mod settings;
+mod span;
 mod syntax;
 mod system;
 mod table;
@@ -63,11 +63,11 @@ use file::MainText;
 use include::Walk;
 pub(crate) use lists::{ListFileError, ListRead, read_list};
 use lower::{Context, Lowering};
-use place::{Name, Origins};
 pub(crate) use plan::{ListenerPlan, MappingPlan, Plan, Service};
-use problem::Notes;
+use problem::Diagnostics;
 pub(crate) use problem::{Problem, Problems};
 pub(crate) use settings::{LimitSettings, LogFormat, LogLevel, LogOverride, LogSettings, Settings};
+use span::{Name, SourceMap};
 pub use system::System;
 
 use crate::{mapping::Protocol, policy::GateInput};
@@ -179,41 +179,41 @@ pub trait HostView {
 pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
     let asked = Asked::new(host);
     let host = &asked;
-    let mut notes = Notes::default();
-    let mut walk = Walk::new(host, &mut notes);
+    let mut diagnostics = Diagnostics::default();
+    let mut walk = Walk::new(host, &mut diagnostics);
     if let Some(path) = &source.file {
         walk.main(path, source.base.as_deref());
     }
-    let Walk { mut files, mut origins, read, is_broken, .. } = walk;
+    let Walk { mut files, mut sources, read, is_broken, .. } = walk;
 
     let MainText { defaults, mut settings, mut gate, router } =
         files.first_mut().map(|f| std::mem::take(&mut f.main)).unwrap_or_default();
     settings.log = source.log.over(settings.log);
-    gate.lists = lists::merged(files.iter_mut().flat_map(|f| std::mem::take(&mut f.lists)), &mut notes);
+    gate.lists = lists::merged(files.iter_mut().flat_map(|f| std::mem::take(&mut f.lists)), &mut diagnostics);
     let known = gate.known(files.first().is_some_and(|f| f.is_broken), is_broken);
     let everything_on_router = source.router;
     let context = Context { host, defaults: &defaults, known: &known, everything_on_router, router };
-    let mut lowering = Lowering::new(context, &mut notes);
+    let mut lowering = Lowering::new(context, &mut diagnostics);
     for file in &files {
         lowering.file(file);
     }
     for spec in &source.publish {
-        lowering.spec(spec, source.publish_from, &mut origins);
+        lowering.spec(spec, source.publish_from, &mut sources);
     }
     // Last, so that a port wanted twice is the decoy's fault.
     lowering.traps(gate.traps());
     let lowered = lowering.finish();
-    let gate = gate.load(source.directory(), &known, host, &mut origins, &mut notes);
+    let gate = gate.load(source.directory(), &known, host, &mut sources, &mut diagnostics);
     if source.file.is_none() && source.publish.is_empty() {
-        let place = origins.add(Name::CommandLine, String::new());
-        notes
-            .problem(place, "nothing to forward: neither a file nor a mapping is named")
+        let span = sources.add(Name::CommandLine, String::new());
+        diagnostics
+            .problem(span, "nothing to forward: neither a file nor a mapping is named")
             .hint(NAME_A_MAPPING);
-    } else if lowered.plan.listeners.is_empty() && notes.is_sound() {
-        warn_of_an_empty_plan(lowered.disabled, &origins, &mut notes);
+    } else if lowered.plan.listeners.is_empty() && diagnostics.is_sound() {
+        warn_of_an_empty_plan(lowered.disabled, &sources, &mut diagnostics);
     }
-    warn_of_the_command_line(source, &asked, &mut origins, &mut notes);
-    let (problems, warnings) = notes.finish(&origins);
+    warn_of_the_command_line(source, &asked, &mut sources, &mut diagnostics);
+    let (problems, warnings) = diagnostics.finish(&sources);
     match Problems::new(problems, &warnings, read.clone()) {
         Some(problems) => Err(problems),
         None => Ok(Loaded { plan: lowered.plan, settings, gate, warnings, read }),
@@ -221,26 +221,31 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
 }
 
 /// Warns of what the command line and the environment say, and of what they leave out.
-fn warn_of_the_command_line(source: &Source, asked: &Asked<'_>, origins: &mut Origins, notes: &mut Notes) {
-    let place = origins.add(Name::CommandLine, String::new());
-    environment::warn_of_strays(&source.strays, asked, place, notes);
+fn warn_of_the_command_line(
+    source: &Source,
+    asked: &Asked<'_>,
+    sources: &mut SourceMap,
+    diagnostics: &mut Diagnostics,
+) {
+    let span = sources.add(Name::CommandLine, String::new());
+    environment::warn_of_strays(&source.strays, asked, span, diagnostics);
     // A file that cannot be looked at is there for all we know.
     if let Some(path) = source.passed_over.as_deref().filter(|path| path.try_exists().unwrap_or(true)) {
         let (path, from) = (path.display(), source.publish_from);
-        notes
-            .warning(place, format!("{path} is not read, because {from} names the mappings"))
+        diagnostics
+            .warning(span, format!("{path} is not read, because {from} names the mappings"))
             .hint(format!("what it says (such as `allow`) does not apply; to read both, add -c {path}"));
     }
 }
 
 /// An empty plan is valid, so that a reload can remove the last mapping.
-fn warn_of_an_empty_plan(disabled: usize, origins: &Origins, notes: &mut Notes) {
+fn warn_of_an_empty_plan(disabled: usize, sources: &SourceMap, diagnostics: &mut Diagnostics) {
     let (message, hint) = if disabled > 0 {
         ("nothing is forwarded: every mapping is disabled", "remove `enabled = false` from one")
     } else {
         ("nothing is forwarded: there is no mapping", "add one, as in publish = [\"8080:80\"]")
     };
-    notes.warning(origins.start(), message).hint(hint);
+    diagnostics.warning(sources.start(), message).hint(hint);
 }
 
 #[cfg(test)]

@@ -10,7 +10,9 @@ use std::{
     num::NonZeroU16,
 };
 
-use super::{knobs::Knobs, lower::Entry, place::Place, problem::Notes, router::Wish, table::Given};
+use super::{
+    lower::Entry, overrides::Overrides, problem::Diagnostics, router::Wish, span::Span, table::Given,
+};
 use crate::mapping::{Exposure, ListenerKey, Protocol};
 
 /// The most listeners that are opened on one router: some routers keep no more in all.
@@ -23,27 +25,27 @@ const FIRST_UNPRIVILEGED: u16 = 1024;
 pub(super) struct Wanted {
     exposure: Exposure,
     /// Where the mapping says so itself.
-    own: Option<Place>,
+    own: Option<Span>,
 }
 
 impl Wanted {
     /// What a mapping wants with these keys; `everything` where the command line opens whatever does not say otherwise.
-    pub(super) fn of(own: &Knobs, defaults: &Knobs, everything: bool) -> Option<Self> {
+    pub(super) fn of(own: &Overrides, defaults: &Overrides, everything: bool) -> Option<Self> {
         let default = match &defaults.router {
             Some(Given { value: Wish::Open(exposure), .. }) => Some(*exposure),
             _ => everything.then(Exposure::default),
         };
         match &own.router {
             Some(Given { value: Wish::Closed, .. }) => None,
-            Some(Given { value: Wish::Open(exposure), place }) => {
-                Some(Self { exposure: *exposure, own: Some(*place) })
+            Some(Given { value: Wish::Open(exposure), span }) => {
+                Some(Self { exposure: *exposure, own: Some(*span) })
             }
             None => default.map(|exposure| Self { exposure, own: None }),
         }
     }
 
     /// Notes what of it cannot be, and what is likely to fail.
-    pub(super) fn check(&self, entries: &[Entry], notes: &mut Notes) {
+    pub(super) fn check(&self, entries: &[Entry], diagnostics: &mut Diagnostics) {
         let Some(first) = entries.first() else { return };
         let reachable = || entries.iter().filter(|e| is_reachable(e.listen.ip));
         if reachable().next().is_none() {
@@ -51,30 +53,32 @@ impl Wanted {
             const HINT: &str =
                 "listen on every address, or on the one that the router sends to; or say `router = false`";
             match self.own {
-                Some(place) => notes.problem(place, message).hint(HINT),
-                None => notes.warning(first.place, message).hint(HINT),
+                Some(span) => diagnostics.problem(span, message).hint(HINT),
+                None => diagnostics.warning(first.span, message).hint(HINT),
             };
         }
         for entry in reachable() {
-            self.check_ports(entry, notes);
+            self.check_ports(entry, diagnostics);
         }
-        self.check_family(entries, notes);
+        self.check_family(entries, diagnostics);
     }
 
-    fn check_ports(&self, entry: &Entry, notes: &mut Notes) {
+    fn check_ports(&self, entry: &Entry, diagnostics: &mut Diagnostics) {
         if !has_ipv4(entry.listen.ip) {
             return;
         }
-        let place = self.own.unwrap_or(entry.place);
+        let span = self.own.unwrap_or(entry.span);
         let (first, count) = (self.first(entry).get(), entry.listen.ports.count());
         if usize::from(first) + count - 1 > usize::from(u16::MAX) {
-            notes.problem(place, format!("{count} external ports from {first} on go beyond 65535")).hint(
-                "the external port is the first of as many as there are listen ports: choose a lower one",
-            );
+            diagnostics
+                .problem(span, format!("{count} external ports from {first} on go beyond 65535"))
+                .hint(
+                    "the external port is the first of as many as there are listen ports: choose a lower one",
+                );
         } else if first < FIRST_UNPRIVILEGED {
-            notes
+            diagnostics
                 .warning(
-                    place,
+                    span,
                     format!(
                         "the external port {first} is below {FIRST_UNPRIVILEGED}: many routers do not open it"
                     ),
@@ -87,19 +91,19 @@ impl Wanted {
     }
 
     /// Warns where the router opens nothing because of the kind of address.
-    fn check_family(&self, entries: &[Entry], notes: &mut Notes) {
+    fn check_family(&self, entries: &[Entry], diagnostics: &mut Diagnostics) {
         let has =
             |test: fn(IpAddr) -> bool| entries.iter().any(|e| is_reachable(e.listen.ip) && test(e.listen.ip));
-        let place = self.own.or(entries.first().map(|e| e.place));
-        let Some(place) = place else { return };
+        let span = self.own.or(entries.first().map(|e| e.span));
+        let Some(span) = span else { return };
         if has(has_ipv6) && !has(has_ipv4) && !self.exposure.ipv6 {
-            notes
-                .warning(place, "nothing is opened for IPv6 addresses alone")
+            diagnostics
+                .warning(span, "nothing is opened for IPv6 addresses alone")
                 .hint("say router = { ipv6 = true } to have them opened in the router's IPv6 firewall");
         }
         if self.own.is_some() && self.exposure.ipv6 && has(has_ipv4) && !has(has_ipv6) {
-            notes
-                .warning(place, "`ipv6 = true` opens nothing for IPv4 addresses alone")
+            diagnostics
+                .warning(span, "`ipv6 = true` opens nothing for IPv4 addresses alone")
                 .hint("leave it out, or listen on every address");
         }
     }
@@ -129,10 +133,10 @@ fn has_ipv6(ip: IpAddr) -> bool {
 /// Every port of the router that is asked for.
 #[derive(Default)]
 pub(super) struct Openings {
-    taken: HashMap<(Protocol, NonZeroU16), Place>,
+    taken: HashMap<(Protocol, NonZeroU16), Span>,
     count: usize,
     is_told_of_many: bool,
-    told: Option<Place>,
+    told: Option<Span>,
 }
 
 impl Openings {
@@ -142,45 +146,45 @@ impl Openings {
         wanted: &Wanted,
         entry: &Entry,
         key: &ListenerKey,
-        notes: &mut Notes,
+        diagnostics: &mut Diagnostics,
     ) -> Option<Exposure> {
         if !is_reachable(entry.listen.ip) {
             return None;
         }
         self.count += 1;
-        let place = wanted.own.unwrap_or(entry.place);
+        let span = wanted.own.unwrap_or(entry.span);
         if self.count > MOST && !std::mem::replace(&mut self.is_told_of_many, true) {
-            notes
-                .problem(place, format!("more than {MOST} listeners in all are to be open on the router"))
+            diagnostics
+                .problem(span, format!("more than {MOST} listeners in all are to be open on the router"))
                 .hint("say `router = false` where it need not be, or use smaller ranges");
         }
         let offset = key.addr.port.get() - entry.listen.ports.first().get();
         // Past the last port: that is noted already.
         let external = wanted.first(entry).checked_add(offset)?;
         if has_ipv4(entry.listen.ip) {
-            self.take(key.protocol, external, place, notes);
+            self.take(key.protocol, external, span, diagnostics);
         }
         let external_port = wanted.exposure.external_port.map(|_| external);
         Some(Exposure { external_port, ..wanted.exposure })
     }
 
     /// Takes a port of the router; of a range that overlaps, one note is enough.
-    fn take(&mut self, protocol: Protocol, port: NonZeroU16, place: Place, notes: &mut Notes) {
+    fn take(&mut self, protocol: Protocol, port: NonZeroU16, span: Span, diagnostics: &mut Diagnostics) {
         if let Some(first) = self.taken.get(&(protocol, port)) {
-            if self.told.replace(place) == Some(place) {
+            if self.told.replace(span) == Some(span) {
                 return;
             }
-            if *first == place {
-                notes
+            if *first == span {
+                diagnostics
                     .problem(
-                        place,
+                        span,
                         format!("several listeners here ask for the router's port {port}/{protocol}"),
                     )
                     .hint("give each of them a mapping with an `external_port` of its own");
             } else {
-                notes
+                diagnostics
                     .problem(
-                        place,
+                        span,
                         format!("the router's port {port}/{protocol} is asked for twice, first at"),
                     )
                     .also(*first)
@@ -188,6 +192,6 @@ impl Openings {
             }
             return;
         }
-        self.taken.insert((protocol, port), place);
+        self.taken.insert((protocol, port), span);
     }
 }

@@ -16,8 +16,8 @@ use super::{
     amount::{self, Pace, UNLIMITED},
     entries::{self, EntriesText},
     gate::Known,
-    place::Place,
-    problem::Notes,
+    problem::Diagnostics,
+    span::Span,
     table::{Given, Reader, Value, entry, word},
 };
 use crate::policy::{AccessSpec, Caps, Country, Limit, Policy, Rate, Rates, Refuse};
@@ -45,7 +45,7 @@ type GivenCountries = Given<Vec<Given<Country>>>;
 
 /// What was given of these keys.
 #[derive(Clone, Debug, Default)]
-pub(super) struct PolicyKnobs {
+pub(super) struct PolicyOverrides {
     max_sessions: Option<Limit>,
     max_sessions_per_client: Option<Limit>,
     allow: Option<EntriesText>,
@@ -76,7 +76,7 @@ impl BitOrAssign for HasRates {
     }
 }
 
-impl PolicyKnobs {
+impl PolicyOverrides {
     /// Takes the keys out of a table.
     pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Self {
         Self {
@@ -96,54 +96,54 @@ impl PolicyKnobs {
     }
 
     /// The key given here that means nothing to UDP, with its place.
-    pub(super) fn tcp_only(&self) -> Option<(&'static str, Place)> {
-        self.refuse.as_ref().map(|g| ("refuse", g.place))
+    pub(super) fn tcp_only(&self) -> Option<(&'static str, Span)> {
+        self.refuse.as_ref().map(|g| ("refuse", g.span))
     }
 
     /// The key given here that means nothing to TCP, with its place.
-    pub(super) fn udp_only(&self) -> Option<(&'static str, Place)> {
-        self.datagrams_per_client.as_ref().map(|g| ("datagrams_per_client", g.place))
+    pub(super) fn udp_only(&self) -> Option<(&'static str, Span)> {
+        self.datagrams_per_client.as_ref().map(|g| ("datagrams_per_client", g.span))
     }
 
     /// Notes what of a mapping's keys makes no sense together, or names what there is not.
-    pub(super) fn check(&self, defaults: &Self, known: &Known, notes: &mut Notes) {
-        self.check_bursts(defaults, notes);
-        self.check_who(defaults, known, notes);
+    pub(super) fn check(&self, defaults: &Self, known: &Known, diagnostics: &mut Diagnostics) {
+        self.check_bursts(defaults, diagnostics);
+        self.check_who(defaults, known, diagnostics);
     }
 
     /// The same for `[defaults]`, whose keys go together with those of a mapping.
-    pub(super) fn check_defaults(&self, known: &Known, notes: &mut Notes) {
-        self.check_who(&Self::default(), known, notes);
+    pub(super) fn check_defaults(&self, known: &Known, diagnostics: &mut Diagnostics) {
+        self.check_who(&Self::default(), known, diagnostics);
     }
 
-    fn check_who(&self, defaults: &Self, known: &Known, notes: &mut Notes) {
+    fn check_who(&self, defaults: &Self, known: &Known, diagnostics: &mut Diagnostics) {
         for entries in [&self.allow, &self.deny].into_iter().flatten() {
-            known.refuse_unknown_lists(entries, notes);
+            known.refuse_unknown_lists(entries, diagnostics);
         }
         if !known.has_countries {
             let keys = [("allow_countries", &self.allow_countries), ("deny_countries", &self.deny_countries)];
             for (key, given) in keys {
                 if let Some(given) = given {
-                    notes
-                        .problem(given.place, format!("`{key}` without a database of countries"))
+                    diagnostics
+                        .problem(given.span, format!("`{key}` without a database of countries"))
                         .hint("name one: [geoip] database = \"/var/lib/GeoIP/GeoLite2-Country.mmdb\"");
                 }
             }
         }
-        self.check_countries(defaults, notes);
+        self.check_countries(defaults, diagnostics);
     }
 
     /// A burst of a mapping needs its rate; one of `[defaults]` waits for a mapping that has it.
-    fn check_bursts(&self, defaults: &Self, notes: &mut Notes) {
+    fn check_bursts(&self, defaults: &Self, diagnostics: &mut Diagnostics) {
         let has = self.has_rates(defaults);
         if let Some(given) = self.burst.as_ref().filter(|_| !has.of_all) {
-            notes
-                .problem(given.place, "`burst` without `new_sessions`")
+            diagnostics
+                .problem(given.span, "`burst` without `new_sessions`")
                 .hint("say how often, as in new_sessions = \"20/s\"");
         }
         if let Some(given) = self.burst_per_client.as_ref().filter(|_| !has.of_client) {
-            notes
-                .problem(given.place, "`burst_per_client` without `new_sessions_per_client`")
+            diagnostics
+                .problem(given.span, "`burst_per_client` without `new_sessions_per_client`")
                 .hint("say how often, as in new_sessions_per_client = \"10/min\"");
         }
     }
@@ -154,7 +154,7 @@ impl PolicyKnobs {
             // One that could not be read is a problem already.
             own.or(*default).is_some_and(|rate| rate != Some(None))
         };
-        let datagrams = |knobs: &Self| knobs.datagrams_per_client.as_ref().map(|g| g.value);
+        let datagrams = |overrides: &Self| overrides.datagrams_per_client.as_ref().map(|g| g.value);
         HasRates {
             of_all: is_limit(&self.new_sessions, &defaults.new_sessions),
             of_client: is_limit(&self.new_sessions_per_client, &defaults.new_sessions_per_client)
@@ -163,22 +163,22 @@ impl PolicyKnobs {
     }
 
     /// Notes the bursts of these keys, those of `[defaults]`, where no mapping has their rate.
-    pub(super) fn warn_of_idle_bursts(&self, has: HasRates, notes: &mut Notes) {
+    pub(super) fn warn_of_idle_bursts(&self, has: HasRates, diagnostics: &mut Diagnostics) {
         let keys = [
             ("burst", &self.burst, has.of_all, "`new_sessions`"),
             ("burst_per_client", &self.burst_per_client, has.of_client, "`new_sessions_per_client`"),
         ];
         for (key, given, has_rate, rate) in keys {
             if let Some(given) = given.as_ref().filter(|_| !has_rate) {
-                notes
-                    .warning(given.place, format!("`{key}` in [defaults], and no mapping has {rate}"))
+                diagnostics
+                    .warning(given.span, format!("`{key}` in [defaults], and no mapping has {rate}"))
                     .hint("a burst limits nothing by itself: say how often, too");
             }
         }
     }
 
     /// A country cannot be let in and kept out. Of two keys the mapping's own is to blame.
-    fn check_countries(&self, defaults: &Self, notes: &mut Notes) {
+    fn check_countries(&self, defaults: &Self, diagnostics: &mut Diagnostics) {
         let (Some(allow), Some(deny)) = (
             self.allow_countries.as_ref().or(defaults.allow_countries.as_ref()),
             self.deny_countries.as_ref().or(defaults.deny_countries.as_ref()),
@@ -189,11 +189,11 @@ impl PolicyKnobs {
             return;
         }
         let (blamed, other) = if self.deny_countries.is_some() { (deny, allow) } else { (allow, deny) };
-        let other: BTreeMap<Country, Place> = other.value.iter().map(|g| (g.value, g.place)).collect();
-        for Given { value, place } in &blamed.value {
+        let other: BTreeMap<Country, Span> = other.value.iter().map(|g| (g.value, g.span)).collect();
+        for Given { value, span } in &blamed.value {
             if let Some(also) = other.get(value) {
-                notes
-                    .problem(*place, format!("the country {value:?} is both allowed and denied, also at"))
+                diagnostics
+                    .problem(*span, format!("the country {value:?} is both allowed and denied, also at"))
                     .also(*also)
                     .hint("leave it in one of the two");
             }
@@ -237,7 +237,7 @@ impl PolicyKnobs {
         let with = |pace: Option<Pace>, burst: Option<NonZeroU32>| {
             pace.map(|Pace { count, per }| Rate { count, per, burst: burst.unwrap_or(count) })
         };
-        let datagrams = |knobs: &Self| knobs.datagrams_per_client.as_ref().map(|g| g.value);
+        let datagrams = |overrides: &Self| overrides.datagrams_per_client.as_ref().map(|g| g.value);
         let per_client = pace(self.new_sessions_per_client, defaults.new_sessions_per_client);
         let burst_per_client = burst(&self.burst_per_client, &defaults.burst_per_client);
         Rates {
@@ -262,7 +262,7 @@ fn limit(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Limi
 /// A rate, known to be given even where it could not be read.
 fn rate(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Given<GivenRate>> {
     let value = table.get(key)?;
-    Some(Given { value: amount::rate(reader, key, value), place: reader.place(value.span()) })
+    Some(Given { value: amount::rate(reader, key, value), span: reader.span(value.span()) })
 }
 
 fn burst(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Given<NonZeroU32>> {
@@ -270,22 +270,22 @@ fn burst(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Give
     const MOST: u32 = 1_000_000;
     let value = table.get(key)?;
     let count = amount::positive(reader, key, value, None)?;
-    let place = reader.place(value.span());
+    let span = reader.span(value.span());
     if count.get() > MOST {
         reader
-            .notes
-            .problem(place, format!("`{key}` is more than {MOST}"))
+            .diagnostics
+            .problem(span, format!("`{key}` is more than {MOST}"))
             .hint(format!("where so many may come at once, leave `{key}` and its rate out"));
         return None;
     }
-    Some(Given { value: count, place })
+    Some(Given { value: count, span })
 }
 
 fn refuse(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Given<Refuse>> {
     let value = table.get("refuse")?;
     let words = [("close", Refuse::Close), ("reset", Refuse::Reset), ("drop", Refuse::Drop)];
-    let place = reader.place(value.span());
-    word(reader, "refuse", value, &words).map(|value| Given { value, place })
+    let span = reader.span(value.span());
+    word(reader, "refuse", value, &words).map(|value| Given { value, span })
 }
 
 fn allow_countries(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<GivenCountries> {
@@ -300,14 +300,14 @@ fn allow_countries(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Given
 }
 
 fn countries(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<GivenCountries> {
-    let (place, value) = entry(reader, table, key)?;
-    Some(Given { value: codes(reader, key, place, value), place })
+    let (span, value) = entry(reader, table, key)?;
+    Some(Given { value: codes(reader, key, span, value), span })
 }
 
-fn codes(reader: &mut Reader<'_>, key: &str, at: Place, value: &Value<'_>) -> Vec<Given<Country>> {
+fn codes(reader: &mut Reader<'_>, key: &str, at: Span, value: &Value<'_>) -> Vec<Given<Country>> {
     let mut codes = Vec::new();
     for text in reader.texts(key, at, value).items {
-        let place = text.place();
+        let span = text.span();
         let Some(country) = Country::new(&text.value) else {
             let pieces: Vec<_> =
                 text.value.split([',', ' ', ';']).filter(|piece| !piece.is_empty()).collect();
@@ -317,8 +317,8 @@ fn codes(reader: &mut Reader<'_>, key: &str, at: Place, value: &Value<'_>) -> Ve
                 "use the two letters of ISO 3166, as in \"DE\"".to_owned()
             };
             reader
-                .notes
-                .problem(place, format!("`{}` is not a country", text.value))
+                .diagnostics
+                .problem(span, format!("`{}` is not a country", text.value))
                 .text(&text.value)
                 .hint(hint);
             continue;
@@ -330,12 +330,12 @@ fn codes(reader: &mut Reader<'_>, key: &str, at: Place, value: &Value<'_>) -> Ve
                 "no client will be found there; the codes are those of ISO 3166"
             };
             reader
-                .notes
-                .warning(place, format!("there is no country {country:?}"))
+                .diagnostics
+                .warning(span, format!("there is no country {country:?}"))
                 .text(&text.value)
                 .hint(hint);
         }
-        codes.push(Given { value: country, place });
+        codes.push(Given { value: country, span });
     }
     codes
 }

@@ -1,4 +1,4 @@
-//! Problems: collected while reading as [`Note`]s, shown to people and programs as [`Problem`]s.
+//! Problems: collected while reading as [`Diagnostic`]s, shown to people and programs as [`Problem`]s.
 //!
 //! A note knows only its place; lines, columns and excerpts are worked out at the end, when every text is at hand.
 //! Whatever the file holds, a problem is safe to print on a terminal: control characters are escaped.
@@ -11,7 +11,7 @@ use crate::text::escaped;
 
 use super::{
     ReadSet,
-    place::{Excerpt, Name, Origins, Place},
+    span::{Excerpt, Name, SourceMap, Span},
 };
 
 /// One thing that is wrong, or worth a warning.
@@ -132,17 +132,17 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// A problem or a warning while it is collected.
-pub(super) struct Note {
-    place: Place,
+pub(super) struct Diagnostic {
+    span: Span,
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
-    also: Option<Place>,
+    also: Option<Span>,
     text: Option<String>,
     is_syntax: bool,
     is_whole_file: bool,
 }
 
-impl Note {
+impl Diagnostic {
     /// Says what would be right.
     pub(super) fn hint(&mut self, hint: impl Into<Cow<'static, str>>) -> &mut Self {
         self.hint = Some(hint.into());
@@ -156,8 +156,8 @@ impl Note {
     }
 
     /// Ends the message with another place.
-    pub(super) fn also(&mut self, place: Place) -> &mut Self {
-        self.also = Some(place);
+    pub(super) fn also(&mut self, span: Span) -> &mut Self {
+        self.also = Some(span);
         self
     }
 
@@ -173,16 +173,16 @@ impl Note {
         self
     }
 
-    fn into_problem(self, origins: &Origins) -> Problem {
-        let (line, column) = origins.position(self.place);
-        let name = origins.origin(self.place).map_or(&Name::CommandLine, |o| &o.name);
-        let has_excerpt = !self.is_whole_file && !origins.text(self.place).is_empty();
+    fn into_problem(self, sources: &SourceMap) -> Problem {
+        let (line, column) = sources.position(self.span);
+        let name = sources.source(self.span).map_or(&Name::CommandLine, |o| &o.name);
+        let has_excerpt = !self.is_whole_file && !sources.text(self.span).is_empty();
         let text = match (self.text, self.is_whole_file) {
             (Some(text), _) => text,
             (None, true) => String::new(),
-            (None, false) => origins.words(self.place).to_owned(),
+            (None, false) => sources.words(self.span).to_owned(),
         };
-        let also = self.also.map(|p| format!(" {}", origins.describe(p))).unwrap_or_default();
+        let also = self.also.map(|p| format!(" {}", sources.describe(p))).unwrap_or_default();
         Problem {
             file: escaped(&name.to_string()),
             line,
@@ -191,7 +191,7 @@ impl Note {
             message: printable(&self.message) + &escaped(&also),
             hint: self.hint.map(|h| printable(&h)),
             kind: match name {
-                Name::File(_) => Kind::File(has_excerpt.then(|| origins.excerpt(self.place))),
+                Name::File(_) => Kind::File(has_excerpt.then(|| sources.excerpt(self.span))),
                 Name::Spec(..) => Kind::Spec,
                 Name::CommandLine => Kind::CommandLine,
             },
@@ -210,12 +210,12 @@ fn printable(text: &str) -> String {
 
 /// What was noticed so far.
 #[derive(Default)]
-pub(super) struct Notes {
-    problems: Vec<Note>,
-    warnings: Vec<Note>,
+pub(super) struct Diagnostics {
+    problems: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
 }
 
-impl Notes {
+impl Diagnostics {
     /// How many problems are kept: enough for any person, and a bound for a file that is nothing but problems.
     const KEPT: usize = 10_000;
 
@@ -227,9 +227,9 @@ impl Notes {
         self.problems.len() >= Self::TAKEN
     }
 
-    fn push<'n>(list: &'n mut Vec<Note>, place: Place, message: Cow<'static, str>) -> &'n mut Note {
-        let note = Note {
-            place,
+    fn push<'n>(list: &'n mut Vec<Diagnostic>, span: Span, message: Cow<'static, str>) -> &'n mut Diagnostic {
+        let note = Diagnostic {
+            span,
             message,
             hint: None,
             also: None,
@@ -245,20 +245,20 @@ impl Notes {
     }
 
     /// Something is wrong.
-    pub(super) fn problem(&mut self, place: Place, message: impl Into<Cow<'static, str>>) -> &mut Note {
-        Self::push(&mut self.problems, place, message.into())
+    pub(super) fn problem(&mut self, span: Span, message: impl Into<Cow<'static, str>>) -> &mut Diagnostic {
+        Self::push(&mut self.problems, span, message.into())
     }
 
     /// Something is not TOML.
-    pub(super) fn syntax(&mut self, place: Place, message: impl Into<Cow<'static, str>>) -> &mut Note {
-        let note = self.problem(place, message);
+    pub(super) fn syntax(&mut self, span: Span, message: impl Into<Cow<'static, str>>) -> &mut Diagnostic {
+        let note = self.problem(span, message);
         note.is_syntax = true;
         note
     }
 
     /// Something works, but should be looked at.
-    pub(super) fn warning(&mut self, place: Place, message: impl Into<Cow<'static, str>>) -> &mut Note {
-        Self::push(&mut self.warnings, place, message.into())
+    pub(super) fn warning(&mut self, span: Span, message: impl Into<Cow<'static, str>>) -> &mut Diagnostic {
+        Self::push(&mut self.warnings, span, message.into())
     }
 
     /// Whether there is no problem so far.
@@ -270,18 +270,18 @@ impl Notes {
     ///
     /// A line that is not TOML has that one problem: what else was noticed about it comes from guessing how the line
     /// was meant.
-    pub(super) fn finish(mut self, origins: &Origins) -> (Vec<Problem>, Vec<Problem>) {
-        self.problems.sort_by_key(|n| (n.place, !n.is_syntax));
-        let line = |n: &Note| (n.place.origin(), origins.position(n.place).0);
+    pub(super) fn finish(mut self, sources: &SourceMap) -> (Vec<Problem>, Vec<Problem>) {
+        self.problems.sort_by_key(|n| (n.span, !n.is_syntax));
+        let line = |n: &Diagnostic| (n.span.source(), sources.position(n.span).0);
         let broken: HashSet<_> = self.problems.iter().filter(|n| n.is_syntax).map(line).collect();
         let mut told = HashSet::new();
         self.problems.retain(|n| {
             broken.is_empty() || !broken.contains(&line(n)) || (n.is_syntax && told.insert(line(n)))
         });
         self.problems.truncate(Self::KEPT);
-        self.warnings.sort_by_key(|n| n.place);
+        self.warnings.sort_by_key(|n| n.span);
         self.warnings.truncate(Self::KEPT);
-        let shown = |list: Vec<Note>| list.into_iter().map(|n| n.into_problem(origins)).collect();
+        let shown = |list: Vec<Diagnostic>| list.into_iter().map(|n| n.into_problem(sources)).collect();
         (shown(self.problems), shown(self.warnings))
     }
 }

@@ -13,7 +13,7 @@ use super::{
     cure::{self, Kind, Refusal, instead},
     duration::{self, DURATION},
     expand::Text,
-    knobs::bare_address,
+    overrides::bare_address,
     table::{Given, Reader, Value, entry, truth, word},
 };
 use crate::{
@@ -32,7 +32,7 @@ pub(super) enum Wish {
 
 /// Reads the key `router` of a mapping.
 pub(super) fn wish(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<Wish>> {
-    let place = reader.place(value.span());
+    let span = reader.span(value.span());
     let wish = match value.get_ref() {
         DeValue::Boolean(true) => Wish::Open(Exposure::default()),
         DeValue::Boolean(false) => Wish::Closed,
@@ -57,7 +57,7 @@ pub(super) fn wish(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<W
             return None;
         }
     };
-    Some(Given { value: wish, place })
+    Some(Given { value: wish, span })
 }
 
 fn port(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<NonZeroU16> {
@@ -71,8 +71,11 @@ fn port(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<NonZeroU16> {
     let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
     let port = number.and_then(|n| u16::try_from(n).ok()).and_then(NonZeroU16::new);
     if port.is_none() {
-        let place = reader.place(value.span());
-        reader.notes.problem(place, format!("{integer} is not a port")).hint("use a port from 1 to 65535");
+        let span = reader.span(value.span());
+        reader
+            .diagnostics
+            .problem(span, format!("{integer} is not a port"))
+            .hint("use a port from 1 to 65535");
     }
     port
 }
@@ -113,29 +116,29 @@ fn protocols(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Vec<RouterP
     let mut protocols = Vec::new();
     for item in &items {
         if let Some(several) = several(item, &all) {
-            let place = reader.place(item.span());
+            let span = reader.span(item.span());
             reader
-                .notes
-                .problem(place, "several protocols in one text")
+                .diagnostics
+                .problem(span, "several protocols in one text")
                 .hint(format!("write {KEY} = {several}"));
             continue;
         }
         let Some(protocol) = word(reader, "protocol", item, &all) else { continue };
         if protocols.contains(&protocol) {
-            let place = reader.place(item.span());
+            let span = reader.span(item.span());
             reader
-                .notes
-                .problem(place, format!("the protocol \"{}\" stands there twice", protocol.as_str()))
+                .diagnostics
+                .problem(span, format!("the protocol \"{}\" stands there twice", protocol.as_str()))
                 .hint("they are tried in the order in which they stand; name each once");
         } else {
             protocols.push(protocol);
         }
     }
     if items.is_empty() {
-        let place = reader.place(value.span());
+        let span = reader.span(value.span());
         reader
-            .notes
-            .problem(place, format!("`{KEY}` is empty"))
+            .diagnostics
+            .problem(span, format!("`{KEY}` is empty"))
             .hint("name at least one of upnp, pcp, natpmp; `router = false` keeps a mapping closed");
     }
     (!protocols.is_empty()).then_some(protocols)
@@ -188,7 +191,7 @@ fn refuse_gateway<T>(
     hint: impl Into<Cow<'static, str>>,
 ) -> Option<T> {
     let message = format!("the gateway `{}` {why}", text.value);
-    reader.notes.problem(text.place(), message).text(&text.value).hint(hint);
+    reader.diagnostics.problem(text.span(), message).text(&text.value).hint(hint);
     None
 }
 
@@ -196,8 +199,8 @@ fn interface(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<String> {
     let text = reader.text("interface", value).filter(|text| text.value != "auto")?;
     if Zone::new(&text.value).is_none() {
         reader
-            .notes
-            .problem(text.place(), format!("`{}` is not the name of an interface", text.value))
+            .diagnostics
+            .problem(text.span(), format!("`{}` is not the name of an interface", text.value))
             .text(&text.value)
             .hint("use \"auto\", or a name of at most 15 characters, as `ip link` shows it");
         return None;
@@ -206,7 +209,7 @@ fn interface(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<String> {
 }
 
 /// From where to where a time may go.
-struct Span {
+struct Bounds {
     least: Duration,
     /// Below this it is allowed, and unwise.
     sensible: Duration,
@@ -218,14 +221,14 @@ struct Span {
 
 /// Leases below some minutes are renewed all the time; longer ones outlive whoever asked for them (RFC 6886, section 3.3,
 /// recommends two hours).
-const LEASE: Span = Span {
+const LEASE: Bounds = Bounds {
     least: Duration::from_secs(10),
     sensible: Duration::from_secs(120),
     most: Duration::from_secs(7 * 86_400),
     words: "use a time from \"10s\" to \"7d\"; the lease is renewed before it ends",
     warning: "below two minutes `lease` keeps the router busy, and ends when one renewal is late",
 };
-const CHECK_EVERY: Span = Span {
+const CHECK_EVERY: Bounds = Bounds {
     least: Duration::from_secs(1),
     sensible: Duration::from_secs(5),
     most: Duration::from_secs(86_400),
@@ -233,20 +236,20 @@ const CHECK_EVERY: Span = Span {
     warning: "below five seconds `check_every` keeps the router busy",
 };
 
-fn time(reader: &mut Reader<'_>, key: &str, value: &Value<'_>, span: &Span) -> Option<Duration> {
-    let kind = Kind { forms: span.words, ..DURATION };
-    let Given { value: time, place } =
+fn time(reader: &mut Reader<'_>, key: &str, value: &Value<'_>, bounds: &Bounds) -> Option<Duration> {
+    let kind = Kind { forms: bounds.words, ..DURATION };
+    let Given { value: time, span } =
         cure::read(reader, key, value, &kind, |text| match duration::parse(text) {
-            Ok(Timeout::After(time)) if (span.least..=span.most).contains(&time) => Ok(time),
+            Ok(Timeout::After(time)) if (bounds.least..=bounds.most).contains(&time) => Ok(time),
             Ok(Timeout::After(time)) => {
-                let way = if time < span.least { "short" } else { "long" };
-                Err(Refusal::new(format!("`{key}` is too {way}"), span.words))
+                let way = if time < bounds.least { "short" } else { "long" };
+                Err(Refusal::new(format!("`{key}` is too {way}"), bounds.words))
             }
-            Ok(Timeout::Never) => Err(Refusal::new(format!("`{key}` cannot be \"never\""), span.words)),
-            Err(refusal) => Err(Refusal { hint: span.words.into(), ..refusal }),
+            Ok(Timeout::Never) => Err(Refusal::new(format!("`{key}` cannot be \"never\""), bounds.words)),
+            Err(refusal) => Err(Refusal { hint: bounds.words.into(), ..refusal }),
         })?;
-    if time < span.sensible {
-        reader.notes.warning(place, span.warning);
+    if time < bounds.sensible {
+        reader.diagnostics.warning(span, bounds.warning);
     }
     Some(time)
 }

@@ -202,8 +202,8 @@ impl LogSettings {
 fn target(reader: &mut Reader<'_>, value: &Value<'_>) {
     let Some(text) = reader.text("target", value).filter(|t| t.value != "stderr") else { return };
     reader
-        .notes
-        .problem(text.place(), format!("the log target `{}` is not supported", text.value))
+        .diagnostics
+        .problem(text.span(), format!("the log target `{}` is not supported", text.value))
         .text(&text.value)
         .hint("only \"stderr\" is supported in this version");
 }

@@ -17,10 +17,10 @@ use super::{
     expand::Room,
     file::FileText,
     gate::Known,
-    knobs::Knobs,
     lower::{Context, Lowering},
-    place::{Name, Origins, Place},
-    problem::Notes,
+    overrides::Overrides,
+    problem::Diagnostics,
+    span::{Name, SourceMap, Span},
     table::{Reader, truth},
 };
 
@@ -42,7 +42,7 @@ pub(super) fn parse(text: &str) -> (Spanned<DeTable<'_>>, Vec<Error>) {
     match DeTable::parse(text) {
         Ok(document) => (document, Vec::new()),
         Err(error) => {
-            let from = error.span().map_or(0, |span| span.start.min(text.len()));
+            let from = error.span().map_or(0, |range| range.start.min(text.len()));
             let end = text.as_bytes()[from..].iter().skip(LARGEST).position(|c| *c == b'\n');
             DeTable::parse_recoverable(end.map_or(text, |at| &text[..from + LARGEST + at]))
         }
@@ -50,12 +50,18 @@ pub(super) fn parse(text: &str) -> (Spanned<DeTable<'_>>, Vec<Error>) {
 }
 
 /// Notes what the parser could not take of a file.
-pub(super) fn refuse(text: &str, file: Place, errors: &[Error], host: &dyn HostView, notes: &mut Notes) {
+pub(super) fn refuse(
+    text: &str,
+    file: Span,
+    errors: &[Error],
+    host: &dyn HostView,
+    diagnostics: &mut Diagnostics,
+) {
     // The first problem of a line is the one that is shown.
     let mut errors: Vec<&Error> = errors.iter().collect();
-    errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
+    errors.sort_by_key(|error| error.span().map_or(0, |range| range.start));
     let line_of = |error: &Error| {
-        let at = error.span().map_or(0, |span| span.start.min(text.len()));
+        let at = error.span().map_or(0, |range| range.start.min(text.len()));
         text.as_bytes()[..at].iter().filter(|c| **c == b'\n').count()
     };
     let broken: Vec<usize> = errors.iter().take(MOST_LINES).map(|error| line_of(error)).collect();
@@ -63,7 +69,7 @@ pub(super) fn refuse(text: &str, file: Place, errors: &[Error], host: &dyn HostV
         let line = broken.get(i).filter(|line| text.len() <= LARGEST && !broken[..i].contains(line));
         let cure = line.and_then(|line| mend(text, *line, &broken, host));
         let (message, hint) = plain_words(error.message());
-        let note = notes.syntax(file.with_span(error.span().unwrap_or(0..0)), message);
+        let note = diagnostics.syntax(file.part(error.span().unwrap_or(0..0)), message);
         match (cure, hint) {
             (Some(cure), _) => note.hint(format!("write {cure}")),
             (None, Some(hint)) => note.hint(hint),
@@ -159,21 +165,21 @@ fn plain(line: &str) -> String {
 
 /// Whether a file with this text has nothing wrong in a line.
 fn is_sound(text: &str, line: usize, host: &dyn HostView) -> bool {
-    let (mut notes, mut origins) = (Notes::default(), Origins::default());
-    let place = origins.add(Name::File(String::new()), text.to_owned());
+    let (mut diagnostics, mut sources) = (Diagnostics::default(), SourceMap::default());
+    let span = sources.add(Name::File(String::new()), text.to_owned());
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        notes.syntax(place.with_span(error.span().unwrap_or(0..0)), "");
+        diagnostics.syntax(span.part(error.span().unwrap_or(0..0)), "");
     }
     let room = Room::default();
-    let mut reader = Reader { file: place, text, host, room: &room, notes: &mut notes };
+    let mut reader = Reader { file: span, text, host, room: &room, diagnostics: &mut diagnostics };
     let file = FileText::read(&mut reader, document.get_ref(), !errors.is_empty(), Path::new(""), true);
-    let (defaults, known) = (Knobs::default(), Known::anything());
+    let (defaults, known) = (Overrides::default(), Known::anything());
     let context =
         Context { host, defaults: &defaults, known: &known, everything_on_router: false, router: None };
-    let mut lowering = Lowering::new(context, &mut notes).without_cures();
+    let mut lowering = Lowering::new(context, &mut diagnostics).without_cures();
     lowering.file(&file);
     lowering.finish();
-    let (problems, _) = notes.finish(&origins);
+    let (problems, _) = diagnostics.finish(&sources);
     !problems.iter().any(|problem| problem.line == line + 1)
 }

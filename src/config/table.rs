@@ -13,40 +13,40 @@ use super::{
     HostView,
     cure::{bare, instead},
     expand::{Room, Text},
-    place::Place,
-    problem::{Note, Notes},
+    problem::{Diagnostic, Diagnostics},
+    span::Span,
 };
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
 /// What reading a file needs.
 pub(super) struct Reader<'a> {
-    pub(super) file: Place,
+    pub(super) file: Span,
     pub(super) text: &'a str,
     pub(super) host: &'a dyn HostView,
     pub(super) room: &'a Room,
-    pub(super) notes: &'a mut Notes,
+    pub(super) diagnostics: &'a mut Diagnostics,
 }
 
 /// Something that was given, and where.
 #[derive(Clone, Debug)]
 pub(super) struct Given<T> {
     pub(super) value: T,
-    pub(super) place: Place,
+    pub(super) span: Span,
 }
 
 /// A key that holds strings; some of them may have been unreadable.
 #[derive(Clone, Debug)]
 pub(super) struct List {
-    pub(super) key: Place,
+    pub(super) key: Span,
     pub(super) items: Vec<Text>,
     /// Every item was read.
     pub(super) is_whole: bool,
 }
 
 impl Reader<'_> {
-    pub(super) fn place(&self, span: Range<usize>) -> Place {
-        self.file.with_span(span)
+    pub(super) fn span(&self, range: Range<usize>) -> Span {
+        self.file.part(range)
     }
 
     /// Refuses every key of `table` that is not one of `known`.
@@ -64,13 +64,13 @@ impl Reader<'_> {
     ) {
         for key in table.keys() {
             let name: &str = key.get_ref();
-            if known.contains(&name) || self.notes.is_full() {
+            if known.contains(&name) || self.diagnostics.is_full() {
                 continue;
             }
-            let place = self.place(key.span());
+            let span = self.span(key.span());
             if absent.contains(&name) {
-                self.notes
-                    .problem(place, format!("`{name}` {inside} is not in this version"))
+                self.diagnostics
+                    .problem(span, format!("`{name}` {inside} is not in this version"))
                     .hint("remove it");
                 continue;
             }
@@ -79,17 +79,17 @@ impl Reader<'_> {
                 (None, Some(home)) if !inside.contains(home) => format!("it belongs in {home}"),
                 _ => format!("the keys here are {}", known.join(", ")),
             };
-            self.notes.problem(place, format!("unknown key `{name}` {inside}")).text(name).hint(hint);
+            self.diagnostics.problem(span, format!("unknown key `{name}` {inside}")).text(name).hint(hint);
         }
     }
 
     /// Notes that `key` holds something else than it should, with an example of what it may hold.
-    pub(super) fn wrong_type(&mut self, key: &str, value: &Value<'_>, expected: &str) -> &mut Note {
-        let place = self.place(value.span());
+    pub(super) fn wrong_type(&mut self, key: &str, value: &Value<'_>, expected: &str) -> &mut Diagnostic {
+        let span = self.span(value.span());
         let found = value.get_ref().type_str();
         let article = if found.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
         let hint = self.scalar(value).and_then(|written| quoted(key, &written)).or_else(|| example(key));
-        let note = self.notes.problem(place, format!("`{key}` is {expected}, not {article} {found}"));
+        let note = self.diagnostics.problem(span, format!("`{key}` is {expected}, not {article} {found}"));
         match hint {
             Some(hint) => note.hint(hint),
             None => note,
@@ -142,29 +142,29 @@ impl Reader<'_> {
     pub(super) fn path(&mut self, key: &str, value: &Value<'_>) -> Option<Text> {
         let text = self.text(key, value)?;
         if text.value.is_empty() {
-            self.notes.problem(text.place(), format!("`{key}` is empty")).hint("name a file");
+            self.diagnostics.problem(text.span(), format!("`{key}` is empty")).hint("name a file");
             return None;
         }
         Some(text)
     }
 
-    fn expanded(&mut self, value: &str, span: Range<usize>) -> Option<Text> {
-        let place = self.place(span.clone());
-        let raw = self.text.get(span.clone()).unwrap_or("");
+    fn expanded(&mut self, value: &str, range: Range<usize>) -> Option<Text> {
+        let span = self.span(range.clone());
+        let raw = self.text.get(range.clone()).unwrap_or("");
         let inside = |quotes: usize| raw.get(quotes..raw.len().checked_sub(quotes)?);
         let quotes = [1, 3].into_iter().find(|q| inside(*q) == Some(value));
         let host = self.host;
-        match Text::expand(value, place, quotes.map(|q| span.start + q), self.room, |name| host.env(name)) {
+        match Text::expand(value, span, quotes.map(|q| range.start + q), self.room, |name| host.env(name)) {
             Ok(text) => Some(text),
-            Err((place, e)) => {
-                self.notes.problem(place, e.message).hint(e.hint);
+            Err((span, e)) => {
+                self.diagnostics.problem(span, e.message).hint(e.hint);
                 None
             }
         }
     }
 
     /// A string or a list of strings.
-    pub(super) fn texts(&mut self, key: &str, at: Place, value: &Value<'_>) -> List {
+    pub(super) fn texts(&mut self, key: &str, at: Span, value: &Value<'_>) -> List {
         self.list(key, at, value, |reader, item| reader.text(key, item))
     }
 
@@ -172,7 +172,7 @@ impl Reader<'_> {
     pub(super) fn list(
         &mut self,
         key: &str,
-        at: Place,
+        at: Span,
         value: &Value<'_>,
         mut item: impl FnMut(&mut Self, &Value<'_>) -> Option<Text>,
     ) -> List {
@@ -255,8 +255,8 @@ pub(super) fn word<T: Copy>(
             None => format!("it is one of {}", all.join(", ")),
         };
         reader
-            .notes
-            .problem(text.place(), format!("unknown {key} `{}`", text.value))
+            .diagnostics
+            .problem(text.span(), format!("unknown {key} `{}`", text.value))
             .text(&text.value)
             .hint(hint);
     }
@@ -268,9 +268,9 @@ pub(super) fn entry<'t, 'i>(
     reader: &Reader<'_>,
     table: &'t DeTable<'i>,
     key: &str,
-) -> Option<(Place, &'t Value<'i>)> {
+) -> Option<(Span, &'t Value<'i>)> {
     let (name, value) = table.get_key_value(key)?;
-    Some((reader.place(name.span()), value))
+    Some((reader.span(name.span()), value))
 }
 
 /// The key of `known` that was meant by a name: in another case, by another program's word, or with a slip.

@@ -12,9 +12,9 @@ use crate::{
         expand::Text,
         file::MappingText,
         gate::Known,
-        knobs::Knobs,
-        place::{Origins, Place},
-        problem::Notes,
+        overrides::Overrides,
+        problem::Diagnostics,
+        span::{SourceMap, Span},
         table::List,
     },
     mapping::publish::{ListenSpec, Mismatch, Protocols, Publish, SpecError, TargetSpec, meant},
@@ -23,7 +23,7 @@ use crate::{
 impl Lowering<'_> {
     /// What a mapping promises, in whichever form; only what could be read.
     pub(super) fn entries_of(&mut self, mapping: &MappingText, is_broken: bool) -> Vec<Entry> {
-        let MappingText { place, publish, listen, targets, has_slip, .. } = mapping;
+        let MappingText { span, publish, listen, targets, has_slip, .. } = mapping;
         // What is missing may stand in a broken line, or behind a mistyped key: that is noted already.
         let is_broken = is_broken || *has_slip;
         match (publish, listen, targets) {
@@ -33,8 +33,8 @@ impl Lowering<'_> {
             }
             (None, None, None) => {
                 if !is_broken {
-                    self.notes
-                        .problem(*place, "a mapping without `publish` or `listen`")
+                    self.diagnostics
+                        .problem(*span, "a mapping without `publish` or `listen`")
                         .hint("say what it forwards, as in publish = \"8080:80\"");
                 }
                 Vec::new()
@@ -42,12 +42,12 @@ impl Lowering<'_> {
             (None, listen, targets) => {
                 match (listen, targets) {
                     (Some(listen), None) if !is_broken => {
-                        self.notes
+                        self.diagnostics
                             .problem(listen.key, "`listen` without `targets`")
                             .hint("say where it leads, as in targets = [\"10.0.0.7:3389\"]");
                     }
                     (None, Some(targets)) if !is_broken => {
-                        self.notes
+                        self.diagnostics
                             .problem(targets.key, "`targets` without `listen`")
                             .hint("say where it listens, as in listen = [\"3389\"]");
                     }
@@ -63,21 +63,21 @@ impl Lowering<'_> {
         let lists = [("listen", &mapping.listen), ("targets", &mapping.targets)];
         for (key, list) in lists {
             if let Some(list) = list {
-                self.notes
+                self.diagnostics
                     .problem(list.key, format!("`{key}` beside `publish`"))
                     .hint("use either `publish`, or `listen` and `targets`");
             }
         }
-        if let Some(protocol) = &mapping.knobs.protocol {
-            self.notes
-                .problem(protocol.place, "`protocol` beside `publish`")
+        if let Some(protocol) = &mapping.overrides.protocol {
+            self.diagnostics
+                .problem(protocol.span, "`protocol` beside `publish`")
                 .hint("write it in the spec, as in publish = \"8080:80/tcp+udp\"");
         }
     }
 
     /// The short form: a publish spec.
     pub(super) fn short(&mut self, text: &Text) -> Option<Entry> {
-        if self.notes.is_full() {
+        if self.diagnostics.is_full() {
             return None;
         }
         let host = self.context.host;
@@ -85,13 +85,13 @@ impl Lowering<'_> {
         let spec = Publish::parse(&text.value, &services);
         let meant = |value: &str| meant::publish(value, &services);
         let Publish { listen, target, protocols } = self.sound("publish", text, spec, meant)?;
-        let place = text.place();
-        Some(Entry { listen, place, protocols, targets: [(target, place)].into() })
+        let span = text.span();
+        Some(Entry { listen, span, protocols, targets: [(target, span)].into() })
     }
 
     /// The long form: every `listen` entry leads to all of the targets.
     fn long(&mut self, listen: Option<&List>, targets: Option<&List>, mapping: &MappingText) -> Vec<Entry> {
-        let own = mapping.knobs.protocol.as_ref().map(|g| g.value);
+        let own = mapping.overrides.protocol.as_ref().map(|g| g.value);
         let default =
             || self.context.defaults.protocol.as_ref().and_then(|g| g.value).unwrap_or(Protocols::Tcp);
         // Where it cannot be read, the addresses are looked at all the same: any service name will do.
@@ -102,11 +102,11 @@ impl Lowering<'_> {
         for text in targets.map_or(&[][..], |t| &t.items) {
             let spec = TargetSpec::parse(&text.value, protocols, &services);
             let meant = |value: &str| meant::target(value, protocols, &services);
-            read.extend(self.sound("targets", text, spec, meant).map(|spec| (spec, text.place())));
+            read.extend(self.sound("targets", text, spec, meant).map(|spec| (spec, text.span())));
         }
         let is_whole = own != Some(None)
             && targets.is_some_and(|t| t.is_whole && !t.items.is_empty() && read.len() == t.items.len());
-        let read: Arc<[(TargetSpec, Place)]> = read.into();
+        let read: Arc<[(TargetSpec, Span)]> = read.into();
         if let Some(list) = listen
             && list.items.len().saturating_mul(read.len()) > MOST_WAYS
         {
@@ -119,17 +119,17 @@ impl Lowering<'_> {
             let meant = |value: &str| meant::listen(value, protocols, &services);
             let Some(listen) = self.sound("listen", text, spec, meant) else { continue };
             if self.all_fit(&listen, &read) && is_whole {
-                entries.push(Entry { listen, place: text.place(), protocols, targets: Arc::clone(&read) });
+                entries.push(Entry { listen, span: text.span(), protocols, targets: Arc::clone(&read) });
             }
         }
         entries
     }
 
-    fn all_fit(&mut self, listen: &ListenSpec, targets: &[(TargetSpec, Place)]) -> bool {
+    fn all_fit(&mut self, listen: &ListenSpec, targets: &[(TargetSpec, Span)]) -> bool {
         let mut all = true;
-        for (target, place) in targets {
+        for (target, span) in targets {
             if let Err(e) = target.fits(listen.ports) {
-                self.notes.problem(*place, e.to_string()).hint(Mismatch::HINT);
+                self.diagnostics.problem(*span, e.to_string()).hint(Mismatch::HINT);
                 all = false;
             }
         }
@@ -145,8 +145,8 @@ impl Lowering<'_> {
         meant: impl Fn(&str) -> Vec<Vec<String>>,
     ) -> Option<T> {
         spec.map_err(|e| {
-            let span = e.at..e.at + e.len;
-            let offending = text.value.get(span.clone()).unwrap_or_default().to_owned();
+            let range = e.at..e.at + e.len;
+            let offending = text.value.get(range.clone()).unwrap_or_default().to_owned();
             let hint = match self.cure(key, &meant(&text.value)) {
                 Some(specs) => Some(offer(key, text, &specs)),
                 None => match (expanded(text), e.hint) {
@@ -154,7 +154,7 @@ impl Lowering<'_> {
                     (value, hint) => value.or(hint),
                 },
             };
-            let note = self.notes.problem(text.at(span), e.message).text(offending);
+            let note = self.diagnostics.problem(text.at(range), e.message).text(offending);
             if let Some(hint) = hint {
                 note.hint(hint);
             }
@@ -176,16 +176,16 @@ impl Lowering<'_> {
 
 /// Whether these specs alone are a sound configuration.
 fn is_taken(specs: &[String], host: &dyn HostView) -> bool {
-    let (mut notes, mut origins) = (Notes::default(), Origins::default());
-    let (defaults, known) = (Knobs::default(), Known::anything());
+    let (mut diagnostics, mut sources) = (Diagnostics::default(), SourceMap::default());
+    let (defaults, known) = (Overrides::default(), Known::anything());
     let context =
         Context { host, defaults: &defaults, known: &known, everything_on_router: false, router: None };
-    let mut lowering = Lowering::new(context, &mut notes).without_cures();
+    let mut lowering = Lowering::new(context, &mut diagnostics).without_cures();
     for spec in specs {
-        lowering.spec(spec, SpecsFrom::Arguments, &mut origins);
+        lowering.spec(spec, SpecsFrom::Arguments, &mut sources);
     }
     lowering.finish();
-    notes.is_sound()
+    diagnostics.is_sound()
 }
 
 /// Offers specs in place of a text, as they are written where it stands.

@@ -277,7 +277,8 @@ fn every_key() -> Vec<(&'static str, &'static str)> {
         ("shutdown", &["grace"]),
         ("lists", &["blocked"]),
     ];
-    let of_mapping = ["name", "publish", "listen", "targets"].into_iter().chain(super::super::knobs::keys());
+    let of_mapping =
+        ["name", "publish", "listen", "targets"].into_iter().chain(super::super::overrides::keys());
     let of_tables = tables.into_iter().flat_map(|(table, keys)| keys.iter().map(move |key| (table, *key)));
     of_mapping.map(|key| ("[mapping]", key)).chain(of_tables).collect()
 }

@@ -14,9 +14,9 @@ use super::{
     cure::{self, Kind, Refusal, bare, instead},
     duration::{self, DURATION},
     expand::Text,
-    place::Place,
-    policy::{self, PolicyKnobs},
+    policy::{self, PolicyOverrides},
     router::{self, Wish},
+    span::Span,
     table::{Given, Reader, Value, closest, entry, word},
 };
 use crate::{
@@ -47,7 +47,7 @@ const LONGEST_KEEPALIVE: Duration = Duration::from_secs(32_767);
 
 /// What was given of the shared keys.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Knobs {
+pub(super) struct Overrides {
     /// The key `protocol` and its value, where that could be read.
     pub(super) protocol: Option<Given<Option<Protocols>>>,
     pub(super) enabled: Option<bool>,
@@ -57,18 +57,18 @@ pub(super) struct Knobs {
     pub(super) keepalive: Option<Given<Timeout>>,
     pub(super) source: Option<Given<IpAddr>>,
     pub(super) log: Option<SessionLines>,
-    pub(super) policy: PolicyKnobs,
+    pub(super) policy: PolicyOverrides,
     /// Bytes a second; `None` is unlimited.
     pub(super) bandwidth: Option<Option<NonZeroU64>>,
     pub(super) router: Option<Given<Wish>>,
 }
 
-impl Knobs {
+impl Overrides {
     /// Takes the shared keys out of a table.
     pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Self {
         Self {
             protocol: entry(reader, table, "protocol")
-                .map(|(place, value)| Given { value: protocol(reader, value), place }),
+                .map(|(span, value)| Given { value: protocol(reader, value), span }),
             enabled: table.get("enabled").and_then(|v| reader.flag("enabled", v)),
             connect_timeout: connect_timeout(reader, table),
             idle_timeout: timeout(reader, table, "idle_timeout"),
@@ -76,7 +76,7 @@ impl Knobs {
             keepalive: keepalive(reader, table),
             source: table.get("source").and_then(|v| source(reader, v)),
             log: table.get("log").and_then(|v| log(reader, v)),
-            policy: PolicyKnobs::read(reader, table),
+            policy: PolicyOverrides::read(reader, table),
             bandwidth: table
                 .get("bandwidth_per_session")
                 .and_then(|v| amount::size(reader, "bandwidth_per_session", v)),
@@ -85,21 +85,21 @@ impl Knobs {
     }
 
     /// The keys given here that mean nothing to UDP, with their places and what does instead.
-    pub(super) fn tcp_only(&self) -> impl Iterator<Item = (&'static str, Place, &'static str)> {
+    pub(super) fn tcp_only(&self) -> impl Iterator<Item = (&'static str, Span, &'static str)> {
         const FLOW: &str = "remove it; a flow ends by its `idle_timeout`";
         const SILENT: &str = "remove it; a refused datagram is never answered";
         [
-            self.connect_timeout.as_ref().map(|g| ("connect_timeout", g.place, FLOW)),
-            self.half_close_timeout.as_ref().map(|g| ("half_close_timeout", g.place, FLOW)),
-            self.keepalive.as_ref().map(|g| ("keepalive", g.place, FLOW)),
-            self.policy.tcp_only().map(|(key, place)| (key, place, SILENT)),
+            self.connect_timeout.as_ref().map(|g| ("connect_timeout", g.span, FLOW)),
+            self.half_close_timeout.as_ref().map(|g| ("half_close_timeout", g.span, FLOW)),
+            self.keepalive.as_ref().map(|g| ("keepalive", g.span, FLOW)),
+            self.policy.tcp_only().map(|(key, span)| (key, span, SILENT)),
         ]
         .into_iter()
         .flatten()
     }
 
     /// The key given here that means nothing to TCP, with its place.
-    pub(super) fn udp_only(&self) -> Option<(&'static str, Place)> {
+    pub(super) fn udp_only(&self) -> Option<(&'static str, Span)> {
         self.policy.udp_only()
     }
 
@@ -202,7 +202,7 @@ fn keepalive(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Given<Timeo
 
 fn source(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<IpAddr>> {
     let text = reader.text("source", value)?;
-    let place = text.place();
+    let span = text.span();
     let bare = text.value.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text.value);
     match bare.parse::<IpAddr>().map(canonical) {
         Ok(ip) if ip.is_unspecified() => refuse_source(
@@ -217,7 +217,7 @@ fn source(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<IpAddr>> {
             "is not the address of one machine",
             "use an address of this machine",
         ),
-        Ok(value) => Some(Given { value, place }),
+        Ok(value) => Some(Given { value, span }),
         Err(_) => {
             let hint = match bare_address(&text.value) {
                 Some(ip) => instead(&text, &format!("\"{ip}\"")),
@@ -251,6 +251,6 @@ fn refuse_source<T>(
     hint: impl Into<Cow<'static, str>>,
 ) -> Option<T> {
     let message = format!("the source `{}` {why}", text.value);
-    reader.notes.problem(text.place(), message).text(&text.value).hint(hint);
+    reader.diagnostics.problem(text.span(), message).text(&text.value).hint(hint);
     None
 }

@@ -1,36 +1,36 @@
-//! Places in the text: byte spans while reading, lines and columns when shown.
+//! Where a text has something: byte spans while reading, lines and columns when shown.
 //!
-//! [`Origins`] owns every text that was read. A [`Place`] is a span of one of them, small and ordered: the order of
-//! places is file order. A line and a column are found in constant time, so that a file of nothing but mistakes
-//! takes no longer than it should.
+//! [`SourceMap`] owns every text that was read. A [`Span`] is a range of bytes of one of them, small and ordered. The
+//! order of spans is file order. A line and a column are found in constant time, so a file of nothing but mistakes is
+//! reported in linear time.
 
 use std::{cell::OnceCell, fmt, ops::Range};
 
 use super::SpecsFrom;
 use crate::text::{escaped, is_plain};
 
-/// A span of bytes of one text.
+/// A range of bytes of one text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Place {
-    origin: u32,
+pub(super) struct Span {
+    source: u32,
     start: u32,
     end: u32,
 }
 
-impl Place {
-    /// A part of this place's text, by offsets from the start of the text.
-    pub(super) fn with_span(self, span: Range<usize>) -> Self {
+impl Span {
+    /// A part of the same text, by offsets from the start of the text.
+    pub(super) fn part(self, range: Range<usize>) -> Self {
         let offset = |at| u32::try_from(at).unwrap_or(u32::MAX);
-        Self { start: offset(span.start), end: offset(span.end), ..self }
+        Self { start: offset(range.start), end: offset(range.end), ..self }
     }
 
-    fn span(self) -> Range<usize> {
+    fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
     }
 
     /// Which text it is of, for grouping.
-    pub(super) fn origin(self) -> u32 {
-        self.origin
+    pub(super) fn source(self) -> u32 {
+        self.source
     }
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for Name {
 }
 
 /// A text and where it comes from.
-pub(super) struct Origin {
+pub(super) struct SourceText {
     pub(super) name: Name,
     text: String,
     index: OnceCell<LineIndex>,
@@ -67,71 +67,71 @@ pub(super) struct Origin {
 
 /// Every text that was read, in order.
 #[derive(Default)]
-pub(super) struct Origins(Vec<Origin>);
+pub(super) struct SourceMap(Vec<SourceText>);
 
-impl Origins {
-    /// Takes in a text; the place is the whole of it.
-    pub(super) fn add(&mut self, name: Name, text: String) -> Place {
-        let origin = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        let place = Place { origin, start: 0, end: 0 }.with_span(0..text.len());
-        self.0.push(Origin { name, text, index: OnceCell::new() });
-        place
+impl SourceMap {
+    /// Takes in a text; the span is the whole of it.
+    pub(super) fn add(&mut self, name: Name, text: String) -> Span {
+        let source = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        let span = Span { source, start: 0, end: 0 }.part(0..text.len());
+        self.0.push(SourceText { name, text, index: OnceCell::new() });
+        span
     }
 
     /// Gives a text that was added empty its words.
-    pub(super) fn fill(&mut self, place: Place, text: String) {
-        if let Some(origin) = self.0.get_mut(place.origin as usize) {
-            origin.text = text;
+    pub(super) fn fill(&mut self, span: Span, text: String) {
+        if let Some(source) = self.0.get_mut(span.source as usize) {
+            source.text = text;
         }
     }
 
     /// The start of the first text.
-    pub(super) fn start(&self) -> Place {
-        Place { origin: 0, start: 0, end: 0 }
+    pub(super) fn start(&self) -> Span {
+        Span { source: 0, start: 0, end: 0 }
     }
 
-    /// The text that a place is of.
-    pub(super) fn text(&self, place: Place) -> &str {
-        self.origin(place).map_or("", |o| &o.text)
+    /// The text that a span is of.
+    pub(super) fn text(&self, span: Span) -> &str {
+        self.source(span).map_or("", |o| &o.text)
     }
 
-    pub(super) fn origin(&self, place: Place) -> Option<&Origin> {
-        self.0.get(place.origin as usize)
+    pub(super) fn source(&self, span: Span) -> Option<&SourceText> {
+        self.0.get(span.source as usize)
     }
 
-    /// The words at a place, as far as they are worth showing.
-    pub(super) fn words(&self, place: Place) -> &str {
+    /// The words of a span, as far as they are worth showing.
+    pub(super) fn words(&self, span: Span) -> &str {
         const LONGEST: usize = 200;
-        let text = self.text(place);
-        let Range { start, end } = place.span();
+        let text = self.text(span);
+        let Range { start, end } = span.range();
         let start = boundary(text, start);
         &text[start..boundary(text, end.min(start + LONGEST)).max(start)]
     }
 
     /// Line and column, from 1; columns count characters.
-    pub(super) fn position(&self, place: Place) -> (usize, usize) {
-        self.origin(place).map_or((1, 1), |o| {
+    pub(super) fn position(&self, span: Span) -> (usize, usize) {
+        self.source(span).map_or((1, 1), |o| {
             let index = o.index.get_or_init(|| LineIndex::new(&o.text));
-            index.position(&o.text, place.start as usize)
+            index.position(&o.text, span.start as usize)
         })
     }
 
-    /// The place in words, for a message about another place.
-    pub(super) fn describe(&self, place: Place) -> String {
-        let (line, column) = self.position(place);
-        match self.origin(place).map(|o| &o.name) {
+    /// The position in words, for a message about another one.
+    pub(super) fn describe(&self, span: Span) -> String {
+        let (line, column) = self.position(span);
+        match self.source(span).map(|o| &o.name) {
             Some(name @ Name::File(_)) => format!("{name}:{line}:{column}"),
             Some(name) => name.to_string(),
             None => String::new(),
         }
     }
 
-    /// The line of a place, cut around it, and which characters of it the place has.
-    pub(super) fn excerpt(&self, place: Place) -> Excerpt {
+    /// The line of a span, cut around it, and which characters of it the span has.
+    pub(super) fn excerpt(&self, span: Span) -> Excerpt {
         const BEFORE: usize = 60;
         const AFTER: usize = 50;
-        let text = self.text(place);
-        let Range { start, end } = place.span();
+        let text = self.text(span);
+        let Range { start, end } = span.range();
         let start = boundary(text, start);
         // A line may be as long as the file, so no more of it is looked at than can be shown.
         let near = boundary(text, start.saturating_sub(4 * (BEFORE + 1)));
@@ -159,7 +159,7 @@ impl Origins {
     }
 }
 
-/// The last place up to `at` where a character begins.
+/// The last offset up to `at` where a character begins.
 fn boundary(text: &str, at: usize) -> usize {
     let at = at.min(text.len());
     (0..=at).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
