@@ -26,7 +26,7 @@ pub(super) const LONGEST_SEARCH: Duration = Duration::from_secs(6);
 
 /// Where the router is, and from where it is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct RouterAddr {
     /// The router's address.
     pub(super) gateway: IpAddr,
     /// The address of this machine toward it: what is sent to the router leaves from here.
@@ -39,7 +39,7 @@ pub(super) struct Place {
     pub(super) interface: u32,
 }
 
-impl Place {
+impl RouterAddr {
     /// The router at one of its ports.
     pub(super) fn gateway_at(&self, port: u16) -> SocketAddr {
         match self.gateway {
@@ -77,7 +77,7 @@ impl Driver {
     /// # Errors
     ///
     /// [`RouterError::Lost`] where nobody answers in that protocol, [`RouterError::Denied`] where it is switched off.
-    pub(super) async fn search(via: RouterProtocol, at: &Place) -> Result<(Self, Found), RouterError> {
+    pub(super) async fn search(via: RouterProtocol, at: &RouterAddr) -> Result<(Self, Found), RouterError> {
         Ok(match via {
             RouterProtocol::Upnp => {
                 let (upnp, found) = Upnp::search(at).await?;
@@ -111,11 +111,11 @@ impl Driver {
     /// # Errors
     ///
     /// Each of [`RouterError`]. [`RouterError::Conflict`] also where the router gave another port, which was given back.
-    pub(super) async fn open(&self, ask: &Ask) -> Result<Granted, RouterError> {
+    pub(super) async fn open(&self, request: &MapRequest) -> Result<Granted, RouterError> {
         match self {
-            Self::Upnp(upnp) => upnp.open(ask).await,
-            Self::Pcp(pcp) => pcp.open(ask).await,
-            Self::NatPmp(natpmp) => natpmp.open(ask).await,
+            Self::Upnp(upnp) => upnp.open(request).await,
+            Self::Pcp(pcp) => pcp.open(request).await,
+            Self::NatPmp(natpmp) => natpmp.open(request).await,
         }
     }
 
@@ -124,9 +124,9 @@ impl Driver {
     /// # Errors
     ///
     /// [`RouterError::Lost`], [`RouterError::Denied`], [`RouterError::Failed`].
-    pub(super) async fn look(&self, ask: &Ask) -> Result<Entry, RouterError> {
+    pub(super) async fn look(&self, request: &MapRequest) -> Result<Entry, RouterError> {
         match self {
-            Self::Upnp(upnp) => upnp.look(ask).await,
+            Self::Upnp(upnp) => upnp.look(request).await,
             Self::Pcp(_) | Self::NatPmp(_) => Ok(Entry::Unknown),
         }
     }
@@ -136,11 +136,11 @@ impl Driver {
     /// # Errors
     ///
     /// Each of [`RouterError`] but [`RouterError::Conflict`], unless no port is free.
-    pub(super) async fn any_port(&self, ask: &Ask) -> Result<Granted, RouterError> {
+    pub(super) async fn any_port(&self, request: &MapRequest) -> Result<Granted, RouterError> {
         match self {
-            Self::Upnp(upnp) => upnp.any_port(ask).await,
-            Self::Pcp(pcp) => pcp.any_port(ask).await,
-            Self::NatPmp(natpmp) => natpmp.any_port(ask).await,
+            Self::Upnp(upnp) => upnp.any_port(request).await,
+            Self::Pcp(pcp) => pcp.any_port(request).await,
+            Self::NatPmp(natpmp) => natpmp.any_port(request).await,
         }
     }
 
@@ -150,11 +150,11 @@ impl Driver {
     /// # Errors
     ///
     /// [`RouterError::Lost`], [`RouterError::Denied`] (it is another machine's), [`RouterError::Failed`].
-    pub(super) async fn close(&self, ask: &Ask) -> Result<(), RouterError> {
+    pub(super) async fn close(&self, request: &MapRequest) -> Result<(), RouterError> {
         match self {
-            Self::Upnp(upnp) => upnp.close(ask).await,
-            Self::Pcp(pcp) => pcp.close(ask).await,
-            Self::NatPmp(natpmp) => natpmp.close(ask).await,
+            Self::Upnp(upnp) => upnp.close(request).await,
+            Self::Pcp(pcp) => pcp.close(request).await,
+            Self::NatPmp(natpmp) => natpmp.close(request).await,
         }
     }
 
@@ -164,11 +164,11 @@ impl Driver {
     /// # Errors
     ///
     /// [`RouterError::Lost`] where the router does not answer.
-    pub(super) async fn pulse(&self) -> Result<Pulse, RouterError> {
+    pub(super) async fn health(&self) -> Result<Health, RouterError> {
         match self {
-            Self::Upnp(upnp) => upnp.pulse().await,
-            Self::Pcp(pcp) => pcp.pulse().await,
-            Self::NatPmp(natpmp) => natpmp.pulse().await,
+            Self::Upnp(upnp) => upnp.health().await,
+            Self::Pcp(pcp) => pcp.health().await,
+            Self::NatPmp(natpmp) => natpmp.health().await,
         }
     }
 
@@ -180,15 +180,15 @@ impl Driver {
     pub(super) async fn still_there(&self) -> Result<Option<u32>, RouterError> {
         match self {
             Self::Upnp(upnp) => upnp.still_there().await,
-            Self::Pcp(pcp) => pcp.pulse().await.map(|pulse| pulse.boot_id),
-            Self::NatPmp(natpmp) => natpmp.pulse().await.map(|pulse| pulse.boot_id),
+            Self::Pcp(pcp) => pcp.health().await.map(|health| health.boot_id),
+            Self::NatPmp(natpmp) => natpmp.health().await.map(|health| health.boot_id),
         }
     }
 }
 
 /// An opening that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ask {
+pub(super) struct MapRequest {
     /// TCP or UDP.
     pub(super) protocol: Protocol,
     /// The address and port of this machine that it leads to; requests leave from this very address.
@@ -276,7 +276,7 @@ pub(super) struct Found {
 
 /// How a router is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pulse {
+pub(super) struct Health {
     /// Its external address; `None` where it has none or does not say.
     pub(super) external: Option<IpAddr>,
     /// Whether no address means that it has none: PCP alone cannot tell before the first opening.

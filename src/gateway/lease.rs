@@ -31,7 +31,7 @@ use tokio::time::Instant;
 
 use super::{
     dice::Dice,
-    driver::{Ask, Entry, Granted, RouterError},
+    driver::{Entry, Granted, MapRequest, RouterError},
     want::Want,
 };
 use crate::gateway::OnConflict;
@@ -54,7 +54,7 @@ const NEXT_TRY_TO_CLOSE: Duration = Duration::from_secs(5);
 
 /// What the configuration says about openings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Terms {
+pub(super) struct LeaseTerms {
     /// The lease that is asked for.
     pub(super) lease: Duration,
     /// What to do about a port that another machine holds.
@@ -75,7 +75,7 @@ pub(super) struct Habits {
 /// All that a decision depends on besides the lease itself.
 pub(super) struct Circumstances<'a> {
     pub(super) now: Instant,
-    pub(super) terms: &'a Terms,
+    pub(super) terms: &'a LeaseTerms,
     pub(super) habits: &'a mut Habits,
     /// Addresses that this machine had before: what they hold with our text was opened by us.
     pub(super) formers: &'a [IpAddr],
@@ -86,13 +86,13 @@ pub(super) struct Circumstances<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     /// Open it, or renew it.
-    Open(Ask),
+    Open(MapRequest),
     /// Open it at any port.
-    AnyPort(Ask),
+    AnyPort(MapRequest),
     /// See what is there.
-    Look(Ask),
+    Look(MapRequest),
     /// Take it back.
-    Close(Ask),
+    Close(MapRequest),
 }
 
 impl Call {
@@ -102,9 +102,11 @@ impl Call {
     }
 
     /// What it is about.
-    pub(super) fn ask(&self) -> &Ask {
+    pub(super) fn request(&self) -> &MapRequest {
         match self {
-            Self::Open(ask) | Self::AnyPort(ask) | Self::Look(ask) | Self::Close(ask) => ask,
+            Self::Open(request) | Self::AnyPort(request) | Self::Look(request) | Self::Close(request) => {
+                request
+            }
         }
     }
 }
@@ -204,9 +206,9 @@ pub(super) enum Gone {
 enum Step {
     /// See who has the port, before it is asked for.
     Scout,
-    /// Ask for it.
+    /// MapRequest for it.
     Add,
-    /// Ask for any port.
+    /// MapRequest for any port.
     AddAny,
     /// See who has the port that was just refused.
     SeeHolder,
@@ -216,7 +218,7 @@ enum Step {
     Verify(Option<Duration>),
     /// See whether it is still there.
     Check,
-    /// Ask for what is there already.
+    /// MapRequest for what is there already.
     Renew,
     /// Take it back, to ask for it anew.
     Replace,
@@ -353,18 +355,18 @@ impl Lease {
     }
 
     /// What the router has to be asked next.
-    pub(super) fn call(&self, terms: &Terms, habits: Habits) -> Call {
-        let ask = self.ask(terms, habits);
+    pub(super) fn call(&self, terms: &LeaseTerms, habits: Habits) -> Call {
+        let request = self.request(terms, habits);
         match &self.step {
-            Step::Scout | Step::SeeHolder | Step::Verify(_) | Step::Check | Step::Part => Call::Look(ask),
-            Step::Add | Step::Renew => Call::Open(ask),
-            Step::AddAny => Call::AnyPort(ask),
-            Step::Evict(_) | Step::Replace | Step::Close => Call::Close(ask),
+            Step::Scout | Step::SeeHolder | Step::Verify(_) | Step::Check | Step::Part => Call::Look(request),
+            Step::Add | Step::Renew => Call::Open(request),
+            Step::AddAny => Call::AnyPort(request),
+            Step::Evict(_) | Step::Replace | Step::Close => Call::Close(request),
         }
     }
 
-    fn ask(&self, terms: &Terms, habits: Habits) -> Ask {
-        Ask {
+    fn request(&self, terms: &LeaseTerms, habits: Habits) -> MapRequest {
+        MapRequest {
             protocol: self.want.protocol(),
             internal: self.want.internal,
             external_port: self.external_port,

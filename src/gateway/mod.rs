@@ -6,23 +6,23 @@
 //! a session; forwarding does not know that it exists, and it knows nothing of the configuration.
 //!
 //! ```text
-//! LiveSet ─► want: what shall be open ─► openings: leases ─► keeper ─► driver: upnp │ pcp │ natpmp ─► the router
+//! LiveSet ─► want: what shall be open ─► openings: leases ─► reconcile ─► driver: upnp │ pcp │ natpmp ─► the router
 //!                                            └ record: router.json        └ status, report: what people see
 //! ```
 //!
 //! What decides is pure and takes the time as an argument (`want`, `lease`, `openings`, `verdict`); what waits and speaks
-//! is `keeper` and the drivers. Invariants: nothing that others opened is overwritten or removed; nothing of ours is
+//! is `reconcile` and the drivers. Invariants: nothing that others opened is overwritten or removed; nothing of ours is
 //! left behind by an orderly end, as long as the router answers.
 
 mod dice;
 mod driver;
-mod keeper;
 mod lease;
 mod natpmp;
 mod openings;
 mod pcp;
-mod probe;
+mod port5351;
 mod questions;
+mod reconcile;
 mod record;
 mod report;
 mod route;
@@ -47,7 +47,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{alarm::Alarm, job, mapping::LiveSet, state::Directories};
-use keeper::{Keeper, Wires};
+use reconcile::{Reconciler, Wires};
 use record::Memory;
 
 /// How much longer than its own limit the end may take before it is not waited for any more.
@@ -90,7 +90,7 @@ impl Gateway {
         self.stop.cancel();
         let mut ended = self.ended.clone();
         // An error means that whoever would say so is gone, which is an end as well.
-        let _ = timeout(keeper::RELEASE + SLACK, ended.wait_for(|ended| *ended)).await;
+        let _ = timeout(reconcile::RELEASE + SLACK, ended.wait_for(|ended| *ended)).await;
     }
 }
 
@@ -144,7 +144,7 @@ async fn leftovers(directories: &Directories) -> bool {
 fn on_this_thread(wires: Wires, dir: Option<PathBuf>, leftovers: bool) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    runtime.block_on(Keeper::run(Memory::open(dir), leftovers, host, wires));
+    runtime.block_on(Reconciler::run(Memory::open(dir), leftovers, host, wires));
     runtime.shutdown_background();
     Ok(())
 }

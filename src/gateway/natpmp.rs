@@ -13,65 +13,66 @@ use tokio::time::timeout;
 
 use super::{
     RouterProtocol,
-    driver::{Ask, CALL, Found, Granted, Place, Pulse, RouterError},
+    driver::{CALL, Found, Granted, Health, MapRequest, RouterAddr, RouterError},
     pcp::{PATIENCE, granted, internal_port, options, protocol, same_source, silent},
-    probe,
+    port5351,
 };
 use crate::text::clean;
 
 /// A router that speaks NAT-PMP.
 #[derive(Debug)]
 pub(super) struct NatPmp {
-    at: Place,
+    at: RouterAddr,
 }
 
 impl NatPmp {
     /// Asks the gateway whether it speaks NAT-PMP.
-    pub(super) async fn search(at: &Place) -> Result<(Self, Found), RouterError> {
+    pub(super) async fn search(at: &RouterAddr) -> Result<(Self, Found), RouterError> {
         let natpmp = Self { at: at.clone() };
-        natpmp.pulse().await?;
+        natpmp.health().await?;
         Ok((natpmp, at.found(RouterProtocol::NatPmp)))
     }
 
     /// Opens or renews a port; another port than the one asked for is given back.
-    pub(super) async fn open(&self, ask: &Ask) -> Result<Granted, RouterError> {
-        let granted = self.any_port(ask).await?;
-        if granted.external_port == ask.external_port {
+    pub(super) async fn open(&self, request: &MapRequest) -> Result<Granted, RouterError> {
+        let granted = self.any_port(request).await?;
+        if granted.external_port == request.external_port {
             return Ok(granted);
         }
         // What cannot be given back ends by itself, with its lifetime.
-        let _ = self.close(ask).await;
+        let _ = self.close(request).await;
         Err(RouterError::Conflict)
     }
 
     /// Opens the port asked for or another one.
-    pub(super) async fn any_port(&self, ask: &Ask) -> Result<Granted, RouterError> {
-        let router = self.router_for(ask)?;
-        let mapped = natpmp::port_mapping(router, protocol(ask), internal_port(ask)?, options(ask));
+    pub(super) async fn any_port(&self, request: &MapRequest) -> Result<Granted, RouterError> {
+        let router = self.router_for(request)?;
+        let mapped =
+            natpmp::port_mapping(router, protocol(request), internal_port(request)?, options(request));
         let mapping = timeout(CALL, mapped).await.map_err(|_| silent())?.map_err(|e| error(&e))?;
         Ok(granted(&mapping, None))
     }
 
     /// Takes back what this machine has open at the internal port.
-    pub(super) async fn close(&self, ask: &Ask) -> Result<(), RouterError> {
-        let router = self.router_for(ask)?;
-        let port = Some(internal_port(ask)?);
-        let dropped = natpmp::try_drop_mapping(router, protocol(ask), port, Some(PATIENCE));
+    pub(super) async fn close(&self, request: &MapRequest) -> Result<(), RouterError> {
+        let router = self.router_for(request)?;
+        let port = Some(internal_port(request)?);
+        let dropped = natpmp::try_drop_mapping(router, protocol(request), port, Some(PATIENCE));
         timeout(CALL, dropped).await.map_err(|_| silent())?.map_err(|e| error(&e))
     }
 
     /// Its epoch and its external address.
-    pub(super) async fn pulse(&self) -> Result<Pulse, RouterError> {
-        let told = probe::address(self.at.own, self.at.gateway_at(probe::PORT)).await?;
+    pub(super) async fn health(&self) -> Result<Health, RouterError> {
+        let told = port5351::address(self.at.own, self.at.gateway_at(port5351::PORT)).await?;
         let external = told.external.map(IpAddr::V4);
-        Ok(Pulse { external, tells: true, epoch: Some(told.epoch), boot_id: None })
+        Ok(Health { external, tells: true, epoch: Some(told.epoch), boot_id: None })
     }
 
-    fn router_for(&self, ask: &Ask) -> Result<GatewayAddress, RouterError> {
-        let (IpAddr::V4(gateway), SocketAddr::V4(_)) = (self.at.gateway, ask.internal) else {
+    fn router_for(&self, request: &MapRequest) -> Result<GatewayAddress, RouterError> {
+        let (IpAddr::V4(gateway), SocketAddr::V4(_)) = (self.at.gateway, request.internal) else {
             return Err(RouterError::Failed("NAT-PMP knows IPv4 only".into()));
         };
-        same_source(gateway.into(), ask)?;
+        same_source(gateway.into(), request)?;
         Ok(gateway.into())
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     dice::Dice,
-    lease::{Answer, Call, Circumstances, Gone, Habits, Kept, Lease, State, Terms},
+    lease::{Answer, Call, Circumstances, Gone, Habits, Kept, Lease, LeaseTerms, State},
     want::{Key, Want},
 };
 
@@ -155,7 +155,7 @@ impl Openings {
     }
 
     /// What is to be done next.
-    pub(super) fn next(&mut self, now: Instant, terms: &Terms) -> Next {
+    pub(super) fn next(&mut self, now: Instant, terms: &LeaseTerms) -> Next {
         self.wanted.values_mut().for_each(|lease| lease.lapse(now));
         let hot = self.hot.take().filter(|slot| self.due(slot, now).is_some_and(|at| at <= now));
         let Some((at, slot)) = hot.map(|slot| (now, slot)).or_else(|| self.soonest(now)) else {
@@ -219,7 +219,14 @@ impl Openings {
     }
 
     /// Takes the answer to the request of this slot.
-    pub(super) fn answered(&mut self, slot: Slot, call: &Call, answer: Answer, now: Instant, terms: &Terms) {
+    pub(super) fn answered(
+        &mut self,
+        slot: Slot,
+        call: &Call,
+        answer: Answer,
+        now: Instant,
+        terms: &LeaseTerms,
+    ) {
         if call.is_write() {
             self.last_write = Some(now);
         }

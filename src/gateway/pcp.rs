@@ -24,8 +24,8 @@ use tokio::time::timeout;
 
 use super::{
     RouterProtocol,
-    driver::{Ask, CALL, Found, Granted, Place, Pulse, RouterError},
-    probe, route,
+    driver::{CALL, Found, Granted, Health, MapRequest, RouterAddr, RouterError},
+    port5351, route,
 };
 use crate::{mapping::Protocol, text::clean};
 
@@ -54,45 +54,46 @@ static NONCE: LazyLock<[u8; 12]> = LazyLock::new(|| {
 /// A router that speaks PCP.
 #[derive(Debug)]
 pub(super) struct Pcp {
-    at: Place,
+    at: RouterAddr,
     /// The external address of the last opening: the protocol has no other way to tell it.
     external: Mutex<Option<IpAddr>>,
 }
 
 impl Pcp {
     /// Asks the gateway whether it speaks PCP.
-    pub(super) async fn search(at: &Place) -> Result<(Self, Found), RouterError> {
+    pub(super) async fn search(at: &RouterAddr) -> Result<(Self, Found), RouterError> {
         let pcp = Self { at: at.clone(), external: Mutex::default() };
         pcp.epoch().await?;
         Ok((pcp, at.found(RouterProtocol::Pcp)))
     }
 
     /// Opens or renews a port; another port than the one asked for is given back.
-    pub(super) async fn open(&self, ask: &Ask) -> Result<Granted, RouterError> {
-        let granted = self.map(ask).await?;
-        if granted.external_port == ask.external_port {
+    pub(super) async fn open(&self, request: &MapRequest) -> Result<Granted, RouterError> {
+        let granted = self.map(request).await?;
+        if granted.external_port == request.external_port {
             return Ok(granted);
         }
-        let other = Ask { nonce: granted.nonce, ..ask.clone() };
+        let other = MapRequest { nonce: granted.nonce, ..request.clone() };
         // What cannot be given back ends by itself, with its lifetime.
         let _ = self.close(&other).await;
         Err(RouterError::Conflict)
     }
 
     /// Opens the port asked for or another one.
-    pub(super) async fn any_port(&self, ask: &Ask) -> Result<Granted, RouterError> {
-        self.map(ask).await
+    pub(super) async fn any_port(&self, request: &MapRequest) -> Result<Granted, RouterError> {
+        self.map(request).await
     }
 
-    async fn map(&self, ask: &Ask) -> Result<Granted, RouterError> {
-        let router = self.router_for(ask)?;
-        let base = BaseMapRequest::new(router, ask.internal.ip(), protocol(ask), internal_port(ask)?);
-        let options = options(ask);
-        let mapped = pcp::port_mapping(base, Some(words(ask.nonce.unwrap_or(*NONCE))), None, options);
+    async fn map(&self, request: &MapRequest) -> Result<Granted, RouterError> {
+        let router = self.router_for(request)?;
+        let base =
+            BaseMapRequest::new(router, request.internal.ip(), protocol(request), internal_port(request)?);
+        let options = options(request);
+        let mapped = pcp::port_mapping(base, Some(words(request.nonce.unwrap_or(*NONCE))), None, options);
         let mapping = timeout(CALL, mapped).await.map_err(|_| silent())?.map_err(|e| error(&e))?;
         let nonce = match mapping.mapping_type() {
             PortMappingType::Pcp { nonce, external_ip, .. } => {
-                if ask.internal.is_ipv4() {
+                if request.internal.is_ipv4() {
                     *self.external.lock().unwrap_or_else(PoisonError::into_inner) = Some(external_ip);
                 }
                 Some(bytes(nonce))
@@ -102,14 +103,15 @@ impl Pcp {
         Ok(granted(&mapping, nonce))
     }
 
-    /// Takes an opening back; the router must have given it under the nonce of `ask`.
-    pub(super) async fn close(&self, ask: &Ask) -> Result<(), RouterError> {
-        let Some(nonce) = ask.nonce else {
+    /// Takes an opening back; the router must have given it under the nonce of `request`.
+    pub(super) async fn close(&self, request: &MapRequest) -> Result<(), RouterError> {
+        let Some(nonce) = request.nonce else {
             return Err(RouterError::Failed("without its nonce an opening can only end by itself".into()));
         };
-        let router = self.router_for(ask)?;
-        let one = DropMappingRange::Single { internal_port: internal_port(ask)?, protocol: protocol(ask) };
-        let dropped = pcp::try_drop_mapping(router, ask.internal.ip(), words(nonce), one, Some(PATIENCE));
+        let router = self.router_for(request)?;
+        let one =
+            DropMappingRange::Single { internal_port: internal_port(request)?, protocol: protocol(request) };
+        let dropped = pcp::try_drop_mapping(router, request.internal.ip(), words(nonce), one, Some(PATIENCE));
         match timeout(CALL, dropped).await.map_err(|_| silent())? {
             // An opening that is gone should be a success (RFC 6887 section 15), and is this to miniupnpd.
             Ok(()) | Err(Failure::NoResources(_)) => Ok(()),
@@ -118,30 +120,30 @@ impl Pcp {
     }
 
     /// Its epoch, and the external address as far as it is known.
-    pub(super) async fn pulse(&self) -> Result<Pulse, RouterError> {
+    pub(super) async fn health(&self) -> Result<Health, RouterError> {
         let epoch = self.epoch().await?;
         let mut external = *self.external.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tells = external.is_some();
         // Most PCP servers speak NAT-PMP as well, which can tell an address that changed.
         if self.at.gateway.is_ipv4()
-            && let Ok(told) = probe::address(self.at.own, self.server()).await
+            && let Ok(told) = port5351::address(self.at.own, self.server()).await
         {
             (external, tells) = (told.external.map(IpAddr::V4), true);
         }
-        Ok(Pulse { external, tells, epoch: Some(epoch), boot_id: None })
+        Ok(Health { external, tells, epoch: Some(epoch), boot_id: None })
     }
 
     async fn epoch(&self) -> Result<u32, RouterError> {
-        probe::announce(self.at.own, self.server()).await
+        port5351::announce(self.at.own, self.server()).await
     }
 
     fn server(&self) -> SocketAddr {
-        self.at.gateway_at(probe::PORT)
+        self.at.gateway_at(port5351::PORT)
     }
 
     /// The router's address in the family of what shall be opened, if requests to it leave from what shall be opened.
-    fn router_for(&self, ask: &Ask) -> Result<GatewayAddress, RouterError> {
-        let router = match (ask.internal, self.at.gateway, self.at.gateway6) {
+    fn router_for(&self, request: &MapRequest) -> Result<GatewayAddress, RouterError> {
+        let router = match (request.internal, self.at.gateway, self.at.gateway6) {
             (SocketAddr::V4(_), IpAddr::V4(gateway), _) => IpAddr::V4(gateway),
             (SocketAddr::V6(_), IpAddr::V6(gateway), _) => IpAddr::V6(gateway),
             (SocketAddr::V6(_), _, Some(gateway)) => IpAddr::V6(gateway),
@@ -151,14 +153,15 @@ impl Pcp {
             // It would open the link-local address of this machine, and call that a success.
             return Err(RouterError::Failed("PCP needs the router's global IPv6 address".into()));
         }
-        same_source(router, ask)?;
+        same_source(router, request)?;
         Ok(router.into())
     }
 }
 
 /// Whether the library's datagrams to the router leave from the address that shall be opened.
-pub(super) fn same_source(router: IpAddr, ask: &Ask) -> Result<(), RouterError> {
-    let (wanted, source) = (ask.internal.ip(), route::source_toward(SocketAddr::new(router, probe::PORT)));
+pub(super) fn same_source(router: IpAddr, request: &MapRequest) -> Result<(), RouterError> {
+    let (wanted, source) =
+        (request.internal.ip(), route::source_toward(SocketAddr::new(router, port5351::PORT)));
     match source {
         Ok(source) if source == wanted => Ok(()),
         Ok(source) => Err(RouterError::Failed(format!(
@@ -172,21 +175,22 @@ pub(super) fn silent() -> RouterError {
     RouterError::Lost("no answer from its port 5351".into())
 }
 
-pub(super) fn protocol(ask: &Ask) -> InternetProtocol {
-    match ask.protocol {
+pub(super) fn protocol(request: &MapRequest) -> InternetProtocol {
+    match request.protocol {
         Protocol::Tcp => InternetProtocol::Tcp,
         Protocol::Udp => InternetProtocol::Udp,
     }
 }
 
-pub(super) fn internal_port(ask: &Ask) -> Result<NonZeroU16, RouterError> {
-    NonZeroU16::new(ask.internal.port()).ok_or_else(|| RouterError::Failed("port 0 cannot be opened".into()))
+pub(super) fn internal_port(request: &MapRequest) -> Result<NonZeroU16, RouterError> {
+    NonZeroU16::new(request.internal.port())
+        .ok_or_else(|| RouterError::Failed("port 0 cannot be opened".into()))
 }
 
-pub(super) fn options(ask: &Ask) -> PortMappingOptions {
-    let lease = ask.lease.unwrap_or(LONGEST).as_secs();
+pub(super) fn options(request: &MapRequest) -> PortMappingOptions {
+    let lease = request.lease.unwrap_or(LONGEST).as_secs();
     PortMappingOptions {
-        external_port: Some(ask.external_port),
+        external_port: Some(request.external_port),
         // 0 would take the opening back.
         lifetime_seconds: Some(u32::try_from(lease).unwrap_or(u32::MAX).max(1)),
         timeout_config: Some(PATIENCE),

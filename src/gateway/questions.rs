@@ -12,8 +12,8 @@ use tokio::{
 
 use super::{
     dice::Dice,
-    driver::{CALL, Driver, Found, LONGEST_CALL, LONGEST_SEARCH, Place, RouterError},
-    lease::{Answer, Call, Circumstances, Habits, Lease, State, Terms},
+    driver::{CALL, Driver, Found, LONGEST_CALL, LONGEST_SEARCH, RouterAddr, RouterError},
+    lease::{Answer, Call, Circumstances, Habits, Lease, LeaseTerms, State},
 };
 use crate::gateway::RouterProtocol;
 
@@ -22,7 +22,7 @@ use crate::gateway::RouterProtocol;
 /// network, and for a pinhole there may be no firewall that can be asked.
 pub(super) async fn put(driver: &Driver, own: IpAddr, call: &Call) -> Answer {
     match put_as_it_is(driver, call).await {
-        answer if call.ask().internal.ip() == own => answer,
+        answer if call.request().internal.ip() == own => answer,
         Answer::Granted(Err(RouterError::Lost(why))) => Answer::Granted(Err(RouterError::Failed(why))),
         Answer::Seen(Err(RouterError::Lost(why))) => Answer::Seen(Err(RouterError::Failed(why))),
         Answer::Closed(Err(RouterError::Lost(why))) => Answer::Closed(Err(RouterError::Failed(why))),
@@ -32,10 +32,10 @@ pub(super) async fn put(driver: &Driver, own: IpAddr, call: &Call) -> Answer {
 
 async fn put_as_it_is(driver: &Driver, call: &Call) -> Answer {
     match call {
-        Call::Open(ask) => Answer::Granted(limited(driver.open(ask)).await),
-        Call::AnyPort(ask) => Answer::Granted(limited(driver.any_port(ask)).await),
-        Call::Look(ask) => Answer::Seen(limited(driver.look(ask)).await),
-        Call::Close(ask) => Answer::Closed(limited(driver.close(ask)).await),
+        Call::Open(request) => Answer::Granted(limited(driver.open(request)).await),
+        Call::AnyPort(request) => Answer::Granted(limited(driver.any_port(request)).await),
+        Call::Look(request) => Answer::Seen(limited(driver.look(request)).await),
+        Call::Close(request) => Answer::Closed(limited(driver.close(request)).await),
     }
 }
 
@@ -48,12 +48,15 @@ pub(super) async fn limited<T>(call: impl Future<Output = Result<T, RouterError>
 
 /// Searches in every protocol at once, and takes the first of them, in their order, in which somebody answers. Once there
 /// is one, those before it have [`CALL`] to answer, too: a second try in vain is not waited for.
-pub(super) async fn search(protocols: &[RouterProtocol], place: &Place) -> Result<(Driver, Found), String> {
+pub(super) async fn search(
+    protocols: &[RouterProtocol],
+    router_addr: &RouterAddr,
+) -> Result<(Driver, Found), String> {
     let mut tries = JoinSet::new();
     for (nth, via) in protocols.iter().copied().enumerate() {
-        let place = place.clone();
+        let router_addr = router_addr.clone();
         tries.spawn(async move {
-            let found = timeout(LONGEST_SEARCH * 2, Driver::search(via, &place)).await;
+            let found = timeout(LONGEST_SEARCH * 2, Driver::search(via, &router_addr)).await;
             (nth, found.unwrap_or_else(|_| Err(RouterError::Lost("the search does not end".to_owned()))))
         });
     }
@@ -84,7 +87,7 @@ pub(super) async fn take_back(
     driver: Arc<Driver>,
     own: IpAddr,
     mut lease: Lease,
-    terms: Terms,
+    terms: LeaseTerms,
     mut habits: Habits,
 ) -> Lease {
     let mut dice = Dice::seeded(0);

@@ -24,11 +24,11 @@ const MOST: u32 = 10;
 const SPAN: Duration = Duration::from_secs(3600);
 
 /// Which opening a line is about.
-type Place = (Protocol, ListenAddr, Option<IpAddr>);
+type OpeningKey = (Protocol, ListenAddr, Option<IpAddr>);
 
 /// What was last said of an opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
+enum ToldOpening {
     Open { via: RouterProtocol, external_port: u16, times: u32, unverified: bool },
     Conflict(Option<String>),
     Denied(String),
@@ -37,7 +37,7 @@ enum Told {
 
 /// What was last said of the router.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Router {
+enum ToldRouter {
     Found { model: String, address: Option<IpAddr>, via: Option<RouterProtocol> },
     Missing,
 }
@@ -49,16 +49,16 @@ enum Kind {
     Restart,
     External,
     Verdict,
-    Opening(Place),
+    Opening(OpeningKey),
 }
 
 /// Says what changed.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
-    router: Option<Router>,
+    router: Option<ToldRouter>,
     external: Option<IpAddr>,
     verdict: Option<Verdict>,
-    openings: BTreeMap<Place, Told>,
+    openings: BTreeMap<OpeningKey, ToldOpening>,
     said: BTreeMap<Kind, (Instant, u32)>,
 }
 
@@ -70,33 +70,35 @@ impl Reporter {
         for opening in &status.openings {
             self.report_opening(opening, status.protocol, now);
         }
-        let there: Vec<Place> = status.openings.iter().map(place).collect();
-        self.openings.retain(|place, _| there.contains(place));
+        let there: Vec<OpeningKey> = status.openings.iter().map(key).collect();
+        self.openings.retain(|key, _| there.contains(key));
         self.said.retain(|kind, (since, _)| match kind {
-            Kind::Opening(place) => there.contains(place) || *since + SPAN > now,
+            Kind::Opening(key) => there.contains(key) || *since + SPAN > now,
             _ => true,
         });
     }
 
     fn report_router(&mut self, status: &RouterStatus, now: Instant) {
         let router = match status.state {
-            RouterState::Ready => {
-                Router::Found { model: status.model.clone(), address: status.address, via: status.protocol }
-            }
-            RouterState::NoNetwork | RouterState::Lost => Router::Missing,
+            RouterState::Ready => ToldRouter::Found {
+                model: status.model.clone(),
+                address: status.address,
+                via: status.protocol,
+            },
+            RouterState::NoNetwork | RouterState::Lost => ToldRouter::Missing,
             RouterState::Off | RouterState::Searching => return,
         };
         if self.router.as_ref() == Some(&router) || !self.may_say(Kind::Router, now) {
             return;
         }
         match &router {
-            Router::Found { model, address, via } => info!(
+            ToldRouter::Found { model, address, via } => info!(
                 router.model = %model,
                 router.addr = address.map(display),
                 via = via.map(RouterProtocol::as_str),
                 "router found"
             ),
-            Router::Missing => warn!(error = %status.reason, "no router found"),
+            ToldRouter::Missing => warn!(error = %status.reason, "no router found"),
         }
         self.router = Some(router);
     }
@@ -138,22 +140,22 @@ impl Reporter {
     fn report_opening(&mut self, opening: &OpeningStatus, via: Option<RouterProtocol>, now: Instant) {
         let told = match &opening.state {
             OpeningState::Searching => return,
-            OpeningState::Open { via, unverified, .. } => Told::Open {
+            OpeningState::Open { via, unverified, .. } => ToldOpening::Open {
                 via: *via,
                 external_port: opening.external_port,
                 times: opening.times_opened,
                 unverified: *unverified,
             },
-            OpeningState::Conflict { holder } => Told::Conflict(holder.clone()),
-            OpeningState::Denied { error, .. } => Told::Denied(error.clone()),
-            OpeningState::Failed { error, .. } => Told::Failed(error.clone()),
+            OpeningState::Conflict { holder } => ToldOpening::Conflict(holder.clone()),
+            OpeningState::Denied { error, .. } => ToldOpening::Denied(error.clone()),
+            OpeningState::Failed { error, .. } => ToldOpening::Failed(error.clone()),
         };
-        let place = place(opening);
-        if self.openings.get(&place) == Some(&told) || !self.may_say(Kind::Opening(place.clone()), now) {
+        let key = key(opening);
+        if self.openings.get(&key) == Some(&told) || !self.may_say(Kind::Opening(key.clone()), now) {
             return;
         }
         say(opening, via);
-        self.openings.insert(place, told);
+        self.openings.insert(key, told);
     }
 
     /// Says that the router was started anew. One whose clock stands still seems to be, all the time.
@@ -186,10 +188,10 @@ impl Reporter {
 
     /// What was closed and is opened again is said again.
     fn forget_open(&mut self, want: &Want, port: u16) {
-        let place = (want.protocol(), want.key.listener.addr.clone(), want.key.pinhole.map(IpAddr::V6));
-        if matches!(self.openings.get(&place), Some(Told::Open { external_port, .. }) if *external_port == port)
+        let key = (want.protocol(), want.key.listener.addr.clone(), want.key.pinhole.map(IpAddr::V6));
+        if matches!(self.openings.get(&key), Some(ToldOpening::Open { external_port, .. }) if *external_port == port)
         {
-            self.openings.remove(&place);
+            self.openings.remove(&key);
         }
     }
 
@@ -204,7 +206,7 @@ impl Reporter {
     }
 }
 
-fn place(opening: &OpeningStatus) -> Place {
+fn key(opening: &OpeningStatus) -> OpeningKey {
     let pinhole = opening.internal.filter(|_| opening.pinhole);
     (opening.protocol, opening.listen.clone(), pinhole)
 }

@@ -17,7 +17,7 @@ use std::{
 
 use nix::net::if_::if_nametoindex;
 
-use super::driver::Place;
+use super::driver::RouterAddr;
 
 /// The names that interfaces which do not lead to a home router start with.
 const NOT_HOME: [&str; 24] = [
@@ -80,10 +80,10 @@ fn on(interface: Option<&str>) -> String {
 /// # Errors
 ///
 /// See [`NoRoute`].
-pub(super) fn place(
+pub(super) fn router_addr(
     gateway: Option<(IpAddr, Option<NonZeroU16>)>,
     interface: Option<&str>,
-) -> Result<Place, NoRoute> {
+) -> Result<RouterAddr, NoRoute> {
     let routes = fs::read_to_string("/proc/thread-self/net/route").map(|text| ipv4_routes(&text));
     let routes = routes.map_err(|e| NoRoute::Unreadable(e.to_string()))?;
     // A machine without IPv6 has no such file.
@@ -102,11 +102,12 @@ pub(super) fn place(
         IpAddr::V4(_) => default6.min_by_key(|route| route.metric).map(|route| route.gateway),
     };
     let index = via.and_then(|name| if_nametoindex(name).ok()).unwrap_or(0);
-    let mut place = Place { gateway: address, own: address, search_port, gateway6, interface: index };
+    let mut router_addr =
+        RouterAddr { gateway: address, own: address, search_port, gateway6, interface: index };
     // No port is reached: connecting a datagram socket only asks the kernel which way it would go.
-    place.own = source_toward(place.gateway_at(9))
+    router_addr.own = source_toward(router_addr.gateway_at(9))
         .map_err(|e| NoRoute::Unreachable { gateway: address, error: e.to_string() })?;
-    Ok(place)
+    Ok(router_addr)
 }
 
 /// The address of this machine that a datagram to `to` would leave from.

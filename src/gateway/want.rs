@@ -118,7 +118,7 @@ impl Wants {
         all
     }
 
-    fn add(&mut self, want: Want, taken: &mut BTreeMap<Place, Key>) {
+    fn add(&mut self, want: Want, taken: &mut BTreeMap<RouterPort, Key>) {
         let refuse = |want: Want, reason| Unfit { key: want.key, mapping: want.mapping, reason };
         let place = (want.protocol(), want.external_port, want.key.pinhole);
         match taken.entry(place) {
@@ -138,7 +138,7 @@ impl Wants {
 }
 
 /// A place on the router that one opening can have.
-type Place = (Protocol, NonZeroU16, Option<Ipv6Addr>);
+type RouterPort = (Protocol, NonZeroU16, Option<Ipv6Addr>);
 
 fn internal(ip: IpAddr, key: &Key) -> SocketAddr {
     SocketAddr::new(ip, key.listener.addr.port.get())

@@ -58,8 +58,8 @@ fn std_now() -> Instant {
     Instant::now()
 }
 
-fn ask(internal: impl Into<SocketAddr>, external_port: u16) -> Ask {
-    Ask {
+fn request(internal: impl Into<SocketAddr>, external_port: u16) -> MapRequest {
+    MapRequest {
         protocol: Protocol::Tcp,
         internal: internal.into(),
         external_port: NonZeroU16::new(external_port).expect("a port"),

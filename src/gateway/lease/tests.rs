@@ -14,7 +14,7 @@ const CHECK: Duration = Duration::from_secs(60);
 /// An opening and all around it.
 struct Bench {
     lease: Lease,
-    terms: Terms,
+    terms: LeaseTerms,
     habits: Habits,
     formers: Vec<IpAddr>,
     dice: Dice,
@@ -68,7 +68,7 @@ impl Bench {
         let now = Instant::now();
         Self {
             lease: Lease::wanted(want(), now, &mut dice),
-            terms: Terms { lease: LEASE, on_conflict: OnConflict::Fail, check_every: CHECK },
+            terms: LeaseTerms { lease: LEASE, on_conflict: OnConflict::Fail, check_every: CHECK },
             habits: Habits::default(),
             formers: Vec::new(),
             dice,
@@ -116,12 +116,12 @@ impl Bench {
     }
 
     #[track_caller]
-    fn opens(&mut self, lease: u64) -> Ask {
+    fn opens(&mut self, lease: u64) -> MapRequest {
         let call = self.lease.call(&self.terms, self.habits);
-        let (external_port, asked) = (call.ask().external_port, call.ask().lease);
+        let (external_port, asked) = (call.request().external_port, call.request().lease);
         let lease = asked.map(|_| Duration::from_secs(lease));
         let granted = Granted { external_port, lease, nonce: None, pinhole: None };
-        self.answer("Open", Answer::Granted(Ok(granted))).ask().clone()
+        self.answer("Open", Answer::Granted(Ok(granted))).request().clone()
     }
 
     fn is_open(&self) -> bool {
@@ -363,19 +363,19 @@ fn any_port_moves_to_a_free_one_and_stays_there() {
     let mut bench = Bench::any_port();
     bench.looks(held_by("192.168.77.3:9", "a game", None));
     bench.looks(free());
-    let ask = bench.opens(3600);
-    assert!(ask.external_port.get() >= 49_152, "{ask:?}");
+    let request = bench.opens(3600);
+    assert!(request.external_port.get() >= 49_152, "{request:?}");
     bench.looks(ours(3600));
     assert!(bench.is_open());
     let kept = bench.lease.kept();
     // Somebody else takes that one, while the router was away: it is not left for a third.
     bench.wait();
     bench.looks(held_by("192.168.77.3:9", "a game", None));
-    assert_eq!(bench.lease.external_port(), ask.external_port);
+    assert_eq!(bench.lease.external_port(), request.external_port);
     assert!(matches!(bench.lease.state(), State::Conflict(Some(_))));
     // A restart comes back to it.
     let adopted = Lease::adopted(want(), kept, bench.now, &mut bench.dice);
-    assert_eq!(adopted.external_port(), ask.external_port);
+    assert_eq!(adopted.external_port(), request.external_port);
 }
 
 #[test]

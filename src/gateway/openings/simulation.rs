@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     gateway::{
         OnConflict,
-        driver::{Ask, Entry, Granted, RouterError},
+        driver::{Entry, Granted, MapRequest, RouterError},
         lease::Open,
     },
     mapping::{ListenAddr, ListenerKey, MappingName, Protocol},
@@ -20,8 +20,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 const WORLDS: u64 = 60;
 /// Another number of them, for who has more time.
 const MORE_WORLDS: &str = "PORTWAY_TEST_WORLDS";
-const TERMS: Terms =
-    Terms { lease: HOUR, on_conflict: OnConflict::Fail, check_every: Duration::from_secs(60) };
+const TERMS: LeaseTerms =
+    LeaseTerms { lease: HOUR, on_conflict: OnConflict::Fail, check_every: Duration::from_secs(60) };
 
 /// How a router behaves, drawn for each world.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,7 +50,7 @@ struct Held {
     ends: Option<Instant>,
 }
 
-struct Router {
+struct RouterModel {
     nature: Nature,
     held: BTreeMap<(Protocol, NonZeroPort), Held>,
     /// Percent of the answers that do not arrive; the request may have been carried out.
@@ -74,7 +74,7 @@ fn is_ours(held: &Held) -> bool {
     held.text.starts_with("portway:")
 }
 
-impl Router {
+impl RouterModel {
     fn answer(&mut self, call: &Call, now: Instant) -> Answer {
         self.calls.push(now);
         if call.is_write() {
@@ -87,7 +87,7 @@ impl Router {
         let unheard = lost && self.dice.number().is_multiple_of(2);
         let gone = || RouterError::Lost("lost".into());
         let look = matches!(call, Call::Look(_));
-        let blinks = self.blinks.entry((call.ask().protocol, call.ask().external_port)).or_default();
+        let blinks = self.blinks.entry((call.request().protocol, call.request().external_port)).or_default();
         let failed = self.dice.number() % 100 < self.fails && !(look && *blinks == 2);
         match look {
             true if failed => *blinks += 1,
@@ -103,23 +103,24 @@ impl Router {
             };
         }
         match call {
-            Call::Look(ask) => Answer::Seen(if lost { Err(gone()) } else { Ok(self.look(ask, now)) }),
-            Call::Open(ask) => {
-                Answer::Granted(self.open(ask, now).and_then(|g| if lost { Err(gone()) } else { Ok(g) }))
+            Call::Look(request) => Answer::Seen(if lost { Err(gone()) } else { Ok(self.look(request, now)) }),
+            Call::Open(request) => {
+                Answer::Granted(self.open(request, now).and_then(|g| if lost { Err(gone()) } else { Ok(g) }))
             }
-            Call::AnyPort(ask) => {
+            Call::AnyPort(request) => {
                 // As PCP and NAT-PMP have it: the same question gets the same port.
                 let same = self.held.iter().find(|((protocol, _), held)| {
-                    *protocol == ask.protocol && SocketAddr::new(held.client, held.port) == ask.internal
+                    *protocol == request.protocol
+                        && SocketAddr::new(held.client, held.port) == request.internal
                 });
                 let same = same.map(|((_, port), _)| *port);
-                let free = || (2000..).map(port).find(|p| !self.held.contains_key(&(ask.protocol, *p)));
-                let ask = Ask { external_port: same.or_else(free).unwrap(), ..ask.clone() };
-                let granted = self.open(&ask, now);
+                let free = || (2000..).map(port).find(|p| !self.held.contains_key(&(request.protocol, *p)));
+                let request = MapRequest { external_port: same.or_else(free).unwrap(), ..request.clone() };
+                let granted = self.open(&request, now);
                 Answer::Granted(if lost { Err(gone()) } else { granted })
             }
-            Call::Close(ask) => {
-                let closed = self.close(ask);
+            Call::Close(request) => {
+                let closed = self.close(request);
                 Answer::Closed(if lost { Err(gone()) } else { closed })
             }
         }
@@ -129,11 +130,11 @@ impl Router {
         self.held.retain(|_, held| held.ends.is_none_or(|ends| ends > now));
     }
 
-    fn look(&self, ask: &Ask, now: Instant) -> Entry {
+    fn look(&self, request: &MapRequest, now: Instant) -> Entry {
         if self.nature.blind {
             return Entry::Unknown;
         }
-        match self.held.get(&(ask.protocol, ask.external_port)) {
+        match self.held.get(&(request.protocol, request.external_port)) {
             None => Entry::Free,
             Some(held) => Entry::Taken {
                 client: held.client,
@@ -144,15 +145,16 @@ impl Router {
         }
     }
 
-    fn open(&mut self, ask: &Ask, now: Instant) -> Result<Granted, RouterError> {
-        if self.nature.permanent_only && ask.lease.is_some() {
+    fn open(&mut self, request: &MapRequest, now: Instant) -> Result<Granted, RouterError> {
+        if self.nature.permanent_only && request.lease.is_some() {
             return Err(RouterError::OnlyPermanent);
         }
-        let place = (ask.protocol, ask.external_port);
-        let own = ask.internal.ip();
+        let place = (request.protocol, request.external_port);
+        let own = request.internal.ip();
         // As PCP has it: a machine's port has one opening, which is then given back, because it is another port.
         let other = |(at, held): (&(Protocol, NonZeroPort), &Held)| {
-            let same = at.0 == ask.protocol && SocketAddr::new(held.client, held.port) == ask.internal;
+            let same =
+                at.0 == request.protocol && SocketAddr::new(held.client, held.port) == request.internal;
             (same && *at != place).then_some(*at)
         };
         if let Some(other) = self.held.iter().find_map(other).filter(|_| self.nature.blind) {
@@ -166,42 +168,44 @@ impl Router {
         if let Some(held) = before
             && !self.nature.blind
         {
-            assert!(is_ours(held), "another program's opening was overwritten: {held:?} by {ask:?}");
+            assert!(is_ours(held), "another program's opening was overwritten: {held:?} by {request:?}");
         }
-        let granted = ask.lease.map(|lease| if self.nature.short_grants { lease / 4 } else { lease });
+        let granted = request.lease.map(|lease| if self.nature.short_grants { lease / 4 } else { lease });
         let mut ends = granted.map(|lease| now + lease);
         if let (Some(held), true) = (before, self.nature.never_prolongs) {
             ends = held.ends;
         }
-        self.held
-            .insert(place, Held { client: own, port: ask.internal.port(), text: ask.text.clone(), ends });
-        Ok(Granted { external_port: ask.external_port, lease: ask.lease, nonce: None, pinhole: None })
+        self.held.insert(
+            place,
+            Held { client: own, port: request.internal.port(), text: request.text.clone(), ends },
+        );
+        Ok(Granted { external_port: request.external_port, lease: request.lease, nonce: None, pinhole: None })
     }
 
-    fn close(&mut self, ask: &Ask) -> Result<(), RouterError> {
-        let place = (ask.protocol, ask.external_port);
+    fn close(&mut self, request: &MapRequest) -> Result<(), RouterError> {
+        let place = (request.protocol, request.external_port);
         let Some(held) = self.held.get(&place) else { return Ok(()) };
         // PCP and NAT-PMP know an opening by the machine and port behind it, and find no other.
-        if self.nature.blind && SocketAddr::new(held.client, held.port) != ask.internal {
+        if self.nature.blind && SocketAddr::new(held.client, held.port) != request.internal {
             return Ok(());
         }
-        if held.client != ask.internal.ip() && self.nature.secure {
+        if held.client != request.internal.ip() && self.nature.secure {
             return Err(RouterError::Denied("606".into()));
         }
-        assert!(is_ours(held), "another's opening was removed: {held:?} by {ask:?}");
+        assert!(is_ours(held), "another's opening was removed: {held:?} by {request:?}");
         self.held.remove(&place);
         Ok(())
     }
 }
 
 struct World {
-    router: Router,
+    router: RouterModel,
     openings: Openings,
     wants: BTreeMap<Key, Want>,
     own: IpAddr,
     now: Instant,
     dice: Dice,
-    terms: Terms,
+    terms: LeaseTerms,
     lost: u32,
     /// What could not be taken back, and was said so: from which address, with which text.
     given_up: Vec<(IpAddr, String)>,
@@ -226,7 +230,7 @@ impl World {
         nature.short_grants &= !nature.hides_leases && !nature.blind;
         nature.never_prolongs &= !nature.hides_leases && !nature.blind;
         let on_conflict = if coin(4) { OnConflict::AnyPort } else { OnConflict::Fail };
-        let router = Router {
+        let router = RouterModel {
             nature,
             held: BTreeMap::new(),
             loses: 0,
@@ -243,7 +247,7 @@ impl World {
             own: [192, 168, 77, 2].into(),
             now: Instant::now() + HOUR,
             dice,
-            terms: Terms { on_conflict, ..TERMS },
+            terms: LeaseTerms { on_conflict, ..TERMS },
             lost: 0,
             given_up: Vec::new(),
         };
@@ -295,20 +299,20 @@ impl World {
     fn run(&mut self, until: Instant) {
         while self.now < until {
             match self.openings.next(self.now, &self.terms) {
-                Next::Call(slot, call) => self.ask(slot, &call),
+                Next::Call(slot, call) => self.request(slot, &call),
                 Next::Wait(at) => self.now = at.min(until),
                 Next::Rest => self.now = until,
             }
         }
     }
 
-    fn ask(&mut self, slot: Slot, call: &Call) {
+    fn request(&mut self, slot: Slot, call: &Call) {
         self.openings.sending(&slot, call, self.now);
         let remembered = self.openings.records();
         let answer = self.router.answer(call, self.now);
-        if let (Call::Open(ask), Answer::Granted(Ok(_))) = (call, &answer) {
-            let known = remembered.iter().any(|r| r.want.internal == ask.internal);
-            assert!(known, "{ask:?} was opened before it was remembered");
+        if let (Call::Open(request), Answer::Granted(Ok(_))) = (call, &answer) {
+            let known = remembered.iter().any(|r| r.want.internal == request.internal);
+            assert!(known, "{request:?} was opened before it was remembered");
         }
         self.now += Duration::from_millis(self.dice.number() % 300);
         let lost = answer.lost().is_some();

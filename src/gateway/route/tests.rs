@@ -109,10 +109,13 @@ fe800000000000000000000000000009 02 40 20 80     eth0
 
 #[test]
 fn the_loopback_network_needs_no_route_of_its_own() {
-    let place = place(Some((Ipv4Addr::LOCALHOST.into(), NonZeroU16::new(4000))), None);
-    let place = place.expect("the loopback interface is up");
-    assert_eq!((place.gateway, place.own), (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()));
-    assert_eq!(place.search_port, NonZeroU16::new(4000));
+    let router_addr = router_addr(Some((Ipv4Addr::LOCALHOST.into(), NonZeroU16::new(4000))), None);
+    let router_addr = router_addr.expect("the loopback interface is up");
+    assert_eq!(
+        (router_addr.gateway, router_addr.own),
+        (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into())
+    );
+    assert_eq!(router_addr.search_port, NonZeroU16::new(4000));
 }
 
 proptest::proptest! {

@@ -38,11 +38,11 @@ use self::{
     description::{Description, Service, actions},
     http::{Bound, get, is_bare, sent_from},
     refusal::{by_code, port_refused, refused, unheard},
-    ssdp::{Answer, Search},
+    ssdp::{Responder, Search},
 };
 use super::{
     RouterProtocol,
-    driver::{Ask, CALL, Entry, Found, Granted, Place, Pulse, RouterError},
+    driver::{CALL, Entry, Found, Granted, Health, MapRequest, RouterAddr, RouterError},
 };
 use crate::{mapping::Protocol, text::clean};
 
@@ -73,7 +73,7 @@ const MOST_WAN: usize = 4;
 /// A router that speaks UPnP.
 #[derive(Debug)]
 pub(super) struct Upnp {
-    at: Place,
+    at: RouterAddr,
     location: Url,
     gateway: Gateway<Bound>,
     boot_id: Mutex<Option<u32>>,
@@ -83,7 +83,7 @@ pub(super) struct Upnp {
 
 impl Upnp {
     /// Searches for the gateway, and reads its description.
-    pub(super) async fn search(at: &Place) -> Result<(Self, Found), RouterError> {
+    pub(super) async fn search(at: &RouterAddr) -> Result<(Self, Found), RouterError> {
         let mut why = RouterError::Lost(NO_ANSWER.into());
         for _ in 0..TRIES {
             match timeout(CALL, Self::try_search(at)).await {
@@ -95,7 +95,7 @@ impl Upnp {
         Err(why)
     }
 
-    async fn try_search(at: &Place) -> Result<(Self, Found), RouterError> {
+    async fn try_search(at: &RouterAddr) -> Result<(Self, Found), RouterError> {
         let has_wan = |description: &Description| !description.wan.is_empty();
         let (answer, described) = find(at, at.own, has_wan).await?;
         let wan = &described.wan;
@@ -135,23 +135,26 @@ impl Upnp {
     }
 
     /// Opens or renews a port; for an IPv6 address a pinhole.
-    pub(super) async fn open(&self, ask: &Ask) -> Result<Granted, RouterError> {
-        if let SocketAddr::V6(internal) = ask.internal {
-            return self.open_pinhole(ask, internal).await;
+    pub(super) async fn open(&self, request: &MapRequest) -> Result<Granted, RouterError> {
+        if let SocketAddr::V6(internal) = request.internal {
+            return self.open_pinhole(request, internal).await;
         }
-        let port = ask.external_port.get();
-        let opened = self.gateway.add_port(protocol(ask), port, ask.internal, seconds(ask), &ask.text);
-        sent_from(ask.internal.ip(), opened).await.map_err(port_refused)?;
-        Ok(Granted { external_port: ask.external_port, lease: ask.lease, nonce: None, pinhole: None })
+        let port = request.external_port.get();
+        let opened =
+            self.gateway.add_port(protocol(request), port, request.internal, seconds(request), &request.text);
+        sent_from(request.internal.ip(), opened).await.map_err(port_refused)?;
+        Ok(Granted { external_port: request.external_port, lease: request.lease, nonce: None, pinhole: None })
     }
 
     /// Opens another port than the one asked for.
-    pub(super) async fn any_port(&self, ask: &Ask) -> Result<Granted, RouterError> {
-        if ask.internal.is_ipv6() {
-            return self.open(ask).await;
+    pub(super) async fn any_port(&self, request: &MapRequest) -> Result<Granted, RouterError> {
+        if request.internal.is_ipv6() {
+            return self.open(request).await;
         }
-        let opened = self.gateway.add_any_port(protocol(ask), ask.internal, seconds(ask), &ask.text);
-        let opened = timeout(SEVERAL, sent_from(ask.internal.ip(), opened)).await.map_err(|_| silent())?;
+        let opened =
+            self.gateway.add_any_port(protocol(request), request.internal, seconds(request), &request.text);
+        let opened =
+            timeout(SEVERAL, sent_from(request.internal.ip(), opened)).await.map_err(|_| silent())?;
         let port = opened.map_err(|error| match error {
             AddAnyPortError::ActionNotAuthorized => by_code(606, ""),
             AddAnyPortError::ExternalPortInUse | AddAnyPortError::NoPortsAvailable => RouterError::Conflict,
@@ -161,16 +164,16 @@ impl Upnp {
         })?;
         let external_port =
             NonZeroU16::new(port).ok_or_else(|| RouterError::Failed("it opened port 0".into()))?;
-        Ok(Granted { external_port, lease: ask.lease, nonce: None, pinhole: None })
+        Ok(Granted { external_port, lease: request.lease, nonce: None, pinhole: None })
     }
 
     /// Closes what is open at the external port, or the pinhole.
-    pub(super) async fn close(&self, ask: &Ask) -> Result<(), RouterError> {
-        let source = ask.internal.ip();
+    pub(super) async fn close(&self, request: &MapRequest) -> Result<(), RouterError> {
+        let source = request.internal.ip();
         if let IpAddr::V6(own) = source {
-            return self.close_pinhole(ask, own).await;
+            return self.close_pinhole(request, own).await;
         }
-        let closed = self.gateway.remove_port(protocol(ask), ask.external_port.get());
+        let closed = self.gateway.remove_port(protocol(request), request.external_port.get());
         match sent_from(source, closed).await {
             Ok(()) | Err(RemovePortError::NoSuchPortMapping) => Ok(()),
             Err(RemovePortError::ActionNotAuthorized) => Err(by_code(606, "")),
@@ -179,20 +182,20 @@ impl Upnp {
     }
 
     /// What the router has at the external port.
-    pub(super) async fn look(&self, ask: &Ask) -> Result<Entry, RouterError> {
-        if ask.internal.is_ipv6() {
+    pub(super) async fn look(&self, request: &MapRequest) -> Result<Entry, RouterError> {
+        if request.internal.is_ipv6() {
             return Ok(Entry::Unknown);
         }
-        let (port, protocol) = (ask.external_port.to_string(), protocol(ask).to_string());
+        let (port, protocol) = (request.external_port.to_string(), protocol(request).to_string());
         let key = [("NewRemoteHost", ""), ("NewExternalPort", &port), ("NewProtocol", &protocol)];
-        match self.request(ask.internal.ip(), "GetSpecificPortMappingEntry", &key).await {
+        match self.request(request.internal.ip(), "GetSpecificPortMappingEntry", &key).await {
             Ok(text) => Ok(entry(&text)),
             Err(RequestError::ErrorCode(714, _)) => Ok(Entry::Free),
             Err(error) if is_unknown(&error) => {
-                timeout(SEVERAL, self.look_through(ask)).await.unwrap_or(Ok(Entry::Unknown))
+                timeout(SEVERAL, self.look_through(request)).await.unwrap_or(Ok(Entry::Unknown))
             }
             Err(RequestError::ErrorCode(code, _)) if NOT_FOUND.contains(&code) => {
-                let listed = timeout(SEVERAL, self.look_through(ask)).await.unwrap_or(Ok(Entry::Unknown));
+                let listed = timeout(SEVERAL, self.look_through(request)).await.unwrap_or(Ok(Entry::Unknown));
                 listed.map(|entry| if entry == Entry::Unknown { Entry::Free } else { entry })
             }
             Err(error) => Err(refused(error)),
@@ -201,15 +204,15 @@ impl Upnp {
 
     /// The same for a router that only has a list. An entry that cannot be read is passed over: it may be another
     /// program's, with a text that the router cut in a bad place.
-    async fn look_through(&self, ask: &Ask) -> Result<Entry, RouterError> {
+    async fn look_through(&self, request: &MapRequest) -> Result<Entry, RouterError> {
         use GetGenericPortMappingEntryError as Error;
         let wanted = |entry: &PortMappingEntry| {
-            entry.protocol == protocol(ask) && entry.external_port == ask.external_port.get()
+            entry.protocol == protocol(request) && entry.external_port == request.external_port.get()
         };
         let mut broken = 0;
         for index in 0..MOST_ENTRIES {
             let listed = self.gateway.get_generic_port_mapping_entry(index);
-            match sent_from(ask.internal.ip(), listed).await {
+            match sent_from(request.internal.ip(), listed).await {
                 Ok(entry) if wanted(&entry) => {
                     let lease = entry.lease_duration;
                     let (client, port) = (&entry.internal_client, entry.internal_port);
@@ -233,7 +236,7 @@ impl Upnp {
     }
 
     /// The external address.
-    pub(super) async fn pulse(&self) -> Result<Pulse, RouterError> {
+    pub(super) async fn health(&self) -> Result<Health, RouterError> {
         let boot_id = *self.boot_id.lock().unwrap_or_else(PoisonError::into_inner);
         let external = match self.request(self.at.own, "GetExternalIPAddress", &[]).await {
             Ok(text) => external(&text)?,
@@ -241,7 +244,7 @@ impl Upnp {
             Err(RequestError::ErrorCode(..)) => None,
             Err(error) => return Err(refused(error)),
         };
-        Ok(Pulse { external, tells: true, epoch: None, boot_id })
+        Ok(Health { external, tells: true, epoch: None, boot_id })
     }
 
     /// Searches for the router again, and gives the number of its start.
@@ -297,10 +300,10 @@ fn silent() -> RouterError {
 
 /// Searches from `own` for a router whose description suits.
 async fn find(
-    at: &Place,
+    at: &RouterAddr,
     own: IpAddr,
     suits: impl Fn(&Description) -> bool,
-) -> Result<(Answer, Description), RouterError> {
+) -> Result<(Responder, Description), RouterError> {
     let mut search = Search::start(at, own, CALL).await.map_err(|e| unheard(&e))?;
     let mut why = RouterError::Lost(NO_ANSWER.into());
     let mut tried = Vec::new();
@@ -327,7 +330,7 @@ async fn find(
 }
 
 /// Fetches a document of the router: a path, or a whole address on another port of it.
-async fn fetch(own: IpAddr, answer: &Answer, target: &str) -> Result<String, RequestError> {
+async fn fetch(own: IpAddr, answer: &Responder, target: &str) -> Result<String, RequestError> {
     match target.strip_prefix("http://") {
         None => get(own, answer.addr, target).await,
         Some(rest) => {
@@ -338,7 +341,7 @@ async fn fetch(own: IpAddr, answer: &Answer, target: &str) -> Result<String, Req
     }
 }
 
-fn gateway(answer: &Answer, service: &Service) -> Gateway<Bound> {
+fn gateway(answer: &Responder, service: &Service) -> Gateway<Bound> {
     Gateway {
         addr: answer.addr,
         root_url: answer.location.path().to_owned(),
@@ -351,16 +354,16 @@ fn gateway(answer: &Answer, service: &Service) -> Gateway<Bound> {
     }
 }
 
-fn protocol(ask: &Ask) -> PortMappingProtocol {
-    match ask.protocol {
+fn protocol(request: &MapRequest) -> PortMappingProtocol {
+    match request.protocol {
         Protocol::Tcp => PortMappingProtocol::TCP,
         Protocol::Udp => PortMappingProtocol::UDP,
     }
 }
 
 /// The lease as the protocol has it: 0 is without end.
-fn seconds(ask: &Ask) -> u32 {
-    ask.lease.map_or(0, |lease| u32::try_from(lease.as_secs()).unwrap_or(u32::MAX).max(1))
+fn seconds(request: &MapRequest) -> u32 {
+    request.lease.map_or(0, |lease| u32::try_from(lease.as_secs()).unwrap_or(u32::MAX).max(1))
 }
 
 /// Whether the router does not know the request, in whatever way it says so.
@@ -421,9 +424,14 @@ mod tests {
             }
         });
         let location: Url = format!("http://{addr}/root.xml").parse().expect("an address");
-        let at =
-            Place { gateway: OWN.into(), own: OWN.into(), search_port: None, gateway6: None, interface: 0 };
-        let answer = Answer { location: location.clone(), addr, boot_id: None };
+        let at = RouterAddr {
+            gateway: OWN.into(),
+            own: OWN.into(),
+            search_port: None,
+            gateway6: None,
+            interface: 0,
+        };
+        let answer = Responder { location: location.clone(), addr, boot_id: None };
         let service = Service {
             kind: "urn:schemas-upnp-org:service:WANIPConnection:1",
             control: "/".into(),
@@ -435,8 +443,8 @@ mod tests {
         Driver::Upnp(Box::new(Upnp { at, location, gateway, boot_id, firewall }))
     }
 
-    fn ask(internal: impl Into<IpAddr>) -> Ask {
-        Ask {
+    fn request(internal: impl Into<IpAddr>) -> MapRequest {
+        MapRequest {
             protocol: Protocol::Tcp,
             internal: (internal.into(), 8080).into(),
             external_port: NonZeroU16::MIN,
@@ -454,7 +462,7 @@ mod tests {
         let driver = with(NOTHING);
         // One of documentation (RFC 5737), which nobody has.
         let other = Ipv4Addr::new(192, 0, 2, 77);
-        for call in [Call::Look(ask(other)), Call::Open(ask(other)), Call::Close(ask(other))] {
+        for call in [Call::Look(request(other)), Call::Open(request(other)), Call::Close(request(other))] {
             let failed = put(&driver, OWN.into(), &call).await;
             assert!(failed.lost().is_none(), "{call:?}: {failed:?}");
             let lost = put(&driver, other.into(), &call).await;
@@ -467,9 +475,9 @@ mod tests {
         for status in ["404 Not Found", "500 Internal Server Error", "501 Not Implemented"] {
             let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             let driver = with(answer.leak());
-            let looked = put(&driver, OWN.into(), &Call::Look(ask(OWN))).await;
+            let looked = put(&driver, OWN.into(), &Call::Look(request(OWN))).await;
             assert_eq!(looked, Said::Seen(Ok(Entry::Unknown)), "{status}");
-            let opened = put(&driver, OWN.into(), &Call::Open(ask(OWN))).await;
+            let opened = put(&driver, OWN.into(), &Call::Open(request(OWN))).await;
             assert!(opened.lost().is_some(), "{status}: who refuses everything is none: {opened:?}");
         }
     }

@@ -22,7 +22,7 @@ use super::{
     no_service, protocol,
     refusal::pinhole_refused,
 };
-use crate::gateway::driver::{Ask, CALL, Granted, RouterError};
+use crate::gateway::driver::{CALL, Granted, MapRequest, RouterError};
 
 /// The longest lease (WANIPv6FirewallControl:1 section 2.4.3).
 const LONGEST: u64 = 86_400;
@@ -31,14 +31,14 @@ impl Upnp {
     /// Opens a pinhole, or renews the one whose number is known.
     pub(super) async fn open_pinhole(
         &self,
-        ask: &Ask,
+        request: &MapRequest,
         internal: SocketAddrV6,
     ) -> Result<Granted, RouterError> {
-        let source = ask.internal.ip();
+        let source = request.internal.ip();
         let firewall = self.firewall(*internal.ip()).await?;
-        let lease = ask.lease.map_or(LONGEST, |lease| lease.as_secs().clamp(1, LONGEST));
+        let lease = request.lease.map_or(LONGEST, |lease| lease.as_secs().clamp(1, LONGEST));
         let seconds = u32::try_from(lease).unwrap_or(u32::MAX);
-        let mut id = ask.pinhole;
+        let mut id = request.pinhole;
         if let Some(known) = id {
             match self.heard(sent_from(source, firewall.update_pinhole(known, seconds)).await) {
                 Ok(()) => {}
@@ -51,7 +51,7 @@ impl Upnp {
             }
         }
         if id.is_none() {
-            let added = sent_from(source, firewall.add_pinhole(protocol(ask), internal, seconds)).await;
+            let added = sent_from(source, firewall.add_pinhole(protocol(request), internal, seconds)).await;
             id = Some(self.heard(added).map_err(pinhole_refused)?);
         }
         // There is no translation: from outside it is the same port.
@@ -89,8 +89,8 @@ impl Upnp {
     }
 
     /// Closes the pinhole; without a number there is none.
-    pub(super) async fn close_pinhole(&self, ask: &Ask, own: Ipv6Addr) -> Result<(), RouterError> {
-        let Some(id) = ask.pinhole else { return Ok(()) };
+    pub(super) async fn close_pinhole(&self, request: &MapRequest, own: Ipv6Addr) -> Result<(), RouterError> {
+        let Some(id) = request.pinhole else { return Ok(()) };
         let firewall = self.firewall(own).await?;
         match self.heard(sent_from(own.into(), firewall.remove_pinhole(id)).await) {
             Err(error) if is_gone(&error) => Ok(()),

@@ -22,7 +22,7 @@ use tokio::{
 };
 use url::{Host, Url};
 
-use super::{super::driver::Place, head::Head};
+use super::{super::driver::RouterAddr, head::Head};
 
 const PORT: u16 = 1900;
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);
@@ -52,7 +52,7 @@ const TARGETS6: [&str; 3] = [
 
 /// What the gateway answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct Responder {
     /// Where its description is.
     pub(super) location: Url,
     /// The same, to connect to.
@@ -73,7 +73,7 @@ struct Question {
 #[derive(Debug)]
 pub(super) struct Search<'a> {
     socket: UdpSocket,
-    at: &'a Place,
+    at: &'a RouterAddr,
     own: IpAddr,
     /// The questions that are still to be asked, the last one first.
     agenda: Vec<Question>,
@@ -82,7 +82,7 @@ pub(super) struct Search<'a> {
 
 impl<'a> Search<'a> {
     /// Asks the gateway from `own`, in the family of that address.
-    pub(super) async fn start(at: &'a Place, own: IpAddr, limit: Duration) -> io::Result<Self> {
+    pub(super) async fn start(at: &'a RouterAddr, own: IpAddr, limit: Duration) -> io::Result<Self> {
         let port = at.search_port.map_or(PORT, Into::into);
         let (gateway, group) = match (own, at.gateway6) {
             (IpAddr::V4(_), _) => (at.gateway_at(port), SocketAddr::from((GROUP, PORT))),
@@ -111,7 +111,7 @@ impl<'a> Search<'a> {
     }
 
     /// The next answer of the gateway; `None` when the time is over.
-    pub(super) async fn next(&mut self) -> io::Result<Option<Answer>> {
+    pub(super) async fn next(&mut self) -> io::Result<Option<Responder>> {
         let mut datagram = [0; LONGEST];
         loop {
             let now = Instant::now();
@@ -146,7 +146,7 @@ impl<'a> Search<'a> {
     ///
     /// Over IPv6 a router answers from its link-local address and names its global one, which must then be in the
     /// network of the address that asked.
-    fn trusted(&self, mut answer: Answer, from: SocketAddr) -> Option<Answer> {
+    fn trusted(&self, mut answer: Responder, from: SocketAddr) -> Option<Responder> {
         let named = answer.addr.ip();
         match (self.own, from.ip(), named) {
             (IpAddr::V4(_), _, _) if from.ip() == self.at.gateway && named == self.at.gateway => Some(answer),
@@ -163,12 +163,12 @@ impl<'a> Search<'a> {
 }
 
 /// Reads an answer: a status, and two fields that count.
-fn parse(datagram: &[u8]) -> Option<Answer> {
+fn parse(datagram: &[u8]) -> Option<Responder> {
     let head = Head::parse(&String::from_utf8_lossy(datagram)).filter(|head| head.status == 200)?;
     let location = head.values("LOCATION").find_map(|value| Url::parse(value).ok())?;
     let boot_id = head.values("BOOTID.UPNP.ORG").find_map(|value| value.parse().ok());
     let addr = addr_of(&location)?;
-    Some(Answer { location, addr, boot_id })
+    Some(Responder { location, addr, boot_id })
 }
 
 /// Where a plain `http` address with an IP for its host leads.

@@ -11,9 +11,9 @@ use super::{router::FakeRouter, *};
 
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-fn place(search_port: u16) -> Place {
+fn place(search_port: u16) -> RouterAddr {
     let search_port = NonZeroU16::new(search_port);
-    Place { gateway: HERE.into(), own: HERE.into(), search_port, gateway6: None, interface: 0 }
+    RouterAddr { gateway: HERE.into(), own: HERE.into(), search_port, gateway6: None, interface: 0 }
 }
 
 /// Runs a test against a router in a mode, once it is found.
@@ -39,8 +39,8 @@ async fn search(router: &FakeRouter) -> Result<(Driver, Found), RouterError> {
     within(LONGEST_SEARCH, Driver::search(RouterProtocol::Upnp, &place(router.search_port()))).await
 }
 
-fn web() -> Ask {
-    ask((HERE, 8080), 9080)
+fn web() -> MapRequest {
+    request((HERE, 8080), 9080)
 }
 
 fn entry(lease: Option<u64>) -> Entry {
@@ -48,8 +48,8 @@ fn entry(lease: Option<u64>) -> Entry {
     Entry::Taken { client: HERE.into(), port: 8080, text, lease: lease.map(Duration::from_secs) }
 }
 
-fn as_asked(ask: &Ask) -> Granted {
-    Granted { external_port: ask.external_port, lease: ask.lease, nonce: None, pinhole: None }
+fn as_asked(request: &MapRequest) -> Granted {
+    Granted { external_port: request.external_port, lease: request.lease, nonce: None, pinhole: None }
 }
 
 #[track_caller]
@@ -63,20 +63,20 @@ fn assert_lost<T: std::fmt::Debug>(result: Result<T, RouterError>) {
 #[test]
 fn an_opening_comes_is_renewed_and_goes() {
     with("an_opening_comes_is_renewed_and_goes", "good", async |router, driver| {
-        let ask = web();
-        assert_eq!(driver.look(&ask).await, Ok(Entry::Free));
+        let request = web();
+        assert_eq!(driver.look(&request).await, Ok(Entry::Free));
         for _ in 0..2 {
-            assert_eq!(driver.open(&ask).await, Ok(as_asked(&ask)));
-            assert_eq!(driver.look(&ask).await, Ok(entry(Some(600))));
+            assert_eq!(driver.open(&request).await, Ok(as_asked(&request)));
+            assert_eq!(driver.look(&request).await, Ok(entry(Some(600))));
         }
         let log = router.log();
         assert!(!log.iter().any(|line| line.contains("Delete")), "nothing is removed to renew: {log:?}");
-        let pulse =
-            Pulse { external: Some([11, 99, 0, 1].into()), tells: true, epoch: None, boot_id: Some(1) };
-        assert_eq!(driver.pulse().await, Ok(pulse));
+        let health =
+            Health { external: Some([11, 99, 0, 1].into()), tells: true, epoch: None, boot_id: Some(1) };
+        assert_eq!(driver.health().await, Ok(health));
         for _ in 0..2 {
-            assert_eq!(driver.close(&ask).await, Ok(()), "one that is gone is fine");
-            assert_eq!(driver.look(&ask).await, Ok(Entry::Free));
+            assert_eq!(driver.close(&request).await, Ok(()), "one that is gone is fine");
+            assert_eq!(driver.look(&request).await, Ok(Entry::Free));
         }
     });
 }
@@ -84,12 +84,12 @@ fn an_opening_comes_is_renewed_and_goes() {
 #[test]
 fn a_router_of_permanent_leases_says_so() {
     with("a_router_of_permanent_leases_says_so", "permanent", async |_, driver| {
-        let mut ask = web();
-        assert_eq!(driver.open(&ask).await, Err(RouterError::OnlyPermanent));
-        assert_eq!(driver.any_port(&ask).await, Err(RouterError::OnlyPermanent));
-        ask.lease = None;
-        assert_eq!(driver.open(&ask).await, Ok(as_asked(&ask)));
-        assert_eq!(driver.look(&ask).await, Ok(entry(None)));
+        let mut request = web();
+        assert_eq!(driver.open(&request).await, Err(RouterError::OnlyPermanent));
+        assert_eq!(driver.any_port(&request).await, Err(RouterError::OnlyPermanent));
+        request.lease = None;
+        assert_eq!(driver.open(&request).await, Ok(as_asked(&request)));
+        assert_eq!(driver.look(&request).await, Ok(entry(None)));
     });
 }
 
@@ -97,7 +97,7 @@ fn a_router_of_permanent_leases_says_so() {
 fn a_router_that_wants_both_ports_the_same_says_so() {
     with("a_router_that_wants_both_ports_the_same_says_so", "sameport", async |_, driver| {
         assert_eq!(driver.open(&web()).await, Err(RouterError::SamePort));
-        let same = ask((HERE, 9080), 9080);
+        let same = request((HERE, 9080), 9080);
         assert_eq!(driver.open(&same).await, Ok(as_asked(&same)));
     });
 }
@@ -117,7 +117,7 @@ fn a_taken_port_is_a_conflict() {
 fn another_port_is_open_where_it_says() {
     with("another_port_is_open_where_it_says", "good", async |_, driver| {
         let granted = driver.any_port(&web()).await.expect("there are free ones");
-        let there = Ask { external_port: granted.external_port, ..web() };
+        let there = MapRequest { external_port: granted.external_port, ..web() };
         assert_eq!(driver.look(&there).await, Ok(entry(Some(600))));
     });
 }
@@ -140,8 +140,12 @@ fn a_refusal_tells_whether_it_will_last() {
 fn a_router_without_an_address_of_its_own_has_a_pulse() {
     for mode in ["wan0", "nowan", "code501"] {
         with("a_router_without_an_address_of_its_own_has_a_pulse", mode, async |_, driver| {
-            let pulse = driver.pulse().await.expect("it answers");
-            assert_eq!(pulse, Pulse { external: None, tells: true, epoch: None, boot_id: Some(1) }, "{mode}");
+            let health = driver.health().await.expect("it answers");
+            assert_eq!(
+                health,
+                Health { external: None, tells: true, epoch: None, boot_id: Some(1) },
+                "{mode}"
+            );
         });
     }
 }
@@ -165,10 +169,10 @@ fn a_look_shows_what_the_router_really_keeps() {
 fn a_list_is_read_past_an_entry_that_is_broken() {
     with("a_list_is_read_past_an_entry_that_is_broken", "nospecific", async |_, driver| {
         assert_eq!(driver.look(&web()).await, Ok(Entry::Free));
-        driver.open(&ask((HERE, 1), 9079)).await.expect("it opens");
+        driver.open(&request((HERE, 1), 9079)).await.expect("it opens");
         driver.open(&web()).await.expect("it opens");
         assert_eq!(driver.look(&web()).await, Ok(entry(Some(600))));
-        let udp = Ask { protocol: Protocol::Udp, ..web() };
+        let udp = MapRequest { protocol: Protocol::Udp, ..web() };
         assert_eq!(driver.look(&udp).await, Ok(Entry::Free));
     });
 }
@@ -208,7 +212,7 @@ fn a_restart_is_seen_by_its_number() {
             seen = driver.still_there().await;
         }
         assert_eq!(seen, Ok(Some(2)));
-        assert_eq!(driver.pulse().await.map(|pulse| pulse.boot_id), Ok(Some(2)));
+        assert_eq!(driver.health().await.map(|health| health.boot_id), Ok(Some(2)));
         assert_eq!(driver.look(&web()).await, Ok(Entry::Free));
     });
 }
@@ -230,16 +234,16 @@ fn answers_without_end_or_sense_are_a_lost_router() {
     each(&["bigsoap", "slowsoap", "hangsoap", "widesoap"], |mode| {
         with("answers_without_end_or_sense_are_a_lost_router", mode, async |_, driver| {
             let web = web();
-            let (open, close, look, pulse) = tokio::join!(
+            let (open, close, look, health) = tokio::join!(
                 within(CALL, driver.open(&web)),
                 within(CALL, driver.close(&web)),
                 within(CALL, driver.look(&web)),
-                within(CALL, driver.pulse())
+                within(CALL, driver.health())
             );
             assert_lost(open);
             assert_lost(close);
             assert_lost(look);
-            assert_lost(pulse);
+            assert_lost(health);
         });
     });
 }

@@ -16,8 +16,8 @@ fn wan(port: u16) -> SocketAddr {
 }
 
 /// Where the machine under test sees its router.
-fn home(lab: &RouterLab) -> Place {
-    let place = lab.inside("lan", || route::place(None, None)).expect("the network is up");
+fn home(lab: &RouterLab) -> RouterAddr {
+    let place = lab.inside("lan", || route::router_addr(None, None)).expect("the network is up");
     assert_eq!((place.gateway, place.own), (RouterLab::GATEWAY.into(), LAN.into()));
     place
 }
@@ -45,21 +45,21 @@ fn each_protocol_opens_what_the_internet_then_reaches() {
     with("each_protocol_opens_what_the_internet_then_reaches", [], |lab| {
         let _echo = lab.echo("lan", 8080);
         for via in [RouterProtocol::Upnp, RouterProtocol::Pcp, RouterProtocol::NatPmp] {
-            let tcp = ask((LAN, 8080), 9080);
-            let udp = Ask { protocol: Protocol::Udp, ..ask((LAN, 8080), 9081) };
+            let tcp = request((LAN, 8080), 9080);
+            let udp = MapRequest { protocol: Protocol::Udp, ..request((LAN, 8080), 9081) };
             assert!(!lab.reaches_tcp("wan", wan(9080)));
             let (driver, open) = found(lab, via, async |driver, _| {
                 let mut open = Vec::new();
-                for ask in [&tcp, &udp] {
-                    let granted = driver.open(ask).await.expect("it opens");
+                for request in [&tcp, &udp] {
+                    let granted = driver.open(request).await.expect("it opens");
                     assert_eq!(
                         (granted.external_port, granted.lease),
-                        (ask.external_port, ask.lease),
+                        (request.external_port, request.lease),
                         "{via:?}"
                     );
-                    open.push(Ask { nonce: granted.nonce, ..ask.clone() });
+                    open.push(MapRequest { nonce: granted.nonce, ..request.clone() });
                 }
-                let external = driver.pulse().await.map(|pulse| pulse.external);
+                let external = driver.health().await.map(|health| health.external);
                 assert_eq!(external, Ok(Some(RouterLab::WAN.into())), "{via:?}");
                 (driver, open)
             });
@@ -67,11 +67,11 @@ fn each_protocol_opens_what_the_internet_then_reaches() {
             assert!(lab.reaches_udp("wan", wan(9081)), "{via:?}");
             lab.inside("lan", || {
                 run(async {
-                    for ask in &open {
-                        let renewed = driver.open(ask).await.expect("it renews");
-                        assert_eq!((renewed.lease, renewed.nonce), (ask.lease, ask.nonce), "{via:?}");
-                        driver.close(ask).await.expect("it closes");
-                        driver.close(ask).await.expect("one that is gone is fine");
+                    for request in &open {
+                        let renewed = driver.open(request).await.expect("it renews");
+                        assert_eq!((renewed.lease, renewed.nonce), (request.lease, request.nonce), "{via:?}");
+                        driver.close(request).await.expect("it closes");
+                        driver.close(request).await.expect("one that is gone is fine");
                     }
                 });
             });
@@ -84,8 +84,8 @@ fn each_protocol_opens_what_the_internet_then_reaches() {
 #[test]
 fn upnp_tells_who_holds_a_port_and_what_is_denied() {
     with("upnp_tells_who_holds_a_port_and_what_is_denied", [], |lab| {
-        let held = ask((RouterLab::LAN2, 8080), 9082);
-        let from_lan2 = Place { own: RouterLab::LAN2.into(), ..home(lab) };
+        let held = request((RouterLab::LAN2, 8080), 9082);
+        let from_lan2 = RouterAddr { own: RouterLab::LAN2.into(), ..home(lab) };
         let other = lab.inside("lan2", || {
             run(async {
                 let (driver, _) =
@@ -96,8 +96,8 @@ fn upnp_tells_who_holds_a_port_and_what_is_denied() {
         });
         found(lab, RouterProtocol::Upnp, async |driver, found| {
             assert!(found.id.starts_with("uuid:") && !found.model.is_empty(), "{found:?}");
-            let ours = ask((LAN, 8080), 9082);
-            assert_eq!(driver.look(&ask((LAN, 8080), 9083)).await, Ok(Entry::Free));
+            let ours = request((LAN, 8080), 9082);
+            assert_eq!(driver.look(&request((LAN, 8080), 9083)).await, Ok(Entry::Free));
             assert_eq!(driver.open(&ours).await, Err(RouterError::Conflict));
             match driver.look(&ours).await {
                 Ok(Entry::Taken { client, port, text, lease }) => {
@@ -111,15 +111,15 @@ fn upnp_tells_who_holds_a_port_and_what_is_denied() {
             assert!(matches!(closed, Err(RouterError::Denied(_))), "{closed:?}");
             let any = driver.any_port(&ours).await.expect("others are free");
             assert_ne!(any.external_port, ours.external_port);
-            let there = Ask { external_port: any.external_port, ..ours.clone() };
+            let there = MapRequest { external_port: any.external_port, ..ours.clone() };
             assert!(matches!(driver.look(&there).await, Ok(Entry::Taken { client, .. }) if client == LAN));
             driver.close(&there).await.expect("it closes");
-            let low = driver.open(&ask((LAN, 80), 80)).await;
+            let low = driver.open(&request((LAN, 80), 80)).await;
             assert!(matches!(&low, Err(RouterError::Denied(text)) if text.contains("606")), "{low:?}");
         });
         for via in [RouterProtocol::Pcp, RouterProtocol::NatPmp] {
             found(lab, via, async |driver, _| {
-                let opened = within(LONGEST_CALL, driver.open(&ask((LAN, 8080), 9082))).await;
+                let opened = within(LONGEST_CALL, driver.open(&request((LAN, 8080), 9082))).await;
                 assert_eq!(opened, Err(RouterError::Conflict), "{via:?}");
             });
         }
@@ -138,7 +138,7 @@ fn a_pinhole_lets_the_internet_in_over_ipv6() {
         let place = home(lab);
         assert_eq!(lab.inside("lan", || route::global_addresses(place.interface)).ok(), Some(vec![own]));
         assert!(!lab.reaches_tcp("wan", to));
-        let mut hole = ask((own, 8084), 8084);
+        let mut hole = request((own, 8084), 8084);
         let driver = found(lab, RouterProtocol::Upnp, async |driver, _| {
             let granted = within(LONGEST_CALL, driver.open(&hole)).await.expect("it opens");
             assert!(granted.pinhole.is_some());
@@ -153,7 +153,10 @@ fn a_pinhole_lets_the_internet_in_over_ipv6() {
                 driver.close(&hole).await.expect("it closes");
                 driver.close(&hole).await.expect("one that is gone is fine");
                 let again = driver.open(&hole).await.expect("one that is gone is opened anew");
-                driver.close(&Ask { pinhole: again.pinhole, ..hole.clone() }).await.expect("it closes");
+                driver
+                    .close(&MapRequest { pinhole: again.pinhole, ..hole.clone() })
+                    .await
+                    .expect("it closes");
             });
         });
         assert!(!lab.reaches_tcp("wan", to));
@@ -167,10 +170,11 @@ fn pcp_opens_ipv6_at_the_routers_global_address() {
         let own: Ipv6Addr = "2001:db8:77::2".parse().expect("an address");
         let router: IpAddr = "2001:db8:77::1".parse().expect("an address");
         let to = SocketAddr::from((own, 8084));
-        let hole = ask((own, 8084), 8084);
+        let hole = request((own, 8084), 8084);
         // The gateway of the default route may be known by its link-local address alone.
-        let link_local = Place { gateway6: Some("fe80::1".parse().expect("an address")), ..home(lab) };
-        let global = lab.inside("lan", || route::place(Some((router, None)), None)).expect("a way to it");
+        let link_local = RouterAddr { gateway6: Some("fe80::1".parse().expect("an address")), ..home(lab) };
+        let global =
+            lab.inside("lan", || route::router_addr(Some((router, None)), None)).expect("a way to it");
         assert_eq!(global.own, own);
         let open = lab.inside("lan", || {
             run(async {
@@ -180,7 +184,7 @@ fn pcp_opens_ipv6_at_the_routers_global_address() {
                 assert!(matches!(opened, Err(RouterError::Failed(_))), "{opened:?}");
                 let (driver, _) = Driver::search(RouterProtocol::Pcp, &global).await.expect("it is found");
                 let nonce = driver.open(&hole).await.expect("it opens").nonce;
-                (driver, Ask { nonce, ..hole.clone() })
+                (driver, MapRequest { nonce, ..hole.clone() })
             })
         });
         assert!(lab.reaches_tcp("wan", to));
@@ -194,7 +198,7 @@ fn an_address_beside_the_first_is_opened_too() {
     with("an_address_beside_the_first_is_opened_too", [], |lab| {
         lab.run("in lan ip addr add 192.168.77.50/24 dev eth0");
         let _echo = lab.echo("lan", 8080);
-        let alias = ask((Ipv4Addr::new(192, 168, 77, 50), 8080), 9080);
+        let alias = request((Ipv4Addr::new(192, 168, 77, 50), 8080), 9080);
         found(lab, RouterProtocol::Upnp, async |driver, _| driver.open(&alias).await).expect("it opens");
         assert!(lab.reaches_tcp("wan", wan(9080)));
     });
@@ -203,7 +207,7 @@ fn an_address_beside_the_first_is_opened_too() {
 #[test]
 fn a_restart_of_the_router_shows() {
     with("a_restart_of_the_router_shows", [], |lab| {
-        let web = ask((LAN, 8080), 9080);
+        let web = request((LAN, 8080), 9080);
         let (upnp, first) = found(lab, RouterProtocol::Upnp, async |driver, _| {
             driver.open(&web).await.expect("it opens");
             let first = driver.still_there().await.expect("it is there");
@@ -237,14 +241,14 @@ fn neither_vpn_nor_firewall_nor_a_second_router_hides_the_first() {
         for obstacle in ["vpn on", "hostfw on", "second up"] {
             lab.run(obstacle);
             found(lab, RouterProtocol::Upnp, async |driver, _| {
-                let pulse = driver.pulse().await.expect("it answers");
-                assert_eq!(pulse.external, Some(RouterLab::WAN.into()), "{obstacle}");
+                let health = driver.health().await.expect("it answers");
+                assert_eq!(health.external, Some(RouterLab::WAN.into()), "{obstacle}");
             });
         }
         lab.run("vpn only");
-        let none = lab.inside("lan", || route::place(None, None));
+        let none = lab.inside("lan", || route::router_addr(None, None));
         assert_eq!(none, Err(route::NoRoute::OnlyThrough("vpn0".into())));
-        let named = lab.inside("lan", || route::place(Some((RouterLab::GATEWAY.into(), None)), None));
+        let named = lab.inside("lan", || route::router_addr(Some((RouterLab::GATEWAY.into(), None)), None));
         assert_eq!(named.map(|place| place.own), Ok(LAN.into()));
     });
 }
@@ -256,10 +260,10 @@ fn a_router_behind_another_one_has_a_pulse_and_opens_nothing() {
         lab.run("wanip 100.64.3.4");
         lab.inside("lan", || {
             run(async {
-                let pulse = upnp.pulse().await.expect("it answers");
+                let health = upnp.health().await.expect("it answers");
                 let second_nat = Ipv4Addr::new(100, 64, 3, 4);
-                assert!(pulse.external.is_none_or(|ip| ip == second_nat), "{pulse:?}");
-                let opened = upnp.open(&ask((LAN, 8080), 9080)).await;
+                assert!(health.external.is_none_or(|ip| ip == second_nat), "{health:?}");
+                let opened = upnp.open(&request((LAN, 8080), 9080)).await;
                 assert!(
                     matches!(&opened, Err(RouterError::Failed(text)) if text.contains("501")),
                     "{opened:?}"
@@ -267,8 +271,8 @@ fn a_router_behind_another_one_has_a_pulse_and_opens_nothing() {
             });
         });
         lab.run("wanip 11.22.33.7");
-        let pulse = lab.inside("lan", || run(upnp.pulse())).expect("it answers");
-        assert_eq!(pulse.external, Some([11, 22, 33, 7].into()));
+        let health = lab.inside("lan", || run(upnp.health())).expect("it answers");
+        assert_eq!(health.external, Some([11, 22, 33, 7].into()));
     });
 }
 
@@ -277,15 +281,15 @@ fn a_router_whose_cable_is_pulled_is_lost_in_time() {
     with("a_router_whose_cable_is_pulled_is_lost_in_time", [], |lab| {
         let upnp = found(lab, RouterProtocol::Upnp, async |driver, _| driver);
         let pcp = found(lab, RouterProtocol::Pcp, async |driver, _| driver);
-        let web = ask((LAN, 8080), 9080);
+        let web = request((LAN, 8080), 9080);
         lab.run("link down");
         lab.inside("lan", || {
             run(async {
                 for driver in [&upnp, &pcp] {
-                    let (opened, pulse) =
-                        tokio::join!(within(CALL, driver.open(&web)), within(CALL, driver.pulse()));
+                    let (opened, health) =
+                        tokio::join!(within(CALL, driver.open(&web)), within(CALL, driver.health()));
                     assert!(matches!(opened, Err(RouterError::Lost(_))), "{opened:?}");
-                    assert!(matches!(pulse, Err(RouterError::Lost(_))), "{pulse:?}");
+                    assert!(matches!(health, Err(RouterError::Lost(_))), "{health:?}");
                 }
             });
         });

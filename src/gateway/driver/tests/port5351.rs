@@ -14,14 +14,14 @@ use super::*;
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// A router whose answers a closure makes; it keeps the questions.
-struct Router {
-    at: Place,
+struct FakeRouter {
+    at: RouterAddr,
     socket: Arc<UdpSocket>,
     questions: Arc<Mutex<Vec<Vec<u8>>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Router {
+impl FakeRouter {
     fn start(mut answer: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> Self {
         let at = place();
         let socket = Arc::new(UdpSocket::bind((at.gateway, 5351)).expect("an address of its own"));
@@ -47,7 +47,7 @@ impl Router {
     }
 }
 
-impl Drop for Router {
+impl Drop for FakeRouter {
     fn drop(&mut self) {
         // It wakes the thread.
         let _ = rustix::net::shutdown(&*self.socket, rustix::net::Shutdown::Both);
@@ -56,11 +56,11 @@ impl Drop for Router {
 }
 
 /// A place whose gateway is an address that no other test of this process has; another process has other ones.
-fn place() -> Place {
+fn place() -> RouterAddr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let gateway = Ipv4Addr::new(127, high | 0x40, low, NEXT.fetch_add(1, Ordering::Relaxed));
-    Place { gateway: gateway.into(), own: HERE.into(), search_port: None, gateway6: None, interface: 0 }
+    RouterAddr { gateway: gateway.into(), own: HERE.into(), search_port: None, gateway6: None, interface: 0 }
 }
 
 const EPOCH: [u8; 4] = [0, 0, 1, 2];
@@ -108,30 +108,30 @@ fn both(question: &[u8], result: u8, port: u16) -> Vec<u8> {
     if question[0] == 0 { natpmp(question, result, port) } else { pcp(question, result, port) }
 }
 
-async fn search(via: RouterProtocol, router: &Router) -> Driver {
+async fn search(via: RouterProtocol, router: &FakeRouter) -> Driver {
     let (driver, found) = Driver::search(via, &router.at).await.expect("the router is found");
     assert_eq!(found, router.at.found(via));
     driver
 }
 
-fn web() -> Ask {
-    ask((HERE, 8080), 9080)
+fn web() -> MapRequest {
+    request((HERE, 8080), 9080)
 }
 
 #[test]
 fn natpmp_opens_and_closes() {
-    let router = Router::start(|question| Some(natpmp(question, 0, 9080)));
+    let router = FakeRouter::start(|question| Some(natpmp(question, 0, 9080)));
     run(async {
         let driver = search(RouterProtocol::NatPmp, &router).await;
         let granted =
             Granted { external_port: web().external_port, lease: web().lease, nonce: None, pinhole: None };
         assert_eq!(driver.open(&web()).await, Ok(granted));
         assert_eq!(driver.look(&web()).await, Ok(Entry::Unknown));
-        let pulse =
-            Pulse { external: Some([11, 99, 0, 1].into()), tells: true, epoch: Some(0x102), boot_id: None };
-        assert_eq!(driver.pulse().await, Ok(pulse));
+        let health =
+            Health { external: Some([11, 99, 0, 1].into()), tells: true, epoch: Some(0x102), boot_id: None };
+        assert_eq!(driver.health().await, Ok(health));
         assert_eq!(driver.close(&web()).await, Ok(()));
-        let udp = Ask { protocol: Protocol::Udp, lease: None, ..web() };
+        let udp = MapRequest { protocol: Protocol::Udp, lease: None, ..web() };
         let granted = driver.open(&udp).await.expect("it opens");
         assert!(granted.lease.is_some(), "the protocol knows no opening without end");
     });
@@ -141,7 +141,7 @@ fn natpmp_opens_and_closes() {
 
 #[test]
 fn a_port_that_was_not_asked_for_is_given_back() {
-    let router = Router::start(|question| Some(both(question, 0, 1024)));
+    let router = FakeRouter::start(|question| Some(both(question, 0, 1024)));
     run(async {
         for (via, lifetime) in [(RouterProtocol::NatPmp, 8..12), (RouterProtocol::Pcp, 4..8)] {
             let driver = search(via, &router).await;
@@ -161,27 +161,27 @@ fn a_port_that_was_not_asked_for_is_given_back() {
 
 #[test]
 fn pcp_renews_with_the_nonce_and_the_lifetime_that_is_wanted() {
-    let router = Router::start(|question| Some(only_pcp(question, 0, 9080)));
+    let router = FakeRouter::start(|question| Some(only_pcp(question, 0, 9080)));
     run(async {
         let driver = search(RouterProtocol::Pcp, &router).await;
         assert_eq!(
-            driver.pulse().await.map(|pulse| (pulse.external, pulse.tells)),
+            driver.health().await.map(|health| (health.external, health.tells)),
             Ok((None, false)),
             "nobody has told it yet"
         );
         let first = driver.open(&web()).await.expect("it opens");
         assert_eq!(first.lease, Some(Duration::from_secs(300)));
-        let renewed = driver.open(&Ask { nonce: first.nonce, ..web() }).await;
+        let renewed = driver.open(&MapRequest { nonce: first.nonce, ..web() }).await;
         assert_eq!(renewed.as_ref(), Ok(&first));
         let asked = router.questions().pop().expect("a question");
         assert_eq!(asked[4..8], 600_u32.to_be_bytes());
         assert_eq!(Some(&asked[24..36]), first.nonce.as_ref().map(|nonce| &nonce[..]));
-        let pulse = driver.pulse().await.expect("it answers");
+        let health = driver.health().await.expect("it answers");
         assert_eq!(
-            pulse,
-            Pulse { external: Some([11, 99, 0, 1].into()), tells: true, epoch: Some(0x102), boot_id: None }
+            health,
+            Health { external: Some([11, 99, 0, 1].into()), tells: true, epoch: Some(0x102), boot_id: None }
         );
-        assert_eq!(driver.close(&Ask { nonce: first.nonce, ..web() }).await, Ok(()));
+        assert_eq!(driver.close(&MapRequest { nonce: first.nonce, ..web() }).await, Ok(()));
         assert!(matches!(driver.close(&web()).await, Err(RouterError::Failed(_))), "nobody can without it");
     });
 }
@@ -189,7 +189,7 @@ fn pcp_renews_with_the_nonce_and_the_lifetime_that_is_wanted() {
 #[test]
 fn an_answer_that_was_lost_locks_nobody_out() {
     let mut answers = 0;
-    let router = Router::start(move |question| {
+    let router = FakeRouter::start(move |question| {
         answers += u32::from(question[1] == 1);
         // The first request and its copy get no answer, though the router did what they say.
         (question[1] == 0 || answers > 2).then(|| pcp(question, 0, 9080))
@@ -210,7 +210,7 @@ fn an_answer_that_was_lost_locks_nobody_out() {
 fn a_refusal_over_port_5351_tells_whether_it_will_last() {
     let result = Arc::new(AtomicU8::new(0));
     let set = Arc::clone(&result);
-    let router = Router::start(move |question| {
+    let router = FakeRouter::start(move |question| {
         let result = if question[1] == 0 { 0 } else { result.load(Ordering::Relaxed) };
         Some(both(question, result, 9080))
     });
@@ -247,7 +247,7 @@ fn a_router_that_says_nothing_or_nonsense_is_lost() {
     let nonsense = [None, Some(vec![]), Some(vec![0xff; 3]), Some(vec![0x80; 1100]), Some(vec![0; 16])];
     each(&nonsense, |nonsense| {
         let answer = nonsense.clone();
-        let router = Router::start(move |question| match question {
+        let router = FakeRouter::start(move |question| match question {
             [0, 0] => Some(natpmp(question, 0, 9080)),
             [2, 0, ..] => Some(pcp(question, 0, 9080)),
             _ => answer.clone(),
@@ -258,7 +258,7 @@ fn a_router_that_says_nothing_or_nonsense_is_lost() {
                 let driver = search(*via, &router).await;
                 let opened = within(CALL, driver.open(&web())).await;
                 assert!(matches!(opened, Err(RouterError::Lost(_))), "{via:?} {shown:?}: {opened:?}");
-                let closed = within(CALL, driver.close(&Ask { nonce: Some([7; 12]), ..web() })).await;
+                let closed = within(CALL, driver.close(&MapRequest { nonce: Some([7; 12]), ..web() })).await;
                 assert!(matches!(closed, Err(RouterError::Lost(_))), "{via:?} {shown:?}: {closed:?}");
             });
         });
@@ -267,8 +267,8 @@ fn a_router_that_says_nothing_or_nonsense_is_lost() {
 
 #[test]
 fn a_search_ends_in_time_whatever_is_there() {
-    let silent = Router::start(|_| None);
-    let nonsense = Router::start(|_| Some(vec![7; 40]));
+    let silent = FakeRouter::start(|_| None);
+    let nonsense = FakeRouter::start(|_| Some(vec![7; 40]));
     each(&[RouterProtocol::NatPmp, RouterProtocol::Pcp], |via| {
         each(&[&silent, &nonsense], |router| {
             let found = run(within(CALL, Driver::search(*via, &router.at)));
@@ -278,10 +278,10 @@ fn a_search_ends_in_time_whatever_is_there() {
         assert!(matches!(nobody, Err(RouterError::Lost(_))), "{via:?}: {nobody:?}");
     });
     run(async {
-        let old = Router::start(|question| Some(natpmp(question, 1, 0)));
+        let old = FakeRouter::start(|question| Some(natpmp(question, 1, 0)));
         let found = Driver::search(RouterProtocol::Pcp, &old.at).await;
         assert!(matches!(&found, Err(RouterError::Lost(text)) if text.contains("no PCP")), "{found:?}");
-        let new = Router::start(|question| Some(only_pcp(question, 0, 0)));
+        let new = FakeRouter::start(|question| Some(only_pcp(question, 0, 0)));
         let found = Driver::search(RouterProtocol::NatPmp, &new.at).await;
         assert!(matches!(&found, Err(RouterError::Lost(text)) if text.contains("no NAT-PMP")), "{found:?}");
     });
@@ -289,15 +289,15 @@ fn a_search_ends_in_time_whatever_is_there() {
 
 #[test]
 fn an_address_that_requests_do_not_leave_from_is_not_asked_for() {
-    let router = Router::start(|question| Some(both(question, 0, 9080)));
-    let alias = ask((Ipv4Addr::new(127, 0, 0, 9), 8080), 9080);
-    let global = ask(("2001:db8::1".parse::<Ipv6Addr>().expect("an address"), 8080), 8080);
+    let router = FakeRouter::start(|question| Some(both(question, 0, 9080)));
+    let alias = request((Ipv4Addr::new(127, 0, 0, 9), 8080), 9080);
+    let global = request(("2001:db8::1".parse::<Ipv6Addr>().expect("an address"), 8080), 8080);
     run(async {
         for via in [RouterProtocol::NatPmp, RouterProtocol::Pcp] {
             let driver = search(via, &router).await;
             let asked = router.questions().len();
-            for ask in [&alias, &global] {
-                let opened = driver.open(ask).await;
+            for request in [&alias, &global] {
+                let opened = driver.open(request).await;
                 assert!(matches!(opened, Err(RouterError::Failed(_))), "{via:?}: {opened:?}");
             }
             assert_eq!(router.questions().len(), asked, "{via:?}");

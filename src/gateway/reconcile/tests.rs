@@ -66,14 +66,14 @@ impl FakeRouter {
         }
     }
 
-    fn keeper(&self) -> Keeper {
-        Keeper::new(Memory::open(None), false, "host".to_owned(), self.settings())
+    fn reconciler(&self) -> Reconciler {
+        Reconciler::new(Memory::open(None), false, "host".to_owned(), self.settings())
     }
 
-    async fn found(&self, keeper: &mut Keeper) {
-        let Some(Ok(place)) = &keeper.place else { panic!("{:?}", keeper.place) };
-        let (driver, found) = search(&keeper.settings.protocols, place).await.expect("it answers");
-        keeper.found(driver, found);
+    async fn found(&self, reconciler: &mut Reconciler) {
+        let Some(Ok(router_addr)) = &reconciler.router_addr else { panic!("{:?}", reconciler.router_addr) };
+        let (driver, found) = search(&reconciler.settings.protocols, router_addr).await.expect("it answers");
+        reconciler.found(driver, found);
     }
 
     fn lifetimes(&self) -> Vec<u32> {
@@ -118,13 +118,13 @@ fn live() -> LiveSet {
 }
 
 /// Does what is due, until that is done.
-async fn act(keeper: &mut Keeper, until: impl Fn(&OpeningState) -> bool) {
+async fn act(reconciler: &mut Reconciler, until: impl Fn(&OpeningState) -> bool) {
     loop {
-        match keeper.next(Instant::now()) {
+        match reconciler.next(Instant::now()) {
             Task::Wait(Some(until)) => sleep_until(until).await,
-            task => keeper.perform(task).await,
+            task => reconciler.perform(task).await,
         }
-        if keeper.status().openings.iter().any(|opening| until(&opening.state)) {
+        if reconciler.status().openings.iter().any(|opening| until(&opening.state)) {
             return;
         }
     }
@@ -133,63 +133,66 @@ async fn act(keeper: &mut Keeper, until: impl Fn(&OpeningState) -> bool) {
 #[tokio::test]
 async fn a_restart_that_a_failed_call_showed_lifts_a_refusal() {
     let router = FakeRouter::start();
-    let mut keeper = router.keeper();
-    keeper.live = live();
+    let mut reconciler = router.reconciler();
+    reconciler.live = live();
     router.mind.result.store(2, Ordering::Relaxed);
-    act(&mut keeper, |state| matches!(state, OpeningState::Denied { .. })).await;
+    act(&mut reconciler, |state| matches!(state, OpeningState::Denied { .. })).await;
 
     // Lost and found again without a restart, it is not asked again.
-    keeper.lose("a test");
-    router.found(&mut keeper).await;
-    keeper.check().await;
+    reconciler.lose("a test");
+    router.found(&mut reconciler).await;
+    reconciler.check().await;
     // Between two that change something there is a second.
     let soon = Duration::from_secs(2);
-    let asks = |keeper: &mut Keeper| {
+    let asks = |reconciler: &mut Reconciler| {
         let now = Instant::now();
-        keeper.look_at = now + LOOK_AROUND;
-        match keeper.next(now) {
-            Task::Ask(..) => true,
+        reconciler.look_at = now + LOOK_AROUND;
+        match reconciler.next(now) {
+            Task::Request(..) => true,
             Task::Wait(Some(until)) => until < now + soon,
             task => panic!("{task:?}"),
         }
     };
-    assert!(!asks(&mut keeper));
+    assert!(!asks(&mut reconciler));
 
-    keeper.lose("a test");
+    reconciler.lose("a test");
     router.mind.epoch.store(1, Ordering::Relaxed);
-    router.found(&mut keeper).await;
-    keeper.check().await;
-    assert!(asks(&mut keeper));
+    router.found(&mut reconciler).await;
+    reconciler.check().await;
+    assert!(asks(&mut reconciler));
     router.mind.result.store(0, Ordering::Relaxed);
-    act(&mut keeper, |state| matches!(state, OpeningState::Open { .. })).await;
+    act(&mut reconciler, |state| matches!(state, OpeningState::Open { .. })).await;
 }
 
 #[tokio::test]
 async fn a_pulse_alone_does_not_make_up_for_questions_without_an_answer() {
     let router = FakeRouter::start();
-    let mut keeper = router.keeper();
-    keeper.live = live();
-    act(&mut keeper, |state| matches!(state, OpeningState::Open { .. })).await;
-    assert_eq!(keeper.strikes, 0);
+    let mut reconciler = router.reconciler();
+    reconciler.live = live();
+    act(&mut reconciler, |state| matches!(state, OpeningState::Open { .. })).await;
+    assert_eq!(reconciler.strikes, 0);
     for strikes in 1..5 {
-        keeper.lose("a test");
-        router.found(&mut keeper).await;
-        keeper.check().await;
-        assert_eq!(keeper.strikes, strikes);
+        reconciler.lose("a test");
+        router.found(&mut reconciler).await;
+        reconciler.check().await;
+        assert_eq!(reconciler.strikes, strikes);
     }
-    assert!(keeper.search_at > Instant::now() + Duration::from_secs(10), "it is asked more and more seldom");
-    act(&mut keeper, |_| router.lifetimes().len() > 1).await;
-    assert_eq!(keeper.strikes, 0, "it answered");
+    assert!(
+        reconciler.search_at > Instant::now() + Duration::from_secs(10),
+        "it is asked more and more seldom"
+    );
+    act(&mut reconciler, |_| router.lifetimes().len() > 1).await;
+    assert_eq!(reconciler.strikes, 0, "it answered");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_router_that_was_just_lost_is_searched_for_every_minute() {
     let router = FakeRouter::start();
-    let mut keeper = router.keeper();
+    let mut reconciler = router.reconciler();
     let lost_at = Instant::now();
     let mut longest = Duration::ZERO;
     for searches in 1..40 {
-        let wait = keeper.patience(searches);
+        let wait = reconciler.patience(searches);
         assert!(wait <= WHILE_LIKELY || Instant::now() >= lost_at + LIKELY_BACK, "{searches}: {wait:?}");
         longest = longest.max(wait);
         tokio::time::advance(wait).await;
@@ -200,13 +203,13 @@ async fn a_router_that_was_just_lost_is_searched_for_every_minute() {
 #[tokio::test]
 async fn a_shorter_time_between_checks_holds_at_once() {
     let router = FakeRouter::start();
-    let mut keeper = router.keeper();
-    keeper.live = live();
-    act(&mut keeper, |state| matches!(state, OpeningState::Open { .. })).await;
+    let mut reconciler = router.reconciler();
+    reconciler.live = live();
+    act(&mut reconciler, |state| matches!(state, OpeningState::Open { .. })).await;
     let (_live_tx, mut live) = watch::channel(live());
     let check_every = Duration::from_secs(1);
-    keeper.follow(&mut live, RouterSettings { check_every, ..router.settings() });
-    let check_at = keeper.router.map(|router| router.check_at);
+    reconciler.follow(&mut live, RouterSettings { check_every, ..router.settings() });
+    let check_at = reconciler.router.map(|router| router.check_at);
     assert!(check_at.is_some_and(|at| at <= Instant::now() + check_every));
     assert_eq!(router.lifetimes(), [3600], "nothing was taken back for that");
 }
@@ -214,14 +217,14 @@ async fn a_shorter_time_between_checks_holds_at_once() {
 #[tokio::test]
 async fn a_protocol_that_nobody_speaks_is_tried_once_when_another_one_works() {
     let router = FakeRouter::start();
-    let mut keeper = router.keeper();
-    keeper.look_around();
-    keeper.settings.protocols = vec![RouterProtocol::Upnp, RouterProtocol::NatPmp];
+    let mut reconciler = router.reconciler();
+    reconciler.look_around();
+    reconciler.settings.protocols = vec![RouterProtocol::Upnp, RouterProtocol::NatPmp];
     let began = Instant::now();
-    router.found(&mut keeper).await;
+    router.found(&mut reconciler).await;
     let took = began.elapsed();
     assert!(took < CALL + Duration::from_secs(5), "{took:?}");
-    assert_eq!(keeper.router.map(|router| router.driver.via()), Some(RouterProtocol::NatPmp));
+    assert_eq!(reconciler.router.map(|router| router.driver.via()), Some(RouterProtocol::NatPmp));
 }
 
 #[tokio::test]
@@ -233,7 +236,7 @@ async fn a_reload_that_leads_elsewhere_takes_back_what_is_open_first() {
     let (status, mut told) = watch::channel(RouterStatus::default());
     let stop = CancellationToken::new();
     let wires = Wires { live, settings: settings_rx, status, stop: stop.clone() };
-    let runs = Keeper::run(Memory::open(None), false, "host".to_owned(), wires);
+    let runs = Reconciler::run(Memory::open(None), false, "host".to_owned(), wires);
     let test = async {
         let open = |status: &RouterStatus| {
             status.openings.iter().any(|opening| matches!(opening.state, OpeningState::Open { .. }))
@@ -250,8 +253,8 @@ async fn a_reload_that_leads_elsewhere_takes_back_what_is_open_first() {
     assert_eq!(router.lifetimes(), [3600, 0, 3600, 0]);
 }
 
-fn pulse(epoch: Option<u32>, boot_id: Option<u32>) -> Pulse {
-    Pulse { external: None, tells: true, epoch, boot_id }
+fn health(epoch: Option<u32>, boot_id: Option<u32>) -> Health {
+    Health { external: None, tells: true, epoch, boot_id }
 }
 
 #[test]
@@ -259,14 +262,14 @@ fn a_restart_is_told_from_the_epoch_and_from_the_number_of_the_start() {
     let then = Instant::now();
     let now = then + Duration::from_secs(80);
     for (before, after, expected) in [
-        (pulse(Some(1000), None), pulse(Some(1080), None), false),
+        (health(Some(1000), None), health(Some(1080), None), false),
         // A router whose clock is slow.
-        (pulse(Some(1000), None), pulse(Some(1070), None), false),
-        (pulse(Some(1000), None), pulse(Some(1060), None), true),
-        (pulse(Some(1000), None), pulse(Some(1), None), true),
-        (pulse(None, Some(7)), pulse(None, Some(7)), false),
-        (pulse(None, Some(7)), pulse(None, Some(8)), true),
-        (pulse(None, None), pulse(None, Some(8)), false),
+        (health(Some(1000), None), health(Some(1070), None), false),
+        (health(Some(1000), None), health(Some(1060), None), true),
+        (health(Some(1000), None), health(Some(1), None), true),
+        (health(None, Some(7)), health(None, Some(7)), false),
+        (health(None, Some(7)), health(None, Some(8)), true),
+        (health(None, None), health(None, Some(8)), false),
     ] {
         assert_eq!(restarted(&before, then, &after, now), expected, "{before:?} {after:?}");
     }

@@ -1,7 +1,7 @@
 //! The loop that keeps the router as it shall be.
 //!
 //! ```text
-//! no network ─► searching ─► ready ─ every check: pulse, a look at each opening ─┐
+//! no network ─► searching ─► ready ─ every check: health, each opening ──────────┐
 //!     ▲             ▲ ▲        │                                                 │
 //!     │             │ └ lost ◄─┴── a call without an answer ◄────────────────────┘
 //!     └─ the way to the router is looked at every 10 s, and after each error
@@ -27,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     RouterSettings,
     dice::Dice,
-    driver::{Driver, Found, Place, Pulse},
-    lease::{Call, Terms},
+    driver::{Driver, Found, Health, RouterAddr},
+    lease::{Call, LeaseTerms},
     openings::{Next, Openings, Slot},
     record::{Calendar, Memory},
     report::Reporter,
@@ -42,7 +42,7 @@ use crate::mapping::LiveSet;
 /// How long taking everything back may take at the end.
 pub(super) const RELEASE: Duration = Duration::from_secs(3);
 
-/// What the keeper follows and tells.
+/// What the reconcile follows and tells.
 #[derive(Debug)]
 pub(super) struct Wires {
     pub(super) live: watch::Receiver<LiveSet>,
@@ -56,8 +56,8 @@ pub(super) struct Wires {
 struct Router {
     driver: Arc<Driver>,
     found: Found,
-    pulse: Pulse,
-    pulse_at: Option<Instant>,
+    health: Health,
+    health_at: Option<Instant>,
     checks: u32,
     check_at: Instant,
 }
@@ -66,15 +66,15 @@ struct Router {
 #[derive(Debug)]
 enum Task {
     LookAround,
-    Search(Place),
+    Search(RouterAddr),
     Check,
-    Ask(Slot, Call),
+    Request(Slot, Call),
     Wait(Option<Instant>),
 }
 
 /// Keeps the router as it shall be.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct Reconciler {
     settings: RouterSettings,
     live: LiveSet,
     host: String,
@@ -85,14 +85,14 @@ pub(super) struct Keeper {
     dice: Dice,
     calendar: Calendar,
     /// Where the router is, or why there is no way to it; `None` before the first look.
-    place: Option<Result<Place, NoRoute>>,
+    router_addr: Option<Result<RouterAddr, NoRoute>>,
     own: Option<Own>,
     look_at: Instant,
     router: Option<Router>,
     /// Which router the openings are on.
     router_id: Option<String>,
     /// How it was doing when it was lost, and when that was told: a restart meanwhile is told by it.
-    last_pulse: Option<(Pulse, Instant)>,
+    last_health: Option<(Health, Instant)>,
     search_at: Instant,
     /// Searches in a row that found nothing, and why the last one did not.
     searches: u32,
@@ -107,15 +107,15 @@ pub(super) struct Keeper {
     leftovers: bool,
 }
 
-impl Keeper {
+impl Reconciler {
     /// Follows `wires` until it is told to stop, and then takes everything back.
     pub(super) async fn run(memory: Memory, leftovers: bool, host: String, mut wires: Wires) {
         let settings = wires.settings.borrow().clone();
-        let mut keeper = Self::new(memory, leftovers, host, settings);
-        while keeper.turn(&mut wires).await {
-            keeper.publish(&wires.status);
+        let mut reconciler = Self::new(memory, leftovers, host, settings);
+        while reconciler.turn(&mut wires).await {
+            reconciler.publish(&wires.status);
         }
-        keeper.take_everything_back().await;
+        reconciler.take_everything_back().await;
         wires.status.send_replace(RouterStatus::default());
     }
 
@@ -132,12 +132,12 @@ impl Keeper {
             reporter: Reporter::default(),
             dice,
             calendar: Calendar::now(),
-            place: None,
+            router_addr: None,
             own: None,
             look_at: now,
             router: None,
             router_id: None,
-            last_pulse: None,
+            last_health: None,
             search_at: now,
             searches: 0,
             search_error: String::new(),
@@ -229,9 +229,9 @@ impl Keeper {
         exposed || self.leftovers || !self.openings.is_empty()
     }
 
-    fn terms(&self) -> Terms {
+    fn terms(&self) -> LeaseTerms {
         let RouterSettings { lease, on_conflict, check_every, .. } = self.settings;
-        Terms { lease, on_conflict, check_every }
+        LeaseTerms { lease, on_conflict, check_every }
     }
 
     fn next(&mut self, now: Instant) -> Task {
@@ -242,10 +242,10 @@ impl Keeper {
         if self.look_at <= now {
             return Task::LookAround;
         }
-        let Some(Ok(place)) = &self.place else { return Task::Wait(Some(self.look_at)) };
+        let Some(Ok(router_addr)) = &self.router_addr else { return Task::Wait(Some(self.look_at)) };
         let Some(router) = &self.router else {
             return match self.search_at <= now {
-                true => Task::Search(place.clone()),
+                true => Task::Search(router_addr.clone()),
                 false => Task::Wait(Some(self.search_at.min(self.look_at))),
             };
         };
@@ -255,7 +255,7 @@ impl Keeper {
         let soon = router.check_at.min(self.look_at);
         let terms = self.terms();
         match self.openings.next(now, &terms) {
-            Next::Call(slot, call) => Task::Ask(slot, call),
+            Next::Call(slot, call) => Task::Request(slot, call),
             Next::Wait(until) => Task::Wait(Some(until.min(soon))),
             Next::Rest => Task::Wait(Some(soon)),
         }
@@ -272,19 +272,19 @@ impl Keeper {
     }
 
     fn status(&self) -> RouterStatus {
-        let (state, reason) = match (&self.place, &self.router) {
+        let (state, reason) = match (&self.router_addr, &self.router) {
             _ if !self.is_needed() => (RouterState::Off, String::new()),
             (Some(Err(error)), _) => (RouterState::NoNetwork, error.to_string()),
             // One that answers a search and nothing else is none.
-            (_, Some(router)) if router.pulse_at.is_some() => (RouterState::Ready, String::new()),
+            (_, Some(router)) if router.health_at.is_some() => (RouterState::Ready, String::new()),
             (_, None) if self.searches > 0 => (RouterState::Lost, self.search_error.clone()),
             _ if self.strikes > 1 => {
                 (RouterState::Lost, format!("it answers the search alone: {}", self.lost_error))
             }
             _ => (RouterState::Searching, String::new()),
         };
-        let router = self.router.as_ref().filter(|router| router.pulse_at.is_some());
-        let external = router.and_then(|router| router.pulse.external);
+        let router = self.router.as_ref().filter(|router| router.health_at.is_some());
+        let external = router.and_then(|router| router.health.external);
         RouterStatus {
             state,
             reason,
@@ -292,7 +292,7 @@ impl Keeper {
             address: router.map(|router| router.found.addr),
             protocol: router.map(|router| router.driver.via()),
             external,
-            verdict: router.filter(|router| router.pulse.tells).map(|_| Verdict::of(external)),
+            verdict: router.filter(|router| router.health.tells).map(|_| Verdict::of(external)),
             openings: self
                 .opening_statuses(Frame { via: router.map(|router| router.driver.via()), external }),
         }

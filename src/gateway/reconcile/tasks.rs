@@ -1,7 +1,7 @@
-//! What the keeper does when it is a thing's turn, and what it leaves when it ends.
+//! What the reconcile does when it is a thing's turn, and what it leaves when it ends.
 //!
 //! Each task asks one question at a time, and ends in what the next choice will be made from: a place, a
-//! router, the pulse of that, an opening's next state. A task may be dropped at any `await`; what it changed by then holds.
+//! router, its health, an opening's next state. A task may be dropped at any `await`; what it changed by then holds.
 //! Owns the patience with a router that does not answer. Which task comes next is not its business, nor who is told.
 
 use std::{sync::Arc, time::Duration};
@@ -11,9 +11,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Keeper, RELEASE, Router, Task};
+use super::{RELEASE, Reconciler, Router, Task};
 use crate::gateway::{
-    driver::{Driver, Found, Place, Pulse, RouterError},
+    driver::{Driver, Found, Health, RouterAddr, RouterError},
     lease::{Call, Gone, State},
     openings::{Departed, Slot},
     questions::{limited, put, search, take_back},
@@ -34,14 +34,14 @@ pub(super) const WHILE_LIKELY: Duration = Duration::from_secs(60);
 /// Two clocks that part by so much: this machine slept, or its clock was set.
 const JUMP: u64 = 30;
 
-impl Keeper {
+impl Reconciler {
     /// Does one thing.
     pub(super) async fn perform(&mut self, task: Task) {
         match task {
             Task::LookAround => self.look_around(),
-            Task::Search(place) => self.search(place).await,
+            Task::Search(router_addr) => self.search(router_addr).await,
             Task::Check => self.check().await,
-            Task::Ask(slot, call) => self.ask(slot, call).await,
+            Task::Request(slot, call) => self.request(slot, call).await,
             Task::Wait(_) => {}
         }
     }
@@ -51,23 +51,23 @@ impl Keeper {
         let now = Instant::now();
         self.look_at = now + LOOK_AROUND;
         self.look_at_clocks();
-        let place = route::place(self.settings.gateway, self.settings.interface.as_deref());
-        if let Ok(place) = &place {
+        let router_addr = route::router_addr(self.settings.gateway, self.settings.interface.as_deref());
+        if let Ok(router_addr) = &router_addr {
             let with_ipv6 = self.live.values().any(|live| live.exposure.is_some_and(|e| e.ipv6));
             let global = match with_ipv6 {
-                true => route::global_addresses(place.interface).unwrap_or_default(),
+                true => route::global_addresses(router_addr.interface).unwrap_or_default(),
                 false => Vec::new(),
             };
-            let own = Own { toward_router: place.own, global, host: self.host.clone() };
+            let own = Own { toward_router: router_addr.own, global, host: self.host.clone() };
             if self.own.as_ref() != Some(&own) {
                 self.own = Some(own);
                 self.retarget();
             }
         }
-        if self.place.as_ref() != Some(&place) {
+        if self.router_addr.as_ref() != Some(&router_addr) {
             self.forget_router();
             self.searches = 0;
-            self.place = Some(place);
+            self.router_addr = Some(router_addr);
         }
     }
 
@@ -89,14 +89,14 @@ impl Keeper {
     }
 
     pub(super) fn forget_router(&mut self) {
-        if let Some(Router { pulse, pulse_at: Some(at), .. }) = self.router.take() {
-            self.last_pulse = Some((pulse, at));
+        if let Some(Router { health, health_at: Some(at), .. }) = self.router.take() {
+            self.last_health = Some((health, at));
         }
         self.search_at = Instant::now();
     }
 
-    async fn search(&mut self, place: Place) {
-        match search(&self.settings.protocols, &place).await {
+    async fn search(&mut self, router_addr: RouterAddr) {
+        match search(&self.settings.protocols, &router_addr).await {
             Ok((driver, found)) => self.found(driver, found),
             Err(why) => {
                 self.searches += 1;
@@ -124,12 +124,12 @@ impl Keeper {
             let Known { records, habits, formers } = self.memory.of(&found.id, &self.calendar);
             self.openings.move_to(records, habits, formers, now);
             self.router_id = Some(found.id.clone());
-            self.last_pulse = None;
+            self.last_health = None;
             self.leftovers = false;
         }
-        let pulse = Pulse::default();
+        let health = Health::default();
         let driver = Arc::new(driver);
-        self.router = Some(Router { driver, found, pulse, pulse_at: None, checks: 0, check_at: now });
+        self.router = Some(Router { driver, found, health, health_at: None, checks: 0, check_at: now });
     }
 
     /// Asks how the router is doing.
@@ -137,25 +137,25 @@ impl Keeper {
         let Some(router) = &mut self.router else { return };
         let driver = Arc::clone(&router.driver);
         router.checks += 1;
-        let mut pulse = match limited(driver.pulse()).await {
-            Ok(pulse) => pulse,
+        let mut health = match limited(driver.health()).await {
+            Ok(health) => health,
             Err(RouterError::Lost(why)) => return self.lose(&why),
             // It is there, and does not tell.
-            Err(_) => Pulse { external: None, tells: false, ..router.pulse.clone() },
+            Err(_) => Health { external: None, tells: false, ..router.health.clone() },
         };
         if router.checks.is_multiple_of(CHECKS_TO_A_SEARCH) {
             match limited(driver.still_there()).await {
-                Ok(boot_id) => pulse.boot_id = boot_id.or(pulse.boot_id),
+                Ok(boot_id) => health.boot_id = boot_id.or(health.boot_id),
                 Err(RouterError::Lost(why)) => return self.lose(&why),
                 Err(_) => {}
             }
         }
         let now = Instant::now();
-        let lost = self.last_pulse.take();
-        let before = router.pulse_at.map(|at| (router.pulse.clone(), at)).or(lost);
-        let restarted = before.is_some_and(|(before, at)| restarted(&before, at, &pulse, now));
-        router.pulse = pulse;
-        router.pulse_at = Some(now);
+        let lost = self.last_health.take();
+        let before = router.health_at.map(|at| (router.health.clone(), at)).or(lost);
+        let restarted = before.is_some_and(|(before, at)| restarted(&before, at, &health, now));
+        router.health = health;
+        router.health_at = Some(now);
         // What it is here for is still to be seen: this takes back no strike.
         router.check_at = now + self.settings.check_every;
         if restarted {
@@ -178,8 +178,10 @@ impl Keeper {
         }
     }
 
-    async fn ask(&mut self, slot: Slot, call: Call) {
-        let (Some(router), Some(Ok(Place { own, .. }))) = (&self.router, &self.place) else { return };
+    async fn request(&mut self, slot: Slot, call: Call) {
+        let (Some(router), Some(Ok(RouterAddr { own, .. }))) = (&self.router, &self.router_addr) else {
+            return;
+        };
         let (driver, own) = (Arc::clone(&router.driver), *own);
         self.openings.sending(&slot, &call, Instant::now());
         self.remember();
@@ -218,15 +220,16 @@ impl Keeper {
         if waiting.is_empty() {
             return self.openings.leave_behind(left);
         }
-        if let (None, Some(Ok(place))) = (&self.router, &self.place) {
+        if let (None, Some(Ok(router_addr))) = (&self.router, &self.router_addr) {
             // It was lost a moment ago, perhaps to be found elsewhere.
-            if let Ok(Ok((driver, found))) = timeout_at(until, search(&self.settings.protocols, place)).await
+            if let Ok(Ok((driver, found))) =
+                timeout_at(until, search(&self.settings.protocols, router_addr)).await
                 && self.router_id.as_ref() == Some(&found.id)
             {
                 self.found(driver, found);
             }
         }
-        if let (Some(router), Some(Ok(Place { own, .. }))) = (&self.router, &self.place) {
+        if let (Some(router), Some(Ok(RouterAddr { own, .. }))) = (&self.router, &self.router_addr) {
             let terms = self.terms();
             let mut queue = leases.into_iter();
             let mut tasks = JoinSet::new();
@@ -259,7 +262,7 @@ impl Keeper {
 }
 
 /// Whether the router was started anew between two pulses.
-pub(super) fn restarted(before: &Pulse, before_at: Instant, now: &Pulse, now_at: Instant) -> bool {
+pub(super) fn restarted(before: &Health, before_at: Instant, now: &Health, now_at: Instant) -> bool {
     let boot_changed = matches!((before.boot_id, now.boot_id), (Some(old), Some(new)) if old != new);
     // RFC 6887, section 8.5: the epoch runs with the time, give or take an eighth and two seconds.
     let epoch_fell = match (before.epoch, now.epoch) {
