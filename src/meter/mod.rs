@@ -1,7 +1,7 @@
 //! What happened: the live sessions, what they moved, and how each one ended.
 //!
 //! Owns the table of live sessions of each listener ([`ListenerMeter`]), the guard that a session carries
-//! ([`SessionMeter`]) and the one way to end a session from outside ([`Live::cut`]). A session is entered when it is
+//! ([`SessionMeter`]) and the one way to end a session from outside ([`LiveSession::cut`]). A session is entered when it is
 //! admitted and settled exactly once: by [`SessionMeter::end`], or, if its task is dropped unfinished, by the guard's
 //! `Drop`. Settling removes it from the table, adds its bytes to the totals and writes the session line, so the three
 //! cannot disagree. The [`SessionLog`] of the mapping decides whether there is a line: strangers must not fill a disk.
@@ -49,7 +49,7 @@ pub(crate) struct ListenerMeter {
 /// The live sessions of a listener.
 #[derive(Debug, Default)]
 struct Table {
-    live: Slab<Arc<Live>>,
+    live: Slab<Arc<LiveSession>>,
     /// Why every session ends, also one that is entered later; see [`ListenerMeter::close`].
     closed: Option<Ended>,
 }
@@ -73,7 +73,7 @@ impl ListenerMeter {
     /// Enters a session of `client` (its canonical address). It is live until the guard is settled. In a closed account
     /// the session is asked to end at once.
     pub(crate) fn open(self: &Arc<Self>, client: SocketAddr) -> SessionMeter {
-        let live = Arc::new(Live {
+        let live = Arc::new(LiveSession {
             id: NEXT_ID.fetch_add(1, Relaxed),
             client,
             target: Mutex::new(None),
@@ -100,7 +100,7 @@ impl ListenerMeter {
     }
 
     /// The live sessions, in no particular order.
-    pub(crate) fn live(&self) -> Vec<Arc<Live>> {
+    pub(crate) fn live(&self) -> Vec<Arc<LiveSession>> {
         self.table().live.iter().map(|(_, live)| Arc::clone(live)).collect()
     }
 
@@ -190,7 +190,7 @@ enum Reached {
 
 /// One live session, as others may see it.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct LiveSession {
     /// The number of the session.
     pub id: u64,
     /// The client's canonical address.
@@ -205,7 +205,7 @@ pub(crate) struct Live {
     waker: AtomicWaker,
 }
 
-impl Live {
+impl LiveSession {
     /// Asks the session to end with `reason`. The first reason stands.
     pub(crate) fn cut(&self, reason: Ended) {
         if self.cut.compare_exchange(0, reason.code(), SeqCst, Relaxed).is_ok() {
@@ -213,7 +213,7 @@ impl Live {
         }
     }
 
-    /// Ready with the reason once [`Live::cut`] was called. One task may poll this: the session's own.
+    /// Ready with the reason once [`LiveSession::cut`] was called. One task may poll this: the session's own.
     pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<Ended> {
         self.waker.register(cx.waker());
         match Ended::from_code(self.cut.load(SeqCst)) {
@@ -222,7 +222,7 @@ impl Live {
         }
     }
 
-    /// Waits until [`Live::cut`] was called.
+    /// Waits until [`LiveSession::cut`] was called.
     pub(crate) async fn wait_cut(&self) -> Ended {
         std::future::poll_fn(|cx| self.poll_cut(cx)).await
     }
@@ -247,14 +247,14 @@ impl Live {
 #[must_use = "a session that is dropped at once ends at once"]
 pub(crate) struct SessionMeter {
     listener: Arc<ListenerMeter>,
-    live: Arc<Live>,
+    live: Arc<LiveSession>,
     slot: usize,
     settled: bool,
 }
 
 impl SessionMeter {
     /// What others see of this session.
-    pub(crate) fn live(&self) -> &Arc<Live> {
+    pub(crate) fn live(&self) -> &Arc<LiveSession> {
         &self.live
     }
 

@@ -16,7 +16,7 @@
 //! forged, and whoever writes a client's address on datagrams must not fill the places of its connections, whose
 //! refusal would be its offence.
 //!
-//! Terms change under the doorkeeper ([`Admission::retune`]): those inside stay counted, and a rate that is as before
+//! AdmissionTerms change under the doorkeeper ([`Admission::retune`]): those inside stay counted, and a rate that is as before
 //! remembers what it knows. Logs nothing: the relay, who knows the session, writes a line for each refusal, and the
 //! [`Summary`] now and then.
 
@@ -41,14 +41,14 @@ use crate::mapping::{ClientKey, Protocol, canonical};
 #[derive(Debug)]
 pub struct Admission {
     gate: Arc<Gate>,
-    terms: ArcSwap<Terms>,
+    terms: ArcSwap<AdmissionTerms>,
     quotas: ByProtocol<Arc<Quota>>,
     refusals: Refusals,
 }
 
 /// A [`Policy`], ready to be applied.
 #[derive(Debug)]
-struct Terms {
+struct AdmissionTerms {
     access: Access,
     sessions: ByProtocol<SessionRates>,
     datagrams_per_client: Option<Arc<ClientLimiter>>,
@@ -82,7 +82,7 @@ impl Admission {
     /// A doorkeeper with nobody inside.
     pub fn new(policy: &Arc<Policy>, gate: &Arc<Gate>) -> Arc<Self> {
         Arc::new(Self {
-            terms: ArcSwap::from_pointee(Terms::new(policy, gate, None)),
+            terms: ArcSwap::from_pointee(AdmissionTerms::new(policy, gate, None)),
             quotas: ByProtocol { tcp: Quota::new(&policy.caps), udp: Quota::new(&policy.caps) },
             gate: gate.clone(),
             refusals: Refusals::default(),
@@ -92,7 +92,7 @@ impl Admission {
     /// Takes changed terms. Those inside stay, and stay counted; [`Admission::recheck`] says who must leave.
     pub fn retune(&self, policy: &Arc<Policy>) {
         let before = self.terms.load_full();
-        self.terms.store(Arc::new(Terms::new(policy, &self.gate, Some(&before))));
+        self.terms.store(Arc::new(AdmissionTerms::new(policy, &self.gate, Some(&before))));
         self.quotas.tcp.retune(&policy.caps);
         self.quotas.udp.retune(&policy.caps);
     }
@@ -193,7 +193,7 @@ impl Admission {
     }
 
     /// What can end a session that lives, too.
-    fn may_be_here(&self, terms: &Terms, client: IpAddr, now: Instant) -> Result<(), Refusal> {
+    fn may_be_here(&self, terms: &AdmissionTerms, client: IpAddr, now: Instant) -> Result<(), Refusal> {
         if self.gate.guard().keeps_out(client, now) {
             return Err(Refusal::Banned);
         }
@@ -201,7 +201,7 @@ impl Admission {
     }
 }
 
-impl Terms {
+impl AdmissionTerms {
     /// Prepares `policy`; the limiters of `before` go on where their rates are the same.
     fn new(policy: &Policy, gate: &Gate, before: Option<&Self>) -> Self {
         let rates = &policy.rates;

@@ -61,7 +61,7 @@ const ENDLESS: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
 /// The bans of the daemon.
 #[derive(Debug)]
 pub struct Guard {
-    terms: ArcSwapOption<Terms>,
+    terms: ArcSwapOption<GuardTerms>,
     table: RwLock<BanTable>,
     banned: AtomicUsize,
     trap_touches: AtomicU64,
@@ -76,7 +76,7 @@ pub struct Guard {
 
 /// A [`GuardSpec`], ready to be applied.
 #[derive(Debug)]
-struct Terms {
+struct GuardTerms {
     ban: Duration,
     exempt: Side,
     refusals: Arc<ClientLimiter>,
@@ -103,7 +103,7 @@ impl Guard {
         let terms = spec.map(|spec| {
             let old = self.terms.load_full().filter(|old| old.refusals.rate() == offences(spec));
             let refusals = old.map_or_else(|| new_limiter(spec), |old| old.refusals.clone());
-            Terms { ban: spec.ban, exempt, refusals }.into()
+            GuardTerms { ban: spec.ban, exempt, refusals }.into()
         });
         self.terms.store(terms);
     }
@@ -213,7 +213,7 @@ impl Guard {
     fn ban_automatically(
         &self,
         client: ClientKey,
-        terms: &Terms,
+        terms: &GuardTerms,
         reason: BanReason,
         now: Instant,
     ) -> Option<Ban> {
@@ -243,7 +243,7 @@ impl Guard {
 
     /// Whether a ban in the table, for that reason, keeps `client` out.
     fn holds(&self, reason: BanReason, client: IpAddr) -> bool {
-        let is_exempt = |terms: &Arc<Terms>| terms.exempt.longest(canonical(client)).is_some();
+        let is_exempt = |terms: &Arc<GuardTerms>| terms.exempt.longest(canonical(client)).is_some();
         reason == BanReason::Operator || self.terms.load().as_ref().is_some_and(|terms| !is_exempt(terms))
     }
 

@@ -12,12 +12,12 @@
 //! A listener ends when its [`Drain`] closes: it stops taking new sessions at once; those it has go on until they end
 //! by themselves or are cut through the meter.
 
-mod door;
+mod admission_handle;
 mod drain;
 mod quiet;
 pub(crate) mod tcp;
 mod throttle;
 pub(crate) mod udp;
 
-pub(crate) use door::Door;
+pub(crate) use admission_handle::AdmissionHandle;
 pub(crate) use drain::{Drain, DrainWatch};

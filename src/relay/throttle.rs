@@ -1,6 +1,6 @@
 //! A limit on bandwidth: how many bytes may pass now, and when the next ones may.
 //!
-//! Owns the arithmetic ([`Bucket`], pure), and the wait of a stream that has to go slower ([`Throttle`]). A session has one
+//! Owns the arithmetic ([`ByteBucket`], pure), and the wait of a stream that has to go slower ([`Throttle`]). A session has one
 //! for each direction; both are made when it starts, so that a limit changed by a reload holds for new sessions.
 //!
 //! A bucket never lets more than [`WINDOW`] worth of bytes pass at once, however long it was quiet. A stream is held back
@@ -27,7 +27,7 @@ const STEP_BYTES: u64 = 1460;
 
 /// A token bucket: `rate` bytes a second, of which at most [`WINDOW`] are saved up.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bucket {
+pub(super) struct ByteBucket {
     rate: NonZeroU64,
     /// [`WINDOW`], or the time of one byte where that is longer.
     window: Duration,
@@ -35,7 +35,7 @@ pub(super) struct Bucket {
     paid: Instant,
 }
 
-impl Bucket {
+impl ByteBucket {
     /// A full one.
     pub(super) fn new(rate: NonZeroU64, now: Instant) -> Self {
         let mut bucket = Self { rate, window: WINDOW, paid: now };
@@ -93,7 +93,7 @@ const NANOS: u128 = 1_000_000_000;
 /// The limit of one direction of a stream.
 #[derive(Debug)]
 pub(super) struct Throttle {
-    bucket: Bucket,
+    bucket: ByteBucket,
     /// The least that is worth a turn.
     step: u64,
     timer: Option<Pin<Box<Sleep>>>,
@@ -103,7 +103,7 @@ pub(super) struct Throttle {
 impl Throttle {
     /// A limit of `rate` bytes a second.
     pub(super) fn new(rate: NonZeroU64) -> Self {
-        let bucket = Bucket::new(rate, Instant::now());
+        let bucket = ByteBucket::new(rate, Instant::now());
         let step = bucket.bytes(STEP).max(STEP_BYTES).min(bucket.bytes(bucket.window));
         Self { bucket, step, timer: None, is_waiting: false }
     }
@@ -193,7 +193,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn datagrams_pass_at_the_rate_and_one_of_any_size_after_a_pause() {
-        let mut bucket = Bucket::new(rate(10_000), Instant::now());
+        let mut bucket = ByteBucket::new(rate(10_000), Instant::now());
         let mut passed = 0;
         for _ in 0..10_000 {
             passed += u64::from(bucket.try_take(100, Instant::now())) * 100;

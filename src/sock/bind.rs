@@ -42,11 +42,11 @@ pub(crate) type Listening = Weak<dyn AsFd + Send + Sync>;
 
 /// What a new socket may overlap with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Overlap {
     /// Nothing.
-    Free,
+    Nothing,
     /// Sockets of this process that stand [`Aside`].
-    Taken,
+    OwnSockets,
 }
 
 /// Sockets that let others be bound over them, for as long as this lives.
@@ -91,7 +91,7 @@ fn share(protocol: Protocol, socket: &impl AsFd, on: bool) -> io::Result<()> {
     }
 }
 
-/// Makes a socket from [`Place::Taken`] an ordinary one. A TCP socket listens from here on.
+/// Makes a socket from [`Overlap::OwnSockets`] an ordinary one. A TCP socket listens from here on.
 ///
 /// # Errors
 /// What the system says.
@@ -102,14 +102,14 @@ pub(crate) fn settle(protocol: Protocol, socket: &impl AsFd) -> io::Result<()> {
     share(protocol, socket, false)
 }
 
-/// Binds a TCP listener. In [`Place::Taken`] it does not listen before [`settle`].
+/// Binds a TCP listener. In [`Overlap::OwnSockets`] it does not listen before [`settle`].
 ///
 /// # Errors
 /// What the system says; see [`is_absent`](super::errno::is_absent) for an address that is not there yet.
 pub(crate) fn bind_tcp(
     listen: &ListenAddr,
     keepalive: Timeout,
-    place: Place,
+    overlap: Overlap,
 ) -> io::Result<Bound<std::net::TcpListener>> {
     with_fallback(listen, |addr| {
         let socket = open(addr, Type::STREAM)?;
@@ -117,11 +117,11 @@ pub(crate) fn bind_tcp(
         socket.set_reuse_address(true)?;
         prepare(&socket)?;
         set_keepalive(&socket, keepalive)?;
-        if place == Place::Taken {
+        if overlap == Overlap::OwnSockets {
             share(Protocol::Tcp, &socket, true)?;
         }
         socket.bind(&addr.into())?;
-        if place == Place::Free {
+        if overlap == Overlap::Nothing {
             socket.listen(BACKLOG)?;
         }
         Ok(socket.into())
@@ -129,14 +129,14 @@ pub(crate) fn bind_tcp(
 }
 
 /// Binds a UDP listener. It never shares its port: with `SO_REUSEADDR` a second daemon could take its datagrams. Only in
-/// [`Place::Taken`] it does so until [`settle`].
+/// [`Overlap::OwnSockets`] it does so until [`settle`].
 ///
 /// # Errors
 /// What the system says; see [`is_absent`](super::errno::is_absent) for an address that is not there yet.
-pub(crate) fn bind_udp(listen: &ListenAddr, place: Place) -> io::Result<Bound<std::net::UdpSocket>> {
+pub(crate) fn bind_udp(listen: &ListenAddr, overlap: Overlap) -> io::Result<Bound<std::net::UdpSocket>> {
     with_fallback(listen, |addr| {
         let socket = open(addr, Type::DGRAM)?;
-        if place == Place::Taken {
+        if overlap == Overlap::OwnSockets {
             share(Protocol::Udp, &socket, true)?;
         }
         socket.bind(&addr.into())?;
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn every_address_takes_ipv4_and_ipv6_clients_on_one_socket() {
         let port = free_port();
-        let bound = bind_tcp(&ListenAddr::every(port), Timeout::Never, Place::Free).unwrap();
+        let bound = bind_tcp(&ListenAddr::every(port), Timeout::Never, Overlap::Nothing).unwrap();
         assert!(!bound.ipv4_only);
         std::net::TcpStream::connect(("127.0.0.1", port.get())).unwrap();
         std::net::TcpStream::connect(("::1", port.get())).unwrap();
@@ -215,7 +215,7 @@ mod tests {
         let secs = Duration::from_secs;
         let port = free_port();
         let listener =
-            bind_tcp(&ListenAddr::every(port), Timeout::After(secs(30)), Place::Free).unwrap().socket;
+            bind_tcp(&ListenAddr::every(port), Timeout::After(secs(30)), Overlap::Nothing).unwrap().socket;
         let accepted = || {
             let _client = std::net::TcpStream::connect(("127.0.0.1", port.get())).unwrap();
             listener.accept().unwrap().0
@@ -235,40 +235,40 @@ mod tests {
     #[test]
     fn a_second_udp_listener_on_the_same_port_fails() {
         let listen = ListenAddr { ip: Ipv4Addr::LOCALHOST.into(), zone: None, port: free_port() };
-        let _first = bind_udp(&listen, Place::Free).unwrap();
-        let error = bind_udp(&listen, Place::Free).unwrap_err();
+        let _first = bind_udp(&listen, Overlap::Nothing).unwrap();
+        let error = bind_udp(&listen, Overlap::Nothing).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
     fn an_address_or_interface_that_is_not_there_is_absent() {
         let elsewhere = ListenAddr { ip: [192, 0, 2, 1].into(), zone: None, port: free_port() };
-        assert!(is_absent(&bind_tcp(&elsewhere, Timeout::Never, Place::Free).unwrap_err()));
+        assert!(is_absent(&bind_tcp(&elsewhere, Timeout::Never, Overlap::Nothing).unwrap_err()));
         let no_interface = ListenAddr {
             ip: "fe80::1".parse().unwrap(),
             zone: Some(Zone::new("nosuch0").unwrap()),
             port: free_port(),
         };
-        let error = bind_udp(&no_interface, Place::Free).unwrap_err();
+        let error = bind_udp(&no_interface, Overlap::Nothing).unwrap_err();
         assert!(is_absent(&error), "{error:?}");
     }
 
     /// Whether a socket of an overlapping address can be bound in the ordinary way.
     fn is_free(protocol: Protocol, listen: &ListenAddr) -> bool {
         match protocol {
-            Protocol::Tcp => bind_tcp(listen, Timeout::Never, Place::Free).is_ok(),
-            Protocol::Udp => bind_udp(listen, Place::Free).is_ok(),
+            Protocol::Tcp => bind_tcp(listen, Timeout::Never, Overlap::Nothing).is_ok(),
+            Protocol::Udp => bind_udp(listen, Overlap::Nothing).is_ok(),
         }
     }
 
     fn bound(
         protocol: Protocol,
         listen: &ListenAddr,
-        place: Place,
+        overlap: Overlap,
     ) -> io::Result<Arc<dyn AsFd + Send + Sync>> {
         Ok(match protocol {
-            Protocol::Tcp => Arc::new(bind_tcp(listen, Timeout::Never, place)?.socket),
-            Protocol::Udp => Arc::new(bind_udp(listen, place)?.socket),
+            Protocol::Tcp => Arc::new(bind_tcp(listen, Timeout::Never, overlap)?.socket),
+            Protocol::Udp => Arc::new(bind_udp(listen, overlap)?.socket),
         })
     }
 
@@ -278,22 +278,22 @@ mod tests {
             let port = free_port();
             let at = |last| ListenAddr { ip: [127, 0, 0, last].into(), zone: None, port };
             let (narrow, wide) = (at(1), ListenAddr::every(port));
-            let old = bound(protocol, &narrow, Place::Free).unwrap();
+            let old = bound(protocol, &narrow, Overlap::Nothing).unwrap();
             let aside = || Aside::of([(protocol, Arc::downgrade(&old))]).unwrap();
-            let stranger = bound(protocol, &at(2), Place::Free).unwrap();
+            let stranger = bound(protocol, &at(2), Overlap::Nothing).unwrap();
             {
                 let _aside = aside();
-                let error = bound(protocol, &wide, Place::Taken).err().unwrap();
+                let error = bound(protocol, &wide, Overlap::OwnSockets).err().unwrap();
                 assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{protocol:?}");
             }
             drop(stranger);
             assert!(
-                bound(protocol, &wide, Place::Taken).is_err(),
+                bound(protocol, &wide, Overlap::OwnSockets).is_err(),
                 "{protocol:?}: the old one stands in its place"
             );
             let new = {
                 let _aside = aside();
-                let new = bound(protocol, &wide, Place::Taken).unwrap();
+                let new = bound(protocol, &wide, Overlap::OwnSockets).unwrap();
                 settle(protocol, &new).unwrap();
                 new
             };

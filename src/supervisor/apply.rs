@@ -11,11 +11,11 @@ use tokio::{
 };
 
 use super::{
-    Applied, BindError, Budgets, Named,
+    Applied, BindError, Budgets, ChangedNames,
     bind::{Staged, Tolerance, explained, say_waiting, stage, stage_all, stage_over},
     budgets::Needs,
-    lull::Left,
     mapping::{Admissions, Mappings, SessionLogs},
+    quiet_stop::Remaining,
     running::Running,
     shared::{Failed, Shared},
     wait,
@@ -33,14 +33,14 @@ use crate::{
 
 /// What a plan runs under: what the configuration says for all mappings.
 #[derive(Debug)]
-pub(super) struct Terms {
+pub(super) struct Globals {
     pub(super) gate: GateInput,
     pub(super) limits: LimitSettings,
     /// What the sessions of listeners that close have to end by themselves.
     pub(super) grace: Timeout,
 }
 
-impl Terms {
+impl Globals {
     pub(super) fn of(gate: GateInput, settings: &Settings) -> Self {
         Self { gate, limits: settings.limits, grace: settings.grace }
     }
@@ -99,10 +99,10 @@ impl Listeners {
     pub(super) async fn apply(
         &mut self,
         plan: Plan,
-        terms: &Terms,
+        globals: &Globals,
         tolerance: Tolerance,
     ) -> Result<Changed, Vec<BindError>> {
-        match self.change_to(plan, terms, tolerance).await {
+        match self.change_to(plan, globals, tolerance).await {
             Ok((changed, waiting)) => {
                 say_waiting(&explained(waiting).await, &self.plan);
                 Ok(changed)
@@ -114,7 +114,7 @@ impl Listeners {
     async fn change_to(
         &mut self,
         plan: Plan,
-        terms: &Terms,
+        globals: &Globals,
         tolerance: Tolerance,
     ) -> Result<(Changed, Vec<BindError>), Vec<BindError>> {
         let diff = config::diff(&self.plan, &plan);
@@ -127,12 +127,12 @@ impl Listeners {
         let replaced_keys = diff.replace.iter().flat_map(|r| &r.close).map(|key| (key, true));
         let gone = diff.close.iter().map(|key| (key, false)).chain(replaced_keys);
         let gone: Vec<_> = gone.filter_map(|(key, replaced)| self.retire(key, replaced)).collect();
-        self.end_removed(&plan, terms.grace);
+        self.end_removed(&plan, globals.grace);
         for running in gone {
             running.stopped_listening().await;
         }
         self.take_back(staged.iter().map(|(key, _)| key)).await;
-        let revokes = self.take_terms(&plan, terms);
+        let revokes = self.take_terms(&plan, globals);
         for key in &diff.retune {
             if let Some(running) = self.running.get_mut(key) {
                 running.retune(&plan.listeners[key]);
@@ -154,7 +154,7 @@ impl Listeners {
             }
             self.running.insert(key, running);
         }
-        let names = Named::of(&diff, &self.plan, &plan);
+        let names = ChangedNames::of(&diff, &self.plan, &plan);
         self.plan = plan;
         self.retiring.retain(|retiring| Arc::strong_count(&retiring.running) > 1);
         let applied = Applied { opened, closed, retuned: diff.retune.len(), replaced, names };
@@ -192,10 +192,10 @@ impl Listeners {
         }
     }
 
-    /// Takes the terms of `plan`; whether someone inside may have to leave.
-    fn take_terms(&mut self, plan: &Plan, terms: &Terms) -> bool {
-        self.shared.gate.apply(&terms.gate);
-        let shares = (terms.limits, Needs::of(plan));
+    /// Takes the globals of `plan`; whether someone inside may have to leave.
+    fn take_terms(&mut self, plan: &Plan, globals: &Globals) -> bool {
+        self.shared.gate.apply(&globals.gate);
+        let shares = (globals.limits, Needs::of(plan));
         if self.shares.replace(shares) != Some(shares) {
             self.shared.budgets.retune(shares.0, shares.1);
         }
@@ -361,8 +361,8 @@ impl Listeners {
     }
 
     /// What there still is, also of listeners that are on their way out.
-    pub(super) fn left(&self) -> Left {
-        let mut left = Left::default();
+    pub(super) fn left(&self) -> Remaining {
+        let mut left = Remaining::default();
         self.all().for_each(|running| running.count_into(&mut left));
         left.flows.sort_unstable();
         left
@@ -402,7 +402,7 @@ mod tests {
         let [_, _, high, low] = std::process::id().to_be_bytes();
         let publish = vec![format!("127.90.{high}.{}:8080:127.0.0.1:9", low.max(1))];
         let loaded = config::load(&Source { publish, ..Source::default() }, &System).unwrap();
-        let (plan, terms) = (loaded.plan, Terms::of(loaded.gate, &loaded.settings));
+        let (plan, globals) = (loaded.plan, Globals::of(loaded.gate, &loaded.settings));
         let budgets = Budgets::new(10, 10, 10);
         let mut listeners = Listeners::new(
             Dialer::new(),
@@ -412,7 +412,7 @@ mod tests {
             Alarm::default(),
         );
         for plan in [plan.clone(), Plan::default(), plan.clone()] {
-            listeners.apply(plan, &terms, Tolerance::Absent).await.unwrap();
+            listeners.apply(plan, &globals, Tolerance::Absent).await.unwrap();
         }
         let key = plan.listeners.keys().next().unwrap();
         let died = |number| Failed { key: key.clone(), number };

@@ -13,7 +13,7 @@ use crate::{
     job,
     mapping::{ListenerKey, Protocol},
     sock::{
-        bind::{Aside, Bound, Listening, Place, settle},
+        bind::{Aside, Bound, Listening, Overlap, settle},
         errno::is_absent,
     },
     state::files,
@@ -85,7 +85,7 @@ pub(super) fn stage(
     plan: &ListenerPlan,
     tolerance: Tolerance,
 ) -> Result<Staged, BindError> {
-    stage_in(Place::Free, key, plan, tolerance)
+    stage_in(Overlap::Nothing, key, plan, tolerance)
 }
 
 /// Binds every one of `keys`, or reports each that cannot be. Where ports are in use and not one listener opens, that is
@@ -95,7 +95,7 @@ pub(super) fn stage_all(
     plan: &Plan,
     tolerance: Tolerance,
 ) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
-    let staged = stage_all_in(Place::Free, keys, plan, tolerance)?;
+    let staged = stage_all_in(Overlap::Nothing, keys, plan, tolerance)?;
     let opens = staged.iter().any(|(_, staged)| matches!(staged, Staged::Bound(_)));
     let is_taken = |staged: &Staged| matches!(staged, Staged::Waiting(error) if error.is_taken());
     if opens || !staged.iter().any(|(_, staged)| is_taken(staged)) {
@@ -120,7 +120,7 @@ pub(super) fn stage_over(
             .map(|key| refused(key, io::Error::new(error.kind(), error.to_string())))
             .collect::<Vec<_>>()
     })?;
-    let staged = stage_all_in(Place::Taken, keys, plan, Tolerance::Absent)?;
+    let staged = stage_all_in(Overlap::OwnSockets, keys, plan, Tolerance::Absent)?;
     // Last, because a TCP socket takes clients from here on.
     for (key, staged) in &staged {
         if let Staged::Bound(socket) = staged {
@@ -131,14 +131,14 @@ pub(super) fn stage_over(
 }
 
 fn stage_all_in(
-    place: Place,
+    overlap: Overlap,
     keys: &[ListenerKey],
     plan: &Plan,
     tolerance: Tolerance,
 ) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
     let (mut staged, mut errors) = (Vec::with_capacity(keys.len()), Vec::new());
     for key in keys {
-        match stage_in(place, key, &plan.listeners[key], tolerance) {
+        match stage_in(overlap, key, &plan.listeners[key], tolerance) {
             Ok(socket) => staged.push((key.clone(), socket)),
             Err(error) => errors.push(error),
         }
@@ -147,12 +147,12 @@ fn stage_all_in(
 }
 
 fn stage_in(
-    place: Place,
+    overlap: Overlap,
     key: &ListenerKey,
     plan: &ListenerPlan,
     tolerance: Tolerance,
 ) -> Result<Staged, BindError> {
-    match kind::stage(key, &plan.service, place) {
+    match kind::stage(key, &plan.service, overlap) {
         Ok(bound) => Ok(Staged::Bound(told(key, bound))),
         Err(source) => {
             let error = BindError { key: key.clone(), source, cure: String::new() };

@@ -7,7 +7,7 @@
 use crate::{
     config::{LimitSettings, Plan},
     relay::{
-        tcp::{SessionBudget, Silence, WAITING_ROOM},
+        tcp::{SessionBudget, SilentDrops, WAITING_ROOM},
         udp::FlowBudget,
     },
 };
@@ -41,7 +41,7 @@ pub struct Budgets {
     /// UDP flows.
     pub(super) flows: FlowBudget,
     /// Clients that are dropped in silence.
-    pub(super) silence: Silence,
+    pub(super) silence: SilentDrops,
     most: Most,
 }
 
@@ -75,7 +75,7 @@ impl Budgets {
         Self {
             sessions: SessionBudget::new(sessions),
             flows: FlowBudget::new(flows),
-            silence: Silence::new(silent),
+            silence: SilentDrops::new(silent),
             most: Most::Fixed(sessions, flows),
         }
     }

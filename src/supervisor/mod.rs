@@ -28,10 +28,10 @@ mod budgets;
 mod holder;
 mod kind;
 
-mod lull;
 mod mapping;
 mod named;
 mod pulse;
+mod quiet_stop;
 mod reloads;
 mod running;
 mod shared;
@@ -60,13 +60,13 @@ use crate::{
     mapping::{LiveSet, Timeout},
     meter::Ended,
     policy::Gate,
-    relay::tcp::Silence,
+    relay::tcp::SilentDrops,
     targets::Dialer,
 };
-use apply::{Listeners, Terms};
-use lull::lull;
-pub(crate) use named::Named;
+use apply::{Globals, Listeners};
+pub(crate) use named::ChangedNames;
 use pulse::Beat;
+use quiet_stop::lull;
 use reloads::{Read, Reloads, Reply};
 use summaries::Summaries;
 use sweep::Sweep;
@@ -88,7 +88,7 @@ pub struct Applied {
     /// Opened in the place of others that overlapped.
     pub replaced: usize,
     /// Their mappings.
-    pub names: Named,
+    pub names: ChangedNames,
 }
 
 /// Why a plan was not applied; what ran before runs on.
@@ -201,7 +201,7 @@ impl Handle {
         let (beat, pulse) = pulse::pair();
         let mut listeners =
             Listeners::new(Dialer::new(), budgets, Arc::clone(&gate), summaries.bell(), alarm.clone());
-        listeners.apply(loaded.plan, &Terms::of(loaded.gate, &loaded.settings), tolerance).await?;
+        listeners.apply(loaded.plan, &Globals::of(loaded.gate, &loaded.settings), tolerance).await?;
         let (mailbox, requests) = mpsc::channel(16);
         let (admissions_tx, admissions) = watch::channel(listeners.admissions());
         let (router_tx, router) = watch::channel(loaded.settings.router.clone());
@@ -297,7 +297,7 @@ struct Supervisor {
     summaries: Summaries,
     sweep: Sweep,
     /// Clients that are dropped in silence; someone has to let them go.
-    silence: Silence,
+    silence: SilentDrops,
     live: watch::Sender<LiveSet>,
     at_once: CancellationToken,
     beat: Beat,
@@ -354,8 +354,8 @@ impl Supervisor {
 
     async fn take(&mut self, loaded: Loaded) -> Result<Applied, ReloadError> {
         self.read.send_replace(loaded.read);
-        let terms = Terms::of(loaded.gate, &loaded.settings);
-        let changed = self.listeners.apply(loaded.plan, &terms, Tolerance::Absent).await;
+        let globals = Globals::of(loaded.gate, &loaded.settings);
+        let changed = self.listeners.apply(loaded.plan, &globals, Tolerance::Absent).await;
         let changed = changed.map_err(ReloadError::Bind)?;
         for warning in &loaded.warnings {
             tracing::warn!(warning = %warning.one_line(), "configuration");

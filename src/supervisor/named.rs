@@ -13,7 +13,7 @@ const SHOWN: usize = 10;
 /// The names of the mappings that a reload opened, closed and changed. Each field has the first ten, and says how many
 /// more there are; it is `None` where there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Named {
+pub struct ChangedNames {
     /// With listeners that are new.
     pub opened: Option<String>,
     /// With listeners that are gone.
@@ -22,7 +22,7 @@ pub struct Named {
     pub changed: Option<String>,
 }
 
-impl Named {
+impl ChangedNames {
     /// The names of what leads from `old` to `new`.
     pub(super) fn of(diff: &PlanDiff, old: &Plan, new: &Plan) -> Self {
         let opened = names(new, diff.open.iter());

@@ -12,8 +12,8 @@ use tokio::time::{Instant, timeout};
 use super::{
     SETTLE,
     kind::{self, Kind, Parts},
-    lull::Left,
     mapping::MappingRuntime,
+    quiet_stop::Remaining,
     shared::{Failed, Shared},
 };
 use crate::{
@@ -211,7 +211,7 @@ impl Running {
     }
 
     /// Adds the sessions or flows that there still are.
-    pub(super) fn count_into(&self, left: &mut Left) {
+    pub(super) fn count_into(&self, left: &mut Remaining) {
         match self.key.protocol {
             Protocol::Tcp => left.sessions += self.meter.live_count(),
             Protocol::Udp => {

@@ -102,7 +102,7 @@ pub(super) struct DownTargets {
 #[derive(Debug)]
 struct State {
     known: IndexMap<Leg, Run>,
-    all: Bucket,
+    all: LineBudget,
     /// Targets that went down without a line since the last line.
     left_out: u64,
 }
@@ -117,12 +117,13 @@ struct Run {
     last_until: Instant,
     down: bool,
     told: bool,
-    lines: Bucket,
+    lines: LineBudget,
 }
 
 impl Default for DownTargets {
     fn default() -> Self {
-        let state = State { known: IndexMap::new(), all: Bucket::new(ALL_BURST, ALL_REFILL), left_out: 0 };
+        let state =
+            State { known: IndexMap::new(), all: LineBudget::new(ALL_BURST, ALL_REFILL), left_out: 0 };
         Self { state: Mutex::new(state), failing: AtomicUsize::new(0) }
     }
 }
@@ -240,14 +241,14 @@ impl Run {
             last_until: now,
             down: false,
             told: false,
-            lines: Bucket::new(BURST, REFILL),
+            lines: LineBudget::new(BURST, REFILL),
         }
     }
 }
 
 /// Lines that may be written: `burst` in a row, then one a `refill`.
 #[derive(Debug)]
-struct Bucket {
+struct LineBudget {
     left: u32,
     burst: u32,
     refill: Duration,
@@ -255,7 +256,7 @@ struct Bucket {
     next: Option<Instant>,
 }
 
-impl Bucket {
+impl LineBudget {
     fn new(burst: u32, refill: Duration) -> Self {
         Self { left: burst, burst, refill, next: None }
     }

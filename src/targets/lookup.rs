@@ -36,7 +36,7 @@ const GIVE_UP: Duration = Duration::from_secs(60);
 const THREADS_A_NAME: usize = 2;
 
 /// How a lookup came out.
-pub(super) type Answer = Result<Arc<[IpAddr]>, Arc<str>>;
+pub(super) type LookupResult = Result<Arc<[IpAddr]>, Arc<str>>;
 
 /// What is remembered of a name's lookups from one to the next.
 #[derive(Clone, Debug, Default)]
@@ -62,12 +62,16 @@ impl Default for Lookups {
 
 impl Lookups {
     /// The addresses of `name`, each once, and whether it took long to find them.
-    pub(super) async fn ask(&self, name: &Arc<str>, past: Past) -> (Answer, bool) {
+    pub(super) async fn ask(&self, name: &Arc<str>, past: Past) -> (LookupResult, bool) {
         let name = Arc::clone(name);
         self.run(past, move || system(&name)).await
     }
 
-    async fn run(&self, past: Past, work: impl FnOnce() -> Answer + Send + 'static) -> (Answer, bool) {
+    async fn run(
+        &self,
+        past: Past,
+        work: impl FnOnce() -> LookupResult + Send + 'static,
+    ) -> (LookupResult, bool) {
         let was_slow = past.was_slow;
         // This past is one, and the name's entry has the other.
         if Arc::strong_count(&past.threads) >= THREADS_A_NAME + 2 {
@@ -113,11 +117,11 @@ fn move_to(place: &Mutex<OwnedSemaphorePermit>, to: OwnedSemaphorePermit) {
     *place.lock().unwrap_or_else(PoisonError::into_inner) = to;
 }
 
-fn flat(answer: Result<Answer, JobError>) -> Answer {
+fn flat(answer: Result<LookupResult, JobError>) -> LookupResult {
     answer.unwrap_or_else(|error| Err(error.to_string().into()))
 }
 
-fn system(name: &str) -> Answer {
+fn system(name: &str) -> LookupResult {
     // The port plays no part in the lookup; getaddrinfo wants one.
     let found = (name, 0).to_socket_addrs().map_err(|e| Arc::from(e.to_string()))?;
     let mut ips: Vec<IpAddr> = Vec::new();
@@ -141,7 +145,7 @@ mod tests {
     fn hang(
         lookups: &Arc<Lookups>,
         count: usize,
-        tasks: &mut JoinSet<(Answer, bool)>,
+        tasks: &mut JoinSet<(LookupResult, bool)>,
     ) -> Vec<mpsc::Sender<()>> {
         let mut ends = Vec::new();
         for _ in 0..count {

@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::lookup::{Answer, Lookups, Past};
+use super::lookup::{LookupResult, Lookups, Past};
 use crate::{
     mapping::{Host, TargetAddr, is_loopback, is_nowhere},
     sock::scoped,
@@ -85,17 +85,17 @@ pub(crate) struct Resolver {
 
 #[derive(Debug, Default)]
 struct Shared {
-    names: Mutex<HashMap<Arc<str>, Entry>>,
+    names: Mutex<HashMap<Arc<str>, NameRecord>>,
     lookups: Lookups,
     tasks: TaskTracker,
 }
 
 /// What is known of one name.
 #[derive(Debug, Default)]
-struct Entry {
+struct NameRecord {
     last_good: Option<Arc<[IpAddr]>>,
     /// The latest lookup, running or finished, and when it was started.
-    latest: Option<(Instant, watch::Receiver<Option<Answer>>)>,
+    latest: Option<(Instant, watch::Receiver<Option<LookupResult>>)>,
     past: Past,
     /// Why the last lookup failed, if it did: the same reason is logged once.
     failing: Option<Arc<str>>,
@@ -159,7 +159,7 @@ impl Resolver {
 
     /// The last good addresses of `name`, and its latest lookup: one is started where the last is older than
     /// [`REFRESH`].
-    fn latest(&self, name: &Arc<str>) -> (Option<Arc<[IpAddr]>>, watch::Receiver<Option<Answer>>) {
+    fn latest(&self, name: &Arc<str>) -> (Option<Arc<[IpAddr]>>, watch::Receiver<Option<LookupResult>>) {
         let now = Instant::now();
         let mut names = self.shared.names.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = names.entry(Arc::clone(name)).or_default();
@@ -184,7 +184,7 @@ impl Resolver {
 }
 
 impl Shared {
-    fn note(&self, name: &Arc<str>, answer: &Answer, was_slow: bool) {
+    fn note(&self, name: &Arc<str>, answer: &LookupResult, was_slow: bool) {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = names.entry(Arc::clone(name)).or_default();
         entry.past.was_slow = was_slow;
@@ -218,7 +218,7 @@ impl Shared {
 }
 
 /// The addresses of an answer that may be targets, or why there is none.
-fn somewhere(ips: &Arc<[IpAddr]>) -> Answer {
+fn somewhere(ips: &Arc<[IpAddr]>) -> LookupResult {
     let good: Arc<[IpAddr]> = match ips.iter().find(|ip| is_nowhere(**ip)) {
         None => Arc::clone(ips),
         Some(_) => ips.iter().copied().filter(|ip| !is_nowhere(*ip)).collect(),
@@ -245,7 +245,7 @@ impl Resolver {
     pub(super) fn asking(name: &Arc<str>) -> (Self, Lookup) {
         let resolver = Self::new();
         let (done, latest) = watch::channel(None);
-        let entry = Entry { latest: Some((Instant::now(), latest)), ..Entry::default() };
+        let entry = NameRecord { latest: Some((Instant::now(), latest)), ..NameRecord::default() };
         resolver.shared.names.lock().unwrap().insert(Arc::clone(name), entry);
         let lookup = Lookup { shared: Arc::clone(&resolver.shared), name: Arc::clone(name), done };
         (resolver, lookup)
@@ -262,7 +262,7 @@ impl Resolver {
 pub(super) struct Lookup {
     shared: Arc<Shared>,
     name: Arc<str>,
-    done: watch::Sender<Option<Answer>>,
+    done: watch::Sender<Option<LookupResult>>,
 }
 
 #[cfg(test)]

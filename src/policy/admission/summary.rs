@@ -24,11 +24,11 @@ const REASONS: usize = Refusal::ALL.len();
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     counts: [AtomicU64; REASONS],
-    told: Mutex<Told>,
+    told: Mutex<Summarized>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Summarized {
     last: Option<Instant>,
     counts: [u64; REASONS],
 }
@@ -58,7 +58,7 @@ impl Refusals {
         self.sum_up(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner), now)
     }
 
-    fn sum_up(&self, told: &mut Told, now: Instant) -> Option<Summary> {
+    fn sum_up(&self, told: &mut Summarized, now: Instant) -> Option<Summary> {
         let counts = Refusal::ALL.map(|refusal| self.of(refusal));
         let new =
             Refusal::ALL.map(|refusal| (refusal, counts[refusal as usize] - told.counts[refusal as usize]));
@@ -66,7 +66,7 @@ impl Refusals {
         if summary.by_reason.is_empty() {
             return None;
         }
-        *told = Told { last: Some(now), counts };
+        *told = Summarized { last: Some(now), counts };
         Some(summary)
     }
 }

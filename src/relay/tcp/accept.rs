@@ -25,15 +25,15 @@ use tokio::{net::TcpStream, sync::watch, time::Instant};
 use super::{
     TcpSpec,
     acceptor::{Acceptor, say_exhausted},
-    budget::{Room, SessionBudget},
-    refuse::{Silence, refuse},
+    budget::{SessionBudget, SessionSlot},
     session,
+    silent_drops::{SilentDrops, refuse},
 };
 use crate::{
     mapping::canonical_socket,
     meter::ListenerMeter,
     policy::{Permit, Refusal},
-    relay::{Door, DrainWatch, quiet::Quiet},
+    relay::{AdmissionHandle, DrainWatch, quiet::Quiet},
     sock::set_keepalive,
     targets::Dialer,
 };
@@ -50,7 +50,7 @@ pub(crate) struct TcpService {
     /// What it does with a connection; a change takes hold with the next one.
     pub spec: watch::Receiver<Arc<TcpSpec>>,
     /// Who decides on clients.
-    pub door: Door,
+    pub admission: AdmissionHandle,
     /// How its targets are reached.
     pub dialer: Dialer,
     /// Its account.
@@ -58,7 +58,7 @@ pub(crate) struct TcpService {
     /// The sessions that the daemon may have.
     pub budget: SessionBudget,
     /// Where dropped clients are kept.
-    pub silence: Silence,
+    pub silence: SilentDrops,
     /// Where its sessions run.
     pub sessions: DrainWatch,
 }
@@ -110,7 +110,7 @@ impl TcpService {
     /// Decides on a client; breaks when nobody else can be taken.
     fn meet(&self, socket: OwnedFd, addr: SocketAddr, waiting: &mut VecDeque<Admitted>) -> ControlFlow<()> {
         let client = canonical_socket(addr);
-        let admitted = match self.door.admit(client.ip(), &self.meter) {
+        let admitted = match self.admission.admit(client.ip(), &self.meter) {
             Ok(permit) => Admitted { socket, client, permit },
             Err(refusal) => {
                 self.turn_away(socket, client, refusal);
@@ -129,15 +129,15 @@ impl TcpService {
     }
 
     /// Lets a client in that had to wait, if it may still enter.
-    fn let_in_late(&self, admitted: Admitted, room: Room) {
-        let verdict = self.door.keeper().recheck(admitted.client.ip(), Instant::now());
+    fn let_in_late(&self, admitted: Admitted, room: SessionSlot) {
+        let verdict = self.admission.current().recheck(admitted.client.ip(), Instant::now());
         match verdict {
             Ok(()) => self.let_in(admitted, room),
             Err(refusal) => self.turn_away(admitted.socket, admitted.client, refusal),
         }
     }
 
-    fn let_in(&self, Admitted { socket, client, permit }: Admitted, room: Room) {
+    fn let_in(&self, Admitted { socket, client, permit }: Admitted, room: SessionSlot) {
         let stream = match TcpStream::from_std(socket.into()) {
             Ok(stream) => stream,
             // The reactor takes no more; the client is closed.
@@ -149,9 +149,9 @@ impl TcpService {
     }
 
     fn turn_away(&self, socket: OwnedFd, client: SocketAddr, refusal: Refusal) {
-        let how = self.door.keeper().refuse();
+        let how = self.admission.current().refuse();
         refuse(socket, how, &self.silence);
-        self.door.tell(client, refusal, &self.meter);
+        self.admission.report(client, refusal, &self.meter);
     }
 }
 

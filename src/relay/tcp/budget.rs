@@ -1,7 +1,7 @@
 //! How many TCP sessions the daemon may have, over all its listeners.
 //!
 //! A session costs two descriptors. The budget keeps their number within what the descriptor limit allows; whoever
-//! finds no [`Room`] waits for a session to end. A lowered limit takes nothing away: what is given back pays the
+//! finds no [`SessionSlot`] waits for a session to end. A lowered limit takes nothing away: what is given back pays the
 //! difference first.
 
 use std::{
@@ -28,7 +28,7 @@ struct Count {
 }
 
 impl SessionBudget {
-    /// Room for `sessions`.
+    /// SessionSlot for `sessions`.
     pub(crate) fn new(sessions: usize) -> Self {
         let limit = sessions.min(Semaphore::MAX_PERMITS);
         let count =
@@ -55,10 +55,10 @@ impl SessionBudget {
         *self.0.limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Room for one more session, if there is any now.
-    pub(super) fn try_take(&self) -> Option<Room> {
+    /// SessionSlot for one more session, if there is any now.
+    pub(super) fn try_take(&self) -> Option<SessionSlot> {
         self.0.free.try_acquire().ok()?.forget();
-        Some(Room(Arc::clone(&self.0)))
+        Some(SessionSlot(Arc::clone(&self.0)))
     }
 
     /// A place in the queue of those who wait for room.
@@ -76,21 +76,21 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Waits for room. May be dropped at any time, and keeps its place then.
-    pub(super) async fn room(&mut self) -> Room {
+    pub(super) async fn room(&mut self) -> SessionSlot {
         match poll_fn(|cx| self.free.poll_acquire(cx)).await {
             Some(taken) => taken.forget(),
             None => unreachable!("nobody closes the semaphore"),
         }
-        Room(Arc::clone(&self.count))
+        SessionSlot(Arc::clone(&self.count))
     }
 }
 
 /// One session's share of the budget; dropping it gives it back.
 #[derive(Debug)]
 #[must_use = "room that is dropped is given back"]
-pub(super) struct Room(Arc<Count>);
+pub(super) struct SessionSlot(Arc<Count>);
 
-impl Drop for Room {
+impl Drop for SessionSlot {
     fn drop(&mut self) {
         if self.0.owed.fetch_update(Relaxed, Relaxed, |owed| owed.checked_sub(1)).is_err() {
             self.0.free.add_permits(1);

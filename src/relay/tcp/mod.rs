@@ -7,12 +7,12 @@
 mod accept;
 mod acceptor;
 mod budget;
+mod direction;
 mod flight;
-mod half;
 mod pipe;
 mod pump;
-mod refuse;
 mod session;
+mod silent_drops;
 mod splice;
 mod trap;
 
@@ -22,7 +22,7 @@ mod tests;
 pub(crate) use accept::{TcpService, WAITING_ROOM};
 pub(crate) use budget::SessionBudget;
 pub(crate) use pipe::limit_pipes;
-pub(crate) use refuse::Silence;
+pub(crate) use silent_drops::SilentDrops;
 pub(crate) use trap::TrapService;
 
 use std::{net::IpAddr, num::NonZeroU64, time::Duration};

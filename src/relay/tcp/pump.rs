@@ -10,7 +10,7 @@
 //! A limit that was reached ends a session only if the kernel holds no byte that could move. A daemon that stood still
 //! (stopped, suspended) takes in first what came meanwhile.
 //!
-//! Half-close: the end of one side is passed on after its bytes (a `shutdown` of the other's write side); the survivor
+//! Direction-close: the end of one side is passed on after its bytes (a `shutdown` of the other's write side); the survivor
 //! then has `half_close` to go on, renewed by every byte. A reset is passed on as a reset. While a session is stalled
 //! or half-closed, nobody reads from one of its sockets and a reset there would go unnoticed: so it is asked for
 //! once a second.
@@ -38,8 +38,8 @@ use tokio::{
 };
 
 use super::{
+    direction::{Broken, Direction, Moved, is_after_end},
     flight::Flights,
-    half::{Broken, Half, Moved, is_after_end},
 };
 use crate::{
     mapping::Timeout,
@@ -97,8 +97,8 @@ pub(super) fn pump<'a>(
         target,
         meter,
         limits,
-        inward: Half::new(bandwidth),
-        outward: Half::new(bandwidth),
+        inward: Direction::new(bandwidth),
+        outward: Direction::new(bandwidth),
         first_end: None,
         timer: None,
         last_byte: Instant::now(),
@@ -125,9 +125,9 @@ struct Pump<'a> {
     meter: &'a SessionMeter,
     limits: Limits,
     /// Client to target.
-    inward: Half,
+    inward: Direction,
     /// Target to client.
-    outward: Half,
+    outward: Direction,
     /// The side that closed first.
     first_end: Option<Side>,
     /// Armed while a limit applies; it may be early, never late.
@@ -178,7 +178,7 @@ impl Pump<'_> {
         self.poll_limits(cx, moved)
     }
 
-    fn direction(&mut self, from: Side) -> (&mut Half, &TcpStream, &TcpStream) {
+    fn direction(&mut self, from: Side) -> (&mut Direction, &TcpStream, &TcpStream) {
         match from {
             Side::Client => (&mut self.inward, self.client, self.target),
             Side::Target => (&mut self.outward, self.target, self.client),

@@ -6,7 +6,7 @@ use tokio::{io::Interest, net::TcpStream};
 
 use super::{
     TcpSpec,
-    budget::Room,
+    budget::SessionSlot,
     pump::{self, Ending, Limits},
 };
 use crate::{
@@ -30,7 +30,7 @@ pub(super) fn run(
     spec: Arc<TcpSpec>,
     dialer: Dialer,
     meter: SessionMeter,
-    (permit, room): (Permit, Room),
+    (permit, room): (Permit, SessionSlot),
 ) -> impl Future<Output = ()> + Send {
     async move {
         // Boxed: the way to the target is short and needs much, the session is long and needs little.

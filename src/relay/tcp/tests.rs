@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     mapping::{Host, ListenAddr, MappingName, Protocol, TargetAddr, Timeout},
-    meter::{Ended, ListenerMeter, Live},
-    relay::Door,
+    meter::{Ended, ListenerMeter, LiveSession},
+    relay::AdmissionHandle,
     sock::stream::reset_on_close,
     targets::{Dialer, Targets},
 };
@@ -29,7 +29,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Session {
     client: TcpStream,
     target: TcpStream,
-    live: Arc<Live>,
+    live: Arc<LiveSession>,
     pump: JoinSet<Ending>,
 }
 
@@ -352,7 +352,7 @@ async fn the_task_of_a_session_stays_small() {
     let from = client.local_addr().unwrap();
     let target = TargetAddr { host: Host::Ip(from.ip(), None), port: 80.try_into().unwrap() };
     let spec = TcpSpec { targets: Targets::one(target), options: TcpOptions::default() };
-    let permit = Door::open().admit(from.ip(), &meter).unwrap();
+    let permit = AdmissionHandle::open().admit(from.ip(), &meter).unwrap();
     let room = SessionBudget::new(1).try_take().unwrap();
     let task = session::run(client, Arc::new(spec), Dialer::new(), meter.open(from), (permit, room));
     // With up to 400 bytes tokio's own part and this fit into one allocation of 512.

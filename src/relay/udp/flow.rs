@@ -27,15 +27,15 @@ use tokio::{net::UdpSocket, time::Instant};
 use super::{
     batch::{JoinLimit, Pushed, Run, push},
     budget::FlowPermit,
+    failover::Trouble,
     flow_table::FlowKey,
-    lead::Trouble,
     open_error::OpenError,
 };
 use crate::{
     mapping::TargetAddr,
-    meter::{Ended, Live, SessionMeter},
+    meter::{Ended, LiveSession, SessionMeter},
     policy::Permit,
-    relay::throttle::Bucket,
+    relay::throttle::ByteBucket,
     sock::{
         errno::{is_leftover, is_no_way},
         udp::{self as sockets, Peer},
@@ -60,7 +60,7 @@ pub(super) struct Flow {
     /// The system will not send from the address that the client hit (it was a broadcast address, or is gone).
     local_refused: AtomicBool,
     /// The limit of each direction (to the target, to the client), where there is one.
-    bandwidth: Option<Box<[Mutex<Bucket>; 2]>>,
+    bandwidth: Option<Box<[Mutex<ByteBucket>; 2]>>,
     /// Its share of the daemon's flows, and its place in the mapping. The last field: the socket is closed by then.
     places: Mutex<(Option<FlowPermit>, Option<Permit>)>,
 }
@@ -131,7 +131,7 @@ impl Flow {
         bandwidth: Option<NonZeroU64>,
         kernel_joins: bool,
     ) -> Self {
-        let bucket = |rate| Mutex::new(Bucket::new(rate, Instant::now()));
+        let bucket = |rate| Mutex::new(ByteBucket::new(rate, Instant::now()));
         Self {
             key,
             session: Some(session),
@@ -202,7 +202,7 @@ impl Flow {
     }
 
     /// What others see of the flow, and end it by.
-    pub(super) fn live(&self) -> &Arc<Live> {
+    pub(super) fn live(&self) -> &Arc<LiveSession> {
         self.session().live()
     }
 

@@ -38,8 +38,8 @@ use std::{
 use slab::Slab;
 
 use super::{
+    activity::{Activity, Settled},
     budget::{FlowBudget, FlowPermit},
-    course::{Course, Settled},
     drops::DropReason,
 };
 use crate::{
@@ -156,7 +156,7 @@ enum Phase {
         sent: u32,
     },
     Open {
-        course: Course,
+        course: Activity,
         /// When it has been idle for too long; `None` is never.
         deadline: Option<Instant>,
         /// Where its valid entry in the heap stands.
@@ -298,7 +298,7 @@ impl<T> FlowTable<T> {
             *sent = sent.saturating_add(u32::try_from(held.len()).unwrap_or(u32::MAX));
             return Early::Send(std::mem::take(held));
         }
-        let course = Course::new(*sent, now);
+        let course = Activity::new(*sent, now);
         self.flows[id.slot].phase = Phase::Open { course, deadline: None, queued: None };
         self.renew(id.slot, now, |_| {});
         Early::Open
@@ -386,7 +386,7 @@ impl<T> FlowTable<T> {
     }
 
     /// Notes what has passed through an open flow, and moves its deadline.
-    fn renew(&mut self, slot: usize, now: Instant, pass: impl FnOnce(&mut Course)) {
+    fn renew(&mut self, slot: usize, now: Instant, pass: impl FnOnce(&mut Activity)) {
         let Flow { key, serial, phase: Phase::Open { course, .. }, .. } = &mut self.flows[slot] else {
             return;
         };

@@ -9,7 +9,7 @@
 //! client ◄── listener's socket ◄───────────────── flow's socket ◄── target        the flow's task
 //! ```
 //!
-//! Owns the listener's loop ([`UdpListener`]) and what it shares with the tasks of its flows (`Front`). Decisions are the
+//! Owns the listener's loop ([`UdpListener`]) and what it shares with the tasks of its flows (`ListenerShared`). Decisions are the
 //! table's (`flow_table`, pure), who may enter is the doorkeeper's; system calls are `batch`'s and `sockets`'. Knows no
 //! configuration.
 //!
@@ -27,13 +27,13 @@
 //! the last is gone, and has closed the socket by then: only after that can the port be bound again. A mapping that is
 //! merely retuned keeps its listener and changes the spec.
 
+mod activity;
 mod batch;
 mod budget;
-mod course;
 mod drops;
+mod failover;
 mod flow;
 mod flow_table;
-mod lead;
 mod open_error;
 mod opening;
 mod return_path;
@@ -62,12 +62,12 @@ use tokio::{
 
 use self::{
     batch::{LISTENER_BATCH, Read, Run, receive},
+    failover::Trouble,
     flow::Flow,
     flow_table::{Arrival, FlowId, FlowKey, FlowTable, Silent, Verdict},
-    lead::Trouble,
     opening::Opening,
 };
-use super::{Door, DrainWatch, quiet::Quiet};
+use super::{AdmissionHandle, DrainWatch, quiet::Quiet};
 use crate::{
     mapping::{Protocol, Timeout, canonical_socket},
     meter::{Ended, ListenerMeter},
@@ -121,7 +121,7 @@ pub(crate) struct UdpService {
     /// How its targets are reached.
     pub dialer: Dialer,
     /// Who decides on clients.
-    pub door: Door,
+    pub admission: AdmissionHandle,
     /// Its account.
     pub meter: Arc<ListenerMeter>,
     /// The flows that the daemon may have.
@@ -140,14 +140,14 @@ impl UdpService {
     pub(crate) fn register(self, socket: std::net::UdpSocket) -> io::Result<UdpListener> {
         let offload = sockets::offload(socket.local_addr()?)?;
         let idle = self.spec.borrow().options.idle_timeout;
-        let front = Front {
+        let front = ListenerShared {
             socket: sockets::listener(socket)?,
             kernel_joins: sockets::joins(&offload),
             offload,
             table: Mutex::new(FlowTable::new(idle, self.budget.clone())),
             rearm: Notify::new(),
             drops: Arc::clone(&self.drops),
-            held: Room::default(),
+            held: MemoryUse::default(),
             spec: self.spec.clone(),
             dialer: self.dialer.clone(),
             meter: Arc::clone(&self.meter),
@@ -162,7 +162,7 @@ impl UdpService {
 #[must_use = "a listener that does not run forwards nothing"]
 pub(crate) struct UdpListener {
     service: UdpService,
-    front: Arc<Front>,
+    front: Arc<ListenerShared>,
     /// The drops that a summary has told.
     said: u64,
     next_summary: Instant,
@@ -173,7 +173,7 @@ pub(crate) struct UdpListener {
 impl UdpListener {
     /// Its socket, for the supervisor.
     pub(crate) fn socket(&self) -> Listening {
-        let front: Weak<Front> = Arc::downgrade(&self.front);
+        let front: Weak<ListenerShared> = Arc::downgrade(&self.front);
         front
     }
 
@@ -260,7 +260,7 @@ impl UdpListener {
 
     fn forward(&self, key: FlowKey, run: Run<'_>, now: std::time::Instant, alive: Option<&mpsc::Sender<()>>) {
         let Self { service, front, .. } = self;
-        let keeper = service.door.keeper();
+        let keeper = service.admission.current();
         let client = canonical_socket(key.client);
         let mut left = Some(run);
         while let Some(run) = left {
@@ -292,7 +292,7 @@ impl UdpListener {
                         front.send_in(&flow, run);
                     }
                     if allowed < run.count() {
-                        service.door.tell(client, Refusal::DatagramRate, &service.meter);
+                        service.admission.report(client, Refusal::DatagramRate, &service.meter);
                     }
                     return;
                 }
@@ -309,7 +309,7 @@ impl UdpListener {
                 Verdict::Refused(refusal) => {
                     // It may write a line.
                     drop(table);
-                    service.door.tell(client, refusal, &service.meter);
+                    service.admission.report(client, refusal, &service.meter);
                 }
             }
             left = rest;
@@ -384,7 +384,7 @@ async fn wait_out(error: &io::Error, backoff: &mut Backoff) {
 
 /// What a listener and the tasks of its flows share.
 #[derive(Debug)]
-struct Front {
+struct ListenerShared {
     socket: UdpSocket,
     offload: UdpSocketState,
     kernel_joins: bool,
@@ -393,20 +393,20 @@ struct Front {
     rearm: Notify,
     drops: Arc<UdpDrops>,
     /// Replies that wait for the socket.
-    held: Room,
+    held: MemoryUse,
     /// What the mapping says now, for flows that are led to another address.
     spec: watch::Receiver<Arc<UdpSpec>>,
     dialer: Dialer,
     meter: Arc<ListenerMeter>,
 }
 
-impl AsFd for Front {
+impl AsFd for ListenerShared {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-impl Front {
+impl ListenerShared {
     fn table(&self) -> MutexGuard<'_, FlowTable<Arc<Flow>>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -448,9 +448,9 @@ impl Front {
 
 /// Memory in use, in bytes.
 #[derive(Debug, Default)]
-struct Room(AtomicUsize);
+struct MemoryUse(AtomicUsize);
 
-impl Room {
+impl MemoryUse {
     /// Takes `bytes` unless there are more than `limit` then.
     fn reserve(&self, bytes: usize, limit: usize) -> bool {
         self.0

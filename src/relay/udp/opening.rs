@@ -14,9 +14,9 @@ use std::{
 };
 
 use super::{
-    Front, UdpSpec,
+    ListenerShared, UdpSpec,
+    failover::Trouble,
     flow::{Flow, Target},
-    lead::Trouble,
     open_error::OpenError,
 };
 use crate::{
@@ -145,7 +145,7 @@ fn report_failures<'a>(
 /// Leads a flow in trouble to another address, if there is a better one. Whether it is led now.
 ///
 /// The targets are those of the present configuration, so a reload can help a flow whose target is gone.
-pub(super) async fn lead_on(front: &Front, flow: &Flow, from: &Target, trouble: Trouble) -> bool {
+pub(super) async fn lead_on(front: &ListenerShared, flow: &Flow, from: &Target, trouble: Trouble) -> bool {
     let spec = Arc::clone(&front.spec.borrow());
     let but = match trouble {
         // A new socket to the same address has a new own address.
@@ -178,13 +178,13 @@ pub(super) async fn lead_on(front: &Front, flow: &Flow, from: &Target, trouble: 
 }
 
 /// Whether the flow's name has other addresses now.
-async fn has_moved(front: &Front, from: &Target) -> bool {
+async fn has_moved(front: &ListenerShared, from: &Target) -> bool {
     let addrs = front.dialer.candidates(Protocol::Udp, from.of(), LOOKUP_LIMIT).await;
     addrs.is_ok_and(|addrs| !addrs.contains(&from.addr()))
 }
 
 /// Reports the target of a refused address where all of its addresses are dead.
-async fn report_refusal(front: &Front, flow: &Flow, from: &Target, error: &io::Error) {
+async fn report_refusal(front: &ListenerShared, flow: &Flow, from: &Target, error: &io::Error) {
     let Ok(addrs) = front.dialer.candidates(Protocol::Udp, from.of(), LOOKUP_LIMIT).await else { return };
     if addrs.iter().all(|addr| front.dialer.is_dead(Protocol::Udp, *addr)) {
         front.dialer.target_failed(&leg(flow, from.of()), Sign::of(error), error);
@@ -192,7 +192,7 @@ async fn report_refusal(front: &Front, flow: &Flow, from: &Target, error: &io::E
 }
 
 /// Reports that the flow had an answer.
-pub(super) fn report_answer(front: &Front, flow: &Flow, from: &Target) {
+pub(super) fn report_answer(front: &ListenerShared, flow: &Flow, from: &Target) {
     front.dialer.worked(Protocol::Udp, from.addr());
     front.dialer.target_worked(|| leg(flow, from.of()));
 }

@@ -30,12 +30,12 @@ use tokio::{
 };
 
 use super::{
-    Front,
+    ListenerShared,
     batch::{FLOW_BATCH, Pushed, Read, Run, receive, receive_singly},
     drops::DropReason,
+    failover::{FailoverJudge, Trouble},
     flow::{Flow, Target},
     flow_table::{Early, FlowId},
-    lead::{Judge, Trouble},
     opening::{Opening, lead_on, report_answer},
 };
 use crate::{
@@ -53,12 +53,12 @@ const HOLD_OFF: Duration = Duration::from_secs(1);
 /// Runs a flow from its first datagram to its end.
 pub(super) async fn run(
     _alive: mpsc::Sender<()>,
-    front: Arc<Front>,
+    front: Arc<ListenerShared>,
     flow: Arc<Flow>,
     id: FlowId,
     opening: Opening,
 ) {
-    let mut place = Place { front: &front, id, lost: DropReason::FlowEnded };
+    let mut place = TablePlace { front: &front, id, lost: DropReason::FlowEnded };
     let mut failure = None;
     let opened = tokio::select! {
         biased;
@@ -83,14 +83,14 @@ pub(super) async fn run(
 }
 
 /// A flow's place in the table, for as long as its task lives.
-struct Place<'a> {
-    front: &'a Front,
+struct TablePlace<'a> {
+    front: &'a ListenerShared,
     id: FlowId,
     /// What becomes of datagrams that are still held for it.
     lost: DropReason,
 }
 
-impl Drop for Place<'_> {
+impl Drop for TablePlace<'_> {
     fn drop(&mut self) {
         let removed = self.front.table().remove(self.id);
         if let Some((_flow, held)) = removed {
@@ -101,7 +101,7 @@ impl Drop for Place<'_> {
 
 /// Sends what is held for a connected flow, in order, and opens the flow if nothing was. Whether it is open now: the
 /// listener goes on to receive meanwhile, and may hold more.
-pub(super) fn send_early(front: &Front, flow: &Flow, id: FlowId) -> bool {
+pub(super) fn send_early(front: &ListenerShared, flow: &Flow, id: FlowId) -> bool {
     let Early::Send(held) = front.with_table(|table, now| table.take_early(id, now)) else { return true };
     for datagram in &held {
         front.send_in(flow, Run::single(datagram));
@@ -110,8 +110,8 @@ pub(super) fn send_early(front: &Front, flow: &Flow, id: FlowId) -> bool {
 }
 
 /// Carries replies until the session is cut, from wherever the flow leads.
-async fn carry_replies(front: &Front, flow: &Flow, id: FlowId) -> Ended {
-    let mut judge = Judge::default();
+async fn carry_replies(front: &ListenerShared, flow: &Flow, id: FlowId) -> Ended {
+    let mut judge = FailoverJudge::default();
     loop {
         let Some(target) = flow.target() else { return Ended::Unreachable };
         let trouble = match carry_from(front, flow, id, &target, &mut judge).await {
@@ -130,7 +130,13 @@ async fn carry_replies(front: &Front, flow: &Flow, id: FlowId) -> Ended {
 }
 
 /// Carries replies of `target` until the session is cut or the flow has to look for another one.
-async fn carry_from(front: &Front, flow: &Flow, id: FlowId, target: &Target, judge: &mut Judge) -> Event {
+async fn carry_from(
+    front: &ListenerShared,
+    flow: &Flow,
+    id: FlowId,
+    target: &Target,
+    judge: &mut FailoverJudge,
+) -> Event {
     let socket = target.socket();
     let mut backoff = Backoff::default();
     let mut pace = Pace::Single;
@@ -249,7 +255,7 @@ enum Next<'a> {
 }
 
 impl Next<'_> {
-    async fn run(self, front: &Front, flow: &Flow) {
+    async fn run(self, front: &ListenerShared, flow: &Flow) {
         match self {
             Self::Send(read, held) => {
                 for held in held {
@@ -268,7 +274,7 @@ impl Next<'_> {
 /// Reads one batch of replies and sends them at once. Returns what the listener's socket did not take, and how many there
 /// were.
 fn reply_turn<'a>(
-    front: &'a Front,
+    front: &'a ListenerShared,
     flow: &Flow,
     id: FlowId,
     socket: &UdpSocket,
@@ -319,14 +325,14 @@ fn reply_turn<'a>(
 
 /// Replies that wait for the listener's socket.
 pub(super) struct Held<'a> {
-    front: &'a Front,
+    front: &'a ListenerShared,
     bytes: Vec<u8>,
     segment: usize,
 }
 
 impl<'a> Held<'a> {
     /// Keeps a copy of `run`, or nothing when enough is kept.
-    pub(super) fn new(front: &'a Front, run: Run<'_>) -> Option<Self> {
+    pub(super) fn new(front: &'a ListenerShared, run: Run<'_>) -> Option<Self> {
         front.held.reserve(run.bytes().len(), HELD_FOR_CLIENTS).then(|| Self {
             front,
             bytes: run.bytes().to_vec(),
@@ -334,7 +340,7 @@ impl<'a> Held<'a> {
         })
     }
 
-    pub(super) async fn send(self, front: &Front, flow: &Flow) {
+    pub(super) async fn send(self, front: &ListenerShared, flow: &Flow) {
         let mut left = Some(Run::new(&self.bytes, self.segment));
         let sent = front.socket.async_io(Interest::WRITABLE, || {
             if let Some(run) = left.take() {

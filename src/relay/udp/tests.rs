@@ -57,10 +57,10 @@ impl Relay {
     }
 
     fn start_on(listen: &str, spec: UdpSpec, budget: FlowBudget) -> Self {
-        Self::start_behind(Door::open(), listen, spec, budget)
+        Self::start_behind(AdmissionHandle::open(), listen, spec, budget)
     }
 
-    fn start_behind(door: Door, listen: &str, spec: UdpSpec, budget: FlowBudget) -> Self {
+    fn start_behind(admission: AdmissionHandle, listen: &str, spec: UdpSpec, budget: FlowBudget) -> Self {
         let socket = bind(listen.parse().unwrap());
         let addr = socket.local_addr().unwrap();
         let port = NonZeroU16::new(addr.port()).unwrap();
@@ -72,7 +72,7 @@ impl Relay {
             spec: specs,
             dialer: Dialer::new(),
             meter: Arc::clone(&meter),
-            door,
+            admission,
             budget: budget.clone(),
             drops: Arc::clone(&drops),
             flows: drain.watch(),
@@ -100,7 +100,7 @@ impl Relay {
 
 /// The permit of an admitted client.
 fn permit(client: SocketAddr) -> Permit {
-    Door::open().keeper().admit(client.ip(), Protocol::Udp, Instant::now()).unwrap()
+    AdmissionHandle::open().current().admit(client.ip(), Protocol::Udp, Instant::now()).unwrap()
 }
 
 async fn socket() -> UdpSocket {
@@ -410,8 +410,8 @@ async fn datagrams_that_wait_for_a_lookup_count_against_their_clients_rate() {
     let three = 3.try_into().unwrap();
     let rate = Rate { count: three, per: Duration::from_secs(3600), burst: three };
     let rates = Rates { datagrams_per_client: Some(rate), ..Rates::default() };
-    let door = Door::under(Policy { rates, ..Policy::default() });
-    let relay = Relay::start_behind(door.clone(), "127.0.0.1:0", spec, FlowBudget::new(10));
+    let admission = AdmissionHandle::under(Policy { rates, ..Policy::default() });
+    let relay = Relay::start_behind(admission.clone(), "127.0.0.1:0", spec, FlowBudget::new(10));
     let client = relay.client().await;
     // Nothing else runs on this thread meanwhile, so that all of them meet an opening flow.
     for i in 0..10_u8 {
@@ -420,7 +420,7 @@ async fn datagrams_that_wait_for_a_lookup_count_against_their_clients_rate() {
     for i in 0..3_u8 {
         assert_eq!(recv(&target).await, [i]);
     }
-    until(|| door.keeper().refused(Refusal::DatagramRate) == 7).await;
+    until(|| admission.current().refused(Refusal::DatagramRate) == 7).await;
     until(|| relay.meter.live().iter().all(|live| live.bytes_in() == 3)).await;
     assert_eq!((relay.meter.sessions_total(), relay.drops.total()), (1, 0));
 }
@@ -614,15 +614,15 @@ async fn new_targets_are_for_new_flows() {
 }
 
 /// What a listener in front of `target` shares with its flows.
-fn front(target: SocketAddr, meter: Arc<ListenerMeter>, budget: FlowBudget) -> Front {
-    Front {
+fn front(target: SocketAddr, meter: Arc<ListenerMeter>, budget: FlowBudget) -> ListenerShared {
+    ListenerShared {
         socket: sockets::listener(bind("127.0.0.1:0".parse().unwrap())).unwrap(),
         kernel_joins: true,
         offload: sockets::offload(target).unwrap(),
         table: Mutex::new(FlowTable::new(Timeout::Never, budget)),
         rearm: Notify::new(),
         drops: Arc::default(),
-        held: Room::default(),
+        held: MemoryUse::default(),
         spec: watch::channel(Arc::new(leading_to(target))).1,
         dialer: Dialer::new(),
         meter,

@@ -19,7 +19,7 @@ use crate::{
     meter::ListenerMeter,
     policy::Admission,
     relay::DrainWatch,
-    sock::bind::{Bound, Listening, Place},
+    sock::bind::{Bound, Listening, Overlap},
 };
 
 /// What a listener does with what arrives, while it runs.
@@ -69,11 +69,11 @@ pub(super) struct Parts<'a> {
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn stage(key: &ListenerKey, service: &Service, place: Place) -> io::Result<Bound<OwnedFd>> {
+pub(super) fn stage(key: &ListenerKey, service: &Service, overlap: Overlap) -> io::Result<Bound<OwnedFd>> {
     match service {
-        Service::Tcp(spec) => tcp::stage(&key.addr, spec, place),
-        Service::Udp(_) => udp::stage(&key.addr, place),
-        Service::Trap => trap::stage(&key.addr, place),
+        Service::Tcp(spec) => tcp::stage(&key.addr, spec, overlap),
+        Service::Udp(_) => udp::stage(&key.addr, overlap),
+        Service::Trap => trap::stage(&key.addr, overlap),
     }
 }
 

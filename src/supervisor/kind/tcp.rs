@@ -10,16 +10,16 @@ use crate::{
     mapping::ListenAddr,
     policy::Admission,
     relay::{
-        Door,
+        AdmissionHandle,
         tcp::{TcpService, TcpSpec},
     },
-    sock::bind::{Bound, Listening, Place, bind_tcp},
+    sock::bind::{Bound, Listening, Overlap, bind_tcp},
     supervisor::{mapping::MappingRuntime, named::few},
 };
 
 /// Binds its socket.
-pub(super) fn stage(listen: &ListenAddr, spec: &TcpSpec, place: Place) -> io::Result<Bound<OwnedFd>> {
-    Ok(bind_tcp(listen, spec.options.keepalive, place)?.map(OwnedFd::from))
+pub(super) fn stage(listen: &ListenAddr, spec: &TcpSpec, overlap: Overlap) -> io::Result<Bound<OwnedFd>> {
+    Ok(bind_tcp(listen, spec.options.keepalive, overlap)?.map(OwnedFd::from))
 }
 
 /// What a change is sent through.
@@ -44,7 +44,10 @@ impl Kind for Tcp {
         let Parts { shared, meter, sessions, closing } = parts;
         let service = TcpService {
             spec: self.spec.subscribe(),
-            door: Door { keeper: self.admission.subscribe(), refused: Arc::clone(&shared.refused) },
+            admission: AdmissionHandle {
+                admission: self.admission.subscribe(),
+                refused: Arc::clone(&shared.refused),
+            },
             dialer: shared.dialer.clone(),
             meter: Arc::clone(meter),
             budget: shared.budgets.sessions.clone(),

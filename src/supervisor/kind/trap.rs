@@ -7,12 +7,12 @@ use crate::{
     config::Service,
     mapping::{ListenAddr, Timeout},
     relay::tcp::TrapService,
-    sock::bind::{Bound, Listening, Place, bind_tcp},
+    sock::bind::{Bound, Listening, Overlap, bind_tcp},
 };
 
 /// Binds its socket.
-pub(super) fn stage(listen: &ListenAddr, place: Place) -> io::Result<Bound<OwnedFd>> {
-    Ok(bind_tcp(listen, Timeout::Never, place)?.map(OwnedFd::from))
+pub(super) fn stage(listen: &ListenAddr, overlap: Overlap) -> io::Result<Bound<OwnedFd>> {
+    Ok(bind_tcp(listen, Timeout::Never, overlap)?.map(OwnedFd::from))
 }
 
 /// A decoy has nothing that could change.

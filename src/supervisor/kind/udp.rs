@@ -10,16 +10,16 @@ use crate::{
     mapping::ListenAddr,
     policy::Admission,
     relay::{
-        Door,
+        AdmissionHandle,
         udp::{UdpDrops, UdpService, UdpSpec},
     },
-    sock::bind::{Bound, Listening, Place, bind_udp},
+    sock::bind::{Bound, Listening, Overlap, bind_udp},
     supervisor::{mapping::MappingRuntime, named::few},
 };
 
 /// Binds its socket.
-pub(super) fn stage(listen: &ListenAddr, place: Place) -> io::Result<Bound<OwnedFd>> {
-    Ok(bind_udp(listen, place)?.map(OwnedFd::from))
+pub(super) fn stage(listen: &ListenAddr, overlap: Overlap) -> io::Result<Bound<OwnedFd>> {
+    Ok(bind_udp(listen, overlap)?.map(OwnedFd::from))
 }
 
 /// What a change is sent through, and the counts that outlive a socket.
@@ -47,7 +47,10 @@ impl Kind for Udp {
         let Parts { shared, meter, sessions, closing } = parts;
         let service = UdpService {
             spec: self.spec.subscribe(),
-            door: Door { keeper: self.admission.subscribe(), refused: Arc::clone(&shared.refused) },
+            admission: AdmissionHandle {
+                admission: self.admission.subscribe(),
+                refused: Arc::clone(&shared.refused),
+            },
             dialer: shared.dialer.clone(),
             meter: Arc::clone(meter),
             budget: shared.budgets.flows.clone(),

@@ -1,6 +1,6 @@
 //! When a flow is led to another address.
 //!
-//! A flow keeps its target as long as that answers. Some troubles say that it does not ([`Trouble`]). [`Judge`] decides
+//! A flow keeps its target as long as that answers. Some troubles say that it does not ([`Trouble`]). [`FailoverJudge`] decides
 //! which of them is a reason to look for another address, and how often. It is pure: `now` is an argument.
 //!
 //! - A flow without an answer so far looks at once. One that had an answer looks when the trouble lasts for [`LASTING`]
@@ -47,7 +47,7 @@ impl Trouble {
 
 /// Decides for one flow.
 #[derive(Debug)]
-pub(super) struct Judge {
+pub(super) struct FailoverJudge {
     has_answered: bool,
     /// When a target that had answered was first in trouble.
     in_trouble: Option<Instant>,
@@ -55,13 +55,13 @@ pub(super) struct Judge {
     pause: Duration,
 }
 
-impl Default for Judge {
+impl Default for FailoverJudge {
     fn default() -> Self {
         Self { has_answered: false, in_trouble: None, not_before: None, pause: FIRST_PAUSE }
     }
 }
 
-impl Judge {
+impl FailoverJudge {
     /// Notes an answer. Whether it is the first since the flow was led here, or since the last trouble.
     pub(super) fn answered(&mut self) -> bool {
         let is_news = !self.has_answered || self.in_trouble.is_some();
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_flow_without_an_answer_looks_at_once_and_then_once_a_pause() {
-        let (mut judge, start) = (Judge::default(), now());
+        let (mut judge, start) = (FailoverJudge::default(), now());
         let looks: Vec<u32> =
             (0..20_000).step_by(100).filter(|ms| judge.looks(Trouble::Refused, start + *ms * MS)).collect();
         assert_eq!(looks, [0, 1000, 3000, 7000, 12_000, 17_000]);
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_flow_that_had_an_answer_looks_when_the_trouble_lasts() {
-        let (mut judge, start) = (Judge::default(), now());
+        let (mut judge, start) = (FailoverJudge::default(), now());
         assert!(judge.answered());
         assert!(!judge.looks(Trouble::Refused, start));
         assert!(judge.answered(), "the end of a trouble is news");
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_silence_does_not_delay_the_look_for_a_refusal() {
-        let (mut judge, start) = (Judge::default(), now());
+        let (mut judge, start) = (FailoverJudge::default(), now());
         for second in (0..60_000).step_by(6000) {
             assert!(judge.looks(Trouble::Silent, start + second * MS));
             assert!(judge.looks(Trouble::Refused, start + (second + 100) * MS));
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_lost_way_and_a_long_silence_need_no_second_sign() {
         for trouble in [Trouble::Silent, Trouble::NoWay] {
-            let mut judge = Judge::default();
+            let mut judge = FailoverJudge::default();
             judge.answered();
             assert!(judge.looks(trouble, now()));
             assert_eq!(Trouble::from_code(trouble.code()), Some(trouble));

@@ -38,7 +38,7 @@ struct Linger {
 
 /// The traffic of one open flow.
 #[derive(Debug)]
-pub(super) struct Course {
+pub(super) struct Activity {
     opened: Instant,
     asked: u32,
     answered: u32,
@@ -48,7 +48,7 @@ pub(super) struct Course {
     unanswered_since: Instant,
 }
 
-impl Course {
+impl Activity {
     /// A flow that was opened at `now`, with so many datagrams of the client already sent.
     pub(super) fn new(asked: u32, now: Instant) -> Self {
         Self { opened: now, asked, answered: 0, assured: false, unanswered: asked, unanswered_since: now }
@@ -143,25 +143,25 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn lingers(idle: Duration, course: impl Fn(&mut Course, Instant)) -> Duration {
+    fn lingers(idle: Duration, course: impl Fn(&mut Activity, Instant)) -> Duration {
         let now = tokio::time::Instant::now().into_std();
-        let mut flow = Course::new(1, now);
+        let mut flow = Activity::new(1, now);
         course(&mut flow, now);
         flow.linger(Timeout::After(idle)).unwrap()
     }
 
     #[test]
     fn a_flow_lingers_by_what_has_passed_through_it() {
-        let silent = |_: &mut Course, _| {};
-        let once = |flow: &mut Course, now| flow.answer(1, now);
-        let twice = |flow: &mut Course, now| {
+        let silent = |_: &mut Activity, _| {};
+        let once = |flow: &mut Activity, now| flow.answer(1, now);
+        let twice = |flow: &mut Activity, now| {
             flow.ask(1, now + SECOND);
             flow.answer(2, now + SECOND);
         };
-        let long = |flow: &mut Course, now| {
+        let long = |flow: &mut Activity, now| {
             flow.ask(1, now + BRIEF + Duration::from_millis(1));
         };
-        let later = |flow: &mut Course, now| flow.answer(1, now + BRIEF + Duration::from_millis(1));
+        let later = |flow: &mut Activity, now| flow.answer(1, now + BRIEF + Duration::from_millis(1));
         let all = |idle| {
             [
                 lingers(idle, silent),
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_flow_without_an_idle_timeout_never_expires() {
-        let mut flow = Course::new(1, tokio::time::Instant::now().into_std());
+        let mut flow = Activity::new(1, tokio::time::Instant::now().into_std());
         flow.answer(1, flow.opened);
         assert_eq!(flow.linger(Timeout::Never), None);
     }
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_target_is_silent_after_several_datagrams_over_some_seconds() {
         let start = tokio::time::Instant::now().into_std();
-        let mut flow = Course::new(1, start);
+        let mut flow = Activity::new(1, start);
         let silent: Vec<u32> = (1..=12).filter(|half| flow.ask(1, start + *half * SECOND / 2)).collect();
         assert_eq!(silent, [6], "after 3 s, and then not before 3 s after the next one");
         flow.answer(1, start + 6 * SECOND);
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn only_a_brief_flow_whose_questions_are_answered_is_settled() {
         let now = tokio::time::Instant::now().into_std();
-        let mut flow = Course::new(2, now);
+        let mut flow = Activity::new(2, now);
         assert!(!flow.is_settled());
         flow.answer(1, now);
         assert!(!flow.is_settled(), "one question is open");

@@ -12,7 +12,7 @@ use super::*;
 
 /// A direction between two connections, of which the test has the far ends.
 struct Way {
-    half: Half,
+    half: Direction,
     source: TcpStream,
     sink: TcpStream,
     near: TcpStream,
@@ -25,7 +25,7 @@ impl Way {
     async fn open(bandwidth: Option<NonZeroU64>) -> Self {
         let (near, source) = pair().await;
         let (sink, far) = pair().await;
-        Self { half: Half::new(bandwidth), source, sink, near, far, next: 0 }
+        Self { half: Direction::new(bandwidth), source, sink, near, far, next: 0 }
     }
 
     /// Sends so many bytes through, and checks them.

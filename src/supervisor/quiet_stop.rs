@@ -20,14 +20,14 @@ const SILENT_LOOKS: u128 = LULL.as_millis() / LOOK_EVERY.as_millis();
 
 /// What is left of a daemon that stops.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Left {
+pub(super) struct Remaining {
     /// TCP sessions, which end by themselves.
     pub(super) sessions: usize,
     /// The flows in the order of their numbers, with the bytes that have passed through each.
     pub(super) flows: Vec<(u64, u64)>,
 }
 
-impl Left {
+impl Remaining {
     /// Whether nothing has passed through any flow since an earlier look. That some have ended says nothing about others.
     fn is_silent_since(&self, before: &Self) -> bool {
         self.flows.iter().all(|flow| before.flows.binary_search(flow).is_ok())
@@ -35,7 +35,7 @@ impl Left {
 }
 
 /// Waits until only flows are left and nothing has passed for a while. May be dropped at any time.
-pub(super) async fn lull(look: impl Fn() -> Left) {
+pub(super) async fn lull(look: impl Fn() -> Remaining) {
     let (mut before, mut silent) = (look(), 0);
     loop {
         sleep(LOOK_EVERY).await;
@@ -55,14 +55,14 @@ mod tests {
     use super::*;
 
     /// How long it takes until the wait is over, where `left` says what there is after so many seconds.
-    async fn waited(left: impl Fn(f64) -> Left) -> f64 {
+    async fn waited(left: impl Fn(f64) -> Remaining) -> f64 {
         let start = Instant::now();
         let over = tokio::time::timeout(LULL * 100, lull(|| left(start.elapsed().as_secs_f64()))).await;
         if over.is_ok() { start.elapsed().as_secs_f64() } else { f64::INFINITY }
     }
 
-    fn flows(flows: &[(u64, u64)]) -> Left {
-        Left { sessions: 0, flows: flows.to_vec() }
+    fn flows(flows: &[(u64, u64)]) -> Remaining {
+        Remaining { sessions: 0, flows: flows.to_vec() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -73,7 +73,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_session_keeps_silent_flows_too() {
-        let left = |at| Left { sessions: usize::from(at < 20.0), flows: vec![(1, 700)] };
+        let left = |at| Remaining { sessions: usize::from(at < 20.0), flows: vec![(1, 700)] };
         let over = waited(left).await;
         assert!((20.0..21.0).contains(&over), "{over}");
     }
@@ -89,7 +89,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn flows_that_end_one_by_one_do_not_make_the_wait_longer() {
-        let left = |at: f64| Left { sessions: 0, flows: (at as u64..50).map(|id| (id, 9)).collect() };
+        let left = |at: f64| Remaining { sessions: 0, flows: (at as u64..50).map(|id| (id, 9)).collect() };
         let over = waited(left).await;
         assert!((5.0..6.0).contains(&over), "{over}");
     }

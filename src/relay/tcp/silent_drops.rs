@@ -5,15 +5,15 @@
 //! - *drop*: nothing at all. The kernel has answered its SYN before we could decide, so it believes to be connected; from
 //!   then on it hears neither FIN nor RST nor data, whatever it sends.
 //!
-//! A dropped client's socket must stay open for that, unread, and so it costs a descriptor: [`Silence`] keeps a bounded
+//! A dropped client's socket must stay open for that, unread, and so it costs a descriptor: [`SilentDrops`] keeps a bounded
 //! number of them for the whole daemon, each for [`SILENT_FOR`], with a receive buffer as small as the kernel allows.
 //! When there is no room, the oldest leaves early. Whoever leaves does so quietly: in repair mode (TCP_REPAIR, which
 //! needs CAP_NET_ADMIN) a close sends nothing; without that right it is a reset that dies at the first router, by an IP
 //! TTL of 1 (HAProxy's silent-drop does the same): only a client of the same network hears it, and the operator is told
-//! so once, by [`Silence::say_how_quiet`]. A client that sends after its socket has left gets the kernel's own reset, as for
+//! so once, by [`SilentDrops::say_how_quiet`]. A client that sends after its socket has left gets the kernel's own reset, as for
 //! any connection that it does not know.
 //!
-//! Knows nothing of policy but the three words. It ends with [`Silence::clear`], and everybody leaves quietly then.
+//! Knows nothing of policy but the three words. It ends with [`SilentDrops::clear`], and everybody leaves quietly then.
 
 use std::{
     collections::VecDeque,
@@ -35,7 +35,7 @@ const SILENT_FOR: Duration = Duration::from_secs(30);
 const SILENT_BUFFER: usize = 1024;
 
 /// Tells a refused client, and lets go of its socket.
-pub(super) fn refuse(socket: OwnedFd, how: Refuse, silence: &Silence) {
+pub(super) fn refuse(socket: OwnedFd, how: Refuse, silence: &SilentDrops) {
     match how {
         // Without this, what the client has sent already would turn the close into a reset.
         Refuse::Close => drop(stream::end(&socket)),
@@ -46,12 +46,12 @@ pub(super) fn refuse(socket: OwnedFd, how: Refuse, silence: &Silence) {
 
 /// The sockets of dropped clients. Clones share one pool.
 #[derive(Clone, Debug)]
-pub(crate) struct Silence(Arc<Pool>);
+pub(crate) struct SilentDrops(Arc<Pool>);
 
 #[derive(Debug)]
 struct Pool {
     most: usize,
-    kept: Mutex<VecDeque<Kept>>,
+    kept: Mutex<VecDeque<SilentSocket>>,
     /// The first one came into an empty pool.
     first: Notify,
     /// How quiet it will be was looked into.
@@ -59,13 +59,13 @@ struct Pool {
 }
 
 #[derive(Debug)]
-struct Kept {
+struct SilentSocket {
     socket: OwnedFd,
     until: Instant,
 }
 
-impl Silence {
-    /// Room for `most` sockets, one at least.
+impl SilentDrops {
+    /// SessionSlot for `most` sockets, one at least.
     pub(crate) fn new(most: usize) -> Self {
         let (kept, first, probed) = (Mutex::default(), Notify::new(), Once::new());
         Self(Arc::new(Pool { most: most.max(1), kept, first, probed }))
@@ -114,7 +114,7 @@ impl Silence {
         stream::limit_receive_buffer(&socket, SILENT_BUFFER);
         let mut kept = self.kept();
         let oldest = if kept.len() >= self.0.most { kept.pop_front() } else { None };
-        kept.push_back(Kept { socket, until: Instant::now() + SILENT_FOR });
+        kept.push_back(SilentSocket { socket, until: Instant::now() + SILENT_FOR });
         if kept.len() == 1 {
             self.0.first.notify_one();
         }
@@ -125,17 +125,17 @@ impl Silence {
     fn release(&self, now: Instant) {
         let mut kept = self.kept();
         let over = kept.iter().take_while(|kept| kept.until <= now).count();
-        let over: Vec<Kept> = kept.drain(..over).collect();
+        let over: Vec<SilentSocket> = kept.drain(..over).collect();
         drop(kept);
         drop(over);
     }
 
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {
+    fn kept(&self) -> MutexGuard<'_, VecDeque<SilentSocket>> {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Kept {
+impl Drop for SilentSocket {
     /// Leaves without a word to the client.
     fn drop(&mut self) {
         if !stream::close_without_a_word(&self.socket) {
@@ -166,20 +166,20 @@ mod tests {
     fn a_closed_client_reads_its_end_even_when_it_has_sent_something() {
         let (mut client, socket) = pair();
         client.write_all(b"hello").unwrap();
-        refuse(socket, Refuse::Close, &Silence::new(1));
+        refuse(socket, Refuse::Close, &SilentDrops::new(1));
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
     }
 
     #[test]
     fn a_reset_client_is_reset() {
         let (mut client, socket) = pair();
-        refuse(socket, Refuse::Reset, &Silence::new(1));
+        refuse(socket, Refuse::Reset, &SilentDrops::new(1));
         assert_eq!(client.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_dropped_client_hears_nothing_whatever_it_sends_until_its_time_is_over() {
-        let silence = Silence::new(2);
+        let silence = SilentDrops::new(2);
         let (mut client, socket) = pair();
         refuse(socket, Refuse::Drop, &silence);
         client.set_nonblocking(true).unwrap();
@@ -199,7 +199,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_pool_lets_the_oldest_go_and_keeps_its_bound() {
-        let silence = Silence::new(2);
+        let silence = SilentDrops::new(2);
         let mut clients: Vec<_> = (0..3).map(|_| pair()).collect();
         let mut heard = Vec::new();
         for (client, socket) in clients.drain(..) {

@@ -59,7 +59,7 @@ pub(super) struct Moved {
 
 /// One direction of a session.
 #[derive(Default)]
-pub(super) struct Half {
+pub(super) struct Direction {
     state: State,
     /// What the sink would not take; `None` while it takes everything.
     pending: Option<Box<Pending>>,
@@ -92,7 +92,7 @@ struct Pending {
     sent: usize,
 }
 
-impl Half {
+impl Direction {
     /// A direction that moves no more than `bandwidth` bytes a second.
     pub(super) fn new(bandwidth: Option<NonZeroU64>) -> Self {
         Self { throttle: bandwidth.map(|rate| Box::new(Throttle::new(rate))), ..Self::default() }
