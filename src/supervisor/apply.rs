@@ -1,4 +1,4 @@
-//! The listeners that run, and how a new plan becomes them.
+//! The listeners that run, and how a new plan is applied to them.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -31,12 +31,12 @@ use crate::{
     targets::Dialer,
 };
 
-/// What a plan runs under: what the configuration says for all mappings.
+/// What the configuration says for all mappings together.
 #[derive(Debug)]
 pub(super) struct Globals {
     pub(super) gate: GateInput,
     pub(super) limits: LimitSettings,
-    /// What the sessions of listeners that close have to end by themselves.
+    /// How long sessions of listeners that close may go on.
     pub(super) grace: Timeout,
 }
 
@@ -46,25 +46,25 @@ impl Globals {
     }
 }
 
-/// A listener on its way out.
+/// A listener that closed and still has sessions.
 #[derive(Debug)]
 struct Retiring {
     running: Arc<Running>,
-    /// Another one has its place.
+    /// Another listener has its place.
     is_replaced: bool,
-    /// What its sessions have to end by themselves. `None` while their mapping goes on with another listener.
+    /// How long its sessions may go on. `None` while another listener continues their mapping.
     grace: watch::Sender<Option<Timeout>>,
 }
 
-/// Every listener, and the plan that they carry out.
+/// Every listener, and the plan that is applied.
 #[derive(Debug)]
 pub(super) struct Listeners {
     plan: Plan,
-    /// What was last shared out.
+    /// What the budgets were last set for.
     shares: Option<(LimitSettings, Needs)>,
     mappings: Mappings,
     running: BTreeMap<ListenerKey, Running>,
-    /// Listeners that are on their way out; each has a task that sees it to its end.
+    /// Closed listeners with sessions. A task for each waits for its end.
     retiring: Vec<Retiring>,
     retirement: Drain,
     shared: Shared,
@@ -92,10 +92,10 @@ impl Listeners {
         }
     }
 
-    /// Makes `plan` what runs. New listeners that fail in a way that `tolerance` allows wait, and that is logged.
+    /// Applies `plan`. A new listener whose failure `tolerance` allows waits, and the log says so.
     ///
     /// # Errors
-    /// Every listener that could not be opened; then nothing has changed.
+    /// Every listener that could not be opened. Then nothing has changed.
     pub(super) async fn apply(
         &mut self,
         plan: Plan,
@@ -161,7 +161,8 @@ impl Listeners {
         Ok((Changed { applied, revokes }, waiting))
     }
 
-    /// Binds everything that opens, what replaces others over their sockets. Where any of it fails, nothing has changed.
+    /// Binds every listener that opens. One that replaces others is bound over their sockets. If a
+    /// bind fails, nothing has changed.
     fn stage(
         &self,
         diff: &PlanDiff,
@@ -192,7 +193,8 @@ impl Listeners {
         }
     }
 
-    /// Takes the globals of `plan`; whether someone inside may have to leave.
+    /// Applies the globals and the mappings of `plan`. Returns whether a live session may have lost
+    /// its access.
     fn take_terms(&mut self, plan: &Plan, globals: &Globals) -> bool {
         self.shared.gate.apply(&globals.gate);
         let shares = (globals.limits, Needs::of(plan));
@@ -211,30 +213,30 @@ impl Listeners {
         revokes
     }
 
-    /// Tells the dialer what listens: those that serve, and these `more`, which will at once.
+    /// Tells the dialer what listens: the listeners that serve, and `more`, which are about to.
     fn note_listening<'a>(&'a self, more: impl Iterator<Item = &'a ListenerKey>) {
         let serving = self.running.iter().filter(|(_, running)| !running.is_waiting()).map(|(key, _)| key);
         self.shared.dialer.listens_on(serving.chain(more).map(|key| (key.protocol, &key.addr)));
     }
 
-    /// The doorkeepers of the plan.
+    /// The admissions of the plan.
     pub(super) fn admissions(&self) -> Admissions {
         self.mappings.admissions()
     }
 
-    /// The budgets of session lines, also of mappings on their way out.
+    /// The budgets of session lines, also of mappings that were removed and still have sessions.
     pub(super) fn session_logs(&self) -> SessionLogs {
         self.mappings.session_logs()
     }
 
-    /// Cuts the sessions and flows of clients who may no longer be there, also those of listeners on their way out.
+    /// Cuts the sessions and flows of clients without access, also those of closed listeners.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         self.all().for_each(|running| running.sweep(now));
     }
 
-    /// Makes listeners on their way out give up sockets of ports that have a new listener: a replaced one, or one of a
-    /// mapping that was removed a moment ago and comes back.
+    /// Makes closed listeners release the sockets of ports that have a new listener. Such a
+    /// listener was replaced, or its mapping was removed a moment ago and comes back.
     async fn take_back(&self, wanted: impl Iterator<Item = &ListenerKey>) {
         let wanted: HashSet<_> = wanted.map(|key| (key.protocol, key.addr.port)).collect();
         for Retiring { running, .. } in &self.retiring {
@@ -244,8 +246,8 @@ impl Listeners {
         }
     }
 
-    /// Binds the socket of a listener that has none. Where that fails it waits, and is tried again: the error is given
-    /// back where its cause is a new one.
+    /// Binds the socket of a listener that has none. If that fails, the listener waits. The error
+    /// is returned if its cause is a new one.
     fn bind_again(&mut self, key: &ListenerKey) -> Option<BindError> {
         let (running, plan) = (self.running.get_mut(key)?, self.plan.listeners.get(key)?);
         if !running.is_waiting() {
@@ -261,8 +263,7 @@ impl Listeners {
         }
     }
 
-    /// Takes a listener out of the plan: it stops to listen at once. Its sessions live on until [`Self::end_removed`] says
-    /// how long they may.
+    /// Closes a listener. Its sessions go on until [`Self::end_removed`] says how long they may.
     fn retire(&mut self, key: &ListenerKey, is_replaced: bool) -> Option<Arc<Running>> {
         let running = self.running.remove(key)?;
         running.close();
@@ -289,8 +290,8 @@ impl Listeners {
         Some(retired)
     }
 
-    /// Gives the sessions of listeners on their way out the grace, then they are cut. Those of a replaced listener stay
-    /// for as long as their mapping does.
+    /// Cuts the sessions of closed listeners after the grace. Those of a replaced listener stay as
+    /// long as their mapping does.
     fn end_removed(&self, plan: &Plan, grace: Timeout) {
         for Retiring { running, is_replaced, grace: granted } in &self.retiring {
             let goes_on = *is_replaced
@@ -299,7 +300,7 @@ impl Listeners {
                     key.protocol == running.key().protocol
                         && name(listener.mapping.as_ref()) == name(running.mapping())
                 });
-            // The first one stands: a later reload does not start the time again.
+            // The first grace counts: a later reload does not start the time again.
             granted
                 .send_if_modified(|granted| !goes_on && granted.replace(granted.unwrap_or(grace)).is_none());
         }
@@ -313,7 +314,7 @@ impl Listeners {
         }
     }
 
-    /// Notes that a listener's socket died; it is bound again with the next [`Listeners::retry`].
+    /// Notes that a listener's socket died. The next [`Listeners::retry`] binds it again.
     pub(super) fn suspend(&mut self, failed: &Failed) {
         if let Some(running) = self.running.get_mut(&failed.key) {
             running.failed(failed);
@@ -344,23 +345,23 @@ impl Listeners {
         say_waiting(&explained(news).await, &self.plan);
     }
 
-    /// Stops to listen, everywhere.
+    /// Closes every listener.
     pub(super) fn close_all(&self) {
         self.running.values().for_each(Running::close);
         self.retirement.close();
     }
 
-    /// Cuts every session, also those of listeners that are on their way out.
+    /// Cuts every session, also those of closed listeners.
     pub(super) fn cut_all(&self, reason: Ended) {
         self.all().for_each(|running| running.cut(reason));
     }
 
-    /// Every listener, also those on their way out.
+    /// Every listener, also the closed ones with sessions.
     fn all(&self) -> impl Iterator<Item = &Running> {
         self.running.values().chain(self.retiring.iter().map(|retiring| &*retiring.running))
     }
 
-    /// What there still is, also of listeners that are on their way out.
+    /// The sessions and flows that are left, also those of closed listeners.
     pub(super) fn left(&self) -> Remaining {
         let mut left = Remaining::default();
         self.all().for_each(|running| running.count_into(&mut left));
@@ -377,15 +378,15 @@ impl Listeners {
     }
 }
 
-/// What applying a plan came to.
+/// The outcome of an applied plan.
 #[derive(Debug)]
 pub(super) struct Changed {
     pub(super) applied: Applied,
-    /// Someone inside may have to leave.
+    /// A live session may have lost its access.
     pub(super) revokes: bool,
 }
 
-/// Whether it says nothing to a client that it refuses.
+/// Whether it drops refused clients in silence.
 fn drops_clients(plan: &Plan, listener: &ListenerPlan) -> bool {
     matches!(listener.service, Service::Tcp(_))
         && plan.mapping_of(listener).is_some_and(|mapping| mapping.policy.refuse == Refuse::Drop)

@@ -1,4 +1,4 @@
-//! Binding a listener's socket, and saying what is wrong and what would help when that fails.
+//! Binds a listener's socket. If that fails, says what is wrong and what would help.
 
 use std::{collections::HashMap, io, os::fd::OwnedFd, path::Path, time::Duration};
 
@@ -19,26 +19,26 @@ use crate::{
     state::files,
 };
 
-/// How long the search for the holders of ports may take: the supervisor waits for it.
+/// How long the search for the holders of ports may take. The supervisor waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What binding came to, when it did not fail.
+/// A listener that was bound, or that waits.
 #[derive(Debug)]
 pub(super) enum Staged {
     /// Bound, not serving.
     Bound(OwnedFd),
-    /// Time may mend what is wrong: the supervisor tries again every second.
+    /// It cannot be bound now. The supervisor tries again every second.
     Waiting(BindError),
 }
 
-/// Which failures to bind a plan survives.
+/// The failures to bind that do not refuse a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tolerance {
     /// None: every listener opens.
     Nothing,
-    /// An address that is not there yet. A reload has this one.
+    /// An address that does not exist yet. A reload has this one.
     Absent,
-    /// A port in use, too, as long as some listener opens. A start has this one.
+    /// Also a port in use, as long as some listener opens. A start has this one.
     AbsentOrTaken,
 }
 
@@ -50,7 +50,7 @@ pub struct BindError {
     pub key: ListenerKey,
     /// What the system said.
     pub source: io::Error,
-    /// What is in the way, or what would help; empty before [`explained`].
+    /// The holder of the port, or what would help. Empty before [`explained`].
     cure: String,
 }
 
@@ -88,8 +88,8 @@ pub(super) fn stage(
     stage_in(Overlap::Nothing, key, plan, tolerance)
 }
 
-/// Binds every one of `keys`, or reports each that cannot be. Where ports are in use and not one listener opens, that is
-/// a failure, too.
+/// Binds every one of `keys`, or reports each that cannot be bound. It also fails if ports are in
+/// use and not one listener opens.
 pub(super) fn stage_all(
     keys: &[ListenerKey],
     plan: &Plan,
@@ -108,7 +108,8 @@ pub(super) fn stage_all(
     Err(errors.collect())
 }
 
-/// Binds every one of `keys` over sockets of ours that are to be closed. Where it fails, they are as they were.
+/// Binds every one of `keys` over own sockets that will be closed. If it fails, those sockets are
+/// as they were.
 pub(super) fn stage_over(
     old: Vec<(Protocol, Listening)>,
     keys: &[ListenerKey],
@@ -161,7 +162,8 @@ fn stage_in(
     }
 }
 
-/// Logs why listeners wait: the first few of each kind, and how many more there are. A range of ports may have thousands.
+/// Logs why listeners wait: the first few of each kind, and how many more there are. A range of
+/// ports may have thousands.
 pub(super) fn say_waiting(errors: &[BindError], plan: &Plan) {
     const NAMED: usize = 10;
     let (taken, absent): (Vec<_>, Vec<_>) = errors.iter().partition(|error| !is_absent(&error.source));
@@ -185,7 +187,7 @@ fn mapping(error: &BindError, plan: &Plan) -> Option<String> {
     plan.listeners.get(&error.key).map(|listener| listener.name.to_string())
 }
 
-/// Says once in the life of the program that there is no IPv6, where that shows.
+/// Logs once that the machine has no IPv6, when a listener on every address takes IPv4 only.
 fn told(key: &ListenerKey, bound: Bound<OwnedFd>) -> OwnedFd {
     static ONCE: std::sync::Once = std::sync::Once::new();
     if bound.ipv4_only {
@@ -207,14 +209,14 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
-/// Finds out what is in the way, or what would help, for all of `errors` together.
+/// Adds to each of `errors` the holder of the port, or what would help.
 pub(super) async fn explained(mut errors: Vec<BindError>) -> Vec<BindError> {
     if errors.is_empty() {
         return errors;
     }
     let causes = errors.iter().map(|error| (error.key.clone(), error.errno()));
     let causes: Vec<(ListenerKey, Option<Errno>)> = causes.collect();
-    // Without cures the errors are as true.
+    // Without cures the errors are still true.
     let cures = job::run_within(PATIENCE, "portway-holder", move || cures(&causes)).await.unwrap_or_default();
     for (error, cure) in errors.iter_mut().zip(cures) {
         error.cure = cure;
@@ -231,7 +233,7 @@ fn cures(causes: &[(ListenerKey, Option<Errno>)]) -> Vec<String> {
     causes.iter().map(|(key, error)| cure(key, *error, holders.get(key))).collect()
 }
 
-/// Who is in the way, or what to do.
+/// The holder of the port, or what to do.
 fn cure(key: &ListenerKey, error: Option<Errno>, holder: Option<&Holder>) -> String {
     match error {
         Some(Errno::ADDRINUSE) => match holder {

@@ -1,8 +1,8 @@
-//! What of the machine the data plane may use, and how much of that the configuration lets it.
+//! What the data plane may use of the machine, and how much of it the configuration allows.
 //!
-//! Descriptors are shared out between sessions, flows and a reserve. From the reserve come the files of the configuration
-//! and of the state, new listeners, and name lookups. Each plan shares out again: a listener that a reload adds takes its
-//! descriptor from the sessions, and not from the reserve.
+//! Descriptors are divided between sessions, flows and a reserve. Configuration and state files,
+//! new listeners and name lookups use the reserve. Each plan divides them again, so a listener that
+//! a reload adds takes its descriptor from the sessions and not from the reserve.
 
 use crate::{
     config::{LimitSettings, Plan},
@@ -12,28 +12,29 @@ use crate::{
     },
 };
 
-/// Descriptors that are neither listener, session nor flow: the standard streams and the runtime (10), a configuration
-/// that is read (4), the bans (2), the search for the holder of a port (4), a few name lookups (12). Of a small limit a
-/// quarter.
+/// Descriptors of everything but listeners, sessions and flows: the standard streams and the
+/// runtime (10), a configuration that is read (4), the bans (2), the search for the holder of a
+/// port (4), a few name lookups (12). It is at most a quarter of a small limit.
 const CONTROL: u64 = 32;
-/// One of so many descriptors is kept for listeners that a reload adds; the next reload finds as many again.
+/// One of so many descriptors is kept for listeners that a reload adds. The next reload has as many
+/// again.
 const NEW_SHARE: u64 = 16;
 const MOST_NEW: u64 = 256;
-/// Those of the thread that follows the router: its runtime, its state, and up to eight questions side by side.
+/// Descriptors of the router thread: its runtime, its state, and up to eight requests side by side.
 const ROUTER: u64 = 16;
-/// Clients that listeners have accepted and found no room for, a few each; when more wait than this, accepting fails for
-/// a moment, which listeners survive.
+/// Clients that were accepted and wait for a session slot, a few for each listener. If more wait
+/// than this, accepting fails for a moment, which listeners survive.
 const MOST_WAITING: u64 = 64;
-/// One of so many descriptors may go to clients that are dropped in silence; more than [`MOST_SILENT`] bring nothing.
+/// One of so many descriptors may go to clients that are dropped in silence, up to [`MOST_SILENT`].
 const SILENT_SHARE: u64 = 32;
 const MOST_SILENT: u64 = 256;
-/// One of so many descriptors may go to the pipes of bulk sessions, two for each pipe. Beyond [`MOST_PIPES`] more pipes
-/// bring nothing, because so many flows do not fill them at once; and a pipe whose reader is slow holds 256 KiB, of which
-/// the kernel lets a user have 64 MiB in all.
+/// One of so many descriptors may go to the pipes of bulk sessions, two for each pipe, up to
+/// [`MOST_PIPES`] pipes. More sessions do not fill their pipes at once. A pipe with a slow reader
+/// holds 256 KiB, and the kernel gives a user 64 MiB in all.
 const PIPES_SHARE: u64 = 32;
 const MOST_PIPES: u64 = 128;
 
-/// What of the machine the data plane may use, over all listeners. Clones share one count.
+/// What the data plane may use of the machine, over all listeners. Clones share one count.
 #[derive(Clone, Debug)]
 pub struct Budgets {
     /// TCP sessions.
@@ -60,7 +61,7 @@ impl Needs {
     }
 }
 
-/// What there may be, whatever the configuration says.
+/// The most that there may be, whatever the configuration says.
 #[derive(Clone, Copy, Debug)]
 enum Most {
     /// So many sessions and flows.
@@ -70,7 +71,8 @@ enum Most {
 }
 
 impl Budgets {
-    /// What the descriptors allow: so many sessions, flows, and clients that are dropped in silence.
+    /// What the descriptors allow: so many sessions, flows, and clients that are dropped in
+    /// silence.
     pub fn new(sessions: usize, flows: usize, silent: usize) -> Self {
         Self {
             sessions: SessionBudget::new(sessions),
@@ -80,15 +82,15 @@ impl Budgets {
         }
     }
 
-    /// The budgets of a process with this limit of descriptors, and the pipes that it may have. Nothing is shared out
-    /// before the first plan.
+    /// The budgets of a process with this limit of descriptors, and the number of its pipes. The
+    /// first plan divides them.
     pub fn of(descriptors: u64) -> (Self, usize) {
         let Shares { pipes, silent, sessions, flows } = Shares::of(descriptors, 0, false);
         (Self { most: Most::Of(descriptors), ..Self::new(sessions, flows, silent) }, pipes)
     }
 
-    /// Takes what a plan needs and what the configuration says, as far as the descriptors allow it. A lowered limit takes
-    /// nothing away.
+    /// Sets the limits by the needs of a plan and the configuration, as far as the descriptors
+    /// allow. A lowered limit ends no session.
     pub(super) fn retune(&self, limits: LimitSettings, needs: Needs) {
         let (sessions, flows) = match self.most {
             Most::Fixed(sessions, flows) => (sessions, flows),
@@ -103,7 +105,7 @@ impl Budgets {
     }
 }
 
-/// How many descriptors go where.
+/// How the descriptors are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shares {
     pipes: usize,
@@ -113,8 +115,9 @@ struct Shares {
 }
 
 impl Shares {
-    /// TCP sessions, two descriptors each, may take all that listeners, pipes and control leave. UDP flows, one each, may
-    /// take half of it: the other half is a reserve, so that forged UDP clients cannot keep TCP clients out.
+    /// TCP sessions, two descriptors each, may take all that listeners, pipes and control leave.
+    /// UDP flows, one each, may take half of that, so that forged UDP clients cannot keep TCP
+    /// clients out.
     fn of(descriptors: u64, listeners: usize, with_router: bool) -> Self {
         let reserve = CONTROL.min(descriptors / 4) + (descriptors / NEW_SHARE).min(MOST_NEW);
         let pipes = (descriptors / PIPES_SHARE / 2).min(MOST_PIPES);

@@ -1,13 +1,13 @@
-//! Who holds a port: the program behind a socket that is in the way.
+//! Finds the program that holds a port.
 //!
-//! The socket is found in `/proc/self/net`, its process by its descriptors. Another user's descriptors can be seen only
-//! by root; then the user's number is all there is to say.
+//! `/proc/self/net` names the socket, and the descriptors of a process lead to the program. Only
+//! root sees the descriptors of another user. Without that right, the answer is the user's number.
 //!
-//! portway's own sockets are passed over: after a refused reload, its old listener has the port again, and is not what was
-//! in the way.
+//! Own sockets do not count. After a refused reload, the old listener has the port again, but it
+//! was not the cause.
 //!
-//! All sockets and all descriptors of the machine are looked through, which takes a while where there are many: once for
-//! all ports that are asked for, on a thread that may block.
+//! The search looks through all sockets and descriptors of the machine, which takes a while if
+//! there are many. So it runs once for all ports, on a thread that may block.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -27,7 +27,7 @@ use crate::{
 pub(super) enum Holder {
     /// A process.
     Process { pid: i32, program: String },
-    /// A process that we may not look into, of this user.
+    /// A process of this user, which this one may not look into.
     User(u32),
 }
 
@@ -48,7 +48,7 @@ struct Held {
     uid: u32,
 }
 
-/// Finds who holds the addresses that collide with `keys`, one answer for each of them. It may block.
+/// Finds the holder of an address that collides with each of `keys`. It may block.
 pub(super) fn find(keys: &[ListenerKey]) -> Vec<Option<Holder>> {
     find_other(keys, &own_sockets())
 }
@@ -63,7 +63,8 @@ fn find_other(keys: &[ListenerKey], own: &HashSet<u64>) -> Vec<Option<Holder>> {
             }
         }
     }
-    // None of our own is the cause: a listener that is to be replaced still stands beside the stranger's.
+    // An own socket is not the cause: a listener that will be replaced is still open beside the
+    // other program's socket.
     let in_the_way = |key: &ListenerKey| {
         let of_its_port = by_port.get(&(key.protocol, key.addr.port.get()))?;
         of_its_port
@@ -121,7 +122,7 @@ fn processes_with(mut inodes: HashSet<u64>) -> HashMap<u64, Holder> {
         let sockets: Vec<u64> = sockets.collect();
         if !sockets.is_empty() {
             let program = process.stat().map_or_else(|_| "a program".to_owned(), |stat| stat.comm);
-            // Its owner chose the name: nothing in it may reach a terminal as a control character.
+            // Another user chose the name: no control character in it may reach a terminal.
             let holder = Holder::Process { pid: process.pid(), program: clean(&program) };
             found.extend(sockets.into_iter().map(|inode| (inode, holder.clone())));
         }

@@ -1,7 +1,8 @@
 //! What runs for a mapping: one [`MappingRuntime`], whatever number of listeners it has.
 //!
-//! A mapping keeps its runtime over reloads by its id, with its counters and the state of its limits. A mapping that a
-//! reload removes keeps it until its last session has ended, so that it is complete if the mapping comes back.
+//! A mapping keeps its runtime over reloads by its id, with its counters and the state of its
+//! limits. A mapping that a reload removes keeps it until its last session has ended, so that it is
+//! complete if the mapping comes back.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -148,7 +149,7 @@ mod tests {
         let before = Arc::clone(&mappings.all[&web].admission);
         assert!(!Arc::ptr_eq(&before, &mappings.all[&other].admission));
         assert_eq!(mappings.admissions().len(), 2);
-        assert!(!mappings.apply(&plan(&[(&web, 5)])), "an equal policy is no change");
+        assert!(!mappings.apply(&plan(&[(&web, 5)])), "an equal policy is not a change");
         assert!(Arc::ptr_eq(&before, &mappings.all[&web].admission));
         assert!(mappings.apply(&plan(&[(&web, 6)])), "another one is");
         assert!(Arc::ptr_eq(&before, &mappings.all[&web].admission));

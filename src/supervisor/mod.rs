@@ -1,26 +1,30 @@
-//! What runs is what is planned.
+//! Keeps what runs equal to the plan.
 //!
-//! One task owns every listener; everybody else holds a [`Handle`] and sends it requests. A new plan is applied in
-//! steps that can be taken back until the last:
+//! One task owns every listener. The rest of the daemon holds a [`Handle`] and sends requests. A
+//! new plan is applied in three steps, and the first two can be taken back:
 //!
-//! 1. *diff*: which listeners open, close, change in place, or replace others whose address they overlap;
-//! 2. *stage*: bind every socket that opens. One that replaces others is bound over their sockets, which go on to serve
-//!    (`0.0.0.0:80` over `127.0.0.1:80`). Where a bind fails, drop what was staged: nothing has changed;
-//! 3. *commit*: removed listeners retire, changed ones take their new plan, staged ones serve. Nothing here can fail.
+//! 1. *diff*: find the listeners that open, close, change in place, or replace others whose address
+//!    they overlap.
+//! 2. *stage*: bind every socket that opens. A listener that replaces others is bound over their
+//!    sockets, which go on to serve (`0.0.0.0:80` over `127.0.0.1:80`). If a bind fails, drop what
+//!    was staged: nothing has changed.
+//! 3. *commit*: removed listeners retire, changed ones take their new plan, staged ones serve. No
+//!    part of this can fail.
 //!
-//! A listener whose address is not there yet waits, and is tried again every second. At the start that holds for a port
-//! in use, too, as long as some listener opens: one taken port does not stop the others. A reload refuses such a plan.
+//! A listener whose address does not exist yet waits, and is tried again every second. At the start
+//! this also holds for a port in use, as long as some listener opens. A reload refuses such a plan.
 //!
-//! Sessions of a listener that closes have the grace to end by themselves; then they are cut. A client that is accepted
-//! while its listener closes belongs to that listener and ends with it. TCP sessions of a replaced listener stay for as
-//! long as their mapping does. A stop does not wait so long where only flows are left that nothing passes through.
+//! Sessions of a listener that closes can end by themselves during the grace. Then they are cut. A
+//! client that is accepted while its listener closes ends with that listener. TCP sessions of a
+//! replaced listener stay as long as their mapping does. A stop ends earlier if only silent flows
+//! are left (`quiet_stop`).
 //!
-//! Nothing waits for a configuration that is being read: not a stop, not a sweep, not a listener that is tried again. What
-//! the loop itself waits for has a limit: [`Pulse`] tells others whether it still turns. A panic here or in a listener
-//! raises the [`Alarm`].
+//! A configuration is read on a thread of its own: a stop, a sweep and a retry do not wait for it.
+//! What the loop does wait for has a limit, and [`Pulse`] tells others that the loop still turns. A
+//! panic here or in a listener raises the [`Alarm`].
 //!
-//! Who may enter changes with a plan, and without one (a ban, a list whose file was replaced): then the live sessions are
-//! swept, and those of clients who may no longer be there are cut, until the last one has ended.
+//! Access can change with a plan and without one (a ban, a list whose file was replaced). Then the
+//! live sessions are swept: those of clients without access are cut, until the last one has ended.
 
 mod apply;
 mod bind;
@@ -227,8 +231,8 @@ impl Handle {
         Ok(Self { mailbox, at_once, settings, router, read, gate, admissions, live, pulse })
     }
 
-    /// Reads the configuration again and applies it, whole or not at all. Several who ask while it is being read share
-    /// one more reading after that.
+    /// Reads the configuration again and applies it, whole or not at all. Requests that come while
+    /// it is being read share one more reading after that.
     ///
     /// # Errors
     /// [`ReloadError`]; what ran before runs on.
@@ -238,7 +242,8 @@ impl Handle {
         answer.await.unwrap_or_else(|_| Err(ReloadError::Stopping.into()))
     }
 
-    /// Stops: no new sessions; those that live have the grace, then they are cut. Returns when all have ended.
+    /// Stops: no new sessions; those that live have the grace, then they are cut. Returns when all
+    /// have ended.
     pub async fn stop(&self) {
         let (reply, stopped) = oneshot::channel();
         if self.mailbox.send(Request::Stop(reply)).await.is_ok() {
@@ -261,17 +266,18 @@ impl Handle {
         self.router.clone()
     }
 
-    /// What all doorkeepers share: the lists, the countries, and the guard with its bans.
+    /// What all admissions share: the lists, the countries, and the guard with its bans.
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
     }
 
-    /// The doorkeeper of every mapping, with its counters; sent anew with each plan that was applied.
+    /// The admission of every mapping, with its counters. Each applied plan sends them again.
     pub fn admissions(&self) -> watch::Receiver<Admissions> {
         self.admissions.clone()
     }
 
-    /// The files that the last reading of the configuration looked at, whether it was applied or refused.
+    /// The files that the last reading of the configuration looked at, whether it was applied or
+    /// refused.
     pub fn read_set(&self) -> watch::Receiver<ReadSet> {
         self.read.clone()
     }
@@ -296,7 +302,7 @@ struct Supervisor {
     admissions: watch::Sender<Admissions>,
     summaries: Summaries,
     sweep: Sweep,
-    /// Clients that are dropped in silence; someone has to let them go.
+    /// Clients that are dropped in silence. The loop releases them when their time is over.
     silence: SilentDrops,
     live: watch::Sender<LiveSet>,
     at_once: CancellationToken,
@@ -312,7 +318,7 @@ impl Supervisor {
                 request = requests.recv() => match request {
                     Some(Request::Reload(reply)) => self.reloads.ask(reply),
                     Some(Request::Stop(reply)) => {
-                        // From here on requests are refused: nobody answers them.
+                        // Requests from here on are refused: there is no task to answer them.
                         requests.close();
                         self.stop().await;
                         let _ = reply.send(());
@@ -334,7 +340,7 @@ impl Supervisor {
         }
     }
 
-    /// Applies what was read, and answers those who wait for it.
+    /// Applies what was read, and answers the requests for it.
     async fn reload(&mut self, loaded: Result<Loaded, ReloadError>, replies: Vec<Reply>) {
         let outcome = match loaded {
             Ok(loaded) => self.take(loaded).await,
@@ -379,7 +385,7 @@ impl Supervisor {
         self.silence.clear();
     }
 
-    /// Who may no longer be there is cut during the grace, too.
+    /// A sweep can cut sessions during the grace, too.
     async fn end_sessions(&mut self) {
         let grace = wait(self.settings.borrow().grace);
         self.listeners.close_all();
@@ -412,7 +418,7 @@ fn send_if_other<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
     });
 }
 
-/// Waits for the limit; for ever when there is none.
+/// Waits for the limit. Without one it does not return.
 async fn wait(limit: Timeout) {
     match limit.duration() {
         Some(limit) => tokio::time::sleep(limit).await,

@@ -1,4 +1,5 @@
-//! The names of what a reload changed, and the targets of a listener, as a log line shows them: the first ten.
+//! Names in a log line: the mappings that a reload changed, and the targets of a listener. A line
+//! shows the first ten.
 
 use std::{collections::BTreeSet, fmt::Display};
 
@@ -10,8 +11,8 @@ use crate::{
 /// How many names a line has.
 const SHOWN: usize = 10;
 
-/// The names of the mappings that a reload opened, closed and changed. Each field has the first ten, and says how many
-/// more there are; it is `None` where there are none.
+/// The names of the mappings that a reload opened, closed and changed. Each field has the first ten
+/// and the number of the others. It is `None` if there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct ChangedNames {
     /// With listeners that are new.
@@ -23,7 +24,7 @@ pub struct ChangedNames {
 }
 
 impl ChangedNames {
-    /// The names of what leads from `old` to `new`.
+    /// The names of what differs between `old` and `new`.
     pub(super) fn of(diff: &PlanDiff, old: &Plan, new: &Plan) -> Self {
         let opened = names(new, diff.open.iter());
         let changed = names(new, diff.retune.iter().chain(diff.replace.iter().flat_map(|r| &r.open)));

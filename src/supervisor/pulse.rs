@@ -1,7 +1,7 @@
-//! A sign of life of the supervisor, for those outside its runtime.
+//! A sign of life of the supervisor, for a reader outside its runtime.
 //!
-//! The loop that stands cannot say so. So somebody else asks, and the loop answers with its next turn, also during the
-//! grace of a stop.
+//! A loop that hangs cannot say so. So another thread asks, and the loop answers in its next turn,
+//! also during the grace of a stop.
 
 use std::sync::{
     Arc, Weak,
@@ -16,15 +16,15 @@ struct Shared {
     asked: Notify,
 }
 
-/// The supervisor's end; it is dropped with the supervisor.
+/// The supervisor's side. It is dropped with the supervisor.
 #[derive(Debug)]
 pub(super) struct Beat(Arc<Shared>);
 
-/// The end of those who ask. Clones ask the same supervisor.
+/// The side that asks. Clones ask the same supervisor.
 #[derive(Clone, Debug)]
 pub struct Pulse(Weak<Shared>);
 
-/// Both ends.
+/// Both sides.
 pub(super) fn pair() -> (Beat, Pulse) {
     let shared = Arc::<Shared>::default();
     let pulse = Pulse(Arc::downgrade(&shared));
@@ -32,7 +32,7 @@ pub(super) fn pair() -> (Beat, Pulse) {
 }
 
 impl Beat {
-    /// Waits until somebody asks. May be dropped at any time.
+    /// Waits for a question. May be dropped at any time.
     pub(super) async fn asked(&self) {
         self.0.asked.notified().await;
     }
@@ -44,7 +44,7 @@ impl Beat {
 }
 
 impl Pulse {
-    /// Asks for a sign of life; whether there still is a supervisor.
+    /// Asks for a sign of life. Returns whether there is still a supervisor.
     pub fn ask(&self) -> bool {
         let Some(shared) = self.0.upgrade() else { return false };
         shared.unanswered.store(true, Relaxed);

@@ -1,11 +1,11 @@
-//! When a stop has waited for long enough, though flows are left.
+//! Ends the wait of a stop early if only silent flows are left.
 //!
-//! UDP has no goodbye: a client that has long gone looks like one that is silent. As long as somebody else is waited for,
-//! silent flows cost nothing and may stay. But when nothing else is left, and nothing has passed through any of them for
-//! [`LULL`], then a stop that went on to wait would most likely wait for nobody: `docker stop` gives ten seconds in all,
-//! and a client that does come back is served by whatever is started next.
+//! UDP has no end: a client that has left looks like a silent one. While a TCP session is waited
+//! for, silent flows cost nothing and may stay. If only flows are left and no datagram has passed
+//! for [`LULL`], their clients have most likely left. `docker stop` gives ten seconds in all, and
+//! the next program serves a client that comes back.
 //!
-//! A reload does not ask this: nobody waits for the end of a mapping that was removed.
+//! A reload does not use this: it does not wait for the end of a removed mapping.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use tokio::time::sleep;
 const LULL: Duration = Duration::from_secs(5);
 /// The time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// The looks that find nothing new. They are counted, and not the time: a daemon that stood still has not looked.
+/// The looks without news that end the wait. They are counted in place of time: a suspended daemon
+/// does not look.
 const SILENT_LOOKS: u128 = LULL.as_millis() / LOOK_EVERY.as_millis();
 
 /// What is left of a daemon that stops.
@@ -23,12 +24,13 @@ const SILENT_LOOKS: u128 = LULL.as_millis() / LOOK_EVERY.as_millis();
 pub(super) struct Remaining {
     /// TCP sessions, which end by themselves.
     pub(super) sessions: usize,
-    /// The flows in the order of their numbers, with the bytes that have passed through each.
+    /// The flows in the order of their ids, with the bytes that have passed through each.
     pub(super) flows: Vec<(u64, u64)>,
 }
 
 impl Remaining {
-    /// Whether nothing has passed through any flow since an earlier look. That some have ended says nothing about others.
+    /// Whether no byte has passed through any flow since an earlier look. Flows that ended do not
+    /// matter.
     fn is_silent_since(&self, before: &Self) -> bool {
         self.flows.iter().all(|flow| before.flows.binary_search(flow).is_ok())
     }
@@ -54,7 +56,8 @@ mod tests {
 
     use super::*;
 
-    /// How long it takes until the wait is over, where `left` says what there is after so many seconds.
+    /// How long it takes until the wait is over, where `left` says what there is after so many
+    /// seconds.
     async fn waited(left: impl Fn(f64) -> Remaining) -> f64 {
         let start = Instant::now();
         let over = tokio::time::timeout(LULL * 100, lull(|| left(start.elapsed().as_secs_f64()))).await;

@@ -1,13 +1,14 @@
-//! The configuration being read for a reload, and who waits for what comes of it.
+//! Reads the configuration for a reload, and keeps the requests that wait for it.
 //!
-//! Reading takes as long as a file system likes, so it has a thread of its own, and everything else goes on meanwhile. One
-//! reading runs at a time: a caller that asks during it may know of a change that it has missed, and gets one more after it,
-//! shared by all who asked. What is done with a reading is the supervisor's.
+//! A file system can take any time, so the reading has a thread of its own. One reading runs at a
+//! time. A request that comes meanwhile may be about a later change, so one more reading follows,
+//! which all such requests share. The supervisor applies the result.
 //!
-//! A reading that does not end within [`LIMIT`] is an error of its reload, as is a thread that the system does not make.
-//! Its thread runs on, and no more than [`MOST_LATE`] of these do: a file system that hangs must not take all threads.
+//! A reading that takes longer than [`LIMIT`] is an error of its reload, and so is a thread that
+//! the system does not make. The thread of such a reading runs on, but at most [`MOST_LATE`] of
+//! them do: a file system that hangs must not take all threads.
 //!
-//! A reading is never waited for at the end: dropping this lets its thread run on, and the replies go with it.
+//! Dropping this waits for no reading. Its thread runs on, and the replies are dropped with it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,7 +37,7 @@ pub(super) type Reply = oneshot::Sender<Result<Applied, Arc<ReloadError>>>;
 pub(super) struct Reloads {
     read: Read,
     reading: Option<Reading>,
-    /// Those who asked during the reading.
+    /// The requests that came during the reading.
     next: Vec<Reply>,
     late: Vec<Job<Result<Loaded, Problems>>>,
 }
@@ -73,8 +74,8 @@ impl Reloads {
         }
     }
 
-    /// Waits for the end of the reading under way: its result, and those who asked for it. Without a reading it waits on.
-    /// May be dropped at any time.
+    /// Waits for the end of the current reading. Returns its result and the requests for it. Does
+    /// not return while nothing is read. May be dropped at any time.
     pub(super) async fn done(&mut self) -> (Result<Loaded, ReloadError>, Vec<Reply>) {
         let Some(reading) = &mut self.reading else { return std::future::pending().await };
         let mut is_late = false;

@@ -1,4 +1,4 @@
-//! One listener that runs, waits, or is on its way out.
+//! One listener that serves, waits for its socket, or has closed and still has sessions.
 
 use std::{
     io,
@@ -71,7 +71,7 @@ impl Running {
         }
     }
 
-    /// Serves on `socket`: at first, after waiting, or after another listener had its place.
+    /// Serves on `socket`.
     pub(super) fn serve(&mut self, socket: OwnedFd) {
         let (drain, number) = (Drain::new(), self.shared.next.fetch_add(1, Relaxed));
         let (key, failed) = (self.key.clone(), self.shared.failed.clone());
@@ -123,19 +123,19 @@ impl Running {
         self.serving.as_ref().map(|serving| serving.socket.clone())
     }
 
-    /// Notes that its socket is gone; it waits to be bound again.
+    /// Notes that its socket is gone. It waits to be bound again.
     fn suspend(&mut self) {
         self.serving = None;
     }
 
-    /// Notes that a socket died, if it still is the one that is served.
+    /// Notes that a socket died, if it is still the one in use.
     pub(super) fn failed(&mut self, failed: &Failed) {
         if self.serving.as_ref().is_some_and(|serving| serving.number == failed.number) {
             self.suspend();
         }
     }
 
-    /// Notes why it could not be bound; whether that is another cause than the last time.
+    /// Notes why it could not be bound. Returns whether that is another cause than the last time.
     pub(super) fn waits_for(&mut self, cause: Option<Errno>) -> bool {
         std::mem::replace(&mut self.waits_for, cause) != cause
     }
@@ -147,8 +147,8 @@ impl Running {
         self.kind.retune(&plan.service);
     }
 
-    /// Joins a mapping: its admission decides from now on, and its budget holds for the session lines. Returns whether the
-    /// admission is another one.
+    /// Joins a mapping: its admission decides from now on, and its budget holds for the session
+    /// lines. Returns whether the admission is another one.
     pub(super) fn join(&self, mapping: &MappingRuntime) -> bool {
         self.meter.log_to(&mapping.log);
         self.kind.admission().is_some_and(|admission| {
@@ -171,7 +171,7 @@ impl Running {
         }
     }
 
-    /// Stops to take new sessions.
+    /// Stops taking new sessions.
     pub(super) fn close(&self) {
         if let Some(serving) = &self.serving {
             serving.drain.close();
@@ -179,16 +179,16 @@ impl Running {
         self.sessions.close();
     }
 
-    /// Waits, after [`Running::close`], until its TCP socket is closed. The socket of a UDP listener stays for the flows
-    /// that live on it.
+    /// Waits, after [`Running::close`], until its TCP socket is closed. The socket of a UDP
+    /// listener stays open for its flows.
     pub(super) async fn stopped_listening(&self) {
         if !self.kind.shares_its_socket() {
             self.socket_closed().await;
         }
     }
 
-    /// Gives the socket up for good, because another has its place, and returns when it is closed. TCP sessions live on;
-    /// the flows of a UDP listener live on its socket and are cut, also one that starts at this moment.
+    /// Closes the socket for good, because another listener has its place. TCP sessions go on. The
+    /// flows of a UDP listener need its socket and are cut, also one that starts at this moment.
     pub(super) async fn release(&self) {
         self.close();
         if self.kind.shares_its_socket() {
@@ -197,8 +197,8 @@ impl Running {
         self.socket_closed().await;
     }
 
-    /// Waits for the task that holds the socket. It ends within a turn; the limit is for one that hangs, because the
-    /// supervisor hears nothing else meanwhile.
+    /// Waits for the task that holds the socket. It ends within a turn. The limit is for a task
+    /// that hangs, because the supervisor handles no request meanwhile.
     async fn socket_closed(&self) {
         let Some(serving) = &self.serving else { return };
         if timeout(SETTLE, serving.drain.finished()).await.is_err() {
@@ -210,7 +210,7 @@ impl Running {
         }
     }
 
-    /// Adds the sessions or flows that there still are.
+    /// Adds its live sessions or flows.
     pub(super) fn count_into(&self, left: &mut Remaining) {
         match self.key.protocol {
             Protocol::Tcp => left.sessions += self.meter.live_count(),
@@ -221,8 +221,8 @@ impl Running {
         }
     }
 
-    /// Ends every session, also one whose client is at the door at this moment. For a listener that closes: the first
-    /// reason holds for all who come later.
+    /// Ends every session, also one whose client is being accepted. The first reason holds for all
+    /// later sessions.
     pub(super) fn cut(&self, reason: Ended) {
         self.meter.close(reason);
     }

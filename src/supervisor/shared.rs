@@ -13,18 +13,18 @@ pub(super) struct Shared {
     pub(super) dialer: Dialer,
     pub(super) budgets: Budgets,
     pub(super) gate: Arc<Gate>,
-    /// What doors tell of their refusals.
+    /// Notified after each refusal.
     pub(super) refused: Arc<Notify>,
     /// Raised by a listener that panics.
     pub(super) alarm: Alarm,
-    /// Where a listener whose socket died says so.
+    /// Where a listener reports that its socket died.
     pub(super) failed: mpsc::UnboundedSender<Failed>,
     /// The number of the next socket that is served.
     pub(super) next: Arc<AtomicU64>,
 }
 
-/// A socket that died. Its listener may have another one by now, or its place may be another listener's: its number
-/// tells.
+/// A socket that died. Its listener may have another one by now, or its place may be another
+/// listener's: its number tells.
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) key: ListenerKey,

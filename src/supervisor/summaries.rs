@@ -1,8 +1,7 @@
-//! What strangers caused and no line told: the refusals, and the sessions whose lines were over the budget. For each
-//! mapping there is one line of each kind, at most once a minute.
+//! Sums up what strangers caused without a line of its own: refusals, and session lines over the
+//! budget. Each mapping has one line of each kind, at most once a minute.
 //!
-//! A timer runs only while there is something unsaid: a refusal or a line that was left out starts it. An idle daemon has
-//! none.
+//! A refusal or a line that was left out starts a timer. An idle daemon has none.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,30 +13,31 @@ use tokio::{
 use super::mapping::{Admissions, SessionLogs};
 use crate::{mapping::MappingName, meter::LeftOut, policy::Summary};
 
-/// A first summary takes in what follows the first event at once.
+/// How long after the first event the first summary is written, so that it counts what follows at
+/// once.
 const FIRST: Duration = Duration::from_secs(1);
-/// How often it is looked whether a summary is due, while there is something unsaid.
+/// How often a due summary is looked for, while there is something to sum up.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Whether there is something unsaid, and when to look next.
+/// Whether there is something to sum up, and when to look next.
 #[derive(Debug, Default)]
 pub(super) struct Summaries {
-    /// Told when there is something to sum up.
+    /// Notified when there is something to sum up.
     bell: Arc<Notify>,
     next: Option<Instant>,
 }
 
 impl Summaries {
-    /// Where doors and session logs tell that there is something to sum up.
+    /// What admissions and session logs notify when there is something to sum up.
     pub(super) fn bell(&self) -> Arc<Notify> {
         Arc::clone(&self.bell)
     }
 
-    /// Waits until it is time for [`Summaries::say`]. May be dropped at any time.
+    /// Waits for the time of the next [`Summaries::say`]. May be dropped at any time.
     pub(super) async fn due(&mut self) {
         let next = match self.next {
             Some(next) => next,
-            // While the timer runs this waits for nothing else: a flood wakes no task.
+            // While the timer runs, this waits for it alone: a flood wakes no task.
             None => {
                 self.bell.notified().await;
                 *self.next.insert(Instant::now() + FIRST)
@@ -46,7 +46,7 @@ impl Summaries {
         sleep_until(next).await;
     }
 
-    /// Says what is due, and stops the timer when nothing is left.
+    /// Writes what is due, and stops the timer when nothing is left.
     pub(super) fn say(&mut self, admissions: &Admissions, logs: &SessionLogs) {
         let now = Instant::now();
         self.next = None;
@@ -68,7 +68,7 @@ impl Summaries {
         }
     }
 
-    /// Says everything that is left, at the end of the daemon.
+    /// Writes everything that is left, at the end of the daemon.
     pub(super) fn say_last(admissions: &Admissions, logs: &SessionLogs) {
         let now = Instant::now();
         for (mapping, admission) in admissions {

@@ -1,9 +1,9 @@
-//! When the live sessions are looked at again: after someone inside may have lost the right to be there.
+//! Decides when the live sessions are checked again, after a change that can revoke access.
 //!
-//! Changes that come close together are one sweep, and there is at most one every [`INTERVAL`], nor do they take more than a
-//! tenth of the time where there are very many sessions to look at, so that a flood of bans does not become a flood of
-//! sweeps. [`LATE`] after the last change there is one more: a client that was admitted just
-//! before the change may have entered the table just after the first one.
+//! Changes that come close together are one sweep. There is at most one every [`INTERVAL`]. With
+//! very many sessions, sweeps take at most a tenth of the time, so a flood of bans does not become
+//! a flood of sweeps. One more sweep follows [`LATE`] after the last change: a client that was
+//! admitted just before it may have entered the table just after the first sweep.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,9 +16,9 @@ use crate::policy::Gate;
 
 /// The least time between two sweeps.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// The least time between two sweeps, in times that the first one took.
+/// The least time between two sweeps, as a multiple of the time that the first one took.
 const SHARE: u32 = 10;
-/// When those are looked for who were at the door.
+/// How long after a change the last sweep runs.
 const LATE: Duration = Duration::from_secs(1);
 
 /// When to sweep.
@@ -33,12 +33,12 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    /// Sweeps for every change of `gate` from now on.
+    /// Sweeps for every later change of `gate`.
     pub(super) fn of(gate: &Arc<Gate>) -> Self {
         Self { revision: gate.revision(), next: None, late: None, rest_until: None }
     }
 
-    /// Asks for a sweep, as soon as may be.
+    /// Asks for a sweep as soon as possible.
     pub(super) fn request(&mut self) {
         let now = Instant::now();
         let soonest = self.rest_until.map_or(now, |rest_until| now.max(rest_until));

@@ -14,7 +14,8 @@ use crate::policy::{IpSet, ListName};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A supervisor whose second reading of the configuration, and every later one, blocks until it is let go.
+/// A supervisor whose second reading of the configuration, and every later one, blocks until it is
+/// let go.
 struct Blocked {
     handle: Handle,
     begun: tokio::sync::Mutex<mpsc::UnboundedReceiver<()>>,
@@ -55,7 +56,7 @@ impl Blocked {
         let begun = async {
             self.begun.lock().await.recv().await.unwrap();
             timeout(PATIENCE, meanwhile).await.unwrap();
-            // Ends a reload that would else wait for ever.
+            // Ends a reload that would wait without end otherwise.
             self.handle.stop_at_once();
             timeout(PATIENCE, self.handle.stop()).await.unwrap();
         };

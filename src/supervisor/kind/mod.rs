@@ -1,8 +1,10 @@
-//! The kinds of listeners: what differs between a TCP listener, a UDP listener and a decoy. A file a kind.
+//! The kinds of listeners: what differs between a TCP listener, a UDP listener and a decoy. A file
+//! a kind.
 //!
-//! A kind binds its socket ([`stage`]), serves on it, takes a changed plan while it serves, and says whether its sessions
-//! need that socket. All else is the same for every kind, and is in [`Running`](super::running::Running). The diff of two
-//! plans never changes the kind of a listener: it replaces the listener.
+//! A kind binds its socket ([`stage`]), serves on it, takes a changed plan while it serves, and
+//! says whether its sessions need that socket. All else is the same for every kind, and is in
+//! [`Running`](super::running::Running). The diff of two plans replaces a listener whose kind
+//! changes.
 
 mod tcp;
 mod trap;
@@ -24,8 +26,8 @@ use crate::{
 
 /// What a listener does with what arrives, while it runs.
 pub(super) trait Kind: fmt::Debug + Send + Sync {
-    /// Serves on `socket`, which [`stage`] bound for this kind. The result is a reference to the socket and the work
-    /// itself, which ends when `parts.closing` closes.
+    /// Serves on `socket`, which [`stage`] bound for this kind. The result is a reference to the
+    /// socket and the work itself, which ends when `parts.closing` closes.
     ///
     /// # Errors
     /// What the system says to the options of the socket.
