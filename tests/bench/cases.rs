@@ -187,7 +187,7 @@ impl Goal {
         }
     }
 
-    /// Whether a value keeps it; unknown while there is no peer to compare with.
+    /// Whether a value keeps it; unknown without a peer to compare with.
     pub(crate) fn met(self, value: f64, best_peer: Option<f64>) -> Option<bool> {
         let times = best_peer.and_then(|best| ratio(value, best));
         match self {

@@ -24,7 +24,7 @@ const END_WITHIN: Duration = Duration::from_secs(3);
 /// The unit of the times in `/proc/PID/stat`.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Which cores who runs on.
+/// The cores of each program.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cores {
     /// The relay's.
@@ -136,7 +136,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let leader = self.pid.as_raw_nonzero().get();
-        // The leader is not reaped until the whole group is told, so its number cannot have passed to anyone else.
+        // The leader is reaped after the whole group was signalled, so its number cannot belong to another process.
         let _ = kill_process_group(self.pid, Signal::TERM);
         let _ = wait_for("the relay to end", END_WITHIN, || Ok(is_over(leader).then_some(())));
         let _ = kill_process_group(self.pid, Signal::KILL);

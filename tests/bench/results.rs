@@ -91,7 +91,7 @@ impl Results {
     /// From a file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is no results file", path.display()))
+        serde_json::from_str(&text).with_context(|| format!("{} is not a results file", path.display()))
     }
 
     /// Into a file.
@@ -115,7 +115,7 @@ fn machine() -> String {
     format!("{model} (model {family}), {cores} cores, Linux {}", kernel.trim())
 }
 
-/// As it was typed, for who wants to repeat it.
+/// As it was typed, so that it can be repeated.
 fn command() -> String {
     let words = std::env::args().skip(1).filter(|word| word != "--bench");
     std::iter::once("tests/bench/run".to_owned()).chain(words).collect::<Vec<_>>().join(" ")

@@ -191,7 +191,7 @@ fn reload(world: &mut World, relay: &Process, signal: Signal, added: SocketAddr)
         relay.signal(signal)?;
         tries += 1;
         let probed = Probe::all(world, [added], SIGNAL_AGAIN, || relay.check_alive());
-        // HAProxy's master may lose a signal that comes right after its start: that is no slow reload.
+        // HAProxy's master may lose a signal that comes right after its start: that is not a slow reload.
         if probed.is_ok() || tries == 5 {
             probed.context("after a reload")?;
             return Ok(asked.elapsed().as_secs_f64() * 1_000.0);

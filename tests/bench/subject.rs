@@ -1,4 +1,4 @@
-//! The programs under test: where they are, what they can do, and how each is told to forward.
+//! The programs under test: where they are, what they can do, and how each is configured.
 //!
 //! All get equal terms: one thread or process for the work, no logs, time limits that never strike, room for every
 //! session of every case. What a program cannot do is said, not measured.

@@ -39,7 +39,7 @@ enum Attempt {
 }
 
 impl Probe {
-    /// Asks nobody: for waits in which only the target has work.
+    /// Asks no process: for waits in which only the target has work.
     pub(crate) fn nothing() -> Self {
         Self { listeners: Vec::new() }
     }

@@ -419,7 +419,7 @@ def answer_searches(hears, answers, port):
             continue
         location = ARGS.other if MODE == "location" else f"http://{ARGS.ip}:{port}{ROUTER.path()}"
         if MODE == "junk":
-            # One of them is large; more would fill the socket, and nobody reads what does not fit.
+            # One of them is large; more would fill the socket, and the rest would not be read.
             answers.sendto(b"A" * 60000, peer)
             for one in itertools.islice(itertools.cycle(junk), 49):
                 answers.sendto(one, peer)

@@ -154,7 +154,7 @@ daemon_pid() { # NS: its pid if it is alive and still ours
     local pid comm
     pid=$(cat "$STATE/$1.pid" 2>/dev/null) || return 1
     comm=$(cat "/proc/$pid/comm" 2>/dev/null) || return 1
-    # One that ended stays until whoever adopted it takes notice.
+    # One that ended stays until its new parent reaps it.
     ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null || return 1
     [ "$comm" = miniupnpd ] && echo "$pid"
 }
@@ -264,7 +264,7 @@ selftest() {
             if ns lan ss -Hltun "sport = :$port" | grep -q .; then return 0; fi
             sleep 0.1
         done
-        echo "nobody listens on port $port" >&2
+        echo "no program listens on port $port" >&2
     }
     reach() { # what, listener, connect address
         local came=1
