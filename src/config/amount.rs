@@ -11,7 +11,8 @@ use std::{
 use toml::de::DeValue;
 
 use super::{
-    cure::{self, Kind, Refusal, bare, instead, number},
+    cure::{self, Kind, Refusal, number},
+    hint::{bare, instead},
     table::{Reader, Value, closest},
 };
 

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use toml::de::DeValue;
 
 use super::{
-    expand::Text,
+    hint::instead,
     table::{Given, Reader, Value},
 };
 
@@ -71,25 +71,6 @@ pub(super) fn read<T>(
     }
 }
 
-/// Says to write `cure` in place of a text; where variables made the text, they are to blame.
-pub(super) fn instead(text: &Text, cure: &str) -> String {
-    match expanded(text) {
-        Some(value) => format!("{value}; change the variable, so that it reads {cure}"),
-        None => format!("write {cure}"),
-    }
-}
-
-/// What a text is with its variables, if it has any.
-pub(super) fn expanded(text: &Text) -> Option<String> {
-    /// Enough to know it again.
-    const SHOWN: usize = 60;
-    text.is_expanded().then(|| {
-        let start: String = text.value.chars().take(SHOWN).collect();
-        let more = if start.len() < text.value.len() { "..." } else { "" };
-        format!("with its variables this is {start:?}{more}")
-    })
-}
-
 /// The number at the start of a text, as thousandths, and what follows: `1.5h`, `1,000/h`, `10_000`.
 pub(super) fn number(text: &str) -> Option<(u64, &str)> {
     let end =
@@ -105,13 +86,6 @@ pub(super) fn number(text: &str) -> Option<(u64, &str)> {
     }
     let thousandths: u64 = format!("{fraction:0<3}").parse().ok()?;
     Some((whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(thousandths)?, rest.trim_start()))
-}
-
-/// A text without the quotes and spaces that an editor, a shell or a variable left around it.
-pub(super) fn bare(text: &str) -> &str {
-    text.trim_matches(|c: char| {
-        c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '`' | '\u{2018}'..='\u{201f}')
-    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::cure::{Kind, Refusal, bare, number};
+use super::{
+    cure::{Kind, Refusal, number},
+    hint::bare,
+};
 use crate::mapping::Timeout;
 
 /// The word for the absence of a limit.

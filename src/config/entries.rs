@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    cure::expanded,
+    hint::expanded,
     problem::{Diagnostic, Diagnostics},
     span::Span,
     table::{Given, Reader, Value, closest, entry},

@@ -2,7 +2,7 @@
 
 use std::{cell::OnceCell, collections::HashSet, net::IpAddr};
 
-use super::{HostView, lower::Entry, openings, problem::Diagnostics, span::Span};
+use super::{HostView, listen_entry::ListenEntry, openings, problem::Diagnostics, span::Span};
 use crate::{mapping::PortSpan, policy::Policy};
 
 /// Services that were not made for strangers, by their TCP ports.
@@ -54,7 +54,7 @@ impl<'a> OwnAddresses<'a> {
     }
 
     /// The same for the address that an entry listens on.
-    pub(super) fn warn_of_listener(&self, entry: &Entry, diagnostics: &mut Diagnostics) {
+    pub(super) fn warn_of_listener(&self, entry: &ListenEntry, diagnostics: &mut Diagnostics) {
         const CURE: &str = "portway waits until the address appears; compare with `ip addr`";
         self.warn_of_foreign(entry.listen.ip, entry.span, "the listen address", CURE, diagnostics);
     }
@@ -62,7 +62,7 @@ impl<'a> OwnAddresses<'a> {
 
 /// Notes what is worth a warning about an enabled entry, which `on_router` shall be open there.
 pub(super) fn warn(
-    entry: &Entry,
+    entry: &ListenEntry,
     policy: &Policy,
     on_router: bool,
     host: &dyn HostView,
@@ -84,7 +84,7 @@ fn keeps_strangers_out(policy: &Policy) -> bool {
     names_some || (access.allow.is_none() && access.allow_countries.is_some())
 }
 
-fn warn_of_strangers(entry: &Entry, on_router: bool, diagnostics: &mut Diagnostics) {
+fn warn_of_strangers(entry: &ListenEntry, on_router: bool, diagnostics: &mut Diagnostics) {
     let is_open = entry.listen.ip.is_unspecified() || on_router;
     if !is_open {
         return;
@@ -108,7 +108,7 @@ fn warn_of_strangers(entry: &Entry, on_router: bool, diagnostics: &mut Diagnosti
 }
 
 /// Notes a protocol that needs more ports than the one it begins at.
-fn warn_of_other_ports(entry: &Entry, diagnostics: &mut Diagnostics) {
+fn warn_of_other_ports(entry: &ListenEntry, diagnostics: &mut Diagnostics) {
     let leads_to = |port| entry.targets.iter().any(|(target, _)| contains(target.ports, port));
     if entry.protocols.has_udp() && leads_to(69) {
         diagnostics
@@ -130,7 +130,11 @@ fn contains(range: PortSpan, port: u16) -> bool {
 }
 
 /// Notes that the kernel may have given the port to somebody else.
-pub(super) fn warn_of_ephemeral_ports(entry: &Entry, host: &dyn HostView, diagnostics: &mut Diagnostics) {
+pub(super) fn warn_of_ephemeral_ports(
+    entry: &ListenEntry,
+    host: &dyn HostView,
+    diagnostics: &mut Diagnostics,
+) {
     let Some(kernel) = host.ephemeral_ports() else { return };
     let ports = entry.listen.ports;
     if ports.last().get() < *kernel.start() || ports.first().get() > *kernel.end() {

@@ -1,12 +1,12 @@
 //! What holds for all mappings: `[lists]`, `[geoip]` and `[guard]`, and what their files hold.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use toml::de::DeTable;
 
 use super::{
     HostView,
-    entries::EntriesText,
+    declared::Declared,
     expand::Text,
     guard::GuardText,
     lists::ListText,
@@ -15,7 +15,7 @@ use super::{
     span::SourceMap,
     table::{Reader, Value},
 };
-use crate::policy::{Countries, GateInput, ListName};
+use crate::policy::{Countries, GateInput};
 
 /// The three tables as they are written.
 #[derive(Default)]
@@ -44,16 +44,16 @@ impl GateText {
 
     /// What a mapping may refer to. Where the main file, or any of the files, is broken, what seems to be missing there
     /// is not missed.
-    pub(super) fn known(&self, is_main_broken: bool, is_any_broken: bool) -> Known {
+    pub(super) fn known(&self, is_main_broken: bool, is_any_broken: bool) -> Declared {
         let lists = (!is_any_broken).then(|| self.lists.iter().map(|list| list.name.clone()).collect());
-        Known { lists, has_countries: is_main_broken || self.geoip.is_some() }
+        Declared { lists, has_countries: is_main_broken || self.geoip.is_some() }
     }
 
     /// Reads the files, and puts all together. Relative paths of the main file begin at `directory`.
     pub(super) fn load(
         self,
         directory: &Path,
-        known: &Known,
+        known: &Declared,
         host: &dyn HostView,
         sources: &mut SourceMap,
         diagnostics: &mut Diagnostics,
@@ -87,27 +87,6 @@ impl GateText {
             }
         }
         input
-    }
-}
-
-/// What a mapping may refer to.
-pub(super) struct Known {
-    /// The lists by name; any will do where it is not known which there are.
-    lists: Option<BTreeSet<ListName>>,
-    pub(super) has_countries: bool,
-}
-
-impl Known {
-    /// Whatever is named is there.
-    pub(super) fn anything() -> Self {
-        Self { lists: None, has_countries: true }
-    }
-
-    /// Notes every list that there is not.
-    pub(super) fn refuse_unknown_lists(&self, entries: &EntriesText, diagnostics: &mut Diagnostics) {
-        if let Some(lists) = &self.lists {
-            entries.refuse_unknown(lists, diagnostics);
-        }
     }
 }
 

@@ -12,10 +12,10 @@ use super::{
     HostView,
     amount::{self, Pace},
     cure::{self, Kind, Refusal},
+    declared::Declared,
     duration::{self, DURATION},
     entries::EntriesText,
     expand::Text,
-    gate::Known,
     problem::Diagnostics,
     read::absolute,
     span::Span,
@@ -60,7 +60,7 @@ impl GuardText {
     }
 
     /// Notes the lists that there are not.
-    pub(super) fn check(&self, known: &Known, diagnostics: &mut Diagnostics) {
+    pub(super) fn check(&self, known: &Declared, diagnostics: &mut Diagnostics) {
         if let Some(exempt) = &self.exempt {
             known.refuse_unknown_lists(exempt, diagnostics);
         }

@@ -13,7 +13,7 @@ use std::{
 use super::{
     HostView,
     claims::{Claims, Taker},
-    lower::Entry,
+    listen_entry::ListenEntry,
     many::Many,
     plan::Plan,
     problem::Diagnostics,
@@ -28,7 +28,7 @@ use crate::{
 pub(super) fn refuse(
     plan: &Plan,
     claims: &Claims,
-    entries: &[Entry],
+    entries: &[ListenEntry],
     host: &dyn HostView,
     diagnostics: &mut Diagnostics,
 ) {
@@ -44,7 +44,7 @@ pub(super) fn refuse(
 struct Search<'a> {
     plan: &'a Plan,
     claims: &'a Claims,
-    entries: &'a [Entry],
+    entries: &'a [ListenEntry],
     host: &'a dyn HostView,
     many: Many<'a>,
     diagnostics: &'a mut Diagnostics,

@@ -10,12 +10,13 @@ use std::{collections::HashMap, net::IpAddr, num::NonZeroU16, sync::Arc};
 use super::{
     HostView, SpecsFrom,
     claims::{Claim, Claims},
-    cure::instead,
+    declared::Declared,
     draft::{Draft, MappingNumber},
     expand::Text,
     exposure::{self, OwnAddresses},
     file::{FileText, MappingText},
-    gate::Known,
+    hint::instead,
+    listen_entry::ListenEntry,
     loops,
     many::Many,
     openings::{Openings, Wanted},
@@ -28,7 +29,7 @@ use super::{
 use crate::{
     mapping::{
         Host, ListenerKey, MappingName, Protocol,
-        publish::{ListenSpec, Protocols, TargetSpec, meant},
+        publish::{ListenSpec, Protocols, meant},
     },
     relay::{
         tcp::{TcpOptions, TcpSpec},
@@ -36,15 +37,6 @@ use crate::{
     },
     targets::Targets,
 };
-
-/// One promise as it is written: ports of an address that lead to targets.
-pub(super) struct Entry {
-    pub(super) listen: ListenSpec,
-    pub(super) span: Span,
-    pub(super) protocols: Protocols,
-    /// What all entries of a mapping share; empty for a decoy.
-    pub(super) targets: Arc<[(TargetSpec, Span)]>,
-}
 
 /// The outcome of all mappings.
 pub(super) struct Lowered {
@@ -66,7 +58,7 @@ struct Terms {
 pub(super) struct Context<'a> {
     pub(super) host: &'a dyn HostView,
     pub(super) defaults: &'a Overrides,
-    pub(super) known: &'a Known,
+    pub(super) known: &'a Declared,
     /// The command line opens every listener on the router whose mapping does not say otherwise.
     pub(super) everything_on_router: bool,
     /// Where `[router]` is, if anywhere.
@@ -86,7 +78,7 @@ pub(super) struct Lowering<'a> {
     own: OwnAddresses<'a>,
     diagnostics: &'a mut Diagnostics,
     draft: Draft,
-    entries: Vec<Entry>,
+    entries: Vec<ListenEntry>,
     claims: Claims,
     openings: Openings,
     /// Some mapping, be it disabled, wants to be open on the router.
@@ -207,7 +199,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Checks what does not depend on other mappings.
-    fn check(&mut self, entries: &[Entry], own: &Overrides) {
+    fn check(&mut self, entries: &[ListenEntry], own: &Overrides) {
         for entry in entries {
             self.check_sources(entry, own);
             self.many.refuse_for_tcp(entry, self.diagnostics);
@@ -222,7 +214,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Opens the listeners of a mapping, unless it is disabled.
-    fn open_all(&mut self, entries: Vec<Entry>, name: Option<MappingName>, own: &Overrides) {
+    fn open_all(&mut self, entries: Vec<ListenEntry>, name: Option<MappingName>, own: &Overrides) {
         if !own.enabled.or(self.context.defaults.enabled).unwrap_or(true) {
             self.disabled += 1;
             return;
@@ -255,7 +247,7 @@ impl<'a> Lowering<'a> {
             let meant = |value: &str| meant::listen(value, Protocols::Tcp, &services);
             let Some(listen) = self.sound("trap", text, spec, meant) else { continue };
             let entry =
-                Entry { listen, span: text.span(), protocols: Protocols::Tcp, targets: Arc::default() };
+                ListenEntry { listen, span: text.span(), protocols: Protocols::Tcp, targets: Arc::default() };
             exposure::warn_of_ephemeral_ports(&entry, host, self.diagnostics);
             self.own.warn_of_listener(&entry, self.diagnostics);
             self.open(entry, None);
@@ -290,7 +282,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// A source address reaches only targets of its own family.
-    fn check_sources(&mut self, entry: &Entry, own: &Overrides) {
+    fn check_sources(&mut self, entry: &ListenEntry, own: &Overrides) {
         let inherited = own.source.is_none();
         let Some(source) = own.source.as_ref().or(self.context.defaults.source.as_ref()) else { return };
         let reaches = |ip: &IpAddr| ip.is_ipv4() == source.value.is_ipv4();
@@ -308,7 +300,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Claims the ports of an enabled entry and plans their listeners; without terms they are decoys.
-    fn open(&mut self, entry: Entry, terms: Option<&Terms>) {
+    fn open(&mut self, entry: ListenEntry, terms: Option<&Terms>) {
         let asked = entry.listen.ports.count() * entry.protocols.iter().count();
         if self.claims.asked + asked > MOST_LISTENERS {
             if !std::mem::replace(&mut self.is_full, true) {
@@ -358,7 +350,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn refuse_twice(&mut self, entry: &Entry, key: &ListenerKey, other: usize, is_trap: bool) {
+    fn refuse_twice(&mut self, entry: &ListenEntry, key: &ListenerKey, other: usize, is_trap: bool) {
         let first = self.entries.get(other).map_or(entry.span, |e| e.span);
         self.diagnostics
             .problem(entry.span, format!("{key} is listened on twice, first at"))
@@ -373,7 +365,7 @@ impl<'a> Lowering<'a> {
     /// Plans one listener of an entry.
     fn listener(
         &mut self,
-        entry: &Entry,
+        entry: &ListenEntry,
         terms: &Terms,
         key: ListenerKey,
         default: MappingName,
@@ -401,12 +393,12 @@ fn name_meant(text: &str) -> Option<String> {
 }
 
 /// The targets of every listener of an entry, where all lead to the same.
-fn shared_targets(entry: &Entry) -> Option<Targets> {
+fn shared_targets(entry: &ListenEntry) -> Option<Targets> {
     let is_same = entry.targets.iter().all(|(target, _)| target.ports.count() == 1);
     if is_same { targets(entry, entry.listen.ports.first()) } else { None }
 }
 
-fn targets(entry: &Entry, port: NonZeroU16) -> Option<Targets> {
+fn targets(entry: &ListenEntry, port: NonZeroU16) -> Option<Targets> {
     let ports = entry.listen.ports;
     Targets::new(entry.targets.iter().map(|(target, _)| target.counterpart(ports, port)))
 }

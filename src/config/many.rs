@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use super::{HostView, lower::Entry, problem::Diagnostics};
+use super::{HostView, listen_entry::ListenEntry, problem::Diagnostics};
 use crate::mapping::Host;
 
 /// Tells these addresses from those of one machine.
@@ -35,7 +35,7 @@ impl<'a> Many<'a> {
     }
 
     /// Notes a TCP mapping that listens on such an address, or leads to one.
-    pub(super) fn refuse_for_tcp(&self, entry: &Entry, diagnostics: &mut Diagnostics) {
+    pub(super) fn refuse_for_tcp(&self, entry: &ListenEntry, diagnostics: &mut Diagnostics) {
         if !entry.protocols.has_tcp() {
             return;
         }

@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    lower::Entry, overrides::Overrides, problem::Diagnostics, router::Wish, span::Span, table::Given,
+    listen_entry::ListenEntry, overrides::Overrides, problem::Diagnostics, router::Wish, span::Span,
+    table::Given,
 };
 use crate::mapping::{Exposure, ListenerKey, Protocol};
 
@@ -45,7 +46,7 @@ impl Wanted {
     }
 
     /// Notes what of it cannot be, and what is likely to fail.
-    pub(super) fn check(&self, entries: &[Entry], diagnostics: &mut Diagnostics) {
+    pub(super) fn check(&self, entries: &[ListenEntry], diagnostics: &mut Diagnostics) {
         let Some(first) = entries.first() else { return };
         let reachable = || entries.iter().filter(|e| is_reachable(e.listen.ip));
         if reachable().next().is_none() {
@@ -63,7 +64,7 @@ impl Wanted {
         self.check_family(entries, diagnostics);
     }
 
-    fn check_ports(&self, entry: &Entry, diagnostics: &mut Diagnostics) {
+    fn check_ports(&self, entry: &ListenEntry, diagnostics: &mut Diagnostics) {
         if !has_ipv4(entry.listen.ip) {
             return;
         }
@@ -91,7 +92,7 @@ impl Wanted {
     }
 
     /// Warns where the router opens nothing because of the kind of address.
-    fn check_family(&self, entries: &[Entry], diagnostics: &mut Diagnostics) {
+    fn check_family(&self, entries: &[ListenEntry], diagnostics: &mut Diagnostics) {
         let has =
             |test: fn(IpAddr) -> bool| entries.iter().any(|e| is_reachable(e.listen.ip) && test(e.listen.ip));
         let span = self.own.or(entries.first().map(|e| e.span));
@@ -108,7 +109,7 @@ impl Wanted {
         }
     }
 
-    fn first(&self, entry: &Entry) -> NonZeroU16 {
+    fn first(&self, entry: &ListenEntry) -> NonZeroU16 {
         self.exposure.external_port.unwrap_or(entry.listen.ports.first())
     }
 }
@@ -144,7 +145,7 @@ impl Openings {
     pub(super) fn open(
         &mut self,
         wanted: &Wanted,
-        entry: &Entry,
+        entry: &ListenEntry,
         key: &ListenerKey,
         diagnostics: &mut Diagnostics,
     ) -> Option<Exposure> {

@@ -1,19 +1,16 @@
 //! The mapping keys that also stand in `[defaults]`, and how the two come together.
 
-use std::{
-    borrow::Cow,
-    net::{IpAddr, SocketAddr},
-    num::NonZeroU64,
-    time::Duration,
-};
+use std::{borrow::Cow, net::IpAddr, num::NonZeroU64, time::Duration};
 
 use toml::de::DeTable;
 
 use super::{
     amount,
-    cure::{self, Kind, Refusal, bare, instead},
+    cure::{self, Kind, Refusal},
     duration::{self, DURATION},
     expand::Text,
+    hint::bare_address,
+    hint::{bare, instead},
     policy::{self, PolicyOverrides},
     router::{self, Wish},
     span::Span,
@@ -234,14 +231,6 @@ fn log(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<SessionLines> {
     let words =
         [SessionLines::All, SessionLines::Errors, SessionLines::None].map(|lines| (lines.as_str(), lines));
     word(reader, "log", value, &words)
-}
-
-/// The address in a text that has a port, a prefix or quotes, too.
-pub(super) fn bare_address(text: &str) -> Option<IpAddr> {
-    let text = bare(text);
-    let text = text.split_once('/').map_or(text, |(ip, _)| ip);
-    let ip = text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|addr| addr.ip()));
-    ip.filter(|ip| !ip.is_unspecified() && !ip.is_multicast() && *ip != IpAddr::from([255; 4]))
 }
 
 fn refuse_source<T>(

@@ -14,8 +14,8 @@ use toml::de::DeTable;
 
 use super::{
     amount::{self, Pace, UNLIMITED},
+    declared::Declared,
     entries::{self, EntriesText},
-    gate::Known,
     problem::Diagnostics,
     span::Span,
     table::{Given, Reader, Value, entry, word},
@@ -106,17 +106,17 @@ impl PolicyOverrides {
     }
 
     /// Notes what of a mapping's keys makes no sense together, or names what there is not.
-    pub(super) fn check(&self, defaults: &Self, known: &Known, diagnostics: &mut Diagnostics) {
+    pub(super) fn check(&self, defaults: &Self, known: &Declared, diagnostics: &mut Diagnostics) {
         self.check_bursts(defaults, diagnostics);
         self.check_who(defaults, known, diagnostics);
     }
 
     /// The same for `[defaults]`, whose keys go together with those of a mapping.
-    pub(super) fn check_defaults(&self, known: &Known, diagnostics: &mut Diagnostics) {
+    pub(super) fn check_defaults(&self, known: &Declared, diagnostics: &mut Diagnostics) {
         self.check_who(&Self::default(), known, diagnostics);
     }
 
-    fn check_who(&self, defaults: &Self, known: &Known, diagnostics: &mut Diagnostics) {
+    fn check_who(&self, defaults: &Self, known: &Declared, diagnostics: &mut Diagnostics) {
         for entries in [&self.allow, &self.deny].into_iter().flatten() {
             known.refuse_unknown_lists(entries, diagnostics);
         }

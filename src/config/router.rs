@@ -10,10 +10,10 @@ use std::{
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    cure::{self, Kind, Refusal, instead},
+    cure::{self, Kind, Refusal},
     duration::{self, DURATION},
     expand::Text,
-    overrides::bare_address,
+    hint::{bare_address, instead},
     table::{Given, Reader, Value, entry, truth, word},
 };
 use crate::{

@@ -13,10 +13,10 @@ use toml::{
 
 use super::{
     HostView,
-    cure::bare,
+    declared::Declared,
     expand::Room,
     file::FileText,
-    gate::Known,
+    hint::bare,
     lower::{Context, Lowering},
     overrides::Overrides,
     problem::Diagnostics,
@@ -174,7 +174,7 @@ fn is_sound(text: &str, line: usize, host: &dyn HostView) -> bool {
     let room = Room::default();
     let mut reader = Reader { file: span, text, host, room: &room, diagnostics: &mut diagnostics };
     let file = FileText::read(&mut reader, document.get_ref(), !errors.is_empty(), Path::new(""), true);
-    let (defaults, known) = (Overrides::default(), Known::anything());
+    let (defaults, known) = (Overrides::default(), Declared::anything());
     let context =
         Context { host, defaults: &defaults, known: &known, everything_on_router: false, router: None };
     let mut lowering = Lowering::new(context, &mut diagnostics).without_cures();

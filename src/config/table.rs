@@ -11,8 +11,8 @@ use toml::{
 
 use super::{
     HostView,
-    cure::{bare, instead},
     expand::{Room, Text},
+    hint::{bare, instead},
     problem::{Diagnostic, Diagnostics},
     span::Span,
 };

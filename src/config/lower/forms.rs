@@ -4,14 +4,15 @@
 
 use std::sync::Arc;
 
-use super::{Context, Entry, Lowering, MOST_WAYS};
+use super::{Context, Lowering, MOST_WAYS};
+use crate::config::listen_entry::ListenEntry;
 use crate::{
     config::{
         HostView, SpecsFrom,
-        cure::{expanded, instead},
+        declared::Declared,
         expand::Text,
         file::MappingText,
-        gate::Known,
+        hint::{expanded, instead},
         overrides::Overrides,
         problem::Diagnostics,
         span::{SourceMap, Span},
@@ -22,7 +23,7 @@ use crate::{
 
 impl Lowering<'_> {
     /// What a mapping promises, in whichever form; only what could be read.
-    pub(super) fn entries_of(&mut self, mapping: &MappingText, is_broken: bool) -> Vec<Entry> {
+    pub(super) fn entries_of(&mut self, mapping: &MappingText, is_broken: bool) -> Vec<ListenEntry> {
         let MappingText { span, publish, listen, targets, has_slip, .. } = mapping;
         // What is missing may stand in a broken line, or behind a mistyped key: that is noted already.
         let is_broken = is_broken || *has_slip;
@@ -76,7 +77,7 @@ impl Lowering<'_> {
     }
 
     /// The short form: a publish spec.
-    pub(super) fn short(&mut self, text: &Text) -> Option<Entry> {
+    pub(super) fn short(&mut self, text: &Text) -> Option<ListenEntry> {
         if self.diagnostics.is_full() {
             return None;
         }
@@ -86,11 +87,16 @@ impl Lowering<'_> {
         let meant = |value: &str| meant::publish(value, &services);
         let Publish { listen, target, protocols } = self.sound("publish", text, spec, meant)?;
         let span = text.span();
-        Some(Entry { listen, span, protocols, targets: [(target, span)].into() })
+        Some(ListenEntry { listen, span, protocols, targets: [(target, span)].into() })
     }
 
     /// The long form: every `listen` entry leads to all of the targets.
-    fn long(&mut self, listen: Option<&List>, targets: Option<&List>, mapping: &MappingText) -> Vec<Entry> {
+    fn long(
+        &mut self,
+        listen: Option<&List>,
+        targets: Option<&List>,
+        mapping: &MappingText,
+    ) -> Vec<ListenEntry> {
         let own = mapping.overrides.protocol.as_ref().map(|g| g.value);
         let default =
             || self.context.defaults.protocol.as_ref().and_then(|g| g.value).unwrap_or(Protocols::Tcp);
@@ -119,7 +125,12 @@ impl Lowering<'_> {
             let meant = |value: &str| meant::listen(value, protocols, &services);
             let Some(listen) = self.sound("listen", text, spec, meant) else { continue };
             if self.all_fit(&listen, &read) && is_whole {
-                entries.push(Entry { listen, span: text.span(), protocols, targets: Arc::clone(&read) });
+                entries.push(ListenEntry {
+                    listen,
+                    span: text.span(),
+                    protocols,
+                    targets: Arc::clone(&read),
+                });
             }
         }
         entries
@@ -177,7 +188,7 @@ impl Lowering<'_> {
 /// Whether these specs alone are a sound configuration.
 fn is_taken(specs: &[String], host: &dyn HostView) -> bool {
     let (mut diagnostics, mut sources) = (Diagnostics::default(), SourceMap::default());
-    let (defaults, known) = (Overrides::default(), Known::anything());
+    let (defaults, known) = (Overrides::default(), Declared::anything());
     let context =
         Context { host, defaults: &defaults, known: &known, everything_on_router: false, router: None };
     let mut lowering = Lowering::new(context, &mut diagnostics).without_cures();
