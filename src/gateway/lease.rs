@@ -31,7 +31,7 @@ use tokio::time::Instant;
 
 use super::{
     dice::Dice,
-    driver::{Entry, Granted, MapRequest, RouterError},
+    router::{Entry, Granted, MapRequest, RouterError},
     want::Want,
 };
 use crate::gateway::OnConflict;
@@ -372,7 +372,7 @@ impl Lease {
             external_port: self.external_port,
             lease: (!habits.permanent_only).then_some(terms.lease),
             text: self.want.text.clone(),
-            nonce: Some(self.nonce),
+            nonce: self.nonce,
             pinhole: self.pinhole,
         }
     }

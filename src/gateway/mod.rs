@@ -26,6 +26,7 @@ mod reconcile;
 mod record;
 mod report;
 mod route;
+mod router;
 mod settings;
 mod status;
 mod upnp;

@@ -1,7 +1,7 @@
 //! Openings by NAT-PMP (RFC 6886), through the `crab_nat` library.
 //!
-//! Owns what a NAT-PMP answer means for an opening. Knows nothing of when one is wanted. Invariants: as in
-//! [`pcp`](super::pcp), with one more: the protocol opens the address that a request comes from, and no other.
+//! Owns what a NAT-PMP answer means for an opening. Knows nothing of when an opening is wanted. The protocol opens the
+//! address that a request comes from, and no other.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,9 +13,10 @@ use tokio::time::timeout;
 
 use super::{
     RouterProtocol,
-    driver::{CALL, Found, Granted, Health, MapRequest, RouterAddr, RouterError},
-    pcp::{PATIENCE, granted, internal_port, options, protocol, same_source, silent},
-    port5351,
+    port5351::{
+        PATIENCE, PORT, external_address, granted, internal_port, leaves_from, options, protocol, silent,
+    },
+    router::{CALL, Found, Granted, Health, MapRequest, RouterAddr, RouterError},
 };
 use crate::text::clean;
 
@@ -33,27 +34,16 @@ impl NatPmp {
         Ok((natpmp, at.found(RouterProtocol::NatPmp)))
     }
 
-    /// Opens or renews a port; another port than the one asked for is given back.
-    pub(super) async fn open(&self, request: &MapRequest) -> Result<Granted, RouterError> {
-        let granted = self.any_port(request).await?;
-        if granted.external_port == request.external_port {
-            return Ok(granted);
-        }
-        // What cannot be given back ends by itself, with its lifetime.
-        let _ = self.close(request).await;
-        Err(RouterError::Conflict)
-    }
-
-    /// Opens the port asked for or another one.
+    /// Opens the requested port or another one.
     pub(super) async fn any_port(&self, request: &MapRequest) -> Result<Granted, RouterError> {
         let router = self.router_for(request)?;
         let mapped =
             natpmp::port_mapping(router, protocol(request), internal_port(request)?, options(request));
         let mapping = timeout(CALL, mapped).await.map_err(|_| silent())?.map_err(|e| error(&e))?;
-        Ok(granted(&mapping, None))
+        Ok(granted(&mapping))
     }
 
-    /// Takes back what this machine has open at the internal port.
+    /// Closes what this machine has open at the internal port.
     pub(super) async fn close(&self, request: &MapRequest) -> Result<(), RouterError> {
         let router = self.router_for(request)?;
         let port = Some(internal_port(request)?);
@@ -63,7 +53,7 @@ impl NatPmp {
 
     /// Its epoch and its external address.
     pub(super) async fn health(&self) -> Result<Health, RouterError> {
-        let told = port5351::address(self.at.own, self.at.gateway_at(port5351::PORT)).await?;
+        let told = external_address(self.at.own, self.at.gateway_at(PORT)).await?;
         let external = told.external.map(IpAddr::V4);
         Ok(Health { external, tells: true, epoch: Some(told.epoch), boot_id: None })
     }
@@ -72,7 +62,7 @@ impl NatPmp {
         let (IpAddr::V4(gateway), SocketAddr::V4(_)) = (self.at.gateway, request.internal) else {
             return Err(RouterError::Failed("NAT-PMP knows IPv4 only".into()));
         };
-        same_source(gateway.into(), request)?;
+        leaves_from(request, gateway.into())?;
         Ok(gateway.into())
     }
 }

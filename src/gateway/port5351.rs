@@ -1,28 +1,49 @@
-//! Two small questions of our own to a router's port 5351: NAT-PMP's for the external address and PCP's ANNOUNCE.
+//! What NAT-PMP and PCP share: the router's port 5351, and two questions to it.
 //!
-//! Both cost one datagram and tell the router's epoch, which the library throws away: an epoch that went back is a
-//! router that forgot every opening. Knows nothing of openings. Invariants: a question leaves from the address it is
-//! given and ends within [`CALL`](super::driver::CALL); only the asked router's answer counts, and whatever bytes it
-//! has cannot panic.
+//! Owns two questions that the library does not ask: NAT-PMP's for the external address, and PCP's ANNOUNCE. Each costs one
+//! datagram and gets the router's epoch, which the library drops. An epoch that went back means that the router forgot
+//! every opening. Also owns how a [`MapRequest`] looks to the library. Invariants:
+//! - A question leaves from the given address and ends within [`CALL`](super::router::CALL).
+//! - Only answers of the asked router count, and no bytes in them cause a panic.
+//!
+//! The library sends from the address that the routing table names; both protocols open the sender's address. If the two
+//! differ, the router would refuse, so [`leaves_from`] refuses first.
 
 use std::{
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU16,
     time::Duration,
 };
 
+use crab_nat::{InternetProtocol, PortMapping, PortMappingOptions, TimeoutConfig};
 use tokio::{net::UdpSocket, time::timeout};
 
-use super::driver::RouterError;
+use super::{
+    route,
+    router::{Granted, MapRequest, RouterError},
+};
+use crate::mapping::Protocol;
 
 /// Where NAT-PMP and PCP servers listen (RFC 6886 section 3.1, RFC 6887 section 19.1).
 pub(super) const PORT: u16 = 5351;
 
-/// How long each copy of the question waits for its answer: together less than [`CALL`](super::driver::CALL).
+/// How long each copy of the question waits for its answer: together less than [`CALL`](super::router::CALL).
 const WAITS: [Duration; 4] =
     [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(1)];
 
-/// What a NAT-PMP router says of itself.
+/// One retry. A short first wait would be worse: a router that looks for a free port answers after almost two seconds,
+/// and first works through every copy of the question.
+pub(super) const PATIENCE: TimeoutConfig = TimeoutConfig {
+    initial_timeout: Duration::from_secs(1),
+    max_retries: 1,
+    max_retry_timeout: Some(Duration::from_secs(2)),
+};
+
+/// Requested in place of an opening without end, which these protocols do not have.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What a NAT-PMP router reports about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     /// Seconds since it forgot all openings.
@@ -32,7 +53,7 @@ pub(super) struct Address {
 }
 
 /// Asks for the external address over NAT-PMP (RFC 6886 section 3.2).
-pub(super) async fn address(own: IpAddr, router: SocketAddr) -> Result<Address, RouterError> {
+pub(super) async fn external_address(own: IpAddr, router: SocketAddr) -> Result<Address, RouterError> {
     ask(own, router, &[0, 0], parse_address).await
 }
 
@@ -41,7 +62,50 @@ pub(super) async fn announce(own: IpAddr, router: SocketAddr) -> Result<u32, Rou
     ask(own, router, &announce_request(own), parse_announce).await
 }
 
-/// Sends a question until there is an answer that `parse` understands; others are passed over.
+/// Checks that the library's datagrams to the router leave from the internal address of the request.
+pub(super) fn leaves_from(request: &MapRequest, router: IpAddr) -> Result<(), RouterError> {
+    let wanted = request.internal.ip();
+    match route::source_toward(SocketAddr::new(router, PORT)) {
+        Ok(source) if source == wanted => Ok(()),
+        Ok(source) => Err(RouterError::Failed(format!(
+            "this machine reaches it from {source} and can open only that address, not {wanted}: use UPnP"
+        ))),
+        Err(e) => Err(RouterError::Lost(e.to_string())),
+    }
+}
+
+pub(super) fn silent() -> RouterError {
+    RouterError::Lost("no answer from its port 5351".into())
+}
+
+pub(super) fn protocol(request: &MapRequest) -> InternetProtocol {
+    match request.protocol {
+        Protocol::Tcp => InternetProtocol::Tcp,
+        Protocol::Udp => InternetProtocol::Udp,
+    }
+}
+
+pub(super) fn internal_port(request: &MapRequest) -> Result<NonZeroU16, RouterError> {
+    NonZeroU16::new(request.internal.port())
+        .ok_or_else(|| RouterError::Failed("port 0 cannot be opened".into()))
+}
+
+pub(super) fn options(request: &MapRequest) -> PortMappingOptions {
+    let lease = request.lease.unwrap_or(LONGEST).as_secs();
+    PortMappingOptions {
+        external_port: Some(request.external_port),
+        // 0 would close the opening.
+        lifetime_seconds: Some(u32::try_from(lease).unwrap_or(u32::MAX).max(1)),
+        timeout_config: Some(PATIENCE),
+    }
+}
+
+pub(super) fn granted(mapping: &PortMapping) -> Granted {
+    let lease = Some(Duration::from_secs(mapping.lifetime().into()));
+    Granted { external_port: mapping.external_port(), lease, pinhole: None }
+}
+
+/// Sends a question until `parse` understands an answer; it skips others.
 async fn ask<T>(
     own: IpAddr,
     router: SocketAddr,
@@ -53,7 +117,7 @@ async fn ask<T>(
         _ => RouterError::Lost(e.to_string()),
     };
     let socket = UdpSocket::bind((own, 0)).await.map_err(lost)?;
-    // A connected socket takes datagrams of the router alone, and hears that nobody listens.
+    // A connected socket receives only the router's datagrams, and reports a closed port.
     socket.connect(router).await.map_err(lost)?;
     let mut answer = [0; 1100];
     for wait in WAITS {
@@ -70,7 +134,7 @@ async fn ask<T>(
             return told;
         }
     }
-    Err(RouterError::Lost("no answer from its port 5351".into()))
+    Err(silent())
 }
 
 /// The answer about the external address: version 0, operation 128, result, epoch, address.
@@ -90,7 +154,7 @@ fn parse_address(answer: &[u8]) -> Option<Result<Address, RouterError>> {
             let ip = Ipv4Addr::new(ip[0], ip[1], ip[2], ip[3]);
             Ok(Address { epoch, external: Some(ip).filter(|ip| !ip.is_unspecified()) })
         }
-        // "Network failure": it is there, and has no address yet.
+        // "Network failure": the router is there, and has no address yet.
         (3, _) => Ok(Address { epoch, external: None }),
         (0, None) => return None,
         (2, _) => Err(RouterError::Denied("NAT-PMP is switched off".into())),
@@ -120,7 +184,7 @@ fn parse_announce(answer: &[u8]) -> Option<Result<u32, RouterError>> {
     }
     let epoch = u32_at(answer, 8)?;
     Some(match answer[3] {
-        // A server that does not know the operation is a PCP server all the same.
+        // A server that does not know the operation still is a PCP server.
         0 | 4 => Ok(epoch),
         1 => Err(RouterError::Lost("it does not speak PCP version 2".into())),
         2 => Err(RouterError::Denied("PCP is not for this machine".into())),
@@ -149,8 +213,8 @@ mod tests {
         let here = |external| Some(Ok(Address { epoch: 9, external }));
         assert_eq!(address(0, &[11, 99, 0, 1]), here(Some(Ipv4Addr::new(11, 99, 0, 1))));
         assert_eq!(address(0, &[0; 4]), here(None));
-        assert_eq!(address(3, &[]), here(None), "it has no address yet, and is there");
-        assert_eq!(address(0, &[11]), None, "one that is cut short is none");
+        assert_eq!(address(3, &[]), here(None), "it is there, without an address");
+        assert_eq!(address(0, &[11]), None, "cut short");
         assert!(matches!(address(2, &[]), Some(Err(RouterError::Denied(_)))));
     }
 

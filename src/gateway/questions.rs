@@ -12,8 +12,9 @@ use tokio::{
 
 use super::{
     dice::Dice,
-    driver::{CALL, Driver, Found, LONGEST_CALL, LONGEST_SEARCH, RouterAddr, RouterError},
+    driver::{Driver, LONGEST_CALL, LONGEST_SEARCH},
     lease::{Answer, Call, Circumstances, Habits, Lease, LeaseTerms, State},
+    router::{CALL, Found, RouterAddr, RouterError},
 };
 use crate::gateway::RouterProtocol;
 

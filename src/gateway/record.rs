@@ -66,12 +66,12 @@ impl Calendar {
 /// The file as it is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Image {
-    routers: Vec<Router>,
+    routers: Vec<SavedRouter>,
 }
 
 /// What is kept of one router.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Router {
+struct SavedRouter {
     id: String,
     #[serde(default)]
     permanent_only: bool,
@@ -79,12 +79,12 @@ struct Router {
     hides_leases: bool,
     #[serde(default)]
     former_addresses: Vec<IpAddr>,
-    openings: Vec<Opening>,
+    openings: Vec<SavedOpening>,
 }
 
 /// What is kept of one opening.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Opening {
+struct SavedOpening {
     mapping: String,
     udp: bool,
     listen: SocketAddr,
@@ -170,12 +170,12 @@ impl Memory {
 
     /// Remembers what is known of a router now. Writes the file where that changed.
     pub(super) fn keep(&mut self, id: &str, known: &Known, calendar: &Calendar) {
-        let router = Router {
+        let router = SavedRouter {
             id: id.to_owned(),
             permanent_only: known.habits.permanent_only,
             hides_leases: known.habits.hides_leases,
             former_addresses: known.formers.clone(),
-            openings: known.records.iter().map(|record| Opening::of(record, calendar)).collect(),
+            openings: known.records.iter().map(|record| SavedOpening::of(record, calendar)).collect(),
         };
         if self.image.routers.first() == Some(&router) {
             return;
@@ -199,14 +199,14 @@ impl Memory {
     }
 }
 
-impl Router {
+impl SavedRouter {
     /// Whether nothing of ours can be there any more.
     fn is_over(&self, now: u64) -> bool {
         self.openings.iter().all(|opening| opening.ends.is_some_and(|ends| ends <= now))
     }
 }
 
-impl Opening {
+impl SavedOpening {
     fn of(record: &Record, calendar: &Calendar) -> Self {
         let Record { want, kept, ends } = record;
         Self {

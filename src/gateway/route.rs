@@ -17,7 +17,7 @@ use std::{
 
 use nix::net::if_::if_nametoindex;
 
-use super::driver::RouterAddr;
+use super::router::RouterAddr;
 
 /// The names that interfaces which do not lead to a home router start with.
 const NOT_HOME: [&str; 24] = [

@@ -1,13 +1,21 @@
 //! Every driver against routers that misbehave, and against a real one in a network of its own.
 
-use std::{net::Ipv4Addr, path::Path, time::Instant};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU16,
+    path::Path,
+    time::Instant,
+};
 
 use super::*;
-use crate::gateway::route;
+use crate::{
+    gateway::{route, router::CALL},
+    mapping::Protocol,
+};
 
 #[allow(dead_code, reason = "the program's tests use more of it")]
 #[path = "../../../tests/it/harness/router.rs"]
-mod router;
+mod harness;
 
 mod fake;
 mod lab;
@@ -65,7 +73,7 @@ fn request(internal: impl Into<SocketAddr>, external_port: u16) -> MapRequest {
         external_port: NonZeroU16::new(external_port).expect("a port"),
         lease: Some(Duration::from_secs(600)),
         text: "portway:web@test".into(),
-        nonce: None,
+        nonce: [7; 12],
         pinhole: None,
     }
 }

@@ -171,7 +171,6 @@ impl Lease {
         }
         self.touched = true;
         self.external_port = granted.external_port;
-        self.nonce = granted.nonce.unwrap_or(self.nonce);
         self.pinhole = granted.pinhole.or(self.pinhole);
         if granted.lease.is_some_and(|lease| lease < LEAST_LEASE) {
             return self.fail(TOO_SHORT.to_owned(), circumstances);

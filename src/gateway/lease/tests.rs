@@ -120,7 +120,7 @@ impl Bench {
         let call = self.lease.call(&self.terms, self.habits);
         let (external_port, asked) = (call.request().external_port, call.request().lease);
         let lease = asked.map(|_| Duration::from_secs(lease));
-        let granted = Granted { external_port, lease, nonce: None, pinhole: None };
+        let granted = Granted { external_port, lease, pinhole: None };
         self.answer("Open", Answer::Granted(Ok(granted))).request().clone()
     }
 
@@ -401,12 +401,11 @@ fn a_router_that_tells_nothing_gives_another_port_itself() {
     bench.looks(unknown());
     bench.answer("Open", conflict());
     bench.looks(unknown());
-    let granted =
-        Granted { external_port: port(2000), lease: Some(LEASE), nonce: Some([9; 12]), pinhole: None };
+    let granted = Granted { external_port: port(2000), lease: Some(LEASE), pinhole: None };
     bench.answer("AnyPort", Answer::Granted(Ok(granted)));
     bench.looks(unknown());
     assert!(bench.is_open());
-    assert_eq!((bench.lease.external_port(), bench.lease.kept().nonce), (port(2000), [9; 12]));
+    assert_eq!(bench.lease.external_port(), port(2000));
     // What cannot be looked at is only renewed.
     assert!(bench.wait() > Duration::from_secs(1600));
     bench.opens(3600);

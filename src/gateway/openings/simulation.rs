@@ -10,8 +10,8 @@ use super::*;
 use crate::{
     gateway::{
         OnConflict,
-        driver::{Entry, Granted, MapRequest, RouterError},
         lease::Open,
+        router::{Entry, Granted, MapRequest, RouterError},
     },
     mapping::{ListenAddr, ListenerKey, MappingName, Protocol},
 };
@@ -179,7 +179,7 @@ impl RouterModel {
             place,
             Held { client: own, port: request.internal.port(), text: request.text.clone(), ends },
         );
-        Ok(Granted { external_port: request.external_port, lease: request.lease, nonce: None, pinhole: None })
+        Ok(Granted { external_port: request.external_port, lease: request.lease, pinhole: None })
     }
 
     fn close(&mut self, request: &MapRequest) -> Result<(), RouterError> {

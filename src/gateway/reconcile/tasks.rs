@@ -13,12 +13,13 @@ use tokio::{
 
 use super::{RELEASE, Reconciler, Router, Task};
 use crate::gateway::{
-    driver::{Driver, Found, Health, RouterAddr, RouterError},
+    driver::Driver,
     lease::{Call, Gone, State},
     openings::{Departed, Slot},
     questions::{limited, put, search, take_back},
     record::{Calendar, Known},
     route,
+    router::{Found, Health, RouterAddr, RouterError},
     want::Own,
 };
 

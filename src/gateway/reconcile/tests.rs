@@ -15,7 +15,7 @@ use super::{
     *,
 };
 use crate::{
-    gateway::{RouterProtocol, driver::CALL, questions::search, status::OpeningState},
+    gateway::{RouterProtocol, questions::search, router::CALL, status::OpeningState},
     mapping::{Exposure, ListenAddr, ListenerKey, LiveListener, MappingName, Protocol},
 };
 

@@ -21,10 +21,10 @@ use tokio::{
 };
 
 use super::{
-    super::driver::CALL,
     markup,
     reply::{Reply, Wait},
 };
+use crate::gateway::router::CALL;
 
 /// How long nothing may come before an answer that may be whole is taken as it is.
 const QUIET: Duration = Duration::from_millis(500);

@@ -42,7 +42,7 @@ use self::{
 };
 use super::{
     RouterProtocol,
-    driver::{CALL, Entry, Found, Granted, Health, MapRequest, RouterAddr, RouterError},
+    router::{CALL, Entry, Found, Granted, Health, MapRequest, RouterAddr, RouterError},
 };
 use crate::{mapping::Protocol, text::clean};
 
@@ -143,7 +143,7 @@ impl Upnp {
         let opened =
             self.gateway.add_port(protocol(request), port, request.internal, seconds(request), &request.text);
         sent_from(request.internal.ip(), opened).await.map_err(port_refused)?;
-        Ok(Granted { external_port: request.external_port, lease: request.lease, nonce: None, pinhole: None })
+        Ok(Granted { external_port: request.external_port, lease: request.lease, pinhole: None })
     }
 
     /// Opens another port than the one asked for.
@@ -164,7 +164,7 @@ impl Upnp {
         })?;
         let external_port =
             NonZeroU16::new(port).ok_or_else(|| RouterError::Failed("it opened port 0".into()))?;
-        Ok(Granted { external_port, lease: request.lease, nonce: None, pinhole: None })
+        Ok(Granted { external_port, lease: request.lease, pinhole: None })
     }
 
     /// Closes what is open at the external port, or the pinhole.
@@ -450,7 +450,7 @@ mod tests {
             external_port: NonZeroU16::MIN,
             lease: None,
             text: "portway:web@test".into(),
-            nonce: None,
+            nonce: [7; 12],
             pinhole: None,
         }
     }

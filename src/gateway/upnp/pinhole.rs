@@ -22,7 +22,7 @@ use super::{
     no_service, protocol,
     refusal::pinhole_refused,
 };
-use crate::gateway::driver::{CALL, Granted, MapRequest, RouterError};
+use crate::gateway::router::{CALL, Granted, MapRequest, RouterError};
 
 /// The longest lease (WANIPv6FirewallControl:1 section 2.4.3).
 const LONGEST: u64 = 86_400;
@@ -58,7 +58,7 @@ impl Upnp {
         let external_port = NonZeroU16::new(internal.port());
         let external_port =
             external_port.ok_or_else(|| RouterError::Failed("port 0 cannot be opened".into()))?;
-        Ok(Granted { external_port, lease: Some(Duration::from_secs(lease)), nonce: None, pinhole: id })
+        Ok(Granted { external_port, lease: Some(Duration::from_secs(lease)), pinhole: id })
     }
 
     /// The router's IPv6 firewall. It must be asked over IPv6, from the address that is opened (WANIPv6FirewallControl:1

@@ -7,7 +7,7 @@ use std::io;
 
 use igd_next::{AddPortError, PinholeError, RequestError};
 
-use super::super::driver::RouterError;
+use crate::gateway::router::RouterError;
 use crate::text::clean;
 
 /// What an error code means; `text` is the router's own.

@@ -22,7 +22,8 @@ use tokio::{
 };
 use url::{Host, Url};
 
-use super::{super::driver::RouterAddr, head::Head};
+use super::head::Head;
+use crate::gateway::router::RouterAddr;
 
 const PORT: u16 = 1900;
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);

@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use super::{router::FakeRouter, *};
+use super::{harness::FakeRouter, *};
 
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
@@ -49,7 +49,7 @@ fn entry(lease: Option<u64>) -> Entry {
 }
 
 fn as_asked(request: &MapRequest) -> Granted {
-    Granted { external_port: request.external_port, lease: request.lease, nonce: None, pinhole: None }
+    Granted { external_port: request.external_port, lease: request.lease, pinhole: None }
 }
 
 #[track_caller]

@@ -123,8 +123,7 @@ fn natpmp_opens_and_closes() {
     let router = FakeRouter::start(|question| Some(natpmp(question, 0, 9080)));
     run(async {
         let driver = search(RouterProtocol::NatPmp, &router).await;
-        let granted =
-            Granted { external_port: web().external_port, lease: web().lease, nonce: None, pinhole: None };
+        let granted = Granted { external_port: web().external_port, lease: web().lease, pinhole: None };
         assert_eq!(driver.open(&web()).await, Ok(granted));
         assert_eq!(driver.look(&web()).await, Ok(Entry::Unknown));
         let health =
@@ -171,18 +170,19 @@ fn pcp_renews_with_the_nonce_and_the_lifetime_that_is_wanted() {
         );
         let first = driver.open(&web()).await.expect("it opens");
         assert_eq!(first.lease, Some(Duration::from_secs(300)));
-        let renewed = driver.open(&MapRequest { nonce: first.nonce, ..web() }).await;
+        let renewed = driver.open(&web()).await;
         assert_eq!(renewed.as_ref(), Ok(&first));
         let asked = router.questions().pop().expect("a question");
         assert_eq!(asked[4..8], 600_u32.to_be_bytes());
-        assert_eq!(Some(&asked[24..36]), first.nonce.as_ref().map(|nonce| &nonce[..]));
+        assert_eq!(asked[24..36], web().nonce);
         let health = driver.health().await.expect("it answers");
         assert_eq!(
             health,
             Health { external: Some([11, 99, 0, 1].into()), tells: true, epoch: Some(0x102), boot_id: None }
         );
-        assert_eq!(driver.close(&MapRequest { nonce: first.nonce, ..web() }).await, Ok(()));
-        assert!(matches!(driver.close(&web()).await, Err(RouterError::Failed(_))), "nobody can without it");
+        assert_eq!(driver.close(&web()).await, Ok(()));
+        let closing = router.questions().pop().expect("a question");
+        assert_eq!(closing[24..36], web().nonce);
     });
 }
 
@@ -258,7 +258,7 @@ fn a_router_that_says_nothing_or_nonsense_is_lost() {
                 let driver = search(*via, &router).await;
                 let opened = within(CALL, driver.open(&web())).await;
                 assert!(matches!(opened, Err(RouterError::Lost(_))), "{via:?} {shown:?}: {opened:?}");
-                let closed = within(CALL, driver.close(&MapRequest { nonce: Some([7; 12]), ..web() })).await;
+                let closed = within(CALL, driver.close(&web())).await;
                 assert!(matches!(closed, Err(RouterError::Lost(_))), "{via:?} {shown:?}: {closed:?}");
             });
         });
