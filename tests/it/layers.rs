@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 #[test]
 fn every_module_uses_only_the_layers_below_it() {
@@ -61,7 +61,7 @@ fn layers(lib: &str) -> BTreeMap<String, usize> {
 }
 
 /// Every Rust file under a directory.
-fn sources(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn sources(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).expect("a source directory") {
         let path = entry.expect("a directory entry").path();
@@ -88,7 +88,7 @@ fn offences_of(layers: &BTreeMap<String, usize>, file: &Path, text: &str) -> Vec
 }
 
 /// The text with everything in comments and quotes blanked out; lines stay lines.
-fn code_of(text: &str) -> String {
+pub(crate) fn code_of(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(next) = rest.chars().next() {

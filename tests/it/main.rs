@@ -12,6 +12,7 @@ mod bench;
 mod bounds;
 mod check_input;
 mod check_warnings;
+mod circles;
 mod cli;
 mod clients;
 mod cures;
