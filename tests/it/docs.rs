@@ -256,3 +256,25 @@ fn every_spec_that_the_readme_shows_is_a_good_one() {
         }
     }
 }
+
+#[test]
+fn the_pages_for_developers_name_files_that_exist() {
+    for (page, beside) in
+        [("src/README.md", "src"), (".github/CONTRIBUTING.md", "."), (".github/SECURITY.md", ".")]
+    {
+        let text = fs::read_to_string(Path::new(ROOT).join(page)).expect("a page for developers");
+        let quoted = text.split('`').skip(1).step_by(2);
+        let is_path = |word: &&str| {
+            word.contains('/') && (word.ends_with(".rs") || word.ends_with('/')) && !word.contains('*')
+        };
+        let paths: Vec<_> = quoted.filter(is_path).collect();
+        assert!(paths.len() > 5 || page.contains("SECURITY"), "{page} names few files: {paths:?}");
+        for path in paths {
+            let path = path.strip_suffix("::").unwrap_or(path);
+            assert!(
+                Path::new(ROOT).join(beside).join(path).exists(),
+                "{page} names {path}, which is not there"
+            );
+        }
+    }
+}
