@@ -1,7 +1,7 @@
 //! Addresses as a mapping names them: where to listen and where to connect.
 //!
-//! A zone (`%eth0`) stays a name here, because the interface it names may come and go: it is turned into a scope
-//! number when a socket is bound.
+//! A zone (`%eth0`) stays a name here, because the interface it names may come and go: it is turned
+//! into a scope number when a socket is bound.
 
 use std::{
     fmt,
@@ -56,8 +56,8 @@ impl ListenAddr {
         self.ip.is_unspecified()
     }
 
-    /// Whether both cannot be listened on at once (for one protocol): the same address, or a wildcard and any
-    /// address on its port.
+    /// Whether both cannot be listened on at once (for one protocol): the same address, or a
+    /// wildcard and any address on its port.
     pub fn collides_with(&self, other: &Self) -> bool {
         self.port == other.port
             && collide(self.ip, other.ip)
@@ -65,12 +65,14 @@ impl ListenAddr {
     }
 }
 
-/// Whether two addresses cannot be listened on at once, on one port: they are the same, or one is a wildcard.
+/// Whether two addresses cannot be listened on at once, on one port: they are the same, or one is a
+/// wildcard.
 pub(crate) fn collide(one: IpAddr, other: IpAddr) -> bool {
     one.is_unspecified() || other.is_unspecified() || canonical(one) == canonical(other)
 }
 
-/// Whether a listener on `listen` takes what is sent to `to`, if that is an address of this machine.
+/// Whether a listener on `listen` takes what is sent to `to`, if that is an address of this
+/// machine.
 pub(crate) fn takes(listen: IpAddr, to: IpAddr) -> bool {
     let to = canonical(to);
     if listen.is_unspecified() { listen.is_ipv6() || to.is_ipv4() } else { canonical(listen) == to }
@@ -102,9 +104,9 @@ impl Host {
     /// The longest host name (RFC 1035, section 2.3.4, as text without the closing dot).
     pub(crate) const MAX_NAME_LEN: usize = 253;
 
-    /// Takes `text` as a host name, or `None` where it cannot be one: labels of 1 to 63 letters, digits, hyphens and
-    /// underscores (which Docker's and Windows's names have), no all-numeric last label (that is a
-    /// mistyped address).
+    /// Takes `text` as a host name, or `None` where it cannot be one: labels of 1 to 63 letters,
+    /// digits, hyphens and underscores (which Docker's and Windows's names have), no all-numeric
+    /// last label (that is a mistyped address).
     pub(crate) fn name(text: &str) -> Option<Self> {
         let bare = text.strip_suffix('.').unwrap_or(text);
         let label = |l: &str| {
@@ -200,8 +202,8 @@ impl fmt::Display for PortSpan {
     }
 }
 
-/// The one form of an address that is compared, counted and shown: an IPv4 client of a dual-stack socket arrives as
-/// `::ffff:a.b.c.d` and is `a.b.c.d` everywhere in portway.
+/// The one form of an address that is compared, counted and shown: an IPv4 client of a dual-stack
+/// socket arrives as `::ffff:a.b.c.d` and is `a.b.c.d` everywhere in portway.
 pub(crate) fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }

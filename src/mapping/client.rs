@@ -1,8 +1,9 @@
-//! Who a client is, for everything that is counted by client.
+//! What counts as one client, for every limit, rate and ban.
 //!
-//! Owns [`ClientKey`] and what the kinds of IPv6 addresses say about their owner. Usually a /64 is one customer, who can
-//! use each of its addresses. In some kinds of networks a /64 has many customers: a key that took them together would
-//! shut all of them out for what one did. There the key follows the part of the address that tells them apart.
+//! Owns [`ClientKey`] and what the kinds of IPv6 addresses say about their owner. Usually a /64 is
+//! one customer, which can use each of its addresses. In some kinds of networks a /64 has many
+//! customers: a key that took them together would shut all of them out for what one did. There the
+//! key follows the part of the address that tells them apart.
 
 use std::{
     fmt,
@@ -16,11 +17,14 @@ const ISATAP: [u8; 2] = [0x5e, 0xfe];
 
 /// The client that a limit, a rate or a ban is about.
 ///
-/// - An IPv4 address is a client, also where it is inside an IPv6 address: NAT64, 6to4, Teredo (see [`ipv4_inside`]).
+/// - An IPv4 address is a client, also where it is inside an IPv6 address: NAT64, 6to4, Teredo (see
+///   [`ipv4_inside`]).
 /// - A link-local address (`fe80::/10`) is a client: each machine of the link has one.
-/// - An ISATAP address is a client with those of its /64 that end in the same byte. All machines of a site share that /64.
-///   The whole address would let the owner of any /64 have 2³² clients, which no ban and no rate could hold.
-/// - Any other IPv6 address is a client with its /64: the owner of one address of a /64 has all of them.
+/// - An ISATAP address is a client with those of its /64 that end in the same byte. All machines of
+///   a site share that /64. The whole address would let the owner of any /64 have 2³² clients,
+///   which no ban and no rate could hold.
+/// - Any other IPv6 address is a client with its /64: the owner of one address of a /64 has all of
+///   them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum ClientKey {
     /// One IPv4 address.
@@ -54,8 +58,8 @@ impl ClientKey {
         }
     }
 
-    /// The networks that the client is a part of, the smaller one first: a /48 and a /32 of IPv6, a /24 and a /16 of IPv4.
-    /// For a crowd of clients that is too large to know each of them.
+    /// The networks that the client is a part of, the smaller one first: a /48 and a /32 of IPv6, a
+    /// /24 and a /16 of IPv4. For a crowd of clients that is too large to know each of them.
     pub(crate) fn networks(self) -> [IpAddr; 2] {
         let v6 = |bytes: [u8; 6]| {
             let [a, b, c, d, e, f] = bytes;
@@ -90,12 +94,13 @@ impl ClientKey {
 
 /// The IPv4 address inside an IPv6 address whose kind says that its owner is that one's.
 ///
-/// - NAT64 and stateless translation: `64:ff9b::/96` (RFC 6052), `64:ff9b:1::/48` (RFC 8215, with the address in any of
-///   the places of RFC 6052), `::ffff:0:0:0/96` (RFC 2765).
+/// - NAT64 and stateless translation: `64:ff9b::/96` (RFC 6052), `64:ff9b:1::/48` (RFC 8215, with
+///   the address in any of the places of RFC 6052), `::ffff:0:0:0/96` (RFC 2765).
 /// - 6to4, `2002::/16` (RFC 3056).
-/// - Teredo, `2001::/32` (RFC 4380): the client's own address, not its server's. Its bits are inverted.
+/// - Teredo, `2001::/32` (RFC 4380): the client's own address, not its server's. Its bits are
+///   inverted.
 ///
-/// Not ISATAP: its prefix may be anyone's, who could then write the address of somebody else into it.
+/// Not ISATAP: every owner of a prefix could write the address of another machine into it.
 pub(crate) fn ipv4_inside(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let o = ip.octets();
     let last = [o[12], o[13], o[14], o[15]];

@@ -1,9 +1,10 @@
 //! The vocabulary: the values that a mapping is made of.
 //!
-//! Owns the words of the interface as types: [`Protocol`], [`MappingName`], [`MappingId`], [`ListenerKey`], [`ListenAddr`], [`TargetAddr`],
-//! [`ClientKey`], [`Exposure`], [`Timeout`] and the grammar of a publish spec ([`publish`]). Everything here is a plain value: no socket, no
-//! clock, no file, and nothing that can fail after it was made. Text becomes one of these types once, when it is
-//! read, and is never parsed again.
+//! Owns the words of the interface as types: [`Protocol`], [`MappingName`], [`MappingId`],
+//! [`ListenerKey`], [`ListenAddr`], [`TargetAddr`], [`ClientKey`], [`Exposure`], [`Timeout`] and
+//! the grammar of a publish spec ([`publish`]). Everything here is a plain value: no socket, no
+//! clock, no file, and nothing that can fail after it was made. Text becomes one of these types
+//! once, when it is read, and is never parsed again.
 
 mod address;
 mod client;
@@ -51,12 +52,13 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// The name of a mapping: `[A-Za-z0-9._-]{1,64}`, or the default form `<listen port or range>/<protocol>`.
+/// The name of a mapping: `[A-Za-z0-9._-]{1,64}`, or the default form
+/// `<listen port or range>/<protocol>`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct MappingName(Arc<str>);
 
-/// Why a text is no mapping name.
+/// Why a text cannot be the name of a mapping.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a name is 1 to 64 of the characters A-Z a-z 0-9 . _ - (or has the default form, such as 8080/tcp)")]
 pub struct InvalidName;
@@ -125,7 +127,8 @@ impl Timeout {
 }
 
 impl fmt::Display for Timeout {
-    /// The text that the configuration reads back: `never`, or a number with the largest unit that fits exactly.
+    /// The text that the configuration reads back: `never`, or a number with the largest unit that
+    /// fits exactly.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::After(limit) = self else { return f.write_str("never") };
         let ms = limit.as_millis();

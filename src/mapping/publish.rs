@@ -1,11 +1,12 @@
 //! The grammar of a publish spec, as in `docker run -p`, with a target host added:
 //! `[LISTEN_IP:]LISTEN_PORT:[TARGET_HOST:]TARGET_PORT[/PROTOCOL]`.
 //!
-//! Owns the reading of a spec and of its two halves as the long form writes them ([`ListenSpec`], [`TargetSpec`]),
-//! and their canonical text. It is pure: service names are looked up through a function that the caller gives. What
-//! was read is sound: no port is 0, no range is reversed, both ranges fit each other, an address can be bound or
-//! connected to in principle. What cannot be read ends in a [`SpecError`], which knows the offending part. Its hint is
-//! general; a whole spec that may be offered instead comes from [`meant`], which reads it with this grammar first.
+//! Owns the reading of a spec and of its two halves as the long form writes them ([`ListenSpec`],
+//! [`TargetSpec`]), and their canonical text. It is pure: service names are looked up through a
+//! function that the caller gives. What was read is sound: no port is 0, no range is reversed, both
+//! ranges fit each other, an address can be bound or connected to in principle. What cannot be read
+//! ends in a [`SpecError`], which knows the offending part. Its hint is general; a whole spec that
+//! may be offered instead comes from [`meant`], which reads it with this grammar first.
 
 pub(crate) mod meant;
 mod part;
@@ -24,7 +25,7 @@ use super::{Host, ListenAddr, PortSpan, Protocol, TargetAddr, Zone};
 /// Looks up a service name, as services(5) has it.
 pub(crate) type Services<'a> = &'a dyn Fn(&str, Protocol) -> Option<u16>;
 
-/// Why a text is no spec, and which part of it is to blame.
+/// Why a text is not a spec, and which part of it is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct SpecError {
@@ -157,7 +158,8 @@ pub(crate) struct TargetSpec {
 }
 
 impl TargetSpec {
-    /// Reads a `targets` entry: `10.0.0.7:3389`, `nas.lan:80`, `[::1]:80`, `80` (of this machine), `cam.lan:6000-6010`.
+    /// Reads a `targets` entry: `10.0.0.7:3389`, `nas.lan:80`, `[::1]:80`, `80` (of this machine),
+    /// `cam.lan:6000-6010`.
     ///
     /// # Errors
     /// Where it is none, with the part to blame.
@@ -196,7 +198,8 @@ impl TargetSpec {
         }
     }
 
-    /// The target of `port`, which is one of `listen`; [`Self::fits`] says whether there is one for each.
+    /// The target of `port`, which is one of `listen`; [`Self::fits`] says whether there is one for
+    /// each.
     pub(crate) fn counterpart(&self, listen: PortSpan, port: NonZeroU16) -> TargetAddr {
         let offset = if self.ports.count() == 1 { 0 } else { port.get() - listen.first().get() };
         let port = self.ports.first().saturating_add(offset);

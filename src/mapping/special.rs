@@ -1,12 +1,14 @@
-//! Addresses that a target must not have, or that its author should think about twice: nowhere, and loopback.
+//! Addresses that a target must not have, or that its author should think about twice: nowhere, and
+//! loopback.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::ipv4_inside;
 
-/// Whether an address stands for no machine: "this network" (0.0.0.0/8, RFC 1122 section 3.2.1.3), `::`, and IPv6
-/// addresses with one of the former inside. The kernel takes 0.0.0.0 and `::` for this machine, so none of them may be a
-/// target: what listens on loopback only would be open to strangers.
+/// Whether an address stands for no machine: "this network" (0.0.0.0/8, RFC 1122 section 3.2.1.3),
+/// `::`, and IPv6 addresses with one of the former inside. The kernel takes 0.0.0.0 and `::` for
+/// this machine, so none of them may be a target: what listens on loopback only would be open to
+/// strangers.
 pub(crate) fn is_nowhere(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.octets()[0] == 0,
@@ -19,7 +21,8 @@ pub(crate) fn is_loopback(ip: IpAddr) -> bool {
     ip.is_loopback() || matches!(ip, IpAddr::V6(ip) if inner_ipv4(ip).is_some_and(|ip| ip.is_loopback()))
 }
 
-/// The IPv4 address inside an IPv6 one: mapped or compatible (RFC 4291, section 2.5.5), or one of [`ipv4_inside`].
+/// The IPv4 address inside an IPv6 one: mapped or compatible (RFC 4291, section 2.5.5), or one of
+/// [`ipv4_inside`].
 fn inner_ipv4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let plain = match ip.segments() {
         _ if ip.is_loopback() => None,

@@ -1,11 +1,13 @@
 //! Which session lines a mapping writes, and how many.
 //!
-//! Owns [`SessionLines`], the value of the key `log`, and [`SessionLog`], the budget of one mapping with the sums of what
-//! it left out. Anyone who reaches a port can end sessions at will, so their lines need a bound: [`AT_ONCE`] after a
-//! quiet time, then one every [`EACH`]. What is over that is counted, and [`SessionLog::summary`] gives the sums at most
-//! once in [`INTERVAL`]. Writes no line itself.
+//! Owns [`SessionLines`], the value of the key `log`, and [`SessionLog`], the budget of one mapping
+//! with the sums of what it left out. Every client that reaches a port can end sessions at will, so
+//! their lines need a bound: [`AT_ONCE`] after a quiet time, then one every [`EACH`]. What is over
+//! that is counted, and [`SessionLog::summary`] gives the sums at most once in [`INTERVAL`]. Writes
+//! no line itself.
 //!
-//! Invariant: a session of a kind that the mapping logs is either written or in exactly one summary.
+//! Invariant: a session of a kind that the mapping logs is either written or in exactly one
+//! summary.
 
 use std::{
     fmt,
@@ -104,7 +106,8 @@ impl SessionLog {
         false
     }
 
-    /// Whether the mapping may write another line that strangers can cause; it counts against the budget.
+    /// Whether the mapping may write another line that strangers can cause; it counts against the
+    /// budget.
     pub(super) fn takes_other(&self, now: Instant) -> bool {
         self.state().spend(now)
     }

@@ -1,12 +1,13 @@
 //! What happened: the live sessions, what they moved, and how each one ended.
 //!
-//! Owns the table of live sessions of each listener ([`ListenerMeter`]), the guard that a session carries
-//! ([`SessionMeter`]) and the one way to end a session from outside ([`LiveSession::cut`]). A session is entered when it is
-//! admitted and settled exactly once: by [`SessionMeter::end`], or, if its task is dropped unfinished, by the guard's
-//! `Drop`. Settling removes it from the table, adds its bytes to the totals and writes the session line, so the three
-//! cannot disagree. The [`SessionLog`] of the mapping decides whether there is a line: strangers must not fill a disk.
+//! Owns the table of live sessions of each listener ([`ListenerMeter`]), the guard that a session
+//! carries ([`SessionMeter`]) and the one way to end a session from outside ([`LiveSession::cut`]).
+//! A session is entered when it is admitted and settled exactly once: by [`SessionMeter::end`], or,
+//! if its task is dropped unfinished, by the guard's `Drop`. Settling removes it from the table,
+//! adds its bytes to the totals and writes the session line, so the three cannot disagree. The
+//! [`SessionLog`] of the mapping decides whether there is a line: strangers must not fill a disk.
 //!
-//! Must not know how bytes are moved, nor who asks to end a session.
+//! Must not know how bytes are moved, nor why a session is ended.
 
 mod ended;
 mod lines;
@@ -70,8 +71,8 @@ impl ListenerMeter {
         })
     }
 
-    /// Enters a session of `client` (its canonical address). It is live until the guard is settled. In a closed account
-    /// the session is asked to end at once.
+    /// Enters a session of `client` (its canonical address). It is live until the guard is settled.
+    /// In a closed account the session is asked to end at once.
     pub(crate) fn open(self: &Arc<Self>, client: SocketAddr) -> SessionMeter {
         let live = Arc::new(LiveSession {
             id: NEXT_ID.fetch_add(1, Relaxed),
@@ -112,10 +113,11 @@ impl ListenerMeter {
         }
     }
 
-    /// Closes the account: asks every live session to end with `reason`, and each session that is entered from now on.
+    /// Closes the account: asks every live session to end with `reason`, and each session that is
+    /// entered from now on.
     ///
-    /// A listener that closes may be in the middle of an accept. The table's lock decides for each session on which side
-    /// of the close it stands, and both sides end. The first reason stands.
+    /// A listener that closes may be in the middle of an accept. The table's lock decides for each
+    /// session on which side of the close it stands, and both sides end. The first reason stands.
     pub(crate) fn close(&self, reason: Ended) {
         let live: Vec<_> = {
             let mut table = self.table();
@@ -154,7 +156,8 @@ impl ListenerMeter {
         *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(log);
     }
 
-    /// Whether the mapping may write another line that strangers can cause. It counts against the budget.
+    /// Whether the mapping may write another line that strangers can cause. It counts against the
+    /// budget.
     pub(crate) fn may_log(&self) -> bool {
         self.log().takes_other(Instant::now())
     }
@@ -174,7 +177,8 @@ impl ListenerMeter {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        // A panic elsewhere cannot leave the slab half-changed: insert and remove are its own, whole operations.
+        // A panic elsewhere cannot leave the slab half-changed: insert and remove are its own,
+        // whole operations.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -213,7 +217,8 @@ impl LiveSession {
         }
     }
 
-    /// Ready with the reason once [`LiveSession::cut`] was called. One task may poll this: the session's own.
+    /// Ready with the reason once [`LiveSession::cut`] was called. One task may poll this: the
+    /// session's own.
     pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<Ended> {
         self.waker.register(cx.waker());
         match Ended::from_code(self.cut.load(SeqCst)) {
@@ -348,8 +353,8 @@ impl std::fmt::Display for Shown<'_> {
     }
 }
 
-/// An address as it always is shown, but handed to the formatter whole: the standard library hands over each number and
-/// each dot, which is half the cost of a session line.
+/// An address as it always is shown, but handed to the formatter whole: the standard library hands
+/// over each number and each dot, which is half the cost of a session line.
 struct Whole(SocketAddr);
 
 impl std::fmt::Display for Whole {

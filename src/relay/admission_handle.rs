@@ -1,7 +1,8 @@
 //! How a listener asks for the admission of a client, and what follows a refusal.
 //!
-//! The decision and the counts are in [`Admission`], which several listeners share. A refusal writes one line at `debug`,
-//! so that strangers cannot fill a disk. It also wakes the task that sums refusals up.
+//! The decision and the counts are in [`Admission`], which several listeners share. A refusal
+//! writes one line at `debug`, so that strangers cannot fill a disk. It also wakes the task that
+//! sums refusals up.
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -1,13 +1,13 @@
 //! Tasks that can be waited for, and the wish that they come to an end.
 //!
-//! A [`Drain`] belongs to whoever started the tasks; a [`DrainWatch`] is what the tasks hold. This is the one place
-//! that spawns: a task that nobody waits for makes a graceful stop a lie.
+//! A [`Drain`] belongs to the owner of the tasks, a [`DrainWatch`] to the tasks. This is the only
+//! place that spawns, so that a graceful stop waits for every task.
 
 use std::future::Future;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// The owner's end: closes, and waits for every task that was spawned on a watch of it.
+/// The owner's side. It closes, and waits for every task that was spawned on a watch of it.
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     watch: DrainWatch,

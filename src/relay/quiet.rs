@@ -23,7 +23,8 @@ impl Quiet {
         Self { interval, state: Mutex::new(State { last: None, left_out: 0 }) }
     }
 
-    /// Whether the line may be written now; `Some` with the number of those left out since the last one.
+    /// Whether the line may be written now; `Some` with the number of those left out since the last
+    /// one.
     pub(crate) fn may_speak(&self) -> Option<u64> {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -1,12 +1,14 @@
 //! A limit on bandwidth: how many bytes may pass now, and when the next ones may.
 //!
-//! Owns the arithmetic ([`ByteBucket`], pure), and the wait of a stream that has to go slower ([`Throttle`]). A session has one
-//! for each direction; both are made when it starts, so that a limit changed by a reload holds for new sessions.
+//! Owns the arithmetic ([`ByteBucket`], pure), and the wait of a stream that has to go slower
+//! ([`Throttle`]). A session has one for each direction; both are made when it starts, so that a
+//! limit changed by a reload holds for new sessions.
 //!
-//! A bucket never lets more than [`WINDOW`] worth of bytes pass at once, however long it was quiet. A stream is held back
-//! (its sender sees a full window, as with any slow receiver) and goes on in steps of [`STEP`], so that it is smooth and
-//! its timer is not busy. Datagrams are not held back: what is too much is dropped, as a router with a short queue would;
-//! a bucket that is full lets one datagram of any size pass, and is in debt for it.
+//! A bucket never lets more than [`WINDOW`] worth of bytes pass at once, however long it was quiet.
+//! A stream is held back (its sender sees a full window, as with any slow receiver) and goes on in
+//! steps of [`STEP`], so that it is smooth and its timer is not busy. Datagrams are not held back:
+//! what is too much is dropped, as a router with a short queue would; a bucket that is full lets
+//! one datagram of any size pass, and is in debt for it.
 
 use std::{
     future::Future,
@@ -49,7 +51,8 @@ impl ByteBucket {
         self.bytes(now.saturating_duration_since(self.paid).min(self.window))
     }
 
-    /// What may be saved up reaches back to here. A machine that started a moment ago has no earlier time.
+    /// What may be saved up reaches back to here. A machine that started a moment ago has no
+    /// earlier time.
     fn earliest(&self, now: Instant) -> Instant {
         now.checked_sub(self.window).unwrap_or(now)
     }

@@ -1,10 +1,10 @@
 //! Listening sockets: made, set up and bound.
 //!
-//! A socket can be bound over others of this process ([`Aside`]), although their addresses overlap. So a reload proves
-//! that a replacement can be bound before it touches what listens.
+//! A socket can be bound over others of this process ([`Aside`]), although their addresses overlap.
+//! So a reload proves that a replacement can be bound before it touches what listens.
 //!
-//! `[::]` is bound dual-stack. Any other IPv6 address takes IPv6 only. If the machine has no IPv6, `[::]` falls back to
-//! `0.0.0.0`, and the result says so.
+//! `[::]` is bound dual-stack. Any other IPv6 address takes IPv6 only. If the machine has no IPv6,
+//! `[::]` falls back to `0.0.0.0`, and the result says so.
 
 use std::{
     io,
@@ -18,7 +18,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::{errno::lacks_ipv6, keepalive::set_keepalive, scope::scoped, stream::prepare};
 use crate::mapping::{ListenAddr, Protocol, Timeout};
 
-/// Connections that the kernel keeps for us while we are busy; it caps the number by `net.core.somaxconn`.
+/// Connections that the kernel keeps for us while we are busy; it caps the number by
+/// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
 /// A socket that was bound.
@@ -51,9 +52,10 @@ pub(crate) enum Overlap {
 
 /// Sockets that let others be bound over them, for as long as this lives.
 ///
-/// The kernel compares the options of both sockets at the moment of a bind. So the options are on for that moment only,
-/// and both sides clear them. For TCP this is `SO_REUSEPORT`, which sockets of one user can share. For UDP it is
-/// `SO_REUSEADDR`: the kernel's check for `SO_REUSEPORT` stops at the first match there, and could miss a stranger's socket.
+/// The kernel compares the options of both sockets at the moment of a bind. So the options are on
+/// for that moment only, and both sides clear them. For TCP this is `SO_REUSEPORT`, which sockets
+/// of one user can share. For UDP it is `SO_REUSEADDR`: the kernel's check for `SO_REUSEPORT` stops
+/// at the first match there, and could miss a stranger's socket.
 #[must_use = "the sockets stand aside while this lives"]
 pub(crate) struct Aside {
     sockets: Vec<(Protocol, Arc<dyn AsFd + Send + Sync>)>,
@@ -105,7 +107,8 @@ pub(crate) fn settle(protocol: Protocol, socket: &impl AsFd) -> io::Result<()> {
 /// Binds a TCP listener. In [`Overlap::OwnSockets`] it does not listen before [`settle`].
 ///
 /// # Errors
-/// What the system says; see [`is_absent`](super::errno::is_absent) for an address that is not there yet.
+/// What the system says; see [`is_absent`](super::errno::is_absent) for an address that is not
+/// there yet.
 pub(crate) fn bind_tcp(
     listen: &ListenAddr,
     keepalive: Timeout,
@@ -113,7 +116,8 @@ pub(crate) fn bind_tcp(
 ) -> io::Result<Bound<std::net::TcpListener>> {
     with_fallback(listen, |addr| {
         let socket = open(addr, Type::STREAM)?;
-        // Without this a restart waits for the last sessions' TIME_WAIT. A listener that lives still keeps others out.
+        // Without this a restart waits for the last sessions' TIME_WAIT. A listener that lives
+        // still keeps others out.
         socket.set_reuse_address(true)?;
         prepare(&socket)?;
         set_keepalive(&socket, keepalive)?;
@@ -128,11 +132,12 @@ pub(crate) fn bind_tcp(
     })
 }
 
-/// Binds a UDP listener. It never shares its port: with `SO_REUSEADDR` a second daemon could take its datagrams. Only in
-/// [`Overlap::OwnSockets`] it does so until [`settle`].
+/// Binds a UDP listener. It never shares its port: with `SO_REUSEADDR` a second daemon could take
+/// its datagrams. Only in [`Overlap::OwnSockets`] it does so until [`settle`].
 ///
 /// # Errors
-/// What the system says; see [`is_absent`](super::errno::is_absent) for an address that is not there yet.
+/// What the system says; see [`is_absent`](super::errno::is_absent) for an address that is not
+/// there yet.
 pub(crate) fn bind_udp(listen: &ListenAddr, overlap: Overlap) -> io::Result<Bound<std::net::UdpSocket>> {
     with_fallback(listen, |addr| {
         let socket = open(addr, Type::DGRAM)?;
@@ -145,8 +150,9 @@ pub(crate) fn bind_udp(listen: &ListenAddr, overlap: Overlap) -> io::Result<Boun
     })
 }
 
-/// The kernel hands over only what is sent to groups that some socket has joined. A socket on every address takes what is
-/// sent to any of them, but a dual-stack one has to be asked to do so for IPv4.
+/// The kernel hands over only what is sent to groups that some socket has joined. A socket on every
+/// address takes what is sent to any of them, but a dual-stack one has to be asked to do so for
+/// IPv4.
 fn join_group(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
     match addr {
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => {

@@ -1,13 +1,14 @@
 //! TCP keepalive: how a peer is found that vanished.
 //!
-//! A connection that was silent for the idle time is probed, and [`PROBES`] probes without an answer end it. The kernel's
-//! own pace after the first probe is a setting of the whole machine, by default nine probes in eleven minutes. So both
-//! are always set.
+//! A connection that was silent for the idle time is probed, and [`PROBES`] probes without an
+//! answer end it. The kernel's own pace after the first probe is a setting of the whole machine, by
+//! default nine probes in eleven minutes. So both are always set.
 //!
-//! The kernel sends no probe while bytes are on their way to the peer: it repeats them instead, for a quarter of an hour.
-//! `TCP_USER_TIMEOUT` limits that to the same time as the probes take ([`unanswered_limit`]). The kernel applies it to a
-//! peer without room for more bytes, too, although that peer answers. Such a session has to raise the limit
-//! ([`set_unanswered_limit`]), as long as the peer answers.
+//! The kernel sends no probe while bytes are on their way to the peer: it repeats them instead, for
+//! a quarter of an hour. `TCP_USER_TIMEOUT` limits that to the same time as the probes take
+//! ([`unanswered_limit`]). The kernel applies it to a peer without room for more bytes, too,
+//! although that peer answers. Such a session has to raise the limit ([`set_unanswered_limit`]), as
+//! long as the peer answers.
 
 use std::{io, os::fd::AsFd, time::Duration};
 
@@ -57,7 +58,8 @@ fn interval(idle: Duration) -> Duration {
     idle.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
 }
 
-/// What the kernel holds for a socket: the idle time, the interval and the probes, where keepalive is on.
+/// What the kernel holds for a socket: the idle time, the interval and the probes, where keepalive
+/// is on.
 #[cfg(test)]
 pub(crate) fn keepalive_of(socket: &impl AsFd) -> Option<(Duration, Duration, u32)> {
     let socket = SockRef::from(socket);

@@ -1,8 +1,9 @@
 //! Sockets: made, bound and set up, and what their errors mean.
 //!
-//! Owns every socket option, the classes of errors ([`errno`]), the pauses between failures ([`Backoff`]) and the calls
-//! that no crate has ([`tcp_info`], [`recv`]). All calls are thin: nothing here waits, counts or keeps a session. Others
-//! see no `socket2` and set no option. They know a socket as tokio's or the standard library's.
+//! Owns every socket option, the classes of errors ([`errno`]), the pauses between failures
+//! ([`Backoff`]) and the calls that no crate has ([`tcp_info`], [`recv`]). All calls are thin:
+//! nothing here waits, counts or keeps a session. Others see no `socket2` and set no option. They
+//! know a socket as tokio's or the standard library's.
 //!
 //! It knows the addresses of [`mapping`](crate::mapping), and no policy, target or configuration.
 

@@ -1,10 +1,11 @@
 //! Reading from a TCP socket, with the kernel's word on what is left in it.
 //!
-//! Owns the system call `recvmsg` with the control message `TCP_INQ`. A short read alone does not mean that the socket is
-//! empty: a read stops at an urgent mark, although more bytes follow. The control message costs no system call.
+//! Owns the system call `recvmsg` with the control message `TCP_INQ`. A short read alone does not
+//! mean that the socket is empty: a read stops at an urgent mark, although more bytes follow. The
+//! control message costs no system call.
 //!
-//! Invariant of the unsafe code: every pointer of the message header points to a buffer that lives through the call, and
-//! each length is that of its buffer.
+//! Invariant of the unsafe code: every pointer of the message header points to a buffer that lives
+//! through the call, and each length is that of its buffer.
 
 #![allow(unsafe_code, reason = "no crate in the tree reads the control message of TCP_INQ")]
 
@@ -47,7 +48,8 @@ pub(crate) fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<Recei
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast();
     message.msg_controllen = size_of::<Control>() as _;
-    // SAFETY: the header points to `part`, which is `buffer`, and to `control`, each with its own length.
+    // SAFETY: the header points to `part`, which is `buffer`, and to `control`, each with its own
+    // length.
     let found = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, 0) };
     let bytes = usize::try_from(found).map_err(|_| io::Error::last_os_error())?;
     // SAFETY: the kernel has filled in `control` up to the length that the header has now.

@@ -1,4 +1,5 @@
-//! The scope of an address: the interface of a link-local one, and whether an address is of this machine.
+//! The scope of an address: the interface of a link-local one, and whether an address is of this
+//! machine.
 
 use std::{
     io,
@@ -23,7 +24,8 @@ pub(crate) fn scoped(ip: IpAddr, zone: &Zone, port: u16) -> io::Result<SocketAdd
     Ok(SocketAddrV6::new(ip, port, 0, scope).into())
 }
 
-/// Whether the kernel delivers to this machine what is sent to `addr`: then the address is its own source.
+/// Whether the kernel delivers to this machine what is sent to `addr`: then the address is its own
+/// source.
 ///
 /// # Errors
 /// The kernel has no route to it.

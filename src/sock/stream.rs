@@ -1,7 +1,8 @@
 //! TCP streams: how they are connected, accepted, read, ended and given up.
 //!
-//! A stream of either side has the same options: no delay, urgent bytes in line, and what is left to read announced. A
-//! listener sets them once, and what it accepts inherits them, which saves every session the system calls.
+//! A stream of either side has the same options: no delay, urgent bytes in line, and what is left
+//! to read announced. A listener sets them once, and what it accepts inherits them, which saves
+//! every session the system calls.
 
 use std::{
     io,
@@ -48,8 +49,8 @@ pub(crate) async fn connect(
         set_keepalive(&socket, keepalive)?;
     }
     if let Some(source) = source {
-        // The port is chosen at connect, when the target is known: without this, one source address would have no
-        // more than its ephemeral ports for all targets together.
+        // The port is chosen at connect, when the target is known: without this, one source address
+        // would have no more than its ephemeral ports for all targets together.
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
@@ -89,14 +90,16 @@ pub(crate) fn holds_bytes(socket: &impl AsFd) -> bool {
     recv(socket, &mut one, RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(n, _)| n > 0)
 }
 
-/// Which of `flags` hold for a socket now, beside errors, by the kernel's word. Tokio may not have heard of it yet.
+/// Which of `flags` hold for a socket now, beside errors, by the kernel's word. Tokio may not have
+/// heard of it yet.
 pub(crate) fn readiness(socket: &impl AsFd, flags: PollFlags) -> PollFlags {
     let mut fds = [PollFd::new(socket, flags)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     if poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0) { fds[0].revents() } else { PollFlags::empty() }
 }
 
-/// Ends the stream toward the peer (half-close). A connection that is already gone has no end to pass on.
+/// Ends the stream toward the peer (half-close). A connection that is already gone has no end to
+/// pass on.
 ///
 /// # Errors
 /// What the system says.
@@ -107,17 +110,20 @@ pub(crate) fn end(socket: &impl AsFd) -> io::Result<()> {
     }
 }
 
-/// Makes the close of a socket a RST. It has no effect on a connection that is already dead, which is as good.
+/// Makes the close of a socket a RST. It has no effect on a connection that is already dead, which
+/// is as good.
 pub(crate) fn reset_on_close(socket: &impl AsFd) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
-/// Makes the close of a socket send nothing. Returns whether it may: this needs CAP_NET_ADMIN (TCP_REPAIR).
+/// Makes the close of a socket send nothing. Returns whether it may: this needs CAP_NET_ADMIN
+/// (TCP_REPAIR).
 pub(crate) fn close_without_a_word(socket: &impl AsFd) -> bool {
     setsockopt(socket, sockopt::TcpRepair, &1).is_ok()
 }
 
-/// Whether [`close_without_a_word`] works for this process; `None` where the machine has no IPv4 to try it with.
+/// Whether [`close_without_a_word`] works for this process; `None` where the machine has no IPv4 to
+/// try it with.
 pub(crate) fn may_close_without_a_word() -> Option<bool> {
     Socket::new(Domain::IPV4, Type::STREAM, None).ok().map(|socket| close_without_a_word(&socket))
 }
@@ -125,12 +131,14 @@ pub(crate) fn may_close_without_a_word() -> Option<bool> {
 /// Lets what is sent from now on go no further than the first router.
 pub(crate) fn keep_in_own_network(socket: &impl AsFd) {
     let socket = SockRef::from(socket);
-    // Both: a client of a dual-stack listener may be either, and the one that does not fit has no effect.
+    // Both: a client of a dual-stack listener may be either, and the one that does not fit has no
+    // effect.
     let _ = socket.set_ttl_v4(1);
     let _ = socket.set_unicast_hops_v6(1);
 }
 
-/// Limits what the kernel holds for a socket that is not read, in bytes. It has a minimum of its own.
+/// Limits what the kernel holds for a socket that is not read, in bytes. It has a minimum of its
+/// own.
 pub(crate) fn limit_receive_buffer(socket: &impl AsFd, bytes: usize) {
     let _ = SockRef::from(socket).set_recv_buffer_size(bytes);
 }

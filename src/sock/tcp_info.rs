@@ -1,7 +1,8 @@
 //! What the kernel says of a TCP connection, by the socket options that no crate has.
 //!
-//! Owns the system calls `getsockopt(TCP_INFO)` and `setsockopt(TCP_INQ)`. Invariant of the unsafe code: each call gets a
-//! pointer to a value on the stack and that value's size, and the value is an integer or a C struct of integers.
+//! Owns the system calls `getsockopt(TCP_INFO)` and `setsockopt(TCP_INQ)`. Invariant of the unsafe
+//! code: each call gets a pointer to a value on the stack and that value's size, and the value is
+//! an integer or a C struct of integers.
 
 #![allow(unsafe_code, reason = "no crate in the tree has TCP_INFO and TCP_INQ")]
 
@@ -17,12 +18,13 @@ use nix::libc;
 /// From the kernel's `linux/tcp.h`; the C libraries do not all have it.
 const TCP_INQ: libc::c_int = 36;
 
-/// Lets each read say how much is left in the socket, as a control message. What a listener accepts inherits it.
+/// Lets each read say how much is left in the socket, as a control message. What a listener accepts
+/// inherits it.
 pub(super) fn announce_rest(socket: &impl AsFd) {
     let on: libc::c_int = 1;
     let len = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(0);
     let fd = socket.as_fd().as_raw_fd();
-    // Before Linux 4.18 there is no such message, and a reader asks once more.
+    // Linux before 4.18 sends no such message, and a reader asks once more.
     // SAFETY: the pointer and the length are those of `on`.
     unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, TCP_INQ, (&raw const on).cast(), len) };
 }
@@ -52,11 +54,13 @@ impl Flight {
     pub(crate) fn of(socket: &impl AsFd, lately: Duration) -> io::Result<Self> {
         let info = info(socket)?;
         let heard = Duration::from_millis(info.tcpi_last_ack_recv.into());
-        // The backoff counts the probes of a closed window when nothing is in flight, else retransmissions.
+        // The backoff counts the probes of a closed window when nothing is in flight, else
+        // retransmissions.
         Ok(if info.tcpi_unacked > 0 {
             Self::Unacknowledged { answers: heard <= lately }
         } else if info.tcpi_probes > 0 || info.tcpi_backoff > 0 {
-            // The pause between probes grows to two minutes: one that is not answered yet says nothing.
+            // The pause between probes grows to two minutes: one that is not answered yet says
+            // nothing.
             Self::NoRoom { answers: info.tcpi_probes <= 1 || heard <= lately }
         } else {
             Self::Nothing

@@ -1,11 +1,13 @@
 //! UDP sockets: what is switched on at a listener's and at a flow's, and why.
 //!
-//! `quinn-udp` makes a socket fit for QUIC, which must not be fragmented and wants time stamps and congestion marks. A
-//! forwarder wants none of that: it passes on datagrams of any size, so both its sockets let routers fragment
-//! (`IP_PMTUDISC_DONT`; an ICMP "too big" then costs no datagram). So `quinn-udp` is shown a socket of its own, made for
-//! the purpose, and is used for its batched system calls only; the options of the real ones are set here.
+//! `quinn-udp` makes a socket fit for QUIC, which must not be fragmented and wants time stamps and
+//! congestion marks. A forwarder wants none of that: it passes on datagrams of any size, so both
+//! its sockets let routers fragment (`IP_PMTUDISC_DONT`; an ICMP "too big" then costs no datagram).
+//! So `quinn-udp` is shown a socket of its own, made for the purpose, and is used for its batched
+//! system calls only; the options of the real ones are set here.
 //!
-//! No socket here shares its port (`SO_REUSEADDR`): a second one could take the first one's datagrams.
+//! No socket here shares its port (`SO_REUSEADDR`): a second one could take the first one's
+//! datagrams.
 
 use std::{
     io,
@@ -29,7 +31,8 @@ use tokio::net::UdpSocket;
 use super::stream::{PollFlags, readiness};
 use crate::mapping::canonical_socket;
 
-/// What the kernel may queue at a listener's socket, where it allows as much: a burst of all clients together.
+/// What the kernel may queue at a listener's socket, where it allows as much: a burst of all
+/// clients together.
 const LISTENER_QUEUE: usize = 4 * 1024 * 1024;
 /// What the kernel may queue at a flow's socket: a burst of one target's replies.
 const FLOW_QUEUE: usize = 1024 * 1024;
@@ -40,8 +43,9 @@ const ICMP_ERRORS_A_TURN: usize = 64;
 /// Whether the kernel may join and split datagrams for us; see [`allow_joins`].
 static JOINS: AtomicBool = AtomicBool::new(true);
 
-/// Allows or forbids, for listeners registered from now on, that the kernel joins the datagrams of a flow (GRO and GSO).
-/// They are on; a network driver that gets them wrong is a reason to turn them off.
+/// Allows or forbids, for listeners registered from now on, that the kernel joins the datagrams of
+/// a flow (GRO and GSO). They are on; a network driver that gets them wrong is a reason to turn
+/// them off.
 pub(crate) fn allow_joins(allow: bool) {
     JOINS.store(allow, Relaxed);
 }
@@ -60,8 +64,9 @@ pub(crate) fn offload(listen: SocketAddr) -> io::Result<UdpSocketState> {
     UdpSocketState::new((&specimen).into())
 }
 
-/// Makes a bound socket a listener's. Where it listens on every address, each datagram arrives with the one it was sent
-/// to, which its answer has to leave from. A socket of one address sends from that anyhow, for less.
+/// Makes a bound socket a listener's. Where it listens on every address, each datagram arrives with
+/// the one it was sent to, which its answer has to leave from. A socket of one address sends from
+/// that anyhow, for less.
 ///
 /// # Errors
 /// What the system says.
@@ -82,18 +87,19 @@ pub(crate) fn listener(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket)
 }
 
-/// Who answers on a flow's socket.
+/// The senders that a flow's socket takes answers from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// The target alone: the socket is connected.
     One,
-    /// Every machine that a broadcast or multicast target stands for. Each answers from its own address, which a connected
-    /// socket would not take. So the socket is not connected, and takes whatever is sent to its port.
+    /// Every machine that a broadcast or multicast target stands for. Each answers from its own
+    /// address, which a connected socket would not take. So the socket is not connected, and takes
+    /// whatever is sent to its port.
     Many,
 }
 
-/// A flow's socket: connected, so that only its target's datagrams and ICMP errors come in, unless the target stands for
-/// many machines.
+/// A flow's socket: connected, so that only its target's datagrams and ICMP errors come in, unless
+/// the target stands for many machines.
 ///
 /// # Errors
 /// What the system says, or that `source` is of another family than `target`.
@@ -103,7 +109,8 @@ pub(crate) fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<
     let peer = match socket.connect(&target.into()) {
         Ok(()) if target.ip().is_multicast() => Peer::Many,
         Ok(()) => Peer::One,
-        // To a socket that did not ask for it, the kernel forbids a broadcast address; which ones there are, only it knows.
+        // To a socket that did not ask for it, the kernel forbids a broadcast address; which ones
+        // there are, only it knows.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && target.is_ipv4() => {
             socket.set_broadcast(true)?;
             socket.connect(&target.into())?;
@@ -137,7 +144,8 @@ fn open(target: SocketAddr, own: Option<SocketAddr>) -> io::Result<Socket> {
         socket.bind(&own.into())?;
     }
     allow_fragments(&socket, target)?;
-    // Without it, the kernel keeps most of the ICMP errors to itself: those of a target whose machine is off, for one.
+    // Without it, the kernel keeps most of the ICMP errors to itself: those of a target whose
+    // machine is off, for one.
     let _ = if target.is_ipv4() {
         setsockopt(&socket, Ipv4RecvErr, &true)
     } else {
@@ -163,8 +171,8 @@ pub(crate) fn send_to(socket: &UdpSocket, contents: &[u8], to: SocketAddr) -> io
     Ok(sendto(socket, contents, SendFlags::empty(), &to).map(drop)?)
 }
 
-/// Takes what ICMP messages left in a flow socket's queue of errors. Whether there was any. The queue has to be emptied: it
-/// counts against the room for datagrams.
+/// Takes what ICMP messages left in a flow socket's queue of errors. Whether there was any. The
+/// queue has to be emptied: it counts against the room for datagrams.
 pub(crate) fn take_icmp_errors(socket: &UdpSocket) -> bool {
     let mut any = false;
     let mut none = [0_u8; 0];
@@ -179,7 +187,8 @@ pub(crate) fn take_icmp_errors(socket: &UdpSocket) -> bool {
     any
 }
 
-/// Whether the machine still has a flow socket's own address. A reply to another one would not arrive.
+/// Whether the machine still has a flow socket's own address. A reply to another one would not
+/// arrive.
 pub(crate) fn has_own_address(socket: &UdpSocket) -> bool {
     let Ok(mut own) = socket.local_addr() else { return true };
     own.set_port(0);
@@ -192,7 +201,8 @@ pub(crate) fn holds_datagrams(socket: &UdpSocket) -> bool {
     readiness(socket, PollFlags::IN).contains(PollFlags::IN)
 }
 
-/// The address replies leave from, for a datagram that was sent to `hit`: that one, unless it stands for many machines.
+/// The address replies leave from, for a datagram that was sent to `hit`: that one, unless it
+/// stands for many machines.
 pub(crate) fn reply_source(hit: Option<IpAddr>) -> Option<IpAddr> {
     hit.filter(|hit| match hit.to_canonical() {
         IpAddr::V4(ip) => !ip.is_multicast() && ip != Ipv4Addr::BROADCAST && ip != Ipv4Addr::UNSPECIFIED,
@@ -200,8 +210,8 @@ pub(crate) fn reply_source(hit: Option<IpAddr>) -> Option<IpAddr> {
     })
 }
 
-/// Lets the kernel hand over a sender's datagrams joined. A flow asks for it once its target sends bursts; until then it
-/// would only cost.
+/// Lets the kernel hand over a sender's datagrams joined. A flow asks for it once its target sends
+/// bursts; until then it would only cost.
 pub(crate) fn join(socket: impl AsFd) {
     if JOINS.load(Relaxed) {
         // Before Linux 5.0 each datagram comes by itself, which is only slower.

@@ -1,10 +1,12 @@
 //! Addresses that did not work lately: the next session tries them last.
 //!
-//! Owns one entry for each protocol and address that failed, and for how long it counts. An entry only changes the order
-//! of candidates. When all of them are dead, all of them are tried. So a wrong entry costs time, never a session.
+//! Owns one entry for each protocol and address that failed, and for how long it counts. An entry
+//! only changes the order of candidates. When all of them are dead, all of them are tried. So a
+//! wrong entry costs time, never a session.
 //!
-//! Addresses come from targets of the configuration and from answers to lookups of their names, so strangers cannot add
-//! any. [`MOST`] bounds the number anyway. While nothing is dead, each call here is one atomic load.
+//! Addresses come from targets of the configuration and from answers to lookups of their names, so
+//! strangers cannot add any. [`MOST`] bounds the number anyway. While nothing is dead, each call
+//! here is one atomic load.
 
 use std::{
     io,
@@ -23,7 +25,8 @@ use crate::{mapping::Protocol, sock::errno::is_own_shortage};
 
 /// How long an address that did not answer is tried last.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(180);
-/// The same for a TCP address that refuses. To try it costs one round trip, and a server that restarts is back soon.
+/// The same for a TCP address that refuses. To try it costs one round trip, and a server that
+/// restarts is back soon.
 pub(super) const REFUSED_REMEMBERED: Duration = Duration::from_secs(10);
 /// The most addresses that are remembered.
 const MOST: usize = 4096;
@@ -44,8 +47,8 @@ struct Failure {
 }
 
 impl DeadAddrs {
-    /// Puts the addresses that failed lately last, the latest failure at the very end, and says how many come before them.
-    /// The order stays as it is otherwise.
+    /// Puts the addresses that failed lately last, the latest failure at the very end, and says how
+    /// many come before them. The order stays as it is otherwise.
     pub(super) fn order(&self, protocol: Protocol, addrs: &mut [SocketAddr]) -> usize {
         if addrs.len() < 2 || self.count.load(Relaxed) == 0 {
             return addrs.len();
@@ -63,7 +66,8 @@ impl DeadAddrs {
             && self.known().get(&(protocol, addr)).is_some_and(|failure| Instant::now() < failure.until)
     }
 
-    /// Notes that `addr` does not work. An error that is this machine's own says nothing of the address.
+    /// Notes that `addr` does not work. An error that is this machine's own says nothing of the
+    /// address.
     pub(super) fn failed(&self, protocol: Protocol, addr: SocketAddr, error: &io::Error) {
         if is_own_shortage(error) {
             return;

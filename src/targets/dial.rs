@@ -1,8 +1,9 @@
 //! Opening a connection to a target.
 //!
-//! One time limit holds for all of it: the lookup of a name, and the addresses. A slow lookup is given up while there is
-//! still time to connect. Several addresses race (`race`), each with all the time that is left then. One address alone
-//! needs no more than a connect and a timer. Nothing of it outlasts the limit: the next target waits.
+//! One time limit holds for all of it: the lookup of a name, and the addresses. A slow lookup is
+//! given up while there is still time to connect. Several addresses race (`race`), each with all
+//! the time that is left then. One address alone needs no more than a connect and a timer. Nothing
+//! of it outlasts the limit: the next target waits.
 
 use std::{
     io,
@@ -25,7 +26,8 @@ use crate::{
     sock::stream::connect,
 };
 
-/// One of so many parts of the time for a target is kept for the connection, however long the lookup takes.
+/// One of so many parts of the time for a target is kept for the connection, however long the
+/// lookup takes.
 const CONNECT_PART: u32 = 5;
 
 /// How to connect.
@@ -118,7 +120,8 @@ mod tests {
         DialOptions { connect_timeout, keepalive: Timeout::Never, source: None }
     }
 
-    /// A target that listens, its address by name, and a resolver that has just been asked for that name.
+    /// A target that listens, its address by name, and a resolver that has just been asked for that
+    /// name.
     async fn named() -> (TcpListener, TargetAddr, Resolver, Lookup, Arc<str>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = NonZeroU16::new(listener.local_addr().unwrap().port()).unwrap();

@@ -10,7 +10,7 @@ pub(crate) enum DialError {
     /// Its name has no address, or none in time.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
-    /// The connection was refused, or there is no way.
+    /// The connection was refused, or no route leads there.
     #[error("connect {addr}: {source}")]
     Connect {
         /// The last address tried.

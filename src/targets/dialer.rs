@@ -1,9 +1,10 @@
 //! What every listener shares to reach its targets.
 //!
-//! Owns the answers to lookups ([`Resolver`]), the addresses that failed lately, the targets that are down, and what
-//! listens here. A caller takes the targets in their order ([`Dialer::in_order`]), asks for the candidates of each
-//! ([`Dialer::candidates`]), and reports what came of each address and of each target. The relay of TCP reports what its
-//! connects say. The relay of UDP reports refusals and answers.
+//! Owns the answers to lookups ([`Resolver`]), the addresses that failed lately, the targets that
+//! are down, and what listens here. A caller takes the targets in their order
+//! ([`Dialer::in_order`]), asks for the candidates of each ([`Dialer::candidates`]), and reports
+//! what came of each address and of each target. The relay of TCP reports what its connects say.
+//! The relay of UDP reports refusals and answers.
 
 use std::{fmt::Display, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -41,7 +42,8 @@ impl Dialer {
         self.shared.own.are(all);
     }
 
-    /// The targets of a mapping in the order in which they are tried: those that failed lately come last.
+    /// The targets of a mapping in the order in which they are tried: those that failed lately come
+    /// last.
     pub(crate) fn in_order<'a>(
         &self,
         mapping: impl FnOnce() -> MappingName,
@@ -51,12 +53,13 @@ impl Dialer {
         self.shared.down.order(mapping, protocol, targets)
     }
 
-    /// The addresses of `target` in the order in which they are tried: those that failed lately come last, and the
-    /// families of the others alternate. There is at least one. Those that would lead back here are left out. A name is
-    /// looked up for `patience` at most.
+    /// The addresses of `target` in the order in which they are tried: those that failed lately
+    /// come last, and the families of the others alternate. There is at least one. Those that would
+    /// lead back here are left out. A name is looked up for `patience` at most.
     ///
     /// # Errors
-    /// [`ResolveError`] when the name has no address in time and has never had one, or when all lead back here.
+    /// [`ResolveError`] when the name has no address in time and has never had one, or when all
+    /// lead back here.
     pub(crate) async fn candidates(
         &self,
         protocol: Protocol,
@@ -87,13 +90,14 @@ impl Dialer {
         self.shared.dead.is_dead(protocol, addr)
     }
 
-    /// Puts the addresses that failed lately last, the latest failure at the very end. For candidates of several targets.
+    /// Puts the addresses that failed lately last, the latest failure at the very end. For
+    /// candidates of several targets.
     pub(crate) fn order(&self, protocol: Protocol, addrs: &mut [SocketAddr]) {
         self.shared.dead.order(protocol, addrs);
     }
 
-    /// Notes that `addr`, a candidate of a target, did not work. An error that says that this machine has run out of
-    /// something is ignored.
+    /// Notes that `addr`, a candidate of a target, did not work. An error that says that this
+    /// machine has run out of something is ignored.
     pub(crate) fn failed(&self, protocol: Protocol, addr: SocketAddr, error: &io::Error) {
         self.shared.dead.failed(protocol, addr, error);
     }
@@ -103,13 +107,14 @@ impl Dialer {
         self.shared.dead.worked(protocol, addr);
     }
 
-    /// Notes that a session, or a flow, could not use any address of the target. Writes `target down` when that is news.
+    /// Notes that a session, or a flow, could not use any address of the target. Writes
+    /// `target down` when that is news.
     pub(crate) fn target_failed(&self, leg: &Leg, sign: Sign, error: &dyn Display) {
         self.shared.down.failed(leg, sign, error);
     }
 
-    /// Notes that a session reached the target, or that a flow had an answer from it. Writes `target up` when that is
-    /// news. This is one atomic load while no target fails.
+    /// Notes that a session reached the target, or that a flow had an answer from it. Writes
+    /// `target up` when that is news. This is one atomic load while no target fails.
     pub(crate) fn target_worked(&self, leg: impl FnOnce() -> Leg) {
         self.shared.down.worked(leg);
     }

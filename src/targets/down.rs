@@ -1,18 +1,21 @@
 //! Targets that are down: one line when a target goes down, one when it is back.
 //!
-//! Owns the run of failures of each target that failed last time, by mapping and protocol. It also puts the targets of a
-//! mapping in the order in which they are tried: one that failed lately comes last ([`REMEMBERED`], [`REFUSED_REMEMBERED`]).
-//! All of them are tried in the end, so a wrong entry costs time, never a session.
+//! Owns the run of failures of each target that failed last time, by mapping and protocol. It also
+//! puts the targets of a mapping in the order in which they are tried: one that failed lately comes
+//! last ([`REMEMBERED`], [`REFUSED_REMEMBERED`]). All of them are tried in the end, so a wrong
+//! entry costs time, never a session.
 //!
 //! What counts:
-//! - A [`Sign::Refused`] or [`Sign::Clear`] failure (unreachable, a name without an address, silence for
-//!   [`CLEAR_SILENCE`]) means *down* at once. A [`Sign::Doubtful`] one (a reset, a short silence) needs a second one, with no success between.
+//! - A [`Sign::Refused`] or [`Sign::Clear`] failure (unreachable, a name without an address,
+//!   silence for [`CLEAR_SILENCE`]) means *down* at once. A [`Sign::Doubtful`] one (a reset, a
+//!   short silence) needs a second one, with no success between.
 //! - One success means *up*.
 //! - A failure that is this machine's own ([`Sign::Own`]) says nothing.
 //!
-//! Each target may say "down" [`BURST`] times, then once a [`REFILL`]. All targets together have [`ALL_BURST`] and one an
-//! [`ALL_REFILL`], so that a scan over a range of dead ports does not fill a disk. A target whose "down" was not logged does
-//! not log "up" either. [`MOST`] bounds the targets that are remembered. While no target fails, each call is one atomic load.
+//! Each target may say "down" [`BURST`] times, then once a [`REFILL`]. All targets together have
+//! [`ALL_BURST`] and one an [`ALL_REFILL`], so that a scan over a range of dead ports does not fill
+//! a disk. A target whose "down" was not logged does not log "up" either. [`MOST`] bounds the
+//! targets that are remembered. While no target fails, each call is one atomic load.
 
 use std::{
     fmt::Display,

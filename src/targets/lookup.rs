@@ -1,13 +1,16 @@
 //! Lookups by the system resolver, each on a thread of its own.
 //!
-//! `getaddrinfo` blocks, for half a minute where a name server is silent, and longer where a module of the system hangs.
-//! So lookups must not wait for each other, and their threads must not become many:
+//! `getaddrinfo` blocks, for half a minute where a name server is silent, and longer where a module
+//! of the system hangs. So lookups must not wait for each other, and their threads must not become
+//! many:
 //!
-//! - A lookup takes one of [`QUICK`] places. After [`SLOW_AFTER`] it moves to one of [`SLOW`] other places, and the place
-//!   is free for the next name. A name whose last lookup was slow starts there.
-//! - Each place stands for one thread, until that thread ends. When all slow places are taken, slow lookups keep the quick
-//!   ones. So there are never more than [`QUICK`] + [`SLOW`] threads.
-//! - [`GIVE_UP`] ends the wait for a thread, though not the thread. One name has at most [`THREADS_A_NAME`] threads.
+//! - A lookup takes one of [`QUICK`] places. After [`SLOW_AFTER`] it moves to one of [`SLOW`] other
+//!   places, and the place is free for the next name. A name whose last lookup was slow starts
+//!   there.
+//! - Each place stands for one thread, until that thread ends. When all slow places are taken, slow
+//!   lookups keep the quick ones. So there are never more than [`QUICK`] + [`SLOW`] threads.
+//! - [`GIVE_UP`] ends the wait for a thread, though not the thread. One name has at most
+//!   [`THREADS_A_NAME`] threads.
 //!
 //! The number also bounds the descriptors that lookups use.
 

@@ -1,8 +1,9 @@
 //! Where a mapping leads: the targets, and how one of them is reached.
 //!
-//! Owns [`Targets`] (what is asked for), the [`Dialer`] (what all listeners share: answers to lookups, which addresses
-//! failed lately, which targets are down, which destinations are listeners of ours) and [`dial`] (an open connection to a
-//! target, or why not). Knows nothing of sessions or configuration.
+//! Owns [`Targets`] (what is asked for), the [`Dialer`] (what all listeners share: answers to
+//! lookups, which addresses failed lately, which targets are down, which destinations are listeners
+//! of ours) and [`dial`] (an open connection to a target, or why not). Knows nothing of sessions or
+//! configuration.
 
 mod dead;
 pub(crate) mod dial;
@@ -24,7 +25,8 @@ use crate::mapping::TargetAddr;
 
 /// The targets of a mapping, in the order given: never empty.
 ///
-/// A clone shares them, so that a range of listeners that lead to the same targets holds these once.
+/// A clone shares them, so that a range of listeners that lead to the same targets holds these
+/// once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Targets {
     first: TargetAddr,

@@ -1,9 +1,10 @@
 //! Our own listeners, as destinations of a dial: a session that leads to one of them loops.
 //!
-//! The configuration refuses a loop that it can see. A name may come to lead here later, or an address may become ours,
-//! so each candidate is compared with what listens at this moment. Almost all differ in the port, and cost one lookup in a
-//! table. A wildcard listener also needs to know whether the address belongs to this machine. The kernel's routes say so,
-//! and the answer is kept for [`KEPT`].
+//! The configuration refuses a loop that it can see. A name may come to lead here later, or an
+//! address may become ours, so each candidate is compared with what listens at this moment. Almost
+//! all differ in the port, and cost one lookup in a table. A wildcard listener also needs to know
+//! whether the address belongs to this machine. The kernel's routes say so, and the answer is kept
+//! for [`KEPT`].
 
 use std::{
     collections::HashMap,
@@ -32,7 +33,8 @@ type Listening = HashMap<(Protocol, u16), Vec<IpAddr>>;
 #[derive(Debug, Default)]
 pub(super) struct OwnListeners {
     listening: ArcSwap<Listening>,
-    /// Whether an address (with its scope, and port 0) is of this machine, and when the kernel said so.
+    /// Whether an address (with its scope, and port 0) is of this machine, and when the kernel said
+    /// so.
     local: Mutex<HashMap<SocketAddr, (Instant, bool)>>,
 }
 

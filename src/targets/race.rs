@@ -1,7 +1,9 @@
-//! Several addresses of one target, as RFC 8305 has it: the next one is tried while the last one has not answered.
+//! Several addresses of one target, as RFC 8305 has it: the next one is tried while the last one
+//! has not answered.
 //!
-//! Attempts begin [`STAGGER`] apart, or at once when one fails. Each has all the time that is left. The first connection
-//! wins, and the others are closed. An address that was overtaken is tried last for a while, like one that failed.
+//! Attempts begin [`STAGGER`] apart, or at once when one fails. Each has all the time that is left.
+//! The first connection wins, and the others are closed. An address that was overtaken is tried
+//! last for a while, like one that failed.
 //!
 //! It runs inside the session's future: when the session ends, so do all attempts.
 
@@ -138,8 +140,8 @@ mod tests {
         (Ipv4Addr::LOCALHOST, n).into()
     }
 
-    /// Races `count` addresses, of which the nth does what `attempt` says: connect, or fail, after a time. Says what came
-    /// of it, what was noted, and after how long.
+    /// Races `count` addresses, of which the nth does what `attempt` says: connect, or fail, after
+    /// a time. Says what came of it, what was noted, and after how long.
     async fn try_all(
         count: u16,
         attempt: impl Fn(u16) -> (Duration, bool),

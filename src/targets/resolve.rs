@@ -1,14 +1,16 @@
 //! Names to addresses, through the system resolver.
 //!
-//! The system resolver (`getaddrinfo`) is used so that `/etc/hosts`, mDNS and Docker's names work as they do for every
-//! other program. It blocks, so a lookup runs on a thread of its own (`lookup`), never on the way of a byte. For each
-//! name there is at most one lookup every [`REFRESH`]; sessions that come in between take its answer, good or bad. When a
-//! lookup fails, the last good addresses are kept: a resolver that is down for a minute ends nothing. Each caller says how
-//! long it can wait. A lookup that takes longer goes on for the next callers.
+//! The system resolver (`getaddrinfo`) is used, so that `/etc/hosts`, mDNS and Docker's names work
+//! as in other programs. It blocks, so a lookup runs on a thread of its own (`lookup`), never on
+//! the way of a byte. For each name there is at most one lookup every [`REFRESH`]; sessions that
+//! come in between take its answer, good or bad. When a lookup fails, the last good addresses are
+//! kept: a resolver that is down for a minute ends nothing. Each caller says how long it can wait.
+//! A lookup that takes longer goes on for the next callers.
 //!
-//! An answer may mean "nowhere" (0.0.0.0 or `::`, from a resolver that blocks names), which the kernel takes for this
-//! machine. Such an address is never passed on. An answer that is loopback, to another name than `localhost`, is passed
-//! on with one warning: it leads strangers to what listens on this machine only.
+//! An answer may mean "nowhere" (0.0.0.0 or `::`, from a resolver that blocks names), which the
+//! kernel takes for this machine. Such an address is never passed on. An answer that is loopback,
+//! to another name than `localhost`, is passed on with one warning: it leads strangers to what
+//! listens on this machine only.
 //!
 //! The table holds one entry for each name of the configuration, so strangers cannot make it grow.
 
@@ -110,8 +112,8 @@ impl Resolver {
         Self::default()
     }
 
-    /// The addresses of `target`: at least one, in the resolver's order of preference, after `patience` at the most. A
-    /// literal address costs nothing.
+    /// The addresses of `target`: at least one, in the resolver's order of preference, after
+    /// `patience` at the most. A literal address costs nothing.
     ///
     /// # Errors
     /// [`ResolveError`] when the name has no address in time and has never had one.
@@ -131,7 +133,8 @@ impl Resolver {
                     reason: error.to_string().into(),
                 }),
             },
-            // Boxed: a session's task is as large as its largest state, and most sessions never come here.
+            // Boxed: a session's task is as large as its largest state, and most sessions never
+            // come here.
             Host::Name(name) => {
                 let ips = Box::pin(self.lookup(name, patience)).await?;
                 Ok(ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect())
@@ -157,8 +160,8 @@ impl Resolver {
         }
     }
 
-    /// The last good addresses of `name`, and its latest lookup: one is started where the last is older than
-    /// [`REFRESH`].
+    /// The last good addresses of `name`, and its latest lookup: one is started where the last is
+    /// older than [`REFRESH`].
     fn latest(&self, name: &Arc<str>) -> (Option<Arc<[IpAddr]>>, watch::Receiver<Option<LookupResult>>) {
         let now = Instant::now();
         let mut names = self.shared.names.lock().unwrap_or_else(PoisonError::into_inner);
@@ -241,7 +244,8 @@ fn is_localhost(name: &str) -> bool {
 
 #[cfg(test)]
 impl Resolver {
-    /// A resolver in the middle of a lookup of `name`, which ends when [`Lookup::answer`] is called.
+    /// A resolver in the middle of a lookup of `name`, which ends when [`Lookup::answer`] is
+    /// called.
     pub(super) fn asking(name: &Arc<str>) -> (Self, Lookup) {
         let resolver = Self::new();
         let (done, latest) = watch::channel(None);

@@ -1,8 +1,9 @@
 //! What a text that is not a spec was most likely meant to be: the specs that an error may offer.
 //!
-//! Pure. Invariant: every text that comes out of here is read by the grammar, so an error never offers what would be
-//! refused in turn. The likeliest guess comes first. A guess changes form, not meaning: where a port or a host would have
-//! to be invented, there is none, but for [`PLACEHOLDER`].
+//! Pure. Invariant: every text that comes out of here is read by the grammar, so an error never
+//! offers what would be refused in turn. The likeliest guess comes first. A guess changes form, not
+//! meaning: where a port or a host would have to be invented, there is none, but for
+//! [`PLACEHOLDER`].
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -12,7 +13,8 @@ use super::{
     tidy::{Tidy, tidy, unquoted},
 };
 
-/// Stands for the target's address where only its port is known. It is a host name, so that it reads as a spec.
+/// Stands for the target's address where only its port is known. It is a host name, so that it
+/// reads as a spec.
 pub(crate) const PLACEHOLDER: &str = "HOST";
 
 /// A longer text is not a typing error.
@@ -20,7 +22,8 @@ const LONGEST: usize = 300;
 /// More specs than this in one text are better shown by an example.
 const MOST: usize = 8;
 
-/// What `text` may have been meant to be, the likeliest first: one spec, or several that stand in one text.
+/// What `text` may have been meant to be, the likeliest first: one spec, or several that stand in
+/// one text.
 pub(crate) fn publish(text: &str, services: Services<'_>) -> Vec<Vec<String>> {
     let takes = |spec: &str| Publish::parse(spec, services).is_ok();
     guesses(text, &publish_shapes, &takes)
@@ -201,7 +204,8 @@ fn is_likely(ip: Ipv6Addr) -> bool {
     ip.is_loopback() || first & 0xe000 == 0x2000 || first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfe80
 }
 
-/// Mends what is within parts: reversed ranges, ranges that do not fit, brackets around IPv4, zones where none belongs.
+/// Mends what is within parts: reversed ranges, ranges that do not fit, brackets around IPv4, zones
+/// where none belongs.
 fn mended(text: &str) -> String {
     let Ok(parts) = part::cut(Part::new(text)) else { return text.to_owned() };
     let mut parts: Vec<String> = parts.iter().map(|part| mended_part(part.text)).collect();

@@ -1,7 +1,8 @@
-//! The parts of a spec: cutting it at its colons, and reading each part as an address, a host or ports.
+//! The parts of a spec: cutting it at its colons, and reading each part as an address, a host or
+//! ports.
 //!
-//! A [`Part`] keeps its offset in the spec, so that an error can point at it. Nothing here knows which part comes
-//! first: that is the grammar, one level up.
+//! A [`Part`] keeps its offset in the spec, so that an error can point at it. Nothing here knows
+//! which part comes first: that is the grammar, one level up.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},

@@ -1,7 +1,9 @@
-//! A spec as other programs, editors and shells write it, turned into the characters and the order of this grammar.
+//! A spec as other programs, editors and shells write it, turned into the characters and the order
+//! of this grammar.
 //!
-//! Each step is a guess about one habit: quotes inside quotes, `0.0.0.0:8080->80/tcp` of `docker ps`, a URL, a dash that
-//! an editor made longer, a protocol in front. Nothing here decides what is offered: the grammar reads every outcome first.
+//! Each step is a guess about one habit: quotes inside quotes, `0.0.0.0:8080->80/tcp` of
+//! `docker ps`, a URL, a dash that an editor made longer, a protocol in front. Nothing here decides
+//! what is offered: the grammar reads every outcome first.
 
 use super::Protocols;
 
@@ -135,7 +137,8 @@ fn standing_alone(text: &str, word: &str) -> Option<(usize, usize)> {
     })
 }
 
-/// Takes the schemes of URLs out, and the paths behind them; `http` and `https` say a port where there is none.
+/// Takes the schemes of URLs out, and the paths behind them; `http` and `https` say a port where
+/// there is none.
 fn without_schemes(text: &str) -> (String, Option<Protocols>) {
     let Some((before, url)) = text.split_once("://") else {
         return (text.trim_end_matches('/').to_owned(), None);

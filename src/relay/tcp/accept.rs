@@ -1,20 +1,21 @@
-//! The door of a TCP listener: who comes in, who waits, who is turned away.
+//! Accepts the clients of a TCP listener: admits, delays or refuses them.
 //!
 //! ```text
-//! accept ─► admission ─► room in the session budget ─► session
+//! accept ─► admission ─► slot in the session budget ─► session
 //!              └ refused: closed, reset or dropped        └ none: wait, a few of each listener
 //! ```
 //!
-//! Owns the order of these steps, and the few who wait. What goes wrong with the socket is the [`Acceptor`]'s, the
-//! decision the doorkeeper's.
+//! Owns the order of these steps, and the few clients that wait. The [`Acceptor`] handles errors of
+//! the socket, and the admission decides.
 //!
-//! - A client is decided on before anything is allocated for it: a refused one costs a system call or two, less than an
-//!   admitted one, and no descriptor beyond the moment (but see `refuse` for those that are dropped in silence).
-//! - Where the budget is spent, up to [`WAITING_ROOM`] admitted clients of a listener wait their turn, in order. Others are
-//!   still refused meanwhile; only when all these places are taken does everyone wait, in the kernel's queue. This is
-//!   what a full daemon comes to; it costs nothing while it lasts. A client that waited is looked at once more.
+//! - The decision comes before any allocation. A refused client costs a system call or two, less
+//!   than an admitted one, and no descriptor beyond the moment (but see `silent_drops`).
+//! - If the budget is spent, up to [`WAITING_ROOM`] admitted clients of a listener wait their turn,
+//!   in order. Others are still refused meanwhile. When all these places are taken, further clients
+//!   wait in the kernel's backlog. A client that waited is checked once more.
 //!
-//! It ends when `closing` closes, which drops the socket and leaves the sessions alone, or when the socket is dead.
+//! It ends when `closing` closes, which drops the socket and leaves the sessions alone, or when the
+//! socket is dead.
 
 use std::{
     collections::VecDeque, io, net::SocketAddr, ops::ControlFlow, os::fd::OwnedFd, sync::Arc, time::Duration,
@@ -38,10 +39,11 @@ use crate::{
     targets::Dialer,
 };
 
-/// The admitted clients of one listener that may wait for room in the session budget; each holds a descriptor.
+/// The admitted clients of one listener that may wait for room in the session budget; each holds a
+/// descriptor.
 pub(crate) const WAITING_ROOM: usize = 4;
 
-/// Strangers can bring it about for as long as they like.
+/// Strangers can keep this state up.
 static FULL: Quiet = Quiet::new(Duration::from_secs(60));
 
 /// What a TCP listener works with.
@@ -49,7 +51,7 @@ static FULL: Quiet = Quiet::new(Duration::from_secs(60));
 pub(crate) struct TcpService {
     /// What it does with a connection; a change takes hold with the next one.
     pub spec: watch::Receiver<Arc<TcpSpec>>,
-    /// Who decides on clients.
+    /// Decides on clients.
     pub admission: AdmissionHandle,
     /// How its targets are reached.
     pub dialer: Dialer,
@@ -72,7 +74,8 @@ struct Admitted {
 }
 
 impl TcpService {
-    /// Accepts on `listener` until `closing` closes, which drops the socket and leaves the sessions alone.
+    /// Accepts on `listener` until `closing` closes, which drops the socket and leaves the sessions
+    /// alone.
     ///
     /// # Errors
     /// When the socket turned out to be dead.
@@ -89,7 +92,8 @@ impl TcpService {
         tokio::pin!(closing);
         loop {
             tokio::select! {
-                // First, so that a queue that never gets empty cannot keep a close from being heard.
+                // First, so that a queue that never gets empty cannot keep a close from being
+                // heard.
                 biased;
                 () = &mut closing => return Ok(()),
                 Ok(()) = spec.changed() => {
@@ -107,7 +111,7 @@ impl TcpService {
         }
     }
 
-    /// Decides on a client; breaks when nobody else can be taken.
+    /// Decides on a client. Breaks when no further client can be taken.
     fn meet(&self, socket: OwnedFd, addr: SocketAddr, waiting: &mut VecDeque<Admitted>) -> ControlFlow<()> {
         let client = canonical_socket(addr);
         let admitted = match self.admission.admit(client.ip(), &self.meter) {
@@ -117,7 +121,7 @@ impl TcpService {
                 return ControlFlow::Continue(());
             }
         };
-        // Nobody overtakes those who wait.
+        // A waiting client goes first.
         match waiting.is_empty().then(|| self.budget.try_take()).flatten() {
             Some(room) => self.let_in(admitted, room),
             None => {

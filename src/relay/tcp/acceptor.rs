@@ -1,17 +1,20 @@
-//! Takes connections off a listening socket, as raw sockets: nothing is allocated for one, and the reactor does not
-//! know it, before somebody has decided that it may stay.
+//! Takes connections off a listening socket, as raw sockets. Before the decision on a client,
+//! nothing is allocated for it, and the reactor does not know its socket.
 //!
-//! Owns the listening socket and the memory of what went wrong with it. Must not know what becomes of a connection.
+//! Owns the listening socket and the history of its errors. Must not know what becomes of a
+//! connection.
 //!
-//! No error of one connection ends it, and no lack of descriptors does:
-//! - An error of one connection (it was reset before we took it, a firewall refused it …): the next one at once.
-//! - Anything else: pause, from 10 ms up to 1 s, and try again. While descriptors or memory are short this goes on for
-//!   as long as it takes; one line a minute says so, for all listeners together.
-//! - Nothing but other failures, one after the other for [`GIVE_UP`]: the socket is dead. [`Acceptor::turn`] fails, and its
-//!   owner binds anew.
+//! Neither an error of one connection nor a lack of descriptors ends it:
+//! - An error of one connection (it was reset before it was accepted, a firewall refused it …):
+//!   take the next one at once.
+//! - Any other error: pause, from 10 ms up to 1 s, and try again. While descriptors or memory are
+//!   short, this goes on, and one line a minute says so for all listeners together.
+//! - Only other errors, one after the other for [`GIVE_UP`]: the socket is dead. [`Acceptor::turn`]
+//!   fails, and its owner binds again.
 //!
-//! A turn takes no more than [`TURN`] connections and then lets others have theirs, so that no flood at one listener
-//! can keep the others, or a close, from being heard. It ends when it is dropped, which closes the socket.
+//! A turn takes at most [`TURN`] connections and then lets other tasks run, so that a flood at one
+//! listener delays neither the others nor a close. It ends when it is dropped, which closes the
+//! socket.
 
 use std::{
     io,
@@ -41,11 +44,11 @@ use crate::{
 const TURN: usize = 32;
 /// Failures without a single success for this long mean a dead socket.
 const GIVE_UP: Duration = Duration::from_secs(5);
-/// A failure after more than this has nothing to do with the one before: a dead socket fails after each pause, which is a
-/// second at most.
+/// A failure after more than this has nothing to do with the one before: a dead socket fails after
+/// each pause, which is a second at most.
 const UNRELATED: Duration = Duration::from_secs(2);
 
-/// Strangers can bring it about for as long as they like.
+/// Strangers can keep this state up.
 static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(60));
 
 /// A listening socket that hands its connections on.
@@ -56,7 +59,8 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Takes over a listening, non-blocking socket. Nothing else may keep it open: it closes when this is dropped.
+    /// Takes over a listening, non-blocking socket. Nothing else may keep it open: it closes when
+    /// this is dropped.
     #[expect(
         deprecated,
         reason = "the constructor in its place is unsafe, for types that do not own what they name; an Arc of a TcpListener does"
@@ -71,8 +75,8 @@ impl Acceptor {
         self.socket.get_ref()
     }
 
-    /// Waits for connections and hands those that are there to `each`, until it breaks off or the turn is over. May be
-    /// dropped at any time: no connection is lost by that.
+    /// Waits for connections and hands those that are there to `each`, until it breaks off or the
+    /// turn is over. May be dropped at any time: no connection is lost by that.
     ///
     /// # Errors
     /// When the socket turned out to be dead.
@@ -114,7 +118,7 @@ pub(super) fn say_exhausted(error: &io::Error) {
 /// A run of failures to accept.
 #[derive(Debug, Default)]
 struct Trouble {
-    /// The first of those that may mean a dead socket.
+    /// The first error that may mean a dead socket.
     since: Option<Instant>,
     last: Option<Instant>,
     backoff: Backoff,
@@ -123,7 +127,7 @@ struct Trouble {
 }
 
 impl Trouble {
-    /// Notes one more failure: what to wait for, or that it is enough.
+    /// Notes one more failure: how long to pause, or that the socket is dead.
     fn add(&mut self, error: io::Error) -> io::Result<()> {
         let now = Instant::now();
         if self.last.is_some_and(|last| now.duration_since(last) > UNRELATED) {
@@ -177,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn two_failures_hours_apart_are_no_dead_socket() {
+    async fn two_failures_hours_apart_do_not_mean_a_dead_socket() {
         let mut trouble = Trouble::default();
         for _ in 0..10 {
             trouble.add(Errno::INVAL.into()).unwrap();
@@ -202,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_turn_takes_no_more_than_its_share_and_loses_nobody() {
+    async fn a_turn_takes_no_more_than_its_share_and_loses_no_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
@@ -222,8 +226,8 @@ mod tests {
         }
         let expected: Vec<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
         assert_eq!(taken, expected);
-        let nobody = acceptor.turn(|_, _| ControlFlow::Continue(()));
-        assert!(timeout(Duration::from_millis(20), nobody).await.is_err(), "an empty queue is waited on");
+        let idle = acceptor.turn(|_, _| ControlFlow::Continue(()));
+        assert!(timeout(Duration::from_millis(20), idle).await.is_err(), "an empty queue is waited on");
     }
 
     #[tokio::test]

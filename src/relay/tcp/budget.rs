@@ -1,8 +1,8 @@
 //! How many TCP sessions the daemon may have, over all its listeners.
 //!
-//! A session costs two descriptors. The budget keeps their number within what the descriptor limit allows; whoever
-//! finds no [`SessionSlot`] waits for a session to end. A lowered limit takes nothing away: what is given back pays the
-//! difference first.
+//! A session costs two descriptors. The budget keeps their number within what the descriptor limit
+//! allows. A client without a [`SessionSlot`] waits for a session to end. A lowered limit ends no
+//! session: released slots make up the difference first.
 
 use std::{
     future::poll_fn,
@@ -36,7 +36,8 @@ impl SessionBudget {
         Self(Arc::new(count))
     }
 
-    /// Changes the limit. Sessions above a lowered limit go on; there are no new ones until enough of them have ended.
+    /// Changes the limit. Sessions above a lowered limit go on; there are no new ones until enough
+    /// of them have ended.
     pub(crate) fn set_limit(&self, sessions: usize) {
         let mut limit = self.0.limit.lock().unwrap_or_else(PoisonError::into_inner);
         let sessions = sessions.min(Semaphore::MAX_PERMITS);
@@ -55,19 +56,19 @@ impl SessionBudget {
         *self.0.limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// SessionSlot for one more session, if there is any now.
+    /// A slot for one more session, if one is free now.
     pub(super) fn try_take(&self) -> Option<SessionSlot> {
         self.0.free.try_acquire().ok()?.forget();
         Some(SessionSlot(Arc::clone(&self.0)))
     }
 
-    /// A place in the queue of those who wait for room.
+    /// A place in the queue for a slot.
     pub(super) fn queue(&self) -> Queue {
         Queue { free: PollSemaphore::new(Arc::clone(&self.0.free)), count: Arc::clone(&self.0) }
     }
 }
 
-/// A place in the queue; it is kept while nobody asks.
+/// A place in the queue. It is kept between calls.
 #[derive(Debug)]
 pub(super) struct Queue {
     free: PollSemaphore,
@@ -75,19 +76,19 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Waits for room. May be dropped at any time, and keeps its place then.
+    /// Waits for a slot. May be dropped at any time, and keeps its place then.
     pub(super) async fn room(&mut self) -> SessionSlot {
         match poll_fn(|cx| self.free.poll_acquire(cx)).await {
             Some(taken) => taken.forget(),
-            None => unreachable!("nobody closes the semaphore"),
+            None => unreachable!("the semaphore is never closed"),
         }
         SessionSlot(Arc::clone(&self.count))
     }
 }
 
-/// One session's share of the budget; dropping it gives it back.
+/// One session's share of the budget. Dropping it releases it.
 #[derive(Debug)]
-#[must_use = "room that is dropped is given back"]
+#[must_use = "a slot that is dropped is released"]
 pub(super) struct SessionSlot(Arc<Count>);
 
 impl Drop for SessionSlot {

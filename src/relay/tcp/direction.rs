@@ -1,12 +1,13 @@
 //! One direction of a session: bytes from a source to a sink, and the end after them.
 //!
-//! Owns what is under way and nothing else: no limit, no timer, no idea which side is the client. A direction without
-//! bytes under way owns no memory.
+//! Owns what is under way and nothing else: no limit, no timer, no idea which side is the client. A
+//! direction without bytes under way owns no memory.
 //!
-//! Bytes are copied through the thread's scratch buffer, which is cheapest for the little that most sessions say. When
-//! a source fills that buffer [`BULK`] times in a row, its bytes go through a pipe instead (`splice`). The pipe goes back
-//! whenever the source runs dry, and is borrowed again for what comes next, until little comes at a time. A throttled
-//! direction reads no more than its throttle has room for, and never splices.
+//! Bytes are copied through the thread's scratch buffer, which is cheapest for the little that most
+//! sessions say. When a source fills that buffer [`BULK`] times in a row, its bytes go through a
+//! pipe instead (`splice`). The pipe goes back whenever the source runs dry, and is borrowed again
+//! for what comes next, until little comes at a time. A throttled direction reads no more than its
+//! throttle has room for, and never splices.
 
 use std::{
     cell::RefCell,
@@ -31,7 +32,8 @@ use crate::{
     },
 };
 
-/// The buffer of a worker thread. 16 KiB stays in the processor's cache; 64 KiB costs more for each byte.
+/// The buffer of a worker thread. 16 KiB stays in the processor's cache; 64 KiB costs more for each
+/// byte.
 const BUFFER: usize = 16 * 1024;
 /// What one direction may move before others get their turn.
 const TURN: usize = 16 * BUFFER;
@@ -67,7 +69,8 @@ pub(super) struct Direction {
     bulk: Option<Box<Bulk>>,
     /// Full reads in a row, up to [`BULK`]; 0 as soon as little comes at a time.
     full_reads: u8,
-    /// Bytes may wait that tokio does not announce: the socket is read without asking for its readiness, until it is dry.
+    /// Bytes may wait that tokio does not announce: the socket is read without asking for its
+    /// readiness, until it is dry.
     unannounced: bool,
     /// How fast it may go; `None` is without limit.
     throttle: Option<Box<Throttle>>,
@@ -141,7 +144,7 @@ impl Direction {
                 }
                 Err(broken) => return Err(broken),
             };
-            // Even a step without bytes is work: nobody may hold the thread.
+            // Even a step without bytes is work: no session may hold the thread.
             work += bytes.max(1024);
             if self.is_discarding() {
                 moved.thrown |= bytes > 0;
@@ -162,8 +165,8 @@ impl Direction {
         }
     }
 
-    /// Reads once, up to `room` bytes, and writes on at once; what the sink does not take becomes pending. Ready with the
-    /// bytes delivered, or thrown away.
+    /// Reads once, up to `room` bytes, and writes on at once; what the sink does not take becomes
+    /// pending. Ready with the bytes delivered, or thrown away.
     fn pass(
         &mut self,
         cx: &mut Context<'_>,
@@ -204,7 +207,8 @@ impl Direction {
         })
     }
 
-    /// From now on the bytes go through a pipe, if one is to be had; else the next full read tries again.
+    /// From now on the bytes go through a pipe, if one is to be had; else the next full read tries
+    /// again.
     fn begin_bulk(&mut self, sink: &TcpStream) {
         self.bulk = Bulk::begin(sink);
         self.full_reads = if self.bulk.is_some() { BULK } else { BULK - 1 };
@@ -216,7 +220,8 @@ impl Direction {
         self.full_reads = 0;
     }
 
-    /// Fills the pipe if it is empty, and empties it as far as the sink takes it. Ready with the bytes delivered.
+    /// Fills the pipe if it is empty, and empties it as far as the sink takes it. Ready with the
+    /// bytes delivered.
     fn splice(
         &mut self,
         cx: &mut Context<'_>,
@@ -228,7 +233,8 @@ impl Direction {
             match bulk.fill(source) {
                 Ok(Filled::With(bytes)) => self.full_reads = if bytes < BUFFER { 0 } else { BULK },
                 Ok(Filled::Dry) => {
-                    // So little as came is cheaper to copy: when that goes on, the flow shows again that it is bulk.
+                    // So little as came is cheaper to copy: when that goes on, the flow shows again
+                    // that it is bulk.
                     if self.full_reads == 0 {
                         self.end_bulk();
                     }
@@ -263,7 +269,8 @@ impl Direction {
         found
     }
 
-    /// Where pipes are scarce, takes the bytes that a slow sink leaves in one into memory, and gives it back.
+    /// Where pipes are scarce, takes the bytes that a slow sink leaves in one into memory, and
+    /// gives it back.
     pub(super) fn make_way(&mut self) -> io::Result<()> {
         if pipe::are_scarce() { self.unload() } else { Ok(()) }
     }
@@ -350,9 +357,9 @@ fn wait_writable(cx: &mut Context<'_>, sink: &TcpStream) -> io::Result<Poll<usiz
     }
 }
 
-/// Reads what is there. A read after which the kernel says that nothing is left marks the socket as empty, which saves the
-/// read that would say so. What comes later marks it as readable again. (A short read alone may have stopped at an urgent
-/// mark.)
+/// Reads what is there. A read after which the kernel says that nothing is left marks the socket as
+/// empty, which saves the read that would say so. What comes later marks it as readable again. (A
+/// short read alone may have stopped at an urgent mark.)
 fn read(source: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     with_readiness(source, Interest::READABLE, || {
         let Received { bytes, is_all } = receive(source, buffer)?;
@@ -368,7 +375,8 @@ fn write(sink: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     })
 }
 
-/// One system call, if tokio holds the socket ready for it; `call` says whether that takes the readiness away.
+/// One system call, if tokio holds the socket ready for it; `call` says whether that takes the
+/// readiness away.
 fn with_readiness(
     stream: &TcpStream,
     interest: Interest,
@@ -385,7 +393,8 @@ fn with_readiness(
     last.map_or(done, Ok)
 }
 
-/// Whether a side was reset after its own end had been received: it is gone, but it had said everything.
+/// Whether a side was reset after its own end had been received: it is gone, but it had said
+/// everything.
 pub(super) fn is_after_end(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }

@@ -1,14 +1,15 @@
 //! Bytes on their way to the peers of a session, and how long they may stay without an answer.
 //!
-//! The kernel ends a connection whose peer leaves bytes unanswered for the limit of its keepalive. It also ends one whose peer has
-//! no room for more, however often that peer answers: a paused download, a program in a debugger. So a session that
-//! delivered bytes looks at them [`LOOKS`] times within the limit. While such a peer answers, the session raises the limit
-//! of its socket. The limit falls back when nothing is on its way: the kernel's count goes on while the peer takes a little
-//! at a time. A peer that vanishes right after it had no room is found late, but within the time that it had none and
-//! twice the limit.
+//! The kernel ends a connection whose peer leaves bytes unanswered for the limit of its keepalive.
+//! It also ends one whose peer has no room for more, however often that peer answers: a paused
+//! download, a program in a debugger. So a session that delivered bytes looks at them [`LOOKS`]
+//! times within the limit. While such a peer answers, the session raises the limit of its socket.
+//! The limit falls back when nothing is on its way: the kernel's count goes on while the peer takes
+//! a little at a time. A peer that vanishes right after it had no room is found late, but within
+//! the time that it had none and twice the limit.
 //!
-//! Owns the limit of both sockets after they were opened, and the time of the next look. It moves no byte. It stops to
-//! look when nothing is on its way.
+//! Owns the limit of both sockets after they were opened, and the time of the next look. It moves
+//! no byte. It stops to look when nothing is on its way.
 
 use std::time::Duration;
 

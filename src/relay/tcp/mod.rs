@@ -1,8 +1,10 @@
-//! TCP: a listener's door ([`TcpService`]), a decoy's ([`TrapService`]), and what a session needs.
+//! TCP: the listener of a mapping ([`TcpService`]), a decoy ([`TrapService`]), and what a session
+//! needs.
 //!
-//! Both doors take connections from an `acceptor`; `refuse` tells those who may not enter, `budget` counts those who do.
-//! Each session is one task: it dials, pumps and settles (`session`); the pump (`pump`) is where half-close, resets
-//! and limits are decided, over two directions (`half`) that move the bytes, bulk through pipes (`splice`, `pipe`).
+//! Both take connections from an `acceptor`. `silent_drops` answers refused clients, `budget`
+//! counts sessions. Each session is one task: it dials, pumps and settles (`session`). The `pump`
+//! decides half-close, resets and limits, over two directions (`direction`) that move the bytes.
+//! Bulk goes through pipes (`splice`, `pipe`).
 
 mod accept;
 mod acceptor;

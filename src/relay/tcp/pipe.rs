@@ -1,7 +1,7 @@
 //! The pipes that bulk goes through: a bounded number, lent to one direction at a time.
 //!
-//! Owns the count and the empty pipes at hand. Knows nothing of sockets. Invariant: a pipe is counted for as long as it
-//! exists, and what is at hand is empty.
+//! Owns the count and the empty pipes at hand. Knows nothing of sockets. Invariant: a pipe is
+//! counted for as long as it exists, and what is at hand is empty.
 
 use std::{
     os::fd::OwnedFd,
@@ -15,7 +15,8 @@ use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with}
 
 /// What a pipe holds, where the system allows it; [`LEAST`] is its default.
 pub(super) const CAPACITY: usize = 256 * 1024;
-/// What a pipe holds at least. The kernel gives smaller ones to a user who has a great many; copying costs less.
+/// What a pipe holds at least. The kernel gives smaller ones to a user with very many pipes, and
+/// copying costs less then.
 pub(super) const LEAST: usize = 64 * 1024;
 /// Empty pipes that are kept at hand.
 const AT_HAND: usize = 16;
@@ -24,9 +25,10 @@ const AT_HAND: usize = 16;
 static ALLOWED: AtomicUsize = AtomicUsize::new(64);
 /// How many pipes there are.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
-/// The empty pipes at hand. The lock is taken when a flow becomes active or runs dry, for a push or a pop.
+/// The empty pipes at hand. The lock is taken when a flow becomes active or runs dry, for a push or
+/// a pop.
 static IDLE: Mutex<Vec<Pipe>> = Mutex::new(Vec::new());
-/// Somebody wanted a pipe since the last one came back, and had none.
+/// A session wanted a pipe since the last one came back, and got none.
 static SCARCE: AtomicBool = AtomicBool::new(false);
 
 /// Bounds the number of pipes, each of two descriptors; 0 turns splicing off.

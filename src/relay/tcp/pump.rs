@@ -1,25 +1,28 @@
 //! The pump: it moves the bytes of one session, both ways, until it ends.
 //!
 //! What decides its cost, and so its shape:
-//! - An idle session owns no buffer. The pump waits for readiness, reads into the worker thread's one buffer, writes
-//!   on at once, and allocates only for what the other side would not take.
-//! - Each read says whether the socket is empty then: its readiness is cleared without a second system call.
+//! - An idle session owns no buffer. The pump waits for readiness, reads into the worker thread's
+//!   one buffer, writes on at once, and allocates only for what the other side would not take.
+//! - Each read says whether the socket is empty then: its readiness is cleared without a second
+//!   system call.
 //! - The clock is read, and a timer is kept, only while a limit applies.
-//! - While bytes may be on their way to a peer, a timer looks after them a few times (`flight`). It costs the bytes nothing.
+//! - While bytes may be on their way to a peer, a timer looks after them a few times (`flight`). It
+//!   costs the bytes nothing.
 //!
-//! A limit that was reached ends a session only if the kernel holds no byte that could move. A daemon that stood still
-//! (stopped, suspended) takes in first what came meanwhile.
+//! A limit that was reached ends a session only if the kernel holds no byte that could move. A
+//! daemon that stood still (stopped, suspended) takes in first what came meanwhile.
 //!
-//! Direction-close: the end of one side is passed on after its bytes (a `shutdown` of the other's write side); the survivor
-//! then has `half_close` to go on, renewed by every byte. A reset is passed on as a reset. While a session is stalled
-//! or half-closed, nobody reads from one of its sockets and a reset there would go unnoticed: so it is asked for
-//! once a second.
+//! Direction-close: the end of one side is passed on after its bytes (a `shutdown` of the other's
+//! write side); the survivor then has `half_close` to go on, renewed by every byte. A reset is
+//! passed on as a reset. While a session is stalled or half-closed, one of its sockets is not read,
+//! and a reset there would not be seen. So the pump asks for it once a second.
 //!
-//! One case needs care: a side that said all it had to say and closed, while the other still sends. The kernel answers
-//! those bytes with a reset, which must not destroy what the first side said and is still on its way: a web server
-//! that refuses an upload answers and closes, and the browser wants to see the answer. So what the other still sends
-//! is thrown away until it stops ([`QUIET`]), or for a while ([`LINGER`]). Linux tells this reset (`EPIPE`: an end was
-//! received before) from one in the middle of things (`ECONNRESET`).
+//! One case needs care: a side that said all it had to say and closed, while the other still sends.
+//! The kernel answers those bytes with a reset, which must not destroy what the first side said and
+//! is still on its way: a web server that refuses an upload answers and closes, and the browser
+//! wants to see the answer. So what the other still sends is thrown away until it stops
+//! ([`QUIET`]), or for a while ([`LINGER`]). Linux tells this reset (`EPIPE`: an end was received
+//! before) from one in the middle of things (`ECONNRESET`).
 //!
 //! Knows nothing of listeners, targets' names or policy. It ends with an [`Ending`], exactly once.
 
@@ -49,9 +52,10 @@ use crate::{
 
 /// How often a stalled or half-closed session's sockets are asked for a reset.
 const CHECK: Duration = Duration::from_secs(1);
-/// One side has closed and got everything; the other has been quiet for this long: the session is over.
+/// One side has closed and got everything; the other has been quiet for this long: the session is
+/// over.
 const QUIET: Duration = Duration::from_secs(1);
-/// How long the other may go on to send to nobody before it gets a reset.
+/// How long the other may go on sending, although its peer is gone, before it gets a reset.
 const LINGER: Duration = Duration::from_secs(30);
 
 /// How long a limit that was reached waits for bytes that the kernel holds already.
@@ -81,9 +85,10 @@ impl From<Ended> for Ending {
     }
 }
 
-/// Moves bytes between `client` and `target` until both have ended, one of them failed, a limit was reached, or the
-/// session was cut. A peer may leave bytes without an answer for `unanswered`. No direction moves more than `bandwidth`
-/// bytes a second. Both sockets are left to be closed by the caller, in the way the ending asks for.
+/// Moves bytes between `client` and `target` until both have ended, one of them failed, a limit was
+/// reached, or the session was cut. A peer may leave bytes without an answer for `unanswered`. No
+/// direction moves more than `bandwidth` bytes a second. Both sockets are left to be closed by the
+/// caller, in the way the ending asks for.
 pub(super) fn pump<'a>(
     client: &'a TcpStream,
     target: &'a TcpStream,
@@ -140,7 +145,8 @@ struct Pump<'a> {
     last_check: Option<Instant>,
     /// A limit that was reached was put off since the last byte.
     is_reprieved: bool,
-    /// The seconds for which a peer may leave bytes without an answer. An integer, because every session keeps it.
+    /// The seconds for which a peer may leave bytes without an answer. An integer, because every
+    /// session keeps it.
     unanswered: Option<NonZeroU32>,
     /// While something may be on its way to a side. Boxed: it lasts no longer than bytes do.
     flights: Option<Box<Flights>>,
@@ -155,7 +161,8 @@ impl Pump<'_> {
         let mut moved = Moved::default();
         for from in [Side::Client, Side::Target] {
             let meter = self.meter;
-            // When the other direction is over as well, the close that comes next says all that a shutdown would.
+            // When the other direction is over as well, the close that comes next says all that a
+            // shutdown would.
             let is_last = self.direction(from.other()).0.is_shut();
             let (half, source, sink) = self.direction(from);
             let step = half.transfer(cx, source, sink, is_last, &mut moved, |bytes| match from {
@@ -290,8 +297,8 @@ impl Pump<'_> {
             .filter_map(|(from, limit, reason)| Some((from.checked_add(limit)?, reason)))
     }
 
-    /// Whether the bytes on their way are a reason to read the clock. While the timer runs, more bytes are not: the timer
-    /// wakes the session by itself.
+    /// Whether the bytes on their way are a reason to read the clock. While the timer runs, more
+    /// bytes are not: the timer wakes the session by itself.
     fn has_to_look(&self, delivered: bool) -> bool {
         match &self.timer {
             Some(timer) if self.flights.is_some() => timer.is_elapsed() || !delivered,
@@ -299,8 +306,8 @@ impl Pump<'_> {
         }
     }
 
-    /// Puts a limit off that was reached at `deadline`: bytes could move, and tokio has not said so yet. The kernel is asked
-    /// once for each time without a byte. Whether it was put off.
+    /// Puts a limit off that was reached at `deadline`: bytes could move, and tokio has not said so
+    /// yet. The kernel is asked once for each time without a byte. Whether it was put off.
     fn reprieve(&mut self, deadline: Instant, now: Instant) -> bool {
         let could_move = || {
             self.inward.could_move(self.client, self.target)
@@ -315,7 +322,7 @@ impl Pump<'_> {
         true
     }
 
-    /// A limit was reached. One that still sends to nobody is told by a reset.
+    /// A limit was reached. A side that still sends, although its peer is gone, gets a reset.
     fn reached(&self, reason: Ended, now: Instant) -> Ended {
         if self.last_thrown.as_ref().is_some_and(|thrown| now < **thrown + QUIET) {
             reset_on_close(if self.inward.is_discarding() { self.client } else { self.target });
@@ -329,10 +336,11 @@ impl Pump<'_> {
         self.deadlines().map(|(deadline, _)| deadline).chain(check).chain(look).min()
     }
 
-    /// Asks both sockets, at most once every [`CHECK`], whether they were reset. What a slow side has not taken by then may
-    /// have to make way for others.
+    /// Asks both sockets, at most once every [`CHECK`], whether they were reset. What a slow side
+    /// has not taken by then may have to make way for others.
     fn check(&mut self, now: Instant) -> Option<(Side, io::Error)> {
-        // The time runs on while nothing is stalled: a flow that stalls often is not asked more often.
+        // The time runs on while nothing is stalled: a flow that stalls often is not asked more
+        // often.
         let last = *self.last_check.get_or_insert(now);
         if now < last + CHECK {
             return None;

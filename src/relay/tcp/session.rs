@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// Carries one admitted connection to its target and back until it ends; then its place in the mapping and its room in
-/// the budget are free again.
+/// Carries one admitted connection to its target and back until it ends; then its place in the
+/// mapping and its room in the budget are free again.
 ///
 /// Not an `async fn`: that would keep every argument twice, and a task is as large as its future.
 #[expect(clippy::manual_async_fn, reason = "its arguments would be kept twice")]
@@ -33,7 +33,8 @@ pub(super) fn run(
     (permit, room): (Permit, SessionSlot),
 ) -> impl Future<Output = ()> + Send {
     async move {
-        // Boxed: the way to the target is short and needs much, the session is long and needs little.
+        // Boxed: the way to the target is short and needs much, the session is long and needs
+        // little.
         let reached = Box::pin(reach(&client, &spec, &dialer, &meter)).await;
         let options = &spec.options;
         let limits = Limits { idle: options.idle_timeout, half_close: options.half_close_timeout };
@@ -51,8 +52,8 @@ pub(super) fn run(
     }
 }
 
-/// Gives the place in the mapping back, closes the client and writes the account, in this order: whoever hears of the
-/// end may come back at once, and both sides learn of it before the log does.
+/// Releases the permit, closes the client and writes the session line, in this order. A client that
+/// sees the end may come back at once, and both sides see the end before the log does.
 fn settle(client: TcpStream, meter: SessionMeter, permit: Permit, ending: Ending) {
     drop(permit);
     drop(client);
@@ -62,9 +63,9 @@ fn settle(client: TcpStream, meter: SessionMeter, permit: Permit, ending: Ending
     }
 }
 
-/// An open connection to the first target that takes one, or how the session ended without any. Targets that failed lately
-/// are tried last. A client that is gone
-/// meanwhile (it was reset; one that has only finished still wants its answer) needs none, and takes up no place.
+/// An open connection to the first target that takes one, or how the session ended without any.
+/// Targets that failed lately are tried last. A client that is gone meanwhile (it was reset; one
+/// that has only finished still wants its answer) needs none, and takes up no place.
 async fn reach(
     client: &TcpStream,
     spec: &TcpSpec,

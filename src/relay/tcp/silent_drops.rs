@@ -1,19 +1,23 @@
-//! How a refused client is told, or left in the dark.
+//! How a refused client is answered.
 //!
-//! - *close*: a FIN; its reads come to their end.
+//! - *close*: a FIN. Its reads come to their end.
 //! - *reset*: a RST.
-//! - *drop*: nothing at all. The kernel has answered its SYN before we could decide, so it believes to be connected; from
-//!   then on it hears neither FIN nor RST nor data, whatever it sends.
+//! - *drop*: nothing. The kernel has answered its SYN before the decision, so the client believes
+//!   that it is connected. From then on it gets neither FIN nor RST nor data, whatever it sends.
 //!
-//! A dropped client's socket must stay open for that, unread, and so it costs a descriptor: [`SilentDrops`] keeps a bounded
-//! number of them for the whole daemon, each for [`SILENT_FOR`], with a receive buffer as small as the kernel allows.
-//! When there is no room, the oldest leaves early. Whoever leaves does so quietly: in repair mode (TCP_REPAIR, which
-//! needs CAP_NET_ADMIN) a close sends nothing; without that right it is a reset that dies at the first router, by an IP
-//! TTL of 1 (HAProxy's silent-drop does the same): only a client of the same network hears it, and the operator is told
-//! so once, by [`SilentDrops::say_how_quiet`]. A client that sends after its socket has left gets the kernel's own reset, as for
-//! any connection that it does not know.
+//! For this, the socket of a dropped client must stay open, unread, and costs a descriptor.
+//! [`SilentDrops`] keeps a bounded number of them for the whole daemon, each for [`SILENT_FOR`],
+//! with a receive buffer as small as the kernel allows. When it is full, the oldest socket is
+//! closed early.
 //!
-//! Knows nothing of policy but the three words. It ends with [`SilentDrops::clear`], and everybody leaves quietly then.
+//! A close is silent, too. In repair mode (TCP_REPAIR, which needs CAP_NET_ADMIN) it sends nothing.
+//! Without that right it sends a reset with an IP TTL of 1, which the first router discards, as
+//! HAProxy's silent-drop does. Only a client of the same network gets it, and
+//! [`SilentDrops::say_how_quiet`] logs that once. A client that sends after the close gets the
+//! kernel's own reset, as for any unknown connection.
+//!
+//! Knows nothing of policy but the three words. It ends with [`SilentDrops::clear`], which closes
+//! every socket silently.
 
 use std::{
     collections::VecDeque,
@@ -29,12 +33,12 @@ use tokio::{
 
 use crate::{policy::Refuse, sock::stream};
 
-/// How long a dropped client is kept in silence.
+/// How long the socket of a dropped client is kept.
 const SILENT_FOR: Duration = Duration::from_secs(30);
 /// What the kernel may hold for a dropped client, in bytes; it has a minimum of its own.
 const SILENT_BUFFER: usize = 1024;
 
-/// Tells a refused client, and lets go of its socket.
+/// Answers a refused client, and closes or keeps its socket.
 pub(super) fn refuse(socket: OwnedFd, how: Refuse, silence: &SilentDrops) {
     match how {
         // Without this, what the client has sent already would turn the close into a reset.
@@ -71,7 +75,8 @@ impl SilentDrops {
         Self(Arc::new(Pool { most: most.max(1), kept, first, probed }))
     }
 
-    /// For who will drop clients: says, once, where they will not be let go without a word.
+    /// Logs once that a close is not silent in the same network, if that is so. For a plan that
+    /// drops clients.
     pub(crate) fn say_how_quiet(&self) {
         self.0.probed.call_once(|| {
             if stream::may_close_without_a_word() == Some(false) {
@@ -83,8 +88,8 @@ impl SilentDrops {
         });
     }
 
-    /// Lets sockets go when their time is over; never ends. May be dropped at any time and called again. Without it
-    /// they stay until others push them out.
+    /// Closes sockets when their time is over. It does not return. May be dropped at any time and
+    /// called again. Without it, sockets stay until others replace them.
     pub(crate) async fn tend(&self) {
         loop {
             let next = self.kept().front().map(|kept| kept.until);
@@ -102,15 +107,15 @@ impl SilentDrops {
         self.kept().len()
     }
 
-    /// Lets all of them go; for the end of the daemon, because a process that ends has its sockets closed by the kernel,
-    /// which is no quiet way.
+    /// Closes all of them silently, at the end of the daemon. The kernel would send a reset for
+    /// each.
     pub(crate) fn clear(&self) {
         let all = std::mem::take(&mut *self.kept());
         drop(all);
     }
 
     fn keep(&self, socket: OwnedFd) {
-        // What the client goes on to send is no use to anyone.
+        // What the client goes on to send is not needed.
         stream::limit_receive_buffer(&socket, SILENT_BUFFER);
         let mut kept = self.kept();
         let oldest = if kept.len() >= self.0.most { kept.pop_front() } else { None };
@@ -136,7 +141,7 @@ impl SilentDrops {
 }
 
 impl Drop for SilentSocket {
-    /// Leaves without a word to the client.
+    /// Closes silently.
     fn drop(&mut self) {
         if !stream::close_without_a_word(&self.socket) {
             stream::keep_in_own_network(&self.socket);
@@ -212,7 +217,8 @@ mod tests {
             assert_eq!(client.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
         }
         let oldest = heard[0].read(&mut [0; 1]).unwrap_err().kind();
-        // Without the right to leave in silence it is a reset, which reaches a client on the same machine.
+        // Without the right to leave in silence it is a reset, which reaches a client on the same
+        // machine.
         assert!(matches!(oldest, ErrorKind::WouldBlock | ErrorKind::ConnectionReset), "{oldest:?}");
     }
 }

@@ -1,12 +1,15 @@
-//! Bulk without copying: bytes go from socket to socket through a pipe, inside the kernel (splice(2), Linux).
+//! Bulk without copying: bytes go from socket to socket through a pipe, inside the kernel
+//! (splice(2), Linux).
 //!
-//! A direction is [`Bulk`] while much comes at a time. It borrows a pipe when there is something to move, and gives it
-//! back, empty, as soon as the source is dry. A pipe that still holds bytes is part of the stream: it is never given back
-//! (a stranger would get the bytes) and its bytes are counted only when they reach the sink.
+//! A direction is [`Bulk`] while much comes at a time. It borrows a pipe when there is something to
+//! move, and gives it back, empty, as soon as the source is dry. A pipe that still holds bytes is
+//! part of the stream: it is never given back (a stranger would get the bytes) and its bytes are
+//! counted only when they reach the sink.
 //!
-//! TCP's urgent data (RFC 9293, 3.8.5) is where splice(2) ends: it does not move the byte that is marked urgent nor what
-//! comes after it, and says of these bytes `EAGAIN`, or even that the stream has ended. So neither is believed: what
-//! splice does not move is looked for with recv(2), which has the last word.
+//! TCP's urgent data (RFC 9293, 3.8.5) is where splice(2) ends: it does not move the byte that is
+//! marked urgent nor what comes after it, and says of these bytes `EAGAIN`, or even that the stream
+//! has ended. So neither is believed: what splice does not move is looked for with recv(2), which
+//! has the last word.
 
 use std::{
     io,
@@ -38,8 +41,8 @@ pub(super) enum Filled {
     With(usize),
     /// Nothing is there to be moved. The pipe went back.
     Dry,
-    /// The stream has ended, or goes on with what cannot be spliced, whether tokio holds it for readable or not: it is
-    /// to be read. The pipe went back.
+    /// The stream has ended, or goes on with what cannot be spliced, whether tokio holds it for
+    /// readable or not: it is to be read. The pipe went back.
     Read,
     /// No pipe is to be had, or this system does not splice.
     NoPipe,
@@ -171,11 +174,12 @@ impl Bulk {
         }
     }
 
-    /// How much a call should move. Each has a price of its own, so more is better, as long as it is read while it is
-    /// still in the caches: the fewer flows, the more.
+    /// How much a call should move. Each has a price of its own, so more is better, as long as it
+    /// is read while it is still in the caches: the fewer flows, the more.
     ///
-    /// BBR sends by the clock, and what comes to it in large pieces leaves in bursts, from which it learns the wrong
-    /// speed as soon as streams share a line: 64 of them moved 10 Gbit/s by 64 KiB and 4 by 256; one moved 10 and 15.
+    /// BBR sends by the clock, and what comes to it in large pieces leaves in bursts, from which it
+    /// learns the wrong speed as soon as streams share a line: 64 of them moved 10 Gbit/s by 64 KiB
+    /// and 4 by 256; one moved 10 and 15.
     fn piece(&self) -> usize {
         match self.others[0].max(self.others[1]) {
             0 => pipe::CAPACITY,
@@ -198,8 +202,9 @@ impl Drop for Bulk {
     }
 }
 
-/// Whether an error says that this system does not splice (a sandbox that forbids it): nothing was moved, and copying
-/// always works. A socket's own errors are none of these, but for `EPERM`, which must not undo what works.
+/// Whether an error says that this system does not splice (a sandbox that forbids it): nothing was
+/// moved, and copying always works. A socket's own errors are none of these, but for `EPERM`, which
+/// must not undo what works.
 fn is_unavailable(error: &io::Error) -> bool {
     match Errno::from_io_error(error) {
         Some(Errno::INVAL | Errno::NOSYS) => true,

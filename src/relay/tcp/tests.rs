@@ -1,5 +1,5 @@
-//! The pump between two real sockets, under a paused clock: loopback delivers at once, so no time passes but what a
-//! test lets pass.
+//! The pump between two real sockets, under a paused clock: loopback delivers at once, so no time
+//! passes but what a test lets pass.
 
 use std::{io, num::NonZeroU64, sync::Arc, time::Duration};
 
@@ -203,13 +203,13 @@ async fn a_reset_is_noticed_after_a_half_close() {
     reset(session.client).await;
     assert_eq!(session.pump.join_next().await.unwrap().unwrap().reason, Ended::ClientClosed);
     assert!(start.elapsed() <= 3 * SECOND);
-    while session.target.write_all(b"to nobody").await.is_ok() {
+    while session.target.write_all(b"more").await.is_ok() {
         tokio::task::yield_now().await;
     }
 }
 
-/// A web server that refuses an upload answers and closes while the client still sends: its reset must not eat the
-/// answer.
+/// A web server that refuses an upload answers and closes while the client still sends: its reset
+/// must not eat the answer.
 #[tokio::test(start_paused = true)]
 async fn an_answer_survives_a_target_that_closes_on_a_client_that_still_sends() {
     let mut session = Session::start(unlimited()).await;
@@ -241,7 +241,8 @@ async fn a_client_that_sends_for_ever_to_a_target_that_has_gone_is_reset() {
     assert_eq!(session.pump.join_next().await.unwrap().unwrap().reason, Ended::TargetClosed);
 }
 
-/// A client that says one line and closes, at a target that greets: the greeting's reset must not eat the line.
+/// A client that says one line and closes, at a target that greets: the greeting's reset must not
+/// eat the line.
 #[tokio::test(start_paused = true)]
 async fn the_last_words_of_a_client_survive_a_target_that_talks_to_nobody() {
     let mut session = Session::start(unlimited()).await;

@@ -1,7 +1,9 @@
-//! A decoy: a TCP listener that nobody has a reason to touch. Whoever connects is banned, and reset.
+//! A decoy: a TCP listener that no client has a reason to use. A client that connects is banned and
+//! reset.
 //!
-//! Nothing is forwarded, no session is opened, no byte is read. Who is exempt, and how long a ban lasts, is the guard's.
-//! A connection that was accepted came through a full handshake, so its source is not forged.
+//! It forwards nothing, opens no session and reads no byte. The guard knows which clients are
+//! exempt and how long a ban lasts. An accepted connection came through a full handshake, so its
+//! source is not forged.
 //!
 //! It ends when `closing` closes, or when the socket is dead.
 
@@ -21,9 +23,9 @@ use crate::{
 /// What a decoy works with.
 #[derive(Debug)]
 pub(crate) struct TrapService {
-    /// Who bans.
+    /// Its guard bans.
     pub gate: Arc<Gate>,
-    /// Its name and address; no session is ever entered.
+    /// Its name and address. It has no session.
     pub meter: Arc<ListenerMeter>,
 }
 
@@ -42,7 +44,8 @@ impl TrapService {
         tokio::pin!(closing);
         loop {
             tokio::select! {
-                // First, so that a queue that never gets empty cannot keep a close from being heard.
+                // First, so that a queue that never gets empty cannot keep a close from being
+                // heard.
                 biased;
                 () = &mut closing => return Ok(()),
                 done = acceptor.turn(|socket, client| {

@@ -1,17 +1,22 @@
-//! What has passed through a flow, and what follows from it: its timeout, and whether it can end early.
+//! What has passed through a flow, and what follows from it: its timeout, and whether it can end
+//! early.
 //!
-//! Many UDP services answer one question (DNS, NTP, a server list), and each question comes from a new port. With the
-//! whole idle timeout, such flows would fill every cap. So a flow has a state, as in the connection tracking of Linux
-//! (`nf_conntrack_udp_timeout`, `nf_conntrack_udp_timeout_stream`):
+//! Many UDP services answer one question (DNS, NTP, a server list), and each question comes from a
+//! new port. With the whole idle timeout, such flows would fill every cap. So a flow has a state,
+//! as in the connection tracking of Linux (`nf_conntrack_udp_timeout`,
+//! `nf_conntrack_udp_timeout_stream`):
 //!
-//! - *answered once*: one question, and an answer. Its timeout is a sixth of the idle timeout (10 s of 60 s).
-//! - *brief*: all datagrams passed within [`BRIEF`]. Its timeout is half of the idle timeout (30 s of 60 s).
+//! - *answered once*: one question, and an answer. Its timeout is a sixth of the idle timeout (10 s
+//!   of 60 s).
+//! - *brief*: all datagrams passed within [`BRIEF`]. Its timeout is half of the idle timeout (30 s
+//!   of 60 s).
 //! - *assured*: a datagram passed later than that. Its timeout is the idle timeout.
 //!
-//! A short idle timeout is not shortened. A brief flow without an open question is *settled*: it ends early where a new
-//! flow needs its place.
+//! A short idle timeout is not shortened. A brief flow without an open question is *settled*: it
+//! ends early where a new flow needs its place.
 //!
-//! The course also knows when the target has fallen silent: [`SILENCE_DATAGRAMS`] had no answer over [`SILENCE`]. Pure: `now` is an argument.
+//! The activity also knows when the target has fallen silent: [`SILENCE_DATAGRAMS`] had no answer
+//! over [`SILENCE`]. Pure: `now` is an argument.
 
 use std::{
     collections::BTreeSet,
@@ -26,7 +31,8 @@ const SILENCE_DATAGRAMS: u32 = 3;
 const SILENCE: Duration = Duration::from_secs(3);
 /// A flow whose traffic goes on for longer than this is assured.
 const BRIEF: Duration = Duration::from_secs(2);
-/// The part of the idle timeout, and the time that is always granted, of a flow that was asked and answered once.
+/// The part of the idle timeout, and the time that is always granted, of a flow that was asked and
+/// answered once.
 const ANSWERED_ONCE: Linger = Linger { part: 6, least: Duration::from_secs(10) };
 /// The same for a flow that was brief.
 const WAS_BRIEF: Linger = Linger { part: 2, least: Duration::from_secs(30) };
@@ -143,10 +149,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn lingers(idle: Duration, course: impl Fn(&mut Activity, Instant)) -> Duration {
+    fn lingers(idle: Duration, activity: impl Fn(&mut Activity, Instant)) -> Duration {
         let now = tokio::time::Instant::now().into_std();
         let mut flow = Activity::new(1, now);
-        course(&mut flow, now);
+        activity(&mut flow, now);
         flow.linger(Timeout::After(idle)).unwrap()
     }
 

@@ -1,16 +1,19 @@
 //! Many datagrams for one system call, in both directions.
 //!
-//! Owns the buffers that datagrams are received into ([`receive`]) and the way a run of them is sent ([`push`]). The
-//! buffers belong to the worker thread, not to a listener or a flow: they are borrowed from the read to the last send of
-//! one turn, which never waits, so an idle flow has none, and what is forwarded is not copied.
+//! Owns the buffers that datagrams are received into ([`receive`]) and the way a run of them is
+//! sent ([`push`]). The buffers belong to the worker thread, not to a listener or a flow: they are
+//! borrowed from the read to the last send of one turn, which never waits, so an idle flow has
+//! none, and what is forwarded is not copied.
 //!
-//! The kernel hands over several datagrams of one sender as one buffer (GRO) and takes several of one size as one send
-//! (GSO). A [`Run`] is that unit: datagrams of one flow, back to back, all of one size but a shorter last one. Neighbours
-//! that arrived in buffers of their own are moved together where that makes a run.
+//! The kernel hands over several datagrams of one sender as one buffer (GRO) and takes several of
+//! one size as one send (GSO). A [`Run`] is that unit: datagrams of one flow, back to back, all of
+//! one size but a shorter last one. Neighbours that arrived in buffers of their own are moved
+//! together where that makes a run.
 //!
-//! Invariants: the datagrams of a run leave in its order, each once, whole; an empty datagram is a run of its own. A joined
-//! send is all or nothing, so where the kernel refuses one (the device cannot, the datagrams have to be fragmented),
-//! each datagram is sent by itself, and joining is not tried again at that size.
+//! Invariants: the datagrams of a run leave in its order, each once, whole; an empty datagram is a
+//! run of its own. A joined send is all or nothing, so where the kernel refuses one (the device
+//! cannot, the datagrams have to be fragmented), each datagram is sent by itself, and joining is
+//! not tried again at that size.
 
 use std::{
     cell::RefCell,
@@ -26,7 +29,8 @@ use rustix::{
 };
 use tokio::{io::Interest, net::UdpSocket};
 
-/// One buffer: more than any datagram (65,507 bytes) and any run of the kernel's, which is one IP packet to it.
+/// One buffer: more than any datagram (65,507 bytes) and any run of the kernel's, which is one IP
+/// packet to it.
 const BUFFER: usize = 64 * 1024;
 /// Buffers for one system call of a listener.
 pub(super) const LISTENER_BATCH: usize = quinn_udp::BATCH_SIZE;
@@ -34,7 +38,8 @@ pub(super) const LISTENER_BATCH: usize = quinn_udp::BATCH_SIZE;
 pub(super) const FLOW_BATCH: usize = 8;
 /// The datagrams of one joined send: the least `UDP_MAX_SEGMENTS` of any kernel.
 const JOINED_DATAGRAMS: usize = 64;
-/// The bytes of one joined send. It must fit into one IP packet, whose header may be longer on the way out.
+/// The bytes of one joined send. It must fit into one IP packet, whose header may be longer on the
+/// way out.
 const JOINED_BYTES: usize = 65_000;
 /// Larger datagrams are not moved together: the copy would cost what the system call saves.
 const MOVED_DATAGRAM: usize = 2048;
@@ -43,7 +48,8 @@ thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers::new());
 }
 
-/// The receive buffers of a worker thread. Memory that no datagram ever filled is never touched, and costs nothing.
+/// The receive buffers of a worker thread. Memory that no datagram ever filled is never touched,
+/// and costs nothing.
 struct Buffers {
     bytes: Box<[u8]>,
     meta: [RecvMeta; LISTENER_BATCH],
@@ -58,7 +64,8 @@ impl Buffers {
     }
 }
 
-/// Datagrams of one flow: back to back, all `segment` bytes long but the last, which may be shorter.
+/// Datagrams of one flow: back to back, all `segment` bytes long but the last, which may be
+/// shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run<'a> {
     bytes: &'a [u8],
@@ -120,7 +127,8 @@ pub(super) enum Read {
     More,
 }
 
-/// Receives up to `batch` buffers and hands on what they hold, run by run: who sent it, to which address, and the run.
+/// Receives up to `batch` buffers and hands on what they hold, run by run: its sender, the address
+/// it was sent to, and the run.
 ///
 /// # Errors
 /// The socket's own error; nothing was received then.
@@ -137,8 +145,8 @@ pub(super) fn receive(
             let mut slices: [IoSliceMut<'_>; LISTENER_BATCH] =
                 std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
             received = offload.recv(socket.into(), &mut slices[..batch], &mut buffers.meta)?;
-            // A short batch means that the kernel found the queue empty. Saying so spares the read that would find it
-            // out; what comes in after the read makes the socket readable again.
+            // A short batch means that the kernel found the queue empty. Saying so spares the read
+            // that would find it out; what comes in after the read makes the socket readable again.
             if received < batch { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
         match outcome {
@@ -149,8 +157,9 @@ pub(super) fn receive(
     })
 }
 
-/// Receives up to `most` datagrams of a connected socket one by one, and hands them on: for the one datagram that is there
-/// as a rule this costs half of what a batch does, even with the call that finds the socket empty.
+/// Receives up to `most` datagrams of a connected socket one by one, and hands them on: for the one
+/// datagram that is there as a rule this costs half of what a batch does, even with the call that
+/// finds the socket empty.
 ///
 /// # Errors
 /// The socket's own error; datagrams may have been received before it.
@@ -196,7 +205,8 @@ fn each_run(
     }
 }
 
-/// Whether the datagrams of `next` continue the run that began with `first` and has `len` bytes by now.
+/// Whether the datagrams of `next` continue the run that began with `first` and has `len` bytes by
+/// now.
 fn joins(first: &RecvMeta, len: usize, next: &RecvMeta) -> bool {
     let segment = first.stride;
     let (same_flow, total) = (first.addr == next.addr && first.dst_ip == next.dst_ip, len + next.len);
@@ -252,8 +262,8 @@ pub(super) struct Pushed<'a> {
     pub(super) rest: Option<Run<'a>>,
 }
 
-/// Sends a run by `send`, which is given a datagram, or several and their size. It may be called again for a datagram
-/// that was part of a refused send, never for one that was sent.
+/// Sends a run by `send`, which is given a datagram, or several and their size. It may be called
+/// again for a datagram that was part of a refused send, never for one that was sent.
 pub(super) fn push<'a>(
     run: Run<'a>,
     limit: &JoinLimit,

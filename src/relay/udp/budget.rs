@@ -1,8 +1,9 @@
 //! How many flows the daemon may have, over all its listeners.
 //!
-//! A flow costs a descriptor, and whoever can send a datagram with a made-up source can ask for one. The budget keeps
-//! UDP from taking the descriptors that TCP and the control plane need. A [`FlowPermit`] is one flow's share: it cannot
-//! be copied, and it goes back when it is dropped, once.
+//! A flow costs a descriptor, and a datagram with a forged source is enough to ask for one. The
+//! budget keeps UDP from taking the descriptors that TCP and the control plane need. A
+//! [`FlowPermit`] is one flow's share: it cannot be copied, and it goes back when it is dropped,
+//! once.
 
 use std::sync::{
     Arc,
@@ -27,7 +28,8 @@ impl FlowBudget {
         Self { count: Arc::new(Count { limit: AtomicUsize::new(limit), used: AtomicUsize::new(0) }) }
     }
 
-    /// Changes the limit. Flows above a lowered limit go on; there are no new ones until enough of them have ended.
+    /// Changes the limit. Flows above a lowered limit go on; there are no new ones until enough of
+    /// them have ended.
     pub(crate) fn set_limit(&self, limit: usize) {
         self.count.limit.store(limit, Relaxed);
     }

@@ -1,7 +1,7 @@
-//! Datagrams that were not forwarded, counted by reason.
+//! Counts the datagrams that were not forwarded, by reason.
 //!
-//! One stranger's misfortune is a counter and a debug line; an operator reads a summary, at most one a minute for each
-//! listener, so that nobody outside can fill a disk.
+//! A dropped datagram is a counter and a debug line. A warning sums them up, at most once a minute
+//! for each listener, so that strangers cannot fill a disk.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

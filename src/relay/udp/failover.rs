@@ -1,13 +1,15 @@
 //! When a flow is led to another address.
 //!
-//! A flow keeps its target as long as that answers. Some troubles say that it does not ([`Trouble`]). [`FailoverJudge`] decides
-//! which of them is a reason to look for another address, and how often. It is pure: `now` is an argument.
+//! A flow keeps its target as long as that answers. Some troubles say that it does not
+//! ([`Trouble`]). [`FailoverJudge`] decides which of them is a reason to look for another address,
+//! and how often. It is pure: `now` is an argument.
 //!
-//! - A flow without an answer so far looks at once. One that had an answer looks when the trouble lasts for [`LASTING`]
-//!   with no answer in between: a service that restarts is back by then.
-//! - After each look there is a pause: 1 s, doubled up to 5 s, until an answer comes. Lookups of a name are repeated
-//!   every 5 s, so a longer pause would find nothing new. A look for a silence is followed by no pause: it is rare by
-//!   itself, and must not delay the look for a refusal that comes just after.
+//! - A flow without an answer so far looks at once. One that had an answer looks when the trouble
+//!   lasts for [`LASTING`] with no answer in between: a service that restarts is back by then.
+//! - After each look there is a pause: 1 s, doubled up to 5 s, until an answer comes. Lookups of a
+//!   name are repeated every 5 s, so a longer pause would find nothing new. A look for a silence is
+//!   followed by no pause: it is rare by itself, and must not delay the look for a refusal that
+//!   comes just after.
 
 use std::time::{Duration, Instant};
 
@@ -62,7 +64,8 @@ impl Default for FailoverJudge {
 }
 
 impl FailoverJudge {
-    /// Notes an answer. Whether it is the first since the flow was led here, or since the last trouble.
+    /// Notes an answer. Whether it is the first since the flow was led here, or since the last
+    /// trouble.
     pub(super) fn answered(&mut self) -> bool {
         let is_news = !self.has_answered || self.in_trouble.is_some();
         *self = Self { has_answered: true, ..Self::default() };

@@ -1,12 +1,13 @@
 //! One flow: its way to the target, and its account.
 //!
-//! Shared by the table (through which the listener finds it) and the flow's own task. It is over when the last of them
-//! lets go of it: that closes its socket, gives its permits back and settles its account, all at once and once, with the
-//! reason that the task left. A datagram that the listener is sending at that moment still goes out. A flow that ends in
-//! favour of another ([`Flow::give_way`]) gives its permits back earlier.
+//! Shared by the table (through which the listener finds it) and the flow's own task. It is over
+//! when the last of them lets go of it: that closes its socket, gives its permits back and settles
+//! its account, all at once and once, with the reason that the task left. A datagram that the
+//! listener is sending at that moment still goes out. A flow that ends in favour of another
+//! ([`Flow::give_way`]) gives its permits back earlier.
 //!
-//! Its target can change ([`Flow::reached`]): see `lead` and `opening`. The listener sends to whatever it is at the moment,
-//! and tells the flow's task of troubles that it meets.
+//! Its target can change ([`Flow::reached`]): see `failover` and `opening`. The listener sends to
+//! whatever it is at the moment, and tells the flow's task of troubles that it meets.
 
 use std::{
     io,
@@ -50,18 +51,22 @@ pub(super) struct Flow {
     session: Option<SessionMeter>,
     /// Why it ended; boxed, as few flows end with an error.
     ended: OnceLock<(Ended, Option<Box<OpenError>>)>,
-    /// Where it leads, once that is known. It changes when the flow is led to another address; a load takes no lock.
+    /// Where it leads, once that is known. It changes when the flow is led to another address; a
+    /// load takes no lock.
     target: ArcSwapOption<Target>,
-    /// What the listener met on the way to the target, for the flow's task: 0, or the code of a [`Trouble`].
+    /// What the listener met on the way to the target, for the flow's task: 0, or the code of a
+    /// [`Trouble`].
     trouble: AtomicU8,
     in_trouble: AtomicWaker,
     kernel_joins: bool,
     to_client: JoinLimit,
-    /// The system will not send from the address that the client hit (it was a broadcast address, or is gone).
+    /// The system will not send from the address that the client hit (it was a broadcast address,
+    /// or is gone).
     local_refused: AtomicBool,
     /// The limit of each direction (to the target, to the client), where there is one.
     bandwidth: Option<Box<[Mutex<ByteBucket>; 2]>>,
-    /// Its share of the daemon's flows, and its place in the mapping. The last field: the socket is closed by then.
+    /// Its share of the daemon's flows, and its place in the mapping. The last field: the socket is
+    /// closed by then.
     places: Mutex<(Option<FlowPermit>, Option<Permit>)>,
 }
 
@@ -165,7 +170,8 @@ impl Flow {
         (run.first(passing), (run.count() - passing) as u64)
     }
 
-    /// Leads the flow to `target` from now on. Datagrams that are being sent at that moment still go where it led before.
+    /// Leads the flow to `target` from now on. Datagrams that are being sent at that moment still
+    /// go where it led before.
     pub(super) fn reached(&self, target: Target) {
         self.session().reached(target.addr);
         self.target.store(Some(Arc::new(target)));
@@ -208,8 +214,9 @@ impl Flow {
 
     /// Ends the flow in favour of one that starts, which may have its places at once.
     ///
-    /// The flow's socket is open for a moment longer, until its task has its turn. The listener lets the tasks have theirs
-    /// after a few batches, and there is a reserve of descriptors for so few.
+    /// The flow's socket is open for a moment longer, until its task has its turn. The listener
+    /// lets the tasks have theirs after a few batches, and there is a reserve of descriptors for so
+    /// few.
     pub(super) fn give_way(&self) {
         *self.places.lock().unwrap_or_else(PoisonError::into_inner) = (None, None);
         self.live().cut(Ended::Idle);
@@ -229,8 +236,9 @@ impl Flow {
         let mut lost_before = 0;
         let mut pushed = push(run, &target.joins, |contents, segment_size| {
             let outcome = match target.send(contents, segment_size, offload) {
-                // The error may be that of an earlier datagram (an ICMP message to it has come back since). The kernel
-                // tells it once, instead of sending, so it must not cost this one.
+                // The error may be that of an earlier datagram (an ICMP message to it has come back
+                // since). The kernel tells it once, instead of sending, so it must not cost this
+                // one.
                 Err(error) if is_leftover(&error) => {
                     let again = target.send(contents, segment_size, offload);
                     if again.is_ok() {
@@ -255,7 +263,8 @@ impl Flow {
         pushed
     }
 
-    /// Sends datagrams of the target to the client through the listener's socket, from the address the client hit.
+    /// Sends datagrams of the target to the client through the listener's socket, from the address
+    /// the client hit.
     pub(super) fn send_to_client<'a>(
         &self,
         run: Run<'a>,
@@ -290,7 +299,7 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        // Whoever reads of the end finds the place free.
+        // A reader of the session line finds the place free.
         self.places.get_mut().unwrap_or_else(PoisonError::into_inner).1 = None;
         match self.session.take().zip(self.ended.take()) {
             Some((session, (reason, Some(error)))) => session.end_with(reason, &error),

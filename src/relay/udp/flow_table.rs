@@ -1,9 +1,10 @@
-//! Which flow a datagram belongs to, and when a flow has been idle for too long: the UDP relay's decisions, without
-//! its sockets.
+//! Which flow a datagram belongs to, and when a flow has been idle for too long: the UDP relay's
+//! decisions, without its sockets.
 //!
-//! Owns the flows of one listener by client and by the address the client hit, the datagrams held for a flow whose
-//! target is not known yet, and the one deadline that the shell has to wait for. It reads no clock (`now` is an
-//! argument), touches no socket, spawns nothing, and knows no more of a flow than a handle `T` that the shell gave it.
+//! Owns the flows of one listener by client and by the address the client hit, the datagrams held
+//! for a flow whose target is not known yet, and the one deadline that the shell has to wait for.
+//! It reads no clock (`now` is an argument), touches no socket, spawns nothing, and knows no more
+//! of a flow than a handle `T` that the shell gave it.
 //!
 //! ```text
 //!            datagram                     take_early: nothing held any more
@@ -12,21 +13,27 @@
 //! ```
 //!
 //! Invariants, checked at every step of the simulation in the tests:
-//! - A client (at one local address) has at most one flow, and a flow one handle for its whole life.
+//! - A client (at one local address) has at most one flow, and a flow one handle for its whole
+//!   life.
 //! - A datagram that is dropped or refused allocates nothing and keeps no permit.
-//! - A client is asked for its admission once for each flow, after everything else that could keep it out.
-//! - At a cap, a settled flow (see `course`) ends in favour of a new one: the client's own oldest, or, where the cap is
-//!   for all clients, the oldest of all. No other flow ends before its deadline.
+//! - A client is asked for its admission once for each flow, after everything else that could keep
+//!   it out.
+//! - At a cap, a settled flow (see `activity`) ends in favour of a new one: the client's own
+//!   oldest, or, where the cap is for all clients, the oldest of all. No other flow ends before its
+//!   deadline.
 //! - A datagram is held only after its client's rate has let it through, as any other.
-//! - A flow that is opening never expires; its time begins when it is open. Either direction renews it, by the timeout of
-//!   its state.
-//! - What is held leaves in the order in which it came, before anything later is [`Verdict::Known`].
-//! - No flow outlives its deadline once [`FlowTable::expire`] was called after it, and none expires before it.
+//! - A flow that is opening never expires; its time begins when it is open. Either direction renews
+//!   it, by the timeout of its state.
+//! - What is held leaves in the order in which it came, before anything later is
+//!   [`Verdict::Known`].
+//! - No flow outlives its deadline once [`FlowTable::expire`] was called after it, and none expires
+//!   before it.
 //!
-//! Expiry is lazy. A flow stands in the heap once, at some moment not after its deadline; a datagram only moves the
-//! deadline in the flow itself. When the moment comes, a flow that was touched since goes back in at its new deadline:
-//! one heap operation for each flow and timeout, none for a datagram. Only a deadline that moved *forward* (a reload
-//! shortened the timeout) is entered at once, and the entry it supersedes is ignored when it comes up.
+//! Expiry is lazy. A flow stands in the heap once, at some moment not after its deadline; a
+//! datagram only moves the deadline in the flow itself. When the moment comes, a flow that was
+//! touched since goes back in at its new deadline: one heap operation for each flow and timeout,
+//! none for a datagram. Only a deadline that moved *forward* (a reload shortened the timeout) is
+//! entered at once, and the entry it supersedes is ignored when it comes up.
 
 use std::{
     cmp::Reverse,
@@ -63,7 +70,8 @@ const KEPT_CAPACITY: usize = 1024;
 pub(super) struct FlowKey {
     /// Where the client's datagrams come from, as the socket reports it.
     pub(super) client: SocketAddr,
-    /// The address the client sent them to, which replies leave from. `None` when the system has to choose.
+    /// The address the client sent them to, which replies leave from. `None` when the system has to
+    /// choose.
     pub(super) local: Option<IpAddr>,
 }
 
@@ -74,8 +82,8 @@ pub(super) struct Arrival<'a> {
     pub(super) key: FlowKey,
     /// The first datagram.
     pub(super) payload: &'a [u8],
-    /// How many datagrams there are, with the first. An open flow takes them all at once; else each is decided on by
-    /// itself.
+    /// How many datagrams there are, with the first. An open flow takes them all at once; else each
+    /// is decided on by itself.
     pub(super) count: usize,
     /// When.
     pub(super) now: Instant,
@@ -114,7 +122,7 @@ pub(super) enum Early {
     Send(Vec<Vec<u8>>),
     /// Nothing is left: the flow is open from now on.
     Open,
-    /// The flow is no longer there.
+    /// The flow does not exist any more.
     Gone,
 }
 
@@ -156,7 +164,7 @@ enum Phase {
         sent: u32,
     },
     Open {
-        course: Activity,
+        activity: Activity,
         /// When it has been idle for too long; `None` is never.
         deadline: Option<Instant>,
         /// Where its valid entry in the heap stands.
@@ -191,11 +199,12 @@ impl<T> FlowTable<T> {
         }
     }
 
-    /// Decides on a client's datagram. One that would start a flow needs its client to be admitted by `admit`, one that
-    /// would be held for an opening flow to be let through by `pass`; `enter` makes the handle of the flow.
+    /// Decides on a client's datagram. One that would start a flow needs its client to be admitted
+    /// by `admit`, one that would be held for an opening flow to be let through by `pass`; `enter`
+    /// makes the handle of the flow.
     ///
-    /// Before it refuses for a cap, `admit` can ask for the end of a settled flow. The table removes one and hands it to
-    /// `give_way`, which has to give its places back at once.
+    /// Before it refuses for a cap, `admit` can ask for the end of a settled flow. The table
+    /// removes one and hands it to `give_way`, which has to give its places back at once.
     pub(super) fn datagram<P>(
         &mut self,
         Arrival { key, payload, count, now }: Arrival<'_>,
@@ -218,7 +227,8 @@ impl<T> FlowTable<T> {
         }
         // Before the client is asked for: what its admission takes of its rates is not given back.
         let taken = self.budget.take().or_else(|| {
-            // A place that is given back may be taken by another listener: then there is none, as before.
+            // A place that is given back may be taken by another listener: then there is none, as
+            // before.
             self.make_way(key, true, &mut give_way).then(|| self.budget.take()).flatten()
         });
         let Some(permit) = taken else {
@@ -242,7 +252,8 @@ impl<T> FlowTable<T> {
         Verdict::New(FlowId { slot, serial }, &self.flows[slot].handle)
     }
 
-    /// Ends the oldest settled flow of the client or, with `or_anyone`, else the oldest of all. Whether there was one.
+    /// Ends the oldest settled flow of the client or, with `or_anyone`, else the oldest of all.
+    /// Whether there was one.
     fn make_way(&mut self, of: FlowKey, or_anyone: bool, give_way: &mut impl FnMut(T)) -> bool {
         let own = self.settled.oldest_of(ClientKey::of(of.client.ip()));
         let Some(slot) = own.or_else(|| self.settled.oldest().filter(|_| or_anyone)) else { return false };
@@ -275,7 +286,7 @@ impl<T> FlowTable<T> {
         }
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let mut silent = false;
-        self.renew(slot, now, |course| silent = course.ask(count, now));
+        self.renew(slot, now, |activity| silent = activity.ask(count, now));
         Verdict::Known(&self.flows[slot].handle, Silent(silent))
     }
 
@@ -283,7 +294,7 @@ impl<T> FlowTable<T> {
     pub(super) fn reply(&mut self, id: FlowId, count: usize, now: Instant) {
         if self.is_live(id) {
             let count = u32::try_from(count).unwrap_or(u32::MAX);
-            self.renew(id.slot, now, |course| course.answer(count, now));
+            self.renew(id.slot, now, |activity| activity.answer(count, now));
         }
     }
 
@@ -298,15 +309,16 @@ impl<T> FlowTable<T> {
             *sent = sent.saturating_add(u32::try_from(held.len()).unwrap_or(u32::MAX));
             return Early::Send(std::mem::take(held));
         }
-        let course = Activity::new(*sent, now);
-        self.flows[id.slot].phase = Phase::Open { course, deadline: None, queued: None };
+        let activity = Activity::new(*sent, now);
+        self.flows[id.slot].phase = Phase::Open { activity, deadline: None, queued: None };
         self.renew(id.slot, now, |_| {});
         Early::Open
     }
 
-    /// Notes that no target could be reached for the flow, and starts no other flow for `hold_off`: what one client's
-    /// flow could not reach, the next one's cannot either, and a try for every datagram of every client would cost more
-    /// than it helps. A flow from before the last [`FlowTable::retune`] says nothing about the targets of today.
+    /// Notes that no target could be reached for the flow, and starts no other flow for `hold_off`.
+    /// The next client's flow could not reach one either, and a try for each datagram would cost
+    /// more than it helps. A flow from before the last [`FlowTable::retune`] does not count,
+    /// because the targets may be others now.
     pub(super) fn unreachable(&mut self, id: FlowId, now: Instant, hold_off: Duration) {
         if id.serial >= self.tuned_at {
             self.hold_off = now.checked_add(hold_off);
@@ -318,8 +330,8 @@ impl<T> FlowTable<T> {
         self.is_live(id).then(|| self.take(id.slot))
     }
 
-    /// Removes every flow that has been idle for too long, and hands each to `expired`. One for which `has_news` holds was
-    /// not idle: the shell only has not told yet.
+    /// Removes every flow that has been idle for too long, and hands each to `expired`. One for
+    /// which `has_news` holds was not idle: the shell only has not told yet.
     pub(super) fn expire(
         &mut self,
         now: Instant,
@@ -353,13 +365,14 @@ impl<T> FlowTable<T> {
         }
     }
 
-    /// The moment at which [`FlowTable::expire`] wants to be called, if any; noted as what the shell waits for.
+    /// The moment at which [`FlowTable::expire`] wants to be called, if any; noted as what the
+    /// shell waits for.
     pub(super) fn arm(&mut self) -> Option<Instant> {
         self.armed = self.due.peek().map(|due| due.0.at);
         self.armed
     }
 
-    /// Whether the shell waits for too late a moment, and has to [`FlowTable::arm`] anew.
+    /// Whether the shell waits too long, and has to [`FlowTable::arm`] again.
     pub(super) fn is_armed_late(&self) -> bool {
         match (self.due.peek(), self.armed) {
             (Some(due), Some(armed)) => due.0.at < armed,
@@ -368,8 +381,8 @@ impl<T> FlowTable<T> {
         }
     }
 
-    /// Takes another idle timeout, which holds for a flow from its next datagram on, and forgets what could not be
-    /// reached: the targets may be others now.
+    /// Takes another idle timeout, which holds for a flow from its next datagram on, and forgets
+    /// what could not be reached: the targets may be others now.
     pub(super) fn retune(&mut self, idle: Timeout) {
         self.idle = idle;
         self.hold_off = None;
@@ -387,13 +400,13 @@ impl<T> FlowTable<T> {
 
     /// Notes what has passed through an open flow, and moves its deadline.
     fn renew(&mut self, slot: usize, now: Instant, pass: impl FnOnce(&mut Activity)) {
-        let Flow { key, serial, phase: Phase::Open { course, .. }, .. } = &mut self.flows[slot] else {
+        let Flow { key, serial, phase: Phase::Open { activity, .. }, .. } = &mut self.flows[slot] else {
             return;
         };
-        let was_settled = course.is_settled();
-        pass(course);
-        let deadline = course.linger(self.idle).and_then(|linger| now.checked_add(linger));
-        if course.is_settled() != was_settled {
+        let was_settled = activity.is_settled();
+        pass(activity);
+        let deadline = activity.linger(self.idle).and_then(|linger| now.checked_add(linger));
+        if activity.is_settled() != was_settled {
             let client = ClientKey::of(key.client.ip());
             if was_settled {
                 self.settled.remove(client, *serial, slot);
@@ -416,8 +429,8 @@ impl<T> FlowTable<T> {
         }
     }
 
-    /// Drops the heap entries of flows that ended by other means, when they are many: a long timeout would keep them for
-    /// hours.
+    /// Drops the heap entries of flows that ended by other means, when they are many: a long
+    /// timeout would keep them for hours.
     fn sweep(&mut self) {
         if self.due.len() <= 2 * self.flows.len() + STALE_ENTRIES {
             return;
@@ -439,8 +452,8 @@ impl<T> FlowTable<T> {
                 self.held -= bytes;
                 held.len()
             }
-            Phase::Open { course, .. } => {
-                if course.is_settled() {
+            Phase::Open { activity, .. } => {
+                if activity.is_settled() {
                     self.settled.remove(ClientKey::of(flow.key.client.ip()), flow.serial, slot);
                 }
                 0
@@ -465,7 +478,7 @@ impl<T> FlowTable<T> {
         for (slot, flow) in &self.flows {
             assert_eq!(self.by_key.get(&flow.key), Some(&slot), "a flow's key leads to it");
             assert!(flow.serial < self.next_serial);
-            if matches!(&flow.phase, Phase::Open { course, .. } if course.is_settled()) {
+            if matches!(&flow.phase, Phase::Open { activity, .. } if activity.is_settled()) {
                 settled += 1;
                 let own = self.settled.oldest_of(ClientKey::of(flow.key.client.ip()));
                 assert!(own.is_some_and(|own| self.flows[own].serial <= flow.serial), "the oldest is first");

@@ -1,31 +1,35 @@
 //! UDP: a listener and its flows.
 //!
-//! A *flow* is what one client (its address, and the address of ours that it sent to) has with one target: a socket
-//! connected to the target, and a task that carries replies. It keeps the socket, and so its source port, as long as the
-//! target answers. If the target does not, the flow is led to the next address (`lead`, `opening`), with another socket.
+//! A *flow* is what one client (its address, and the address of ours that it sent to) has with one
+//! target: a socket connected to the target, and a task that carries replies. It keeps the socket,
+//! and so its source port, as long as the target answers. If the target does not, the flow fails
+//! over to the next address (`failover`, `opening`), with another socket.
 //!
 //! ```text
 //! client ──► listener's socket ──► [flow table] ──► flow's socket ──► target      the listener's task
 //! client ◄── listener's socket ◄───────────────── flow's socket ◄── target        the flow's task
 //! ```
 //!
-//! Owns the listener's loop ([`UdpListener`]) and what it shares with the tasks of its flows (`ListenerShared`). Decisions are the
-//! table's (`flow_table`, pure), who may enter is the doorkeeper's; system calls are `batch`'s and `sockets`'. Knows no
-//! configuration.
+//! Owns the listener's loop ([`UdpListener`]) and what it shares with the tasks of its flows
+//! (`ListenerShared`). The flow table decides (`flow_table`, pure), and the admission decides on
+//! clients. System calls are in `batch` and `sock::udp`. Knows no configuration.
 //!
 //! Invariants:
-//! - Datagrams pass whole and unchanged, empty ones and those of 65,507 bytes too, and those of one flow in order.
-//! - The loop waits for nothing but its socket and its timer: no lookup, no full socket, no flow. A datagram for a flow
-//!   whose socket takes no more is dropped and counted, as a router's full queue would.
+//! - Datagrams pass whole and unchanged, empty ones and those of 65,507 bytes too, and those of one
+//!   flow in order.
+//! - The loop waits for nothing but its socket and its timer: no lookup, no full socket, no flow. A
+//!   datagram for a flow whose socket takes no more is dropped and counted, as a router's full
+//!   queue would.
 //! - No error of the socket ends it. Those of a target stay with the flow.
 //! - A refused client hears nothing, and nothing is kept for it.
 //! - The table's lock is held for decisions, never for a system call on a known flow's way.
 //!
-//! How it ends: when `closing` closes, datagrams that would start a flow are dropped from then on; those of its flows
-//! still pass in both directions, through the same socket, until each flow has ended by its idle time or was cut through
-//! the meter. UDP has no goodbye, so how long is worth waiting is for the owner to say. [`UdpListener::run`] returns when
-//! the last is gone, and has closed the socket by then: only after that can the port be bound again. A mapping that is
-//! merely retuned keeps its listener and changes the spec.
+//! How it ends: when `closing` closes, datagrams that would start a flow are dropped from then on;
+//! those of its flows still pass in both directions, through the same socket, until each flow has
+//! ended by its idle time or was cut through the meter. UDP has no goodbye, so how long is worth
+//! waiting is for the owner to say. [`UdpListener::run`] returns when the last is gone, and has
+//! closed the socket by then: only after that can the port be bound again. A mapping that is merely
+//! retuned keeps its listener and changes the spec.
 
 mod activity;
 mod batch;
@@ -115,12 +119,12 @@ impl Default for UdpOptions {
 /// What a UDP listener works with.
 #[derive(Debug)]
 pub(crate) struct UdpService {
-    /// What it does with a datagram. A change of targets takes hold with the next flow, one of the idle timeout with the
-    /// next datagram of each flow.
+    /// What it does with a datagram. A change of targets takes hold with the next flow, one of the
+    /// idle timeout with the next datagram of each flow.
     pub spec: watch::Receiver<Arc<UdpSpec>>,
     /// How its targets are reached.
     pub dialer: Dialer,
-    /// Who decides on clients.
+    /// Decides on clients.
     pub admission: AdmissionHandle,
     /// Its account.
     pub meter: Arc<ListenerMeter>,
@@ -206,7 +210,8 @@ impl UdpListener {
                 () = &mut timer, if wake_at.is_some() => {
                     self.expire();
                     self.summarise();
-                    // Its deadline lies in the past now, and must not be taken for the one armed next.
+                    // Its deadline lies in the past now, and must not be taken for the one armed
+                    // next.
                     timer.as_mut().reset(Instant::now() + SUMMARY_EVERY);
                 }
                 ready = self.front.socket.readable() => {
@@ -228,9 +233,10 @@ impl UdpListener {
         }
     }
 
-    /// Ends the flows that were idle for too long, after what their clients have sent is taken in: a daemon that stood
-    /// still (stopped, suspended) finds the timer over before it hears of the datagrams. A socket that never gets empty does
-    /// not hold this up for longer than [`REPRIEVE`].
+    /// Ends the flows that were idle for too long, after what their clients have sent is taken in:
+    /// a daemon that stood still (stopped, suspended) finds the timer over before it hears of the
+    /// datagrams. A socket that never gets empty does not hold this up for longer than
+    /// [`REPRIEVE`].
     fn expire(&mut self) {
         let now = Instant::now();
         match self.reprieve {
@@ -270,7 +276,8 @@ impl UdpListener {
                 Arrival { key, payload: datagram, count: run.count(), now },
                 |make_way| keeper.admit_or_make_way(client.ip(), Protocol::Udp, Instant::now(), make_way),
                 || pass(&keeper, client.ip()),
-                // Its task holds it, too, and needs the table's lock to end: nothing is dropped under the lock.
+                // Its task holds it, too, and needs the table's lock to end: nothing is dropped
+                // under the lock.
                 |settled| settled.give_way(),
                 |permit, admitted| {
                     let session = service.meter.open(client);
@@ -281,7 +288,8 @@ impl UdpListener {
             );
             match verdict {
                 Verdict::Known(flow, Silent(is_silent)) => {
-                    // Only this task sends for an open flow, so that the order holds without the lock.
+                    // Only this task sends for an open flow, so that the order holds without the
+                    // lock.
                     let flow = Arc::clone(flow);
                     drop(table);
                     if is_silent {
@@ -316,14 +324,14 @@ impl UdpListener {
         }
     }
 
-    /// Opens a flow. Where its target needs no lookup this is done on the spot, so that a client that starts with a
-    /// burst loses none of it; else the flow's task waits for the lookup.
+    /// Opens a flow. Where its target needs no lookup this is done on the spot, so that a client
+    /// that starts with a burst loses none of it; else the flow's task waits for the lookup.
     fn start(&self, id: FlowId, flow: Arc<Flow>, alive: mpsc::Sender<()>) {
         let Self { service, front, .. } = self;
         let spec = Arc::clone(&service.spec.borrow());
         let mut opening = Opening::begin(Arc::clone(&flow), spec, service.dialer.clone());
         if opening.is_done_at_once() {
-            // Nobody else holds anything for it: the second time finds nothing, and opens the flow.
+            // Nothing else is held for it: the second call finds nothing, and opens the flow.
             while !return_path::send_early(front, &flow, id) {}
         }
         service.flows.spawn(return_path::run(alive, Arc::clone(front), flow, id, opening));
@@ -411,7 +419,8 @@ impl ListenerShared {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For the tasks of flows: a change of the table that may move the deadline the listener waits for.
+    /// For the tasks of flows: a change of the table that may move the deadline the listener waits
+    /// for.
     fn with_table<R>(&self, change: impl FnOnce(&mut FlowTable<Arc<Flow>>, std::time::Instant) -> R) -> R {
         let mut table = self.table();
         let outcome = change(&mut table, Instant::now().into_std());

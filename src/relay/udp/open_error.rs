@@ -19,7 +19,7 @@ pub(super) enum OpenError {
     Connect { addr: SocketAddr, source: io::Error },
     #[error("open a socket for {addr}: {source}")]
     NoSocket { addr: SocketAddr, source: io::Error },
-    #[error("there is no other address")]
+    #[error("the targets have no other address")]
     NoOther,
 }
 

@@ -1,8 +1,9 @@
 //! The way of a flow to a target: the first one, and the ones after it.
 //!
-//! The candidates are the addresses of all targets, in their order. Addresses that failed lately come last, whatever
-//! target they belong to. A connect of UDP sends nothing, so it fails only where this machine has no way. What a target
-//! says comes later, as a trouble of the flow (see `lead`).
+//! The candidates are the addresses of all targets, in their order. Addresses that failed lately
+//! come last, whatever target they belong to. A connect of UDP sends nothing, so it fails only
+//! where this machine has no way. What a target says comes later, as a trouble of the flow (see
+//! `failover`).
 
 use std::{
     io,
@@ -30,7 +31,8 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 
 /// The way to a target, which may take a lookup.
 pub(super) enum Opening {
-    /// Under way. Boxed: most of a flow's life comes after this, and its task is as large as its largest state.
+    /// Under way. Boxed: most of a flow's life comes after this, and its task is as large as its
+    /// largest state.
     Pending(Pin<Box<dyn Future<Output = Result<(), OpenError>> + Send>>),
     /// Done, well or badly.
     Done(Result<(), OpenError>),
@@ -144,7 +146,8 @@ fn report_failures<'a>(
 
 /// Leads a flow in trouble to another address, if there is a better one. Whether it is led now.
 ///
-/// The targets are those of the present configuration, so a reload can help a flow whose target is gone.
+/// The targets are those of the present configuration, so a reload can help a flow whose target is
+/// gone.
 pub(super) async fn lead_on(front: &ListenerShared, flow: &Flow, from: &Target, trouble: Trouble) -> bool {
     let spec = Arc::clone(&front.spec.borrow());
     let but = match trouble {

@@ -1,16 +1,20 @@
-//! The task of one flow: it opens the way to the target, and carries the target's datagrams back to the client.
+//! The task of one flow: it opens the way to the target, and carries the target's datagrams back to
+//! the client.
 //!
-//! The wait for a lookup is here, so that a slow resolver holds up one flow's datagrams and no one else's. Replies go out
-//! through the listener's socket, which all flows share. When that takes no more, the flow keeps what it has read (a
-//! turn's worth, and no more than [`HELD_FOR_CLIENTS`] for all flows of the listener), waits until it may go on, and
-//! reads nothing meanwhile: the burst waits in the kernel, and no other flow waits for this one.
+//! The wait for a lookup is here, so that a slow resolver holds up one flow's datagrams and no one
+//! else's. Replies go out through the listener's socket, which all flows share. When that takes no
+//! more, the flow keeps what it has read (a turn's worth, and no more than [`HELD_FOR_CLIENTS`] for
+//! all flows of the listener), waits until it may go on, and reads nothing meanwhile: the burst
+//! waits in the kernel, and no other flow waits for this one.
 //!
-//! An ICMP error comes in as an error of the flow's socket. It says that a datagram was lost, not that the next one will
-//! be: the target may be starting. So it is counted, and the flow goes on. It is also a trouble, as are those that the
-//! listener tells of: where `lead` says so, the flow looks for another address.
+//! An ICMP error comes in as an error of the flow's socket. It says that a datagram was lost, not
+//! that the next one will be: the target may be starting. So it is counted, and the flow goes on.
+//! It is also a trouble, as are those that the listener tells of: where `failover` says so, the flow
+//! looks for another address.
 //!
-//! The task ends when its session is cut, be it by the listener because the flow was idle. It leaves in this order: the
-//! flow's place in the table, the flow (with its socket, permit and account), the listener, its sign of life.
+//! The task ends when its session is cut, be it by the listener because the flow was idle. It
+//! leaves in this order: the flow's place in the table, the flow (with its socket, permit and
+//! account), the listener, its sign of life.
 
 use std::{
     future::poll_fn,
@@ -99,8 +103,8 @@ impl Drop for TablePlace<'_> {
     }
 }
 
-/// Sends what is held for a connected flow, in order, and opens the flow if nothing was. Whether it is open now: the
-/// listener goes on to receive meanwhile, and may hold more.
+/// Sends what is held for a connected flow, in order, and opens the flow if nothing was. Whether it
+/// is open now: the listener goes on to receive meanwhile, and may hold more.
 pub(super) fn send_early(front: &ListenerShared, flow: &Flow, id: FlowId) -> bool {
     let Early::Send(held) = front.with_table(|table, now| table.take_early(id, now)) else { return true };
     for datagram in &held {
@@ -140,7 +144,8 @@ async fn carry_from(
     let socket = target.socket();
     let mut backoff = Backoff::default();
     let mut pace = Pace::Single;
-    // Waited for by itself, and not anew for every reply: tokio does not wait for "readable or failed".
+    // One future for the whole loop, not one for each reply: tokio does not wait for "readable or
+    // failed".
     let mut failure = pin!(socket.ready(Interest::ERROR));
     loop {
         let event = poll_fn(|cx| {
@@ -231,10 +236,11 @@ enum Failure {
     New,
 }
 
-/// Takes the error that an ICMP message left at the socket, if any. It makes the socket neither readable nor writable.
+/// Takes the error that an ICMP message left at the socket, if any. It makes the socket neither
+/// readable nor writable.
 fn take_error(socket: &UdpSocket) -> Failure {
     let mut failure = Failure::None;
-    // "Would block" is how tokio is told that there is no more of it.
+    // "Would block" tells tokio that nothing is left.
     let _ = socket.try_io(Interest::ERROR, || -> io::Result<()> {
         failure = match (socket.take_error(), sockets::take_icmp_errors(socket)) {
             (Ok(Some(_)), _) => Failure::New,
@@ -248,7 +254,8 @@ fn take_error(socket: &UdpSocket) -> Failure {
 
 /// What follows a turn.
 enum Next<'a> {
-    /// Send what is held, then read on; step back first where there was more to read than one turn may.
+    /// Send what is held, then read on; step back first where there was more to read than one turn
+    /// may.
     Send(Read, Vec<Held<'a>>),
     /// Too many errors in a row.
     Pause(Duration),
@@ -271,8 +278,8 @@ impl Next<'_> {
     }
 }
 
-/// Reads one batch of replies and sends them at once. Returns what the listener's socket did not take, and how many there
-/// were.
+/// Reads one batch of replies and sends them at once. Returns what the listener's socket did not
+/// take, and how many there were.
 fn reply_turn<'a>(
     front: &'a ListenerShared,
     flow: &Flow,

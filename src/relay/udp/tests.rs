@@ -190,11 +190,13 @@ async fn a_long_and_a_short_datagram_back_to_back_keep_their_contents() {
     assert_eq!(relay.meter.sessions_total(), 1);
 }
 
-/// Sends numbered datagrams in bursts, each of which is answered before the next, so that no queue overflows.
+/// Sends numbered datagrams in bursts, each of which is answered before the next, so that no queue
+/// overflows.
 async fn numbered_bursts(from: &UdpSocket, to: SocketAddr, at: &UdpSocket, first_len: usize) {
     let mut number = 0_u32;
     for burst in 0..200 {
-        // Of one size, of several, and with a shorter one in between: what is joined differs, what arrives may not.
+        // Of one size, of several, and with a shorter one in between: what is joined differs, what
+        // arrives may not.
         let sizes = |i: u32| match burst % 3 {
             0 => first_len,
             1 => first_len + (i % 5) as usize * 100,
@@ -270,7 +272,7 @@ async fn replies_leave_from_the_address_the_client_hit() {
         let relay = Relay::start_on(listen, leading_to(target), FlowBudget::new(100));
         let client = socket().await;
         for hit in [one, two, one] {
-            client.send_to(b"who are you?", relay.at(hit)).await.unwrap();
+            client.send_to(b"question", relay.at(hit)).await.unwrap();
             assert_eq!(recv_from(&client).await.1, relay.at(hit), "on {listen}");
         }
         assert_eq!(relay.meter.sessions_total(), 2, "one for each address the client hit");
@@ -278,7 +280,7 @@ async fn replies_leave_from_the_address_the_client_hit() {
         assert!(canonical, "an IPv4 client is an IPv4 client");
         if relay.addr.is_ipv6() {
             let client = UdpSocket::bind("[::1]:0").await.unwrap();
-            client.send_to(b"who are you?", relay.at(Ipv6Addr::LOCALHOST)).await.unwrap();
+            client.send_to(b"question", relay.at(Ipv6Addr::LOCALHOST)).await.unwrap();
             assert_eq!(recv_from(&client).await.1, relay.at(Ipv6Addr::LOCALHOST));
         }
     }
@@ -342,7 +344,7 @@ async fn the_error_of_an_earlier_datagram_does_not_cost_the_next_one() {
     let flow = Flow::new(key, meter.open(client), permits, None, true);
     let (way, peer) = sockets::connect(addr, None).unwrap();
     flow.reached(flow::Target::new(way, peer, addr, target_addr(addr), true));
-    // Nobody reads the flow's socket, so that the error meets the send.
+    // No task reads the flow's socket, so that the error meets the send.
     assert_eq!(flow.send_to_target(Run::single(b"A"), &offload).refused, 0);
     let target = UdpSocket::bind(addr).await.unwrap();
     assert_eq!(flow.send_to_target(Run::single(b"B"), &offload).refused, 1, "which was A");
@@ -405,7 +407,7 @@ async fn datagrams_that_wait_for_a_lookup_count_against_their_clients_rate() {
     let port = NonZeroU16::new(target.local_addr().unwrap().port()).unwrap();
     let by_name = TargetAddr { host: Host::name("localhost").unwrap(), port };
     let mut spec = UdpSpec { targets: Targets::one(by_name), options: UdpOptions::default() };
-    // The name may have an IPv6 address, too, where nobody is.
+    // The name may have an IPv6 address, too, where nothing listens.
     spec.options.source = Some(Ipv4Addr::LOCALHOST.into());
     let three = 3.try_into().unwrap();
     let rate = Rate { count: three, per: Duration::from_secs(3600), burst: three };
@@ -569,7 +571,8 @@ async fn a_drain_takes_no_new_flows_and_lets_the_old_ones_go_on() {
     assert_eq!(ask(&old, b"before").await, b"before");
     relay.drain.close();
     until(|| relay.drain.watch().is_closing()).await;
-    // The listener hears of it at its next turn, so the newcomer's first datagram may still be in time.
+    // The listener hears of it at its next turn, so the newcomer's first datagram may still be in
+    // time.
     soon(async {
         while relay.drops.count(DropReason::Draining) == 0 {
             let another = relay.client().await;

@@ -61,7 +61,8 @@ async fn pair() -> (TcpStream, TcpStream) {
 #[tokio::test]
 async fn bulk_owns_no_pipe_while_it_is_dry_and_stays_bulk() {
     let mut way = Way::open(None).await;
-    // How the bytes fall into reads is the kernel's affair, and the last look at the source may still be to come.
+    // How the bytes fall into reads is the kernel's affair, and the last look at the source may
+    // still be to come.
     for _ in 0..1000 {
         way.bring(64 * BUFFER).await;
         if way.half.bulk.as_ref().is_some_and(|bulk| !bulk.has_pipe()) {
@@ -116,7 +117,8 @@ async fn rest(way: &mut Way) -> Vec<u8> {
 #[tokio::test]
 async fn what_follows_an_urgent_byte_is_not_lost_although_splice_says_that_the_stream_ended() {
     let mut way = Way::open(None).await;
-    // The source is full to the brim when the pump starts, so that it is bulk by the time that it meets the mark.
+    // The source is full to the brim when the pump starts, so that it is bulk by the time that it
+    // meets the mark.
     let first = vec![b'a'; 3 * BUFFER + 20_000];
     way.near.write_all(&first).await.unwrap();
     send_urgent(&mut way, b'!').await;

@@ -8,7 +8,8 @@ use super::*;
 
 const SIZE: usize = 8192;
 
-/// A buffer as the kernel would fill it: of one of two clients, with datagrams of one size and a shorter last one.
+/// A buffer as the kernel would fill it: of one of two clients, with datagrams of one size and a
+/// shorter last one.
 #[derive(Clone, Debug)]
 struct Arrival {
     client: u16,

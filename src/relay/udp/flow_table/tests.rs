@@ -1,4 +1,5 @@
-//! The flow table under a seeded simulation: random events against a model that is too simple to be wrong.
+//! The flow table under a seeded simulation: random events against a model that is too simple to be
+//! wrong.
 
 use std::collections::BTreeMap;
 
@@ -178,7 +179,7 @@ impl World {
         oldest(true).or_else(|| oldest(false).filter(|_| or_anyone))
     }
 
-    /// What the table does about a client for whom there is no room: another flow makes way, or none can.
+    /// What the table does about a client without room: another flow makes way, or none can.
     fn make_way(&mut self, client: u64, or_anyone: bool, gone: &[u64]) -> bool {
         let spare = self.spare(client, or_anyone);
         let Some(flow) = spare.map(|of| self.flows.remove(&of).unwrap()) else { return false };
@@ -202,7 +203,8 @@ impl World {
         payload
     }
 
-    /// Gives the table a datagram, with a doorkeeper that refuses for `refusal` and a rate that refuses for `over`.
+    /// Gives the table a datagram, with an admission that refuses for `refusal` and a rate that
+    /// refuses for `over`.
     fn offer(
         &mut self,
         arrival: Arrival<'_>,
@@ -268,7 +270,7 @@ impl World {
             self.old_flow(client, payload, count, said, (over, all_fits, seen.measured));
             false
         };
-        assert!(!seen.asked || held_before == self.table.held || starts, "who is refused leaves nothing");
+        assert!(!seen.asked || held_before == self.table.held || starts, "a refused client leaves nothing");
         assert_eq!(seen.entered, starts, "only a new flow gets a handle");
         assert_eq!(self.budget.used() + left, used + usize::from(starts), "only a new flow takes a permit");
     }
@@ -334,7 +336,7 @@ impl World {
         free.is_none() && refusal.is_none()
     }
 
-    /// Why there is no new flow, whoever its client is.
+    /// Why no client gets a new flow.
     fn keeps_new_flows_out(&self, all_fits: bool, used: usize) -> Option<DropReason> {
         let unreachable = self.hold_off.is_some_and(|until| self.now < until);
         let reasons = [
