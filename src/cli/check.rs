@@ -6,7 +6,6 @@
 mod columns;
 mod json;
 mod options;
-mod spelling;
 
 use std::{
     fmt::Write as _,
@@ -15,7 +14,6 @@ use std::{
 
 pub use json::json;
 use options::{guard, options};
-use spelling::plural;
 
 use crate::{
     config::{ListenerPlan, Loaded, MappingPlan, Plan},
@@ -54,15 +52,25 @@ fn gate(gate: &GateInput) -> String {
             Some(ListSpec::File(path)) => format!(", {}", Escaped(path.display())),
             _ => String::new(),
         };
-        let _ = writeln!(text, "list @{}: {}{file}", name.0, spelling::entry_count(set.len()));
+        let _ = writeln!(text, "list @{}: {}{file}", name.0, entry_count(set.len()));
     }
     if let Some(path) = &gate.spec.geoip {
         let _ = writeln!(text, "countries: {}", Escaped(path.display()));
     }
     if let Some(spec) = &gate.spec.guard {
-        let _ = writeln!(text, "guard: {}", guard(spec).join(" "));
+        let _ = writeln!(text, "guard: {}", guard(spec));
     }
     if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+/// `1 mapping`, `2 mappings`.
+pub(crate) fn plural(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// `1 entry`, `2 entries`.
+pub(crate) fn entry_count(n: usize) -> String {
+    format!("{n} {}", if n == 1 { "entry" } else { "entries" })
 }
 
 /// A listener, with what it shares with others of its mapping; a decoy has no mapping.

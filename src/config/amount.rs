@@ -109,7 +109,7 @@ pub(super) fn positive(
 
 /// A rate, or `None` for `"unlimited"`.
 pub(super) fn rate(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Option<Pace>> {
-    cure::read(reader, key, value, &RATE, parse_rate).map(|given| given.value)
+    cure::read(reader, key, value, &RATE, parse_rate)
 }
 
 /// A rate that must be a limit.
@@ -125,12 +125,12 @@ pub(super) fn limiting_rate(
         Ok(None) => Err(Refusal::new(format!("`{key}` cannot be \"{UNLIMITED}\""), forms)),
         Err(refusal) => Err(Refusal { hint: forms.into(), ..refusal }),
     };
-    cure::read(reader, key, value, &kind, parse).map(|given| given.value)
+    cure::read(reader, key, value, &kind, parse)
 }
 
 /// A size in bytes, or `None` for `"unlimited"`. `/s` may stand behind it.
 pub(super) fn size(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Option<NonZeroU64>> {
-    cure::read(reader, key, value, &SIZE, parse_size).map(|given| given.value)
+    cure::read(reader, key, value, &SIZE, parse_size)
 }
 
 const RATE: Kind = Kind { forms: RATES, guesses: rate_guesses };

@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use super::{
     hint::instead,
-    table::{Given, Reader, Value},
+    table::{Reader, Value},
 };
 
 /// Why a text cannot be read, and what is right in general.
@@ -52,7 +52,7 @@ pub(super) fn read<T>(
     value: &Value<'_>,
     kind: &Kind,
     parse: impl Fn(&str) -> Result<T, Refusal>,
-) -> Option<Given<T>> {
+) -> Option<T> {
     if !matches!(value.get_ref(), DeValue::String(_)) {
         let cure = reader.scalar(value).and_then(|written| kind.cure(&written, &parse));
         let hint = cure.map_or(Cow::from(kind.forms), |cure| format!("write \"{cure}\"").into());
@@ -61,7 +61,7 @@ pub(super) fn read<T>(
     }
     let text = reader.text(key, value)?;
     match parse(&text.value) {
-        Ok(value) => Some(Given { value, span: text.span() }),
+        Ok(value) => Some(value),
         Err(refusal) => {
             let cure = kind.cure(&text.value, &parse);
             let hint = cure.map_or(refusal.hint, |cure| instead(&text, &format!("\"{cure}\"")).into());

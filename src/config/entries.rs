@@ -6,10 +6,9 @@ use super::{
     hint::expanded,
     problem::{Diagnostic, Diagnostics},
     span::Span,
-    table::{Given, Reader, Value, closest, entry},
+    table::{Given, Keys, Reader, Value, closest},
 };
 use crate::policy::{Entries, ListName, host_bits, parse_net};
-use toml::de::DeTable;
 
 /// The most that one key may hold. Every mapping has a copy of what `[defaults]` says, so more belongs into a list,
 /// which all of them share.
@@ -26,8 +25,8 @@ pub(super) struct EntriesText {
 
 impl EntriesText {
     /// Takes a key with one entry or a list of them.
-    pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Self> {
-        let (at, value) = entry(reader, table, key)?;
+    pub(super) fn read(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>, key: &'static str) -> Option<Self> {
+        let (at, value) = keys.entry(reader, key)?;
         let texts = reader.texts(key, at, value);
         let (mut nets, mut lists) = (Vec::new(), Vec::new());
         if texts.items.len() > MOST {
@@ -103,14 +102,19 @@ pub(super) fn warn(diagnostics: &mut Diagnostics, span: Span, message: String) -
 }
 
 /// Takes `allow`: it keeps everyone else out, so it names somebody.
-pub(super) fn allow(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<EntriesText> {
-    refuse_empty(reader, table, "allow", "name who may, or leave it out: then everyone may enter");
-    EntriesText::read(reader, table, "allow")
+pub(super) fn allow(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Option<EntriesText> {
+    refuse_empty(reader, keys, "allow", "name who may, or leave it out: then everyone may enter");
+    EntriesText::read(reader, keys, "allow")
 }
 
 /// Notes that a list which lets in nobody else holds nothing.
-pub(super) fn refuse_empty(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str, hint: &'static str) {
-    if let Some(value) = table.get(key)
+pub(super) fn refuse_empty(
+    reader: &mut Reader<'_>,
+    keys: &mut Keys<'_, '_>,
+    key: &'static str,
+    hint: &'static str,
+) {
+    if let Some(value) = keys.get(key)
         && is_empty(value)
     {
         let span = reader.span(value.span());

@@ -10,12 +10,13 @@ use toml::{
 use super::{
     absent,
     expand::Text,
-    gate::GateText,
+    gate::{self, GateText},
+    guard::GuardText,
     lists::{self, ListText},
-    overrides::{self, Overrides},
+    overrides::Overrides,
     settings::{self, LimitSettings, LogSettings, Settings},
     span::Span,
-    table::{List, Reader, Value, entry, slip},
+    table::{Homes, Keys, List, Reader, Value},
 };
 use crate::gateway::RouterSettings;
 
@@ -53,9 +54,6 @@ pub(super) struct MappingText {
     pub(super) overrides: Overrides,
 }
 
-const SHARED: [&str; 4] = ["publish", "include", "mapping", "lists"];
-const MAIN_ONLY: [&str; 7] = ["defaults", "guard", "limits", "geoip", "router", "log", "shutdown"];
-
 impl FileText {
     /// Reads a file whose relative paths begin at `directory`; `is_broken` where the parser could not take all of it, `is_main` where nothing
     /// included it.
@@ -66,28 +64,47 @@ impl FileText {
         directory: &Path,
         is_main: bool,
     ) -> Self {
-        let top: Vec<_> = SHARED.into_iter().chain(MAIN_ONLY).collect();
-        reader.refuse_others(document, "at the top of the file", &top, &absent::OF_FILE);
+        reader.homes = homes(reader);
+        let top = &mut Keys::of(document);
+        let file = Self {
+            publish: texts(reader, top, "publish"),
+            include: texts(reader, top, "include"),
+            mappings: top.get("mapping").map(|v| mappings(reader, v)).unwrap_or_default(),
+            lists: lists(reader, top, directory),
+            main: MainText::read(reader, top),
+            is_broken,
+        };
+        top.refuse_others(reader, "at the top of the file", &absent::OF_FILE);
         if !is_main {
             refuse_main_only(reader, document);
         }
-        let mut texts = |key| {
-            entry(reader, document, key).map(|(at, v)| reader.texts(key, at, v).items).unwrap_or_default()
-        };
-        Self {
-            publish: texts("publish"),
-            include: texts("include"),
-            mappings: document.get("mapping").map(|v| mappings(reader, v)).unwrap_or_default(),
-            lists: lists(reader, document, directory),
-            main: MainText::read(reader, document),
-            is_broken,
-        }
+        file
     }
 }
 
+/// The tables with their keys. A key that stands in several tables belongs to the first.
+pub(super) fn homes(reader: &mut Reader<'_>) -> Homes {
+    vec![
+        ("[[mapping]]", mapping_keys(reader)),
+        ("[log]", Keys::names(reader, LogSettings::read)),
+        ("[shutdown]", Keys::names(reader, settings::grace)),
+        ("[geoip]", Keys::names(reader, gate::database)),
+        ("[limits]", Keys::names(reader, LimitSettings::read)),
+        ("[router]", Keys::names(reader, RouterSettings::read)),
+        ("[guard]", {
+            let file = reader.file;
+            Keys::names(reader, |reader, keys| GuardText::read(reader, keys, file))
+        }),
+    ]
+}
+
+fn texts(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>, key: &'static str) -> Vec<Text> {
+    keys.entry(reader, key).map(|(at, v)| reader.texts(key, at, v).items).unwrap_or_default()
+}
+
 fn refuse_main_only(reader: &mut Reader<'_>, document: &DeTable<'_>) {
-    for key in MAIN_ONLY {
-        if let Some((span, _)) = entry(reader, document, key) {
+    for key in Keys::names(reader, MainText::read) {
+        if let Some((span, _)) = Keys::of(document).entry(reader, key) {
             reader
                 .diagnostics
                 .problem(span, format!("[{key}] in an included file"))
@@ -97,57 +114,56 @@ fn refuse_main_only(reader: &mut Reader<'_>, document: &DeTable<'_>) {
 }
 
 /// The lists that a file has. Relative paths in it begin at `directory`.
-fn lists(reader: &mut Reader<'_>, document: &DeTable<'_>, directory: &Path) -> Vec<ListText> {
-    let table = document.get("lists").and_then(|v| reader.table("lists", v));
+fn lists(reader: &mut Reader<'_>, top: &mut Keys<'_, '_>, directory: &Path) -> Vec<ListText> {
+    let table = top.get("lists").and_then(|v| reader.table("lists", v));
     table.map(|table| lists::lists(reader, table, directory)).unwrap_or_default()
 }
 
 impl MainText {
-    fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Self {
+    fn read(reader: &mut Reader<'_>, top: &mut Keys<'_, '_>) -> Self {
         let mut text = Self::default();
-        if let Some(table) = document.get("defaults").and_then(|v| reader.table("defaults", v)) {
-            refuse_in_defaults(reader, table);
-            text.defaults = Overrides::read(reader, table);
+        if let Some(table) = top.get("defaults").and_then(|v| reader.table("defaults", v)) {
+            text.defaults = defaults(reader, &mut Keys::of(table));
         }
-        text.gate = GateText::read(reader, document);
-        if let Some(table) = document.get("limits").and_then(|v| reader.table("limits", v)) {
-            text.settings.limits = LimitSettings::read(reader, table);
+        text.gate = GateText::read(reader, top);
+        let limits = top.table(reader, "limits", |reader, keys, _| LimitSettings::read(reader, keys));
+        text.settings.limits = limits.unwrap_or_default();
+        let router =
+            top.table(reader, "router", |reader, keys, span| (span, RouterSettings::read(reader, keys)));
+        if let Some((span, settings)) = router {
+            text.router = Some(span);
+            text.settings.router = settings;
         }
-        if let Some(value) = document.get("router")
-            && let Some(table) = reader.table("router", value)
-        {
-            text.router = Some(reader.span(value.span()));
-            text.settings.router = RouterSettings::read(reader, table);
-        }
-        if let Some(table) = document.get("log").and_then(|v| reader.table("log", v)) {
-            text.settings.log = LogSettings::read(reader, table);
-        }
-        if let Some(table) = document.get("shutdown").and_then(|v| reader.table("shutdown", v))
-            && let Some(grace) = settings::grace(reader, table)
-        {
+        let log = top.table(reader, "log", |reader, keys, _| LogSettings::read(reader, keys));
+        text.settings.log = log.unwrap_or_default();
+        let grace = top.table(reader, "shutdown", |reader, keys, _| settings::grace(reader, keys));
+        if let Some(grace) = grace.flatten() {
             text.settings.grace = grace;
         }
         text
     }
 }
 
+/// The keys that make a mapping this one.
 const OWN_KEYS: [&str; 4] = ["name", "publish", "listen", "targets"];
 
-fn mapping_keys() -> Vec<&'static str> {
-    OWN_KEYS.into_iter().chain(overrides::keys()).collect()
+fn mapping_keys(reader: &mut Reader<'_>) -> Vec<&'static str> {
+    OWN_KEYS.into_iter().chain(Keys::names(reader, Overrides::read)).collect()
 }
 
-/// `[defaults]` takes every key of a mapping but those that make it this one.
-fn refuse_in_defaults(reader: &mut Reader<'_>, table: &DeTable<'_>) {
-    reader.refuse_others(table, "in [defaults]", &mapping_keys(), &absent::OF_MAPPING);
+/// Reads `[defaults]`. It takes every key of a mapping but those that make it this one.
+fn defaults(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Overrides {
     for key in OWN_KEYS {
-        if let Some((span, _)) = entry(reader, table, key) {
+        if let Some((span, _)) = keys.entry(reader, key) {
             reader
                 .diagnostics
                 .problem(span, format!("`{key}` has no default"))
                 .hint("it belongs in a [[mapping]]");
         }
     }
+    let defaults = Overrides::read(reader, keys);
+    keys.refuse_others(reader, "in [defaults]", &absent::OF_MAPPING);
+    defaults
 }
 
 fn mappings(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<MappingText> {
@@ -155,9 +171,10 @@ fn mappings(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<MappingText> {
         DeValue::Array(items) => items.iter().filter_map(|item| mapping(reader, item)).collect(),
         DeValue::Table(table) => {
             let span = reader.span(value.span());
-            let named = table.iter().find(|(key, value)| {
-                value.get_ref().is_table() && !mapping_keys().contains(&&**key.get_ref())
-            });
+            let keys = mapping_keys(reader);
+            let named = table
+                .iter()
+                .find(|(key, value)| value.get_ref().is_table() && !keys.contains(&&**key.get_ref()));
             let note = reader.diagnostics.problem(span, "`mapping` is a list of tables");
             if let Some((name, _)) = named {
                 note.hint(format!(
@@ -181,31 +198,29 @@ fn mapping(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<MappingText> {
         reader.wrong_type("mapping", value, "a list of tables, as in [[mapping]]");
         return None;
     };
-    reader.refuse_others(table, "in [[mapping]]", &mapping_keys(), &absent::OF_MAPPING);
-    Some(MappingText {
-        span: reader.span(value.span()),
-        name: table.get("name").and_then(|v| reader.text("name", v)),
-        publish: list(reader, table, "publish", |r, v| r.text("publish", v)),
-        listen: list(reader, table, "listen", |r, v| r.text("listen", v)),
-        targets: list(reader, table, "targets", target),
-        has_slip: table.keys().any(|key| has_slip(key.get_ref())),
-        overrides: Overrides::read(reader, table),
-    })
-}
-
-/// Whether a key was meant as one of those without which a mapping promises nothing.
-fn has_slip(key: &str) -> bool {
-    let keys = mapping_keys();
-    !keys.contains(&key) && slip(key, &keys).is_some_and(|meant| OWN_KEYS[1..].contains(&meant))
+    let span = reader.span(value.span());
+    let keys = &mut Keys::of(table);
+    let mut mapping = MappingText {
+        span,
+        name: keys.get("name").and_then(|v| reader.text("name", v)),
+        publish: list(reader, keys, "publish", |r, v| r.text("publish", v)),
+        listen: list(reader, keys, "listen", |r, v| r.text("listen", v)),
+        targets: list(reader, keys, "targets", target),
+        has_slip: false,
+        overrides: Overrides::read(reader, keys),
+    };
+    mapping.has_slip = keys.has_slip_of(reader, &OWN_KEYS[1..]);
+    keys.refuse_others(reader, "in [[mapping]]", &absent::OF_MAPPING);
+    Some(mapping)
 }
 
 fn list(
     reader: &mut Reader<'_>,
-    table: &DeTable<'_>,
-    key: &str,
+    keys: &mut Keys<'_, '_>,
+    key: &'static str,
     item: fn(&mut Reader<'_>, &Value<'_>) -> Option<Text>,
 ) -> Option<List> {
-    let (at, value) = entry(reader, table, key)?;
+    let (at, value) = keys.entry(reader, key)?;
     let mut list = reader.list(key, at, value, item);
     if list.items.is_empty() && list.is_whole {
         list.is_whole = false;
@@ -227,9 +242,11 @@ fn list(
 fn target(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<Text> {
     match value.get_ref() {
         DeValue::Table(table) => {
-            reader.refuse_others(table, "of a target", &["address"], &absent::OF_TARGET);
-            let address = table.get("address");
-            if address.is_none() && !table.keys().any(|k| slip(k.get_ref(), &["address"]).is_some()) {
+            let mut keys = Keys::of(table);
+            let address = keys.get("address");
+            let has_slip = keys.has_slip_of(reader, &["address"]);
+            keys.refuse_others(reader, "of a target", &absent::OF_TARGET);
+            if address.is_none() && !has_slip {
                 let span = reader.span(value.span());
                 reader
                     .diagnostics

@@ -2,8 +2,6 @@
 
 use std::{path::Path, sync::Arc};
 
-use toml::de::DeTable;
-
 use super::{
     HostView,
     declared::Declared,
@@ -13,7 +11,7 @@ use super::{
     problem::Diagnostics,
     read::absolute,
     span::SourceMap,
-    table::{Reader, Value},
+    table::{Keys, Reader, Value},
 };
 use crate::policy::{Countries, GateInput};
 
@@ -29,12 +27,10 @@ pub(super) struct GateText {
 
 impl GateText {
     /// Takes the tables out of the main file, but for the lists.
-    pub(super) fn read(reader: &mut Reader<'_>, document: &DeTable<'_>) -> Self {
-        Self {
-            lists: Vec::new(),
-            geoip: document.get("geoip").map(|v| geoip(reader, v)),
-            guard: document.get("guard").and_then(|v| GuardText::read(reader, v)),
-        }
+    pub(super) fn read(reader: &mut Reader<'_>, top: &mut Keys<'_, '_>) -> Self {
+        let guard = top.table(reader, "guard", GuardText::read);
+        let geoip = top.get("geoip").map(|v| geoip(reader, v));
+        Self { lists: Vec::new(), geoip, guard }
     }
 
     /// The listen specs of the decoys.
@@ -92,9 +88,7 @@ impl GateText {
 
 /// Reads `[geoip]`; it is the database.
 fn geoip(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Text> {
-    const KEY: &str = "database";
     let table = reader.table("geoip", value)?;
-    reader.refuse_unknown(table, "in [geoip]", &[KEY]);
     if table.is_empty() {
         let span = reader.span(value.span());
         reader
@@ -102,5 +96,13 @@ fn geoip(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Text> {
             .problem(span, "[geoip] without a `database`")
             .hint("as in database = \"/var/lib/GeoIP/GeoLite2-Country.mmdb\"");
     }
-    reader.path(KEY, table.get(KEY)?)
+    let mut keys = Keys::of(table);
+    let path = database(reader, &mut keys);
+    keys.refuse_others(reader, "in [geoip]", &[]);
+    path
+}
+
+/// Reads the key of `[geoip]`.
+pub(super) fn database(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Option<Text> {
+    reader.path("database", keys.get("database")?)
 }

@@ -6,8 +6,6 @@ use std::{
     time::Duration,
 };
 
-use toml::de::DeTable;
-
 use super::{
     HostView,
     amount::{self, Pace},
@@ -19,14 +17,12 @@ use super::{
     problem::Diagnostics,
     read::absolute,
     span::Span,
-    table::{Reader, Value, entry},
+    table::{Keys, Reader, Value},
 };
 use crate::{
     mapping::Timeout,
     policy::{GuardSpec, Rate},
 };
-
-const KEYS: [&str; 5] = ["refusals", "ban", "trap", "exempt", "state"];
 
 /// The longest ban.
 const LONGEST_BAN: Duration = Duration::from_secs(30 * 86_400);
@@ -46,17 +42,15 @@ pub(super) struct GuardText {
 
 impl GuardText {
     /// Reads `[guard]`.
-    pub(super) fn read(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Self> {
-        let table = reader.table("guard", value)?;
-        reader.refuse_unknown(table, "in [guard]", &KEYS);
-        Some(Self {
-            span: reader.span(value.span()),
-            refusals: table.get("refusals").and_then(|v| refusals(reader, v)).unwrap_or_else(usual_refusals),
-            ban: table.get("ban").and_then(|v| ban(reader, v)).unwrap_or(Duration::from_secs(3600)),
-            trap: trap(reader, table),
-            exempt: EntriesText::read(reader, table, "exempt"),
-            state: table.get("state").and_then(|v| reader.path("state", v)),
-        })
+    pub(super) fn read(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>, span: Span) -> Self {
+        Self {
+            span,
+            refusals: keys.get("refusals").and_then(|v| refusals(reader, v)).unwrap_or_else(usual_refusals),
+            ban: keys.get("ban").and_then(|v| ban(reader, v)).unwrap_or(Duration::from_secs(3600)),
+            trap: trap(reader, keys),
+            exempt: EntriesText::read(reader, keys, "exempt"),
+            state: keys.get("state").and_then(|v| reader.path("state", v)),
+        }
     }
 
     /// Notes the lists that there are not.
@@ -117,9 +111,8 @@ fn ban(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Duration> {
         Ok(Timeout::Never) => Err(Refusal::new("`ban` cannot be \"never\": addresses change hands", FORMS)),
         Err(refusal) => Err(Refusal { hint: FORMS.into(), ..refusal }),
     })
-    .map(|given| given.value)
 }
 
-fn trap(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<Text> {
-    entry(reader, table, "trap").map(|(at, value)| reader.texts("trap", at, value).items).unwrap_or_default()
+fn trap(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Vec<Text> {
+    keys.entry(reader, "trap").map(|(at, value)| reader.texts("trap", at, value).items).unwrap_or_default()
 }

@@ -97,13 +97,7 @@ impl<'a> Walk<'a> {
         };
         let (document, errors) = syntax::parse(&text);
         syntax::refuse(&text, span, &errors, self.host, self.diagnostics);
-        let mut reader = Reader {
-            file: span,
-            text: &text,
-            host: self.host,
-            room: &self.room,
-            diagnostics: self.diagnostics,
-        };
+        let mut reader = Reader::new(span, &text, self.host, &self.room, self.diagnostics);
         let is_broken = !errors.is_empty();
         let base = self.base.as_deref().filter(|_| from.is_none());
         let directory = base.or(path.parent()).unwrap_or(Path::new("")).to_owned();

@@ -19,7 +19,7 @@ use super::{
     problem::Diagnostics,
     read::{ReadError, absolute, read},
     span::{Name, SourceMap, Span},
-    table::{Reader, Value, closest, entry},
+    table::{Keys, Reader, Value, closest},
 };
 use crate::policy::{IpSet, ListError, ListName, ListSpec, parse_net};
 
@@ -119,8 +119,10 @@ fn inline(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Vec<IpNet> 
 }
 
 fn file(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, table: &DeTable<'_>) -> Option<Text> {
-    reader.refuse_unknown(table, "of a list", &["file"]);
-    let Some((_, path)) = entry(reader, table, "file") else {
+    let mut keys = Keys::of(table);
+    let path = keys.get("file");
+    keys.refuse_others(reader, "of a list", &[]);
+    let Some(path) = path else {
         if !table.keys().any(|k| closest(k.get_ref(), &["file"]).is_some()) {
             let span = reader.span(value.span());
             reader

@@ -25,12 +25,14 @@ use super::{
     policy::HasRates,
     problem::Diagnostics,
     span::{Name, SourceMap, Span},
+    table::Setting,
 };
 use crate::{
     mapping::{
         Host, ListenerKey, MappingName, Protocol,
         publish::{ListenSpec, Protocols, meant},
     },
+    meter::SessionLines,
     relay::{
         tcp::{TcpOptions, TcpSpec},
         udp::{UdpOptions, UdpSpec},
@@ -215,19 +217,19 @@ impl<'a> Lowering<'a> {
 
     /// Opens the listeners of a mapping, unless it is disabled.
     fn open_all(&mut self, entries: Vec<ListenEntry>, name: Option<MappingName>, own: &Overrides) {
-        if !own.enabled.or(self.context.defaults.enabled).unwrap_or(true) {
+        if !own.enabled.resolve(&self.context.defaults.enabled, true) {
             self.disabled += 1;
             return;
         }
         let defaults = self.context.defaults;
         let policy = Arc::new(own.policy.policy(&defaults.policy));
-        let log = own.log.or(defaults.log).unwrap_or_default();
+        let log = own.log.resolve(&defaults.log, SessionLines::default());
         let is_named = name.is_some();
         let terms = Terms {
             mapping: self.draft.mapping(name, MappingPlan { policy: Arc::clone(&policy), log }),
             is_named,
-            tcp: own.tcp(defaults),
-            udp: own.udp(defaults),
+            tcp: own.options.tcp(&defaults.options),
+            udp: own.options.udp(&defaults.options),
             wanted: self.context.wanted(own),
         };
         for entry in entries {
@@ -283,14 +285,15 @@ impl<'a> Lowering<'a> {
 
     /// A source address reaches only targets of its own family.
     fn check_sources(&mut self, entry: &ListenEntry, own: &Overrides) {
-        let inherited = own.source.is_none();
-        let Some(source) = own.source.as_ref().or(self.context.defaults.source.as_ref()) else { return };
+        let default = &self.context.defaults.options.source;
+        let is_inherited = matches!(own.options.source, Setting::Unset);
+        let Some(source) = own.options.source.or(default).given() else { return };
         let reaches = |ip: &IpAddr| ip.is_ipv4() == source.value.is_ipv4();
         for (target, span) in entry.targets.iter() {
             if let Host::Ip(ip, _) = &target.host
                 && !reaches(ip)
             {
-                let at = if inherited { *span } else { source.span };
+                let at = if is_inherited { *span } else { source.span };
                 let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
                 self.diagnostics
                     .problem(at, format!("the source {} cannot reach the target {ip}", source.value))
@@ -406,7 +409,7 @@ fn targets(entry: &ListenEntry, port: NonZeroU16) -> Option<Targets> {
 /// Notes a source that this machine does not have.
 fn warn_of_source(overrides: &Overrides, own: &OwnAddresses<'_>, diagnostics: &mut Diagnostics) {
     const CURE: &str = "targets are not reached from it: compare with `ip addr`, or leave `source` out";
-    if let Some(source) = &overrides.source {
+    if let Some(source) = overrides.options.source.given() {
         own.warn_of_foreign(source.value, source.span, "the source", CURE, diagnostics);
     }
 }

@@ -32,17 +32,18 @@ pub(super) struct Wanted {
 impl Wanted {
     /// What a mapping wants with these keys; `everything` where the command line opens whatever does not say otherwise.
     pub(super) fn of(own: &Overrides, defaults: &Overrides, everything: bool) -> Option<Self> {
-        let default = match &defaults.router {
+        match own.router.given() {
+            Some(Given { value: Wish::Closed, .. }) => return None,
+            Some(Given { value: Wish::Open(exposure), span }) => {
+                return Some(Self { exposure: *exposure, own: Some(*span) });
+            }
+            None => {}
+        }
+        let exposure = match defaults.router.given() {
             Some(Given { value: Wish::Open(exposure), .. }) => Some(*exposure),
             _ => everything.then(Exposure::default),
         };
-        match &own.router {
-            Some(Given { value: Wish::Closed, .. }) => None,
-            Some(Given { value: Wish::Open(exposure), span }) => {
-                Some(Self { exposure: *exposure, own: Some(*span) })
-            }
-            None => default.map(|exposure| Self { exposure, own: None }),
-        }
+        exposure.map(|exposure| Self { exposure, own: None })
     }
 
     /// Notes what of it cannot be, and what is likely to fail.

@@ -2,82 +2,151 @@
 
 use std::{borrow::Cow, net::IpAddr, num::NonZeroU64, time::Duration};
 
-use toml::de::DeTable;
-
 use super::{
     amount,
     cure::{self, Kind, Refusal},
     duration::{self, DURATION},
     expand::Text,
-    hint::bare_address,
-    hint::{bare, instead},
+    hint::{bare, bare_address, instead},
+    plan::{ListenerPlan, MappingPlan, Service},
     policy::{self, PolicyOverrides},
     router::{self, Wish},
     span::Span,
-    table::{Given, Reader, Value, closest, entry, word},
+    spelling::{Opening, Term},
+    table::{Keys, Reader, Setting, Value, closest, word},
 };
 use crate::{
-    mapping::{Timeout, canonical, publish::Protocols},
+    mapping::{ListenerKey, Timeout, canonical, publish::Protocols},
     meter::SessionLines,
     relay::{tcp::TcpOptions, udp::UdpOptions},
 };
 
-/// The keys that a mapping and `[defaults]` share.
-pub(super) fn keys() -> impl Iterator<Item = &'static str> {
-    OPTIONS.into_iter().chain(policy::KEYS).chain(REACH)
-}
-
-const OPTIONS: [&str; 8] = [
-    "protocol",
-    "enabled",
-    "connect_timeout",
-    "idle_timeout",
-    "half_close_timeout",
-    "keepalive",
-    "source",
-    "log",
-];
-const REACH: [&str; 2] = ["bandwidth_per_session", "router"];
-
 /// The longest TCP keepalive time of the kernel (`MAX_TCP_KEEPIDLE`).
 const LONGEST_KEEPALIVE: Duration = Duration::from_secs(32_767);
+
+/// Expands to the code if the protocol is among those that have the option: `tcp`, `udp`, `both`.
+macro_rules! only {
+    (tcp tcp $($code:tt)*) => { $($code)* };
+    (tcp both $($code:tt)*) => { $($code)* };
+    (udp udp $($code:tt)*) => { $($code)* };
+    (udp both $($code:tt)*) => { $($code)* };
+    (not_udp tcp $($code:tt)*) => { $($code)* };
+    ($protocol:ident $others:ident $($code:tt)*) => {};
+}
+
+/// Makes the overrides of the options of a listener. A line is a key: its name, the field that it
+/// fills, the type of its value, its reader, and the protocols whose options have the field.
+macro_rules! options {
+    ($($key:literal $field:ident: $type:ty = $read:expr, $protocol:ident;)*) => {
+        /// What was given of the keys that fill [`TcpOptions`] and [`UdpOptions`].
+        #[derive(Clone, Debug, Default)]
+        pub(super) struct OptionOverrides {
+            $(pub(super) $field: Setting<$type>,)*
+        }
+
+        impl OptionOverrides {
+            fn read(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Self {
+                Self { $($field: keys.setting(reader, $key, $read),)* }
+            }
+
+            /// The keys given here that mean nothing to UDP.
+            fn tcp_only(&self) -> Vec<(&'static str, Span)> {
+                let mut given = Vec::new();
+                $(only!(not_udp $protocol
+                    given.extend(self.$field.given().map(|given| ($key, given.span)));
+                );)*
+                given
+            }
+
+            /// The options of a TCP listener.
+            pub(super) fn tcp(&self, defaults: &Self) -> TcpOptions {
+                let mut options = TcpOptions::default();
+                $(only!(tcp $protocol
+                    options.$field = self.$field.resolve(&defaults.$field, options.$field);
+                );)*
+                options
+            }
+
+            /// The options of a UDP listener.
+            pub(super) fn udp(&self, defaults: &Self) -> UdpOptions {
+                let mut options = UdpOptions::default();
+                $(only!(udp $protocol
+                    options.$field = self.$field.resolve(&defaults.$field, options.$field);
+                );)*
+                options
+            }
+        }
+
+        fn tcp_terms(options: &TcpOptions) -> Vec<Term<'_>> {
+            let (mut terms, built_in) = (Vec::new(), TcpOptions::default());
+            $(only!(tcp $protocol terms.push(Term::new($key, &options.$field, &built_in.$field)););)*
+            terms
+        }
+
+        fn udp_terms(options: &UdpOptions) -> Vec<Term<'_>> {
+            let (mut terms, built_in) = (Vec::new(), UdpOptions::default());
+            $(only!(udp $protocol terms.push(Term::new($key, &options.$field, &built_in.$field)););)*
+            terms
+        }
+    };
+}
+
+options! {
+    "connect_timeout" connect_timeout: Duration = connect_timeout, tcp;
+    "idle_timeout" idle_timeout: Timeout = timeout, both;
+    "half_close_timeout" half_close_timeout: Timeout = timeout, tcp;
+    "keepalive" keepalive: Timeout = keepalive, tcp;
+    "source" source: IpAddr = source, both;
+    "bandwidth_per_session" bandwidth: Option<NonZeroU64> = amount::size, both;
+}
+
+/// The keys of a listener and its mapping, with their values.
+pub(crate) fn terms<'p>(
+    key: &ListenerKey,
+    listener: &'p ListenerPlan,
+    mapping: &'p MappingPlan,
+) -> Vec<Term<'p>> {
+    let mut terms = match &listener.service {
+        Service::Tcp(spec) => tcp_terms(&spec.options),
+        Service::Udp(spec) => udp_terms(&spec.options),
+        Service::Trap => return Vec::new(),
+    };
+    policy::terms(&mapping.policy, key.protocol, &mut terms);
+    terms.push(Term::new("log", &mapping.log, &SessionLines::default()));
+    let opening = listener.exposure.map(|exposure| Opening {
+        external_port: exposure.external_port.unwrap_or(key.addr.port),
+        ipv6: exposure.ipv6,
+    });
+    terms.push(Term::owned("router", opening, &None));
+    terms
+}
 
 /// What was given of the shared keys.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Overrides {
-    /// The key `protocol` and its value, where that could be read.
-    pub(super) protocol: Option<Given<Option<Protocols>>>,
-    pub(super) enabled: Option<bool>,
-    pub(super) connect_timeout: Option<Given<Duration>>,
-    pub(super) idle_timeout: Option<Given<Timeout>>,
-    pub(super) half_close_timeout: Option<Given<Timeout>>,
-    pub(super) keepalive: Option<Given<Timeout>>,
-    pub(super) source: Option<Given<IpAddr>>,
-    pub(super) log: Option<SessionLines>,
+    /// With the place of its key.
+    pub(super) protocol: Setting<Protocols>,
+    pub(super) enabled: Setting<bool>,
+    pub(super) options: OptionOverrides,
     pub(super) policy: PolicyOverrides,
-    /// Bytes a second; `None` is unlimited.
-    pub(super) bandwidth: Option<Option<NonZeroU64>>,
-    pub(super) router: Option<Given<Wish>>,
+    pub(super) log: Setting<SessionLines>,
+    pub(super) router: Setting<Wish>,
 }
 
 impl Overrides {
     /// Takes the shared keys out of a table.
-    pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Self {
+        let mut protocol = keys.setting(reader, "protocol", protocol);
+        if let (Setting::Set(given), Some((key, _))) = (&mut protocol, keys.entry(reader, "protocol")) {
+            given.span = key;
+        }
         Self {
-            protocol: entry(reader, table, "protocol")
-                .map(|(span, value)| Given { value: protocol(reader, value), span }),
-            enabled: table.get("enabled").and_then(|v| reader.flag("enabled", v)),
-            connect_timeout: connect_timeout(reader, table),
-            idle_timeout: timeout(reader, table, "idle_timeout"),
-            half_close_timeout: timeout(reader, table, "half_close_timeout"),
-            keepalive: keepalive(reader, table),
-            source: table.get("source").and_then(|v| source(reader, v)),
-            log: table.get("log").and_then(|v| log(reader, v)),
-            policy: PolicyOverrides::read(reader, table),
-            bandwidth: table
-                .get("bandwidth_per_session")
-                .and_then(|v| amount::size(reader, "bandwidth_per_session", v)),
-            router: table.get("router").and_then(|v| router::wish(reader, v)),
+            protocol,
+            enabled: keys.setting(reader, "enabled", |reader, key, value| reader.flag(key, value)),
+            options: OptionOverrides::read(reader, keys),
+            policy: PolicyOverrides::read(reader, keys),
+            log: keys.setting(reader, "log", log),
+            router: keys.setting(reader, "router", router::wish),
         }
     }
 
@@ -85,66 +154,30 @@ impl Overrides {
     pub(super) fn tcp_only(&self) -> impl Iterator<Item = (&'static str, Span, &'static str)> {
         const FLOW: &str = "remove it; a flow ends by its `idle_timeout`";
         const SILENT: &str = "remove it; a refused datagram is never answered";
-        [
-            self.connect_timeout.as_ref().map(|g| ("connect_timeout", g.span, FLOW)),
-            self.half_close_timeout.as_ref().map(|g| ("half_close_timeout", g.span, FLOW)),
-            self.keepalive.as_ref().map(|g| ("keepalive", g.span, FLOW)),
-            self.policy.tcp_only().map(|(key, span)| (key, span, SILENT)),
-        ]
-        .into_iter()
-        .flatten()
+        let options = self.options.tcp_only().into_iter().map(|(key, span)| (key, span, FLOW));
+        options.chain(self.policy.tcp_only().map(|(key, span)| (key, span, SILENT)))
     }
 
     /// The key given here that means nothing to TCP, with its place.
     pub(super) fn udp_only(&self) -> Option<(&'static str, Span)> {
         self.policy.udp_only()
     }
-
-    /// The options of a TCP listener: these keys, then those of `defaults`, then the built-in ones.
-    pub(super) fn tcp(&self, defaults: &Self) -> TcpOptions {
-        let built_in = TcpOptions::default();
-        TcpOptions {
-            connect_timeout: first(&self.connect_timeout, &defaults.connect_timeout)
-                .unwrap_or(built_in.connect_timeout),
-            idle_timeout: first(&self.idle_timeout, &defaults.idle_timeout).unwrap_or(built_in.idle_timeout),
-            half_close_timeout: first(&self.half_close_timeout, &defaults.half_close_timeout)
-                .unwrap_or(built_in.half_close_timeout),
-            keepalive: first(&self.keepalive, &defaults.keepalive).unwrap_or(built_in.keepalive),
-            source: first(&self.source, &defaults.source).or(built_in.source),
-            bandwidth: self.bandwidth.or(defaults.bandwidth).unwrap_or(built_in.bandwidth),
-        }
-    }
-
-    /// The options of a UDP listener, in the same order.
-    pub(super) fn udp(&self, defaults: &Self) -> UdpOptions {
-        let built_in = UdpOptions::default();
-        UdpOptions {
-            idle_timeout: first(&self.idle_timeout, &defaults.idle_timeout).unwrap_or(built_in.idle_timeout),
-            source: first(&self.source, &defaults.source).or(built_in.source),
-            bandwidth: self.bandwidth.or(defaults.bandwidth).unwrap_or(built_in.bandwidth),
-        }
-    }
 }
 
-fn first<T: Copy>(own: &Option<Given<T>>, default: &Option<Given<T>>) -> Option<T> {
-    own.as_ref().or(default.as_ref()).map(|g| g.value)
-}
-
-fn protocol(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Protocols> {
+fn protocol(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Protocols> {
     const FORMS: &str = "use \"tcp\", \"udp\" or \"tcp+udp\"";
     if let Some(words) = value.get_ref().as_array() {
         let has = |word: &str| {
             words.iter().any(|w| w.get_ref().as_str().is_some_and(|w| w.eq_ignore_ascii_case(word)))
         };
         let hint = if has("tcp") && has("udp") { "write \"tcp+udp\"" } else { FORMS };
-        reader.wrong_type("protocol", value, "a string").hint(hint);
+        reader.wrong_type(key, value, "a string").hint(hint);
         return None;
     }
     let kind = Kind { forms: FORMS, guesses: protocol_guesses };
-    cure::read(reader, "protocol", value, &kind, |text| {
+    cure::read(reader, key, value, &kind, |text| {
         Protocols::parse(text).map_err(|e| Refusal::new(e.message, FORMS))
     })
-    .map(|given| given.value)
 }
 
 /// What was meant by another way to write the protocols.
@@ -159,47 +192,32 @@ fn protocol_guesses(text: &str) -> Vec<String> {
     closest(&text, &["tcp", "udp", "tcp+udp"]).map(str::to_owned).into_iter().collect()
 }
 
-fn timeout(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Given<Timeout>> {
-    cure::read(reader, key, table.get(key)?, &DURATION, duration::parse)
+fn timeout(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Timeout> {
+    cure::read(reader, key, value, &DURATION, duration::parse)
 }
 
-fn connect_timeout(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Given<Duration>> {
-    const KEY: &str = "connect_timeout";
+fn connect_timeout(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Duration> {
     const FORMS: &str = "a client waits this long for a dead target; use a time such as \"5s\" or \"500ms\"";
-    cure::read(
-        reader,
-        KEY,
-        table.get(KEY)?,
-        &Kind { forms: FORMS, ..DURATION },
-        |text| match duration::parse(text) {
-            Ok(Timeout::After(limit)) => Ok(limit),
-            Ok(Timeout::Never) => Err(Refusal::new("`connect_timeout` cannot be \"never\"", FORMS)),
-            Err(refusal) => Err(Refusal { hint: FORMS.into(), ..refusal }),
-        },
-    )
+    cure::read(reader, key, value, &Kind { forms: FORMS, ..DURATION }, |text| match duration::parse(text) {
+        Ok(Timeout::After(limit)) => Ok(limit),
+        Ok(Timeout::Never) => Err(Refusal::new("`connect_timeout` cannot be \"never\"", FORMS)),
+        Err(refusal) => Err(Refusal { hint: FORMS.into(), ..refusal }),
+    })
 }
 
-fn keepalive(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Given<Timeout>> {
-    const KEY: &str = "keepalive";
+fn keepalive(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Timeout> {
     const FORMS: &str = "use whole seconds from \"1s\" to \"32767s\", as the kernel does; or \"never\"";
-    cure::read(
-        reader,
-        KEY,
-        table.get(KEY)?,
-        &Kind { forms: FORMS, ..DURATION },
-        |text| match duration::parse(text) {
-            Ok(Timeout::After(d)) if d.subsec_nanos() != 0 || d > LONGEST_KEEPALIVE => {
-                Err(Refusal::new("`keepalive` is whole seconds, from 1s to 32767s", FORMS))
-            }
-            Ok(limit) => Ok(limit),
-            Err(refusal) => Err(Refusal { hint: FORMS.into(), ..refusal }),
-        },
-    )
+    cure::read(reader, key, value, &Kind { forms: FORMS, ..DURATION }, |text| match duration::parse(text) {
+        Ok(Timeout::After(d)) if d.subsec_nanos() != 0 || d > LONGEST_KEEPALIVE => {
+            Err(Refusal::new("`keepalive` is whole seconds, from 1s to 32767s", FORMS))
+        }
+        Ok(limit) => Ok(limit),
+        Err(refusal) => Err(Refusal { hint: FORMS.into(), ..refusal }),
+    })
 }
 
-fn source(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<IpAddr>> {
-    let text = reader.text("source", value)?;
-    let span = text.span();
+fn source(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<IpAddr> {
+    let text = reader.text(key, value)?;
     let bare = text.value.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text.value);
     match bare.parse::<IpAddr>().map(canonical) {
         Ok(ip) if ip.is_unspecified() => refuse_source(
@@ -214,7 +232,7 @@ fn source(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<IpAddr>> {
             "is not the address of one machine",
             "use an address of this machine",
         ),
-        Ok(value) => Some(Given { value, span }),
+        Ok(ip) => Some(ip),
         Err(_) => {
             let hint = match bare_address(&text.value) {
                 Some(ip) => instead(&text, &format!("\"{ip}\"")),
@@ -227,10 +245,10 @@ fn source(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<IpAddr>> {
     }
 }
 
-fn log(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<SessionLines> {
+fn log(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<SessionLines> {
     let words =
         [SessionLines::All, SessionLines::Errors, SessionLines::None].map(|lines| (lines.as_str(), lines));
-    word(reader, "log", value, &words)
+    word(reader, key, value, &words)
 }
 
 fn refuse_source<T>(

@@ -10,54 +10,39 @@ use std::{
     ops::BitOrAssign,
 };
 
-use toml::de::DeTable;
-
 use super::{
     amount::{self, Pace, UNLIMITED},
     declared::Declared,
     entries::{self, EntriesText},
     problem::Diagnostics,
     span::Span,
-    table::{Given, Reader, Value, entry, word},
+    spelling::{self, Term},
+    table::{Given, Keys, Reader, Setting, Value, word},
 };
-use crate::policy::{AccessSpec, Caps, Country, Limit, Policy, Rate, Rates, Refuse};
+use crate::{
+    mapping::Protocol,
+    policy::{AccessSpec, Caps, Country, Entries, Limit, Policy, Rate, Rates, Refuse},
+};
 
-/// The keys that are read here.
-pub(super) const KEYS: [&str; 12] = [
-    "max_sessions",
-    "max_sessions_per_client",
-    "allow",
-    "deny",
-    "allow_countries",
-    "deny_countries",
-    "new_sessions",
-    "new_sessions_per_client",
-    "burst",
-    "burst_per_client",
-    "datagrams_per_client",
-    "refuse",
-];
-
-/// A rate that was given: not readable, or unlimited, or a limit.
-type GivenRate = Option<Option<Pace>>;
 /// Countries that were given: the place of the key, and those that could be read.
 type GivenCountries = Given<Vec<Given<Country>>>;
 
 /// What was given of these keys.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PolicyOverrides {
-    max_sessions: Option<Limit>,
-    max_sessions_per_client: Option<Limit>,
+    max_sessions: Setting<Limit>,
+    max_sessions_per_client: Setting<Limit>,
     allow: Option<EntriesText>,
     deny: Option<EntriesText>,
     allow_countries: Option<GivenCountries>,
     deny_countries: Option<GivenCountries>,
-    new_sessions: Option<GivenRate>,
-    new_sessions_per_client: Option<GivenRate>,
-    burst: Option<Given<NonZeroU32>>,
-    burst_per_client: Option<Given<NonZeroU32>>,
-    datagrams_per_client: Option<Given<GivenRate>>,
-    refuse: Option<Given<Refuse>>,
+    /// Of a rate, nothing is unlimited.
+    new_sessions: Setting<Option<Pace>>,
+    new_sessions_per_client: Setting<Option<Pace>>,
+    burst: Setting<NonZeroU32>,
+    burst_per_client: Setting<NonZeroU32>,
+    datagrams_per_client: Setting<Option<Pace>>,
+    refuse: Setting<Refuse>,
 }
 
 /// Which bursts have a rate.
@@ -78,31 +63,31 @@ impl BitOrAssign for HasRates {
 
 impl PolicyOverrides {
     /// Takes the keys out of a table.
-    pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Self {
         Self {
-            max_sessions: limit(reader, table, "max_sessions"),
-            max_sessions_per_client: limit(reader, table, "max_sessions_per_client"),
-            allow: entries::allow(reader, table),
-            deny: EntriesText::read(reader, table, "deny"),
-            allow_countries: allow_countries(reader, table),
-            deny_countries: countries(reader, table, "deny_countries"),
-            new_sessions: rate(reader, table, "new_sessions").map(|g| g.value),
-            new_sessions_per_client: rate(reader, table, "new_sessions_per_client").map(|g| g.value),
-            burst: burst(reader, table, "burst"),
-            burst_per_client: burst(reader, table, "burst_per_client"),
-            datagrams_per_client: rate(reader, table, "datagrams_per_client"),
-            refuse: refuse(reader, table),
+            max_sessions: keys.setting(reader, "max_sessions", limit),
+            max_sessions_per_client: keys.setting(reader, "max_sessions_per_client", limit),
+            allow: entries::allow(reader, keys),
+            deny: EntriesText::read(reader, keys, "deny"),
+            allow_countries: allow_countries(reader, keys),
+            deny_countries: countries(reader, keys, "deny_countries"),
+            new_sessions: keys.setting(reader, "new_sessions", amount::rate),
+            new_sessions_per_client: keys.setting(reader, "new_sessions_per_client", amount::rate),
+            burst: keys.setting(reader, "burst", burst),
+            burst_per_client: keys.setting(reader, "burst_per_client", burst),
+            datagrams_per_client: keys.setting(reader, "datagrams_per_client", amount::rate),
+            refuse: keys.setting(reader, "refuse", refuse),
         }
     }
 
     /// The key given here that means nothing to UDP, with its place.
     pub(super) fn tcp_only(&self) -> Option<(&'static str, Span)> {
-        self.refuse.as_ref().map(|g| ("refuse", g.span))
+        self.refuse.given().map(|g| ("refuse", g.span))
     }
 
     /// The key given here that means nothing to TCP, with its place.
     pub(super) fn udp_only(&self) -> Option<(&'static str, Span)> {
-        self.datagrams_per_client.as_ref().map(|g| ("datagrams_per_client", g.span))
+        self.datagrams_per_client.given().map(|g| ("datagrams_per_client", g.span))
     }
 
     /// Notes what of a mapping's keys makes no sense together, or names what there is not.
@@ -136,12 +121,12 @@ impl PolicyOverrides {
     /// A burst of a mapping needs its rate; one of `[defaults]` waits for a mapping that has it.
     fn check_bursts(&self, defaults: &Self, diagnostics: &mut Diagnostics) {
         let has = self.has_rates(defaults);
-        if let Some(given) = self.burst.as_ref().filter(|_| !has.of_all) {
+        if let Some(given) = self.burst.given().filter(|_| !has.of_all) {
             diagnostics
                 .problem(given.span, "`burst` without `new_sessions`")
                 .hint("say how often, as in new_sessions = \"20/s\"");
         }
-        if let Some(given) = self.burst_per_client.as_ref().filter(|_| !has.of_client) {
+        if let Some(given) = self.burst_per_client.given().filter(|_| !has.of_client) {
             diagnostics
                 .problem(given.span, "`burst_per_client` without `new_sessions_per_client`")
                 .hint("say how often, as in new_sessions_per_client = \"10/min\"");
@@ -150,15 +135,16 @@ impl PolicyOverrides {
 
     /// Which bursts a mapping with these keys has a rate for.
     pub(super) fn has_rates(&self, defaults: &Self) -> HasRates {
-        let is_limit = |own: &Option<GivenRate>, default: &Option<GivenRate>| {
-            // One that could not be read is a problem already.
-            own.or(*default).is_some_and(|rate| rate != Some(None))
+        let is_limit = |own: &Setting<Option<Pace>>, default: &Setting<Option<Pace>>| match own.or(default) {
+            Setting::Unset => false,
+            // The cause is reported already.
+            Setting::Unreadable => true,
+            Setting::Set(given) => given.value.is_some(),
         };
-        let datagrams = |overrides: &Self| overrides.datagrams_per_client.as_ref().map(|g| g.value);
         HasRates {
             of_all: is_limit(&self.new_sessions, &defaults.new_sessions),
             of_client: is_limit(&self.new_sessions_per_client, &defaults.new_sessions_per_client)
-                || is_limit(&datagrams(self), &datagrams(defaults)),
+                || is_limit(&self.datagrams_per_client, &defaults.datagrams_per_client),
         }
     }
 
@@ -169,7 +155,7 @@ impl PolicyOverrides {
             ("burst_per_client", &self.burst_per_client, has.of_client, "`new_sessions_per_client`"),
         ];
         for (key, given, has_rate, rate) in keys {
-            if let Some(given) = given.as_ref().filter(|_| !has_rate) {
+            if let Some(given) = given.given().filter(|_| !has_rate) {
                 diagnostics
                     .warning(given.span, format!("`{key}` in [defaults], and no mapping has {rate}"))
                     .hint("a burst limits nothing by itself: say how often, too");
@@ -219,88 +205,103 @@ impl PolicyOverrides {
             },
             rates: self.rates(defaults),
             caps: Caps {
-                sessions: self.max_sessions.or(defaults.max_sessions).unwrap_or(built_in.sessions),
+                sessions: self.max_sessions.resolve(&defaults.max_sessions, built_in.sessions),
                 sessions_per_client: self
                     .max_sessions_per_client
-                    .or(defaults.max_sessions_per_client)
-                    .unwrap_or(built_in.sessions_per_client),
+                    .resolve(&defaults.max_sessions_per_client, built_in.sessions_per_client),
             },
-            refuse: self.refuse.as_ref().or(defaults.refuse.as_ref()).map_or(Refuse::default(), |g| g.value),
+            refuse: self.refuse.resolve(&defaults.refuse, Refuse::default()),
         }
     }
 
     fn rates(&self, defaults: &Self) -> Rates {
-        let pace = |own: Option<GivenRate>, default: Option<GivenRate>| own.or(default).flatten().flatten();
-        let burst = |own: &Option<Given<NonZeroU32>>, default: &Option<Given<NonZeroU32>>| {
-            own.as_ref().or(default.as_ref()).map(|g| g.value)
-        };
         let with = |pace: Option<Pace>, burst: Option<NonZeroU32>| {
             pace.map(|Pace { count, per }| Rate { count, per, burst: burst.unwrap_or(count) })
         };
-        let datagrams = |overrides: &Self| overrides.datagrams_per_client.as_ref().map(|g| g.value);
-        let per_client = pace(self.new_sessions_per_client, defaults.new_sessions_per_client);
-        let burst_per_client = burst(&self.burst_per_client, &defaults.burst_per_client);
+        let per_client = self.new_sessions_per_client.resolve(&defaults.new_sessions_per_client, None);
+        let burst_per_client = self.burst_per_client.resolve(&defaults.burst_per_client, None);
         Rates {
             new_sessions: with(
-                pace(self.new_sessions, defaults.new_sessions),
-                burst(&self.burst, &defaults.burst),
+                self.new_sessions.resolve(&defaults.new_sessions, None),
+                self.burst.resolve(&defaults.burst, None),
             ),
             new_sessions_per_client: with(per_client, burst_per_client),
             datagrams_per_client: with(
-                pace(datagrams(self), datagrams(defaults)),
+                self.datagrams_per_client.resolve(&defaults.datagrams_per_client, None),
                 burst_per_client.filter(|_| per_client.is_none()),
             ),
         }
     }
 }
 
-fn limit(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Limit> {
-    let count = amount::count_or(reader, key, table.get(key)?, UNLIMITED)?;
+/// Adds the keys of a policy that mean something to the protocol.
+pub(super) fn terms<'p>(policy: &'p Policy, protocol: Protocol, terms: &mut Vec<Term<'p>>) {
+    let Policy { access, rates, caps, refuse } = policy;
+    let (usual, is_udp) = (Caps::default(), protocol == Protocol::Udp);
+    terms.push(Term::new("allow", &access.allow, &None));
+    terms.push(Term::new("deny", &access.deny, &Entries::default()));
+    terms.push(Term::new("allow_countries", &access.allow_countries, &None));
+    terms.push(Term::new("deny_countries", &access.deny_countries, &BTreeSet::new()));
+    terms.push(Term::new("max_sessions", &caps.sessions, &usual.sessions));
+    terms.push(Term::new("max_sessions_per_client", &caps.sessions_per_client, &usual.sessions_per_client));
+    let datagrams = rates.datagrams_per_client.filter(|_| is_udp);
+    let mut rate = |key, burst_key, rate: &'p Option<Rate>, burst: Option<Rate>| {
+        terms.push(Term::new(key, rate, &None));
+        let is_count = burst.map(|rate| rate.count);
+        terms.push(Term::owned(burst_key, burst.map(|rate| rate.burst), &is_count));
+    };
+    rate("new_sessions", "burst", &rates.new_sessions, rates.new_sessions);
+    let per_client = &rates.new_sessions_per_client;
+    rate("new_sessions_per_client", "burst_per_client", per_client, per_client.or(datagrams));
+    if is_udp {
+        terms.push(Term::new("datagrams_per_client", &rates.datagrams_per_client, &None));
+    } else {
+        terms.push(Term::new("refuse", refuse, &Refuse::default()));
+    }
+}
+
+fn limit(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Limit> {
+    let count = amount::count_or(reader, key, value, UNLIMITED)?;
     Some(count.map_or(Limit::Unlimited, Limit::AtMost))
 }
 
-/// A rate, known to be given even where it could not be read.
-fn rate(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Given<GivenRate>> {
-    let value = table.get(key)?;
-    Some(Given { value: amount::rate(reader, key, value), span: reader.span(value.span()) })
-}
-
-fn burst(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<Given<NonZeroU32>> {
+fn burst(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<NonZeroU32> {
     /// With the slowest rate, so many are over a hundred years.
     const MOST: u32 = 1_000_000;
-    let value = table.get(key)?;
     let count = amount::positive(reader, key, value, None)?;
-    let span = reader.span(value.span());
     if count.get() > MOST {
+        let span = reader.span(value.span());
         reader
             .diagnostics
             .problem(span, format!("`{key}` is more than {MOST}"))
             .hint(format!("where so many may come at once, leave `{key}` and its rate out"));
         return None;
     }
-    Some(Given { value: count, span })
+    Some(count)
 }
 
-fn refuse(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Given<Refuse>> {
-    let value = table.get("refuse")?;
-    let words = [("close", Refuse::Close), ("reset", Refuse::Reset), ("drop", Refuse::Drop)];
-    let span = reader.span(value.span());
-    word(reader, "refuse", value, &words).map(|value| Given { value, span })
+fn refuse(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Refuse> {
+    word(
+        reader,
+        key,
+        value,
+        &[Refuse::Close, Refuse::Reset, Refuse::Drop].map(|refuse| (spelling::refuse(refuse), refuse)),
+    )
 }
 
-fn allow_countries(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<GivenCountries> {
+fn allow_countries(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Option<GivenCountries> {
     const KEY: &str = "allow_countries";
     entries::refuse_empty(
         reader,
-        table,
+        keys,
         KEY,
         "name a country, or leave it out: then clients of every country may enter",
     );
-    countries(reader, table, KEY)
+    countries(reader, keys, KEY)
 }
 
-fn countries(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str) -> Option<GivenCountries> {
-    let (span, value) = entry(reader, table, key)?;
+fn countries(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>, key: &'static str) -> Option<GivenCountries> {
+    let (span, value) = keys.entry(reader, key)?;
     Some(Given { value: codes(reader, key, span, value), span })
 }
 

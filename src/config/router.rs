@@ -7,14 +7,14 @@ use std::{
     time::Duration,
 };
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 use super::{
     cure::{self, Kind, Refusal},
     duration::{self, DURATION},
     expand::Text,
     hint::{bare_address, instead},
-    table::{Given, Reader, Value, entry, truth, word},
+    table::{Keys, Reader, Value, truth, word},
 };
 use crate::{
     gateway::{OnConflict, RouterProtocol, RouterSettings},
@@ -31,17 +31,18 @@ pub(super) enum Wish {
 }
 
 /// Reads the key `router` of a mapping.
-pub(super) fn wish(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<Wish>> {
-    let span = reader.span(value.span());
-    let wish = match value.get_ref() {
+pub(super) fn wish(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Wish> {
+    Some(match value.get_ref() {
         DeValue::Boolean(true) => Wish::Open(Exposure::default()),
         DeValue::Boolean(false) => Wish::Closed,
         DeValue::Table(table) => {
-            reader.refuse_unknown(table, "of `router`", &["external_port", "ipv6"]);
-            Wish::Open(Exposure {
-                external_port: table.get("external_port").and_then(|v| port(reader, v)),
-                ipv6: table.get("ipv6").and_then(|v| reader.flag("ipv6", v)).unwrap_or(false),
-            })
+            let mut keys = Keys::of(table);
+            let exposure = Exposure {
+                external_port: keys.get("external_port").and_then(|v| port(reader, v)),
+                ipv6: keys.get("ipv6").and_then(|v| reader.flag("ipv6", v)).unwrap_or(false),
+            };
+            keys.refuse_others(reader, "of `router`", &[]);
+            Wish::Open(exposure)
         }
         _ => {
             let port = value.get_ref().as_integer().and_then(|i| i.as_str().parse().ok());
@@ -51,13 +52,10 @@ pub(super) fn wish(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Given<W
                 (None, Some(port @ 2_u16..)) => format!("write {{ external_port = {port} }}"),
                 (None, None) => "write true, false or { external_port = 30000 }".to_owned(),
             };
-            reader
-                .wrong_type("router", value, "true, false or a table { external_port = 30000 }")
-                .hint(meant);
+            reader.wrong_type(key, value, "true, false or a table { external_port = 30000 }").hint(meant);
             return None;
         }
-    };
-    Some(Given { value: wish, span })
+    })
 }
 
 fn port(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<NonZeroU16> {
@@ -80,24 +78,21 @@ fn port(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<NonZeroU16> {
     port
 }
 
-const KEYS: [&str; 6] = ["protocols", "gateway", "interface", "lease", "on_conflict", "check_every"];
-
 impl RouterSettings {
     /// Reads `[router]`.
-    pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Self {
-        reader.refuse_unknown(table, "in [router]", &KEYS);
+    pub(super) fn read(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Self {
         let default = Self::default();
         let words = [("fail", OnConflict::Fail), ("any-port", OnConflict::AnyPort)];
         Self {
-            protocols: protocols(reader, table).unwrap_or(default.protocols),
-            gateway: table.get("gateway").and_then(|v| gateway(reader, v)),
-            interface: table.get("interface").and_then(|v| interface(reader, v)),
-            lease: table.get("lease").and_then(|v| time(reader, "lease", v, &LEASE)).unwrap_or(default.lease),
-            on_conflict: table
+            protocols: protocols(reader, keys).unwrap_or(default.protocols),
+            gateway: keys.get("gateway").and_then(|v| gateway(reader, v)),
+            interface: keys.get("interface").and_then(|v| interface(reader, v)),
+            lease: keys.get("lease").and_then(|v| time(reader, "lease", v, &LEASE)).unwrap_or(default.lease),
+            on_conflict: keys
                 .get("on_conflict")
                 .and_then(|v| word(reader, "on_conflict", v, &words))
                 .unwrap_or(default.on_conflict),
-            check_every: table
+            check_every: keys
                 .get("check_every")
                 .and_then(|v| time(reader, "check_every", v, &CHECK_EVERY))
                 .unwrap_or(default.check_every),
@@ -105,9 +100,9 @@ impl RouterSettings {
     }
 }
 
-fn protocols(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Vec<RouterProtocol>> {
+fn protocols(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Option<Vec<RouterProtocol>> {
     const KEY: &str = "protocols";
-    let (_, value) = entry(reader, table, KEY)?;
+    let value = keys.get(KEY)?;
     let all = [RouterProtocol::Upnp, RouterProtocol::Pcp, RouterProtocol::NatPmp].map(|p| (p.as_str(), p));
     let items: Vec<&Value<'_>> = match value.get_ref() {
         DeValue::Array(items) => items.iter().collect(),
@@ -238,17 +233,17 @@ const CHECK_EVERY: Bounds = Bounds {
 
 fn time(reader: &mut Reader<'_>, key: &str, value: &Value<'_>, bounds: &Bounds) -> Option<Duration> {
     let kind = Kind { forms: bounds.words, ..DURATION };
-    let Given { value: time, span } =
-        cure::read(reader, key, value, &kind, |text| match duration::parse(text) {
-            Ok(Timeout::After(time)) if (bounds.least..=bounds.most).contains(&time) => Ok(time),
-            Ok(Timeout::After(time)) => {
-                let way = if time < bounds.least { "short" } else { "long" };
-                Err(Refusal::new(format!("`{key}` is too {way}"), bounds.words))
-            }
-            Ok(Timeout::Never) => Err(Refusal::new(format!("`{key}` cannot be \"never\""), bounds.words)),
-            Err(refusal) => Err(Refusal { hint: bounds.words.into(), ..refusal }),
-        })?;
+    let time = cure::read(reader, key, value, &kind, |text| match duration::parse(text) {
+        Ok(Timeout::After(time)) if (bounds.least..=bounds.most).contains(&time) => Ok(time),
+        Ok(Timeout::After(time)) => {
+            let way = if time < bounds.least { "short" } else { "long" };
+            Err(Refusal::new(format!("`{key}` is too {way}"), bounds.words))
+        }
+        Ok(Timeout::Never) => Err(Refusal::new(format!("`{key}` cannot be \"never\""), bounds.words)),
+        Err(refusal) => Err(Refusal { hint: bounds.words.into(), ..refusal }),
+    })?;
     if time < bounds.sensible {
+        let span = reader.inner_span(value);
         reader.diagnostics.warning(span, bounds.warning);
     }
     Some(time)

@@ -3,14 +3,13 @@
 use std::{fmt, num::NonZeroU32, time::Duration};
 
 use serde::Serialize;
-use toml::de::DeTable;
 use tracing::level_filters::LevelFilter;
 
 use super::{
     amount,
     cure::{self, Kind, Refusal},
     duration::{self, DURATION},
-    table::{Reader, Value, word},
+    table::{Keys, Reader, Value, word},
 };
 use crate::{gateway::RouterSettings, mapping::Timeout};
 
@@ -39,11 +38,9 @@ pub struct LimitSettings {
 
 impl LimitSettings {
     /// Reads `[limits]`.
-    pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Self {
-        const KEYS: [&str; 2] = ["sessions", "flows"];
-        reader.refuse_unknown(table, "in [limits]", &KEYS);
+    pub(super) fn read(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Self {
         let [sessions, flows] =
-            KEYS.map(|key| amount::count_or(reader, key, table.get(key)?, "auto").flatten());
+            ["sessions", "flows"].map(|key| amount::count_or(reader, key, keys.get(key)?, "auto").flatten());
         Self { sessions, flows }
     }
 }
@@ -178,24 +175,21 @@ impl LogFormat {
 
 impl LogSettings {
     /// Reads `[log]`.
-    pub(super) fn read(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Self {
-        reader.refuse_unknown(table, "in [log]", &["level", "format", "target"]);
+    pub(super) fn read(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Self {
         let levels = LogLevel::ALL.map(|l| (l.as_str(), l));
         let formats = LogFormat::ALL.map(|f| (f.as_str(), f));
         let default = Self::default();
-        if let Some(value) = table.get("target") {
-            target(reader, value);
-        }
-        Self {
-            level: table
-                .get("level")
-                .and_then(|v| word(reader, "level", v, &levels))
-                .unwrap_or(default.level),
-            format: table
+        let settings = Self {
+            level: keys.get("level").and_then(|v| word(reader, "level", v, &levels)).unwrap_or(default.level),
+            format: keys
                 .get("format")
                 .and_then(|v| word(reader, "format", v, &formats))
                 .unwrap_or(default.format),
+        };
+        if let Some(value) = keys.get("target") {
+            target(reader, value);
         }
+        settings
     }
 }
 
@@ -209,11 +203,10 @@ fn target(reader: &mut Reader<'_>, value: &Value<'_>) {
 }
 
 /// Reads `[shutdown]`; it is the grace. With none at all, a stop ends sessions at once.
-pub(super) fn grace(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<Timeout> {
-    reader.refuse_unknown(table, "in [shutdown]", &["grace"]);
+pub(super) fn grace(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Option<Timeout> {
     const FORMS: &str =
         "write a number and its unit, as in \"30s\" or \"5m\"; \"0s\" ends at once, \"never\" waits";
     let kind = Kind { forms: FORMS, ..DURATION };
     let parse = |text: &str| duration::parse_from_zero(text).map_err(|e| Refusal { hint: FORMS.into(), ..e });
-    cure::read(reader, "grace", table.get("grace")?, &kind, parse).map(|given| given.value)
+    cure::read(reader, "grace", keys.get("grace")?, &kind, parse)
 }

@@ -172,7 +172,7 @@ fn is_sound(text: &str, line: usize, host: &dyn HostView) -> bool {
         diagnostics.syntax(span.part(error.span().unwrap_or(0..0)), "");
     }
     let room = Room::default();
-    let mut reader = Reader { file: span, text, host, room: &room, diagnostics: &mut diagnostics };
+    let mut reader = Reader::new(span, text, host, &room, &mut diagnostics);
     let file = FileText::read(&mut reader, document.get_ref(), !errors.is_empty(), Path::new(""), true);
     let (defaults, known) = (Overrides::default(), Declared::anything());
     let context =

@@ -19,6 +19,9 @@ use super::{
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
+/// Tables, as they are headed, with their keys.
+pub(super) type Homes = Vec<(&'static str, Vec<&'static str>)>;
+
 /// What reading a file needs.
 pub(super) struct Reader<'a> {
     pub(super) file: Span,
@@ -26,6 +29,120 @@ pub(super) struct Reader<'a> {
     pub(super) host: &'a dyn HostView,
     pub(super) room: &'a Room,
     pub(super) diagnostics: &'a mut Diagnostics,
+    /// The tables of this program with their keys, to say where a misplaced key belongs.
+    pub(super) homes: Homes,
+}
+
+/// A table that is being read. It remembers every key that it was asked for, so that the keys it
+/// knows are written down once: where they are read.
+pub(super) struct Keys<'t, 'i> {
+    table: &'t DeTable<'i>,
+    asked: Vec<&'static str>,
+}
+
+impl<'t, 'i> Keys<'t, 'i> {
+    pub(super) fn of(table: &'t DeTable<'i>) -> Self {
+        Self { table, asked: Vec::new() }
+    }
+
+    /// The keys of the table that `read` reads: those that it asks an empty one for.
+    pub(super) fn names<T>(
+        reader: &mut Reader<'_>,
+        read: impl FnOnce(&mut Reader<'_>, &mut Keys<'_, '_>) -> T,
+    ) -> Vec<&'static str> {
+        let empty = DeTable::new();
+        let mut keys = Keys::of(&empty);
+        read(reader, &mut keys);
+        keys.asked
+    }
+
+    pub(super) fn get(&mut self, key: &'static str) -> Option<&'t Value<'i>> {
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
+        self.table.get(key)
+    }
+
+    /// A key with its place and its value.
+    pub(super) fn entry(&mut self, reader: &Reader<'_>, key: &'static str) -> Option<(Span, &'t Value<'i>)> {
+        let value = self.get(key)?;
+        let (name, _) = self.table.get_key_value(key)?;
+        Some((reader.span(name.span()), value))
+    }
+
+    /// The value of a key, through `read`, which notes what it cannot read.
+    pub(super) fn setting<T>(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        read: impl FnOnce(&mut Reader<'_>, &'static str, &Value<'_>) -> Option<T>,
+    ) -> Setting<T> {
+        let Some(value) = self.get(key) else { return Setting::Unset };
+        let span = reader.inner_span(value);
+        read(reader, key, value).map_or(Setting::Unreadable, |value| Setting::Set(Given { value, span }))
+    }
+
+    /// A table below this one, headed `[key]`, through `read`. Keys that it does not ask for are refused.
+    pub(super) fn table<T>(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        read: impl FnOnce(&mut Reader<'_>, &mut Keys<'_, '_>, Span) -> T,
+    ) -> Option<T> {
+        let value = self.get(key)?;
+        let mut keys = Keys::of(reader.table(key, value)?);
+        let span = reader.span(value.span());
+        let read = read(reader, &mut keys, span);
+        keys.refuse_others(reader, &format!("in [{key}]"), &[]);
+        Some(read)
+    }
+
+    /// Whether a key that was not asked for looks like a slip of one of `keys`.
+    pub(super) fn has_slip_of(&self, reader: &Reader<'_>, keys: &[&str]) -> bool {
+        let is_unknown = |name: &&str| !self.asked.contains(name);
+        let mut unknown = self.table.keys().map(|key| &**key.get_ref()).filter(is_unknown);
+        unknown.any(|name| reader.slip(name, &self.asked).is_some_and(|meant| keys.contains(&meant)))
+    }
+
+    /// Refuses every key that was not asked for. Other versions have the keys of `absent`.
+    pub(super) fn refuse_others(&self, reader: &mut Reader<'_>, inside: &str, absent: &[&str]) {
+        reader.refuse_others(self.table, inside, &self.asked, absent);
+    }
+}
+
+/// What a file says of a key.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Setting<T> {
+    #[default]
+    Unset,
+    /// The key is there. What is wrong with its value is reported.
+    Unreadable,
+    Set(Given<T>),
+}
+
+impl<T> Setting<T> {
+    /// The value with its place.
+    pub(super) fn given(&self) -> Option<&Given<T>> {
+        match self {
+            Self::Set(given) => Some(given),
+            Self::Unset | Self::Unreadable => None,
+        }
+    }
+
+    /// This setting, or the one of `[defaults]` where this key is not there.
+    pub(super) fn or<'s>(&'s self, default: &'s Self) -> &'s Self {
+        if matches!(self, Self::Unset) { default } else { self }
+    }
+}
+
+impl<T: Clone> Setting<T> {
+    /// The value of a mapping: its own, or that of `[defaults]`, or the built-in one.
+    pub(super) fn resolve<U>(&self, default: &Self, built_in: U) -> U
+    where
+        T: Into<U>,
+    {
+        self.or(default).given().map_or(built_in, |given| given.value.clone().into())
+    }
 }
 
 /// Something that was given, and where.
@@ -44,24 +161,39 @@ pub(super) struct List {
     pub(super) is_whole: bool,
 }
 
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        file: Span,
+        text: &'a str,
+        host: &'a dyn HostView,
+        room: &'a Room,
+        diagnostics: &'a mut Diagnostics,
+    ) -> Self {
+        Self { file, text, host, room, diagnostics, homes: Homes::new() }
+    }
+}
+
 impl Reader<'_> {
     pub(super) fn span(&self, range: Range<usize>) -> Span {
         self.file.part(range)
     }
 
-    /// Refuses every key of `table` that is not one of `known`.
-    pub(super) fn refuse_unknown(&mut self, table: &DeTable<'_>, inside: &str, known: &[&str]) {
-        self.refuse_others(table, inside, known, &[]);
+    /// The place of a value, without the quotes of a string.
+    pub(super) fn inner_span(&self, value: &Value<'_>) -> Span {
+        let range = value.span();
+        let quotes = value.get_ref().as_str().and_then(|text| self.quotes(text, &range)).unwrap_or(0);
+        self.span(range.start + quotes..range.end - quotes)
     }
 
-    /// The same where there are keys that only this version does not have: `absent`.
-    pub(super) fn refuse_others(
-        &mut self,
-        table: &DeTable<'_>,
-        inside: &str,
-        known: &[&str],
-        absent: &[&str],
-    ) {
+    /// How many quotes stand at each end of a string; unknown if escapes make it differ from its text.
+    fn quotes(&self, value: &str, range: &Range<usize>) -> Option<usize> {
+        let raw = self.text.get(range.clone())?;
+        [1, 3].into_iter().find(|q| raw.len().checked_sub(*q).and_then(|end| raw.get(*q..end)) == Some(value))
+    }
+
+    /// Refuses every key of `table` that is not one of `known`. Other versions have the keys of
+    /// `absent`.
+    fn refuse_others(&mut self, table: &DeTable<'_>, inside: &str, known: &[&str], absent: &[&str]) {
         for key in table.keys() {
             let name: &str = key.get_ref();
             if known.contains(&name) || self.diagnostics.is_full() {
@@ -74,13 +206,29 @@ impl Reader<'_> {
                     .hint("remove it");
                 continue;
             }
-            let hint = match (slip(name, known), home(name)) {
+            let hint = match (self.slip(name, known), self.home(name)) {
                 (Some(near), _) => format!("did you mean `{near}`?"),
                 (None, Some(home)) if !inside.contains(home) => format!("it belongs in {home}"),
                 _ => format!("the keys here are {}", known.join(", ")),
             };
             self.diagnostics.problem(span, format!("unknown key `{name}` {inside}")).text(name).hint(hint);
         }
+    }
+
+    /// The key of `known` that was meant by a name: in another case, by another program's word, or
+    /// with a slip.
+    pub(super) fn slip<'k>(&self, name: &str, known: &[&'k str]) -> Option<&'k str> {
+        let snake = snake_case(name);
+        let of = |key: &str| known.iter().copied().find(|k| *k == key);
+        let other =
+            || OTHER_WORDS.iter().find(|(_, words)| words.contains(&&*snake)).and_then(|(key, _)| of(key));
+        let near = || if self.home(&snake).is_some() { None } else { closest(&snake, known) };
+        of(&snake).or_else(other).or_else(near)
+    }
+
+    /// The table to which a key belongs; of several, the usual one.
+    fn home(&self, name: &str) -> Option<&'static str> {
+        self.homes.iter().find(|(_, keys)| keys.contains(&name)).map(|(table, _)| *table)
     }
 
     /// Notes that `key` holds something else than it should, with an example of what it may hold.
@@ -150,9 +298,7 @@ impl Reader<'_> {
 
     fn expanded(&mut self, value: &str, range: Range<usize>) -> Option<Text> {
         let span = self.span(range.clone());
-        let raw = self.text.get(range.clone()).unwrap_or("");
-        let inside = |quotes: usize| raw.get(quotes..raw.len().checked_sub(quotes)?);
-        let quotes = [1, 3].into_iter().find(|q| inside(*q) == Some(value));
+        let quotes = self.quotes(value, &range);
         let host = self.host;
         match Text::expand(value, span, quotes.map(|q| range.start + q), self.room, |name| host.env(name)) {
             Ok(text) => Some(text),
@@ -263,38 +409,20 @@ pub(super) fn word<T: Copy>(
     known.map(|(_, t)| *t)
 }
 
-/// A key with its place and its value.
-pub(super) fn entry<'t, 'i>(
-    reader: &Reader<'_>,
-    table: &'t DeTable<'i>,
-    key: &str,
-) -> Option<(Span, &'t Value<'i>)> {
-    let (name, value) = table.get_key_value(key)?;
-    Some((reader.span(name.span()), value))
-}
-
-/// The key of `known` that was meant by a name: in another case, by another program's word, or with a slip.
-pub(super) fn slip<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    /// What other programs call it.
-    const OTHER_WORDS: [(&str, &[&str]); 11] = [
-        ("publish", &["port", "ports", "forward", "forwards", "expose"]),
-        ("targets", &["target", "to", "upstream", "backend", "backends", "destination", "remote", "server"]),
-        ("listen", &["listens", "listeners", "bind", "listen_on", "local"]),
-        ("mapping", &["rule", "rules", "route", "routes", "services"]),
-        ("idle_timeout", &["timeout", "ttl"]),
-        ("max_sessions", &["max_connections", "max_conn", "maxconn", "connections"]),
-        ("allow", &["whitelist", "allowlist", "allow_from", "allowed"]),
-        ("deny", &["blacklist", "denylist", "block", "blocked", "denied"]),
-        ("protocol", &["proto", "network"]),
-        ("address", &["addr", "host", "ip"]),
-        ("bandwidth_per_session", &["bandwidth", "rate_limit", "speed"]),
-    ];
-    let snake = snake_case(name);
-    let of = |key: &str| known.iter().copied().find(|k| *k == key);
-    let other =
-        || OTHER_WORDS.iter().find(|(_, words)| words.contains(&&*snake)).and_then(|(key, _)| of(key));
-    of(&snake).or_else(other).or_else(|| if home(&snake).is_some() { None } else { closest(&snake, known) })
-}
+/// What other programs call it.
+const OTHER_WORDS: [(&str, &[&str]); 11] = [
+    ("publish", &["port", "ports", "forward", "forwards", "expose"]),
+    ("targets", &["target", "to", "upstream", "backend", "backends", "destination", "remote", "server"]),
+    ("listen", &["listens", "listeners", "bind", "listen_on", "local"]),
+    ("mapping", &["rule", "rules", "route", "routes", "services"]),
+    ("idle_timeout", &["timeout", "ttl"]),
+    ("max_sessions", &["max_connections", "max_conn", "maxconn", "connections"]),
+    ("allow", &["whitelist", "allowlist", "allow_from", "allowed"]),
+    ("deny", &["blacklist", "denylist", "block", "blocked", "denied"]),
+    ("protocol", &["proto", "network"]),
+    ("address", &["addr", "host", "ip"]),
+    ("bandwidth_per_session", &["bandwidth", "rate_limit", "speed"]),
+];
 
 /// `idleTimeout`, `Idle-Timeout` and `idle timeout` as a key is written.
 fn snake_case(name: &str) -> String {
@@ -308,40 +436,6 @@ fn snake_case(name: &str) -> String {
         snake.push(if c == '-' || c == ' ' { '_' } else { c.to_ascii_lowercase() });
     }
     snake
-}
-
-/// Where a key stands, if it is one of this program; of those that stand in several places, the usual one.
-fn home(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "grace" => "[shutdown]",
-        "level" | "format" => "[log]",
-        "ban" | "refusals" | "trap" | "exempt" => "[guard]",
-        "lease" | "check_every" | "on_conflict" | "gateway" | "interface" | "protocols" => "[router]",
-        "database" => "[geoip]",
-        "flows" => "[limits]",
-        "listen" | "targets" | "name" => "[[mapping]]",
-        "protocol"
-        | "enabled"
-        | "connect_timeout"
-        | "idle_timeout"
-        | "half_close_timeout"
-        | "keepalive"
-        | "source"
-        | "max_sessions"
-        | "max_sessions_per_client"
-        | "allow"
-        | "deny"
-        | "allow_countries"
-        | "deny_countries"
-        | "new_sessions"
-        | "new_sessions_per_client"
-        | "burst"
-        | "burst_per_client"
-        | "datagrams_per_client"
-        | "refuse"
-        | "bandwidth_per_session" => "[[mapping]]",
-        _ => return None,
-    })
 }
 
 /// The word of `known` that `word` is a slip of, if any is close enough. Of a short word little is left when some of it is

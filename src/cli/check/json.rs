@@ -1,17 +1,16 @@
 //! The outcome as JSON: every term of every listener, also where it is as by default.
 
-use std::{net::IpAddr, num::NonZeroU32, path::Path};
+use std::{num::NonZeroU32, path::Path};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
-use super::{Listener, listeners, options::external_port, spelling, targets};
+use super::{Listener, listeners, targets};
 use crate::{
-    config::{LimitSettings, Loaded, MappingPlan, Problem, Problems, Service},
+    config::{LimitSettings, Loaded, Problem, Problems, Spell as _, Term, terms},
     gateway::{OnConflict, RouterProtocol, RouterSettings},
-    mapping::{ListenAddr, MappingName, Protocol, TargetAddr, Timeout},
-    meter::SessionLines,
-    policy::{Entries, GateInput, GuardSpec, Limit, ListSpec, Policy, Rate},
-    relay::{tcp::TcpOptions, udp::UdpOptions},
+    mapping::{ListenAddr, MappingName, Protocol, TargetAddr},
+    policy::{GateInput, GuardSpec, ListSpec},
     text::escaped_json,
 };
 
@@ -35,63 +34,16 @@ struct Line<'r> {
     trap: bool,
     targets: Vec<&'r TargetAddr>,
     #[serde(flatten)]
-    options: Option<Options>,
-    #[serde(flatten)]
-    terms: Option<Terms<'r>>,
+    terms: Terms<'r>,
 }
 
-/// How sessions are treated, by protocol.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Options {
-    Tcp {
-        connect_timeout: String,
-        idle_timeout: String,
-        half_close_timeout: String,
-        keepalive: String,
-        source: Option<IpAddr>,
-        bandwidth_per_session: String,
-    },
-    Udp {
-        idle_timeout: String,
-        source: Option<IpAddr>,
-        bandwidth_per_session: String,
-    },
-}
+/// The keys of a listener with their values.
+struct Terms<'r>(Vec<Term<'r>>);
 
-/// Who may enter, how often, how many at once; and whether from the internet.
-#[derive(Serialize)]
-struct Terms<'r> {
-    allow: Option<Vec<String>>,
-    deny: Vec<String>,
-    allow_countries: Option<Vec<&'r str>>,
-    deny_countries: Vec<&'r str>,
-    max_sessions: Count,
-    max_sessions_per_client: Count,
-    new_sessions: String,
-    burst: Option<NonZeroU32>,
-    new_sessions_per_client: String,
-    burst_per_client: Option<NonZeroU32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    datagrams_per_client: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refuse: Option<&'static str>,
-    log: SessionLines,
-    router: Option<Opening>,
-}
-
-/// A number, or the word for none.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Count {
-    Number(NonZeroU32),
-    Word(&'static str),
-}
-
-#[derive(Serialize)]
-struct Opening {
-    external_port: u16,
-    ipv6: bool,
+impl Serialize for Terms<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|term| (term.key, term.value.json())))
+    }
 }
 
 /// What holds for all mappings.
@@ -115,14 +67,14 @@ struct List<'r> {
 struct Guard<'r> {
     refusals: String,
     ban: String,
-    exempt: Vec<String>,
+    exempt: Value,
     state: Option<&'r Path>,
 }
 
 #[derive(Serialize)]
 struct Limits {
-    sessions: Count,
-    flows: Count,
+    sessions: Value,
+    flows: Value,
 }
 
 #[derive(Serialize)]
@@ -161,80 +113,14 @@ pub fn json(result: &Result<Loaded, Problems>) -> String {
 
 fn line<'r>(listener: Listener<'r>) -> Line<'r> {
     let Listener { key, plan, mapping } = listener;
-    let options = match &plan.service {
-        Service::Tcp(spec) => Some(Options::of_tcp(&spec.options)),
-        Service::Udp(spec) => Some(Options::of_udp(&spec.options)),
-        Service::Trap => None,
-    };
+    let terms = mapping.map(|mapping| terms(key, plan, mapping)).unwrap_or_default();
     Line {
         name: &plan.name,
         protocol: key.protocol,
         listen: &key.addr,
-        trap: options.is_none(),
+        trap: mapping.is_none(),
         targets: targets(plan).collect(),
-        terms: mapping.map(|mapping| Terms::of(listener, mapping)),
-        options,
-    }
-}
-
-impl Options {
-    fn of_tcp(options: &TcpOptions) -> Self {
-        Self::Tcp {
-            connect_timeout: Timeout::After(options.connect_timeout).to_string(),
-            idle_timeout: options.idle_timeout.to_string(),
-            half_close_timeout: options.half_close_timeout.to_string(),
-            keepalive: options.keepalive.to_string(),
-            source: options.source,
-            bandwidth_per_session: spelling::size(options.bandwidth),
-        }
-    }
-
-    fn of_udp(options: &UdpOptions) -> Self {
-        Self::Udp {
-            idle_timeout: options.idle_timeout.to_string(),
-            source: options.source,
-            bandwidth_per_session: spelling::size(options.bandwidth),
-        }
-    }
-}
-
-impl<'r> Terms<'r> {
-    fn of(listener: Listener<'r>, mapping: &'r MappingPlan) -> Self {
-        let Policy { access, rates, caps, refuse } = &*mapping.policy;
-        let is_udp = listener.key.protocol == Protocol::Udp;
-        let burst = |rate: Option<Rate>| rate.map(|rate| rate.burst);
-        let datagrams = rates.datagrams_per_client.filter(|_| is_udp);
-        Self {
-            allow: access.allow.as_ref().map(spelled),
-            deny: spelled(&access.deny),
-            allow_countries: access.allow_countries.as_ref().map(|c| c.iter().map(|c| c.as_str()).collect()),
-            deny_countries: access.deny_countries.iter().map(|c| c.as_str()).collect(),
-            max_sessions: caps.sessions.into(),
-            max_sessions_per_client: caps.sessions_per_client.into(),
-            new_sessions: spelling::rate(rates.new_sessions),
-            burst: burst(rates.new_sessions),
-            new_sessions_per_client: spelling::rate(rates.new_sessions_per_client),
-            burst_per_client: burst(rates.new_sessions_per_client).or(burst(datagrams)),
-            datagrams_per_client: is_udp.then(|| spelling::rate(datagrams)),
-            refuse: (!is_udp).then_some(spelling::refuse(*refuse)),
-            log: mapping.log,
-            router: external_port(listener)
-                .zip(listener.plan.exposure)
-                .map(|(external_port, exposure)| Opening { external_port, ipv6: exposure.ipv6 }),
-        }
-    }
-}
-
-fn spelled(entries: &Entries) -> Vec<String> {
-    spelling::entries(entries).collect()
-}
-
-impl From<Limit> for Count {
-    fn from(limit: Limit) -> Self {
-        match limit {
-            Limit::Unlimited => Self::Word(spelling::UNLIMITED),
-            Limit::AtMost(n) => Self::Number(n),
-        }
+        terms: Terms(terms),
     }
 }
 
@@ -242,7 +128,7 @@ impl<'r> Daemon<'r> {
     fn of(loaded: &'r Loaded) -> Self {
         let GateInput { spec, lists, .. } = &loaded.gate;
         let LimitSettings { sessions, flows } = loaded.settings.limits;
-        let count = |n: Option<NonZeroU32>| n.map_or(Count::Word(AUTO), Count::Number);
+        let count = |n: Option<NonZeroU32>| n.map_or(AUTO.into(), |n| n.json());
         Self {
             lists: lists
                 .iter()
@@ -266,9 +152,9 @@ impl<'r> Daemon<'r> {
 impl<'r> Guard<'r> {
     fn of(spec: &'r GuardSpec) -> Self {
         Self {
-            refusals: spelling::rate(Some(spec.refusals)),
-            ban: Timeout::After(spec.ban).to_string(),
-            exempt: spelled(&spec.exempt),
+            refusals: spec.refusals.brief(),
+            ban: spec.ban.brief(),
+            exempt: spec.exempt.json(),
             state: spec.state.as_deref(),
         }
     }
@@ -285,9 +171,9 @@ impl<'r> Router<'r> {
             protocols: &settings.protocols,
             gateway,
             interface: settings.interface.as_deref().unwrap_or(AUTO),
-            lease: Timeout::After(settings.lease).to_string(),
+            lease: settings.lease.brief(),
             on_conflict: settings.on_conflict,
-            check_every: Timeout::After(settings.check_every).to_string(),
+            check_every: settings.check_every.brief(),
         }
     }
 }

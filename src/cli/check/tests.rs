@@ -149,10 +149,10 @@ const HARDENED: &str = "\
 #[test]
 fn the_table_shows_who_may_enter_decoys_and_the_router_as_they_are_written() {
     let shown = table(&file(HARDENED).unwrap());
-    let common = "allow=@office,10.0.0.0/8,192.0.2.7,+1 deny=10.9.0.0/16 max_sessions=20 max_sessions_per_client=unlimited \
+    let common = "bandwidth_per_session=10MB allow=@office,10.0.0.0/8,192.0.2.7,+1 deny=10.9.0.0/16 max_sessions=20 max_sessions_per_client=unlimited \
                   new_sessions=20/s burst=40 new_sessions_per_client=6/min";
-    let tcp = format!("10.0.0.7:3389  {common} bandwidth_per_session=10MB refuse=drop router=30000+ipv6\n");
-    let udp = format!("{common} datagrams_per_client=900/s bandwidth_per_session=10MB router=30000+ipv6\n");
+    let tcp = format!("10.0.0.7:3389  {common} refuse=drop router=30000+ipv6\n");
+    let udp = format!("{common} datagrams_per_client=900/s router=30000+ipv6\n");
     assert!(shown.contains(&tcp) && shown.contains(&udp), "{shown}");
     assert!(shown.contains("\n1000-1009/tcp  tcp       [::]:1000-1009 (every address)  trap\n"), "{shown}");
     assert!(shown.contains("\n23/tcp         tcp       [::]:23 (every address)         trap\n"), "{shown}");

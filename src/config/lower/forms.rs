@@ -16,7 +16,7 @@ use crate::{
         overrides::Overrides,
         problem::Diagnostics,
         span::{SourceMap, Span},
-        table::List,
+        table::{List, Setting},
     },
     mapping::publish::{ListenSpec, Mismatch, Protocols, Publish, SpecError, TargetSpec, meant},
 };
@@ -69,7 +69,7 @@ impl Lowering<'_> {
                     .hint("use either `publish`, or `listen` and `targets`");
             }
         }
-        if let Some(protocol) = &mapping.overrides.protocol {
+        if let Some(protocol) = mapping.overrides.protocol.given() {
             self.diagnostics
                 .problem(protocol.span, "`protocol` beside `publish`")
                 .hint("write it in the spec, as in publish = \"8080:80/tcp+udp\"");
@@ -97,11 +97,11 @@ impl Lowering<'_> {
         targets: Option<&List>,
         mapping: &MappingText,
     ) -> Vec<ListenEntry> {
-        let own = mapping.overrides.protocol.as_ref().map(|g| g.value);
-        let default =
-            || self.context.defaults.protocol.as_ref().and_then(|g| g.value).unwrap_or(Protocols::Tcp);
-        // Where it cannot be read, the addresses are looked at all the same: any service name will do.
-        let protocols = own.map_or_else(default, |own| own.unwrap_or(Protocols::Both));
+        let own = &mapping.overrides.protocol;
+        let is_unreadable = matches!(own, Setting::Unreadable);
+        // If it cannot be read, the addresses are still checked, with the services of both protocols.
+        let unknown = if is_unreadable { Protocols::Both } else { Protocols::Tcp };
+        let protocols = own.resolve(&self.context.defaults.protocol, unknown);
         let host = self.context.host;
         let services = |name: &str, protocol| host.service(name, protocol);
         let mut read = Vec::new();
@@ -110,7 +110,7 @@ impl Lowering<'_> {
             let meant = |value: &str| meant::target(value, protocols, &services);
             read.extend(self.sound("targets", text, spec, meant).map(|spec| (spec, text.span())));
         }
-        let is_whole = own != Some(None)
+        let is_whole = !is_unreadable
             && targets.is_some_and(|t| t.is_whole && !t.items.is_empty() && read.len() == t.items.len());
         let read: Arc<[(TargetSpec, Span)]> = read.into();
         if let Some(list) = listen

@@ -305,11 +305,11 @@ fn a_key_of_the_other_protocol_is_a_warning_at_its_place() {
         [
             (
                 6,
-                24,
+                25,
                 "`datagrams_per_client` has no meaning for TCP",
                 "remove it; for TCP there are `new_sessions_per_client` and `bandwidth_per_session`"
             ),
-            (9, 10, "`refuse` has no meaning for UDP", "remove it; a refused datagram is never answered"),
+            (9, 11, "`refuse` has no meaning for UDP", "remove it; a refused datagram is never answered"),
         ]
     );
 }

@@ -1,6 +1,15 @@
 //! Files as they come: broken, hostile, included, and how problems are shown.
 
-use super::*;
+use super::{
+    super::{
+        expand::Room,
+        file,
+        problem::Diagnostics,
+        span::{Name, SourceMap},
+        table::Reader,
+    },
+    *,
+};
 
 #[test]
 fn a_problem_is_shown_with_its_line() {
@@ -20,7 +29,7 @@ fn every_problem_is_reported_in_file_order() {
         files.problems(),
         [
             "portway.toml:1:13: port 0 cannot be listened on ? use a port from 1 to 65535",
-            "portway.toml:2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, mapping, lists, defaults, guard, limits, geoip, router, log, shutdown",
+            "portway.toml:2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, mapping, lists, defaults, guard, geoip, limits, router, log, shutdown",
             "portway.toml:5:16: a string stands in quotes ? write idle_timeout = \"30s\"",
             "portway.toml:6:14: port 0 cannot be connected to ? use a port from 1 to 65535",
             "portway.toml:8:9: `level` is a string, not an integer ? as in level = \"info\"",
@@ -50,7 +59,7 @@ fn line_ends_and_a_byte_order_mark_do_not_move_a_column() {
         problems("\u{feff}publish = \"0:80\"\r\nfoo = 1\r\n[log]\r\nlevel = 'é0'\r\n")[..2],
         [
             "1:12: port 0 cannot be listened on ? use a port from 1 to 65535",
-            "2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, mapping, lists, defaults, guard, limits, geoip, router, log, shutdown",
+            "2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, mapping, lists, defaults, guard, geoip, limits, router, log, shutdown",
         ]
     );
     let files = file("foo = 1\r\n");
@@ -266,21 +275,16 @@ const EXAMPLE: &str = include_str!("../../../config/portway.toml");
 
 const HARDENED: &str = include_str!("../../../config/examples/rdp.toml");
 
-/// The keys of a mapping and of each table.
+/// Each table with its keys, as the reading itself asks for them.
 fn every_key() -> Vec<(&'static str, &'static str)> {
-    let tables = [
-        ("guard", &["refusals", "ban", "trap", "exempt", "state"][..]),
-        ("limits", &["sessions", "flows"]),
-        ("geoip", &["database"]),
-        ("router", &["protocols", "gateway", "interface", "lease", "on_conflict", "check_every"]),
-        ("log", &["level", "format", "target"]),
-        ("shutdown", &["grace"]),
-        ("lists", &["blocked"]),
-    ];
-    let of_mapping =
-        ["name", "publish", "listen", "targets"].into_iter().chain(super::super::overrides::keys());
-    let of_tables = tables.into_iter().flat_map(|(table, keys)| keys.iter().map(move |key| (table, *key)));
-    of_mapping.map(|key| ("[mapping]", key)).chain(of_tables).collect()
+    let (mut diagnostics, mut sources) = (Diagnostics::default(), SourceMap::default());
+    let span = sources.add(Name::CommandLine, String::new());
+    let room = Room::default();
+    let tables = file::homes(&mut Reader::new(span, "", &System, &room, &mut diagnostics));
+    let of_tables =
+        tables.into_iter().flat_map(|(table, keys)| keys.into_iter().map(move |key| (table, key)));
+    let name = |table: &'static str| &table[1..table.len() - 1];
+    of_tables.map(|(table, key)| (name(table), key)).chain([("lists", "blocked")]).collect()
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn unknown_keys_are_refused_with_a_suggestion() {
             "1:1: unknown key `publsh` at the top of the file ? did you mean `publish`?",
             "3:1: unknown key `lisen` in [[mapping]] ? did you mean `listen`?",
             "4:1: unknown key `idle-timeout` in [[mapping]] ? did you mean `idle_timeout`?",
-            "5:1: unknown key `nonsense` in [[mapping]] ? the keys here are name, publish, listen, targets, protocol, enabled, connect_timeout, idle_timeout, half_close_timeout, keepalive, source, log, max_sessions, max_sessions_per_client, allow, deny, allow_countries, deny_countries, new_sessions, new_sessions_per_client, burst, burst_per_client, datagrams_per_client, refuse, bandwidth_per_session, router",
+            "5:1: unknown key `nonsense` in [[mapping]] ? the keys here are name, publish, listen, targets, protocol, enabled, connect_timeout, idle_timeout, half_close_timeout, keepalive, source, bandwidth_per_session, max_sessions, max_sessions_per_client, allow, deny, allow_countries, deny_countries, new_sessions, new_sessions_per_client, burst, burst_per_client, datagrams_per_client, refuse, log, router",
             "7:1: `targets` beside `publish` ? use either `publish`, or `listen` and `targets`",
             "7:14: unknown key `adress` of a target ? did you mean `address`?",
             "9:1: `name` has no default ? it belongs in a [[mapping]]",
