@@ -14,10 +14,11 @@ use super::{
     listen_entry::ListenEntry, overrides::Overrides, problem::Diagnostics, router::Wish, span::Span,
     table::Given,
 };
-use crate::mapping::{Exposure, ListenerKey, Protocol};
+use crate::{
+    gateway::MOST_OPENINGS,
+    mapping::{Exposure, ListenerKey, Protocol},
+};
 
-/// The most listeners that are opened on one router: some routers keep no more in all.
-const MOST: usize = 64;
 /// The ports below are those of well-known services; many routers keep them for themselves.
 const FIRST_UNPRIVILEGED: u16 = 1024;
 
@@ -155,9 +156,12 @@ impl Openings {
         }
         self.count += 1;
         let span = wanted.own.unwrap_or(entry.span);
-        if self.count > MOST && !std::mem::replace(&mut self.is_told_of_many, true) {
+        if self.count > MOST_OPENINGS && !std::mem::replace(&mut self.is_told_of_many, true) {
             diagnostics
-                .problem(span, format!("more than {MOST} listeners in all are to be open on the router"))
+                .problem(
+                    span,
+                    format!("more than {MOST_OPENINGS} listeners in all are to be open on the router"),
+                )
                 .hint("say `router = false` where it need not be, or use smaller ranges");
         }
         let offset = key.addr.port.get() - entry.listen.ports.first().get();

@@ -37,7 +37,7 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`RouterError::Lost`] where nobody answers in that protocol, [`RouterError::Denied`] where it is switched off.
+    /// [`RouterError::Lost`] if no router answers in that protocol, [`RouterError::Denied`] if it is switched off.
     pub(super) async fn search(via: RouterProtocol, at: &RouterAddr) -> Result<(Self, Found), RouterError> {
         Ok(match via {
             RouterProtocol::Upnp => {

@@ -27,10 +27,11 @@ mod consequences;
 
 use std::{net::IpAddr, num::NonZeroU16, time::Duration};
 
+use fastrand::Rng;
 use tokio::time::Instant;
 
 use super::{
-    dice::Dice,
+    jitter::about,
     router::{Entry, Granted, MapRequest, RouterError},
     want::Want,
 };
@@ -79,7 +80,7 @@ pub(super) struct Circumstances<'a> {
     pub(super) habits: &'a mut Habits,
     /// Addresses that this machine had before: what they hold with our text was opened by us.
     pub(super) formers: &'a [IpAddr],
-    pub(super) dice: &'a mut Dice,
+    pub(super) rng: &'a mut Rng,
 }
 
 /// A request to the router.
@@ -134,7 +135,7 @@ impl Answer {
     }
 }
 
-/// Who has a port that we want.
+/// The holder of a port that we want.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
     /// The machine it leads to.
@@ -152,7 +153,7 @@ pub(super) enum State {
     Wanted,
     /// There.
     Open(Open),
-    /// Somebody else has the port, as far as the router tells.
+    /// Another machine has the port, as far as the router reports.
     Conflict(Option<Holder>),
     /// The router refuses it, and will for a while.
     Denied(String),
@@ -173,7 +174,7 @@ pub(super) struct Open {
     pub(super) ends: Option<Instant>,
     /// Whether it was seen to be there, or the router cannot tell.
     pub(super) settled: bool,
-    /// Whether we opened it. Somebody else's that leads to the same place does as well; it is only looked at.
+    /// Whether we opened it. Another program's that leads to the same place does as well; it is only looked at.
     pub(super) ours: bool,
     /// When it has to be renewed.
     renew_at: Instant,
@@ -204,13 +205,13 @@ pub(super) enum Gone {
 /// The step that is next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
-    /// See who has the port, before it is asked for.
+    /// See what is at the port, before it is requested.
     Scout,
     /// MapRequest for it.
     Add,
     /// MapRequest for any port.
     AddAny,
-    /// See who has the port that was just refused.
+    /// See what is at the port that was just refused.
     SeeHolder,
     /// Take back what we opened from an address that we no longer have.
     Evict(Holder),
@@ -220,7 +221,7 @@ enum Step {
     Check,
     /// MapRequest for what is there already.
     Renew,
-    /// Take it back, to ask for it anew.
+    /// Close it, to open it again.
     Replace,
     /// See whether it is still ours, before it is taken back for good.
     Part,
@@ -270,8 +271,8 @@ pub(super) struct Kept {
 }
 
 impl Lease {
-    /// An opening that shall be there.
-    pub(super) fn wanted(want: Want, now: Instant, dice: &mut Dice) -> Self {
+    /// An opening that is to be there.
+    pub(super) fn wanted(want: Want, now: Instant) -> Self {
         let external_port = want.external_port;
         Self {
             want,
@@ -279,7 +280,7 @@ impl Lease {
             step: Step::Scout,
             at: now,
             external_port,
-            nonce: dice.nonce(),
+            nonce: nonce(),
             pinhole: None,
             shown: None,
             touched: false,
@@ -294,12 +295,12 @@ impl Lease {
     }
 
     /// The same, which was opened before: it is known again by what was kept.
-    pub(super) fn adopted(want: Want, kept: Kept, now: Instant, dice: &mut Dice) -> Self {
+    pub(super) fn adopted(want: Want, kept: Kept, now: Instant) -> Self {
         let shown = (kept.text != want.text).then_some(kept.text);
         // A port that was taken once in place of the wanted one is kept for good.
         let moves = if kept.external_port == want.external_port { 0 } else { MOST_MOVES };
         let Kept { external_port, nonce, pinhole, hidden, .. } = kept;
-        let fresh = Self::wanted(want, now, dice);
+        let fresh = Self::wanted(want, now);
         Self { external_port, nonce, pinhole, shown, hidden, moves, touched: true, ..fresh }
     }
 
@@ -416,7 +417,7 @@ impl Lease {
         }
     }
 
-    /// Takes it back and opens it anew, because the router lost a part of it while something else was taken back.
+    /// Closes it and opens it again: the router lost a part of it while it closed another one.
     pub(super) fn renovate(&mut self, now: Instant) {
         if let State::Open(open) = &mut self.state
             && open.ours
@@ -444,11 +445,21 @@ impl Lease {
     }
 }
 
+/// A new nonce of PCP. It must be unpredictable: it is the right to close the opening (RFC 6887 section 11.1).
+fn nonce() -> [u8; 12] {
+    let mut nonce = [0; 12];
+    // Up to 256 bytes come whole (getrandom(2)). Only a kernel without this call fails.
+    if rustix::rand::getrandom(&mut nonce, rustix::rand::GetRandomFlags::empty()).is_err() {
+        Rng::new().fill(&mut nonce);
+    }
+    nonce
+}
+
 /// When an opening with this lease has to be renewed: at half of it, give or take a tenth.
-fn renewal(lease: Option<Duration>, dice: &mut Dice) -> Duration {
-    let Some(lease) = lease else { return dice.about(PERMANENT_RENEWAL, 10) };
+fn renewal(lease: Option<Duration>, rng: &mut Rng) -> Duration {
+    let Some(lease) = lease else { return about(rng, PERMANENT_RENEWAL, 10) };
     let half = (lease / 2).clamp(SOONEST_RENEWAL, LATEST_RENEWAL).min(lease * 2 / 3);
-    dice.about(half, 10)
+    about(rng, half, 10)
 }
 
 #[cfg(test)]

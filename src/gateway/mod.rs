@@ -1,21 +1,20 @@
-//! The home router follows: what is live and shall be reached from the internet is open on the router, and nothing else
-//! of ours.
+//! Keeps the home router open for exactly what is live and exposed.
 //!
-//! The caller tells what is live, which of it is exposed, and how the router is asked. [`Gateway`] keeps the router's openings equal to that, by UPnP, PCP or NAT-PMP, and takes
-//! them back at the end. It lives on a thread of its own, so that a router's answers, however long or large, never delay
-//! a session; forwarding does not know that it exists, and it knows nothing of the configuration.
+//! The caller provides the live listeners, which of them are exposed, and the router settings. [`Gateway`] keeps the
+//! router's openings equal to that, by UPnP, PCP or NAT-PMP, and closes them at the end. It has a thread of its own, so a
+//! router's answers never delay a session. Relay and supervisor do not know it, and it does not know the configuration.
 //!
 //! ```text
-//! LiveSet ─► want: what shall be open ─► openings: leases ─► reconcile ─► driver: upnp │ pcp │ natpmp ─► the router
+//! LiveSet ─► want: what to open ─► openings: leases ─► reconcile ─► driver: upnp │ pcp │ natpmp ─► the router
 //!                                            └ record: router.json        └ status, report: what people see
 //! ```
 //!
-//! What decides is pure and takes the time as an argument (`want`, `lease`, `openings`, `verdict`); what waits and speaks
-//! is `reconcile` and the drivers. Invariants: nothing that others opened is overwritten or removed; nothing of ours is
-//! left behind by an orderly end, as long as the router answers.
+//! Pure parts decide and take the time as an argument (`want`, `lease`, `openings`, `verdict`). `reconcile` and the drivers
+//! wait and send. Invariants: nothing that others opened is overwritten or removed; an orderly end leaves nothing of ours
+//! behind, as long as the router answers.
 
-mod dice;
 mod driver;
+mod jitter;
 mod lease;
 mod natpmp;
 mod openings;
@@ -39,7 +38,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use settings::{OnConflict, RouterProtocol, RouterSettings};
+pub(crate) use settings::{MOST_OPENINGS, OnConflict, RouterProtocol, RouterSettings};
 pub(crate) use status::RouterStatus;
 use tokio::{
     sync::{oneshot, watch},
@@ -51,7 +50,7 @@ use crate::{alarm::Alarm, job, mapping::LiveSet, state::Directories};
 use reconcile::{Reconciler, Wires};
 use record::Memory;
 
-/// How much longer than its own limit the end may take before it is not waited for any more.
+/// How much longer than its own limit the end may take.
 const SLACK: Duration = Duration::from_millis(500);
 /// How long the files of the last run are waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -90,7 +89,7 @@ impl Gateway {
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
         let mut ended = self.ended.clone();
-        // An error means that whoever would say so is gone, which is an end as well.
+        // An error means that the task is gone, which is an end as well.
         let _ = timeout(reconcile::RELEASE + SLACK, ended.wait_for(|ended| *ended)).await;
     }
 }

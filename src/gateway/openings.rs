@@ -1,4 +1,4 @@
-//! All openings on one router: whose turn it is, and what one means for another.
+//! All openings on one router: which is next, and what one means for another.
 //!
 //! Pure: time is an argument, and nothing is sent from here. Owns every [`Lease`], those that are wanted and those on
 //! their way out, and what was learnt about the router. Invariants: at most one request is under way; between two that
@@ -8,15 +8,15 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
+use fastrand::Rng;
 use tokio::time::Instant;
 
 use super::{
-    dice::Dice,
     lease::{Answer, Call, Circumstances, Gone, Habits, Kept, Lease, LeaseTerms, State},
     want::{Key, Want},
 };
 
-/// The least time between two requests that change something: small routers fall over when they are hurried.
+/// The least time between two requests that change something: small routers fail under load.
 const BETWEEN_WRITES: Duration = Duration::from_secs(1);
 /// How many former addresses of this machine are remembered.
 const MOST_FORMERS: usize = 16;
@@ -74,12 +74,12 @@ pub(super) struct Openings {
     last_write: Option<Instant>,
     /// The lease whose last answer led to a request that must follow at once.
     hot: Option<Slot>,
-    dice: Dice,
+    rng: Rng,
 }
 
 impl Openings {
     /// None yet.
-    pub(super) fn new(dice: Dice) -> Self {
+    pub(super) fn new(rng: Rng) -> Self {
         Self {
             wanted: BTreeMap::new(),
             leaving: Vec::new(),
@@ -88,7 +88,7 @@ impl Openings {
             formers: Vec::new(),
             last_write: None,
             hot: None,
-            dice,
+            rng,
         }
     }
 
@@ -108,7 +108,7 @@ impl Openings {
         self.habits = habits;
         self.formers = formers;
         for want in wants {
-            let lease = Lease::wanted(want, now, &mut self.dice);
+            let lease = Lease::wanted(want, now);
             self.wanted.insert(lease.want().key.clone(), lease);
         }
         for Record { want, kept, ends } in records {
@@ -120,10 +120,10 @@ impl Openings {
                     if lease.want().internal == want.internal
                         && lease.want().external_port == want.external_port =>
                 {
-                    *lease = Lease::adopted(lease.want().clone(), kept, now, &mut self.dice);
+                    *lease = Lease::adopted(lease.want().clone(), kept, now);
                 }
                 _ => {
-                    let mut lease = Lease::adopted(want, kept, now, &mut self.dice);
+                    let mut lease = Lease::adopted(want, kept, now);
                     self.remember_former(lease.want().internal.ip());
                     lease.leave(now);
                     self.leaving.push(lease);
@@ -133,7 +133,7 @@ impl Openings {
         self.forget_own_formers();
     }
 
-    /// Makes `wants` what shall be open. What stays is not touched.
+    /// Sets what is to be open. What stays is not touched.
     pub(super) fn retarget(&mut self, mut wants: BTreeMap<Key, Want>, now: Instant) {
         let changed = self.wanted.iter().filter(|(key, lease)| wants.get(key) != Some(lease.want()));
         let changed: Vec<Key> = changed.map(|(key, _)| key.clone()).collect();
@@ -148,7 +148,7 @@ impl Openings {
         }
         wants.retain(|key, _| !self.wanted.contains_key(key));
         for (key, want) in wants {
-            self.wanted.insert(key, Lease::wanted(want, now, &mut self.dice));
+            self.wanted.insert(key, Lease::wanted(want, now));
         }
         self.hot = None;
         self.forget_own_formers();
@@ -231,8 +231,8 @@ impl Openings {
             self.last_write = Some(now);
         }
         let took_back = matches!((call, &answer), (Call::Close(_), Answer::Closed(Ok(()))));
-        let Self { wanted, leaving, habits, formers, dice, .. } = self;
-        let mut circumstances = Circumstances { now, terms, habits, formers, dice };
+        let Self { wanted, leaving, habits, formers, rng, .. } = self;
+        let mut circumstances = Circumstances { now, terms, habits, formers, rng };
         let lease = match &slot {
             Slot::Wanted(key) => wanted.get_mut(key),
             Slot::Leaving(nth) => leaving.get_mut(*nth),
@@ -253,8 +253,8 @@ impl Openings {
         }
     }
 
-    /// Some routers close UDP with TCP, and the other way round, where both lead to the same address and port, and go on
-    /// listing what they closed: what is left has to be taken back and opened anew.
+    /// Closing TCP also closes UDP on some routers, and the reverse, if both lead to the same address and port. They still
+    /// list what they closed, so the other protocol is closed and opened again.
     fn renovate_siblings(&mut self, closed: &Want, now: Instant) {
         if closed.key.pinhole.is_some() {
             return;
@@ -270,7 +270,7 @@ impl Openings {
         self.wanted.values_mut().for_each(|lease| lease.doubt(now));
     }
 
-    /// The router was started anew: what it refused before is asked for again.
+    /// The router restarted: requests that it refused are sent again.
     pub(super) fn try_again(&mut self, now: Instant) {
         self.wanted.values_mut().for_each(|lease| lease.try_again(now));
     }
@@ -308,7 +308,7 @@ impl Openings {
         self.wanted.values()
     }
 
-    /// Whether nothing is open and nothing shall be.
+    /// Whether nothing is open and nothing is wanted.
     pub(super) fn is_empty(&self) -> bool {
         self.wanted.is_empty() && self.leaving.is_empty()
     }

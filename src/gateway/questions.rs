@@ -5,22 +5,21 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use fastrand::Rng;
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
-    dice::Dice,
     driver::{Driver, LONGEST_CALL, LONGEST_SEARCH},
     lease::{Answer, Call, Circumstances, Habits, Lease, LeaseTerms, State},
     router::{CALL, Found, RouterAddr, RouterError},
 };
 use crate::gateway::RouterProtocol;
 
-/// Puts a question to the router, which is spoken to from `own`. That nobody answers a question that leaves from another
-/// address does not mean that the router is gone: this machine may no longer have that address, it may be one of another
-/// network, and for a pinhole there may be no firewall that can be asked.
+/// Sends a request to the router, which is reached from `own`. If a request from another address gets no answer, the
+/// router may still be there: this machine may have lost that address, or the router may have no IPv6 firewall to ask.
 pub(super) async fn put(driver: &Driver, own: IpAddr, call: &Call) -> Answer {
     match put_as_it_is(driver, call).await {
         answer if call.request().internal.ip() == own => answer,
@@ -91,7 +90,7 @@ pub(super) async fn take_back(
     terms: LeaseTerms,
     mut habits: Habits,
 ) -> Lease {
-    let mut dice = Dice::seeded(0);
+    let mut rng = Rng::with_seed(0);
     while !matches!(lease.state(), State::Gone(_)) {
         let call = lease.call(&terms, habits);
         let answer = put(&driver, own, &call).await;
@@ -100,7 +99,7 @@ pub(super) async fn take_back(
         }
         let now = Instant::now();
         let mut circumstances =
-            Circumstances { now, terms: &terms, habits: &mut habits, formers: &[], dice: &mut dice };
+            Circumstances { now, terms: &terms, habits: &mut habits, formers: &[], rng: &mut rng };
         lease.answered(answer, &mut circumstances);
     }
     lease

@@ -1,4 +1,4 @@
-//! The loop that keeps the router as it shall be.
+//! The loop that keeps the openings on the router equal to what is wanted.
 //!
 //! ```text
 //! no network ─► searching ─► ready ─ every check: health, each opening ──────────┐
@@ -8,16 +8,16 @@
 //! ```
 //!
 //! Owns the [`Openings`], the [`Memory`] and the router that was found; does one thing at a time, in order: an answer is
-//! always to the last question. Level-triggered: whatever changed meanwhile is compared with what is there. Knows
-//! nothing of sessions; nothing waits for it. It ends when it is told to stop: what is under way is dropped, everything
-//! of ours is taken back within [`RELEASE`], and what could not be is said. So it is, too, before a configuration is
-//! followed that leads to another router or protocol. What it chooses from, and what it tells, is here; what each thing
-//! comes to is in [`tasks`].
+//! always to the last question. Level-triggered: it compares what is wanted with what is there. Knows nothing of sessions;
+//! nothing waits for it. On stop, it drops the call under way, closes everything of ours within [`RELEASE`], and reports
+//! what it could not close. It does the same before it follows settings that lead to another router or protocol. This file
+//! chooses the next task and publishes the status; [`tasks`] performs the tasks.
 
 mod tasks;
 
 use std::{sync::Arc, time::Duration};
 
+use fastrand::Rng;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -26,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     RouterSettings,
-    dice::Dice,
     driver::Driver,
     lease::{Call, LeaseTerms},
     openings::{Next, Openings, Slot},
@@ -43,7 +42,7 @@ use crate::mapping::LiveSet;
 /// How long taking everything back may take at the end.
 pub(super) const RELEASE: Duration = Duration::from_secs(3);
 
-/// What the reconcile follows and tells.
+/// What the loop follows and publishes.
 #[derive(Debug)]
 pub(super) struct Wires {
     pub(super) live: watch::Receiver<LiveSet>,
@@ -73,7 +72,7 @@ enum Task {
     Wait(Option<Instant>),
 }
 
-/// Keeps the router as it shall be.
+/// Keeps the openings on the router equal to what is wanted.
 #[derive(Debug)]
 pub(super) struct Reconciler {
     settings: RouterSettings,
@@ -83,16 +82,16 @@ pub(super) struct Reconciler {
     unfit: Vec<Unfit>,
     memory: Memory,
     reporter: Reporter,
-    dice: Dice,
+    rng: Rng,
     calendar: Calendar,
-    /// Where the router is, or why there is no way to it; `None` before the first look.
+    /// The way to the router, or why it has none; `None` before the first look.
     router_addr: Option<Result<RouterAddr, NoRoute>>,
     own: Option<Own>,
     look_at: Instant,
     router: Option<Router>,
     /// Which router the openings are on.
     router_id: Option<String>,
-    /// How it was doing when it was lost, and when that was told: a restart meanwhile is told by it.
+    /// Its last health before it was lost, and when: it shows whether the router restarted meanwhile.
     last_health: Option<(Health, Instant)>,
     search_at: Instant,
     /// Searches in a row that found nothing, and why the last one did not.
@@ -109,7 +108,7 @@ pub(super) struct Reconciler {
 }
 
 impl Reconciler {
-    /// Follows `wires` until it is told to stop, and then takes everything back.
+    /// Follows `wires` until the stop, and then closes everything.
     pub(super) async fn run(memory: Memory, leftovers: bool, host: String, mut wires: Wires) {
         let settings = wires.settings.borrow().clone();
         let mut reconciler = Self::new(memory, leftovers, host, settings);
@@ -122,16 +121,15 @@ impl Reconciler {
 
     fn new(memory: Memory, leftovers: bool, host: String, settings: RouterSettings) -> Self {
         let now = Instant::now();
-        let mut dice = Dice::loaded_by_the_system();
         Self {
             settings,
             live: LiveSet::new(),
             host,
-            openings: Openings::new(Dice::seeded(dice.number())),
+            openings: Openings::new(Rng::new()),
             unfit: Vec::new(),
             memory,
             reporter: Reporter::default(),
-            dice,
+            rng: Rng::new(),
             calendar: Calendar::now(),
             router_addr: None,
             own: None,
@@ -154,7 +152,7 @@ impl Reconciler {
         let stop = wires.stop.clone();
         let settings = wires.settings.borrow_and_update().clone();
         if self.leads_elsewhere(&settings) && !self.openings.is_empty() {
-            // In the words and at the place in which it was opened: later nobody would look there.
+            // With the former settings: after the change, these openings are out of sight.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return false,
@@ -172,7 +170,7 @@ impl Reconciler {
                 };
                 tokio::select! {
                     () = stop.cancelled() => return false,
-                    // Who no longer tells what is live is about to stop, and says so in a moment.
+                    // A closed channel comes just before the stop.
                     Ok(()) = wires.live.changed() => {}
                     Ok(()) = wires.settings.changed() => {}
                     () = over => {}
@@ -217,7 +215,7 @@ impl Reconciler {
         }
     }
 
-    /// Compares what is open with what shall be.
+    /// Compares what is open with what is wanted.
     fn retarget(&mut self) {
         let Some(own) = &self.own else { return };
         let Wants { wants, unfit } = Wants::of(&self.live, own);

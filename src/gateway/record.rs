@@ -58,7 +58,7 @@ impl Calendar {
 
     /// Seconds since 1970 as a time; the past is now.
     fn instant(&self, unix: u64) -> tokio::time::Instant {
-        // A year is for ever here, and more would not fit into every clock.
+        // More than a year does not fit into every clock.
         self.mono + std::time::Duration::from_secs(unix.saturating_sub(self.unix).min(31_536_000))
     }
 }

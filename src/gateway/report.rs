@@ -158,7 +158,7 @@ impl Reporter {
         self.openings.insert(key, told);
     }
 
-    /// Says that the router was started anew. One whose clock stands still seems to be, all the time.
+    /// Logs a restart of the router. A router whose clock stands still seems to restart at every check.
     pub(super) fn report_restart(&mut self, now: Instant) {
         if self.may_say(Kind::Restart, now) {
             info!("router restarted");
@@ -222,7 +222,7 @@ fn word(state: &OpeningState) -> &'static str {
     }
 }
 
-/// Who has the port. Of the protocols, only UPnP tells a port that is held from one that is refused.
+/// The holder of the port. Only UPnP distinguishes a held port from a refused one.
 fn holder(holder: Option<&str>, via: Option<RouterProtocol>) -> &str {
     match (holder, via) {
         (Some(holder), _) => holder,
@@ -259,9 +259,9 @@ fn say(opening: &OpeningStatus, via: Option<RouterProtocol>) {
             lease_s,
             "open on the router"
         ),
-        OpeningState::Conflict { holder: who } => warn!(
+        OpeningState::Conflict { holder: by } => warn!(
             %mapping, protocol, listen.addr = %listen, state, external.port = port,
-            holder = holder(who.as_deref(), via),
+            holder = holder(by.as_deref(), via),
             "held by another machine"
         ),
         OpeningState::Denied { error, .. } => warn!(
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gave_another_port_may_have_refused_this_one() {
+    fn a_router_that_gave_another_port_may_have_refused_this_one() {
         for (via, words) in
             [(RouterProtocol::Upnp, "holder=\"unknown\""), (RouterProtocol::Pcp, "refused by a rule")]
         {

@@ -7,7 +7,7 @@
 //! The tables are those of the calling thread's network, `/proc/thread-self`, as everywhere else in the kernel.
 //!
 //! Without an interface given, tunnels and the bridges of containers are passed over: behind a VPN that took the default
-//! route the home router is still the one at the other, and a container bridge is no way to the internet.
+//! route, the home router is still on another interface. A container bridge does not lead to the internet.
 
 use std::{
     fs, io,
@@ -47,7 +47,7 @@ const NOT_HOME: [&str; 24] = [
     "podman",
 ];
 
-/// Why there is no way to a home router.
+/// Why a home router cannot be found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoRoute {
     /// The machine has no network yet, or it is one without a gateway.
@@ -55,7 +55,7 @@ pub(super) enum NoRoute {
     NoDefault(Option<String>),
     /// Only tunnels and container bridges have one.
     #[error(
-        "the only default route is through {0}, which is no home network: set [router] interface or gateway"
+        "the only default route is through {0}, which does not look like a home network: set [router] interface or gateway"
     )]
     OnlyThrough(String),
     /// The gateway cannot be reached.
@@ -114,7 +114,7 @@ pub(super) fn router_addr(
 ///
 /// # Errors
 ///
-/// The kernel's, where there is no route.
+/// The kernel's, if it has no route.
 pub(super) fn source_toward(to: SocketAddr) -> io::Result<IpAddr> {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
@@ -204,7 +204,7 @@ fn ipv6(hex: &str) -> Option<Ipv6Addr> {
 fn default_route<'a>(routes: &'a [Route], interface: Option<&str>) -> Result<&'a Route, NoRoute> {
     let defaults = || {
         let is_default = |route: &&Route| route.destination.is_unspecified() && route.mask.is_unspecified();
-        // Without a gateway it is a point-to-point link, and nobody there to ask.
+        // Without a gateway it is a point-to-point link, with no router to ask.
         routes.iter().filter(is_default).filter(|route| !route.gateway.is_unspecified())
     };
     let fits = |route: &&Route| match interface {

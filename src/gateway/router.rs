@@ -14,12 +14,12 @@ use crate::mapping::Protocol;
 /// How long one question to the router may take.
 pub(super) const CALL: Duration = Duration::from_secs(3);
 
-/// Where the router is, and from where it is spoken to.
+/// The router's addresses, and the address of this machine toward it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RouterAddr {
     /// The router's address.
     pub(super) gateway: IpAddr,
-    /// The address of this machine toward it: what is sent to the router leaves from here.
+    /// The address of this machine toward it, from which requests leave.
     pub(super) own: IpAddr,
     /// The port of its UPnP search where it is not 1900. The router is then asked there alone, not by multicast.
     pub(super) search_port: Option<NonZeroU16>,
@@ -44,7 +44,7 @@ impl RouterAddr {
         SocketAddrV6::new(ip, port, 0, zone).into()
     }
 
-    /// A router that says nothing of itself but that it is there.
+    /// A router that reports nothing about itself.
     pub(super) fn found(&self, via: RouterProtocol) -> Found {
         Found { via, addr: self.gateway, model: String::new(), id: self.gateway.to_string() }
     }
@@ -59,7 +59,7 @@ pub(super) struct MapRequest {
     pub(super) internal: SocketAddr,
     /// The port on the router.
     pub(super) external_port: NonZeroU16,
-    /// How long it shall last; `None` asks for one without end.
+    /// The requested lease; `None` asks for one without end.
     pub(super) lease: Option<Duration>,
     /// The text the router shows beside it: ASCII, at most 48 characters.
     pub(super) text: String,
@@ -83,7 +83,7 @@ pub(super) struct Granted {
 /// Why the router did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RouterError {
-    /// Somebody else has the port (UPnP 718; a PCP or NAT-PMP router that gave another port, which was given back).
+    /// Another machine has the port (UPnP 718), or a PCP or NAT-PMP router granted another port, which was closed again.
     #[error("another machine holds the port")]
     Conflict,
     /// The router's rules do not allow it (UPnP 606, 729, 732; PCP NOT_AUTHORIZED; NAT-PMP 2). It will not change soon.

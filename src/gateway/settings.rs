@@ -1,8 +1,11 @@
-//! How the home router is asked: the terms of `[router]`.
+//! How the home router is asked: what `[router]` sets, and limits for it.
 
 use std::{net::IpAddr, num::NonZeroU16, time::Duration};
 
 use serde::Serialize;
+
+/// The most openings at once: more than the tables of small routers hold.
+pub(crate) const MOST_OPENINGS: usize = 64;
 
 /// A protocol that opens ports on a router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -31,7 +34,7 @@ impl RouterProtocol {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnConflict {
-    /// Leave it closed and say who holds it.
+    /// Leave it closed and report the holder.
     #[default]
     Fail,
     /// Take another external port, and keep that one.

@@ -1,4 +1,4 @@
-//! How the router and everything that shall be open on it is doing, for whoever shows it.
+//! The state of the router and of every wanted opening, for display.
 //!
 //! Values only, ready to be serialized. Times are seconds since 1970, because a reader has another clock.
 
@@ -18,7 +18,7 @@ use crate::mapping::{ListenAddr, MappingName, Protocol};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum RouterState {
-    /// Nothing shall be open.
+    /// Nothing is to be open.
     #[default]
     Off,
     /// This machine has no way to a router.
@@ -31,7 +31,7 @@ pub(crate) enum RouterState {
     Lost,
 }
 
-/// The router and what shall be open on it.
+/// The router and what is to be open on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct RouterStatus {
     /// How it is doing as a whole.
@@ -82,7 +82,7 @@ pub(crate) struct OpeningStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub(crate) enum OpeningState {
-    /// There is no router yet, or it is being asked.
+    /// No router is known yet, or it is being asked.
     Searching,
     /// It is open.
     Open {
@@ -95,9 +95,9 @@ pub(crate) enum OpeningState {
         /// The router granted it and does not show it, although routers of this protocol can.
         unverified: bool,
     },
-    /// Somebody else has the port on the router.
+    /// Another machine has the port on the router.
     Conflict {
-        /// Who: an address, and the text that the router shows; `None` where it does not tell.
+        /// Its address, and the text that the router shows; `None` where the router does not report it.
         holder: Option<String>,
     },
     /// The router refuses it.

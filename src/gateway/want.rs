@@ -1,4 +1,4 @@
-//! What shall be open on the router: from what is live and exposed, and from the addresses of this machine.
+//! What is to be open on the router: derived from the live listeners and the addresses of this machine.
 //!
 //! Pure. Owns the rule which address of this machine an opening leads to, the text that the router shows beside it, and
 //! the reasons why a listener cannot be open at all. No two wants ask for the same port of the router.
@@ -9,10 +9,9 @@ use std::{
     num::NonZeroU16,
 };
 
+use super::MOST_OPENINGS;
 use crate::mapping::{ListenerKey, LiveSet, MappingName, Protocol, canonical};
 
-/// The most openings that are asked for: more than the tables of small routers hold.
-pub(super) const MOST: usize = 64;
 /// The longest text beside an opening; some routers refuse longer ones, or cut them in the middle of an entity.
 const LONGEST_TEXT: usize = 48;
 const LONGEST_HOST: usize = 15;
@@ -31,7 +30,7 @@ pub(super) struct Key {
     pub(super) pinhole: Option<Ipv6Addr>,
 }
 
-/// An opening that shall be there.
+/// An opening that is to be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Want {
     /// What it is for.
@@ -75,7 +74,7 @@ pub(super) struct Own {
     pub(super) host: String,
 }
 
-/// Everything that shall be open, and what cannot be.
+/// Everything that is to be open, and what cannot be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wants {
     /// By what it is for.
@@ -85,7 +84,7 @@ pub(super) struct Wants {
 }
 
 impl Wants {
-    /// What shall be open for `live`.
+    /// What is to be open for `live`.
     pub(super) fn of(live: &LiveSet, own: &Own) -> Self {
         let mut all = Self::default();
         let mut taken = BTreeMap::new();
@@ -126,7 +125,7 @@ impl Wants {
                 want,
                 "another mapping asks for the same port of the router; give one of them another external_port",
             )),
-            btree_map::Entry::Vacant(_) if self.wants.len() >= MOST => {
+            btree_map::Entry::Vacant(_) if self.wants.len() >= MOST_OPENINGS => {
                 self.unfit.push(refuse(want, "more than 64 openings; expose fewer listeners"));
             }
             btree_map::Entry::Vacant(free) => {
@@ -161,7 +160,7 @@ fn client(listener: &ListenerKey, own: &Own, has_pinholes: bool) -> Result<Optio
     }
 }
 
-/// The addresses of a listener that the router's IPv6 firewall shall let through.
+/// The addresses of a listener for which the router's IPv6 firewall needs a pinhole.
 fn pinholes<'a>(listener: &'a ListenerKey, own: &'a Own) -> impl Iterator<Item = Ipv6Addr> + 'a {
     let every = listener.addr.ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     own.global.iter().copied().filter(move |ip| every || listener.addr.ip == IpAddr::V6(*ip))
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_address_for_a_pinhole_is_told_so_beside_what_is_open() {
+    fn a_missing_address_for_a_pinhole_is_reported_beside_what_is_open() {
         let ipv6 = Exposure { external_port: None, ipv6: true };
         let none = Own { global: Vec::new(), ..own() };
         let of = |live: &[(ListenerKey, LiveListener)]| Wants::of(&live.iter().cloned().collect(), &none);

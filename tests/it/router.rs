@@ -1,6 +1,6 @@
 //! A router that misbehaves: the daemon says what is wrong, keeps forwarding, and ends in time.
 //!
-//! The routers are programs on the loopback interface, so nobody has to be root. What a real router does is in
+//! The routers are programs on the loopback interface, so the tests need no root. What a real router does is in
 //! `router_home`.
 
 use std::{net::SocketAddr, path::Path, thread, time::Duration};
@@ -16,8 +16,8 @@ const NO_ADDRESS: &str = "no external address: the router is offline, or behind 
 
 const MIB: u64 = 1024 * 1024;
 
-/// The end of a program with a router that hangs: three seconds for the router, the rest for a busy machine. Who waited
-/// for a call to end by itself would need nine.
+/// The end of a program with a router that hangs: three seconds for the router, the rest for a busy machine. A
+/// daemon that waits for a call to end would need nine.
 const END: Duration = Duration::from_secs(8);
 
 /// Asks only this router, and often.
@@ -29,7 +29,7 @@ pub(super) fn router(fake: &FakeRouter, more: &str) -> String {
     )
 }
 
-/// A mapping that shall be open on the router.
+/// A mapping that is to be open on the router.
 pub(super) fn exposed(name: &str, port: u16, target: SocketAddr, more: &str) -> String {
     let router = if more.is_empty() { "true" } else { more };
     format!("[[mapping]]\nname = \"{name}\"\npublish = \"{port}:{target}\"\nrouter = {router}\n")
@@ -223,7 +223,7 @@ fn sessions_do_not_notice_a_router_that_hangs() {
             Client::to(([127, 0, 0, 1], port).into()).ping();
             slowest = slowest.max(began.elapsed());
         }
-        // Who waited for the router would wait for three seconds.
+        // A daemon that waits for the router would wait for three seconds.
         assert!(slowest < Duration::from_secs(2), "a session took {slowest:?}");
         portway.stop().with(0);
     });
@@ -378,7 +378,7 @@ fn a_reload_asks_the_router_for_the_difference_alone() {
         portway.wait_log("closed on the router", |line| line.text("mapping") == "goes");
         portway.wait_log("open on the router", |line| line.text("mapping") == "comes");
         assert_eq!((requests(&fake, "AddPortMapping"), requests(&fake, "DeletePortMapping")), (3, 1));
-        // And an option of the listener that is no matter of the router's.
+        // And an option of the listener that does not concern the router.
         let stays = stays + "idle_timeout = \"10m\"\n";
         portway.reload_with(&(exposed("comes", three, target.addr, "") + &stays + &router(&fake, "")));
         let checks = requests(&fake, "GetExternalIPAddress");

@@ -51,7 +51,7 @@ fn a_device_that_hangs_is_not_asked_although_it_answers_the_search_first() {
     });
 }
 
-/// Searches as a careless program does: who answers first?
+/// Searches as a careless program does, and gives the first device that answers.
 fn first_to_answer() -> Option<IpAddr> {
     let question = "M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\n\
                     ST: urn:schemas-upnp-org:device:InternetGatewayDevice:1\r\n\r\n";
@@ -103,7 +103,7 @@ fn beside_a_router_that_hangs_sessions_are_as_fast_as_without_one() {
         }
         assert!(transfers[0].len() > 2, "not enough to compare: {transfers:?}");
         let [beside, alone] = transfers.each_mut().map(|times| percentile(times, 0));
-        // Who waits for the router waits for seconds; the slack is for a machine that has other things to do.
+        // A session that waits for the router waits for seconds; the slack is for a busy machine.
         let most = alone * 2 + Duration::from_millis(50);
         assert!(beside < most, "{LEN} bytes took {beside:?}, without a router {alone:?}");
         for (share, slack) in [(50, 20), (95, 200)] {

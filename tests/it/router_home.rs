@@ -84,7 +84,7 @@ fn what_is_exposed_is_reached_from_the_internet_and_closed_at_the_end() {
         let _echo = lab.echo("lan", TARGET);
         let state = state();
         assert!(!lab.reaches_tcp("wan", wan(9080)));
-        // A UDP client, whose end nobody can see, would have the grace.
+        // A UDP client, whose end cannot be seen, would have the grace.
         let config = web("tcp+udp") + &settings("") + "[shutdown]\ngrace = \"1s\"\n";
         let mut portway = start(lab, "lan", &config, state.path());
         let line = portway.wait_log("router found", |_| true);
@@ -132,7 +132,7 @@ fn a_router_that_restarts_is_opened_again_within_a_check() {
         wait_open(&mut portway, mark, "udp");
         assert!(lab.reaches_tcp("wan", wan(9080)) && lab.reaches_udp("wan", wan(9080)));
 
-        // Its service starts anew, at another address: the rules stay, and their leases have no end any more.
+        // Its service restarts, at another address: the rules stay, and their leases no longer end.
         let mark = portway.log_len();
         lab.run_with("HTTP_PORT", "0", "daemon restart");
         portway.wait_log_after(mark, "router asked", |line| {
@@ -163,7 +163,7 @@ fn a_port_of_another_machine_is_respected_and_taken_when_it_is_free() {
         portway.wait_log("open on the router", |line| line.text("mapping") == "more");
         wait_reached(lab, wan(9081));
 
-        // Who ends without the port leaves it to its holder.
+        // A daemon that ends without the port leaves it to its holder.
         portway.stop().with(0);
         let left = openings(lab);
         assert!(left.len() == 1 && left[0].contains("192.168.77.3"), "{left:?}");
@@ -279,7 +279,7 @@ fn an_opening_of_a_former_address_is_waited_for_where_the_router_guards_it() {
         lab.run("lanip 192.168.77.50");
         let line = portway.wait_log("held by another machine", |_| true);
         assert!(line.text("holder").starts_with("192.168.77.2:9080"), "{}", line.raw());
-        // Whoever had that address first gets it back.
+        // The machine that had that address first gets it back.
         let mark = portway.log_len();
         lab.run("lanip 192.168.77.2");
         wait_open(&mut portway, mark, "tcp");
@@ -312,7 +312,7 @@ fn a_reload_opens_and_closes_the_difference_alone_and_udp_survives_the_end_of_tc
         // The router takes a rule of UDP away with that of TCP, and says nothing.
         eventually("UDP is reached again", || lab.reaches_udp("wan", wan(9080)).then_some(()));
         assert!(!lab.reaches_tcp("wan", wan(9080)));
-        assert_eq!(kept(lab), before, "the rule of a mapping that stayed was made anew");
+        assert_eq!(kept(lab), before, "the rule of a mapping that stayed was replaced");
         portway.stop().with(0);
         assert_eq!(openings(lab), Vec::<String>::new());
     });
@@ -331,7 +331,7 @@ fn a_router_without_upnp_is_opened_by_pcp_or_natpmp() {
             wait_open(&mut portway, 0, "tcp");
             wait_open(&mut portway, 0, "udp");
             assert!(lab.reaches_tcp("wan", wan(9080)) && lab.reaches_udp("wan", wan(9080)), "{via}");
-            // A restart is told by the epoch.
+            // The epoch shows a restart.
             let mark = portway.log_len();
             lab.run("reboot");
             portway.wait_log_after(mark, "router restarted", |_| true);
@@ -372,7 +372,7 @@ fn a_router_that_comes_late_or_goes_for_a_while_is_found() {
 
         lab.run("link down");
         portway.wait_log("router lost", |_| true);
-        // Nobody at home notices.
+        // No client at home notices.
         let inside = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 9080);
         assert!(lab.reaches_tcp("lan", inside));
         lab.run("link up");

@@ -65,7 +65,7 @@ fn the_address_of_the_machine_can_change() {
         lab.run("lanip 192.168.77.20");
         assert!(lab.reaches_tcp("lan2", to(Ipv4Addr::new(192, 168, 77, 20))));
         assert!(!lab.reaches_tcp("lan2", to(RouterLab::LAN)));
-        assert!(!lab.reaches_tcp("lan", to(RouterLab::LAN2)), "nobody listens there");
+        assert!(!lab.reaches_tcp("lan", to(RouterLab::LAN2)), "nothing listens there");
     });
 }
 
@@ -89,7 +89,7 @@ fn searched(router: &FakeRouter) -> Option<String> {
 }
 
 #[test]
-fn a_fake_router_restarts_and_moves_when_it_is_told() {
+fn a_fake_router_restarts_and_moves_on_request() {
     with_fake_router("good", |router| {
         let answers = |what: &str| searched(router).filter(|answer| answer.contains(what));
         eventually("it answers a search", || answers("BOOTID.UPNP.ORG: 1\r\n"));
@@ -98,6 +98,6 @@ fn a_fake_router_restarts_and_moves_when_it_is_told() {
         eventually("its description", || answers("/root1.xml"));
         router.move_description();
         eventually("its description is elsewhere", || answers("/root2.xml"));
-        assert_eq!(router.log(), [""; 0], "nobody has asked it for anything");
+        assert_eq!(router.log(), [""; 0], "it got no request");
     });
 }

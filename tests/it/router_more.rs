@@ -66,7 +66,7 @@ fn a_cable_that_is_out_for_half_a_minute_ends_no_session_and_stops_no_byte_at_ho
                 times.push((there_and_back(&mut home, &content, nth + 1), cut.elapsed()));
             });
             assert!(cut.elapsed() >= Duration::from_secs(30));
-            // Who waited for the router would wait for three seconds, with each call. A busy machine may be late once.
+            // A wait for the router would cost three seconds, with each call. A busy machine may be late once.
             times.sort_unstable();
             let slowest = &times[297..];
             assert!(slowest[0].0 < Duration::from_secs(1), "32 KiB at home took, and when: {slowest:?}");
@@ -96,7 +96,7 @@ fn a_cable_that_is_out_for_half_a_minute_ends_no_session_and_stops_no_byte_at_ho
 fn a_vpn_that_takes_the_default_route_changes_no_opening_and_hinders_no_new_one() {
     in_router_lab(&[], [], |lab| {
         let _echo = lab.echo("lan", TARGET);
-        // Who is to be reached beside a VPN sends answers back the way that the question came.
+        // Beside a VPN, answers must go back the way that the question came.
         lab.run("in lan ip rule add from 192.168.77.2 table 77");
         lab.run("in lan ip route add default via 192.168.77.1 table 77");
         let state = state();
@@ -121,7 +121,7 @@ fn a_vpn_that_takes_the_default_route_changes_no_opening_and_hinders_no_new_one(
         assert_eq!(exit.lines("router found").len(), 1, "{}", exit.log);
         assert_eq!(openings(lab), [""; 0]);
 
-        // Without any other way out, only who names the router finds it.
+        // Without any other way out, the router is found only if the settings name it.
         lab.run("vpn only");
         let mut portway = start(lab, "lan", &config, state.path());
         portway.wait_log("no router found", |line| line.text("error").contains("vpn0"));
@@ -162,7 +162,7 @@ fn a_range_is_opened_port_by_port_and_shrinks_port_by_port() {
         }
         let there = openings(lab);
         assert!(there.len() == 2 && (0..2).all(|nth| leads(&there, nth)), "{there:#?}");
-        assert!(there.iter().all(|rule| before.contains(rule)), "one that stays was made anew: {there:#?}");
+        assert!(there.iter().all(|rule| before.contains(rule)), "one that stays was replaced: {there:#?}");
         assert!(!lab.reaches_tcp("wan", wan(30_002)));
         portway.stop().with(0);
         assert_eq!(openings(lab), [""; 0]);
@@ -210,13 +210,13 @@ fn leases_that_a_restart_took_the_end_from_get_one_and_both_protocols_go_on_work
         let state = state();
         let mut portway = start_open_for_both(lab, state.path());
         let (before, mark) = (openings(lab), portway.log_len());
-        // Held, or its next check might make them anew before they are looked at.
+        // Stopped, or its next check might replace them before they are looked at.
         portway.signal(Signal::STOP);
         lab.run("daemon restart");
         assert_eq!(openings(lab), before, "the rules stay");
         portway.signal(Signal::CONT);
-        // Each is made anew; and with each the router silently ends the other, until that is made anew, too.
-        eventually("both are made anew", || {
+        // Each is replaced. With each, the router silently ends the other, until that is replaced, too.
+        eventually("both are replaced", || {
             let there = openings(lab);
             (there.len() == 2 && !there.iter().any(|rule| before.contains(rule))).then_some(())
         });

@@ -1,36 +1,36 @@
 //! What the router's answers mean for an opening.
 //!
-//! One place reads the answer to each [`Step`]; whose an entry is (`Relation`) is decided at the end, once for all. What
-//! follows from what was read is in `consequences`.
+//! One place reads the answer to each [`Step`]. `Lease::relation` alone decides whose an entry is. The new state and the next
+//! step are set in `consequences`.
 
 use std::{num::NonZeroU16, time::Duration};
 
+use super::super::jitter::wait_after;
 use super::{
     Answer, Circumstances, Entry, Gone, Granted, Holder, Lease, MOST_UNSEEN, NEXT_TRY_TO_CLOSE, OnConflict,
     Open, RouterError, State, Step, TRIES_TO_CLOSE, consequences::LEAST_WAIT_TO_RENEW, renewal,
 };
 
-/// Why a look or a request is no failure of the router: it cannot be said what is there.
 const NOT_KEPT: &str = "the router says yes, but does not keep the opening as asked for";
 const LEADS_ELSEWHERE: &str = "the router leads it to another machine than was asked for";
 const FIXED_PORTS: &str = "this router only opens a port under its own number: leave external_port out, or set on_conflict = \"any-port\"";
-/// A renewal that adds no more than this was none.
+/// A renewal that adds at most this has failed.
 const NOT_RAISED: Duration = Duration::from_secs(5);
 const TOO_SHORT: &str = "the router grants it for less than five seconds";
-/// A lease below this is none: it would be renewed all the time.
+/// A shorter lease is refused: it would be renewed all the time.
 const LEAST_LEASE: Duration = Duration::from_secs(5);
 
-/// Whose an entry is.
+/// To which machine and program an entry belongs.
 enum Relation {
-    /// None, or it cannot be told.
-    Nobody,
+    /// No entry, or none that the router shows.
+    Unclaimed,
     /// Ours: our address and our text.
     Ours,
-    /// Somebody else's that leads to the very place that ours would lead to.
+    /// Another program's, which leads to our address and port.
     SamePlace(Option<Duration>),
-    /// Ours from an address that we no longer have.
+    /// Ours, from a former address of this machine.
     Former(Holder, Option<Duration>),
-    /// Somebody else's.
+    /// Another machine's or program's.
     Foreign(Holder, Option<Duration>),
 }
 
@@ -66,13 +66,13 @@ impl Lease {
             (Step::Close, Answer::Closed(Ok(()))) => self.end(Gone::Closed),
             (Step::Close, Answer::Closed(Err(error))) => self.end(Gone::Left(error.to_string())),
             (step, answer) => {
-                debug_assert!(false, "{answer:?} is no answer to {step:?}");
+                debug_assert!(false, "{answer:?} does not answer {step:?}");
                 self.fail("an answer to another question".to_owned(), circumstances);
             }
         }
     }
 
-    /// The router is gone. What was open may still be.
+    /// The router does not answer. What was open may still be open.
     fn unanswered(&mut self, why: String, circumstances: &mut Circumstances<'_>) {
         match &mut self.state {
             State::Leaving => {
@@ -84,7 +84,7 @@ impl Lease {
             }
             State::Open(open) if self.step != Step::Replace && open.settled => {
                 self.failures += 1;
-                let wait = circumstances.dice.wait_after(self.failures);
+                let wait = wait_after(circumstances.rng, self.failures);
                 let step = if open.visible { Step::Check } else { Step::Renew };
                 self.go(step, circumstances.now + wait);
             }
@@ -108,21 +108,21 @@ impl Lease {
             }
         }
         match self.relation(&known(seen), circumstances) {
-            Relation::Nobody | Relation::Ours => self.go(Step::Add, circumstances.now),
+            Relation::Unclaimed | Relation::Ours => self.go(Step::Add, circumstances.now),
             relation => self.in_the_way(relation, circumstances),
         }
     }
 
-    /// After the router said that somebody has the port.
+    /// After the router reported that the port is taken.
     fn saw_holder(&mut self, seen: &Entry, circumstances: &mut Circumstances<'_>) {
         match (self.relation(seen, circumstances), seen) {
             (Relation::Ours, Entry::Taken { lease, port, .. }) if *port == self.want.internal.port() => {
-                // A router that refuses to prolong what is there: it lasts as long as it lasts.
+                // The router refuses to renew what is there: it ends with its lease.
                 self.touched = true;
                 self.keep(*lease, true, circumstances);
             }
             (Relation::Ours, _) => self.go(Step::Replace, circumstances.now),
-            (Relation::Nobody, seen) => {
+            (Relation::Unclaimed, seen) => {
                 self.touched &= *seen == Entry::Unknown;
                 self.conflict(None, None, circumstances);
             }
@@ -142,7 +142,7 @@ impl Lease {
                 self.conflict(Some(holder), left, circumstances);
             }
             Relation::SamePlace(left) => self.keep(left, false, circumstances),
-            Relation::Nobody | Relation::Ours => self.go(Step::Scout, circumstances.now),
+            Relation::Unclaimed | Relation::Ours => self.go(Step::Scout, circumstances.now),
         }
     }
 
@@ -180,7 +180,7 @@ impl Lease {
             ends: granted.lease.map(|lease| now + lease),
             settled: was_open,
             ours: true,
-            renew_at: now + renewal(granted.lease, circumstances.dice),
+            renew_at: now + renewal(granted.lease, circumstances.rng),
             replace: false,
             visible,
         });
@@ -204,8 +204,7 @@ impl Lease {
         }
     }
 
-    /// The router opens a port only under its own number. Another port than the one asked for is only right for who
-    /// takes any.
+    /// The router opens a port only under its own number. This helps only if any port may be used.
     fn same_port_only(&mut self, circumstances: &mut Circumstances<'_>) {
         let own = NonZeroU16::new(self.want.internal.port());
         let may_move = circumstances.terms.on_conflict == OnConflict::AnyPort;
@@ -249,7 +248,7 @@ impl Lease {
     ) {
         let State::Open(open) = &mut self.state else { return };
         let own = self.want.internal;
-        // That it cannot tell just now does not mean that it never can.
+        // One failed look does not mean that the router cannot be looked at.
         let Ok(seen) = seen else { return self.settle(circumstances) };
         match seen {
             Entry::Unknown => {
@@ -285,7 +284,7 @@ impl Lease {
         }
     }
 
-    /// The entry is the right one; is its lease?
+    /// The entry is ours. Checks whether its lease is as granted.
     fn lease_seen(
         &mut self,
         shown: Option<Duration>,
@@ -315,7 +314,7 @@ impl Lease {
                 } else if left < lease * 9 / 10 {
                     // It grants less than it says.
                     open.lease = Some(left);
-                    open.renew_at = now + renewal(open.lease, circumstances.dice);
+                    open.renew_at = now + renewal(open.lease, circumstances.rng);
                 }
             }
             (None, Some(left)) => open.ends = Some(now + left),
@@ -374,7 +373,7 @@ impl Lease {
         }
     }
 
-    /// A look came to nothing. What is due for a renewal does not wait for looks for ever.
+    /// A look failed. After some failed looks, an opening that is due is renewed without one.
     fn not_checked(&mut self, circumstances: &mut Circumstances<'_>) {
         let now = circumstances.now;
         self.unseen += 1;
@@ -387,7 +386,7 @@ impl Lease {
     }
 
     fn relation(&self, seen: &Entry, circumstances: &Circumstances<'_>) -> Relation {
-        let Entry::Taken { client, port, text, lease } = seen else { return Relation::Nobody };
+        let Entry::Taken { client, port, text, lease } = seen else { return Relation::Unclaimed };
         let own = self.want.internal;
         let our_text = *text == self.want.text || self.shown.as_ref() == Some(text);
         let holder = || Holder { client: *client, port: *port, text: text.clone() };

@@ -1,21 +1,22 @@
-//! What follows once it is clear how an opening fares: its new state, and what is asked next, and when.
+//! The new state of an opening, its next step, and the time of that step.
 //!
-//! Knows no answer of a router: `answers` reads those and comes here with what they mean. Every way through here sets
-//! the next step and its time, but for the end, after which there is none.
+//! Reads no answer of a router: `answers` does, and calls these functions. Each sets the next step and its time, except
+//! `end`, which is final.
 
 use std::{num::NonZeroU16, time::Duration};
 
+use super::super::jitter::{about, wait_after};
 use super::{
     Circumstances, Gone, Holder, Lease, MOST_MOVES, OnConflict, Open, REFUSED_FOR, State, Step, renewal,
 };
 
-/// The least time between two looks at a port that somebody else has.
+/// The least time between two looks at a port that another machine holds.
 const LEAST_WAIT_FOR_HOLDER: Duration = Duration::from_secs(1);
 /// The least time until a renewal is tried again.
 pub(super) const LEAST_WAIT_TO_RENEW: Duration = Duration::from_secs(5);
 
 impl Lease {
-    /// An entry is there and does what ours shall do.
+    /// An entry is there and does what ours would do.
     pub(super) fn keep(&mut self, left: Option<Duration>, ours: bool, circumstances: &mut Circumstances<'_>) {
         let now = circumstances.now;
         if !matches!(self.state, State::Open(_)) {
@@ -23,7 +24,7 @@ impl Lease {
         }
         self.failures = 0;
         let ends = left.map(|left| now + left);
-        let before_the_end = left.map_or(renewal(None, circumstances.dice), |left| left * 9 / 10);
+        let before_the_end = left.map_or(renewal(None, circumstances.rng), |left| left * 9 / 10);
         self.state = State::Open(Open {
             lease: left,
             ends: ends.filter(|_| ours),
@@ -50,7 +51,7 @@ impl Lease {
         let check_at = circumstances.now + circumstances.terms.check_every;
         let renews = open.ours && (!open.visible || open.renew_at <= check_at);
         let at = if renews { open.renew_at.max(circumstances.now) } else { check_at };
-        // What can be looked at is looked at just before: it may be somebody else's by now.
+        // Look first where possible: the port may belong to another machine by now.
         let step = if renews && !open.visible { Step::Renew } else { Step::Check };
         self.go(step, at);
     }
@@ -62,7 +63,7 @@ impl Lease {
         self.go(Step::Add, circumstances.now);
     }
 
-    /// What is there is not what was asked for: once more, then no more for a while.
+    /// The entry is not as requested: repairs it once, then waits.
     pub(super) fn mismatch(&mut self, why: &str, step: Step, circumstances: &mut Circumstances<'_>) {
         if self.repaired {
             return self.fail(why.to_owned(), circumstances);
@@ -86,19 +87,18 @@ impl Lease {
                 .map_or(terms.check_every, |left| terms.check_every.min(left + LEAST_WAIT_FOR_HOLDER))
                 .max(LEAST_WAIT_FOR_HOLDER),
             None => {
-                // Nobody tells when it gets free: it is tried about as often as others are looked at.
+                // The router does not report when the port gets free: retry about as often as ports are checked.
                 self.failures += 1;
-                let dice = &mut circumstances.dice;
-                let most = dice.about(terms.check_every, 20).max(LEAST_WAIT_TO_RENEW);
-                dice.wait_after(self.failures).min(most)
+                let most = about(circumstances.rng, terms.check_every, 20).max(LEAST_WAIT_TO_RENEW);
+                wait_after(circumstances.rng, self.failures).min(most)
             }
         };
         self.state = State::Conflict(holder);
         self.go(Step::Scout, circumstances.now + wait);
     }
 
-    /// Whether another port may take the place of the one that is held. Once open, a port is kept: who comes back finds
-    /// it there, and a router is not filled with one port after the other.
+    /// Whether another port may replace the one that is held. Once open, a port is kept: clients find it again, and the
+    /// router does not fill up with ports.
     fn may_move(&mut self, circumstances: &Circumstances<'_>) -> bool {
         let wanted = self.want.external_port;
         if circumstances.terms.on_conflict != OnConflict::AnyPort || self.want.key.pinhole.is_some() {
@@ -112,8 +112,8 @@ impl Lease {
         may
     }
 
-    /// Tries another port. Where the router shows what it has, we choose it, so that it is known before it is asked for
-    /// and nothing is left behind when the answer gets lost; the others give the same port to the same question.
+    /// Tries another port. If the router shows its entries, we choose the port: then we know it even if the answer gets
+    /// lost. Other routers grant the same port to the same request.
     fn change_port(&mut self, holder: Option<Holder>, circumstances: &mut Circumstances<'_>) {
         self.moves += 1;
         let visible = holder.is_some();
@@ -122,21 +122,21 @@ impl Lease {
             return self.go(Step::AddAny, circumstances.now);
         }
         // The range that is for such uses (RFC 6335, section 6).
-        let drawn = u16::try_from(circumstances.dice.number() % 16_384).unwrap_or(0);
+        let drawn = u16::try_from(circumstances.rng.u64(..) % 16_384).unwrap_or(0);
         self.external_port = NonZeroU16::MIN.saturating_add(49_151 + drawn);
         self.go(Step::Scout, circumstances.now);
     }
 
     pub(super) fn deny(&mut self, error: String, circumstances: &mut Circumstances<'_>) {
         self.state = State::Denied(error);
-        let wait = circumstances.dice.about(REFUSED_FOR, 10);
+        let wait = about(circumstances.rng, REFUSED_FOR, 10);
         self.go(Step::Scout, circumstances.now + wait);
     }
 
     pub(super) fn fail(&mut self, error: String, circumstances: &mut Circumstances<'_>) {
         self.failures += 1;
         self.state = State::Failed(error);
-        let wait = circumstances.dice.wait_after(self.failures);
+        let wait = wait_after(circumstances.rng, self.failures);
         self.go(Step::Scout, circumstances.now + wait);
     }
 

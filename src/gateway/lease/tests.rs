@@ -17,7 +17,7 @@ struct Bench {
     terms: LeaseTerms,
     habits: Habits,
     formers: Vec<IpAddr>,
-    dice: Dice,
+    rng: Rng,
     now: Instant,
 }
 
@@ -64,14 +64,13 @@ fn conflict() -> Answer {
 
 impl Bench {
     fn new() -> Self {
-        let mut dice = Dice::seeded(1);
         let now = Instant::now();
         Self {
-            lease: Lease::wanted(want(), now, &mut dice),
+            lease: Lease::wanted(want(), now),
             terms: LeaseTerms { lease: LEASE, on_conflict: OnConflict::Fail, check_every: CHECK },
             habits: Habits::default(),
             formers: Vec::new(),
-            dice,
+            rng: Rng::with_seed(1),
             now,
         }
     }
@@ -105,8 +104,8 @@ impl Bench {
         let call = self.lease.call(&self.terms, self.habits);
         assert!(format!("{call:?}").starts_with(expected), "{expected} was expected, not {call:?}");
         self.lease.sending();
-        let Self { lease, terms, habits, formers, dice, now } = self;
-        lease.answered(answer, &mut Circumstances { now: *now, terms, habits, formers, dice });
+        let Self { lease, terms, habits, formers, rng, now } = self;
+        lease.answered(answer, &mut Circumstances { now: *now, terms, habits, formers, rng });
         call
     }
 
@@ -216,7 +215,7 @@ fn a_hidden_opening_is_closed_at_the_end_although_it_is_not_found() {
 }
 
 #[test]
-fn an_opening_without_its_lease_is_made_anew_once_and_then_taken_for_the_routers_habit() {
+fn an_opening_without_its_lease_is_replaced_once_and_then_taken_for_the_routers_habit() {
     let without = || held_by("192.168.77.2:80", "portway:web@nas", None);
     let mut bench = Bench::open();
     bench.looks(without());
@@ -374,7 +373,7 @@ fn any_port_moves_to_a_free_one_and_stays_there() {
     assert_eq!(bench.lease.external_port(), request.external_port);
     assert!(matches!(bench.lease.state(), State::Conflict(Some(_))));
     // A restart comes back to it.
-    let adopted = Lease::adopted(want(), kept, bench.now, &mut bench.dice);
+    let adopted = Lease::adopted(want(), kept, bench.now);
     assert_eq!(adopted.external_port(), request.external_port);
 }
 
@@ -384,7 +383,7 @@ fn a_port_that_was_taken_while_we_were_away_is_replaced_by_another() {
     let mut bench = Bench::any_port();
     let kept =
         Kept { external_port: port(50_000), nonce: [0; 12], pinhole: None, text: want().text, hidden: false };
-    bench.lease = Lease::adopted(want(), kept, bench.now, &mut bench.dice);
+    bench.lease = Lease::adopted(want(), kept, bench.now);
     bench.looks(foreign());
     assert_eq!(bench.lease.external_port(), port(80));
     bench.looks(foreign());
@@ -425,13 +424,13 @@ fn a_denied_opening_is_asked_for_again_in_an_hour() {
 fn a_router_of_fixed_ports_is_denied_or_moves_where_any_port_will_do() {
     let other = Want { external_port: port(8080), ..want() };
     let mut bench = Bench::new();
-    bench.lease = Lease::wanted(other.clone(), bench.now, &mut bench.dice);
+    bench.lease = Lease::wanted(other.clone(), bench.now);
     bench.looks(free());
     bench.answer("Open", refused(RouterError::SamePort));
     assert!(matches!(bench.lease.state(), State::Denied(e) if e.contains("external_port")));
 
     let mut bench = Bench::any_port();
-    bench.lease = Lease::wanted(other, bench.now, &mut bench.dice);
+    bench.lease = Lease::wanted(other, bench.now);
     bench.looks(free());
     bench.answer("Open", refused(RouterError::SamePort));
     bench.looks(free());
@@ -514,7 +513,7 @@ fn an_answer_that_does_not_come_changes_nothing_about_what_is_open() {
 }
 
 #[test]
-fn what_the_router_forgot_is_opened_anew() {
+fn what_the_router_forgot_is_opened_again() {
     let mut bench = Bench::open();
     bench.lease.doubt(bench.now);
     bench.looks(free());
@@ -569,7 +568,7 @@ fn a_text_that_the_router_changed_is_known_again() {
     bench.opens(3600);
     bench.looks(cut());
     assert!(bench.is_open());
-    let mut later = Lease::adopted(want(), bench.lease.kept(), bench.now, &mut bench.dice);
+    let mut later = Lease::adopted(want(), bench.lease.kept(), bench.now);
     std::mem::swap(&mut bench.lease, &mut later);
     bench.lease.leave(bench.now);
     bench.looks(cut());

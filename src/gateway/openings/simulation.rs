@@ -1,8 +1,8 @@
 //! Openings against a model of a router, for days of virtual time and by seed: what holds whatever happens.
 //!
 //! The model fails as real routers do. Each world is one seed; a failing one is printed and can be run alone. At every
-//! request the model checks that nothing of others is touched and that nobody hurries; at the end of each world all
-//! trouble ends, and everything that is wanted has to be open.
+//! request the model checks that nothing of others is touched and that requests are not hurried. At the end of each
+//! world all trouble ends, and everything wanted has to be open.
 
 use std::net::SocketAddr;
 
@@ -10,6 +10,7 @@ use super::*;
 use crate::{
     gateway::{
         OnConflict,
+        jitter::wait_after,
         lease::Open,
         router::{Entry, Granted, MapRequest, RouterError},
     },
@@ -18,7 +19,7 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 const WORLDS: u64 = 60;
-/// Another number of them, for who has more time.
+/// Sets another number of them.
 const MORE_WORLDS: &str = "PORTWAY_TEST_WORLDS";
 const TERMS: LeaseTerms =
     LeaseTerms { lease: HOUR, on_conflict: OnConflict::Fail, check_every: Duration::from_secs(60) };
@@ -57,7 +58,7 @@ struct RouterModel {
     loses: u64,
     /// Percent of the requests to which the answer is that it cannot, for now.
     fails: u64,
-    dice: Dice,
+    rng: Rng,
     last_write: Option<Instant>,
     calls: Vec<Instant>,
     /// Looks at a place in a row that came to nothing; two at most.
@@ -83,12 +84,12 @@ impl RouterModel {
             self.last_write = Some(now);
         }
         self.end_leases(now);
-        let lost = self.dice.number() % 100 < self.loses;
-        let unheard = lost && self.dice.number().is_multiple_of(2);
+        let lost = self.rng.u64(..) % 100 < self.loses;
+        let unheard = lost && self.rng.u64(..).is_multiple_of(2);
         let gone = || RouterError::Lost("lost".into());
         let look = matches!(call, Call::Look(_));
         let blinks = self.blinks.entry((call.request().protocol, call.request().external_port)).or_default();
-        let failed = self.dice.number() % 100 < self.fails && !(look && *blinks == 2);
+        let failed = self.rng.u64(..) % 100 < self.fails && !(look && *blinks == 2);
         match look {
             true if failed => *blinks += 1,
             true if !lost => *blinks = 0,
@@ -204,7 +205,7 @@ struct World {
     wants: BTreeMap<Key, Want>,
     own: IpAddr,
     now: Instant,
-    dice: Dice,
+    rng: Rng,
     terms: LeaseTerms,
     lost: u32,
     /// What could not be taken back, and was said so: from which address, with which text.
@@ -213,8 +214,8 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice::seeded(seed);
-        let mut coin = |of: u64| dice.number().is_multiple_of(of);
+        let mut rng = Rng::with_seed(seed);
+        let mut coin = |of: u64| rng.u64(..).is_multiple_of(of);
         let mut nature = Nature {
             permanent_only: coin(5),
             refuses_overwriting: coin(5),
@@ -235,18 +236,18 @@ impl World {
             held: BTreeMap::new(),
             loses: 0,
             fails: 0,
-            dice: Dice::seeded(seed ^ 0xABCD),
+            rng: Rng::with_seed(seed ^ 0xABCD),
             last_write: None,
             calls: Vec::new(),
             blinks: BTreeMap::new(),
         };
         let mut world = Self {
             router,
-            openings: Openings::new(Dice::seeded(seed ^ 0x1234)),
+            openings: Openings::new(Rng::with_seed(seed ^ 0x1234)),
             wants: BTreeMap::new(),
             own: [192, 168, 77, 2].into(),
             now: Instant::now() + HOUR,
-            dice,
+            rng,
             terms: LeaseTerms { on_conflict, ..TERMS },
             lost: 0,
             given_up: Vec::new(),
@@ -260,7 +261,7 @@ impl World {
     fn reload(&mut self) {
         self.wants.clear();
         for nth in 0..8_u16 {
-            if self.dice.number().is_multiple_of(3) {
+            if self.rng.u64(..).is_multiple_of(3) {
                 continue;
             }
             let protocol = if nth == 7 { Protocol::Udp } else { Protocol::Tcp };
@@ -289,8 +290,8 @@ impl World {
     fn crash_and_restart(&mut self) {
         let (records, habits) = (self.openings.records(), self.openings.habits());
         let formers = self.openings.formers().to_vec();
-        let mut next = Openings::new(Dice::seeded(self.dice.number()));
-        self.now += Duration::from_secs(self.dice.number() % 100 + 2);
+        let mut next = Openings::new(Rng::with_seed(self.rng.u64(..)));
+        self.now += Duration::from_secs(self.rng.u64(..) % 100 + 2);
         next.retarget(self.wants.clone(), self.now);
         next.move_to(records, habits, formers, self.now);
         self.openings = next;
@@ -314,12 +315,12 @@ impl World {
             let known = remembered.iter().any(|r| r.want.internal == request.internal);
             assert!(known, "{request:?} was opened before it was remembered");
         }
-        self.now += Duration::from_millis(self.dice.number() % 300);
+        self.now += Duration::from_millis(self.rng.u64(..) % 300);
         let lost = answer.lost().is_some();
         self.openings.answered(slot, call, answer, self.now, &self.terms);
         if lost {
             self.lost += 1;
-            let search = self.dice.wait_after(self.lost.min(4));
+            let search = wait_after(&mut self.rng, self.lost.min(4));
             self.now += search;
             self.openings.doubt(self.now);
         } else {
@@ -348,34 +349,34 @@ impl World {
 
     fn trouble(&mut self) {
         let now = self.now;
-        match self.dice.number() % 10 {
+        match self.rng.u64(..) % 10 {
             0 => {
                 self.router.held.retain(|_, held| !is_ours(held) && held.ends.is_none());
                 self.openings.try_again(now);
             }
             // Restarted unseen.
             1 => self.router.held.retain(|_, held| !is_ours(held)),
-            2 => self.router.loses = self.dice.number() % 60,
-            3 => self.router.fails = self.dice.number() % 60,
+            2 => self.router.loses = self.rng.u64(..) % 60,
+            3 => self.router.fails = self.rng.u64(..) % 60,
             4 => (self.router.loses, self.router.fails) = (0, 0),
             5 => {
-                let number = 1000 + u16::try_from(self.dice.number() % 8).unwrap();
+                let number = 1000 + u16::try_from(self.rng.u64(..) % 8).unwrap();
                 let last =
-                    if self.dice.number().is_multiple_of(3) { self.own } else { [192, 168, 77, 9].into() };
-                let forever = self.dice.number().is_multiple_of(2);
+                    if self.rng.u64(..).is_multiple_of(3) { self.own } else { [192, 168, 77, 9].into() };
+                let forever = self.rng.u64(..).is_multiple_of(2);
                 let ends = (!forever).then(|| now + HOUR / 2);
                 let held = Held { client: last, port: 9, text: "a game".into(), ends };
                 self.router.held.entry((Protocol::Tcp, port(number))).or_insert(held);
             }
             6 => self.reload(),
             7 => {
-                let last = 2 + u8::try_from(self.dice.number() % 3).unwrap();
+                let last = 2 + u8::try_from(self.rng.u64(..) % 3).unwrap();
                 self.move_own_address(last);
             }
             8 => self.crash_and_restart(),
             _ => {
                 // This machine slept: the router's clock went on.
-                let slept = Duration::from_secs(self.dice.number() % 7200);
+                let slept = Duration::from_secs(self.rng.u64(..) % 7200);
                 for held in self.router.held.values_mut() {
                     held.ends = held.ends.map(|ends| ends.checked_sub(slept).unwrap_or(now));
                 }
@@ -419,9 +420,9 @@ impl World {
                 let mut habits = self.openings.habits;
                 let call = lease.call(&self.terms, habits);
                 let answer = self.router.answer(&call, self.now);
-                let (now, terms, dice) = (self.now, &self.terms, &mut self.dice);
+                let (now, terms, rng) = (self.now, &self.terms, &mut self.rng);
                 let formers = &self.openings.formers;
-                lease.answered(answer, &mut Circumstances { now, terms, habits: &mut habits, formers, dice });
+                lease.answered(answer, &mut Circumstances { now, terms, habits: &mut habits, formers, rng });
             }
         }
     }
@@ -430,14 +431,14 @@ impl World {
 fn live_through(seed: u64) {
     let mut world = World::new(seed);
     for _ in 0..30 {
-        let calm = Duration::from_secs(world.dice.number() % 3000);
+        let calm = Duration::from_secs(world.rng.u64(..) % 3000);
         world.run(world.now + calm);
         world.trouble();
     }
     // All trouble ends: others leave, the router does what it can.
     (world.router.loses, world.router.fails) = (0, 0);
     world.router.held.retain(|_, held| is_ours(held));
-    // A refusal holds for an hour, the lease of a former address as well, and permanent ones need somebody.
+    // A refusal holds for an hour, the lease of a former address as well, and permanent ones are closed by hand.
     world.router.held.retain(|_, held| held.ends.is_some() || held.client == world.own);
     world.run(world.now + 3 * HOUR);
     // One may be on its way to be replaced at this very moment, or gone for up to a check, where a router neither shows
@@ -450,7 +451,7 @@ fn live_through(seed: u64) {
         world.run(world.now + BETWEEN_WRITES);
         open = world.all_is_open();
     }
-    open.expect("a sane router and nobody in the way");
+    open.expect("a sane router and no other machine in the way");
     world.no_hurry();
     let others = world.others();
     world.release();

@@ -2,7 +2,7 @@
 //!
 //! Each task asks one question at a time, and ends in what the next choice will be made from: a place, a
 //! router, its health, an opening's next state. A task may be dropped at any `await`; what it changed by then holds.
-//! Owns the patience with a router that does not answer. Which task comes next is not its business, nor who is told.
+//! Owns how long to wait for a router that does not answer. It does not choose the next task and publishes nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,6 +14,7 @@ use tokio::{
 use super::{RELEASE, Reconciler, Router, Task};
 use crate::gateway::{
     driver::Driver,
+    jitter::wait_after,
     lease::{Call, Gone, State},
     openings::{Departed, Slot},
     questions::{limited, put, search, take_back},
@@ -111,7 +112,7 @@ impl Reconciler {
     pub(super) fn patience(&mut self, searches: u32) -> Duration {
         let now = Instant::now();
         let since = *self.away_since.get_or_insert(now);
-        let wait = self.dice.wait_after(searches);
+        let wait = wait_after(&mut self.rng, searches);
         if now < since + LIKELY_BACK { wait.min(WHILE_LIKELY) } else { wait }
     }
 
@@ -262,7 +263,7 @@ impl Reconciler {
     }
 }
 
-/// Whether the router was started anew between two pulses.
+/// Whether the router restarted between two checks.
 pub(super) fn restarted(before: &Health, before_at: Instant, now: &Health, now_at: Instant) -> bool {
     let boot_changed = matches!((before.boot_id, now.boot_id), (Some(old), Some(new)) if old != new);
     // RFC 6887, section 8.5: the epoch runs with the time, give or take an eighth and two seconds.

@@ -197,7 +197,7 @@ async fn a_router_that_was_just_lost_is_searched_for_every_minute() {
         longest = longest.max(wait);
         tokio::time::advance(wait).await;
     }
-    assert!(longest > 8 * WHILE_LIKELY, "whoever stays away is left alone: {longest:?}");
+    assert!(longest > 8 * WHILE_LIKELY, "a router that stays away is searched for seldom: {longest:?}");
 }
 
 #[tokio::test]

@@ -9,8 +9,10 @@
 //! kilobytes for each; redirects are not followed. Nothing is spawned and no connection is kept.
 
 use std::{
+    fmt::Display,
     io::{self, ErrorKind},
     net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -32,32 +34,70 @@ const QUIET: Duration = Duration::from_millis(500);
 /// The most elements in an answer to a request. Real ones have a dozen.
 const MOST_TAGS: usize = 1000;
 
+/// A call of the library: where its requests leave from, and the last error of one.
+#[derive(Debug)]
+struct Call {
+    source: IpAddr,
+    error: Mutex<Option<RequestError>>,
+}
+
 tokio::task_local! {
-    /// The address that the library's requests leave from: its transport has no other way to learn it.
-    static SOURCE: IpAddr;
+    /// The call under way: the library's transport cannot get it in another way.
+    static CALL_UNDER_WAY: Arc<Call>;
 }
 
 /// The transport of the library's requests; only inside [`sent_from`].
 #[derive(Clone, Debug)]
 pub(super) struct Bound;
 
-/// Lets the library's requests in `calls` leave from `source`.
-pub(super) async fn sent_from<F: Future>(source: IpAddr, calls: F) -> F::Output {
-    SOURCE.scope(source, calls).await
+/// Lets the requests of a call of the library leave from `source`.
+///
+/// The error is that of the last request. The library turns it into another type for each call; this replaces them all.
+pub(super) async fn sent_from<T, E: Display>(
+    source: IpAddr,
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, RequestError> {
+    let under_way = Arc::new(Call { source, error: Mutex::default() });
+    let outcome = CALL_UNDER_WAY.scope(Arc::clone(&under_way), call).await;
+    outcome.map_err(|error| {
+        let sent = under_way.error.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Without one, the library did not understand the answer.
+        sent.unwrap_or_else(|| RequestError::InvalidResponse(error.to_string()))
+    })
 }
 
 impl Provider for Bound {
     async fn send_async(url: &str, action: &str, body: &str) -> Result<String, RequestError> {
-        let source = SOURCE.try_with(|source| *source);
-        let source = source.map_err(|_| invalid("a request without a source address"))?;
-        let rest = url.strip_prefix("http://").ok_or_else(|| invalid("not an http address"))?;
-        let (to, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let to = to.parse().map_err(|_| invalid("not the address of a router"))?;
-        let request = post(to, path, action, body)?;
-        let (status, text) = exchange(source, to, request.as_bytes()).await?;
-        fault(status, &text)?;
-        Ok(text)
+        let call = CALL_UNDER_WAY.try_with(Arc::clone);
+        let call = call.map_err(|_| invalid("a request without a source address"))?;
+        let outcome = send_soap(call.source, url, action, body).await;
+        let (outcome, error) = match outcome {
+            Ok(text) => (Ok(text), None),
+            // What the library does next depends on the code.
+            Err(RequestError::ErrorCode(code, text)) => {
+                (Err(RequestError::ErrorCode(code, text.clone())), Some(RequestError::ErrorCode(code, text)))
+            }
+            Err(error) => (Err(invalid(&error.to_string())), Some(error)),
+        };
+        *call.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+        outcome
     }
+}
+
+/// Sends one request to do something.
+pub(super) async fn send_soap(
+    source: IpAddr,
+    url: &str,
+    action: &str,
+    body: &str,
+) -> Result<String, RequestError> {
+    let rest = url.strip_prefix("http://").ok_or_else(|| invalid("not an http address"))?;
+    let (to, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let to = to.parse().map_err(|_| invalid("not the address of a router"))?;
+    let request = post(to, path, action, body)?;
+    let (status, text) = exchange(source, to, request.as_bytes()).await?;
+    fault(status, &text)?;
+    Ok(text)
 }
 
 /// An answer that tells of an error, as one.

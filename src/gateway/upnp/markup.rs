@@ -1,9 +1,8 @@
 //! Reading single elements out of a router's XML.
 //!
 //! Owns a scanner that finds elements by their local name, wherever they stand and whatever prefix they have. Knows
-//! nothing of what they mean. It is no XML parser on purpose: it takes no memory but for what it returns, reads every
-//! byte about once, cannot be nested too deep, follows no entity, and still finds the value in a document that a router
-//! cut in the middle. Elements that hold an element of their own name are not for it.
+//! nothing of what they mean. It is deliberately less than an XML parser. It allocates only what it returns, reads every
+//! byte about once, has no nesting to exceed, follows no entity, and finds values in a document that a router cut short. Elements that hold an element of their own name are not for it.
 
 /// The texts of all elements of that name, as they stand in the document; an element without an end tag (`<a/>`) has
 /// the empty text.
@@ -21,7 +20,7 @@ pub(super) fn contents<'a>(document: &'a str, name: &'a str) -> impl Iterator<It
             }
             let from = rest;
             loop {
-                // Without an end the rest of the document is no element's text, and so is the end of the search.
+                // Without an end tag the search ends: the rest of the document is not the element's text.
                 let tag = next_tag(rest)?;
                 rest = tag.after;
                 if tag.closes(name) {

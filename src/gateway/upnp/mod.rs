@@ -1,14 +1,16 @@
-//! Openings by UPnP Internet Gateway Device: the requests are those of the `igd-next` library.
+//! Openings by UPnP Internet Gateway Device, with the `igd-next` library.
 //!
-//! Owns the search, and what an answer means for an opening. Knows nothing of when one is wanted or whose it is.
+//! The library writes the requests that change something, reads their answers, and picks a free port where the router
+//! cannot. The rest is ours, because routers in homes need more than the library offers:
+//! - *Search and description* ([`ssdp`], [`description`]): the library gives neither the router's name nor the number of its
+//!   start. It waits for devices that never answer, and builds a tree out of a MiB from the network, which takes 200 MiB.
+//! - *Transport* ([`http`]): a request must leave from the address that it opens, and in the spelling of the UPnP documents.
+//! - *Looking* at one port: the library only reads the whole list.
+//! - *Errors* ([`refusal`]): the library has four types for them, and loses codes. Our transport sees every code first.
 //!
-//! The search is our own. The library's gives neither the router's name nor the number of its start, waits for a device
-//! that never answers although the router did, and builds a tree out of up to a MiB of whatever the network sends,
-//! which takes two hundred. So only the gateway is listened to, and its documents are read without a tree. Requests go
-//! through the library, over a transport of our own ([`http`]).
-//!
-//! Invariants: as in [`driver`](super::driver); a renewal never removes; nothing is opened that was not asked for. What
-//! is kept between calls is where the router's services are: it ends by being dropped.
+//! Owns the search, and what an answer means for an opening. Knows nothing of when an opening is wanted or whose it is.
+//! Invariants: those of [`driver`](super::driver); a renewal never removes; only what was requested is opened. Between
+//! calls it keeps the addresses of the router's services, and no socket, so dropping it ends it.
 
 mod description;
 mod head;
@@ -27,17 +29,16 @@ use std::{
 };
 
 use igd_next::{
-    AddAnyPortError, GetGenericPortMappingEntryError, PortMappingEntry, PortMappingProtocol, RemovePortError,
-    RequestError,
-    aio::{Gateway, Ipv6FirewallGateway, Provider},
+    PortMappingEntry, PortMappingProtocol, RequestError,
+    aio::{Gateway, Ipv6FirewallGateway},
 };
 use tokio::time::timeout;
 use url::Url;
 
 use self::{
     description::{Description, Service, actions},
-    http::{Bound, get, is_bare, sent_from},
-    refusal::{by_code, port_refused, refused, unheard},
+    http::{Bound, get, is_bare, send_soap, sent_from},
+    refusal::{refused, unheard},
     ssdp::{Responder, Search},
 };
 use super::{
@@ -64,7 +65,7 @@ const MOST_ENTRIES: u32 = 256;
 /// How many entries that cannot be read a list may have.
 const MOST_BROKEN: usize = 16;
 
-/// How routers say that there is no such entry, beside 714: by an error of the arguments, of the action, or of the index.
+/// Other codes than 714 for a missing entry: bad arguments, action failed, bad index.
 const NOT_FOUND: [u16; 3] = [402, 501, 713];
 
 /// The most connections to the internet that are told apart.
@@ -142,7 +143,7 @@ impl Upnp {
         let port = request.external_port.get();
         let opened =
             self.gateway.add_port(protocol(request), port, request.internal, seconds(request), &request.text);
-        sent_from(request.internal.ip(), opened).await.map_err(port_refused)?;
+        sent_from(request.internal.ip(), opened).await.map_err(refused)?;
         Ok(Granted { external_port: request.external_port, lease: request.lease, pinhole: None })
     }
 
@@ -156,11 +157,9 @@ impl Upnp {
         let opened =
             timeout(SEVERAL, sent_from(request.internal.ip(), opened)).await.map_err(|_| silent())?;
         let port = opened.map_err(|error| match error {
-            AddAnyPortError::ActionNotAuthorized => by_code(606, ""),
-            AddAnyPortError::ExternalPortInUse | AddAnyPortError::NoPortsAvailable => RouterError::Conflict,
-            AddAnyPortError::OnlyPermanentLeasesSupported => RouterError::OnlyPermanent,
-            AddAnyPortError::RequestError(error) => refused(error),
-            other => RouterError::Failed(clean(&other.to_string())),
+            // Here it means that no port is free (WANIPConnection:2 section 2.5.18).
+            RequestError::ErrorCode(728, _) => RouterError::Conflict,
+            error => refused(error),
         })?;
         let external_port =
             NonZeroU16::new(port).ok_or_else(|| RouterError::Failed("it opened port 0".into()))?;
@@ -175,9 +174,8 @@ impl Upnp {
         }
         let closed = self.gateway.remove_port(protocol(request), request.external_port.get());
         match sent_from(source, closed).await {
-            Ok(()) | Err(RemovePortError::NoSuchPortMapping) => Ok(()),
-            Err(RemovePortError::ActionNotAuthorized) => Err(by_code(606, "")),
-            Err(RemovePortError::RequestError(error)) => Err(refused(error)),
+            Ok(()) | Err(RequestError::ErrorCode(714, _)) => Ok(()),
+            Err(error) => Err(refused(error)),
         }
     }
 
@@ -205,7 +203,6 @@ impl Upnp {
     /// The same for a router that only has a list. An entry that cannot be read is passed over: it may be another
     /// program's, with a text that the router cut in a bad place.
     async fn look_through(&self, request: &MapRequest) -> Result<Entry, RouterError> {
-        use GetGenericPortMappingEntryError as Error;
         let wanted = |entry: &PortMappingEntry| {
             entry.protocol == protocol(request) && entry.external_port == request.external_port.get()
         };
@@ -219,17 +216,14 @@ impl Upnp {
                     return Ok(taken(client, port, &entry.port_mapping_description, lease));
                 }
                 Ok(_) => {}
-                Err(Error::SpecifiedArrayIndexInvalid) => return Ok(Entry::Free),
-                Err(Error::RequestError(error)) if is_bare(&error) => return Ok(Entry::Unknown),
-                Err(Error::RequestError(RequestError::InvalidResponse(_))) if broken < MOST_BROKEN => {
-                    broken += 1;
-                }
-                // A router that has no list either, or ends it in its own way, has not said that the port is free.
-                Err(Error::RequestError(RequestError::ErrorCode(..) | RequestError::InvalidResponse(_))) => {
+                Err(RequestError::ErrorCode(713, _)) => return Ok(Entry::Free),
+                Err(error) if is_bare(&error) => return Ok(Entry::Unknown),
+                Err(RequestError::InvalidResponse(_)) if broken < MOST_BROKEN => broken += 1,
+                // A router without a list, or with another end of it, has not said that the port is free.
+                Err(RequestError::ErrorCode(..) | RequestError::InvalidResponse(_)) => {
                     return Ok(Entry::Unknown);
                 }
-                Err(Error::ActionNotAuthorized) => return Ok(Entry::Unknown),
-                Err(Error::RequestError(error)) => return Err(refused(error)),
+                Err(error) => return Err(refused(error)),
             }
         }
         Ok(Entry::Unknown)
@@ -284,7 +278,7 @@ impl Upnp {
         );
         let header = format!("\"{kind}#{action}\"");
         let url = self.gateway.to_string();
-        sent_from(source, Bound::send_async(&url, &header, &envelope)).await
+        send_soap(source, &url, &header, &envelope).await
     }
 }
 
@@ -460,7 +454,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_this_machine_does_not_have_costs_one_opening_and_no_router() {
         let driver = with(NOTHING);
-        // One of documentation (RFC 5737), which nobody has.
+        // One of documentation (RFC 5737), which no machine has.
         let other = Ipv4Addr::new(192, 0, 2, 77);
         for call in [Call::Look(request(other)), Call::Open(request(other)), Call::Close(request(other))] {
             let failed = put(&driver, OWN.into(), &call).await;
@@ -478,7 +472,10 @@ mod tests {
             let looked = put(&driver, OWN.into(), &Call::Look(request(OWN))).await;
             assert_eq!(looked, Said::Seen(Ok(Entry::Unknown)), "{status}");
             let opened = put(&driver, OWN.into(), &Call::Open(request(OWN))).await;
-            assert!(opened.lost().is_some(), "{status}: who refuses everything is none: {opened:?}");
+            assert!(
+                opened.lost().is_some(),
+                "{status}: a router that refuses everything is lost: {opened:?}"
+            );
         }
     }
 
@@ -496,6 +493,6 @@ mod tests {
         }
         let one = answer("<NewExternalIPAddress>11.22.33.1</NewExternalIPAddress>");
         assert_eq!(one, Ok(Some([11, 22, 33, 1].into())));
-        assert!(matches!(answer(""), Err(RouterError::Lost(_))), "that is no answer to the question");
+        assert!(matches!(answer(""), Err(RouterError::Lost(_))), "that does not answer the question");
     }
 }

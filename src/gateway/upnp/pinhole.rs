@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use igd_next::{PinholeError, RequestError, aio::Ipv6FirewallGateway};
+use igd_next::{RequestError, aio::Ipv6FirewallGateway};
 use tokio::time::timeout;
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
     find, gateway,
     http::{Bound, sent_from},
     no_service, protocol,
-    refusal::pinhole_refused,
+    refusal::refused,
 };
 use crate::gateway::router::{CALL, Granted, MapRequest, RouterError};
 
@@ -42,19 +42,15 @@ impl Upnp {
         if let Some(known) = id {
             match self.heard(sent_from(source, firewall.update_pinhole(known, seconds)).await) {
                 Ok(()) => {}
-                Err(
-                    PinholeError::RequestError(RequestError::ErrorCode(402, _)) | PinholeError::NoSuchEntry,
-                ) => {
-                    id = None;
-                }
-                Err(error) => return Err(pinhole_refused(error)),
+                Err(error) if is_gone(&error) => id = None,
+                Err(error) => return Err(refused(error)),
             }
         }
         if id.is_none() {
             let added = sent_from(source, firewall.add_pinhole(protocol(request), internal, seconds)).await;
-            id = Some(self.heard(added).map_err(pinhole_refused)?);
+            id = Some(self.heard(added).map_err(refused)?);
         }
-        // There is no translation: from outside it is the same port.
+        // A firewall translates nothing: the external port is the same.
         let external_port = NonZeroU16::new(internal.port());
         let external_port =
             external_port.ok_or_else(|| RouterError::Failed("port 0 cannot be opened".into()))?;
@@ -79,10 +75,8 @@ impl Upnp {
     }
 
     /// Forgets where the firewall is when it does not answer there.
-    fn heard<T>(&self, answer: Result<T, PinholeError>) -> Result<T, PinholeError> {
-        if let Err(PinholeError::RequestError(error)) = &answer
-            && !matches!(error, RequestError::ErrorCode(..))
-        {
+    fn heard<T>(&self, answer: Result<T, RequestError>) -> Result<T, RequestError> {
+        if answer.as_ref().is_err_and(|error| !matches!(error, RequestError::ErrorCode(..))) {
             *self.firewall.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         answer
@@ -94,12 +88,12 @@ impl Upnp {
         let firewall = self.firewall(own).await?;
         match self.heard(sent_from(own.into(), firewall.remove_pinhole(id)).await) {
             Err(error) if is_gone(&error) => Ok(()),
-            other => other.map_err(pinhole_refused),
+            other => other.map_err(refused),
         }
     }
 }
 
 /// Whether the router does not know the number. To some it is an argument out of range.
-fn is_gone(error: &PinholeError) -> bool {
-    matches!(error, PinholeError::NoSuchEntry | PinholeError::RequestError(RequestError::ErrorCode(402, _)))
+fn is_gone(error: &RequestError) -> bool {
+    matches!(error, RequestError::ErrorCode(402 | 704, _))
 }

@@ -1,26 +1,27 @@
-//! What a router's refusal means.
+//! What a router's error means.
 //!
 //! Owns the meaning of the error codes (UPnP Device Architecture, WANIPConnection:2 section 2.5, WANIPv6FirewallControl:1
 //! section 2.4) and the cleaning of the texts beside them. Pure.
 
 use std::io;
 
-use igd_next::{AddPortError, PinholeError, RequestError};
+use igd_next::RequestError;
 
 use crate::gateway::router::RouterError;
 use crate::text::clean;
 
 /// What an error code means; `text` is the router's own.
-pub(super) fn by_code(code: u16, text: &str) -> RouterError {
+fn by_code(code: u16, text: &str) -> RouterError {
     let what = match code {
         401 | 602 => "it does not know the request",
-        402 => "it does not like an argument",
-        501 => "it cannot; has it an address of its own on the internet?",
+        402 => "it refuses an argument",
+        501 => "it cannot: check whether it has an address on the internet",
         605 => "the text is too long for it",
-        606 => "not authorized",
+        606 => "not authorized: many routers open no port below 1024",
         701 => "its table of pinholes is full",
-        702 => "its IPv6 firewall is off, so that nothing has to be opened",
+        702 => "its IPv6 firewall is off: every port is open",
         703 => "its IPv6 firewall allows no pinholes",
+        704 => "it has no such pinhole",
         718 => return RouterError::Conflict,
         724 => return RouterError::SamePort,
         725 => return RouterError::OnlyPermanent,
@@ -50,7 +51,7 @@ pub(super) fn refused(error: RequestError) -> RouterError {
             RouterError::Failed(format!("it has no action {}", clean(&action)))
         }
         RequestError::InvalidResponse(text) => {
-            RouterError::Lost(format!("its answer is none of UPnP: {}", clean(&text)))
+            RouterError::Lost(format!("its answer is not UPnP: {}", clean(&text)))
         }
         RequestError::IoError(error) => unheard(&error),
         other => RouterError::Lost(clean(&other.to_string())),
@@ -60,36 +61,4 @@ pub(super) fn refused(error: RequestError) -> RouterError {
 /// Nothing was heard at all.
 pub(super) fn unheard(error: &io::Error) -> RouterError {
     RouterError::Lost(clean(&error.to_string()))
-}
-
-/// The same for an opening.
-pub(super) fn port_refused(error: AddPortError) -> RouterError {
-    match error {
-        AddPortError::ActionNotAuthorized => by_code(606, ""),
-        AddPortError::PortInUse => by_code(718, ""),
-        AddPortError::SamePortValuesRequired => by_code(724, ""),
-        AddPortError::OnlyPermanentLeasesSupported => by_code(725, ""),
-        AddPortError::DescriptionTooLong => by_code(605, ""),
-        AddPortError::RequestError(error) => refused(error),
-        AddPortError::InternalPortZeroInvalid | AddPortError::ExternalPortZeroInvalid => {
-            RouterError::Failed("port 0 cannot be opened".into())
-        }
-    }
-}
-
-/// The same for a pinhole.
-pub(super) fn pinhole_refused(error: PinholeError) -> RouterError {
-    match error {
-        PinholeError::ActionNotAuthorized => {
-            RouterError::Denied("error 606, not authorized: many routers open no port below 1024".into())
-        }
-        PinholeError::PinholeSpaceExhausted => by_code(701, ""),
-        PinholeError::FirewallDisabled => by_code(702, ""),
-        PinholeError::InboundPinholeNotAllowed => by_code(703, ""),
-        PinholeError::RequestError(error) => refused(error),
-        PinholeError::NoSuchEntry => RouterError::Failed("error 704, it has no such pinhole".into()),
-        PinholeError::FirewallControlUnavailable | PinholeError::InvalidLeaseDuration => {
-            RouterError::Failed(clean(&error.to_string()))
-        }
-    }
 }

@@ -16,7 +16,7 @@ const LONGEST_HEAD: usize = 16 * 1024;
 /// The longest body that is read. Descriptions have some 20 KiB.
 const LARGEST: usize = 128 * 1024;
 
-/// The root element begins within so many bytes, and its end tag is no longer.
+/// The root element begins within so many bytes, and its end tag is at most so long.
 const NEAR: usize = 1024;
 
 /// The longest line that begins a chunk.

@@ -62,7 +62,7 @@ pub(super) struct Responder {
     pub(super) boot_id: Option<u32>,
 }
 
-/// Who is asked for what, and when.
+/// One question: its time, its receiver, its search target.
 #[derive(Clone, Copy, Debug)]
 struct Question {
     when: Instant,
@@ -106,7 +106,7 @@ impl<'a> Search<'a> {
         }
         agenda.reverse();
         let mut search = Self { socket, at, own, agenda, deadline: now + limit };
-        // What cannot be sent at all is known at once; later on it is no reason to stop listening.
+        // A first send that fails ends the search. Later failures do not: answers may still come.
         search.ask(now).await?;
         Ok(search)
     }

@@ -104,7 +104,7 @@ fn upnp_tells_who_holds_a_port_and_what_is_denied() {
                 }
                 other => panic!("{other:?}"),
             }
-            // Nobody throws another machine's opening out.
+            // A router does not close another machine's opening.
             let closed = driver.close(&ours).await;
             assert!(matches!(closed, Err(RouterError::Denied(_))), "{closed:?}");
             let any = driver.any_port(&ours).await.expect("others are free");
@@ -150,7 +150,7 @@ fn a_pinhole_lets_the_internet_in_over_ipv6() {
                 assert_eq!(driver.look(&hole).await, Ok(Entry::Unknown));
                 driver.close(&hole).await.expect("it closes");
                 driver.close(&hole).await.expect("one that is gone is fine");
-                let again = driver.open(&hole).await.expect("one that is gone is opened anew");
+                let again = driver.open(&hole).await.expect("one that is gone is opened again");
                 driver
                     .close(&MapRequest { pinhole: again.pinhole, ..hole.clone() })
                     .await

@@ -166,7 +166,7 @@ fn pcp_renews_with_the_nonce_and_the_lifetime_that_is_wanted() {
         assert_eq!(
             driver.health().await.map(|health| (health.external, health.tells)),
             Ok((None, false)),
-            "nobody has told it yet"
+            "unknown before the first opening"
         );
         let first = driver.open(&web()).await.expect("it opens");
         assert_eq!(first.lease, Some(Duration::from_secs(300)));
@@ -187,7 +187,7 @@ fn pcp_renews_with_the_nonce_and_the_lifetime_that_is_wanted() {
 }
 
 #[test]
-fn an_answer_that_was_lost_locks_nobody_out() {
+fn after_a_lost_answer_the_same_nonce_opens_the_port() {
     let mut answers = 0;
     let router = FakeRouter::start(move |question| {
         answers += u32::from(question[1] == 1);
@@ -274,8 +274,8 @@ fn a_search_ends_in_time_whatever_is_there() {
             let found = run(within(CALL, Driver::search(*via, &router.at)));
             assert!(matches!(found, Err(RouterError::Lost(_))), "{via:?}: {found:?}");
         });
-        let nobody = run(within(Duration::ZERO, Driver::search(*via, &place())));
-        assert!(matches!(nobody, Err(RouterError::Lost(_))), "{via:?}: {nobody:?}");
+        let absent = run(within(Duration::ZERO, Driver::search(*via, &place())));
+        assert!(matches!(absent, Err(RouterError::Lost(_))), "{via:?}: {absent:?}");
     });
     run(async {
         let old = FakeRouter::start(|question| Some(natpmp(question, 1, 0)));
