@@ -24,7 +24,7 @@ const FORMS: &str =
 /// Another form, zero, or more than a hundred years.
 pub(super) fn parse(text: &str) -> Result<Timeout, Refusal> {
     match parse_from_zero(text)? {
-        Timeout::After(Duration::ZERO) => Err(Refusal::new(format!("`{text}` is no time at all"), FORMS)),
+        Timeout::After(Duration::ZERO) => Err(Refusal::new(format!("`{text}` is zero"), FORMS)),
         limit => Ok(limit),
     }
 }
@@ -156,8 +156,8 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         for (text, message) in [
-            ("0s", "`0s` is no time at all"),
-            ("0ms", "`0ms` is no time at all"),
+            ("0s", "`0s` is zero"),
+            ("0ms", "`0ms` is zero"),
             ("30", "the duration `30` has no unit"),
             ("", "`` is not a duration"),
             ("s", "`s` is not a duration"),

@@ -103,11 +103,11 @@ pub(super) fn warn(diagnostics: &mut Diagnostics, span: Span, message: String) -
 
 /// Takes `allow`: it keeps everyone else out, so it names somebody.
 pub(super) fn allow(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Option<EntriesText> {
-    refuse_empty(reader, keys, "allow", "name who may, or leave it out: then everyone may enter");
+    refuse_empty(reader, keys, "allow", "name an address that may enter; without `allow`, every address may");
     EntriesText::read(reader, keys, "allow")
 }
 
-/// Notes that a list which lets in nobody else holds nothing.
+/// Refuses an empty list that would refuse every client.
 pub(super) fn refuse_empty(
     reader: &mut Reader<'_>,
     keys: &mut Keys<'_, '_>,
@@ -118,7 +118,7 @@ pub(super) fn refuse_empty(
         && is_empty(value)
     {
         let span = reader.span(value.span());
-        reader.diagnostics.problem(span, format!("`{key}` is empty: nobody could enter")).hint(hint);
+        reader.diagnostics.problem(span, format!("`{key}` is empty: no client could enter")).hint(hint);
     }
 }
 

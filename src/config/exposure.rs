@@ -18,7 +18,7 @@ const DELICATE: [(&str, &[u16]); 5] = [
 const AMPLIFYING: [(&str, u16); 5] =
     [("DNS", 53), ("NTP", 123), ("LDAP", 389), ("SSDP", 1900), ("memcached", 11211)];
 const CLOSE_IT: &str =
-    "say who may enter, by `allow`, or listen on one address only, such as 127.0.0.1 or that of a VPN";
+    "limit the clients with `allow`, or listen on one address only, such as 127.0.0.1 or that of a VPN";
 
 /// This machine's addresses, looked up once.
 pub(super) struct OwnAddresses<'a> {
@@ -60,7 +60,7 @@ impl<'a> OwnAddresses<'a> {
     }
 }
 
-/// Notes what is worth a warning about an enabled entry, which `on_router` shall be open there.
+/// Notes what is worth a warning about an enabled entry, which is open on the router if `on_router`.
 pub(super) fn warn(
     entry: &ListenEntry,
     policy: &Policy,
@@ -76,7 +76,7 @@ pub(super) fn warn(
     warn_of_ephemeral_ports(entry, host, diagnostics);
 }
 
-/// Whether a policy names those who may enter, and not everyone by that.
+/// Whether a policy lets in named clients only.
 fn keeps_strangers_out(policy: &Policy) -> bool {
     let access = &policy.access;
     let names_some =

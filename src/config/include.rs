@@ -144,7 +144,7 @@ impl<'a> Walk<'a> {
         self.is_broken = true;
         let is_default = from.is_none() && path == Path::new(DEFAULT_FILE);
         let hint = match error {
-            // Nobody named it, so it is no path to check.
+            // The person did not name this path, so the hint does not ask to check it.
             ReadError::Io(e) if is_default && e.kind() == io::ErrorKind::NotFound => Some(NAME_A_MAPPING),
             ReadError::Directory => Some("name a file; a pattern such as DIR/*.toml belongs in `include`"),
             _ => error.hint(),

@@ -1,7 +1,7 @@
 //! `[lists]`: named sets of addresses, written in the configuration or kept in files of their own.
 //!
-//! A list file is no part of the configuration: it may be large, and it changes by itself. Whoever follows it reads it
-//! with [`read_list`], by the same rules as here.
+//! A list file is apart from the configuration: it may be large, and it changes by itself. The
+//! daemon follows it and reads it with [`read_list`], by the same rules as here.
 
 use std::{
     collections::HashMap,

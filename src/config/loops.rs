@@ -1,4 +1,4 @@
-//! Listeners that lead to themselves, straight or by way of others: a single client would spin for ever.
+//! Listeners that lead to themselves, straight or by way of others: one client would keep them busy without end.
 //!
 //! Every listener is a node, and a target that another listener of this machine takes is an edge. A name is followed
 //! only where it is `localhost`: others are known to the resolver alone. The relay refuses a session that leads straight

@@ -11,7 +11,7 @@
 //!               └► gate: lists, guard, countries ─► GateInput
 //! ```
 //!
-//! There is no serde mirror of the file: serde ends at the first error. The file is parsed with recovery into spanned
+//! No serde type mirrors the file: serde ends at the first error. The file is parsed with recovery into spanned
 //! values, and a small table reader (`table`) takes the keys out of it, so that every problem of every line is found.
 //!
 //! Nothing here panics, whatever the file holds; what a stranger can write into it is bounded: the size of the files,
@@ -142,7 +142,7 @@ impl fmt::Display for SpecsFrom {
 /// A configuration without problems.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// Every listener that shall run.
+    /// The mappings and listeners that should run.
     pub plan: Plan,
     /// What concerns the daemon as a whole.
     pub settings: Settings,
@@ -154,7 +154,7 @@ pub struct Loaded {
     pub read: ReadSet,
 }
 
-/// What was read to come to a configuration, as absolute paths, for whoever watches them for a change.
+/// The files that were read, as absolute paths. The daemon watches them for changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadSet {
     /// The files, those that were missing too.

@@ -1,4 +1,4 @@
-//! Which listeners shall be open on the home router, and at which of its ports.
+//! Which listeners are open on the home router, and at which of its ports.
 //!
 //! A mapping's own `router` must be possible: some listener of it can be reached from the router, and no other listener
 //! has its port there. What it only inherits (from `[defaults]` or the command line) passes over listeners that cannot

@@ -58,7 +58,7 @@ pub(crate) enum Service {
     Tcp(TcpSpec),
     /// Relays datagrams.
     Udp(UdpSpec),
-    /// A decoy: whoever connects is banned.
+    /// A decoy: a client that connects is banned.
     Trap,
 }
 

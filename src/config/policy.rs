@@ -1,4 +1,4 @@
-//! The keys of a mapping that say who may enter, how often and how many at once, and how they make a [`Policy`].
+//! The keys of a mapping that limit its clients, and how they make a [`Policy`]: access, rates and caps.
 //!
 //! Each key of a mapping takes the place of the same key of `[defaults]` as a whole: lists are not merged. A burst is
 //! the burst of its rate, wherever either of them stands. `burst_per_client` belongs to `new_sessions_per_client`, and to

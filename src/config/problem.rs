@@ -261,7 +261,7 @@ impl Diagnostics {
         Self::push(&mut self.warnings, span, message.into())
     }
 
-    /// Whether there is no problem so far.
+    /// Whether no problem was noted so far.
     pub(super) fn is_sound(&self) -> bool {
         self.problems.is_empty()
     }

@@ -1,9 +1,9 @@
 //! Reading a file that may be anything: bounded, never waiting for what may not come, and with an error that says what
 //! to do.
 //!
-//! What is no regular file is refused, but for the file that a person names: the main one may be a pipe or a terminal, as
-//! in `-c <(generate)` or `-c /dev/stdin`, and is read to its end. A named pipe that nobody has open for writing would be
-//! waited for as long as the program lives; it is refused, too.
+//! Only the file that a person names may be something else than a regular file: a pipe or a
+//! terminal, as in `-c <(generate)` or `-c /dev/stdin`. It is read to its end. A named pipe without
+//! a writer is refused, because it would block the program.
 
 use std::{
     fs::{File, Metadata},
@@ -66,7 +66,7 @@ pub(super) fn read(path: &Path, most: u64, too_large: &'static str) -> Result<Ve
     bounded(file, most, too_large)
 }
 
-/// Reads a file of any kind, of at most `most` bytes: a device or a pipe may go on for ever.
+/// Reads a file of any kind, of at most `most` bytes: a device or a pipe may have no end.
 pub(super) fn read_any(path: &Path, most: u64, too_large: &'static str) -> Result<Vec<u8>, ReadError> {
     let (file, metadata) = open(path)?;
     if metadata.is_file() && metadata.len() > most {

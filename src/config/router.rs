@@ -214,7 +214,7 @@ struct Bounds {
     warning: &'static str,
 }
 
-/// Leases below some minutes are renewed all the time; longer ones outlive whoever asked for them (RFC 6886, section 3.3,
+/// Leases below some minutes are renewed all the time; longer ones outlive the program that asked (RFC 6886, section 3.3,
 /// recommends two hours).
 const LEASE: Bounds = Bounds {
     least: Duration::from_secs(10),

@@ -38,8 +38,8 @@ impl HostView for System {
         Services::of_system().port(name, protocol)
     }
 
-    /// The addresses of the interfaces. To bind one would not tell, because hosts that share addresses allow that for any;
-    /// and a look shall take no port, not even for a moment.
+    /// The addresses of the interfaces. A trial bind is not a test: hosts that share addresses allow
+    /// a bind to any address, and the bind would take a port for a moment.
     fn addresses(&self) -> HashSet<IpAddr> {
         // Without them, a loop over another address than loopback is not found beforehand.
         let interfaces = getifaddrs().into_iter().flatten();

@@ -1,4 +1,4 @@
-//! The keys of a mapping that say who may enter, how often and how many.
+//! The keys of a mapping that limit its clients.
 
 use super::*;
 use crate::policy::{Limit, ListName, Policy, Rate, Refuse};
@@ -210,9 +210,9 @@ fn what_would_let_nobody_in_is_refused() {
     assert_eq!(
         refused("allow = []\nallow_countries = []"),
         [
-            "3:9: `allow` is empty: nobody could enter ? name who may, or leave it out: then everyone may enter",
+            "3:9: `allow` is empty: no client could enter ? name an address that may enter; without `allow`, every address may",
             "4:1: `allow_countries` without a database of countries ? name one: [geoip] database = \"/var/lib/GeoIP/GeoLite2-Country.mmdb\"",
-            "4:19: `allow_countries` is empty: nobody could enter ? name a country, or leave it out: then clients of every country may enter",
+            "4:19: `allow_countries` is empty: no client could enter ? name a country, or leave it out: then clients of every country may enter",
         ]
     );
     assert_eq!(policy_with("deny = []").access.deny.nets.len(), 0);

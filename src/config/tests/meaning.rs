@@ -276,7 +276,7 @@ fn times_out_of_range_are_refused() {
         ),
         [
             "3:20: `connect_timeout` cannot be \"never\" ? a client waits this long for a dead target; use a time such as \"5s\" or \"500ms\"",
-            "4:17: `0s` is no time at all ? write \"never\"",
+            "4:17: `0s` is zero ? write \"never\"",
             "5:23: the duration `5` has no unit ? write \"5s\"",
             "6:14: `keepalive` is whole seconds, from 1s to 32767s ? use whole seconds from \"1s\" to \"32767s\", as the kernel does; or \"never\"",
             "9:14: `keepalive` is whole seconds, from 1s to 32767s ? use whole seconds from \"1s\" to \"32767s\", as the kernel does; or \"never\"",

@@ -1,4 +1,4 @@
-//! `[router]`, the key `router` and `--router`: what shall be open on the home router.
+//! `[router]`, the key `router` and `--router`: what is open on the home router.
 
 use super::*;
 use crate::{
