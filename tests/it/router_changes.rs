@@ -1,5 +1,5 @@
-//! A household behind a real router, in rarer weather: what is pulled out, what takes the way to the router, and what the
-//! router forgets or unlearns while portway runs; and whole ranges, and the flag.
+//! A household behind a real router that changes while portway runs: pulled cables, VPNs, restarts, forgotten leases,
+//! switched-off protocols. Also whole ranges, and the flag.
 //!
 //! The households, and how to read them, are those of [`super::router_home`].
 
