@@ -1,8 +1,9 @@
 //! Notice of a part of the daemon that ended unexpectedly.
 //!
-//! A panic ends one task, and the process lives on without it: a daemon that hears no signal, or a port that accepts no
-//! connection. So each long-lived task runs under [`Alarm::guard`], and the daemon ends when one of them raises the alarm.
-//! Sessions and flows have none: the panic of one ends that one alone.
+//! A panic ends one task, and the process lives on without it: a daemon that hears no signal, or a
+//! port that accepts no connection. So each long-lived task runs under [`Alarm::guard`], and the
+//! daemon ends when one of them raises the alarm. Sessions and flows have none: the panic of one
+//! ends that one alone.
 
 use std::sync::Arc;
 

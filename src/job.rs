@@ -1,11 +1,13 @@
 //! Work that may block, each piece on a thread of its own.
 //!
-//! Files, `/proc` and the system resolver answer when they like. So nothing of them runs on a thread of the runtime: a
-//! machine with one processor has one such thread, and every listener lives on it.
+//! Files, `/proc` and the system resolver answer when they like. So nothing of them runs on a
+//! thread of the runtime: a machine with one processor has one such thread, and every listener
+//! lives on it.
 //!
-//! Not tokio's `spawn_blocking`: that panics where the system makes no thread, and waits without end where another such
-//! thread is busy. Here a missing thread is a [`JobError`] of this one piece of work, and so is a panic. A limit is the
-//! caller's: a job that is not waited for any more runs on, and its result is dropped.
+//! Not tokio's `spawn_blocking`: that panics where the system makes no thread, and waits without
+//! end where another such thread is busy. Here a missing thread is a [`JobError`] of this one piece
+//! of work, and so is a panic. A limit is the caller's: a job that is not waited for any more runs
+//! on, and its result is dropped.
 
 use std::{
     io,
@@ -18,10 +20,11 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout};
 
-/// The stack of a thread. It is set, so that `RUST_MIN_STACK`, which is meant for other programs, changes nothing.
+/// The stack of a thread. It is set, so that `RUST_MIN_STACK`, which is meant for other programs,
+/// changes nothing.
 pub(crate) const STACK: usize = 2 << 20;
 
-/// Why there is no result.
+/// Why a job has not produced a result.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
     /// The system makes no thread.
@@ -147,7 +150,8 @@ fn taken<T>(slot: &Mutex<Option<T>>) -> Option<T> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// The paused clock of a test, as the threads of tokio have it: theirs, too, and it does not run on while one works.
+/// The paused clock of a test, as the threads of tokio have it: theirs, too, and it does not run on
+/// while one works.
 #[cfg(test)]
 struct Clock {
     runtime: Option<tokio::runtime::Handle>,

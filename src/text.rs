@@ -1,17 +1,18 @@
 //! Text that did not come from this program, made fit for a log line and for a terminal.
 //!
-//! Owns the one rule for it, in two forms: [`clean`] for a text of a stranger, where a dot for each odd character is
-//! enough, and [`escaped`] for a text that its author has to find again: a path, a value of the configuration. Knows
-//! nothing of who says it. Invariant: each character of the outcome is visible or a plain space, so that no text forges a
-//! line, moves a cursor or turns the direction of writing.
+//! Owns the one rule for it, in two forms: [`clean`] for a text of a stranger, where a dot for each
+//! odd character is enough, and [`escaped`] for a text that its author has to find again: a path, a
+//! value of the configuration. Knows nothing of where it comes from. Invariant: each character of
+//! the outcome is visible or a plain space, so that no text forges a line, moves a cursor or turns
+//! the direction of writing.
 
 use std::fmt::{self, Display, Write};
 
 /// How much of a text is kept, unless told otherwise.
 const LONGEST: usize = 200;
 
-/// The text without control and formatting characters, each of which becomes a dot; of a longer one than 200
-/// characters, these and `…`.
+/// The text without control and formatting characters, each of which becomes a dot; of a longer one
+/// than 200 characters, these and `…`.
 pub(crate) fn clean(text: &str) -> String {
     clean_start(text, LONGEST)
 }
@@ -84,7 +85,8 @@ impl<W: Write> Write for Escaping<W> {
 pub(crate) fn is_plain(c: char) -> bool {
     let hidden = matches!(
         c,
-        // Zero width and direction marks, line and paragraph separators, embeddings, isolates, byte order mark, tags.
+        // Zero width and direction marks, line and paragraph separators, embeddings, isolates, byte
+        // order mark, tags.
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
     );

@@ -59,7 +59,7 @@ pub(super) fn run() -> ExitCode {
     let read = source.clone();
     let load = move || {
         config::load(&read, &System).map(|mut loaded| {
-            // Nobody's work hangs on a demo: Ctrl-C ends it.
+            // A demo has no sessions to wait for: Ctrl-C ends it.
             loaded.settings.grace = Timeout::After(Duration::ZERO);
             loaded
         })

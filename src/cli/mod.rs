@@ -1,4 +1,4 @@
-//! The front door: the command line, and what each command answers.
+//! The command line, and what each command prints.
 //!
 //! Exit codes: 0 done, 1 it failed, 2 wrong usage, 78 the configuration is wrong (`EX_CONFIG` of sysexits.h, by which
 //! the systemd unit knows not to try again).
@@ -195,6 +195,6 @@ fn warned(warning: &Problem) -> String {
 
 /// Writes to standard error, for a person.
 fn say(text: &str) {
-    // There is no other place to say that this fails, and the exit code says the rest.
+    // This failure cannot be reported anywhere else. The exit code says it.
     let _ = writeln!(io::stderr(), "{}", daemon::for_stderr(text.trim_end()));
 }

@@ -1,13 +1,15 @@
-//! Bans on disk: restored before the first listener opens, saved at the start, when they change and at the end.
+//! Bans on disk: restored before the first listener opens, saved at the start, when they change and
+//! at the end.
 //!
-//! Owns when that happens; [`store`] owns the files. Files are read and written on a thread that may block, one save at a
-//! time.
+//! Owns when that happens; [`store`] owns the files. Files are read and written on a thread that
+//! may block, one save at a time.
 //!
 //! - The save at the start changes nothing; it finds out whether there will be others.
-//! - The first ban after a quiet time is saved within [`SETTLE`] and a write. Strangers earn bans as fast as they like, and
-//!   must not wear out the disk. So further bans are saved [`INTERVAL`] after the last save, many at once.
-//! - A save that failed is tried again, whether anything changes or not. A failure ends nothing: it is logged when it
-//!   begins, once in [`REMIND`] and at the end, and bans are kept in memory.
+//! - The first ban after a quiet time is saved within [`SETTLE`] and a write. Strangers earn bans
+//!   as fast as they like, and must not wear out the disk. So further bans are saved [`INTERVAL`]
+//!   after the last save, many at once.
+//! - A save that failed is tried again, whether anything changes or not. A failure ends nothing: it
+//!   is logged when it begins, once in [`REMIND`] and at the end, and bans are kept in memory.
 //!
 //! It ends when the supervisor has stopped; the daemon then saves for the last time.
 

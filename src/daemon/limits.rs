@@ -1,4 +1,5 @@
-//! The limit of open descriptors, and the fast paths. How the descriptors are shared out is [`Budgets`]' business.
+//! The limit of open descriptors, and the fast paths. How the descriptors are shared out is
+//! [`Budgets`]' business.
 
 use std::io;
 
@@ -10,14 +11,16 @@ use rustix::{
 
 use crate::{config::environment, job, relay::tcp::limit_pipes, sock::udp::allow_joins, supervisor::Budgets};
 
-/// So many have to be free at the start: the runtime takes six, reading files, a listener and a session the rest.
+/// So many have to be free at the start: the runtime takes six, reading files, a listener and a
+/// session the rest.
 const LEAST: u64 = 12;
 /// Descriptors that the kernel's table has room for from the start, 8 bytes each.
 const READY_DESCRIPTORS: u64 = 16 * 1024;
 
 const FAST_PATHS: &str = "PORTWAY_FAST_PATHS";
 
-/// The limit of open descriptors, and why it could not be raised, for the log that there is not yet.
+/// The limit of open descriptors, and why it could not be raised, for the log that there is not
+/// yet.
 #[derive(Debug)]
 pub(super) struct Descriptors {
     limit: u64,
@@ -58,9 +61,10 @@ pub(super) fn raise_descriptors() -> io::Result<Descriptors> {
     Ok(Descriptors { limit, trouble: raised.err() })
 }
 
-/// Lets the kernel make its table of our descriptors large at once. It doubles the table when that is full, and the
-/// thread that needs the descriptor then waits for every processor, 3 to 15 ms with all that it serves. A thread that
-/// has nothing else to do waits here, and the start goes on meanwhile.
+/// Lets the kernel make its table of our descriptors large at once. It doubles the table when that
+/// is full, and the thread that needs the descriptor then waits for every processor, 3 to 15 ms
+/// with all that it serves. A thread that has nothing else to do waits here, and the start goes on
+/// meanwhile.
 fn make_room(descriptors: u64) {
     let highest = descriptors.min(READY_DESCRIPTORS).saturating_sub(1);
     let Ok(highest) = i32::try_from(highest) else { return };
@@ -78,8 +82,9 @@ pub(super) fn share_out(descriptors: u64) -> Budgets {
     budgets
 }
 
-/// `PORTWAY_FAST_PATHS=off`, or another word for it, leaves every byte to plain reads and writes: no splice, no GRO, no
-/// GSO. For the suspicion that a kernel or a network driver gets one of these wrong.
+/// `PORTWAY_FAST_PATHS=off`, or another word for it, leaves every byte to plain reads and writes:
+/// no splice, no GRO, no GSO. For the suspicion that a kernel or a network driver gets one of these
+/// wrong.
 fn fast_paths_are_off() -> bool {
     // The command line has refused what is neither on nor off.
     let off = std::env::var(FAST_PATHS).is_ok_and(|word| environment::switch(&word) == Some(false));

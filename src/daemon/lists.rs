@@ -1,13 +1,14 @@
 //! List files and the database of countries: read again when they change, without a reload.
 //!
-//! They are looked at once in [`INTERVAL`], by name (see `watch` for why), and only while the configuration has any. A
-//! change is taken when a second look finds the same, so that a half-written file is not read; a list that is empty or
-//! stops within a line, which is what a stalled download leaves, only after [`PATIENCE`] looks. A good one counts at once,
-//! for every mapping, and live sessions of clients who are no longer allowed are cut. One that is broken or gone changes
-//! nothing: the last good content stays, and one line says so for each change.
+//! The files are looked at once in [`INTERVAL`], by name (see `watch` for why), if the
+//! configuration has any. A change is taken when a second look finds the same, so that a
+//! half-written file is not read. A list that is empty or stops within a line, as a stalled
+//! download leaves it, is taken after [`PATIENCE`] looks. A good file counts at once, for every
+//! mapping, and live sessions without access are cut. A broken or missing file changes nothing: the
+//! last good content stays, and one line says so for each change.
 //!
-//! A reload puts in force what it has read itself, which may be older than what was taken here in the meantime: after one,
-//! nothing is taken for known.
+//! A reload applies what it has read itself, which may be older than what was taken here meanwhile.
+//! So after a reload, all files are read again.
 //!
 //! It ends when the supervisor has stopped.
 
@@ -38,7 +39,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const PATIENT: Duration = Duration::from_secs(30);
 /// How many looks must find the same where a list seems to be half written.
 const PATIENCE: u32 = 4;
-/// What was written less than this before a configuration came into force may not be what the configuration read.
+/// What was written less than this before a configuration came into force may not be what the
+/// configuration read.
 const UNSURE: Duration = Duration::from_secs(10);
 
 /// A file that belongs to the gate.
@@ -107,7 +109,8 @@ impl Lists {
     }
 }
 
-/// A file that the configuration has just read: what it holds counts, unless it was written at about that time.
+/// A file that the configuration has just read: what it holds counts, unless it was written at
+/// about that time.
 fn first_look(now: Option<FileStamp>) -> FileWatch<Option<FileStamp>> {
     let looked = SystemTime::now();
     let unsure = now.is_some_and(|stamp| stamp.changed_within(looked - UNSURE, looked));
@@ -136,7 +139,8 @@ impl Followed {
         }
     }
 
-    /// Whether it does not look half written. A database tells by itself, and one that cannot be read is no use later.
+    /// Whether it looks complete. A database that is not complete cannot be read, and is refused
+    /// later.
     async fn seems_whole(&self) -> bool {
         let Self::List(_, path) = self else { return true };
         let path = path.clone();
@@ -144,7 +148,8 @@ impl Followed {
     }
 }
 
-/// Whether a file ends with a line break; an empty one does not. What is no file has no end, and is not waited for.
+/// Whether a file ends with a line break. An empty one does not. What is not a file has no end, and
+/// counts as complete.
 fn ends_a_line(path: &Path) -> io::Result<bool> {
     let (mut file, metadata) = files::open(path)?;
     if !metadata.is_file() {
@@ -159,7 +164,8 @@ fn ends_a_line(path: &Path) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-/// Reads a file and puts it in force, if the configuration still has it; whether that was done, well or not.
+/// Reads a file and puts it in force, if the configuration still has it; whether that was done,
+/// well or not.
 async fn take(gate: &Arc<Gate>, file: Followed, unsure: bool) -> bool {
     let gate = Arc::clone(gate);
     let taken = patiently(move || match &file {
@@ -192,7 +198,8 @@ async fn take(gate: &Arc<Gate>, file: Followed, unsure: bool) -> bool {
     taken.await.is_some()
 }
 
-/// Does this on a thread that may block, and says so where it takes long. `None` where there is no thread.
+/// Does this on a thread that may block, and logs if it takes long. `None` if the system makes no
+/// thread.
 async fn patiently<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let tell = || {
         let after_s = PATIENT.as_secs();
@@ -213,7 +220,8 @@ fn say_list(name: &ListName, path: &Path, entries: usize, is_news: bool) {
     }
 }
 
-/// One line for a file: the first of its entries with bits beyond their prefix, and how many are left out.
+/// One line for a file: the first of its entries with bits beyond their prefix, and how many are
+/// left out.
 fn say_doubtful(name: &ListName, path: &Path, doubtful: &[ListError]) {
     let Some(first) = doubtful.first() else { return };
     let (list, file) = (&name.0, path.display());
@@ -226,7 +234,7 @@ fn say_broken(name: &ListName, path: &Path, error: &ListFileError) {
         ListFileError::Broken(errors) => errors.first().map(|error| error.line),
         ListFileError::Unreadable(_) => None,
     };
-    // What a line says came from whoever writes the file.
+    // The text of the line comes from the file.
     let error = clean(&error.to_string());
     tracing::warn!(
         list = %name.0,
@@ -275,7 +283,8 @@ mod tests {
             world
         }
 
-        /// Writes the file, with another length than ever: the kernel's clock is too coarse to tell two quick writes apart.
+        /// Writes the file, with another length than ever: the kernel's clock is too coarse to tell
+        /// two quick writes apart.
         fn write(&mut self, text: &str) {
             self.writes += 1;
             let comment = if text.is_empty() { String::new() } else { "#".repeat(self.writes * 100) + "\n" };
@@ -321,7 +330,8 @@ mod tests {
         task.spawn(follow_plans(Lists::of(&world.gate), plans.subscribe()));
         sleep(4 * INTERVAL).await;
         assert!(world.denies("192.0.2.1"));
-        // A reload reads the file here; then the new content is taken; then the reload comes into force.
+        // A reload reads the file here; then the new content is taken; then the reload comes into
+        // force.
         world.write("192.0.2.2\n");
         sleep(4 * INTERVAL).await;
         assert!(world.denies("192.0.2.2") && !world.denies("192.0.2.1"));
@@ -342,7 +352,7 @@ mod tests {
         mknodat(CWD, world.path(), FileType::Fifo, mode, 0).unwrap();
         for _ in 0..2 * PATIENCE {
             if timeout(Duration::from_secs(10), lists.look()).await.is_err() {
-                // Whoever opened it can go on, and the runtime can end.
+                // The program that opened it can go on, and the runtime can end.
                 drop(OpenOptions::new().write(true).open(world.path()).unwrap());
                 panic!("the watcher waits for a pipe");
             }

@@ -1,15 +1,16 @@
 //! The composition root: starts the parts in order, and stops them in order.
 //!
-//! Start: signals, descriptors, threads, the configuration, logging, the bans of the last time, the first plan (what may
-//! wait is the supervisor's business; else exit), the gateway, ready. Stop: no new sessions, the grace for those that live
-//! while the gateway closes their ports on the router, then they are cut; last, the bans are saved. What is wrong with the
-//! configuration is not logged: it goes to the terminal.
+//! Start: signals, descriptors, threads, the configuration, logging, the bans of the last run, the
+//! first plan, the gateway, ready. If the first plan cannot be applied, the daemon exits. Stop: no
+//! new sessions, then the grace for the live ones, while the gateway closes their ports on the
+//! router. Then sessions are cut. Last, the bans are saved. Problems of the configuration go to the
+//! terminal and not to the log.
 //!
-//! Signals are heard at every moment: a stop during the start ends it, and neither a reload nor a disk that hangs is waited
-//! for.
+//! Signals are handled at every moment. A stop during the start ends it, and neither a reload nor a
+//! disk that hangs delays a signal.
 //!
-//! A part that ends without plan (a panic) or that stands still ends the process with an error: the program that started
-//! it can restart it, and cannot see a part that is gone.
+//! A part that ends unexpectedly (a panic) or that hangs ends the process with an error. The
+//! service manager can restart a process, but it cannot see a part that is gone.
 
 mod bans;
 mod limits;
@@ -54,19 +55,22 @@ const LAST_MOMENT: Duration = Duration::from_millis(500);
 const OTHER_THREADS: usize = 4;
 /// How long the configuration may take to be read: far more than the longest lists need.
 const READ_LIMIT: Duration = Duration::from_secs(60);
-/// How long the bans may take to be saved at the end, and everything when the end is wanted at once.
+/// How long the bans may take to be saved at the end, and everything when the end is wanted at
+/// once.
 const LAST_SAVE: Duration = Duration::from_secs(5);
 
 /// How the daemon runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Options {
-    /// The time just before the configuration is read for the first time: the daemon reloads by itself when a file changes.
+    /// The time just before the configuration is read for the first time: the daemon reloads by
+    /// itself when a file changes.
     pub watch: Option<SystemTime>,
     /// The start fails where any listener cannot be opened.
     pub strict: bool,
 }
 
-/// Runs the daemon until a signal stops it. It begins with `load`, which reads `source` and may block.
+/// Runs the daemon until a signal stops it. It begins with `load`, which reads `source` and may
+/// block.
 ///
 /// # Errors
 /// [`StartError`] when it did not come up; then nothing listens.
@@ -78,18 +82,21 @@ where
     let descriptors = limits::raise_descriptors()?;
     let runtime = runtime()?;
     let result = runtime.block_on(live(source, load, options, descriptors));
-    // Neither a name lookup that hangs in the system resolver nor a file that cannot be read must hold the exit.
+    // Neither a name lookup that hangs in the system resolver nor a file that cannot be read must
+    // hold the exit.
     runtime.shutdown_background();
     logging::flush();
     result
 }
 
-/// A text for standard error. Where that is the journal of systemd, each line has the priority of an error.
+/// A text for standard error. Where that is the journal of systemd, each line has the priority of
+/// an error.
 pub(crate) fn for_stderr(text: &str) -> String {
     logging::for_stderr(text)
 }
 
-/// Blocks the signals that [`run`] takes or ignores, so that a thread that the caller starts before does not take them.
+/// Blocks the signals that [`run`] takes or ignores, so that a thread that the caller starts before
+/// does not take them.
 ///
 /// # Errors
 /// What the system said.
@@ -97,8 +104,9 @@ pub(crate) fn hold_signals() -> io::Result<()> {
     signals::hold()
 }
 
-/// A thread for each processor that this process may use, whatever `TOKIO_WORKER_THREADS` says: it is meant for other
-/// programs. With one processor, the threads' means to share work would only cost.
+/// A thread for each processor that this process may use, whatever `TOKIO_WORKER_THREADS` says: it
+/// is meant for other programs. With one processor, the threads' means to share work would only
+/// cost.
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let mut builder = match processors {
@@ -113,8 +121,8 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
     builder.build()
 }
 
-/// Makes so many threads at once, and ends them. The library panics where it gets none for the runtime, and then waits for
-/// those that it got; so the system is asked first.
+/// Makes so many threads at once, and ends them. The library panics where it gets none for the
+/// runtime, and then waits for those that it got; so the system is asked first.
 fn try_threads(count: usize) -> io::Result<()> {
     let door = Arc::new(Mutex::new(()));
     let closed = door.lock().unwrap_or_else(PoisonError::into_inner);
@@ -243,7 +251,8 @@ impl Daemon {
         }
     }
 
-    /// Logs what has failed, and saves what it can in a moment: nothing is left that would end the sessions in order.
+    /// Logs what has failed, and saves what it can in a moment: nothing is left that would end the
+    /// sessions in order.
     async fn fail(&self, error: StartError) -> StartError {
         tracing::error!(%error, "portway ends by a mistake of its own");
         let end = async { tokio::join!(self.gateway.stop(), self.bans.save_last()) };
@@ -251,8 +260,8 @@ impl Daemon {
         error
     }
 
-    /// Ends the sessions, and closes what is open on the router meanwhile; then saves the bans. A second signal ends all
-    /// of this at once.
+    /// Ends the sessions, and closes what is open on the router meanwhile; then saves the bans. A
+    /// second signal ends all of this at once.
     ///
     /// # Errors
     /// A part that ended without plan, or that does not end.
@@ -262,7 +271,8 @@ impl Daemon {
         let gateway_stopped = async {
             tokio::select! {
                 () = self.gateway.stop() => {}
-                // What is then still open on the router is remembered, and taken over or back at the next start.
+                // What is then still open on the router is remembered, and taken over or back at
+                // the next start.
                 () = async { in_a_hurry.cancelled().await; sleep(LAST_MOMENT).await } => {}
             }
         };
@@ -295,7 +305,8 @@ impl Daemon {
     }
 }
 
-/// Reloads for each wish; those that come during a reload are one more after it. The outcome is logged where it is decided.
+/// Reloads for each wish; those that come during a reload are one more after it. The outcome is
+/// logged where it is decided.
 async fn reload_when_asked(handle: &Handle, asked: &Notify) -> Infallible {
     loop {
         asked.notified().await;

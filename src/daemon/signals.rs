@@ -1,11 +1,13 @@
 //! What the outside asks of the daemon by signal.
 //!
-//! As process 1 of a container a program gets no default handling at all, and elsewhere the default is the end. So
-//! [`hold`] blocks every signal before anything else, and the threads that are made later inherit that. [`Signals`] then
-//! takes those that mean something, on the first thread. All others stay blocked and end nothing: a log file at its limit
-//! (`SIGXFSZ`) is a failed write, and a background job may write to its terminal (`SIGTTOU`).
+//! As process 1 of a container a program gets no default handling at all, and elsewhere the default
+//! is the end. So [`hold`] blocks every signal before anything else, and the threads that are made
+//! later inherit that. [`Signals`] then takes those that mean something, on the first thread. All
+//! others stay blocked and end nothing: a log file at its limit (`SIGXFSZ`) is a failed write, and
+//! a background job may write to its terminal (`SIGTTOU`).
 //!
-//! Left alone are the signals of the program's own faults, and those that stop it and let it go on: `SIGTSTP` is Ctrl-Z.
+//! Left alone are the signals of the program's own faults, and those that stop it and let it go on:
+//! `SIGTSTP` is Ctrl-Z.
 
 use std::io;
 
@@ -31,7 +33,8 @@ const LEFT_ALONE: [Number; 9] = [
     Number::SIGCONT,
 ];
 
-/// Blocks signals on this thread, and on those that it makes later: what comes until [`Signals::install`] waits.
+/// Blocks signals on this thread, and on those that it makes later: what comes until
+/// [`Signals::install`] waits.
 ///
 /// # Errors
 /// What the system said.
@@ -90,8 +93,8 @@ impl Signals {
         }
     }
 
-    /// Does a part of the start, unless the end is asked for before it is done. A reload that is asked for meanwhile is
-    /// noted in `reload`.
+    /// Does a part of the start, unless the end is asked for before it is done. A reload that is
+    /// asked for meanwhile is noted in `reload`.
     pub(super) async fn unless_stopped<T>(
         &mut self,
         reload: &Notify,

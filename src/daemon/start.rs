@@ -1,7 +1,7 @@
 //! Why the daemon did not come up or came down, and where that is said.
 //!
-//! The log has it first, as far as its level lets it; what is left is for the terminal. A log of JSON lines has nothing
-//! else beside them, unless it would say nothing at all.
+//! The log has it first, as far as its level lets it; what is left is for the terminal. A log of
+//! JSON lines has nothing else beside them, unless it would say nothing at all.
 
 use std::{fmt, io, sync::Arc};
 

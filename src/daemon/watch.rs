@@ -1,7 +1,7 @@
 //! `--watch`: reload when a file of the configuration changes.
 //!
-//! The files are looked at once in [`INTERVAL`], by name (see [`FileWatch`] for why). A change is taken once it has been
-//! quiet for [`SETTLE`], so that a half-written file is not read.
+//! The files are looked at once in [`INTERVAL`], by name (see [`FileWatch`] for why). A change is
+//! taken once it has been quiet for [`SETTLE`], so that a half-written file is not read.
 
 use std::{
     collections::HashMap,
@@ -26,14 +26,16 @@ const PATIENT: Duration = Duration::from_secs(30);
 /// The stamp of each file, or that there is none.
 type Stamps = HashMap<PathBuf, Option<FileStamp>>;
 
-/// Reloads on every change until the supervisor has stopped. The configuration that runs was read after `read_from`.
+/// Reloads on every change until the supervisor has stopped. The configuration that runs was read
+/// after `read_from`.
 pub(super) async fn follow(handle: Handle, mut read_from: SystemTime) {
     let read_set = handle.read_set();
     let current = || stamps(read_set.borrow().clone());
     loop {
         let seen = current().await;
         let looked = SystemTime::now();
-        // The reload may have read the file before or after it was written. So it counts as changed.
+        // The reload may have read the file before or after it was written. So it counts as
+        // changed.
         let is_taken = !seen.values().flatten().any(|stamp| stamp.changed_within(read_from, looked));
         let mut watch = FileWatch::new(seen, is_taken);
         while !watch.has_settled(2) {

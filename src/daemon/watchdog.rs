@@ -1,10 +1,12 @@
-//! A thread that looks whether the supervisor still turns, and ends the process where it does not.
+//! A thread that checks the supervisor, and ends the process if the supervisor hangs.
 //!
-//! A supervisor that hangs hears neither a reload nor a stop, and a service manager sees a process that lives. So this
-//! thread asks it for a sign of life. Without one for [`LIMIT`] it says so and ends the process with 1. It is a thread and
-//! not a task, because a runtime whose threads all hang would not run a task.
+//! A supervisor that hangs handles neither a reload nor a stop, and a service manager sees a
+//! process that lives. So this thread asks it for a sign of life. Without one for [`LIMIT`], it
+//! logs that and ends the process with 1. It is a thread and not a task, because a runtime whose
+//! threads all hang would not run a task.
 //!
-//! Time in which this thread does not run either does not count: the process was stopped, frozen, or its machine asleep.
+//! Time in which this thread does not run does not count: the process was stopped or frozen, or its
+//! machine slept.
 //!
 //! It ends with the supervisor.
 
@@ -57,7 +59,8 @@ impl Patience {
         if self.stands.is_zero() { CALM } else { WORRIED }
     }
 
-    /// Takes the outcome of a look, and the time that this thread has waited for it; whether the limit is reached.
+    /// Takes the outcome of a look, and the time that this thread has waited for it; whether the
+    /// limit is reached.
     fn is_over(&mut self, answered: bool, waited: Duration) -> bool {
         self.stands = if answered { Duration::ZERO } else { self.stands + waited };
         self.stands >= LIMIT

@@ -1,21 +1,24 @@
-//! Who may enter, by address and country.
+//! Decides on a client by address and country.
 //!
-//! Owns [`Access`], an [`AccessSpec`] ready to be asked, and [`Side`], one side of it: entries of the mapping itself and
-//! the named lists of the daemon, which a change of their files replaces under everyone who uses them. Knows no
-//! clock and no client but an address.
+//! Owns [`Access`], an [`AccessSpec`] ready to be asked, and [`Side`], one side of it: entries of
+//! the mapping itself and the named lists of the daemon. A changed list file replaces a list for
+//! all its users. Knows no clock, and of a client only its address.
 //!
 //! The rules, in the order in which they decide:
 //!
-//! 1. The most specific entry that has the client, of `allow` and `deny` and of every list they name; of two that are
-//!    as long, `deny`. An entry is more specific than a country, so it alone decides.
+//! 1. The most specific entry that matches the client decides, of `allow`, `deny` and every list
+//!    that they name. Of two that are as long, `deny` does. An entry is more specific than a
+//!    country.
 //! 2. Without such an entry, a client whose country is in `deny_countries` is refused.
-//! 3. With `allow_countries`, the client enters if its country is one of them, and is refused otherwise. An address
-//!    without a country (private, loopback, link-local, or unknown to the database) is refused: name it in `allow`.
+//! 3. With `allow_countries`, the client enters if its country is one of them, and is refused
+//!    otherwise. An address without a country (private, loopback, link-local, or unknown to the
+//!    database) is refused: name it in `allow`.
 //! 4. With `allow` and without `allow_countries`, it is refused; with neither, it enters.
 //!
-//! An entry has a client by the address that it comes from. Where that has an IPv4 address inside (NAT64, 6to4, Teredo),
-//! `deny` and `deny_countries` have it by that one, too: its /32 is as specific as the whole IPv6 address. `allow` does not: what lets in must
-//! not depend on what a network between us and the client wrote into an address.
+//! An entry matches the address that a client comes from. If that contains an IPv4 address (NAT64,
+//! 6to4, Teredo), `deny` and `deny_countries` also match that one: its /32 is as specific as the
+//! whole IPv6 address. `allow` does not, because a network between portway and the client could
+//! write any IPv4 address into it.
 
 pub(super) mod entry;
 pub(super) mod set;

@@ -1,24 +1,25 @@
-//! A mapping's doorkeeper.
+//! Decides on every client of a mapping, and counts its sessions.
 //!
-//! Owns who is inside a mapping ([`Permit`]), what is left of its rates, and the count of those refused. The questions and
-//! their order:
+//! Owns the places of the live sessions ([`Permit`]), the state of the rates, and the count of
+//! refusals. The checks run in this order:
 //!
-//! 1. Is the client banned? 2. Do the lists and countries let it in? 3. Its own rate. 4. The mapping's rate. 5. Its own
-//!    cap. 6. The mapping's cap. 7. With UDP, its rate of datagrams, for the one that it came with.
+//! 1. Is the client banned? 2. Do the lists and countries allow it? 3. Its own rate. 4. The
+//!    mapping's rate. 5. Its own cap. 6. The mapping's cap. 7. With UDP, its rate of datagrams, for
+//!    the one that it came with.
 //!
-//! A client is always asked for what is its own doing first, so that one who floods is told so, commits an offence and is
-//! banned in the end, however crowded it has made the mapping for others. And whoever is refused by a later question
-//! gets back what the earlier ones took: only sessions that came to be count against a rate, and nobody uses up what is
-//! meant for all by knocking. Where so many clients are remembered that there is no room for another, the share of its
-//! networks decides on a newcomer. If that refuses it, the reason is that of a full mapping: the client did not cause it.
+//! The client's own limits come first. So a client that floods gets that reason, commits an
+//! offence, and is banned in the end, however full it has made the mapping. A refused client gets
+//! back what earlier checks took: only real sessions count against a rate, and refused attempts use
+//! up nothing. If the table of clients is full, the share of its networks decides on a newcomer.
+//! Such a refusal has the reason of a full mapping, because the client did not cause it.
 //!
-//! TCP and UDP count apart, each with the whole of the caps and of the rates for sessions: the sender of a datagram may be
-//! forged, and whoever writes a client's address on datagrams must not fill the places of its connections, whose
-//! refusal would be its offence.
+//! TCP and UDP count apart, each with the whole of the caps and session rates. The sender of a
+//! datagram may be forged, and forged datagrams must not use up the places of the real client's
+//! connections.
 //!
-//! AdmissionTerms change under the doorkeeper ([`Admission::retune`]): those inside stay counted, and a rate that is as before
-//! remembers what it knows. Logs nothing: the relay, who knows the session, writes a line for each refusal, and the
-//! [`Summary`] now and then.
+//! The policy can change while sessions live ([`Admission::retune`]): they stay counted, and an
+//! unchanged rate keeps its state. It logs nothing. The relay knows the session and writes a line
+//! for each refusal, and a [`Summary`] now and then.
 
 mod summary;
 
@@ -37,7 +38,7 @@ use super::{
 };
 use crate::mapping::{ClientKey, Protocol, canonical};
 
-/// Decides who enters a mapping, over all its listeners.
+/// Decides on the clients of a mapping, over all its listeners.
 #[derive(Debug)]
 pub struct Admission {
     gate: Arc<Gate>,
@@ -79,7 +80,7 @@ impl<T> ByProtocol<T> {
 }
 
 impl Admission {
-    /// A doorkeeper with nobody inside.
+    /// An admission without sessions.
     pub fn new(policy: &Arc<Policy>, gate: &Arc<Gate>) -> Arc<Self> {
         Arc::new(Self {
             terms: ArcSwap::from_pointee(AdmissionTerms::new(policy, gate, None)),
@@ -89,7 +90,8 @@ impl Admission {
         })
     }
 
-    /// Takes changed terms. Those inside stay, and stay counted; [`Admission::recheck`] says who must leave.
+    /// Takes a changed policy. Live sessions stay and stay counted. [`Admission::recheck`] says
+    /// which of them must end.
     pub fn retune(&self, policy: &Arc<Policy>) {
         let before = self.terms.load_full();
         self.terms.store(Arc::new(AdmissionTerms::new(policy, &self.gate, Some(&before))));
@@ -97,8 +99,9 @@ impl Admission {
         self.quotas.udp.retune(&policy.caps);
     }
 
-    /// Lets a client in, or says why not; the refusal is counted. A refused TCP client has committed an offence. A UDP
-    /// client comes with a datagram, which counts as one that [`Admission::datagrams`] was asked about.
+    /// Lets a client in, or says why not; the refusal is counted. A refused TCP client has
+    /// committed an offence. A UDP client comes with a datagram, which counts as one that
+    /// [`Admission::datagrams`] was asked about.
     ///
     /// # Errors
     /// Why it may not enter.
@@ -111,8 +114,8 @@ impl Admission {
         self.admit_or_make_way(client, protocol, now, &mut |_| false)
     }
 
-    /// The same, but before a cap refuses, it calls `make_way` with the refusal. `true` means that a session has given its
-    /// place back, so the cap is checked once more.
+    /// The same, but before a cap refuses, it calls `make_way` with the refusal. `true` means that
+    /// a session has given its place back, so the cap is checked once more.
     ///
     /// # Errors
     /// Why it may not enter.
@@ -137,7 +140,8 @@ impl Admission {
             })
     }
 
-    /// How many of `datagrams` that a client inside has sent may pass; the others are counted as refused.
+    /// How many of `datagrams` that a client inside has sent may pass; the others are counted as
+    /// refused.
     pub fn datagrams(&self, client: IpAddr, datagrams: u32, now: Instant) -> u32 {
         let terms = self.terms.load();
         let Some(limiter) = &terms.datagrams_per_client else { return datagrams };
@@ -153,7 +157,8 @@ impl Admission {
         self.terms.load().datagrams_per_client.is_some()
     }
 
-    /// Whether a client inside may stay: bans, lists and countries, never rates. Not counted as a refusal.
+    /// Whether a client inside may stay: bans, lists and countries, never rates. Not counted as a
+    /// refusal.
     ///
     /// # Errors
     /// Why it may not.
@@ -161,7 +166,7 @@ impl Admission {
         self.may_be_here(&self.terms.load(), canonical(client), now)
     }
 
-    /// How a refused TCP client is told.
+    /// What a refused TCP client gets.
     pub fn refuse(&self) -> Refuse {
         self.terms.load().refuse
     }
@@ -171,13 +176,13 @@ impl Admission {
         self.quotas.tcp.inside().saturating_add(self.quotas.udp.inside())
     }
 
-    /// How many were refused for that reason since the doorkeeper began.
+    /// How many clients were refused for that reason so far.
     pub fn refused(&self, refusal: Refusal) -> u64 {
         self.refusals.of(refusal)
     }
 
-    /// What was refused since the last summary, if anything was, and if that one is a minute ago: to be asked after a
-    /// refusal, and once a minute, so that the last ones are told, too.
+    /// What was refused since the last summary, if anything was, and if that one is a minute ago:
+    /// to be asked after a refusal, and once a minute, so that the last ones are told, too.
     pub fn summary(&self, now: Instant) -> Option<Summary> {
         self.refusals.summary(now)
     }
@@ -219,7 +224,7 @@ impl AdmissionTerms {
         }
     }
 
-    /// Rates and caps; whoever does not enter has used up nothing.
+    /// Checks rates and caps. A refused client has used up nothing.
     fn enter(
         &self,
         quota: &Arc<Quota>,
@@ -279,9 +284,10 @@ impl SessionRates {
     }
 }
 
-/// The limiter of before where its rate is the same. In a crowd newcomers share the session rates of their networks, so
-/// that a flood of addresses is held back, and newcomers from other networks are not. The datagrams of a flow that lives are not: their client may have been quiet, and
-/// then it is no more remembered than a newcomer.
+/// The earlier limiter if its rate is the same. In a crowd, newcomers share the session rates of
+/// their networks, so that a flood of addresses does not hold back newcomers from other networks.
+/// Datagrams of a live flow have no such share: their client may have been quiet, and is then
+/// forgotten like a newcomer.
 fn client_limiter(
     rate: Option<Rate>,
     before: Option<Arc<ClientLimiter>>,

@@ -1,9 +1,10 @@
 //! The country of an address, from a database in MaxMind's format.
 //!
-//! Owns [`Countries`]: a database that was read whole (never mapped: a file that is overwritten in place would end the
-//! daemon) and found to have countries. The layouts of the free databases are known: GeoLite2 and DB-IP
-//! (`country.iso_code`), IPinfo (`country_code`, or `country` with the code itself). What a look-up finds is not
-//! believed: whatever does not decode to two letters is no country. A database never changes; a new file is a new one.
+//! Owns [`Countries`]: a database that was read whole (never mapped: a file that is overwritten in
+//! place would end the daemon) and found to have countries. The layouts of the free databases are
+//! known: GeoLite2 and DB-IP (`country.iso_code`), IPinfo (`country_code`, or `country` with the
+//! code itself). The result of a look-up is checked: what does not decode to two letters is not a
+//! country. A database never changes. A new file is a new one.
 
 #[cfg(test)]
 pub(super) mod builder;
@@ -17,7 +18,8 @@ use crate::{state::files, text::clean_start};
 
 /// No database of countries is as large; what is larger is something else.
 const LARGEST: u64 = 512 << 20;
-/// How many of its networks are looked at for the first country: in a real database one of the first ten has it.
+/// How many of its networks are looked at for the first country: in a real database one of the
+/// first ten has it.
 const PROBED: usize = 10_000;
 /// Where a record may have the code.
 const LAYOUTS: [&[PathElement<'static>]; 3] = [
@@ -47,7 +49,7 @@ impl Countries {
     /// Takes the content of a database file.
     pub(super) fn from_bytes(bytes: Vec<u8>) -> Result<Self, String> {
         let reader = Reader::from_source(bytes).map_err(|e| {
-            format!("this is no whole database in MaxMind's format ({e}): fetch the .mmdb file again, and unpack it")
+            format!("this is not a whole database in MaxMind's format ({e}): fetch the .mmdb file again, and unpack it")
         })?;
         let layout = layout_of(&reader).ok_or_else(|| {
             let kind = clean_start(&reader.metadata().database_type, 40);
@@ -65,7 +67,7 @@ impl Countries {
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let (file, metadata) = files::open(path).map_err(|e| e.to_string())?;
     if !metadata.is_file() {
-        return Err("this is no file".to_owned());
+        return Err("this is not a file".to_owned());
     }
     let mut bytes = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
@@ -144,12 +146,12 @@ mod tests {
             [("empty", &[][..]), ("text", b"# a list"), ("half", &whole[..whole.len() / 2])]
         {
             let message = open(name, content);
-            assert!(message.contains(name) && message.contains("no whole database"), "{message}");
+            assert!(message.contains(name) && message.contains("not a whole database"), "{message}");
         }
         let asn =
             builder::with_records("GeoLite2-ASN", &[("192.0.2.0/24", builder::map(&[("org", b"\x43abc")]))]);
         assert!(open("asn", &asn).contains("`GeoLite2-ASN` has no countries: take"));
-        assert!(Countries::open(dir.path()).unwrap_err().contains("no file"));
+        assert!(Countries::open(dir.path()).unwrap_err().contains("not a file"));
         assert!(Countries::open(&dir.path().join("none")).unwrap_err().contains("No such file"));
     }
 

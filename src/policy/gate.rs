@@ -1,10 +1,11 @@
-//! What all doorkeepers share: the lists, the countries and the guard.
+//! What all admissions share: the lists, the countries and the guard.
 //!
-//! Owns the content of the named lists and of the database of countries as it is now, and the [`Guard`]. Reads no file:
-//! whoever reads them hands in what was read. Each list is one place that everyone who names it looks at, so that its
-//! new content counts at once, for every mapping and for `exempt`, in whatever order a reload tells the parties. A list
-//! that the configuration no longer has keeps its content for as long as somebody still asks it: a mapping whose terms
-//! change a moment later must not refuse everyone in between.
+//! Owns the present content of the named lists and of the database of countries, and the [`Guard`].
+//! Reads no file: the reader hands in the content. Each list is one place that all its users look
+//! at. So new content counts at once, for every mapping and for `exempt`, whatever the order in
+//! which a reload reaches them. A list that the configuration dropped keeps its content while a
+//! user is left: a mapping whose policy changes a moment later must not refuse every client
+//! meanwhile.
 
 use std::{
     collections::BTreeMap,
@@ -85,7 +86,7 @@ impl Gate {
         let exempt = guard.map(|guard| Side::new(&guard.exempt, |name| self.list(name))).unwrap_or_default();
         self.guard.retune(guard, exempt);
         let before = self.spec.swap(Arc::new(input.spec.clone()));
-        // Whoever is no longer exempt may be banned with its /64.
+        // A client that is not exempt any more may be banned with its /64.
         changed |= before.guard != input.spec.guard;
         if changed {
             self.tell();
@@ -97,7 +98,7 @@ impl Gate {
         self.spec.load_full()
     }
 
-    /// Replaces the content of one list: its file has changed. A name that nobody knows is ignored.
+    /// Replaces the content of one list: its file has changed. An unknown name is ignored.
     pub fn replace_list(&self, name: &ListName, set: Arc<IpSet>) {
         let Some(list) = self.lock().get(name).cloned() else { return };
         let changed = **list.load() != *set;
@@ -113,17 +114,18 @@ impl Gate {
         self.tell();
     }
 
-    /// Bans, and who earns one.
+    /// The guard, with its bans.
     pub fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// A number that changes whenever a client who was allowed may no longer be: a list, the countries or a ban changed.
+    /// A number that changes when a client may have lost its access: a list, the countries or a ban
+    /// changed.
     pub fn revision(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
     }
 
-    /// The place where the list of that name is. Whoever asks before the list is told finds it empty until then.
+    /// The place of the list of that name. It is empty until the list is set.
     pub(super) fn list(&self, name: &ListName) -> Arc<List> {
         self.lock().entry(name.clone()).or_default().clone()
     }
@@ -194,7 +196,7 @@ mod tests {
         assert!(knows(&early, "192.0.2.1") && !knows(&early, "10.0.0.1"));
 
         gate.apply(&GateInput::default());
-        assert!(knows(&early, "192.0.2.1"), "those who still ask find what they had");
+        assert!(knows(&early, "192.0.2.1"), "an earlier user finds what it had");
         gate.apply(&with_office("198.51.100.0/24"));
         assert!(knows(&early, "198.51.100.1"), "and what a later configuration says");
         drop((early, late));
@@ -219,7 +221,7 @@ mod tests {
         gate.replace_list(&office(), set("10.1.0.0/16\n10.0.0.0/8"));
         told("a list was sorted", false);
         gate.replace_list(&ListName("other".into()), set("10.0.0.0/8"));
-        told("nobody knows this list", false);
+        told("this list is unknown", false);
         let bytes = builder::database(&[("192.0.2.0/24", "DE")]);
         gate.replace_countries(Arc::new(Countries::from_bytes(bytes).unwrap()));
         told("the countries changed", true);

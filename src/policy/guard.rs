@@ -1,24 +1,29 @@
 //! Offences and bans.
 //!
-//! Owns the bans (of which client, until when, why), the memory of earlier ones, and how many refusals each client has
-//! collected. Knows no socket: the code that refuses a client reports it. Clients are [`ClientKey`]s, so an IPv6 client
-//! is usually banned with its /64.
+//! Owns the bans (of which client, until when, why), the memory of earlier ones, and how many
+//! refusals each client has collected. Knows no socket: the code that refuses a client reports it.
+//! Clients are [`ClientKey`]s, so an IPv6 client is usually banned with its /64.
 //!
-//! - A client that is refused more often than `refusals` allows is banned for `ban`. A client that touches a trap is
-//!   banned at once. Each further ban is twice as long as the one before, up to [`LONGEST`]. The guard forgets earlier
-//!   bans when the client has been quiet, from the end of its last ban, for the length of that ban and [`FORGIVEN`].
+//! - A client that is refused more often than `refusals` allows is banned for `ban`. A client that
+//!   touches a trap is banned at once. Each further ban is twice as long as the one before, up to
+//!   [`LONGEST`]. The guard forgets earlier bans when the client has been quiet, from the end of
+//!   its last ban, for the length of that ban and [`FORGIVEN`].
 //! - An attempt of a banned client is not an offence, and does not prolong the ban.
-//! - `exempt` clients are never banned automatically, nor kept out by a ban that another address of their /64 earned.
-//!   The operator's word is stronger: [`Guard::ban`] takes any client, for any time, also until further notice.
-//! - Without terms (no `[guard]`) there are no automatic bans, and those from before keep out no client. They count again
-//!   if terms come back before they have ended. The operator's bans hold in any case.
-//! - Bans outlive a change of the terms, and, by [`Guard::snapshot`] and [`Guard::restore`], the process.
+//! - `exempt` clients are never banned automatically, nor kept out by a ban that another address of
+//!   their /64 earned. The operator's word is stronger: [`Guard::ban`] takes any client, for any
+//!   time, also until further notice.
+//! - Without terms (no `[guard]`) there are no automatic bans, and those from before keep out no
+//!   client. They count again if terms come back before they have ended. The operator's bans hold
+//!   in any case.
+//! - Bans outlive a change of the terms, and, by [`Guard::snapshot`] and [`Guard::restore`], the
+//!   process.
 //!
-//! Invariants: [`CLIENTS`] bans and as many memories of earlier ones at most, and the entry that ends first makes room. A
-//! client has at most one ban. `banned` is the number of bans in the table, so that a check costs one load where there is
-//! none. The guard reads no clock and no disk. Times are arguments, of the monotonic clock: a machine that learns the
-//! date late ends no ban by it. The dates that are shown and saved are taken once, when a ban begins, from the `dates`
-//! that the guard was made with. So an admission does not pay for a date.
+//! Invariants: [`CLIENTS`] bans and as many memories of earlier ones at most, and the entry that
+//! ends first makes room. A client has at most one ban. `banned` is the number of bans in the
+//! table, so that a check costs one load where there is none. The guard reads no clock and no disk.
+//! Times are arguments, of the monotonic clock: a machine that learns the date late ends no ban by
+//! it. The dates that are shown and saved are taken once, when a ban begins, from the `dates` that
+//! the guard was made with. So an admission does not pay for a date.
 
 mod ban;
 mod lines;
@@ -51,9 +56,11 @@ use super::{
 };
 use crate::mapping::{ClientKey, canonical};
 
-/// The longest that a ban grows to by repeats; a first ban may be longer. A ban of a snapshot lasts no longer, either.
+/// The longest that a ban grows to by repeats; a first ban may be longer. A ban of a snapshot lasts
+/// no longer, either.
 pub(super) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long a client must have been quiet after its last ban, besides the length of that ban, until that is forgotten.
+/// How long a client must have been quiet after its last ban, besides the length of that ban, until
+/// that is forgotten.
 const FORGIVEN: Duration = Duration::from_secs(24 * 3600);
 /// A ban that is longer has no end: dates have four digits for a year.
 const ENDLESS: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
@@ -83,7 +90,8 @@ struct GuardTerms {
 }
 
 impl Guard {
-    /// A guard without terms and bans. It counts `revision` up for each new ban, and has its dates from `dates`.
+    /// A guard without terms and bans. It counts `revision` up for each new ban, and has its dates
+    /// from `dates`.
     pub(super) fn new(revision: watch::Sender<u64>, dates: fn() -> SystemTime) -> Self {
         Self {
             terms: ArcSwapOption::empty(),
@@ -97,8 +105,9 @@ impl Guard {
         }
     }
 
-    /// Takes other terms. Without any there are no automatic bans, and those from before keep out no client. Bans stay in
-    /// the table. Earlier refusals still count, unless their rate has changed.
+    /// Takes other terms. Without any there are no automatic bans, and those from before keep out
+    /// no client. Bans stay in the table. Earlier refusals still count, unless their rate has
+    /// changed.
     pub(super) fn retune(&self, spec: Option<&GuardSpec>, exempt: Side) {
         let terms = spec.map(|spec| {
             let old = self.terms.load_full().filter(|old| old.refusals.rate() == offences(spec));
@@ -108,7 +117,8 @@ impl Guard {
         self.terms.store(terms);
     }
 
-    /// Counts a refusal of `client`, whose address is proven by a handshake. `Some` if it was one too many: it is banned.
+    /// Counts a refusal of `client`, whose address is proven by a handshake. `Some` if it was one
+    /// too many: it is banned.
     pub fn offence(&self, client: IpAddr, now: Instant) -> Option<Ban> {
         let terms = self.terms.load_full()?;
         let key = ClientKey::of(client);
@@ -122,8 +132,8 @@ impl Guard {
         self.ban_automatically(key, &terms, BanReason::Refusals, now)
     }
 
-    /// Bans `client`, which has touched a trap, and counts that. `None` where it is exempt or banned already, where there
-    /// are no terms, or where the table is full of bans that end later.
+    /// Bans `client`, which has touched a trap, and counts that. `None` where it is exempt or
+    /// banned already, where there are no terms, or where the table is full of bans that end later.
     pub fn trap(&self, client: IpAddr, now: Instant) -> Option<Ban> {
         self.trap_touches.fetch_add(1, Ordering::Relaxed);
         let terms = self.terms.load_full()?;
@@ -134,8 +144,8 @@ impl Guard {
         self.ban_automatically(ClientKey::of(client), &terms, BanReason::Trap, now)
     }
 
-    /// Bans `client` by the operator's word, exempt or not, in place of any ban it has; without a length until
-    /// further notice. It does not count as a repeat.
+    /// Bans `client` by the operator's word, exempt or not, in place of any ban it has; without a
+    /// length until further notice. It does not count as a repeat.
     pub fn ban(&self, client: IpAddr, length: Option<Duration>, now: Instant) -> Ban {
         let (client, date) = (ClientKey::of(client), self.date());
         let (end, until) = ends(length, now, date);
@@ -146,7 +156,8 @@ impl Guard {
         ban
     }
 
-    /// Ends the ban of `client` and forgets its offences and earlier bans; `false` where there was no ban.
+    /// Ends the ban of `client` and forgets its offences and earlier bans; `false` where there was
+    /// no ban.
     pub fn unban(&self, client: IpAddr) -> bool {
         let key = ClientKey::of(client);
         if let Some(terms) = &*self.terms.load() {
@@ -174,7 +185,8 @@ impl Guard {
         self.holds(ban.reason, client).then(|| ban.clone())
     }
 
-    /// Whether a ban keeps `client` out. Every client is asked this first, so the answer allocates nothing.
+    /// Whether a ban keeps `client` out. Every client is asked this first, so the answer allocates
+    /// nothing.
     pub(super) fn keeps_out(&self, client: IpAddr, now: Instant) -> bool {
         if self.banned.load(Ordering::Relaxed) == 0 {
             return false;
@@ -195,8 +207,8 @@ impl Guard {
         self.trap_touches.load(Ordering::Relaxed)
     }
 
-    /// Removes what has ended; says how many bans that were. Only memory and the snapshot depend on it: a ban that has
-    /// ended keeps out no client.
+    /// Removes what has ended; says how many bans that were. Only memory and the snapshot depend on
+    /// it: a ban that has ended keeps out no client.
     pub fn expire(&self, now: Instant) -> usize {
         let ended = self.change(|table| table.expire(now));
         if ended > 0 {
@@ -288,7 +300,8 @@ fn lengthened(first: Duration, repeats: u32) -> Duration {
     first.saturating_mul(factor).min(LONGEST.max(first))
 }
 
-/// When something of that length ends, by both clocks; a length that a clock cannot tell has no end.
+/// When something of that length ends, by both clocks; a length that a clock cannot tell has no
+/// end.
 fn ends(length: Option<Duration>, now: Instant, date: SystemTime) -> (End, Option<SystemTime>) {
     let length = length.filter(|length| *length < ENDLESS);
     let instant = length.and_then(|length| now.checked_add(length));

@@ -1,11 +1,12 @@
 //! Decides which clients may enter: by lists, countries, rates, caps and bans.
 //!
-//! Owns the rules of a mapping ([`Policy`], a plain value), the reasons of a refusal ([`Refusal`]), and the decision.
-//! [`Admission`] decides for one mapping. [`Gate`] is what all mappings share: the lists, the countries, and the
-//! [`Guard`] with its bans. Nothing here touches a socket. Every client is known by its canonical address.
+//! Owns the rules of a mapping ([`Policy`], a plain value), the reasons of a refusal ([`Refusal`]),
+//! and the decision. [`Admission`] decides for one mapping. [`Gate`] is what all mappings share:
+//! the lists, the countries, and the [`Guard`] with its bans. Nothing here touches a socket. Every
+//! client is known by its canonical address.
 //!
-//! The checks run in this order: ban, lists and countries, rates, caps. Only the first two can end a live session
-//! ([`Admission::recheck`]).
+//! The checks run in this order: ban, lists and countries, rates, caps. Only the first two can end
+//! a live session ([`Admission::recheck`]).
 
 mod access;
 mod admission;

@@ -1,9 +1,10 @@
-//! How many at once.
+//! How many sessions at once.
 //!
-//! Owns the count of the sessions of one protocol inside a mapping, in all and by client, and [`Permit`], the place of one. The count is
-//! taken even where there is no cap, so that a cap which is set later knows who is inside. Invariants: as many are
-//! counted as there are permits; neither count passes the cap that was in force when its last permit was given; a
-//! client without a permit has no entry.
+//! Owns the count of the sessions of one protocol of a mapping, in all and by client, and
+//! [`Permit`], the place of one session. It counts without a cap, too, so that a cap that is set
+//! later knows the live sessions. Invariants: the count is the number of permits. Neither count
+//! passes the cap that was in force when its last permit was given. A client without a permit has
+//! no entry.
 
 use std::{
     collections::HashMap,
@@ -43,19 +44,20 @@ impl Quota {
         Arc::new(quota)
     }
 
-    /// Takes other caps. Nobody inside leaves; who is over a cap that was lowered is refused until enough have left.
+    /// Takes other caps. No session ends. Above a lowered cap, clients are refused until enough
+    /// sessions have ended.
     pub(super) fn retune(&self, caps: &Caps) {
         self.most.store(number(caps.sessions), Ordering::Relaxed);
         self.most_per_client.store(number(caps.sessions_per_client), Ordering::Relaxed);
     }
 
-    /// How many are inside.
+    /// How many sessions there are.
     pub(super) fn inside(&self) -> u32 {
         self.inside.load(Ordering::Relaxed)
     }
 
-    /// A place for a session of `client`. Its own cap is asked first: whoever is at it is told so, and counts as an
-    /// offender, however full the mapping is.
+    /// A place for a session of `client`. Its own cap comes first: a client at its cap commits an
+    /// offence, however full the mapping is.
     pub(super) fn enter(self: &Arc<Self>, client: ClientKey) -> Result<Permit, Refusal> {
         let mut clients = self.clients.of(&client);
         let entry = clients.get_mut(&client);
@@ -113,7 +115,8 @@ fn number(limit: Limit) -> u32 {
     }
 }
 
-/// A crowd that has left leaves its memory, too. Seldom enough (an eighth full, then a quarter) that it costs nothing.
+/// A crowd that has left leaves its memory, too. Seldom enough (an eighth full, then a quarter)
+/// that it costs nothing.
 fn give_back_room(clients: &mut HashMap<ClientKey, u32, Secret>) {
     if clients.capacity() > ROOM && clients.len() < clients.capacity() / 8 {
         let room = (clients.len() * 2).max(ROOM / 2);

@@ -1,9 +1,9 @@
 //! How often: rates, as token buckets of the crate `governor` (GCRA).
 //!
-//! Owns [`Limiter`], one bucket, and [`ClientLimiter`], one for each client with bounded memory: in a crowd
-//! the networks of the clients have shares. Time is an argument:
-//! governor asks a clock, and that clock ([`Hands`]) shows the latest moment anyone has asked about, so that a test may
-//! pause time. Invariant: what is given back leaves a bucket as if it had not been taken.
+//! Owns [`Limiter`], one bucket, and [`ClientLimiter`], one for each client with bounded memory. In
+//! a crowd, the networks of the clients have shares. Time is an argument. governor asks a clock
+//! ([`Hands`]), which shows the latest time that was passed in, so that a test can pause time.
+//! Invariant: what is given back leaves a bucket as if it had not been taken.
 
 mod buckets;
 mod shares;
@@ -25,7 +25,8 @@ pub(super) use self::buckets::{CLIENTS, Crowded};
 use super::Rate;
 use crate::mapping::ClientKey;
 
-/// The longest time in which a bucket fills, 146 years in nanoseconds: governor counts in 64 bits, and adds two such.
+/// The longest time in which a bucket fills, 146 years in nanoseconds: governor counts in 64 bits,
+/// and adds two such.
 const LONGEST: u64 = 1 << 62;
 
 /// A bucket for all.
@@ -88,7 +89,7 @@ impl ClientLimiter {
         self.limiter.check_key(&client).is_ok()
     }
 
-    /// Whether `client` has a bucket of its own: who was refused without one was refused for what others do.
+    /// Whether `client` has a bucket of its own. A refusal without one is caused by other clients.
     pub(super) fn knows(&self, client: ClientKey) -> bool {
         self.buckets.has(client)
     }
@@ -103,7 +104,8 @@ impl ClientLimiter {
         if take(wanted) {
             return wanted;
         }
-        // governor lets in all or none: halves are tried, each once, which adds up to as many as there is room for.
+        // governor lets in all or none: halves are tried, each once, which adds up to as many as
+        // there is room for.
         let mut taken = 0;
         let mut step = wanted.checked_ilog2().map_or(0, |bit| 1 << bit);
         while step > 0 {
@@ -151,7 +153,7 @@ impl Time {
         Self { quota, start: Instant::now(), hands: Hands::default() }
     }
 
-    /// Moves the clock's hands to `now`, unless somebody else has moved them further.
+    /// Moves the clock's hands to `now`, unless another thread has moved them further.
     fn set(&self, now: Instant) {
         let since = now.saturating_duration_since(self.start).as_nanos();
         let since = u64::try_from(since).unwrap_or(LONGEST).min(LONGEST);

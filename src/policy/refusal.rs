@@ -51,8 +51,8 @@ impl Refusal {
         }
     }
 
-    /// Whether the client itself caused it. Then it counts as an offence if it comes from a connection, whose source is
-    /// not forged. A full mapping is not an offence.
+    /// Whether the client itself caused it. Then it counts as an offence if it comes from a
+    /// connection, whose source is not forged. A full mapping is not an offence.
     pub const fn is_offence(self) -> bool {
         matches!(self, Self::Denied | Self::Country | Self::ClientRate | Self::ClientFull)
     }

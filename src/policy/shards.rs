@@ -1,9 +1,11 @@
-//! Something that is kept by client, in parts with a lock each, so that listeners on several threads seldom meet.
+//! A table by client, in parts with a lock each, so that listeners on several threads seldom wait
+//! for each other.
 //!
-//! Which part a client falls into depends on a secret of the process: nobody can aim at one. Hashing would be a third of what an
-//! admission costs, and a client is hashed eight times for it, so that [`Secret`] is quicker than the standard library's
-//! hasher (admission and leave: 360 ns in place of 510). It is weaker, too; but nobody outside sees a hash, and the
-//! worst that a table of a few thousand entries could be made to do is to be searched from end to end.
+//! The part of a client depends on a secret of the process, so strangers cannot aim at one. An
+//! admission hashes a client eight times. With the standard library's hasher, that would be a third
+//! of its cost, so [`Secret`] is a quicker one (admission and leave: 360 ns in place of 510). It is
+//! weaker, too. But strangers do not see a hash, and the worst case is a search through a table of
+//! a few thousand entries.
 
 use std::{
     hash::BuildHasher as _,
@@ -12,7 +14,7 @@ use std::{
 
 use crate::mapping::ClientKey;
 
-/// How clients are hashed: with numbers that are drawn anew for each table.
+/// How clients are hashed: with random numbers of each table.
 pub(super) type Secret = foldhash::quality::RandomState;
 
 /// How many parts.
@@ -35,7 +37,8 @@ impl<T> Shards<T> {
     /// The part that has `client`, locked.
     pub(super) fn of(&self, client: &ClientKey) -> MutexGuard<'_, T> {
         let part = self.secret.hash_one(client) % SHARDS as u64;
-        // Nothing that holds a lock leaves a part half-changed, so a panic elsewhere does not matter.
+        // Nothing that holds a lock leaves a part half-changed, so a panic elsewhere does not
+        // matter.
         self.parts[part as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 

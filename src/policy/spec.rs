@@ -1,4 +1,5 @@
-//! The rules as plain values: what a mapping asks for ([`Policy`]) and what the guard does ([`GuardSpec`]).
+//! The rules as plain values: what a mapping asks for ([`Policy`]) and what the guard does
+//! ([`GuardSpec`]).
 
 use std::{collections::BTreeSet, fmt, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
@@ -31,7 +32,8 @@ pub struct AccessSpec {
     pub deny_countries: BTreeSet<Country>,
 }
 
-/// Addresses as `allow`, `deny` and `exempt` name them. A clone shares them: each mapping has those of `[defaults]`.
+/// Addresses as `allow`, `deny` and `exempt` name them. A clone shares them: each mapping has those
+/// of `[defaults]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entries {
     /// Networks and single addresses.

@@ -1,7 +1,9 @@
-//! Directories for state files: which there are, in order of preference, and which of them can be used.
+//! Directories for state files: which there are, in order of preference, and which of them can be
+//! used.
 //!
-//! Knows nothing of the files. A directory is usable when a file can be written in it: its mode says nothing of a full or
-//! read-only file system. A directory that portway creates is for its owner alone.
+//! Knows nothing of the files. A directory is usable when a file can be written in it: its mode
+//! says nothing of a full or read-only file system. A directory that portway creates is for its
+//! owner alone.
 
 use std::{
     ffi::OsString,
@@ -50,7 +52,8 @@ impl Directories {
         self.0.iter().map(PathBuf::as_path).find(|dir| usable(dir))
     }
 
-    /// The first one that can be written to, created if it is missing. Those that cannot be used are logged.
+    /// The first one that can be written to, created if it is missing. Those that cannot be used
+    /// are logged.
     pub(crate) fn prepared(&self) -> Option<&Path> {
         let usable = |dir: &Path| match prepare(dir) {
             Ok(()) => true,
@@ -62,12 +65,14 @@ impl Directories {
         self.0.iter().map(PathBuf::as_path).find(|dir| usable(dir))
     }
 
-    /// Whether a file in this directory could be written; the directory is created if it is missing.
+    /// Whether a file in this directory could be written; the directory is created if it is
+    /// missing.
     pub(crate) fn is_usable(dir: &Path) -> bool {
         prepare(dir).is_ok()
     }
 
-    /// Where else the file at `path` may be: in the directories that come after its own, if its own is one of these.
+    /// Where else the file at `path` may be: in the directories that come after its own, if its own
+    /// is one of these.
     pub(crate) fn after(&self, path: &Path) -> Vec<PathBuf> {
         let (Some(dir), Some(file)) = (path.parent(), path.file_name()) else { return Vec::new() };
         let after = self.0.iter().skip_while(|own| own.as_path() != dir).skip(1);

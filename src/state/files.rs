@@ -1,7 +1,8 @@
 //! Files that are read without a wait, and files that are replaced whole.
 //!
-//! Reading never waits for the other end of a pipe, and takes no more bytes than the caller allows. After a crash during
-//! [`replace`] there is the old content or the new, never half of it. Knows nothing of what a file holds.
+//! Reading never waits for the other end of a pipe, and takes no more bytes than the caller allows.
+//! After a crash during [`replace`] there is the old content or the new, never half of it. Knows
+//! nothing of what a file holds.
 
 use std::{
     ffi::OsString,
@@ -13,8 +14,8 @@ use std::{
 
 use rustix::fs::OFlags;
 
-/// Replaces the file at `path` by `bytes`, readable by its owner alone. Its directory must exist. One caller at a time may
-/// do this for a path. It blocks.
+/// Replaces the file at `path` by `bytes`, readable by its owner alone. Its directory must exist.
+/// One caller at a time may do this for a path. It blocks.
 ///
 /// # Errors
 /// What the system said; then the file is as it was.
@@ -38,8 +39,8 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Opens a file for reading, with its metadata. Does not wait for the other end of a pipe, and does not make a terminal
-/// the daemon's own.
+/// Opens a file for reading, with its metadata. Does not wait for the other end of a pipe, and does
+/// not make a terminal the daemon's own.
 ///
 /// # Errors
 /// What the system said.
@@ -77,7 +78,8 @@ pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
 }
 
-/// Refuses what exists at `path` and is not a regular file: a directory, a pipe, a device such as `/dev/null`.
+/// Refuses what exists at `path` and is not a regular file: a directory, a pipe, a device such as
+/// `/dev/null`.
 ///
 /// # Errors
 /// What it is.

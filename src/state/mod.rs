@@ -1,16 +1,18 @@
 //! What survives a restart: small files that belong to the daemon.
 //!
-//! Owns how such a file is chosen, locked, read, replaced and set aside. Also owns how any file is read without a wait
-//! ([`files`]) and how a change on disk is noticed ([`watch`]). Knows nothing of what a file holds. Everything here
-//! blocks, so callers use a thread that may.
+//! Owns how such a file is chosen, locked, read, replaced and set aside. Also owns how any file is
+//! read without a wait ([`files`]) and how a change on disk is noticed ([`watch`]). Knows nothing
+//! of what a file holds. Everything here blocks, so callers use a thread that may.
 //!
 //! A state file is JSON with a `version`. Rules that hold for each of them:
 //!
-//! - One process at a time uses a file. It locks `<name>.lock` beside the file, and the kernel releases the lock when the
-//!   process ends. A file that is in use is neither read nor written.
-//! - A write replaces the whole file, readable by its owner alone. After a crash there is the old content or the new.
-//! - A file that cannot be read is renamed to `<file>.unreadable`, one that cannot be understood to `<file>.broken`. So
-//!   no content is overwritten unread, and no content keeps the daemon from starting.
+//! - One process at a time uses a file. It locks `<name>.lock` beside the file, and the kernel
+//!   releases the lock when the process ends. A file that is in use is neither read nor written.
+//! - A write replaces the whole file, readable by its owner alone. After a crash there is the old
+//!   content or the new.
+//! - A file that cannot be read is renamed to `<file>.unreadable`, one that cannot be understood to
+//!   `<file>.broken`. So no content is overwritten unread, and no content keeps the daemon from
+//!   starting.
 //! - A directory, a pipe or a device in the place of the file is left alone.
 
 mod directories;
@@ -33,7 +35,8 @@ use crate::text::clean;
 /// What every file of one kind has in common.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Format {
-    /// The version that is written, and the only one that is read. A file without a version has the first one.
+    /// The version that is written, and the only one that is read. A file without a version has the
+    /// first one.
     pub version: u32,
     /// A larger file is broken, in bytes.
     pub largest: u64,
@@ -53,7 +56,7 @@ pub(crate) struct StateFile {
 pub(crate) struct Opened<T> {
     /// The file, also where its content is lost.
     pub file: StateFile,
-    /// What it holds; `None` where there is no file yet.
+    /// What it holds; `None` before the first save.
     pub content: Result<Option<T>, StateError>,
 }
 
@@ -117,7 +120,8 @@ struct Document<'a, T> {
 }
 
 impl StateFile {
-    /// Locks the file at `path` and reads it. Only the lock is created. A content that is lost was set aside.
+    /// Locks the file at `path` and reads it. Only the lock is created. A content that is lost was
+    /// set aside.
     ///
     /// # Errors
     /// [`StateError::InUse`]; then nothing was read.
@@ -132,7 +136,8 @@ impl StateFile {
         Ok(Opened { file, content })
     }
 
-    /// What the file at `path` holds; `None` where that cannot be told. Nothing is locked or changed.
+    /// What the file at `path` holds; `None` where that cannot be told. Nothing is locked or
+    /// changed.
     pub(crate) fn peek<T: DeserializeOwned>(path: &Path, format: Format) -> Option<T> {
         let bytes = files::read(path, format.largest).ok()?;
         parse(&bytes, format).ok()

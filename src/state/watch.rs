@@ -1,9 +1,10 @@
 //! Notices changes on disk.
 //!
-//! Owns what tells one content of a file from another ([`FileStamp`]) and when a change counts ([`FileWatch`]). Files are
-//! looked at by name, following links. That misses no change: an editor that saves by rename or by truncation, a link
-//! that is swapped (as Kubernetes does it), a bind mount or a network file system, where notifications do not arrive.
-//! The caller decides when to look. Only [`FileStamp::of`] reads the disk, and it blocks.
+//! Owns what tells one content of a file from another ([`FileStamp`]) and when a change counts
+//! ([`FileWatch`]). Files are looked at by name, following links. That misses no change: an editor
+//! that saves by rename or by truncation, a link that is swapped (as Kubernetes does it), a bind
+//! mount or a network file system, where notifications do not arrive. The caller decides when to
+//! look. Only [`FileStamp::of`] reads the disk, and it blocks.
 
 use std::{
     fs,
@@ -40,8 +41,9 @@ impl FileStamp {
         })
     }
 
-    /// Whether the file was written, or put in its place, between two times. A time of the future (another machine's clock
-    /// wrote it) is not: otherwise the file would count as changed at every look.
+    /// Whether the file was written, or put in its place, between two times. A time of the future
+    /// (another machine's clock wrote it) is not: otherwise the file would count as changed at
+    /// every look.
     pub(crate) fn changed_within(&self, from: SystemTime, to: SystemTime) -> bool {
         let (seconds, nanos) = self.changed;
         let since = Duration::new(seconds.unsigned_abs(), u32::try_from(nanos).unwrap_or(0));
@@ -50,7 +52,8 @@ impl FileStamp {
     }
 }
 
-/// What several looks at something on disk have found: `S` is a stamp, or the stamps of several files.
+/// What several looks at something on disk have found: `S` is a stamp, or the stamps of several
+/// files.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FileWatch<S> {
     /// What was found when the content was last read; `None` where that is not known.

@@ -1,9 +1,9 @@
 //! The files that hold bans.
 //!
-//! Owns which file that is, its format, and what the log says of it. The file is the one that the configuration names
-//! (`[guard] state`). If that is in one of the directories for state and cannot be written, the same file in the next
-//! directory takes its place. A file that another process uses has no such substitute: these bans stay in memory. Every
-//! call blocks.
+//! Owns which file that is, its format, and what the log says of it. The file is the one that the
+//! configuration names (`[guard] state`). If that is in one of the directories for state and cannot
+//! be written, the same file in the next directory takes its place. A file that another process
+//! uses has no such substitute: these bans stay in memory. Every call blocks.
 
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,8 @@ impl Store {
         Self { directories, path: None, file: None, instead: None, failures: 0, said: None }
     }
 
-    /// Uses the file at `path` from now on. If that is another than before, its bans are added to the guard's.
+    /// Uses the file at `path` from now on. If that is another than before, its bans are added to
+    /// the guard's.
     pub(super) fn move_to(&mut self, path: Option<PathBuf>, guard: &Guard) {
         if path == self.path {
             return;
@@ -64,7 +65,8 @@ impl Store {
         say_restored(all);
     }
 
-    /// Saves the bans of the guard; `false` where that failed. Without a path there is nothing to do.
+    /// Saves the bans of the guard; `false` where that failed. Without a path there is nothing to
+    /// do.
     pub(super) fn save(&mut self, guard: &Guard, is_last: bool) -> bool {
         let Some(path) = self.path.clone() else { return true };
         let now = Instant::now();
@@ -148,7 +150,8 @@ fn take(opened: Opened<GuardSnapshot>, guard: &Guard, all: &mut Restored) -> Sta
     opened.file
 }
 
-/// Saves bans in a directory that takes the place of another. What an earlier time left there does not count any more.
+/// Saves bans in a directory that takes the place of another. What an earlier time left there does
+/// not count any more.
 fn save_in(path: PathBuf, snapshot: &GuardSnapshot, why: &StateError) -> Option<StateFile> {
     path.parent().filter(|dir| Directories::is_usable(dir))?;
     let mut file = StateFile::open::<GuardSnapshot>(path, FORMAT).ok()?.file;

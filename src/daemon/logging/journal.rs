@@ -1,8 +1,9 @@
 //! Standard error as the journal of systemd.
 //!
-//! Owns the question whether it is the journal, and the prefix `<3>` to `<7>` by which the journal takes the priority of a
-//! line (sd-daemon(3)). The journal takes it away again, and notes the time itself. Without a prefix every line has the
-//! same priority, and `journalctl -p warning` shows nothing.
+//! Owns the question whether it is the journal, and the prefix `<3>` to `<7>` by which the journal
+//! takes the priority of a line (sd-daemon(3)). The journal takes it away again, and notes the time
+//! itself. Without a prefix every line has the same priority, and `journalctl -p warning` shows
+//! nothing.
 
 use std::fmt;
 
@@ -13,8 +14,9 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Where systemd says which stream the journal is: its device and inode, in decimal (systemd.exec(5)). A program that was
-/// started with another standard error inherits the variable, so the stream has to be compared.
+/// Where systemd says which stream the journal is: its device and inode, in decimal
+/// (systemd.exec(5)). A program that was started with another standard error inherits the variable,
+/// so the stream has to be compared.
 const VARIABLE: &str = "JOURNAL_STREAM";
 
 /// Whether standard error is the journal.

@@ -1,4 +1,5 @@
-//! Lines of JSON without characters that a terminal obeys: JSON itself lets all but the first 32 stand.
+//! Lines of JSON without characters that a terminal obeys: JSON itself lets all but the first 32
+//! stand.
 
 use std::io::{self, Write};
 

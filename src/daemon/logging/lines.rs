@@ -1,20 +1,24 @@
-//! The way of the lines from those who log to standard error: over a buffer, by a thread of its own.
+//! Carries log lines to standard error: through a buffer, by a thread of its own.
 //!
-//! A session ends with a line, so whoever logs is the data plane, and whoever reads the log may be slow, or stop to read
-//! (a pager, a stopped container runtime). Here nobody who logs ever waits for a reader, nor makes a system call:
+//! The data plane logs a line when a session ends, and the reader of the log may be slow, or stop
+//! reading (a pager, a stopped container runtime). So logging never waits for the reader, and makes
+//! no system call:
 //!
-//! - A line is copied into a buffer of [`CAPACITY`] under a lock that is never held for longer than that. Where there is
-//!   no room it is lost, and counted; once there is room again, one line says how many.
-//! - The thread sleeps until there is a first line, writes, and rests for [`REST`] in which more lines gather. It is woken
-//!   for the first line after a quiet time alone, and when the buffer is half full.
-//! - It writes whole lines, as many at once as a pipe takes as a whole ([`AT_ONCE`]): no line is torn by another writer,
-//!   or by the end of the program.
-//! - A reader that has gone (`EPIPE`), or a full disk, ends nothing: what cannot be written is let go.
+//! - A line is copied into a buffer of [`CAPACITY`], under a lock that is held for the copy alone.
+//!   A line without room is lost and counted. When there is room again, one line has the count.
+//! - The thread sleeps until the first line, writes, and rests for [`REST`] while more lines
+//!   gather. It is woken for the first line after a quiet time, and when the buffer is half full.
+//! - It writes whole lines, as many at once as a pipe takes as a whole ([`AT_ONCE`]). So neither
+//!   another writer nor the end of the program tears a line.
+//! - A reader that has gone (`EPIPE`) or a full disk ends nothing: what cannot be written is
+//!   dropped.
 //!
-//! It lives as long as the program. [`Lines::flush`] waits for what was logged before it, as long as that moves on.
+//! It lives as long as the program. [`Lines::flush`] waits for what was logged before it, as long
+//! as lines are written.
 //!
-//! Not `tracing-appender`, which does much of this: it allocates for each line, wakes its thread for each line, which
-//! writes each with a call of its own, bounds lines in place of bytes, and says nothing of those that it lost.
+//! Not `tracing-appender`, which does much of this: it allocates for each line, wakes its thread
+//! for each line, writes each with a call of its own, bounds lines in place of bytes, and does not
+//! report lost lines.
 
 use std::{
     io::{self, Write},
@@ -64,7 +68,7 @@ struct State {
     lost: u64,
     /// The thread waits for a first line.
     asleep: bool,
-    /// The thread shall not rest.
+    /// The thread must not rest.
     hurry: bool,
     /// All bytes that were ever taken into the buffer, and those that are done with.
     taken: u64,
@@ -75,7 +79,7 @@ impl Lines {
     /// Starts the thread that writes to standard error.
     pub(super) fn start() -> io::Result<Self> {
         Self::to(Stderr, |lines| {
-            tracing::warn!(lines, "log lines lost: who reads the log is too slow");
+            tracing::warn!(lines, "log lines lost: the reader of the log is too slow");
         })
     }
 
@@ -92,7 +96,8 @@ impl Lines {
         if thread::current().name() == Some(THREAD) {
             return;
         }
-        // The thread logs how many lines were lost before it writes the others: the second time, that is written, too.
+        // The thread logs how many lines were lost before it writes the others: the second time,
+        // that is written, too.
         for _ in 0..2 {
             self.0.settle();
         }
@@ -142,7 +147,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until what was taken so far is done with, and what was lost is told, as long as that moves on.
+    /// Waits until the lines so far are written or dropped, and lost lines are reported, as long as
+    /// lines are written.
     fn settle(&self) {
         let mut state = self.state();
         let goal = state.taken;
@@ -161,7 +167,8 @@ impl Shared {
         }
     }
 
-    /// Waits for lines and puts them in the place of the empty `batch`; says how many were lost after them.
+    /// Waits for lines and puts them in the place of the empty `batch`; says how many were lost
+    /// after them.
     fn next(&self, batch: &mut Vec<u8>) -> u64 {
         let mut state = self.state();
         while state.buffer.is_empty() && state.lost == 0 {
@@ -186,7 +193,7 @@ impl Shared {
     }
 }
 
-/// Who writes.
+/// The thread that writes.
 struct Scribe<W> {
     shared: Arc<Shared>,
     out: W,
@@ -228,7 +235,8 @@ impl<W: Write> Scribe<W> {
     }
 }
 
-/// How many of these bytes are written at once: whole lines, and more than [`AT_ONCE`] only where one line has more.
+/// How many of these bytes are written at once: whole lines, and more than [`AT_ONCE`] only where
+/// one line has more.
 fn piece(lines: &[u8]) -> usize {
     let is_end = |byte: &u8| *byte == b'\n';
     let within = lines.len().min(AT_ONCE);
@@ -236,8 +244,8 @@ fn piece(lines: &[u8]) -> usize {
     last.or_else(|| lines.iter().position(is_end)).map_or(lines.len(), |end| end + 1)
 }
 
-/// Standard error without the lock that the rest of the program would wait for, and also where someone has made it
-/// non-blocking: it may be shared with other programs.
+/// Standard error without the lock that the rest of the program would wait for, and also where
+/// someone has made it non-blocking: it may be shared with other programs.
 struct Stderr;
 
 impl Write for Stderr {

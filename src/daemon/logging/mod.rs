@@ -1,8 +1,8 @@
-//! Logging to standard error, as text or as JSON, with a level that a reload may change. Where standard error is the
-//! journal of systemd, each line has its priority: see `journal`.
+//! Logging to standard error, as text or as JSON, with a level that a reload may change. Where
+//! standard error is the journal of systemd, each line has its priority: see `journal`.
 //!
-//! Who logs never waits for who reads: see `lines`. So whoever ends the program, or is about to write to standard error
-//! beside the log, has [`flush`] wait for it.
+//! Logging never waits for the reader: see `lines`. Code that ends the program, or writes to
+//! standard error beside the log, calls [`flush`] first.
 
 mod journal;
 mod json;
@@ -36,7 +36,7 @@ pub(super) struct Logging {
 /// Starts to log. Without effect when the process logs already (in a test).
 ///
 /// # Errors
-/// When there is no thread to be had.
+/// For a system that makes no thread.
 pub(super) fn init(settings: &LogSettings) -> io::Result<Logging> {
     let (layer, level) = reload::Layer::new(LevelFilter::from(settings.level));
     let registry = tracing_subscriber::registry().with(layer);
@@ -72,14 +72,15 @@ pub(super) fn init(settings: &LogSettings) -> io::Result<Logging> {
     Ok(Logging { level, format: settings.format })
 }
 
-/// Waits until everything that was logged is written, unless nobody reads it.
+/// Waits until everything that was logged is written, unless the reader has stopped.
 pub(super) fn flush() {
     if let Some(lines) = LINES.get() {
         lines.flush();
     }
 }
 
-/// A text for standard error beside the log: where that is the journal, each line has the priority of an error.
+/// A text for standard error beside the log: where that is the journal, each line has the priority
+/// of an error.
 pub(super) fn for_stderr(text: &str) -> String {
     journal::error(text)
 }

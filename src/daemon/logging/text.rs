@@ -1,11 +1,12 @@
 //! Lines of plain text, in the form of `tracing-subscriber`'s own, for a third of its work.
 //!
-//! A daemon that takes ten thousand connections a second writes as many lines, so their making shows in its CPU time:
-//! the second of the time stamp is made once a second.
+//! A daemon that takes ten thousand connections a second writes as many lines, so their making
+//! shows in its CPU time: the second of the time stamp is made once a second.
 //!
-//! Invariants: a line of plain characters is the same as the library's, so that no parser sees a difference (checked by a
-//! test). A line for the journal has its priority in place of the time. Whatever a message or a field holds, it stays one
-//! line and holds no command for a terminal: both are written through [`Escaping`].
+//! Invariants: a line of plain characters is the same as the library's, so that no parser sees a
+//! difference (checked by a test). A line for the journal has its priority in place of the time.
+//! Whatever a message or a field holds, it stays one line and holds no command for a terminal: both
+//! are written through [`Escaping`].
 
 use std::{
     cell::Cell,
@@ -174,7 +175,8 @@ fn stamp(writer: &mut impl fmt::Write, since_epoch: Duration) -> fmt::Result {
 /// A second since 1970 as date and time, by the calendar's rules for any year of four digits.
 fn second(since_epoch: u64) -> [u8; 19] {
     let (days, of_day) = (since_epoch / 86_400, since_epoch % 86_400);
-    // Years begin in March here, so that the day that some of them lack is their last one; eras are of 400 years.
+    // Years begin in March here, so that the day that some of them lack is their last one; eras are
+    // of 400 years.
     let shifted = days + 719_468;
     let (era, day) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

@@ -1,7 +1,7 @@
 //! An entry of a list as people write it.
 //!
-//! Owns [`parse_net`]: what is taken, and what is said about everything else. What a text says may come from a file that
-//! a stranger wrote, so that it is cut and cleaned before it is repeated.
+//! Owns [`parse_net`]: what is taken, and what is said about everything else. What a text says may
+//! come from a file that a stranger wrote, so that it is cut and cleaned before it is repeated.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -15,10 +15,12 @@ const SHOWN: usize = 60;
 const LONGEST: usize = 200;
 /// So many entries are offered for one text.
 const MOST: usize = 8;
-/// How many bits of an IPv4-mapped IPv6 address (`::ffff:0:0/96`, RFC 4291) come before its IPv4 address.
+/// How many bits of an IPv4-mapped IPv6 address (`::ffff:0:0/96`, RFC 4291) come before its IPv4
+/// address.
 const MAPPED_BITS: u8 = 96;
 
-/// One entry as it is written: a CIDR (host bits are masked off) or a single address. An IPv4-mapped one is IPv4.
+/// One entry as it is written: a CIDR (host bits are masked off) or a single address. An
+/// IPv4-mapped one is IPv4.
 ///
 /// # Errors
 /// What is wrong with it, and what would be right.
@@ -34,8 +36,8 @@ pub(crate) fn parse_net(text: &str) -> Result<IpNet, String> {
     Ok(canonical_net(net))
 }
 
-/// What is said about an entry that parses, and has bits set beyond its prefix: it stands for the whole network, and its
-/// author may have meant the one address. Nothing for any other text.
+/// What is said about an entry that parses, and has bits set beyond its prefix: it stands for the
+/// whole network, and its author may have meant the one address. Nothing for any other text.
 pub(crate) fn host_bits(text: &str) -> Option<String> {
     let (address, prefix) = text.trim().split_once('/')?;
     let net = IpNet::new(address.parse().ok()?, prefix.parse().ok()?).ok()?;
@@ -50,8 +52,8 @@ pub(crate) fn host_bits(text: &str) -> Option<String> {
     })
 }
 
-/// The one form of a network: without host bits, and IPv4 where it holds only IPv4-mapped addresses, because that is how
-/// its clients are known.
+/// The one form of a network: without host bits, and IPv4 where it holds only IPv4-mapped
+/// addresses, because that is how its clients are known.
 pub(super) fn canonical_net(net: IpNet) -> IpNet {
     let mapped = match net.trunc() {
         IpNet::V6(v6) => v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(MAPPED_BITS)),
@@ -115,7 +117,8 @@ fn what_else(address: &str) -> (&'static str, &'static str) {
     }
 }
 
-/// What to write in place of a text, where that is certain enough: only entries that [`parse_net`] takes are offered.
+/// What to write in place of a text, where that is certain enough: only entries that [`parse_net`]
+/// takes are offered.
 fn offer(text: &str) -> Option<String> {
     if text.len() > LONGEST {
         return None;

@@ -1,7 +1,7 @@
 //! Sets of addresses, and the longest prefix in them.
 //!
-//! Owns [`IpSet`] and the form of a list file. A set is made once and never changed; a changed list is a new set. Knows
-//! nothing of files, nor of what a set is good for.
+//! Owns [`IpSet`] and the form of a list file. A set is made once and never changed; a changed list
+//! is a new set. Knows nothing of files, nor of what a set is good for.
 
 use std::{fmt, net::IpAddr};
 
@@ -31,8 +31,9 @@ pub struct ListError {
 }
 
 impl IpSet {
-    /// Reads a list file: one CIDR or address a line, comments from `#` (or `;`, as public block lists have it) to the
-    /// end of a line, blank lines. A byte order mark and carriage returns of other systems do not hurt.
+    /// Reads a list file: one CIDR or address a line, comments from `#` (or `;`, as public block
+    /// lists have it) to the end of a line, blank lines. A byte order mark and carriage returns of
+    /// other systems do not hurt.
     ///
     /// # Errors
     /// The first twenty lines that are none of that; a last error tells how many more there are.
@@ -54,8 +55,8 @@ impl IpSet {
         if errors.is_empty() { Ok(set) } else { Err(errors) }
     }
 
-    /// The entries of a list file that stand for a whole network although they have bits beyond their prefix: the first
-    /// twenty; a last item tells how many more there are.
+    /// The entries of a list file that stand for a whole network although they have bits beyond
+    /// their prefix: the first twenty; a last item tells how many more there are.
     pub fn with_host_bits(text: &str) -> Vec<ListError> {
         let mut all = entries(text).filter_map(|(line, entry)| Some((line, host_bits(entry)?)));
         let first = all.by_ref().take(REPORTED);

@@ -27,7 +27,7 @@ fn spec(allow: &str, deny: &str, allow_countries: &str, deny_countries: &str) ->
     }
 }
 
-/// A list of one name for whoever asks.
+/// A list of one name, for any user.
 fn decide_with(access: &AccessSpec, list: &Arc<List>, client: &str) -> Result<(), Refusal> {
     let bytes =
         builder::database(&[("192.0.2.0/24", "DE"), ("198.51.100.0/24", "FR"), ("2001:db8::/32", "DE")]);
@@ -70,8 +70,8 @@ fn without_an_entry_a_client_enters_unless_there_is_an_allow_list() {
     assert_eq!(decide(&spec("", "", "", ""), "192.0.2.1"), Ok(()));
     assert_eq!(decide(&spec("", "10.0.0.0/8", "", ""), "192.0.2.1"), Ok(()));
     assert_eq!(decide(&spec("10.0.0.0/8", "", "", ""), "192.0.2.1"), Err(Refusal::Denied));
-    let nobody = AccessSpec { allow: Some(Entries::default()), ..AccessSpec::default() };
-    assert_eq!(decide(&nobody, "192.0.2.1"), Err(Refusal::Denied));
+    let none = AccessSpec { allow: Some(Entries::default()), ..AccessSpec::default() };
+    assert_eq!(decide(&none, "192.0.2.1"), Err(Refusal::Denied));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn countries_decide_where_no_entry_does() {
     assert_eq!(decide(&only, "192.0.2.1"), Ok(()));
     assert_eq!(decide(&only, "2001:db8::1"), Ok(()));
     assert_eq!(decide(&only, "198.51.100.1"), Err(Refusal::Country));
-    assert_eq!(decide(&only, "203.0.113.1"), Err(Refusal::Country), "nobody knows where that is");
+    assert_eq!(decide(&only, "203.0.113.1"), Err(Refusal::Country), "its country is unknown");
     assert_eq!(decide(&only, "192.168.1.1"), Err(Refusal::Country), "a private address is nowhere");
     assert_eq!(decide(&only, "127.0.0.1"), Err(Refusal::Country));
 

@@ -1,7 +1,7 @@
-//! How many were refused, and what is told of it.
+//! How many clients were refused, and what the log says of it.
 //!
-//! Owns the counters of a mapping by [`Refusal`], and when the next [`Summary`] is due: nobody outside can make the log
-//! grow by more than a line a minute.
+//! Owns the counters of a mapping by [`Refusal`], and when the next [`Summary`] is due. Strangers
+//! cannot make the log grow by more than one line a minute.
 
 use std::{
     fmt,

@@ -314,7 +314,7 @@ async fn who_is_refused_for_a_crowd_of_others_commits_no_offence() {
     let (entered, refused): (Vec<_>, Vec<_>) = newcomer.partition(Result::is_ok);
     assert!((1..=2 * 3).contains(&entered.len()), "{} entered by the shares of two networks", entered.len());
     assert!(refused.iter().all(|outcome| matches!(outcome, Err(Refusal::Rate))), "{refused:?}");
-    assert_eq!(gate.guard().bans(Instant::now()), [], "nobody is banned for the others");
+    assert_eq!(gate.guard().bans(Instant::now()), [], "no client is banned for others");
     let _ = (tcp(&admission, "192.0.2.1").unwrap(), tcp(&admission, "192.0.2.1").unwrap());
     for _ in 0..6 {
         assert_eq!(tcp(&admission, "192.0.2.1").unwrap_err(), Refusal::ClientRate);
@@ -360,11 +360,15 @@ async fn changed_terms_keep_those_inside_and_the_rates_that_did_not_change() {
     assert_eq!(admission.inside(), 2);
     assert_eq!(admission.recheck(ip("198.51.100.1"), Instant::now()), Err(Refusal::Denied));
     assert_eq!(admission.recheck(ip("192.0.2.1"), Instant::now()), Ok(()));
-    assert_eq!(admission.refused(Refusal::Denied), 0, "a recheck is no refusal");
+    assert_eq!(admission.refused(Refusal::Denied), 0, "a recheck does not count as a refusal");
 
     admission.retune(&policy(1, None));
     assert_eq!(refusal(&admission, "198.51.100.1"), Refusal::ClientRate, "its two are remembered");
-    assert_eq!(admission.datagrams(ip("198.51.100.1"), 9, Instant::now()), 1, "a new rate begins anew");
+    assert_eq!(
+        admission.datagrams(ip("198.51.100.1"), 9, Instant::now()),
+        1,
+        "a new rate starts from the beginning"
+    );
     let _three = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|client| udp(&admission, client).unwrap());
     assert_eq!(refusal(&admission, "192.0.2.4"), Refusal::Rate);
     drop(inside);
@@ -424,7 +428,8 @@ fn no_place_and_no_token_is_lost_when_everybody_comes_at_once() {
         let threads: Vec<_> =
             (0..4).map(|n| scope.spawn(move || come_and_go(ip(&format!("192.0.2.{n}"))))).collect();
         for thread in threads {
-            // As many as its own rate lets in, to the last one, however often the others were in the way.
+            // As many as its own rate lets in, to the last one, however often the others were in
+            // the way.
             assert_eq!(thread.join().unwrap(), 1000);
         }
     });

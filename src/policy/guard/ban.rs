@@ -1,4 +1,5 @@
-//! A ban, and what is remembered of earlier ones: plain values, which are shown and kept over a restart.
+//! A ban, and what is remembered of earlier ones: plain values, which are shown and kept over a
+//! restart.
 
 use std::{fmt, net::IpAddr, time::SystemTime};
 
@@ -8,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::mapping::ClientKey;
 
-/// One ban. As JSON, times are RFC 3339 in whole seconds of UTC, and a client is an address or a network:
-/// `203.0.113.9`, `2001:db8:1:2::/64`.
+/// One ban. As JSON, times are RFC 3339 in whole seconds of UTC, and a client is an address or a
+/// network: `203.0.113.9`, `2001:db8:1:2::/64`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ban {

@@ -1,7 +1,8 @@
 //! The log lines of bans.
 //!
-//! A ban is an operator's event, but it is strangers who bring it about, and one of them may have a great many
-//! addresses: a ban a second is told, sixty after a quiet time, and the next line tells how many were not.
+//! A ban is an operator's event, but strangers cause it, and one of them may have very many
+//! addresses. So the log has one ban a second, sixty after a quiet time, and the next line has the
+//! number of those left out.
 
 use std::{
     num::NonZeroU32,
@@ -55,7 +56,7 @@ impl Lines {
     }
 }
 
-/// Tells a ban by the operator, who is no stranger.
+/// Logs a ban by the operator, without a limit.
 pub(super) fn operator_banned(client: ClientKey, length: Option<Duration>) {
     let length = length.map_or(Timeout::Never, Timeout::After);
     tracing::info!(client.addr = %client, ban.r#for = %length, reason = "operator", "client banned");

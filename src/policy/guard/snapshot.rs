@@ -1,7 +1,7 @@
 //! What the guard remembers, as plain values: to be kept over a restart, and taken back.
 //!
-//! Owns the form of these values (serde, dates of the wall clock) and how dates become ends by the monotonic clock. The
-//! file around them is not known here.
+//! Owns the form of these values (serde, dates of the wall clock) and how dates become ends by the
+//! monotonic clock. The file around them is not known here.
 
 use std::time::{Duration, SystemTime};
 
@@ -43,12 +43,13 @@ impl Guard {
         }
     }
 
-    /// Adds a snapshot to what the guard remembers. Where both have a ban of a client, the guard's own stays.
+    /// Adds a snapshot to what the guard remembers. Where both have a ban of a client, the guard's
+    /// own stays.
     ///
-    /// - A ban that begins later than now, by the clock of this machine, lasts its whole length from now. The clock is
-    ///   slow then: a board without a battery starts in the past.
-    /// - An automatic ban ends 30 days from now at the latest, or after the length of a first ban where that is longer. A
-    ///   ban by the operator lasts as long as it says.
+    /// - A ban that begins later than now, by the clock of this machine, lasts its whole length
+    ///   from now. The clock is slow then: a board without a battery starts in the past.
+    /// - An automatic ban ends 30 days from now at the latest, or after the length of a first ban
+    ///   where that is longer. A ban by the operator lasts as long as it says.
     pub(crate) fn restore(&self, snapshot: GuardSnapshot, now: Instant) -> Restored {
         let longest = self.terms.load().as_ref().map_or(LONGEST, |terms| LONGEST.max(terms.ban));
         let date = self.date();
@@ -97,8 +98,8 @@ impl GuardSnapshot {
     }
 }
 
-/// When an entry ends, by both clocks; `None` if it has ended. It was to end at `until`, lasts `most` from now, and the
-/// date is `date`.
+/// When an entry ends, by both clocks; `None` if it has ended. It was to end at `until`, lasts
+/// `most` from now, and the date is `date`.
 fn end_of(
     until: Option<SystemTime>,
     most: Option<Duration>,

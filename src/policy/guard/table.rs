@@ -1,8 +1,9 @@
 //! The bans in force and those of before: entries that end.
 //!
-//! Owns [`Ending`], a bounded table of clients in which each entry has an end, and [`BanTable`], which has two of them.
-//! Pure: time is an argument. Invariants: the order has exactly one place for each entry. A table holds [`CLIENTS`]
-//! entries at most. In a full table the entry that ends first makes room, which may be the new one.
+//! Owns [`Ending`], a bounded table of clients in which each entry has an end, and [`BanTable`],
+//! which has two of them. Pure: time is an argument. Invariants: the order has exactly one place
+//! for each entry. A table holds [`CLIENTS`] entries at most. In a full table the entry that ends
+//! first makes room, which may be the new one.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -61,8 +62,8 @@ impl<T> Ending<T> {
         self.entries.get(client).filter(|(end, _)| *end > End::At(now)).map(|(_, entry)| entry)
     }
 
-    /// Puts an entry in the place of any other of the client; whether it stays. In a full table it does not stay if it
-    /// would end first.
+    /// Puts an entry in the place of any other of the client; whether it stays. In a full table it
+    /// does not stay if it would end first.
     pub(super) fn insert(&mut self, client: ClientKey, end: End, entry: T) -> bool {
         if let Some((before, _)) = self.entries.insert(client, (end, entry)) {
             self.order.remove(&(before, client));

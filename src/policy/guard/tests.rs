@@ -121,7 +121,7 @@ async fn each_repeat_is_twice_as_long_up_to_thirty_days() {
     let expected: Vec<_> = (0..14).map(|n| (HOUR * (1 << n)).min(LONGEST)).collect();
     assert_eq!(lengths, expected);
     assert_eq!(lengthened(HOUR, u32::MAX), LONGEST);
-    assert_eq!(lengthened(LONGEST * 2, 5), LONGEST * 2, "a first ban is as long as it is told to be");
+    assert_eq!(lengthened(LONGEST * 2, 5), LONGEST * 2, "a first ban is as long as it is set to be");
     assert_eq!(lengthened(Duration::MAX, 5), Duration::MAX);
 }
 

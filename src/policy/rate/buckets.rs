@@ -1,11 +1,12 @@
 //! Where governor keeps the state of its buckets.
 //!
-//! Owns [`Bucket`], the state of one, and [`Buckets`], that of many clients, of which there are never more than asked for:
-//! a flood of forged addresses must cost neither memory nor time. The state is one number, the time at which the bucket
-//! is full again; a bucket that is full is forgotten without loss. Each newcomer has a few old entries looked at, in
-//! turn, so that the table holds little more than the clients that matter; there is no other sweep, and no look-up ever
-//! walks the table. What happens to a newcomer when nobody can be forgotten is said by [`Crowded`]. Whose bucket is full
-//! is a newcomer: it may be one who was there before, and has been quiet.
+//! Owns [`Bucket`], the state of one, and [`Buckets`], that of many clients with an upper bound: a
+//! flood of forged addresses must cost neither memory nor time. The state is one number, the time
+//! at which the bucket is full again. A full bucket is forgotten without loss. Each newcomer checks
+//! a few old entries, in turn, so the table holds little more than the clients that matter. Nothing
+//! else sweeps it, and no look-up walks it. [`Crowded`] says what happens to a newcomer when no
+//! client can be forgotten. A client whose bucket is full counts as a newcomer, although it may
+//! have been there before.
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -33,11 +34,11 @@ const ROOM: usize = 64;
 /// What happens to a newcomer when the table is full of clients whose buckets are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Crowded {
-    /// It is decided by the share of the networks that it comes from ([`Shares`]): a flood from elsewhere does not lock it
-    /// out. None of those in the table is put out.
+    /// The share of its networks decides ([`Shares`]), so a flood from elsewhere does not lock it
+    /// out. The clients in the table stay.
     Share,
-    /// It takes the place of the client, of a few, whose bucket is the fullest: nobody is taken for another, and who was
-    /// quiet finds its bucket full in any crowd.
+    /// Of a few clients, it replaces the one whose bucket is the fullest. A quiet client finds its
+    /// bucket full in any crowd.
     Replace,
 }
 
@@ -99,7 +100,8 @@ impl Buckets {
         let mut part = self.0.parts.of(&client);
         match part.full_at.get_mut(&client) {
             Some(full_at) => *full_at = full_at.saturating_sub(nanos),
-            // An entry from which something was taken is not full, and stays: it was taken from a share.
+            // An entry from which something was taken is not full, and stays: it was taken from a
+            // share.
             None => {
                 drop(part);
                 self.0.shares.give_back(&client, nanos, self.0.hands.now().into());
@@ -158,7 +160,8 @@ impl StateStore for Buckets {
 }
 
 impl Part {
-    /// Looks at a few entries and forgets those whose buckets are full; says which of the others is the fullest.
+    /// Looks at a few entries and forgets those whose buckets are full; says which of the others is
+    /// the fullest.
     fn sweep(&mut self, now: u64) -> Option<usize> {
         let mut fullest: Option<(u64, ClientKey)> = None;
         for _ in 0..LOOKED_AT.min(self.full_at.len()) {

@@ -1,12 +1,14 @@
-//! The share of a network: buckets for the clients of a crowd that is too large to know each of them.
+//! The share of a network: buckets for the clients of a crowd that is too large to know each of
+//! them.
 //!
-//! Owns [`Shares`], two fixed tables of buckets. In the first a /48 of IPv6 (a /24 of IPv4) has [`NEAR`] buckets, in the
-//! second a /32 (a /16) has [`FAR`]. A client falls into one of those of its network, and is admitted while that one has
-//! room in the first table or in the second. So nothing is remembered of it, and only a network that floods uses up its
-//! share: a neighbour in another /48 has that one's share, and one in the same /48 still has that of the /32.
+//! Owns [`Shares`], two fixed tables of buckets. In the first a /48 of IPv6 (a /24 of IPv4) has
+//! [`NEAR`] buckets, in the second a /32 (a /16) has [`FAR`]. A client falls into one of those of
+//! its network, and is admitted while that one has room in the first table or in the second. So
+//! nothing is remembered of it, and only a network that floods uses up its share: a neighbour in
+//! another /48 has that one's share, and one in the same /48 still has that of the /32.
 //!
-//! Networks can meet in a bucket, as the tables are small. A secret chooses the places, so an attacker cannot aim at a network.
-//! The tables are made when the first crowd comes, and stay.
+//! Networks can meet in a bucket, as the tables are small. A secret chooses the places, so an
+//! attacker cannot aim at a network. The tables are made when the first crowd comes, and stay.
 
 use std::{
     hash::BuildHasher as _,
@@ -45,8 +47,8 @@ impl Shares {
         measure(near, &decide).or_else(|_| measure(far, &decide))
     }
 
-    /// Lets a share be full earlier by `nanos`. Which of the two was used is not known any more: it is taken for the
-    /// nearer one, unless that is whole.
+    /// Lets a share be full earlier by `nanos`. Which of the two was used is not known any more: it
+    /// is taken for the nearer one, unless that is whole.
     pub(super) fn give_back(&self, client: &ClientKey, nanos: u64, now: u64) {
         let [near, far] = self.buckets(client);
         let bucket = if near.load(Ordering::Relaxed) > now { near } else { far };

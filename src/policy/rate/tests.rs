@@ -93,19 +93,20 @@ async fn a_million_forged_clients_cost_bounded_memory_and_lock_nobody_out() {
     assert!(limiter.take(old, Instant::now()));
     let passed = (0..1_000_000).filter(|n| limiter.take(client(*n), Instant::now())).count();
     assert!(limiter.clients() <= 4096, "{} clients", limiter.clients());
-    // They are of 3,907 networks of 24 bits, and of 16 networks of 16 bits; each has the share of so many clients.
+    // They are of 3,907 networks of 24 bits, and of 16 networks of 16 bits; each has the share of
+    // so many clients.
     let shares = 5 * (3_907 * 16 + 16 * 256);
     assert!((4000..=4096 + shares).contains(&passed), "{passed} passed");
     assert!(limiter.buckets.room() <= 4 * 4096);
     assert_eq!(
         (0..10).filter(|_| limiter.take(old, Instant::now())).count(),
         4,
-        "who was there keeps its bucket"
+        "a known client keeps its bucket"
     );
 
     tokio::time::advance(Duration::from_secs(60)).await;
     let newcomers = (2_000_000..2_000_100).filter(|n| limiter.take(client(*n), Instant::now())).count();
-    assert_eq!(newcomers, 100, "whoever took one has it back by now, and makes room");
+    assert_eq!(newcomers, 100, "each of them has it back by now, and makes room");
 }
 
 /// The `n`th /64 of a /48, which is the `net`th of the /32 that begins with `first`.

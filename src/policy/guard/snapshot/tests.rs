@@ -112,7 +112,8 @@ async fn what_has_ended_is_dropped_and_what_ends_too_late_is_cut() {
 
 #[tokio::test(start_paused = true)]
 async fn a_ban_does_not_grow_on_a_machine_whose_clock_is_slow() {
-    // The snapshot is of a day that this machine has not reached: its clock started again from the beginning.
+    // The snapshot is of a day that this machine has not reached: its clock started again from the
+    // beginning.
     for reason in ["trap", "refusals", "operator"] {
         let text = one_ban("\"2999-01-01T01:00:00Z\"", reason).replace("2025-01-01", "2999-01-01");
         let (guard, found) = restored(saved(&text).unwrap());
