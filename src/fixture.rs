@@ -1,4 +1,5 @@
-//! What unit tests of several modules share: a catcher of log lines, and [`Random`] numbers. Not in the program.
+//! What unit tests of several modules share: a catcher of log lines, and [`Random`] numbers. Not in
+//! the program.
 
 #[path = "../tests/random.rs"]
 mod random;

@@ -1,8 +1,8 @@
 //! The arguments of the command line, and the variables that stand in for them.
 //!
-//! Owns every flag and the rule for its variable: an argument goes before the variable, and an empty variable, as
-//! `docker run -e PORTWAY_CONFIG=` makes one, counts as unset. An empty argument is a mistake. So clap reads no
-//! variable here.
+//! Owns every flag and the rule for its variable: an argument goes before the variable, and an
+//! empty variable, as `docker run -e PORTWAY_CONFIG=` makes one, counts as unset. An empty argument
+//! is a mistake. So clap reads no variable here.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "a help text shows `[optional]` parts in brackets")]
 
@@ -46,8 +46,8 @@ pub(super) struct RunArgs {
     /// Reload when a file of the configuration changes [env: PORTWAY_WATCH]
     #[arg(long)]
     watch: bool,
-    /// Fail at the start where any listener cannot be opened, in place of waiting for its port or address
-    /// [env: PORTWAY_STRICT]
+    /// Fail at the start where any listener cannot be opened, in place of waiting for its port or
+    /// address [env: PORTWAY_STRICT]
     #[arg(long)]
     strict: bool,
 }
@@ -62,7 +62,8 @@ pub(super) struct CheckArgs {
     /// Exit with 78 if there is a warning [env: PORTWAY_STRICT]
     #[arg(long)]
     strict: bool,
-    /// Where relative paths of the main file begin [env: PORTWAY_BASE_DIR] [default: the directory of the file]
+    /// Where relative paths of the main file begin [env: PORTWAY_BASE_DIR] [default: the directory
+    /// of the file]
     #[arg(long, value_name = "DIR")]
     base_dir: Option<PathBuf>,
 }
@@ -77,10 +78,12 @@ struct PlanArgs {
     /// [env: PORTWAY_PUBLISH, specs separated by commas or new lines]
     #[arg(short, long, value_name = "SPEC")]
     publish: Vec<String>,
-    /// Open every listener on the home router whose mapping does not say `router = false` [env: PORTWAY_ROUTER]
+    /// Open every listener on the home router whose mapping does not say `router = false` [env:
+    /// PORTWAY_ROUTER]
     #[arg(long)]
     router: bool,
-    /// The least important log line that is written, in place of [log] level [env: PORTWAY_LOG_LEVEL]
+    /// The least important log line that is written, in place of [log] level [env:
+    /// PORTWAY_LOG_LEVEL]
     #[arg(long, value_name = "LEVEL", value_parser = level_parser(), ignore_case = true)]
     log_level: Option<LogLevel>,
     /// The form of a log line, in place of [log] format [env: PORTWAY_LOG_FORMAT]

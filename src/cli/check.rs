@@ -1,7 +1,9 @@
-//! `portway check`: the plan as a table for people ([`table`]) and as JSON for programs ([`json`](mod@json)).
+//! `portway check`: the plan as a table for people ([`table`]) and as JSON for programs
+//! ([`json`](mod@json)).
 //!
-//! Rendering only: nothing here reads a configuration or prints anything. What is shown is what one would write: the
-//! table leaves out what is as by default, JSON leaves out nothing (`json`); both spell it alike (`spelling`).
+//! Rendering only: nothing here reads a configuration or prints anything. What is shown is what one
+//! would write: the table leaves out what is as by default, JSON leaves out nothing (`json`); both
+//! spell it alike (`spelling`).
 
 mod columns;
 mod json;
@@ -23,7 +25,8 @@ use crate::{
     text::Escaped,
 };
 
-/// The plan as a table no wider than `width`, then the warnings, then how much it is; ends with a line break.
+/// The plan as a table no wider than `width`, then the warnings, then how much it is; ends with a
+/// line break.
 pub fn table(loaded: &Loaded, width: Option<usize>) -> String {
     let listeners: Vec<_> = listeners(&loaded.plan).collect();
     let runs = runs(&listeners);
@@ -109,7 +112,8 @@ fn runs<'s, 'p>(listeners: &'s [Listener<'p>]) -> Vec<&'s [Listener<'p>]> {
     runs
 }
 
-/// How far the target ports go on from one listener to its neighbour (0 or 1), or `None` where they are no range.
+/// How far the target ports go on from one listener to its neighbour (0 or 1), or `None` where they
+/// are no range.
 fn stride(a: Listener<'_>, b: Listener<'_>) -> Option<u16> {
     let (a_addr, b_addr) = (&a.key.addr, &b.key.addr);
     let is_next = a.key.protocol == b.key.protocol

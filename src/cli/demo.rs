@@ -1,8 +1,8 @@
 //! `portway demo`: a complete example with nothing set up.
 //!
-//! A web page and a UDP echo run as targets inside the program, on loopback and on ports that the system chooses; in
-//! front of them, the real daemon runs a real plan, on ports that are easy to type. What a person can do next is
-//! printed, then the log goes on as always.
+//! A web page and a UDP echo run as targets inside the program, on loopback and on ports that the
+//! system chooses; in front of them, the real daemon runs a real plan, on ports that are easy to
+//! type. What a person can do next is printed, then the log goes on as always.
 
 use std::{
     convert::Infallible,

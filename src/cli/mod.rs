@@ -1,7 +1,7 @@
 //! The command line, and what each command prints.
 //!
-//! Exit codes: 0 done, 1 it failed, 2 wrong usage, 78 the configuration is wrong (`EX_CONFIG` of sysexits.h, by which
-//! the systemd unit knows not to try again).
+//! Exit codes: 0 done, 1 it failed, 2 wrong usage, 78 the configuration is wrong (`EX_CONFIG` of
+//! sysexits.h, by which the systemd unit knows not to try again).
 
 mod args;
 pub mod check;
@@ -46,7 +46,8 @@ const ABSENT: [(&str, Option<&str>); 13] = [
     ("man", Some("`portway help`, and config/portway.toml with every key")),
 ];
 
-/// Says what was meant: a command that is only unknown to this version, a mapping without `-p`, a file without `-c`.
+/// Says what was meant: a command that is only unknown to this version, a mapping without `-p`, a
+/// file without `-c`.
 fn explained(error: clap::Error) -> clap::Error {
     if let Some(meant) = meant(&error) {
         let words = error.to_string();
@@ -138,14 +139,16 @@ fn refuse(problems: &Problems) -> ExitCode {
     ExitCode::from(BAD_CONFIG)
 }
 
-/// How wide a line may be: what `COLUMNS` says, or the terminal. `None` where standard output is not a terminal.
+/// How wide a line may be: what `COLUMNS` says, or the terminal. `None` where standard output is
+/// not a terminal.
 fn width() -> Option<usize> {
     let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let terminal = || rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
     said.or_else(terminal).filter(|columns| *columns > 0)
 }
 
-/// Writes to standard output: `code`, or that of a failure where the text did not arrive (a full disk).
+/// Writes to standard output: `code`, or that of a failure where the text did not arrive (a full
+/// disk).
 fn printed(text: &str, code: ExitCode) -> ExitCode {
     code_of(print(text), code)
 }
@@ -156,7 +159,8 @@ fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// `code`, unless standard output took nothing. A reader that has gone (`portway check | head -1`) is not a failure.
+/// `code`, unless standard output took nothing. A reader that has gone (`portway check | head -1`)
+/// is not a failure.
 fn code_of(written: io::Result<()>, code: ExitCode) -> ExitCode {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -179,7 +183,8 @@ fn answer(error: &clap::Error) -> ExitCode {
     code_of(error.print().and_then(|()| io::stdout().flush()), ExitCode::from(code))
 }
 
-/// The arguments and variables that hold what a terminal obeys: an error that repeats one shows it escaped.
+/// The arguments and variables that hold what a terminal obeys: an error that repeats one shows it
+/// escaped.
 fn odd_input() -> Vec<String> {
     let variables = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PORTWAY_"));
     let parts = variables.flat_map(|(name, value)| [name, value]).chain(std::env::args_os());

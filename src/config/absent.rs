@@ -1,7 +1,7 @@
 //! Keys of the interface that this version does not have.
 //!
-//! Whoever writes one has read of it, and made no slip: to suggest another key would lead astray. A key that comes to be
-//! goes from here to the table that reads it.
+//! An author who writes such a key knows it from the interface, so another key is not suggested.
+//! When a version reads the key, it moves from here to the table that reads it.
 
 /// Tables at the top of the file.
 pub(super) const OF_FILE: [&str; 1] = ["api"];

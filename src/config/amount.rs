@@ -1,7 +1,8 @@
-//! Amounts as they are written: counts (`100`), rates (`"20/s"`), sizes (`"64KiB"`); each may be `"unlimited"` where
-//! there need not be a limit.
+//! Amounts as they are written: counts (`100`), rates (`"20/s"`), sizes (`"64KiB"`); each may be
+//! `"unlimited"` where there need not be a limit.
 //!
-//! The grammar is pure; [`count_or`], [`rate`] and [`size`] take a key's value through it and note what is wrong.
+//! The grammar is pure; [`count_or`], [`rate`] and [`size`] take a key's value through it and note
+//! what is wrong.
 
 use std::{
     num::{NonZeroU32, NonZeroU64},
@@ -144,7 +145,7 @@ fn error<T>(message: String, hint: &'static str) -> Result<T, Refusal> {
     Err(Refusal::new(message, hint))
 }
 
-/// Whether a word says that there is no limit.
+/// Whether a word means "without limit".
 fn is_unlimited(word: &str) -> bool {
     matches!(word, "unlimited" | "none" | "no" | "off" | "never" | "false" | "infinite" | "infinity" | "-1")
         || closest(word, &[UNLIMITED]).is_some()
@@ -251,7 +252,8 @@ fn bits(unit: &str) -> Option<&str> {
     ["bits/s", "bit/s", "bits", "bit", "bps"].iter().find_map(|bits| unit.strip_suffix(bits))
 }
 
-/// What was meant: another case, a letter left out, a space, a fraction, bits, or bytes without a unit.
+/// What was meant: another case, a letter left out, a space, a fraction, bits, or bytes without a
+/// unit.
 fn size_guesses(text: &str) -> Vec<String> {
     let text = bare(text);
     if is_unlimited(&text.to_ascii_lowercase()) {

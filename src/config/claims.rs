@@ -1,10 +1,10 @@
-//! Who has which port: two listeners that cannot both be had, found without comparing all with all.
+//! The claims to ports. Finds two listeners that collide without comparing all with all.
 
 use std::{collections::HashMap, net::IpAddr, num::NonZeroU16};
 
 use crate::mapping::{ListenerKey, Protocol, Zone, takes};
 
-/// Who claims a port.
+/// The claim of one entry to a port.
 #[derive(Clone, Copy)]
 pub(super) struct Claim {
     /// The index of the entry.
@@ -68,8 +68,8 @@ impl Claims {
         self.unnamed.get(&(protocol, spelled)).copied()
     }
 
-    /// The listener that takes what is sent to `key`'s address, if that address is of this machine: one of just that
-    /// address, or the wildcard.
+    /// The listener that takes what is sent to `key`'s address, if that address is of this machine:
+    /// one of just that address, or the wildcard.
     pub(super) fn taker(&self, key: &ListenerKey) -> Option<Taker> {
         if self.exact.contains_key(key) {
             return Some(Taker::Exact);

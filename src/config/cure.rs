@@ -1,8 +1,8 @@
 //! Cures: what a message offers in place of what it refuses.
 //!
-//! A kind of text has its forms in general and its guesses at what a wrong one was meant to be. Invariant: a guess is
-//! offered only after the reader that refused the text has taken it, with every bound of its key. So a cure is never
-//! refused in turn.
+//! A kind of text has its forms in general and its guesses at what a wrong one was meant to be.
+//! Invariant: a guess is offered only after the reader that refused the text has taken it, with
+//! every bound of its key. So a cure is never refused in turn.
 
 use std::borrow::Cow;
 
@@ -71,7 +71,8 @@ pub(super) fn read<T>(
     }
 }
 
-/// The number at the start of a text, as thousandths, and what follows: `1.5h`, `1,000/h`, `10_000`.
+/// The number at the start of a text, as thousandths, and what follows: `1.5h`, `1,000/h`,
+/// `10_000`.
 pub(super) fn number(text: &str) -> Option<(u64, &str)> {
     let end =
         text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ',' | '_'))).unwrap_or(text.len());

@@ -26,8 +26,8 @@ impl PlanDiff {
     }
 }
 
-/// A wildcard and addresses of its port cannot be had at once, and neither can a mapping and a decoy on the same socket:
-/// these close for those to open.
+/// A wildcard and addresses of its port cannot be had at once, and neither can a mapping and a
+/// decoy on the same socket: these close for those to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Replace {
     /// In the old plan, and not or as something else in the new one; never empty.
@@ -36,7 +36,8 @@ pub(crate) struct Replace {
     pub open: Vec<ListenerKey>,
 }
 
-/// Says how to come from `old` to `new`. No two listeners of one plan may collide, which [`super::load`] ensures.
+/// Says how to come from `old` to `new`. No two listeners of one plan may collide, which
+/// [`super::load`] ensures.
 pub(crate) fn diff(old: &Plan, new: &Plan) -> PlanDiff {
     let opening = only(new, old);
     let closing = only(old, new);
@@ -67,8 +68,8 @@ fn is_retuned(a: &ListenerPlan, b: &ListenerPlan) -> bool {
 
 /// The groups of keys that stand in each other's way.
 ///
-/// Within a plan nothing collides, so of the two sides of a group one is a single key: a wildcard, or an address that
-/// the other side has too, as something else.
+/// Within a plan nothing collides, so of the two sides of a group one is a single key: a wildcard,
+/// or an address that the other side has too, as something else.
 fn replacements(opening: &[&ListenerKey], closing: &[&ListenerKey]) -> Vec<Replace> {
     let mut ports: BTreeMap<_, (Vec<&ListenerKey>, Vec<&ListenerKey>)> = BTreeMap::new();
     let port = |key: &ListenerKey| (key.protocol, key.addr.port);

@@ -1,4 +1,5 @@
-//! A plan in the making: mappings are numbered until all listeners are known, and then get their ids.
+//! A plan in the making: mappings are numbered until all listeners are known, and then get their
+//! ids.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -42,8 +43,8 @@ impl Draft {
         self.listeners.insert(key, (None, plan));
     }
 
-    /// The plan. The ids follow the order of the listeners, not of the text: a text that is only rearranged is the same
-    /// plan.
+    /// The plan. The ids follow the order of the listeners, not of the text: a text that is only
+    /// rearranged is the same plan.
     pub(super) fn finish(self) -> Plan {
         let mut ids: Vec<Option<MappingId>> = vec![None; self.mappings.len()];
         let mut named: HashMap<MappingName, u32> = HashMap::new();

@@ -56,7 +56,8 @@ pub(super) fn parse_from_zero(text: &str) -> Result<Timeout, Refusal> {
     }
 }
 
-/// What a text was meant to be: another unit, a sum of several, a clock's form, seconds without a unit, or no limit.
+/// What a text was meant to be: another unit, a sum of several, a clock's form, seconds without a
+/// unit, or no limit.
 fn guesses(text: &str) -> Vec<String> {
     const NO_LIMIT: [&str; 9] =
         ["never", "none", "no", "off", "false", "unlimited", "infinite", "infinity", "disabled"];
@@ -83,7 +84,8 @@ fn single(text: &str) -> Option<String> {
     Some(format!("{}{unit}", thousandths / 1000))
 }
 
-/// The microseconds that a word for a unit stands for, and how many of the largest known unit it is.
+/// The microseconds that a word for a unit stands for, and how many of the largest known unit it
+/// is.
 fn unit_of(word: &str) -> Option<(u64, u64)> {
     const DAY: u64 = 86_400_000_000;
     Some(match word {

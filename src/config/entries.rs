@@ -1,4 +1,5 @@
-//! Who is meant: networks, addresses and `"@list"`, as `allow`, `deny` and `exempt` name them.
+//! Clients by address: networks, addresses and `"@list"`, as `allow`, `deny` and `exempt` name
+//! them.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +11,8 @@ use super::{
 };
 use crate::policy::{Entries, ListName, host_bits, parse_net};
 
-/// The most that one key may hold. Every mapping has a copy of what `[defaults]` says, so more belongs into a list,
-/// which all of them share.
+/// The most that one key may hold. Every mapping has a copy of what `[defaults]` says, so more
+/// belongs into a list, which all of them share.
 const MOST: usize = 1000;
 
 /// Entries as they are written.
@@ -101,7 +102,7 @@ pub(super) fn warn(diagnostics: &mut Diagnostics, span: Span, message: String) -
     }
 }
 
-/// Takes `allow`: it keeps everyone else out, so it names somebody.
+/// Takes `allow`. It refuses all other clients, so it must not be empty.
 pub(super) fn allow(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Option<EntriesText> {
     refuse_empty(reader, keys, "allow", "name an address that may enter; without `allow`, every address may");
     EntriesText::read(reader, keys, "allow")

@@ -1,7 +1,8 @@
 //! The variables `PORTWAY_…` of the environment: their names, and the words of a switch.
 //!
-//! Owns the list of names. A name that is not on it is most likely a slip, and worth a warning ([`strays`]): a mapping
-//! or a term that it should have set is missing. Does not read the environment itself: the caller passes it in.
+//! Owns the list of names. A name that is not on it is most likely a slip, and worth a warning
+//! ([`strays`]): a mapping or a term that it should have set is missing. Does not read the
+//! environment itself: the caller passes it in.
 
 use std::{cell::RefCell, collections::HashSet, ffi::OsStr, net::IpAddr, ops::RangeInclusive};
 
@@ -49,8 +50,8 @@ pub(crate) fn strays<V: AsRef<OsStr>>(variables: impl IntoIterator<Item = (V, V)
     strays
 }
 
-/// Whether Kubernetes or a Docker link made the variable: they describe a service named `portway`, or `portway-…`, to
-/// its neighbours this way.
+/// Whether Kubernetes or a Docker link made the variable: they describe a service named `portway`,
+/// or `portway-…`, to its neighbours this way.
 fn is_of_an_orchestrator(name: &str, value: &OsStr) -> bool {
     let is_url = value.to_str().is_some_and(|v| v.starts_with("tcp://") || v.starts_with("udp://"));
     let is_of_port = ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| {

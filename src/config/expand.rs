@@ -31,10 +31,12 @@ impl Text {
         Self { value, span, origin: Source::Verbatim(0), is_expanded: false, beside: Some(from) }
     }
 
-    /// A string of the file: `value` is what it says, `from` where that begins if it stands there byte for byte.
+    /// A string of the file: `value` is what it says, `from` where that begins if it stands there
+    /// byte for byte.
     ///
     /// # Errors
-    /// A variable that is not set, a `${` that is none, or too long an outcome; the span is within `value`.
+    /// A variable that is not set, a `${` that is none, or too long an outcome; the span is within
+    /// `value`.
     pub(super) fn expand(
         value: &str,
         span: Span,
@@ -176,7 +178,8 @@ fn expand(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<(String, V
     Ok((value, pieces))
 }
 
-/// Reads the variable at the start of `rest`, which begins at `at`: how long it is, and what it stands for.
+/// Reads the variable at the start of `rest`, which begins at `at`: how long it is, and what it
+/// stands for.
 fn variable(
     rest: &str,
     at: usize,
@@ -225,7 +228,8 @@ fn variable(
     }
 }
 
-/// What was meant by the inside of braces that names no variable: a default as shells also write it, or spaces.
+/// What was meant by the inside of braces that names no variable: a default as shells also write
+/// it, or spaces.
 fn meant(inner: &str, env: &impl Fn(&str) -> Option<String>) -> Option<String> {
     let inner = inner.trim();
     let end = inner

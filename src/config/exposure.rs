@@ -13,8 +13,8 @@ const DELICATE: [(&str, &[u16]); 5] = [
     ("Remote Desktop (RDP)", &[3389]),
     ("Remote Desktop (VNC)", &[5900]),
 ];
-/// Services that answer a datagram with a larger one, by their UDP ports. The sender of a datagram can be forged, so the
-/// answers flood a third party (CISA alert TA14-017A lists the factors).
+/// Services that answer a datagram with a larger one, by their UDP ports. The sender of a datagram
+/// can be forged, so the answers flood a third party (CISA alert TA14-017A lists the factors).
 const AMPLIFYING: [(&str, u16); 5] =
     [("DNS", 53), ("NTP", 123), ("LDAP", 389), ("SSDP", 1900), ("memcached", 11211)];
 const CLOSE_IT: &str =
@@ -31,7 +31,8 @@ impl<'a> OwnAddresses<'a> {
         Self { host, known: OnceCell::new() }
     }
 
-    /// Warns of an address that this machine does not have. `what` it is for comes first, `cure` last.
+    /// Warns of an address that this machine does not have. `what` it is for comes first, `cure`
+    /// last.
     pub(super) fn warn_of_foreign(
         &self,
         ip: IpAddr,
@@ -60,7 +61,8 @@ impl<'a> OwnAddresses<'a> {
     }
 }
 
-/// Notes what is worth a warning about an enabled entry, which is open on the router if `on_router`.
+/// Notes what is worth a warning about an enabled entry, which is open on the router if
+/// `on_router`.
 pub(super) fn warn(
     entry: &ListenEntry,
     policy: &Policy,
@@ -129,7 +131,7 @@ fn contains(range: PortSpan, port: u16) -> bool {
     (range.first().get()..=range.last().get()).contains(&port)
 }
 
-/// Notes that the kernel may have given the port to somebody else.
+/// Warns that the kernel may have given the port to another program.
 pub(super) fn warn_of_ephemeral_ports(
     entry: &ListenEntry,
     host: &dyn HostView,

@@ -1,4 +1,5 @@
-//! One file: its tables as they are written, before anything is known of other files or other mappings.
+//! One file: its tables as they are written, before anything is known of other files or other
+//! mappings.
 
 use std::path::Path;
 
@@ -55,8 +56,8 @@ pub(super) struct MappingText {
 }
 
 impl FileText {
-    /// Reads a file whose relative paths begin at `directory`; `is_broken` where the parser could not take all of it, `is_main` where nothing
-    /// included it.
+    /// Reads a file whose relative paths begin at `directory`; `is_broken` where the parser could
+    /// not take all of it, `is_main` where nothing included it.
     pub(super) fn read(
         reader: &mut Reader<'_>,
         document: &DeTable<'_>,

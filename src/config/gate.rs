@@ -38,14 +38,15 @@ impl GateText {
         self.guard.as_ref().map_or(&[], |guard| &guard.trap)
     }
 
-    /// What a mapping may refer to. Where the main file, or any of the files, is broken, what seems to be missing there
-    /// is not missed.
+    /// What a mapping may refer to. Where the main file, or any of the files, is broken, what seems
+    /// to be missing there is not missed.
     pub(super) fn known(&self, is_main_broken: bool, is_any_broken: bool) -> Declared {
         let lists = (!is_any_broken).then(|| self.lists.iter().map(|list| list.name.clone()).collect());
         Declared { lists, has_countries: is_main_broken || self.geoip.is_some() }
     }
 
-    /// Reads the files, and puts all together. Relative paths of the main file begin at `directory`.
+    /// Reads the files, and puts all together. Relative paths of the main file begin at
+    /// `directory`.
     pub(super) fn load(
         self,
         directory: &Path,

@@ -84,7 +84,8 @@ impl GuardText {
     }
 }
 
-/// The state directory of the service (`StateDirectory=` of systemd.exec(5)); the first, where there are several.
+/// The state directory of the service (`StateDirectory=` of systemd.exec(5)); the first, where
+/// there are several.
 fn service_state(host: &dyn HostView) -> Option<PathBuf> {
     let directories = host.env("STATE_DIRECTORY")?;
     let first = directories.split(':').next().filter(|directory| !directory.is_empty())?;

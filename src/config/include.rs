@@ -63,7 +63,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Reads the main file and everything that it includes. Relative paths in it begin at `base`, or in its directory.
+    /// Reads the main file and everything that it includes. Relative paths in it begin at `base`,
+    /// or in its directory.
     pub(super) fn main(&mut self, path: &Path, base: Option<&Path>) {
         self.base = base.map(Path::to_owned);
         self.visit(path, None);
@@ -199,7 +200,8 @@ impl<'a> Walk<'a> {
             let escaped = glob::Pattern::escape(&directory.to_string_lossy());
             Path::new(&escaped).join(&include.value).to_string_lossy().into_owned()
         };
-        // The empty path, which is the current directory, has no absolute form; that of a file in it has.
+        // The empty path, which is the current directory, has no absolute form; that of a file in
+        // it has.
         let in_directory = absolute(&directory.join("-"));
         self.read.patterns.push(pattern(in_directory.parent().unwrap_or(Path::new("/"))));
         match matches(&pattern(directory)) {

@@ -213,8 +213,8 @@ fn ranges(text: &str, errors: &[ListError]) -> Vec<Range<usize>> {
     ranges
 }
 
-/// The text of a list file. A comment in another encoding is no reason to do without the list: what is not UTF-8 is
-/// replaced, and no entry can be made of that.
+/// The text of a list file. A comment in another encoding does not make the list unusable: what is
+/// not UTF-8 is replaced, and no entry can be made of that.
 fn text_of(path: &Path) -> Result<String, ReadError> {
     let bytes = read(path, MOST, TOO_LARGE)?;
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).map(<[u8]>::to_vec).unwrap_or(bytes);
@@ -238,7 +238,8 @@ fn first_of(errors: &[ListError]) -> String {
     if more == 0 { first } else { format!("{first} (and {more} more)") }
 }
 
-/// Reads a list file as [`super::load`] does: at most 64 MiB, one entry a line, and comments in any encoding.
+/// Reads a list file as [`super::load`] does: at most 64 MiB, one entry a line, and comments in any
+/// encoding.
 ///
 /// # Errors
 /// Where it cannot be read, or any line of it is not an entry.
@@ -253,8 +254,8 @@ pub(crate) fn read_list(path: &Path) -> Result<ListRead, ListFileError> {
 pub(crate) struct ListRead {
     /// What it holds.
     pub set: IpSet,
-    /// Lines that stand for a whole network although they have bits beyond their prefix, as [`IpSet::with_host_bits`]
-    /// tells them.
+    /// Lines that stand for a whole network although they have bits beyond their prefix, as
+    /// [`IpSet::with_host_bits`] tells them.
     pub doubtful: Vec<ListError>,
 }
 

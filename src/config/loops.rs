@@ -1,8 +1,10 @@
-//! Listeners that lead to themselves, straight or by way of others: one client would keep them busy without end.
+//! Listeners that lead to themselves, straight or by way of others: one client would keep them busy
+//! without end.
 //!
-//! Every listener is a node, and a target that another listener of this machine takes is an edge. A name is followed
-//! only where it is `localhost`: others are known to the resolver alone. The relay refuses a session that leads straight
-//! back. A way back over another machine ends at the caps of the mapping, so a name is a warning where a cap is lifted.
+//! Every listener is a node, and a target that another listener of this machine takes is an edge. A
+//! name is followed only where it is `localhost`: others are known to the resolver alone. The relay
+//! refuses a session that leads straight back. A way back over another machine ends at the caps of
+//! the mapping, so a name is a warning where a cap is lifted.
 
 use std::{
     cell::OnceCell,
@@ -157,7 +159,8 @@ impl Search<'_> {
         }
     }
 
-    /// Whether a wildcard takes what is sent there. What is sent to all machines comes back to this one, too.
+    /// Whether a wildcard takes what is sent there. What is sent to all machines comes back to this
+    /// one, too.
     fn is_local(&self, ip: IpAddr) -> bool {
         ip.is_loopback()
             || self.many.kind_of(ip).is_some()

@@ -1,7 +1,8 @@
-//! Mappings as written to listeners: the grammar is applied, ranges are spread out, defaults come in.
+//! Mappings as written to listeners: the grammar is applied, ranges are spread out, defaults come
+//! in.
 //!
-//! A disabled mapping is checked like any other, but claims no port and opens no listener. The two forms in which a
-//! mapping is written come together in `forms`.
+//! A disabled mapping is checked like any other, but claims no port and opens no listener. The two
+//! forms in which a mapping is written come together in `forms`.
 
 mod forms;
 
@@ -98,7 +99,8 @@ pub(super) struct Lowering<'a> {
 
 /// More listeners than one machine can have for one address: every port, both protocols, twice.
 const MOST_LISTENERS: usize = 262_144;
-/// The most targets of all listeners together: what reads, checks or prints a plan takes time for each of them.
+/// The most targets of all listeners together: what reads, checks or prints a plan takes time for
+/// each of them.
 pub(super) const MOST_WAYS: usize = 1 << 20;
 
 impl<'a> Lowering<'a> {
@@ -302,7 +304,8 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Claims the ports of an enabled entry and plans their listeners; without terms they are decoys.
+    /// Claims the ports of an enabled entry and plans their listeners; without terms they are
+    /// decoys.
     fn open(&mut self, entry: ListenEntry, terms: Option<&Terms>) {
         let asked = entry.listen.ports.count() * entry.protocols.iter().count();
         if self.claims.asked + asked > MOST_LISTENERS {

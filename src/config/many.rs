@@ -1,4 +1,5 @@
-//! Addresses that stand for many machines: broadcast and multicast. UDP can lead to them, TCP cannot.
+//! Addresses that stand for many machines: broadcast and multicast. UDP can lead to them, TCP
+//! cannot.
 
 use std::{
     cell::OnceCell,

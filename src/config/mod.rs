@@ -1,9 +1,10 @@
-//! Text to plan: what the configuration file and the command line ask for, or everything that is wrong with it.
+//! Text to plan: what the configuration file and the command line ask for, or everything that is
+//! wrong with it.
 //!
-//! [`load`] reads the file, the files it includes and the `-p` specs, and makes a [`Plan`] and [`Settings`], or
-//! [`Problems`]: all of them at once, in file order, each with its place and what would be right. It opens no
-//! listener and changes nothing; what it must know of the machine it asks a [`HostView`]. [`diff()`] says how one plan
-//! differs from the next.
+//! [`load`] reads the file, the files it includes and the `-p` specs, and makes a [`Plan`] and
+//! [`Settings`], or [`Problems`]: all of them at once, in file order, each with its place and what
+//! would be right. It opens no listener and changes nothing; what it must know of the machine it
+//! asks a [`HostView`]. [`diff()`] says how one plan differs from the next.
 //!
 //! ```text
 //! include ─► file: bytes ─► tables ─► mappings as written ─► lower: listeners ─► claims, loops, openings ─► Plan
@@ -11,11 +12,13 @@
 //!               └► gate: lists, guard, countries ─► GateInput
 //! ```
 //!
-//! No serde type mirrors the file: serde ends at the first error. The file is parsed with recovery into spanned
-//! values, and a small table reader (`table`) takes the keys out of it, so that every problem of every line is found.
+//! No serde type mirrors the file: serde ends at the first error. The file is parsed with recovery
+//! into spanned values, and a small table reader (`table`) takes the keys out of it, so that every
+//! problem of every line is found.
 //!
-//! Nothing here panics, whatever the file holds; what a stranger can write into it is bounded: the size of the files,
-//! the depth of their nesting, the depth of includes, the number of listeners and of entries that each of them copies.
+//! Nothing here panics, whatever the file holds; what a stranger can write into it is bounded: the
+//! size of the files, the depth of their nesting, the depth of includes, the number of listeners
+//! and of entries that each of them copies.
 
 mod absent;
 mod amount;
@@ -103,7 +106,8 @@ pub struct Source {
     pub router: bool,
     /// What is logged, and how, in place of `[log]`.
     pub log: LogOverride,
-    /// Variables of the environment that look like portway's and are not (see [`environment::strays`]).
+    /// Variables of the environment that look like portway's and are not (see
+    /// [`environment::strays`]).
     pub strays: Vec<String>,
 }
 
@@ -169,8 +173,8 @@ pub trait HostView {
     fn env(&self, name: &str) -> Option<String>;
     /// The port of a service, by the system's services database.
     fn service(&self, name: &str, protocol: Protocol) -> Option<u16>;
-    /// This machine's own addresses, but for loopback and for those that mean something only together with an
-    /// interface.
+    /// This machine's own addresses, but for loopback and for those that mean something only
+    /// together with an interface.
     fn addresses(&self) -> HashSet<IpAddr>;
     /// The broadcast addresses of this machine's networks.
     fn broadcasts(&self) -> HashSet<IpAddr>;
@@ -249,7 +253,7 @@ fn warn_of_an_empty_plan(disabled: usize, sources: &SourceMap, diagnostics: &mut
     let (message, hint) = if disabled > 0 {
         ("nothing is forwarded: every mapping is disabled", "remove `enabled = false` from one")
     } else {
-        ("nothing is forwarded: there is no mapping", "add one, as in publish = [\"8080:80\"]")
+        ("nothing is forwarded: the configuration has no mapping", "add one, as in publish = [\"8080:80\"]")
     };
     diagnostics.warning(sources.start(), message).hint(hint);
 }

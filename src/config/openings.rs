@@ -1,8 +1,9 @@
 //! Which listeners are open on the home router, and at which of its ports.
 //!
-//! A mapping's own `router` must be possible: some listener of it can be reached from the router, and no other listener
-//! has its port there. What it only inherits (from `[defaults]` or the command line) passes over listeners that cannot
-//! be reached, with a warning where that is all of them.
+//! A mapping's own `router` must be possible: some listener of it can be reached from the router,
+//! and no other listener has its port there. What it only inherits (from `[defaults]` or the
+//! command line) passes over listeners that cannot be reached, with a warning where that is all of
+//! them.
 
 use std::{
     collections::HashMap,
@@ -31,7 +32,8 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// What a mapping wants with these keys; `everything` where the command line opens whatever does not say otherwise.
+    /// What a mapping wants with these keys; `everything` where the command line opens whatever
+    /// does not say otherwise.
     pub(super) fn of(own: &Overrides, defaults: &Overrides, everything: bool) -> Option<Self> {
         match own.router.given() {
             Some(Given { value: Wish::Closed, .. }) => return None,

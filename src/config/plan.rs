@@ -1,7 +1,8 @@
 //! The plan: every promise of the configuration, by mapping and by the socket that it needs.
 //!
-//! Both parts are maps. So two listeners for one socket cannot be written down, and the difference of two plans is a
-//! difference of sets. Every listener names its mapping by [`MappingId`], and that mapping is in the same plan.
+//! Both parts are maps. So two listeners for one socket cannot be written down, and the difference
+//! of two plans is a difference of sets. Every listener names its mapping by [`MappingId`], and
+//! that mapping is in the same plan.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,8 +1,10 @@
-//! The keys of a mapping that limit its clients, and how they make a [`Policy`]: access, rates and caps.
+//! The keys of a mapping that limit its clients, and how they make a [`Policy`]: access, rates and
+//! caps.
 //!
-//! Each key of a mapping takes the place of the same key of `[defaults]` as a whole: lists are not merged. A burst is
-//! the burst of its rate, wherever either of them stands. `burst_per_client` belongs to `new_sessions_per_client`, and to
-//! `datagrams_per_client` where that is the only rate for a client: what suits the one would strangle the other.
+//! Each key of a mapping takes the place of the same key of `[defaults]` as a whole: lists are not
+//! merged. A burst is the burst of its rate, wherever either of them stands. `burst_per_client`
+//! belongs to `new_sessions_per_client`, and to `datagrams_per_client` where that is the only rate
+//! for a client: what suits the one would strangle the other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -332,7 +334,7 @@ fn codes(reader: &mut Reader<'_>, key: &str, at: Span, value: &Value<'_>) -> Vec
             };
             reader
                 .diagnostics
-                .warning(span, format!("there is no country {country:?}"))
+                .warning(span, format!("{country:?} is not a country"))
                 .text(&text.value)
                 .hint(hint);
         }

@@ -1,7 +1,9 @@
-//! Problems: collected while reading as [`Diagnostic`]s, shown to people and programs as [`Problem`]s.
+//! Problems: collected while reading as [`Diagnostic`]s, shown to people and programs as
+//! [`Problem`]s.
 //!
-//! A note knows only its place; lines, columns and excerpts are worked out at the end, when every text is at hand.
-//! Whatever the file holds, a problem is safe to print on a terminal: control characters are escaped.
+//! A note knows only its place; lines, columns and excerpts are worked out at the end, when every
+//! text is at hand. Whatever the file holds, a problem is safe to print on a terminal: control
+//! characters are escaped.
 
 use std::{borrow::Cow, collections::HashSet, fmt};
 
@@ -76,7 +78,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with a configuration: never nothing, in file order, and no more than ten thousand.
+/// Everything that is wrong with a configuration: never nothing, in file order, and no more than
+/// ten thousand.
 #[derive(Clone, Debug)]
 pub struct Problems {
     list: Vec<Problem>,
@@ -216,7 +219,8 @@ pub(super) struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// How many problems are kept: enough for any person, and a bound for a file that is nothing but problems.
+    /// How many problems are kept: enough for any person, and a bound for a file that is nothing
+    /// but problems.
     const KEPT: usize = 10_000;
 
     /// How many are taken in: they are not yet in order, and those that are kept are the first.
@@ -268,8 +272,8 @@ impl Diagnostics {
 
     /// Problems and warnings, each in file order.
     ///
-    /// A line that is not TOML has that one problem: what else was noticed about it comes from guessing how the line
-    /// was meant.
+    /// A line that is not TOML has that one problem: what else was noticed about it comes from
+    /// guessing how the line was meant.
     pub(super) fn finish(mut self, sources: &SourceMap) -> (Vec<Problem>, Vec<Problem>) {
         self.problems.sort_by_key(|n| (n.span, !n.is_syntax));
         let line = |n: &Diagnostic| (n.span.source(), sources.position(n.span).0);

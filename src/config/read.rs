@@ -1,5 +1,5 @@
-//! Reading a file that may be anything: bounded, never waiting for what may not come, and with an error that says what
-//! to do.
+//! Reading a file that may be anything: bounded, never waiting for what may not come, and with an
+//! error that says what to do.
 //!
 //! Only the file that a person names may be something else than a regular file: a pipe or a
 //! terminal, as in `-c <(generate)` or `-c /dev/stdin`. It is read to its end. A named pipe without
@@ -54,7 +54,8 @@ pub(super) fn cause(error: &io::Error) -> String {
     chars.next().map(|c| c.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }
 
-/// Reads a regular file of at most `most` bytes. A larger one is refused with the words `too_large`.
+/// Reads a regular file of at most `most` bytes. A larger one is refused with the words
+/// `too_large`.
 pub(super) fn read(path: &Path, most: u64, too_large: &'static str) -> Result<Vec<u8>, ReadError> {
     let (file, metadata) = open(path)?;
     if !metadata.is_file() {
@@ -77,8 +78,8 @@ pub(super) fn read_any(path: &Path, most: u64, too_large: &'static str) -> Resul
     if is_dry { Err(ReadError::Dry) } else { Ok(bytes) }
 }
 
-/// Reads standard input to its end, at most `most` bytes. An empty one is not an error: what wrote into it may have had nothing
-/// to write.
+/// Reads standard input to its end, at most `most` bytes. An empty one is not an error: what wrote
+/// into it may have had nothing to write.
 pub(super) fn read_stdin(most: u64, too_large: &'static str) -> Result<Vec<u8>, ReadError> {
     let input = rustix::io::dup(io::stdin()).map_err(io::Error::from)?;
     bounded(Waiting(File::from(input)), most, too_large)
@@ -95,8 +96,8 @@ fn bounded(from: impl Read, most: u64, too_large: &'static str) -> Result<Vec<u8
     if bytes.len() as u64 > most { Err(ReadError::Large(too_large)) } else { Ok(bytes) }
 }
 
-/// A file that was opened without blocking, and is read with it: a pipe without a writer is at its end, and one with a
-/// writer that is busy is waited for.
+/// A file that was opened without blocking, and is read with it: a pipe without a writer is at its
+/// end, and one with a writer that is busy is waited for.
 struct Waiting(File);
 
 impl Read for Waiting {

@@ -214,8 +214,8 @@ struct Bounds {
     warning: &'static str,
 }
 
-/// Leases below some minutes are renewed all the time; longer ones outlive the program that asked (RFC 6886, section 3.3,
-/// recommends two hours).
+/// Leases below some minutes are renewed all the time; longer ones outlive the program that asked
+/// (RFC 6886, section 3.3, recommends two hours).
 const LEASE: Bounds = Bounds {
     least: Duration::from_secs(10),
     sensible: Duration::from_secs(120),

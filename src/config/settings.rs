@@ -1,4 +1,5 @@
-//! What concerns the daemon as a whole: `[limits]`, `[log]` and `[shutdown]`, and the terms of `[router]`.
+//! What concerns the daemon as a whole: `[limits]`, `[log]` and `[shutdown]`, and the terms of
+//! `[router]`.
 
 use std::{fmt, num::NonZeroU32, time::Duration};
 
@@ -26,8 +27,8 @@ pub struct Settings {
     pub router: RouterSettings,
 }
 
-/// How many sessions and flows the daemon may have (`[limits]`); `None` is `"auto"`: as many as the descriptor limit
-/// allows.
+/// How many sessions and flows the daemon may have (`[limits]`); `None` is `"auto"`: as many as the
+/// descriptor limit allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitSettings {
     /// TCP sessions.

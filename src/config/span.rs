@@ -1,8 +1,8 @@
 //! Where a text has something: byte spans while reading, lines and columns when shown.
 //!
-//! [`SourceMap`] owns every text that was read. A [`Span`] is a range of bytes of one of them, small and ordered. The
-//! order of spans is file order. A line and a column are found in constant time, so a file of nothing but mistakes is
-//! reported in linear time.
+//! [`SourceMap`] owns every text that was read. A [`Span`] is a range of bytes of one of them,
+//! small and ordered. The order of spans is file order. A line and a column are found in constant
+//! time, so a file of nothing but mistakes is reported in linear time.
 
 use std::{cell::OnceCell, fmt, ops::Range};
 
@@ -173,7 +173,8 @@ pub(super) struct Excerpt {
     pub(super) width: usize,
 }
 
-/// Appends `c` as a line of an excerpt shows it: a tab is a space, so that the mark stands below what it marks.
+/// Appends `c` as a line of an excerpt shows it: a tab is a space, so that the mark stands below
+/// what it marks.
 fn shown(c: char, to: &mut String) {
     match c {
         '\t' => to.push(' '),

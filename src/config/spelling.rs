@@ -235,7 +235,8 @@ fn net(net: &IpNet) -> String {
     if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
 }
 
-/// The first few of `count`, and how many more there are. Each mapping may have a thousand: only those shown are spelled.
+/// The first few of `count`, and how many more there are. Each mapping may have a thousand: only
+/// those shown are spelled.
 fn few(all: impl Iterator<Item = String>, count: usize) -> String {
     const SHOWN: usize = 3;
     let mut shown: Vec<_> = all.take(SHOWN).collect();

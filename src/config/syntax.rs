@@ -1,8 +1,9 @@
 //! What is not TOML, and how it was meant.
 //!
-//! A line that the parser could not take is mended by the habits behind it: no quotes, quotes of a word processor, `:` for
-//! `=`, a comma at the end. Invariant: a mended line is offered only after the file was read with it, and nothing was
-//! wrong with that line any more. Only the first few lines are mended, and only in a file of usual size.
+//! A line that the parser could not take is mended by the habits behind it: no quotes, quotes of a
+//! word processor, `:` for `=`, a comma at the end. Invariant: a mended line is offered only after
+//! the file was read with it, and nothing was wrong with that line any more. Only the first few
+//! lines are mended, and only in a file of usual size.
 
 use std::path::Path;
 
@@ -33,8 +34,8 @@ const LONGEST: usize = 200;
 
 /// Parses a text, as far as that is possible.
 ///
-/// The parser keeps each error with its words. Of a long text it gets no more than what follows the first error, so that
-/// a file of nothing but errors does not fill the memory.
+/// The parser keeps each error with its words. Of a long text it gets no more than what follows the
+/// first error, so that a file of nothing but errors does not fill the memory.
 pub(super) fn parse(text: &str) -> (Spanned<DeTable<'_>>, Vec<Error>) {
     if text.len() <= LARGEST {
         return DeTable::parse_recoverable(text);
@@ -78,7 +79,7 @@ pub(super) fn refuse(
     }
 }
 
-/// What the parser says, in words for someone who writes a configuration.
+/// What the parser says, in the words of a configuration file.
 fn plain_words(message: &str) -> (String, Option<&'static str>) {
     const QUOTES: &str = "a string stands in quotes";
     let starts_a_value =
@@ -94,7 +95,8 @@ fn plain_words(message: &str) -> (String, Option<&'static str>) {
     }
 }
 
-/// Another text for a line that is sound there. Other broken lines are left out: they would hide what is wrong.
+/// Another text for a line that is sound there. Other broken lines are left out: they would hide
+/// what is wrong.
 fn mend(text: &str, number: usize, broken: &[usize], host: &dyn HostView) -> Option<String> {
     let lines: Vec<&str> = text.lines().collect();
     let line = *lines.get(number).filter(|line| line.len() <= LONGEST)?;

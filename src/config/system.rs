@@ -1,4 +1,5 @@
-//! The machine as it is: the process's environment, the services database, the addresses, the kernel's settings.
+//! The machine as it is: the process's environment, the services database, the addresses, the
+//! kernel's settings.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,7 +15,7 @@ use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 use super::HostView;
 use crate::{mapping::Protocol, state::files};
 
-/// The services that are known where there is no services database, as in a container made from scratch.
+/// The services that are known without a services database, as in a container made from scratch.
 const WELL_KNOWN: &str = "\
     ftp 21/tcp\nssh 22/tcp\ntelnet 23/tcp\nsmtp 25/tcp mail\ndomain 53/tcp\ndomain 53/udp\ntftp 69/udp\n\
     http 80/tcp www\nhttp 80/udp\nkerberos 88/tcp\nkerberos 88/udp\npop3 110/tcp\nntp 123/udp\nimap2 143/tcp imap\n\
@@ -38,8 +39,8 @@ impl HostView for System {
         Services::of_system().port(name, protocol)
     }
 
-    /// The addresses of the interfaces. A trial bind is not a test: hosts that share addresses allow
-    /// a bind to any address, and the bind would take a port for a moment.
+    /// The addresses of the interfaces. A trial bind is not a test: hosts that share addresses
+    /// allow a bind to any address, and the bind would take a port for a moment.
     fn addresses(&self) -> HashSet<IpAddr> {
         // Without them, a loop over another address than loopback is not found beforehand.
         let interfaces = getifaddrs().into_iter().flatten();
@@ -49,7 +50,8 @@ impl HostView for System {
             .collect()
     }
 
-    /// An address that is also one of this machine's own is none: a network of one address has such a "broadcast" address.
+    /// An address that is also one of this machine's own is none: a network of one address has such
+    /// a "broadcast" address.
     fn broadcasts(&self) -> HashSet<IpAddr> {
         let interfaces: Vec<_> = getifaddrs().into_iter().flatten().collect();
         let own: HashSet<IpAddr> = interfaces.iter().filter_map(|i| ip_of(i.address.as_ref()?)).collect();
@@ -101,7 +103,8 @@ impl Services {
         }
     }
 
-    /// Reads lines of `name port/protocol alias...`; the first one of a name counts, others are passed over.
+    /// Reads lines of `name port/protocol alias...`; the first one of a name counts, others are
+    /// passed over.
     fn parse(text: &str) -> Self {
         let mut services = HashMap::new();
         for line in text.lines() {

@@ -1,6 +1,7 @@
 //! Taking keys out of a parsed table: the part of the reading that knows TOML, and no key by name.
 //!
-//! Each taker returns what it could read and notes what it could not, so that one mistake does not hide the next.
+//! Each taker returns what it could read and notes what it could not, so that one mistake does not
+//! hide the next.
 
 use std::ops::Range;
 
@@ -82,7 +83,8 @@ impl<'t, 'i> Keys<'t, 'i> {
         read(reader, key, value).map_or(Setting::Unreadable, |value| Setting::Set(Given { value, span }))
     }
 
-    /// A table below this one, headed `[key]`, through `read`. Keys that it does not ask for are refused.
+    /// A table below this one, headed `[key]`, through `read`. Keys that it does not ask for are
+    /// refused.
     pub(super) fn table<T>(
         &mut self,
         reader: &mut Reader<'_>,
@@ -185,7 +187,8 @@ impl Reader<'_> {
         self.span(range.start + quotes..range.end - quotes)
     }
 
-    /// How many quotes stand at each end of a string; unknown if escapes make it differ from its text.
+    /// How many quotes stand at each end of a string; unknown if escapes make it differ from its
+    /// text.
     fn quotes(&self, value: &str, range: &Range<usize>) -> Option<usize> {
         let raw = self.text.get(range.clone())?;
         [1, 3].into_iter().find(|q| raw.len().checked_sub(*q).and_then(|end| raw.get(*q..end)) == Some(value))
@@ -438,8 +441,8 @@ fn snake_case(name: &str) -> String {
     snake
 }
 
-/// The word of `known` that `word` is a slip of, if any is close enough. Of a short word little is left when some of it is
-/// wrong: it is a slip only of what begins so, or differs by a letter.
+/// The word of `known` that `word` is a slip of, if any is close enough. Of a short word little is
+/// left when some of it is wrong: it is a slip only of what begins so, or differs by a letter.
 pub(super) fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     const LONGEST: usize = 40;
     const SHORT: usize = 3;

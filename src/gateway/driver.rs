@@ -1,8 +1,11 @@
 //! One router, by any of the protocols: [`Driver`] passes each call on.
 //!
-//! Knows nothing of when an opening is wanted, what is persisted, or whose an opening is. Invariants:
-//! - Every call ends within [`LONGEST_CALL`], a search within [`LONGEST_SEARCH`], also without an answer.
-//! - No answer of a router causes a panic or takes more than a few MiB. The text of a router is cut and cleaned.
+//! Knows nothing of when an opening is wanted, what is persisted, or whose an opening is.
+//! Invariants:
+//! - Every call ends within [`LONGEST_CALL`], a search within [`LONGEST_SEARCH`], also without an
+//!   answer.
+//! - No answer of a router causes a panic or takes more than a few MiB. The text of a router is cut
+//!   and cleaned.
 //! - A driver holds no socket between two calls, so dropping it ends it.
 
 use std::time::Duration;
@@ -15,7 +18,8 @@ use super::{
     upnp::Upnp,
 };
 
-/// How long one call of [`Driver`] may take: most are one question; a list of openings or another port take some more.
+/// How long one call of [`Driver`] may take: most are one question; a list of openings or another
+/// port take some more.
 pub(super) const LONGEST_CALL: Duration = Duration::from_secs(9);
 
 /// How long [`Driver::search`] may take: two tries.
@@ -37,7 +41,8 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`RouterError::Lost`] if no router answers in that protocol, [`RouterError::Denied`] if it is switched off.
+    /// [`RouterError::Lost`] if no router answers in that protocol, [`RouterError::Denied`] if it
+    /// is switched off.
     pub(super) async fn search(via: RouterProtocol, at: &RouterAddr) -> Result<(Self, Found), RouterError> {
         Ok(match via {
             RouterProtocol::Upnp => {
@@ -66,12 +71,14 @@ impl Driver {
 
     /// Opens a port, or renews it: the same request, and nothing is removed first.
     ///
-    /// For an IPv6 `internal` address it is a pinhole in the router's firewall, whose external port is the internal one.
-    /// What UPnP grants is what was asked for: only [`look`](Self::look) tells what the router really keeps.
+    /// For an IPv6 `internal` address it is a pinhole in the router's firewall, whose external port
+    /// is the internal one. What UPnP grants is what was asked for: only [`look`](Self::look) tells
+    /// what the router really keeps.
     ///
     /// # Errors
     ///
-    /// Each of [`RouterError`]. [`RouterError::Conflict`] also where the router gave another port, which was given back.
+    /// Each of [`RouterError`]. [`RouterError::Conflict`] also where the router gave another port,
+    /// which was given back.
     pub(super) async fn open(&self, request: &MapRequest) -> Result<Granted, RouterError> {
         if let Self::Upnp(upnp) = self {
             return upnp.open(request).await;
@@ -85,7 +92,8 @@ impl Driver {
         Err(RouterError::Conflict)
     }
 
-    /// What the router has at the external port. Only UPnP can tell, and not for pinholes: else [`Entry::Unknown`].
+    /// What the router has at the external port. Only UPnP can tell, and not for pinholes: else
+    /// [`Entry::Unknown`].
     ///
     /// # Errors
     ///
@@ -110,12 +118,13 @@ impl Driver {
         }
     }
 
-    /// Closes what is open at the external port, whosever it is (UPnP; PCP and NAT-PMP only close one's own). One that
-    /// is gone already is fine.
+    /// Closes what is open at the external port, whosever it is (UPnP; PCP and NAT-PMP only close
+    /// one's own). One that is gone already is fine.
     ///
     /// # Errors
     ///
-    /// [`RouterError::Lost`], [`RouterError::Denied`] (it is another machine's), [`RouterError::Failed`].
+    /// [`RouterError::Lost`], [`RouterError::Denied`] (it is another machine's),
+    /// [`RouterError::Failed`].
     pub(super) async fn close(&self, request: &MapRequest) -> Result<(), RouterError> {
         match self {
             Self::Upnp(upnp) => upnp.close(request).await,
@@ -124,8 +133,8 @@ impl Driver {
         }
     }
 
-    /// The external address, and a number that tells a restart: with UPnP the one that the last search or
-    /// [`still_there`](Self::still_there) saw.
+    /// The external address, and a number that tells a restart: with UPnP the one that the last
+    /// search or [`still_there`](Self::still_there) saw.
     ///
     /// # Errors
     ///
@@ -142,7 +151,8 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`RouterError::Lost`] where it is gone, or its description moved: then only a new search finds it.
+    /// [`RouterError::Lost`] where it is gone, or its description moved: then only a new search
+    /// finds it.
     pub(super) async fn still_there(&self) -> Result<Option<u32>, RouterError> {
         match self {
             Self::Upnp(upnp) => upnp.still_there().await,

@@ -1,4 +1,5 @@
-//! Waits that vary, so that many machines do not ask one router at the same moment. Pure: the caller owns the generator.
+//! Waits that vary, so that many machines do not ask one router at the same moment. Pure: the
+//! caller owns the generator.
 
 use std::time::Duration;
 

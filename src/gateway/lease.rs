@@ -1,7 +1,7 @@
 //! One opening on the router: what to ask next, and what the answers mean.
 //!
-//! A pure state machine. Time is an argument; it sends nothing. It says which [`Call`] is due and when, is given the
-//! [`Answer`], and knows in which [`State`] the opening is.
+//! A pure state machine. Time is an argument; it sends nothing. It says which [`Call`] is due and
+//! when, is given the [`Answer`], and knows in which [`State`] the opening is.
 //!
 //! ```text
 //!            ┌────────────── gone ──────────────┐
@@ -14,13 +14,15 @@
 //! leave: ─ look ─ close ─► Gone
 //! ```
 //!
-//! An opening that the router granted twice and does not find is open and not visible: some routers cannot look up what
-//! they have, and say so by the same codes as "there is none". It is renewed unseen, and closed unseen at the end.
+//! An opening that the router granted twice and does not find is open and not visible: some routers
+//! cannot look up what they have, and say so by the same codes as "there is none". It is renewed
+//! unseen, and closed unseen at the end.
 //!
-//! Invariants: a place on the router is looked at before it is asked for, and an entry is closed only right after it was
-//! seen to be ours (by machine and text), so nothing that others made is overwritten or removed, as far as the router can
-//! tell what is there. A renewal asks for what is there already and never closes it first. What may be open because of us is known (`touched`) from before the
-//! request is sent until it is seen to be gone.
+//! Invariants: a place on the router is looked at before it is asked for, and an entry is closed
+//! only right after it was seen to be ours (by machine and text), so nothing that others made is
+//! overwritten or removed, as far as the router can tell what is there. A renewal asks for what is
+//! there already and never closes it first. What may be open because of us is known (`touched`)
+//! from before the request is sent until it is seen to be gone.
 
 mod answers;
 mod consequences;
@@ -40,13 +42,15 @@ use crate::gateway::OnConflict;
 /// The shortest and the longest time until a renewal.
 const SOONEST_RENEWAL: Duration = Duration::from_secs(60);
 const LATEST_RENEWAL: Duration = Duration::from_secs(1800);
-/// How often an opening without end is renewed all the same: "permanent" is seven days on many routers.
+/// How often an opening without end is renewed all the same: "permanent" is seven days on many
+/// routers.
 const PERMANENT_RENEWAL: Duration = Duration::from_secs(3600);
 /// How long a refusal is respected.
 const REFUSED_FOR: Duration = Duration::from_secs(3600);
 /// How many other ports are tried where any will do.
 const MOST_MOVES: u32 = 8;
-/// How many looks at a place may fail before it is asked for unseen: some routers open ports and cannot tell.
+/// How many looks at a place may fail before it is asked for unseen: some routers open ports and
+/// cannot tell.
 const MOST_UNSEEN: u32 = 3;
 /// Tries to take an opening back from a router that does not answer.
 const TRIES_TO_CLOSE: u32 = 3;
@@ -174,11 +178,13 @@ pub(super) struct Open {
     pub(super) ends: Option<Instant>,
     /// Whether it was seen to be there, or the router cannot tell.
     pub(super) settled: bool,
-    /// Whether we opened it. Another program's that leads to the same place does as well; it is only looked at.
+    /// Whether we opened it. Another program's that leads to the same place does as well; it is
+    /// only looked at.
     pub(super) ours: bool,
     /// When it has to be renewed.
     renew_at: Instant,
-    /// Whether it has to be closed and opened then, because the router does not prolong it or has lost half of it.
+    /// Whether it has to be closed and opened then, because the router does not prolong it or has
+    /// lost half of it.
     replace: bool,
     /// Whether the router shows what it has, so that a look tells something.
     visible: bool,
@@ -215,7 +221,8 @@ enum Step {
     SeeHolder,
     /// Take back what we opened from an address that we no longer have.
     Evict(Holder),
-    /// See whether the router keeps what it granted; with what was left before, if this was a renewal.
+    /// See whether the router keeps what it granted; with what was left before, if this was a
+    /// renewal.
     Verify(Option<Duration>),
     /// See whether it is still there.
     Check,
@@ -250,7 +257,8 @@ pub(super) struct Lease {
     repaired: bool,
     /// How many looks before asking came to nothing, in a row.
     unseen: u32,
-    /// The router granted it and did not find it afterwards: what a look does not find may be open all the same.
+    /// The router granted it and did not find it afterwards: what a look does not find may be open
+    /// all the same.
     hidden: bool,
     /// How many ports were tried in place of the one wanted.
     moves: u32,
@@ -378,7 +386,8 @@ impl Lease {
         }
     }
 
-    /// Notes that the request is about to be sent: from here on something may be open because of us.
+    /// Notes that the request is about to be sent: from here on something may be open because of
+    /// us.
     pub(super) fn sending(&mut self) {
         if matches!(self.step, Step::Add | Step::AddAny) {
             self.was_touched = self.touched;
@@ -408,7 +417,8 @@ impl Lease {
         self.go(step, now);
     }
 
-    /// The router is another one than before, or as good as that: whatever it refused, it is asked again.
+    /// The router is another one than before, or as good as that: whatever it refused, it is asked
+    /// again.
     pub(super) fn try_again(&mut self, now: Instant) {
         match &self.state {
             State::Open(_) => self.doubt(now),
@@ -445,7 +455,8 @@ impl Lease {
     }
 }
 
-/// A new nonce of PCP. It must be unpredictable: it is the right to close the opening (RFC 6887 section 11.1).
+/// A new nonce of PCP. It must be unpredictable: it is the right to close the opening (RFC 6887
+/// section 11.1).
 fn nonce() -> [u8; 12] {
     let mut nonce = [0; 12];
     // Up to 256 bytes come whole (getrandom(2)). Only a kernel without this call fails.

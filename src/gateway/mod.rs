@@ -1,17 +1,18 @@
 //! Keeps the home router open for exactly what is live and exposed.
 //!
-//! The caller provides the live listeners, which of them are exposed, and the router settings. [`Gateway`] keeps the
-//! router's openings equal to that, by UPnP, PCP or NAT-PMP, and closes them at the end. It has a thread of its own, so a
-//! router's answers never delay a session. Relay and supervisor do not know it, and it does not know the configuration.
+//! The caller provides the live listeners, which of them are exposed, and the router settings.
+//! [`Gateway`] keeps the router's openings equal to that, by UPnP, PCP or NAT-PMP, and closes them
+//! at the end. It has a thread of its own, so a router's answers never delay a session. Relay and
+//! supervisor do not know it, and it does not know the configuration.
 //!
 //! ```text
 //! LiveSet ─► want: what to open ─► openings: leases ─► reconcile ─► driver: upnp │ pcp │ natpmp ─► the router
 //!                                            └ record: router.json        └ status, report: what people see
 //! ```
 //!
-//! Pure parts decide and take the time as an argument (`want`, `lease`, `openings`, `verdict`). `reconcile` and the drivers
-//! wait and send. Invariants: nothing that others opened is overwritten or removed; an orderly end leaves nothing of ours
-//! behind, as long as the router answers.
+//! Pure parts decide and take the time as an argument (`want`, `lease`, `openings`, `verdict`).
+//! `reconcile` and the drivers wait and send. Invariants: nothing that others opened is overwritten
+//! or removed; an orderly end leaves nothing of ours behind, as long as the router answers.
 
 mod driver;
 mod jitter;
@@ -65,8 +66,8 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts to follow what is live and how it is configured. As long as nothing is exposed, and nothing was left behind
-    /// by an earlier run, this costs one waiting task of `tasks`.
+    /// Starts to follow what is live and how it is configured. As long as nothing is exposed, and
+    /// nothing was left behind by an earlier run, this costs one waiting task of `tasks`.
     pub(crate) fn start(
         live: watch::Receiver<LiveSet>,
         settings: watch::Receiver<RouterSettings>,
@@ -85,7 +86,8 @@ impl Gateway {
         Self { stop, ended }
     }
 
-    /// Takes back what is open on the router, and returns within about three seconds, whatever the router does.
+    /// Takes back what is open on the router, and returns within about three seconds, whatever the
+    /// router does.
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
         let mut ended = self.ended.clone();

@@ -1,7 +1,7 @@
 //! Openings by NAT-PMP (RFC 6886), through the `crab_nat` library.
 //!
-//! Owns what a NAT-PMP answer means for an opening. Knows nothing of when an opening is wanted. The protocol opens the
-//! address that a request comes from, and no other.
+//! Owns what a NAT-PMP answer means for an opening. Knows nothing of when an opening is wanted. The
+//! protocol opens the address that a request comes from, and no other.
 
 use std::net::{IpAddr, SocketAddr};
 

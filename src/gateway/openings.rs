@@ -1,10 +1,10 @@
 //! All openings on one router: which is next, and what one means for another.
 //!
-//! Pure: time is an argument, and nothing is sent from here. Owns every [`Lease`], those that are wanted and those on
-//! their way out, and what was learnt about the router. Invariants: at most one request is under way; between two that
-//! change something lies [`BETWEEN_WRITES`]; a place on the router is not asked for while an earlier opening of ours
-//! at the same place is still on its way out; what may be open because of us is in [`Openings::records`] before the
-//! request is sent.
+//! Pure: time is an argument, and nothing is sent from here. Owns every [`Lease`], those that are
+//! wanted and those on their way out, and what was learnt about the router. Invariants: at most one
+//! request is under way; between two that change something lies [`BETWEEN_WRITES`]; a place on the
+//! router is not asked for while an earlier opening of ours at the same place is still on its way
+//! out; what may be open because of us is in [`Openings::records`] before the request is sent.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -92,8 +92,8 @@ impl Openings {
         }
     }
 
-    /// Starts on another router, or on the first, with what is known of it from before. What is still wanted there is
-    /// taken over; the rest of it is taken back.
+    /// Starts on another router, or on the first, with what is known of it from before. What is
+    /// still wanted there is taken over; the rest of it is taken back.
     pub(super) fn move_to(
         &mut self,
         records: Vec<Record>,
@@ -184,7 +184,8 @@ impl Openings {
         }
     }
 
-    /// When the request of a lease may be sent; never, while it waits for another that is on its way out.
+    /// When the request of a lease may be sent; never, while it waits for another that is on its
+    /// way out.
     fn due(&self, slot: &Slot, now: Instant) -> Option<Instant> {
         let lease = match slot {
             Slot::Wanted(key) => self.wanted.get(key).filter(|lease| !self.is_blocked(lease)),
@@ -253,8 +254,9 @@ impl Openings {
         }
     }
 
-    /// Closing TCP also closes UDP on some routers, and the reverse, if both lead to the same address and port. They still
-    /// list what they closed, so the other protocol is closed and opened again.
+    /// Closing TCP also closes UDP on some routers, and the reverse, if both lead to the same
+    /// address and port. They still list what they closed, so the other protocol is closed and
+    /// opened again.
     fn renovate_siblings(&mut self, closed: &Want, now: Instant) {
         if closed.key.pinhole.is_some() {
             return;
@@ -313,8 +315,8 @@ impl Openings {
         self.wanted.is_empty() && self.leaving.is_empty()
     }
 
-    /// Every lease that has something to take back, on its way out: to take all of it back at once, from outside. It is
-    /// still known here, until [`leave_behind`](Self::leave_behind).
+    /// Every lease that has something to take back, on its way out: to take all of it back at once,
+    /// from outside. It is still known here, until [`leave_behind`](Self::leave_behind).
     pub(super) fn parting(&self, now: Instant) -> Vec<Lease> {
         let all = self.wanted.values().chain(&self.leaving).filter(|lease| lease.is_touched());
         let mut all: Vec<Lease> = all.cloned().collect();

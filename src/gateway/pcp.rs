@@ -1,8 +1,10 @@
 //! Openings by the Port Control Protocol (RFC 6887), through the `crab_nat` library.
 //!
-//! Owns what a PCP answer means for an opening. Knows nothing of when an opening is wanted. Invariants:
+//! Owns what a PCP answer means for an opening. Knows nothing of when an opening is wanted.
+//! Invariants:
 //! - Every request asks for the wanted lifetime, not for the last one granted.
-//! - Every request carries the nonce of its opening: without it, the router refuses to renew or close.
+//! - Every request carries the nonce of its opening: without it, the router refuses to renew or
+//!   close.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -63,7 +65,8 @@ impl Pcp {
         let nonce = words(request.nonce);
         let dropped = pcp::try_drop_mapping(router, request.internal.ip(), nonce, one, Some(PATIENCE));
         match timeout(CALL, dropped).await.map_err(|_| silent())? {
-            // RFC 6887 section 15 calls it a success if there is nothing to close. miniupnpd sends this error.
+            // RFC 6887 section 15 calls it a success if there is nothing to close. miniupnpd sends
+            // this error.
             Ok(()) | Err(Failure::NoResources(_)) => Ok(()),
             Err(failure) => Err(error(&failure)),
         }

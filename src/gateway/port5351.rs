@@ -1,13 +1,14 @@
 //! What NAT-PMP and PCP share: the router's port 5351, and two questions to it.
 //!
-//! Owns two questions that the library does not ask: NAT-PMP's for the external address, and PCP's ANNOUNCE. Each costs one
-//! datagram and gets the router's epoch, which the library drops. An epoch that went back means that the router forgot
-//! every opening. Also owns how a [`MapRequest`] looks to the library. Invariants:
+//! Owns two questions that the library does not ask: NAT-PMP's for the external address, and PCP's
+//! ANNOUNCE. Each costs one datagram and gets the router's epoch, which the library drops. An epoch
+//! that went back means that the router forgot every opening. Also owns how a [`MapRequest`] looks
+//! to the library. Invariants:
 //! - A question leaves from the given address and ends within [`CALL`](super::router::CALL).
 //! - Only answers of the asked router count, and no bytes in them cause a panic.
 //!
-//! The library sends from the address that the routing table names; both protocols open the sender's address. If the two
-//! differ, the router would refuse, so [`leaves_from`] refuses first.
+//! The library sends from the address that the routing table names; both protocols open the
+//! sender's address. If the two differ, the router would refuse, so [`leaves_from`] refuses first.
 
 use std::{
     io::ErrorKind,
@@ -28,12 +29,13 @@ use crate::mapping::Protocol;
 /// Where NAT-PMP and PCP servers listen (RFC 6886 section 3.1, RFC 6887 section 19.1).
 pub(super) const PORT: u16 = 5351;
 
-/// How long each copy of the question waits for its answer: together less than [`CALL`](super::router::CALL).
+/// How long each copy of the question waits for its answer: together less than
+/// [`CALL`](super::router::CALL).
 const WAITS: [Duration; 4] =
     [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(1)];
 
-/// One retry. A short first wait would be worse: a router that looks for a free port answers after almost two seconds,
-/// and first works through every copy of the question.
+/// One retry. A short first wait would be worse: a router that looks for a free port answers after
+/// almost two seconds, and first works through every copy of the question.
 pub(super) const PATIENCE: TimeoutConfig = TimeoutConfig {
     initial_timeout: Duration::from_secs(1),
     max_retries: 1,
@@ -62,7 +64,8 @@ pub(super) async fn announce(own: IpAddr, router: SocketAddr) -> Result<u32, Rou
     ask(own, router, &announce_request(own), parse_announce).await
 }
 
-/// Checks that the library's datagrams to the router leave from the internal address of the request.
+/// Checks that the library's datagrams to the router leave from the internal address of the
+/// request.
 pub(super) fn leaves_from(request: &MapRequest, router: IpAddr) -> Result<(), RouterError> {
     let wanted = request.internal.ip();
     match route::source_toward(SocketAddr::new(router, PORT)) {
@@ -174,7 +177,8 @@ fn announce_request(own: IpAddr) -> [u8; 24] {
     request
 }
 
-/// The head of every PCP answer: version 2, operation with the top bit, result at 3, epoch at 8 (RFC 6887 section 7.2).
+/// The head of every PCP answer: version 2, operation with the top bit, result at 3, epoch at 8
+/// (RFC 6887 section 7.2).
 fn parse_announce(answer: &[u8]) -> Option<Result<u32, RouterError>> {
     if answer.len() < 4 || answer[1] & 0x80 == 0 {
         return None;

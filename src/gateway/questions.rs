@@ -1,7 +1,7 @@
 //! Questions to the router: each within its time, whatever the drivers do.
 //!
-//! Owns how a [`Call`] becomes a request, the search in every protocol at once, and the taking back of what was opened.
-//! Keeps nothing; everything ends with the question.
+//! Owns how a [`Call`] becomes a request, the search in every protocol at once, and the taking back
+//! of what was opened. Keeps nothing; everything ends with the question.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -18,8 +18,9 @@ use super::{
 };
 use crate::gateway::RouterProtocol;
 
-/// Sends a request to the router, which is reached from `own`. If a request from another address gets no answer, the
-/// router may still be there: this machine may have lost that address, or the router may have no IPv6 firewall to ask.
+/// Sends a request to the router, which is reached from `own`. If a request from another address
+/// gets no answer, the router may still be there: this machine may have lost that address, or the
+/// router may have no IPv6 firewall to ask.
 pub(super) async fn put(driver: &Driver, own: IpAddr, call: &Call) -> Answer {
     match put_as_it_is(driver, call).await {
         answer if call.request().internal.ip() == own => answer,
@@ -46,8 +47,9 @@ pub(super) async fn limited<T>(call: impl Future<Output = Result<T, RouterError>
     done.unwrap_or_else(|_| Err(RouterError::Lost("its answer does not end".to_owned())))
 }
 
-/// Searches in every protocol at once, and takes the first of them, in their order, in which somebody answers. Once there
-/// is one, those before it have [`CALL`] to answer, too: a second try in vain is not waited for.
+/// Searches in every protocol at once, and takes the first of them, in their order, that has an
+/// answer. Once there is one, those before it have [`CALL`] to answer, too: a second try in vain is
+/// not waited for.
 pub(super) async fn search(
     protocols: &[RouterProtocol],
     router_addr: &RouterAddr,

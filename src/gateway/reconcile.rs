@@ -7,10 +7,11 @@
 //!     └─ the way to the router is looked at every 10 s, and after each error
 //! ```
 //!
-//! Owns the [`Openings`], the [`Memory`] and the router that was found; does one thing at a time, in order: an answer is
-//! always to the last question. Level-triggered: it compares what is wanted with what is there. Knows nothing of sessions;
-//! nothing waits for it. On stop, it drops the call under way, closes everything of ours within [`RELEASE`], and reports
-//! what it could not close. It does the same before it follows settings that lead to another router or protocol. This file
+//! Owns the [`Openings`], the [`Memory`] and the router that was found; does one thing at a time,
+//! in order: an answer is always to the last question. Level-triggered: it compares what is wanted
+//! with what is there. Knows nothing of sessions; nothing waits for it. On stop, it drops the call
+//! under way, closes everything of ours within [`RELEASE`], and reports what it could not close. It
+//! does the same before it follows settings that lead to another router or protocol. This file
 //! chooses the next task and publishes the status; [`tasks`] performs the tasks.
 
 mod tasks;
@@ -91,7 +92,8 @@ pub(super) struct Reconciler {
     router: Option<Router>,
     /// Which router the openings are on.
     router_id: Option<String>,
-    /// Its last health before it was lost, and when: it shows whether the router restarted meanwhile.
+    /// Its last health before it was lost, and when: it shows whether the router restarted
+    /// meanwhile.
     last_health: Option<(Health, Instant)>,
     search_at: Instant,
     /// Searches in a row that found nothing, and why the last one did not.

@@ -1,8 +1,9 @@
 //! What outlives the program: the openings that we may have on routers, in `router.json`.
 //!
-//! Owns the form of the file and what the log says of it; [`StateFile`] owns the rest. Knows nothing of when an opening is
-//! wanted. Two programs never share a file: the second keeps its openings in memory only. Otherwise each would close the
-//! other's openings as leftovers. The directory is made when it is first needed, and not before.
+//! Owns the form of the file and what the log says of it; [`StateFile`] owns the rest. Knows
+//! nothing of when an opening is wanted. Two programs never share a file: the second keeps its
+//! openings in memory only. Otherwise each would close the other's openings as leftovers. The
+//! directory is made when it is first needed, and not before.
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -26,7 +27,8 @@ const FILE: &str = "router.json";
 const FORMAT: Format = Format { version: 1, largest: 1 << 20 };
 /// How many routers are remembered: a laptop sees some.
 const MOST_ROUTERS: usize = 8;
-/// Ends of leases are kept in steps of so many seconds, rounded up, so that a check does not write a file.
+/// Ends of leases are kept in steps of so many seconds, rounded up, so that a check does not write
+/// a file.
 const STEP: u64 = 600;
 
 /// Converts between the clock of timers and the calendar.
@@ -122,14 +124,16 @@ pub(super) struct Known {
     pub(super) formers: Vec<IpAddr>,
 }
 
-/// Whether a file in this directory remembers any opening. It is not locked, and nothing is changed.
+/// Whether a file in this directory remembers any opening. It is not locked, and nothing is
+/// changed.
 pub(super) fn remembers(dir: &Path) -> bool {
     let image: Option<Image> = StateFile::peek(&dir.join(FILE), FORMAT);
     image.is_some_and(|image| image.routers.iter().any(|router| !router.openings.is_empty()))
 }
 
 impl Memory {
-    /// What the file in this directory remembers; without a directory, nothing outlives the program.
+    /// What the file in this directory remembers; without a directory, nothing outlives the
+    /// program.
     pub(super) fn open(dir: Option<PathBuf>) -> Self {
         let mut memory = Self { image: Image::default(), file: None, said: false };
         let Some(dir) = dir else {

@@ -1,7 +1,8 @@
 //! What a person reads about the router: each change once.
 //!
-//! Owns what was said already, and compares each status with it. A router that comes and goes makes a bounded number of
-//! lines: of each kind at most [`MOST`] in [`SPAN`]; what was held back is said later, if it is still so then.
+//! Owns what was said already, and compares each status with it. A router that comes and goes makes
+//! a bounded number of lines: of each kind at most [`MOST`] in [`SPAN`]; what was held back is said
+//! later, if it is still so then.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -158,7 +159,8 @@ impl Reporter {
         self.openings.insert(key, told);
     }
 
-    /// Logs a restart of the router. A router whose clock stands still seems to restart at every check.
+    /// Logs a restart of the router. A router whose clock stands still seems to restart at every
+    /// check.
     pub(super) fn report_restart(&mut self, now: Instant) {
         if self.may_say(Kind::Restart, now) {
             info!("router restarted");

@@ -1,13 +1,16 @@
-//! Where the home router is: the default route, the interface toward it, and this machine's own addresses.
+//! Where the home router is: the default route, the interface toward it, and this machine's own
+//! addresses.
 //!
-//! Owns the reading of the kernel's tables. Knows nothing of router protocols. Parsers are pure and pass over lines that
-//! they do not understand; [`place`] and [`global_addresses`] read a few small files and block for well under a
-//! millisecond. Nothing is kept: ask again to notice a change.
+//! Owns the reading of the kernel's tables. Knows nothing of router protocols. Parsers are pure and
+//! pass over lines that they do not understand; [`place`] and [`global_addresses`] read a few small
+//! files and block for well under a millisecond. Nothing is kept: ask again to notice a change.
 //!
-//! The tables are those of the calling thread's network, `/proc/thread-self`, as everywhere else in the kernel.
+//! The tables are those of the calling thread's network, `/proc/thread-self`, as everywhere else in
+//! the kernel.
 //!
-//! Without an interface given, tunnels and the bridges of containers are passed over: behind a VPN that took the default
-//! route, the home router is still on another interface. A container bridge does not lead to the internet.
+//! Without an interface given, tunnels and the bridges of containers are passed over: behind a VPN
+//! that took the default route, the home router is still on another interface. A container bridge
+//! does not lead to the internet.
 
 use std::{
     fs, io,
@@ -122,8 +125,8 @@ pub(super) fn source_toward(to: SocketAddr) -> io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
-/// This machine's IPv6 addresses that the internet can reach and that stay: global, not temporary, not ULA, not
-/// deprecated; those of one interface (its index), or of all where it is 0.
+/// This machine's IPv6 addresses that the internet can reach and that stay: global, not temporary,
+/// not ULA, not deprecated; those of one interface (its index), or of all where it is 0.
 ///
 /// # Errors
 ///
@@ -159,8 +162,8 @@ const UP: u32 = 1;
 const GATEWAY: u32 = 2;
 const REJECT: u32 = 0x200;
 
-/// The routes of `/proc/net/route`: a head line, then name, destination, gateway, flags, …, metric, mask, the addresses
-/// as the machine has them in memory.
+/// The routes of `/proc/net/route`: a head line, then name, destination, gateway, flags, …, metric,
+/// mask, the addresses as the machine has them in memory.
 fn ipv4_routes(text: &str) -> Vec<Route> {
     let route = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -181,8 +184,8 @@ fn ipv4_routes(text: &str) -> Vec<Route> {
     text.lines().skip(1).filter_map(route).collect()
 }
 
-/// The default routes of `/proc/net/ipv6_route`: destination, its length, source, its length, gateway, metric, two
-/// counters, flags, name, all numbers in hexadecimal.
+/// The default routes of `/proc/net/ipv6_route`: destination, its length, source, its length,
+/// gateway, metric, two counters, flags, name, all numbers in hexadecimal.
 fn ipv6_defaults(text: &str) -> Vec<Default6> {
     let default = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -237,8 +240,8 @@ fn on_link(routes: &[Route], address: IpAddr) -> Option<&str> {
     best.map(|route| route.interface.as_str())
 }
 
-/// The addresses of `/proc/net/if_inet6` that are global and stay: address, index, length, scope, flags, name, all in
-/// hexadecimal. The flags are those of linux/if_addr.h.
+/// The addresses of `/proc/net/if_inet6` that are global and stay: address, index, length, scope,
+/// flags, name, all in hexadecimal. The flags are those of linux/if_addr.h.
 fn stable_globals(text: &str, interface: u32) -> Vec<Ipv6Addr> {
     const TEMPORARY: u32 = 0x01;
     const DAD_FAILED: u32 = 0x08;
@@ -250,7 +253,8 @@ fn stable_globals(text: &str, interface: u32) -> Vec<Ipv6Addr> {
         let address = ipv6(fields.first()?)?;
         let here = interface == 0 || number(1)? == interface;
         let stays = number(4)? & (TEMPORARY | DAD_FAILED | DEPRECATED | TENTATIVE) == 0;
-        // Global unicast is 2000::/3 (RFC 4291 section 2.4 and IANA's registry); this leaves out fc00::/7 and fe80::/10.
+        // Global unicast is 2000::/3 (RFC 4291 section 2.4 and IANA's registry); this leaves out
+        // fc00::/7 and fe80::/10.
         let global = address.segments()[0] & 0xe000 == 0x2000;
         (here && stays && global).then_some(address)
     };

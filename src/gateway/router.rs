@@ -21,11 +21,13 @@ pub(super) struct RouterAddr {
     pub(super) gateway: IpAddr,
     /// The address of this machine toward it, from which requests leave.
     pub(super) own: IpAddr,
-    /// The port of its UPnP search where it is not 1900. The router is then asked there alone, not by multicast.
+    /// The port of its UPnP search where it is not 1900. The router is then asked there alone, not
+    /// by multicast.
     pub(super) search_port: Option<NonZeroU16>,
     /// The router's IPv6 address, usually link-local; needed for pinholes.
     pub(super) gateway6: Option<Ipv6Addr>,
-    /// The index of the interface toward the router, the zone of a link-local address; 0 where it is not known.
+    /// The index of the interface toward the router, the zone of a link-local address; 0 where it
+    /// is not known.
     pub(super) interface: u32,
 }
 
@@ -55,7 +57,8 @@ impl RouterAddr {
 pub(super) struct MapRequest {
     /// TCP or UDP.
     pub(super) protocol: Protocol,
-    /// The address and port of this machine that it leads to; requests leave from this very address.
+    /// The address and port of this machine that it leads to; requests leave from this very
+    /// address.
     pub(super) internal: SocketAddr,
     /// The port on the router.
     pub(super) external_port: NonZeroU16,
@@ -63,7 +66,8 @@ pub(super) struct MapRequest {
     pub(super) lease: Option<Duration>,
     /// The text the router shows beside it: ASCII, at most 48 characters.
     pub(super) text: String,
-    /// PCP: the nonce of the opening. Without it, the router refuses to renew or close (RFC 6887 section 11.1).
+    /// PCP: the nonce of the opening. Without it, the router refuses to renew or close (RFC 6887
+    /// section 11.1).
     pub(super) nonce: [u8; 12],
     /// UPnP pinhole: its number, if there was one before.
     pub(super) pinhole: Option<u16>,
@@ -83,10 +87,12 @@ pub(super) struct Granted {
 /// Why the router did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RouterError {
-    /// Another machine has the port (UPnP 718), or a PCP or NAT-PMP router granted another port, which was closed again.
+    /// Another machine has the port (UPnP 718), or a PCP or NAT-PMP router granted another port,
+    /// which was closed again.
     #[error("another machine holds the port")]
     Conflict,
-    /// The router's rules do not allow it (UPnP 606, 729, 732; PCP NOT_AUTHORIZED; NAT-PMP 2). It will not change soon.
+    /// The router's rules do not allow it (UPnP 606, 729, 732; PCP NOT_AUTHORIZED; NAT-PMP 2). It
+    /// will not change soon.
     #[error("the router does not allow it: {0}")]
     Denied(String),
     /// The router only keeps openings without end (UPnP 725).

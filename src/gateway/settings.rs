@@ -46,7 +46,8 @@ pub enum OnConflict {
 pub struct RouterSettings {
     /// The protocols, tried in this order; never empty.
     pub protocols: Vec<RouterProtocol>,
-    /// The router's address, with the port of its UPnP search where that is not 1900; the default gateway where `None`.
+    /// The router's address, with the port of its UPnP search where that is not 1900; the default
+    /// gateway where `None`.
     pub gateway: Option<(IpAddr, Option<NonZeroU16>)>,
     /// The interface toward the router; that of the default route where `None`.
     pub interface: Option<String>,

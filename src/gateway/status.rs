@@ -1,6 +1,7 @@
 //! The state of the router and of every wanted opening, for display.
 //!
-//! Values only, ready to be serialized. Times are seconds since 1970, because a reader has another clock.
+//! Values only, ready to be serialized. Times are seconds since 1970, because a reader has another
+//! clock.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -38,7 +39,8 @@ pub(crate) struct RouterStatus {
     pub state: RouterState,
     /// Why, where nothing was found; empty elsewhere.
     pub reason: String,
-    /// The router's model, as it names itself: at most 200 visible characters. Empty where it does not say.
+    /// The router's model, as it names itself: at most 200 visible characters. Empty where it does
+    /// not say.
     pub model: String,
     /// The router's address.
     pub address: Option<IpAddr>,
@@ -61,8 +63,8 @@ pub(crate) struct OpeningStatus {
     pub protocol: Protocol,
     /// The listener.
     pub listen: ListenAddr,
-    /// Where it can be reached from the internet, once it is open: the router's external address, or for a pinhole the
-    /// listener's own.
+    /// Where it can be reached from the internet, once it is open: the router's external address,
+    /// or for a pinhole the listener's own.
     pub external: Option<SocketAddr>,
     /// The port on the router.
     pub external_port: u16,
@@ -97,7 +99,8 @@ pub(crate) enum OpeningState {
     },
     /// Another machine has the port on the router.
     Conflict {
-        /// Its address, and the text that the router shows; `None` where the router does not report it.
+        /// Its address, and the text that the router shows; `None` where the router does not report
+        /// it.
         holder: Option<String>,
     },
     /// The router refuses it.
@@ -111,7 +114,8 @@ pub(crate) enum OpeningState {
     Failed {
         /// Why.
         error: String,
-        /// When it is tried again, in seconds since 1970; `None` where only a changed configuration helps.
+        /// When it is tried again, in seconds since 1970; `None` where only a changed configuration
+        /// helps.
         next_try: Option<u64>,
     },
 }

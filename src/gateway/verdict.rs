@@ -1,7 +1,8 @@
 //! What an external address says about the way to the internet.
 //!
-//! Pure. A router that has no public address itself can open ports as much as it likes: what is in front of it decides.
-//! Yet the opening stays, because a forward (or "DMZ") on the outer router may make it work.
+//! Pure. A router that has no public address itself can open ports as much as it likes: what is in
+//! front of it decides. Yet the opening stays, because a forward (or "DMZ") on the outer router may
+//! make it work.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -27,7 +28,8 @@ impl Verdict {
         match external {
             None => Self::NoAddress,
             Some(IpAddr::V4(ip)) => Self::of_v4(ip),
-            // An address family translation at the router: what it is worth cannot be told from here.
+            // An address family translation at the router: what it is worth cannot be told from
+            // here.
             Some(IpAddr::V6(ip)) if ip.is_unspecified() || ip.is_loopback() => Self::NoAddress,
             Some(IpAddr::V6(_)) => Self::Public,
         }

@@ -1,7 +1,9 @@
-//! What is to be open on the router: derived from the live listeners and the addresses of this machine.
+//! What is to be open on the router: derived from the live listeners and the addresses of this
+//! machine.
 //!
-//! Pure. Owns the rule which address of this machine an opening leads to, the text that the router shows beside it, and
-//! the reasons why a listener cannot be open at all. No two wants ask for the same port of the router.
+//! Pure. Owns the rule which address of this machine an opening leads to, the text that the router
+//! shows beside it, and the reasons why a listener cannot be open at all. No two wants ask for the
+//! same port of the router.
 
 use std::{
     collections::{BTreeMap, btree_map},
@@ -12,7 +14,8 @@ use std::{
 use super::MOST_OPENINGS;
 use crate::mapping::{ListenerKey, LiveSet, MappingName, Protocol, canonical};
 
-/// The longest text beside an opening; some routers refuse longer ones, or cut them in the middle of an entity.
+/// The longest text beside an opening; some routers refuse longer ones, or cut them in the middle
+/// of an entity.
 const LONGEST_TEXT: usize = 48;
 const LONGEST_HOST: usize = 15;
 
@@ -25,8 +28,8 @@ const NO_PINHOLE: &str = "it listens on no IPv6 address that the internet can re
 pub(super) struct Key {
     /// The listener it is for.
     pub(super) listener: ListenerKey,
-    /// The address that the router's IPv6 firewall lets through, unspecified where there is none to let through; `None`
-    /// for a port of the router's IPv4 address.
+    /// The address that the router's IPv6 firewall lets through, unspecified where there is none to
+    /// let through; `None` for a port of the router's IPv4 address.
     pub(super) pinhole: Option<Ipv6Addr>,
 }
 
@@ -143,7 +146,8 @@ fn internal(ip: IpAddr, key: &Key) -> SocketAddr {
     SocketAddr::new(ip, key.listener.addr.port.get())
 }
 
-/// The address that a port of the router's IPv4 address leads to; `None` where pinholes are all there can be.
+/// The address that a port of the router's IPv4 address leads to; `None` where pinholes are all
+/// there can be.
 fn client(listener: &ListenerKey, own: &Own, has_pinholes: bool) -> Result<Option<IpAddr>, &'static str> {
     let wanted = canonical(listener.addr.ip);
     let ip = if listener.addr.is_wildcard() { canonical(own.toward_router) } else { wanted };

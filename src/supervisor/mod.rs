@@ -318,7 +318,7 @@ impl Supervisor {
                 request = requests.recv() => match request {
                     Some(Request::Reload(reply)) => self.reloads.ask(reply),
                     Some(Request::Stop(reply)) => {
-                        // Requests from here on are refused: there is no task to answer them.
+                        // Requests from here on are refused: no task would answer them.
                         requests.close();
                         self.stop().await;
                         let _ = reply.send(());

@@ -159,3 +159,23 @@ fn group_items(group: &str) -> impl Iterator<Item = &str> {
 fn first_name(path: &str) -> String {
     path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
+
+#[test]
+fn comments_wrap_at_a_hundred_columns() {
+    let mut long = Vec::new();
+    for file in sources(&Path::new(ROOT).join("src")) {
+        let text = fs::read_to_string(&file).expect("a source file");
+        let mut is_picture = false;
+        let comments = text.lines().enumerate().filter(|(_, line)| {
+            is_picture ^= line.contains("```");
+            line.trim_start().starts_with("//") && !is_picture
+        });
+        // A word that does not fit has a line of its own.
+        let is_long = |line: &str| line.chars().count() > 100 && line.split_whitespace().count() > 2;
+        let too_long = comments
+            .filter(|(_, line)| is_long(line))
+            .map(|(at, _)| format!("{}:{}", file.display(), at + 1));
+        long.extend(too_long);
+    }
+    assert!(long.is_empty(), "comments over 100 columns:\n{}", long.join("\n"));
+}

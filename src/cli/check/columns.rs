@@ -1,7 +1,7 @@
 //! Rows of cells as lines of a terminal.
 //!
-//! Where all columns fit, a row is a line. Where they do not, the first columns that fit make the line, and each further
-//! cell has lines of its own below, indented.
+//! Where all columns fit, a row is a line. Where they do not, the first columns that fit make the
+//! line, and each further cell has lines of its own below, indented.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,8 @@ const INDENT: usize = 4;
 /// A narrower terminal is not a place for a table.
 const NARROWEST: usize = 20;
 
-/// The rows, the headings first, in lines of at most `width` characters; of any length where that is `None`.
+/// The rows, the headings first, in lines of at most `width` characters; of any length where that
+/// is `None`.
 pub(super) fn fitted(rows: &[Row], width: Option<usize>) -> String {
     let most = width.map_or(usize::MAX, |width| width.max(NARROWEST));
     let widths = [0, 1, 2, 3, 4].map(|column| rows.iter().map(|row| length(&row[column])).max().unwrap_or(0));

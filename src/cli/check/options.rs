@@ -23,7 +23,8 @@ pub(super) fn external_port(listener: Listener<'_>) -> Option<u16> {
     Some(listener.plan.exposure?.external_port.unwrap_or(listener.key.addr.port).get())
 }
 
-/// The opening on the router for a run of listeners: `router=30000`, `router=30000-30010`, `router=80+ipv6`.
+/// The opening on the router for a run of listeners: `router=30000`, `router=30000-30010`,
+/// `router=80+ipv6`.
 pub(super) fn router(first: Listener<'_>, last: Listener<'_>) -> Option<String> {
     let (from, to) = (external_port(first)?, external_port(last)?);
     let ports = if from == to { from.to_string() } else { format!("{from}-{to}") };

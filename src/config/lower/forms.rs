@@ -1,4 +1,5 @@
-//! The two forms of a mapping: the short one, a publish spec, and the long one, `listen` and `targets`.
+//! The two forms of a mapping: the short one, a publish spec, and the long one, `listen` and
+//! `targets`.
 //!
 //! Both make entries. What cannot be read is noted, and the rest is looked at all the same.
 
@@ -25,7 +26,8 @@ impl Lowering<'_> {
     /// What a mapping promises, in whichever form; only what could be read.
     pub(super) fn entries_of(&mut self, mapping: &MappingText, is_broken: bool) -> Vec<ListenEntry> {
         let MappingText { span, publish, listen, targets, has_slip, .. } = mapping;
-        // What is missing may stand in a broken line, or behind a mistyped key: that is noted already.
+        // What is missing may stand in a broken line, or behind a mistyped key: that is noted
+        // already.
         let is_broken = is_broken || *has_slip;
         match (publish, listen, targets) {
             (Some(publish), _, _) => {
@@ -99,7 +101,8 @@ impl Lowering<'_> {
     ) -> Vec<ListenEntry> {
         let own = &mapping.overrides.protocol;
         let is_unreadable = matches!(own, Setting::Unreadable);
-        // If it cannot be read, the addresses are still checked, with the services of both protocols.
+        // If it cannot be read, the addresses are still checked, with the services of both
+        // protocols.
         let unknown = if is_unreadable { Protocols::Both } else { Protocols::Tcp };
         let protocols = own.resolve(&self.context.defaults.protocol, unknown);
         let host = self.context.host;
@@ -173,8 +176,8 @@ impl Lowering<'_> {
         .ok()
     }
 
-    /// The first guess that would be taken. The grammar takes all of them; a whole spec is also looked at by itself, for
-    /// loops and for ports that are wanted twice.
+    /// The first guess that would be taken. The grammar takes all of them; a whole spec is also
+    /// looked at by itself, for loops and for ports that are wanted twice.
     fn cure(&mut self, key: &str, guesses: &[Vec<String>]) -> Option<Vec<String>> {
         /// So many problems are shown.
         const MOST: usize = 100;

@@ -262,7 +262,8 @@ fn every_example_loads_without_problems() {
                 let is_annotated = path.ends_with("config/portway.toml");
                 assert_eq!(loaded.plan.listeners.is_empty(), is_annotated, "{}", path.display());
                 let mut warnings = loaded.warnings.iter().map(|warning| &*warning.message);
-                let nothing = is_annotated.then_some("nothing is forwarded: there is no mapping");
+                let nothing =
+                    is_annotated.then_some("nothing is forwarded: the configuration has no mapping");
                 assert_eq!((warnings.next(), warnings.next()), (nothing, None), "{}", path.display());
                 seen += 1;
             }

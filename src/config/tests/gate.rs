@@ -4,7 +4,7 @@ use super::*;
 use crate::policy::{Country, ListName, ListSpec};
 
 #[path = "../../policy/country/builder.rs"]
-#[allow(clippy::duplicate_mod, reason = "the doorkeeper's own tests keep it to themselves")]
+#[allow(clippy::duplicate_mod, reason = "the tests of the policy keep it to themselves")]
 #[expect(dead_code, reason = "those tests need the rest of it")]
 mod builder;
 
@@ -15,7 +15,7 @@ fn lists_are_written_out_or_kept_in_files_beside_the_configuration() {
     let text = format!(
         "{ONE}[lists]\noffice = [\"203.0.113.0/24\", \"2001:db8:7::/48\"]\none = \"192.0.2.7\"\nnone = []\nblocked = {{ file = \"lists/blocked.txt\" }}\n"
     );
-    let files = Files::new(&[("portway.toml", text.as_bytes()), ("lists/blocked.txt", b"# nobody yet\n")]);
+    let files = Files::new(&[("portway.toml", text.as_bytes()), ("lists/blocked.txt", b"# empty so far\n")]);
     let loaded = files.load().unwrap_or_else(|e| panic!("{e}"));
     let gate = &loaded.gate;
     let name = |text: &str| ListName(text.into());
@@ -121,7 +121,7 @@ fn countries_come_from_the_database_beside_the_configuration() {
     let country = loaded.gate.countries.unwrap().country("192.0.2.9".parse().unwrap());
     assert_eq!(country, Country::new("DE"));
     let warned: Vec<_> = loaded.warnings.iter().map(|w| files.line(w)).collect();
-    assert_eq!(warned, ["portway.toml:4:27: there is no country UK ? the United Kingdom is \"GB\""]);
+    assert_eq!(warned, ["portway.toml:4:27: UK is not a country ? the United Kingdom is \"GB\""]);
 }
 
 #[test]

@@ -32,14 +32,15 @@ fn an_empty_plan_is_a_warning() {
     for text in ["", "publish = []\n", "[log]\nlevel = \"info\"\n", "include = [\"conf.d/*.toml\"]\n"] {
         assert!(loaded(text).plan.listeners.is_empty(), "{text}");
         assert!(
-            warnings(text).contains(&"1:1: nothing is forwarded: there is no mapping".to_owned()),
+            warnings(text)
+                .contains(&"1:1: nothing is forwarded: the configuration has no mapping".to_owned()),
             "{text}"
         );
     }
     assert_eq!(
         warnings("[[mapping]]\npublish = []\n"),
         [
-            "1:1: nothing is forwarded: there is no mapping",
+            "1:1: nothing is forwarded: the configuration has no mapping",
             "2:11: `publish` is empty: this mapping forwards nothing"
         ]
     );

@@ -21,7 +21,8 @@ mod fake;
 mod lab;
 mod port5351;
 
-/// Whether these programs, and where asked for the rights of root, are here; else says loudly that the test is skipped.
+/// Whether these programs, and where asked for the rights of root, are here; else says loudly that
+/// the test is skipped.
 fn can_run(test: &str, tools: &[&str], as_root: bool) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     let is_installed = |tool: &str| {

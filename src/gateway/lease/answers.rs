@@ -1,7 +1,7 @@
 //! What the router's answers mean for an opening.
 //!
-//! One place reads the answer to each [`Step`]. `Lease::relation` alone decides whose an entry is. The new state and the next
-//! step are set in `consequences`.
+//! One place reads the answer to each [`Step`]. `Lease::relation` alone decides whose an entry is.
+//! The new state and the next step are set in `consequences`.
 
 use std::{num::NonZeroU16, time::Duration};
 
@@ -305,7 +305,8 @@ impl Lease {
             (Some(lease), Some(left)) => {
                 open.ends = Some(now + left);
                 let not_raised = before.is_some_and(|before| left <= before + NOT_RAISED);
-                // Some routers always show the lease that was asked for, however much of it is over.
+                // Some routers always show the lease that was asked for, however much of it is
+                // over.
                 if not_raised && left < lease * 9 / 10 {
                     open.replace = true;
                     open.renew_at = now + left.saturating_sub(lease.min(left * 2) / 10);

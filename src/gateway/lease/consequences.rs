@@ -1,7 +1,7 @@
 //! The new state of an opening, its next step, and the time of that step.
 //!
-//! Reads no answer of a router: `answers` does, and calls these functions. Each sets the next step and its time, except
-//! `end`, which is final.
+//! Reads no answer of a router: `answers` does, and calls these functions. Each sets the next step
+//! and its time, except `end`, which is final.
 
 use std::{num::NonZeroU16, time::Duration};
 
@@ -87,7 +87,8 @@ impl Lease {
                 .map_or(terms.check_every, |left| terms.check_every.min(left + LEAST_WAIT_FOR_HOLDER))
                 .max(LEAST_WAIT_FOR_HOLDER),
             None => {
-                // The router does not report when the port gets free: retry about as often as ports are checked.
+                // The router does not report when the port gets free: retry about as often as ports
+                // are checked.
                 self.failures += 1;
                 let most = about(circumstances.rng, terms.check_every, 20).max(LEAST_WAIT_TO_RENEW);
                 wait_after(circumstances.rng, self.failures).min(most)
@@ -97,8 +98,8 @@ impl Lease {
         self.go(Step::Scout, circumstances.now + wait);
     }
 
-    /// Whether another port may replace the one that is held. Once open, a port is kept: clients find it again, and the
-    /// router does not fill up with ports.
+    /// Whether another port may replace the one that is held. Once open, a port is kept: clients
+    /// find it again, and the router does not fill up with ports.
     fn may_move(&mut self, circumstances: &Circumstances<'_>) -> bool {
         let wanted = self.want.external_port;
         if circumstances.terms.on_conflict != OnConflict::AnyPort || self.want.key.pinhole.is_some() {
@@ -112,8 +113,8 @@ impl Lease {
         may
     }
 
-    /// Tries another port. If the router shows its entries, we choose the port: then we know it even if the answer gets
-    /// lost. Other routers grant the same port to the same request.
+    /// Tries another port. If the router shows its entries, we choose the port: then we know it
+    /// even if the answer gets lost. Other routers grant the same port to the same request.
     fn change_port(&mut self, holder: Option<Holder>, circumstances: &mut Circumstances<'_>) {
         self.moves += 1;
         let visible = holder.is_some();

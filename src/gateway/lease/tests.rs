@@ -367,7 +367,7 @@ fn any_port_moves_to_a_free_one_and_stays_there() {
     bench.looks(ours(3600));
     assert!(bench.is_open());
     let kept = bench.lease.kept();
-    // Somebody else takes that one, while the router was away: it is not left for a third.
+    // Another machine takes that one, while the router was away: it is not left for a third.
     bench.wait();
     bench.looks(held_by("192.168.77.3:9", "a game", None));
     assert_eq!(bench.lease.external_port(), request.external_port);

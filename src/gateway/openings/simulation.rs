@@ -1,8 +1,10 @@
-//! Openings against a model of a router, for days of virtual time and by seed: what holds whatever happens.
+//! Openings against a model of a router, for days of virtual time and by seed: what holds whatever
+//! happens.
 //!
-//! The model fails as real routers do. Each world is one seed; a failing one is printed and can be run alone. At every
-//! request the model checks that nothing of others is touched and that requests are not hurried. At the end of each
-//! world all trouble ends, and everything wanted has to be open.
+//! The model fails as real routers do. Each world is one seed; a failing one is printed and can be
+//! run alone. At every request the model checks that nothing of others is touched and that requests
+//! are not hurried. At the end of each world all trouble ends, and everything wanted has to be
+//! open.
 
 use std::net::SocketAddr;
 
@@ -152,7 +154,8 @@ impl RouterModel {
         }
         let place = (request.protocol, request.external_port);
         let own = request.internal.ip();
-        // As PCP has it: a machine's port has one opening, which is then given back, because it is another port.
+        // As PCP has it: a machine's port has one opening, which is then given back, because it is
+        // another port.
         let other = |(at, held): (&(Protocol, NonZeroPort), &Held)| {
             let same =
                 at.0 == request.protocol && SocketAddr::new(held.client, held.port) == request.internal;
@@ -225,9 +228,11 @@ impl World {
             blind: coin(8),
             secure: coin(2),
         };
-        // A blind router that refuses to overwrite could not be told from one where another has the port.
+        // A blind router that refuses to overwrite could not be told from one where another has the
+        // port.
         nature.refuses_overwriting &= !nature.blind;
-        // What is hidden cannot be found out: only an hour's lease that was granted in full is renewed in time.
+        // What is hidden cannot be found out: only an hour's lease that was granted in full is
+        // renewed in time.
         nature.short_grants &= !nature.hides_leases && !nature.blind;
         nature.never_prolongs &= !nature.hides_leases && !nature.blind;
         let on_conflict = if coin(4) { OnConflict::AnyPort } else { OnConflict::Fail };
@@ -333,7 +338,8 @@ impl World {
 
     fn no_more_than_one_each(&self) {
         let mut ours: BTreeMap<(&str, Protocol), usize> = BTreeMap::new();
-        // What a former address of this machine holds, or what was given up, only its lease can end.
+        // What a former address of this machine holds, or what was given up, only its lease can
+        // end.
         let given_up = |held: &Held| self.given_up.contains(&(held.client, held.text.clone()));
         let ours_now = |held: &Held| is_ours(held) && held.client == self.own && !given_up(held);
         for ((protocol, _), held) in self.router.held.iter().filter(|(_, held)| ours_now(held)) {
@@ -438,11 +444,12 @@ fn live_through(seed: u64) {
     // All trouble ends: others leave, the router does what it can.
     (world.router.loses, world.router.fails) = (0, 0);
     world.router.held.retain(|_, held| is_ours(held));
-    // A refusal holds for an hour, the lease of a former address as well, and permanent ones are closed by hand.
+    // A refusal holds for an hour, the lease of a former address as well, and permanent ones are
+    // closed by hand.
     world.router.held.retain(|_, held| held.ends.is_some() || held.client == world.own);
     world.run(world.now + 3 * HOUR);
-    // One may be on its way to be replaced at this very moment, or gone for up to a check, where a router neither shows
-    // how long it lasts nor prolongs it.
+    // One may be on its way to be replaced at this very moment, or gone for up to a check, where a
+    // router neither shows how long it lasts nor prolongs it.
     let mut open = world.all_is_open();
     for _ in 0..90 {
         if open.is_ok() {

@@ -1,8 +1,9 @@
 //! What the reconcile does when it is a thing's turn, and what it leaves when it ends.
 //!
-//! Each task asks one question at a time, and ends in what the next choice will be made from: a place, a
-//! router, its health, an opening's next state. A task may be dropped at any `await`; what it changed by then holds.
-//! Owns how long to wait for a router that does not answer. It does not choose the next task and publishes nothing.
+//! Each task asks one question at a time, and ends in what the next choice will be made from: a
+//! place, a router, its health, an opening's next state. A task may be dropped at any `await`; what
+//! it changed by then holds. Owns how long to wait for a router that does not answer. It does not
+//! choose the next task and publishes nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,9 +29,11 @@ use crate::gateway::{
 pub(super) const LOOK_AROUND: Duration = Duration::from_secs(10);
 /// How many openings are taken back at once at the end.
 const RELEASED_AT_ONCE: usize = 8;
-/// Every so many checks the router is searched for again: the number of its start tells whether it was restarted.
+/// Every so many checks the router is searched for again: the number of its start tells whether it
+/// was restarted.
 const CHECKS_TO_A_SEARCH: u32 = 5;
-/// A router that was just lost is most likely starting: for so long it is searched for at least so often.
+/// A router that was just lost is most likely starting: for so long it is searched for at least so
+/// often.
 pub(super) const LIKELY_BACK: Duration = Duration::from_secs(15 * 60);
 pub(super) const WHILE_LIKELY: Duration = Duration::from_secs(60);
 /// Two clocks that part by so much: this machine slept, or its clock was set.
@@ -120,7 +123,8 @@ impl Reconciler {
         let now = Instant::now();
         let was_away = std::mem::take(&mut self.searches) > 0;
         if self.router_id.as_ref() == Some(&found.id) {
-            // Not every router tells its restarts: one that did not answer for a while may have had one.
+            // Not every router tells its restarts: one that did not answer for a while may have had
+            // one.
             if was_away { self.openings.try_again(now) } else { self.openings.doubt(now) }
         } else {
             let Known { records, habits, formers } = self.memory.of(&found.id, &self.calendar);
@@ -166,7 +170,8 @@ impl Reconciler {
         }
     }
 
-    /// The router does not answer: it is searched for at once, and more and more seldom when that does not help.
+    /// The router does not answer: it is searched for at once, and more and more seldom when that
+    /// does not help.
     pub(super) fn lose(&mut self, why: &str) {
         tracing::debug!(error = why, "router lost");
         self.forget_router();
@@ -212,8 +217,8 @@ impl Reconciler {
         self.memory.keep(id, &known, &self.calendar);
     }
 
-    /// Takes everything back, within [`RELEASE`]; what the router did not take back stays remembered. Dropped on the way,
-    /// it can be done again.
+    /// Takes everything back, within [`RELEASE`]; what the router did not take back stays
+    /// remembered. Dropped on the way, it can be done again.
     pub(super) async fn take_everything_back(&mut self) {
         let until = Instant::now() + RELEASE;
         let leases = self.openings.parting(Instant::now());

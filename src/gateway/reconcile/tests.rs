@@ -1,4 +1,5 @@
-//! The loop against a NAT-PMP router in this process, at a loopback address of its own: the port is fixed.
+//! The loop against a NAT-PMP router in this process, at a loopback address of its own: the port is
+//! fixed.
 
 use std::{
     net::{Ipv4Addr, UdpSocket},

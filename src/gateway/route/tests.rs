@@ -1,7 +1,7 @@
 use super::*;
 
-/// Two home networks, a VPN with the better default route, a container bridge, a route that is down and one that
-/// rejects.
+/// Two home networks, a VPN with the better default route, a container bridge, a route that is down
+/// and one that rejects.
 const ROUTES: &str = "\
 Iface	Destination	Gateway 	Flags	RefCnt	Use	Metric	Mask		MTU	Window	IRTT
 tun0	00000000	0100080A	0003	0	0	50	00000000	0	0	0
@@ -27,7 +27,8 @@ fn without(names: &[&str]) -> String {
     ROUTES.lines().filter(kept).map(|line| format!("{line}\n")).collect()
 }
 
-// The kernel writes addresses as the machine has them in memory; the texts above are of a little-endian one.
+// The kernel writes addresses as the machine has them in memory; the texts above are of a
+// little-endian one.
 #[cfg(target_endian = "little")]
 #[test]
 fn a_vpn_that_took_the_default_route_does_not_hide_the_home_router() {

@@ -1,7 +1,7 @@
 //! What a UPnP router says of itself: its description, and the arguments of its actions.
 //!
-//! Owns the reading of both documents. Knows nothing of how they come. Invariant: an address taken from a description
-//! leads to the machine that gave it, whatever the description says.
+//! Owns the reading of both documents. Knows nothing of how they come. Invariant: an address taken
+//! from a description leads to the machine that gave it, whatever the description says.
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -34,7 +34,8 @@ pub(super) struct Description {
     pub(super) firewall: Option<String>,
 }
 
-/// A connection to the internet, with addresses as the library wants them: a path, or a whole address on another port.
+/// A connection to the internet, with addresses as the library wants them: a path, or a whole
+/// address on another port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Service {
     /// The type, one of a few.
@@ -86,8 +87,8 @@ fn resolve(base: &Url, reference: &str, addr: SocketAddr) -> Option<String> {
     Some(if to.port() == addr.port() { path.to_owned() } else { format!("http://{to}{path}") })
 }
 
-/// The arguments of each action that is used, in the order that `document` has them. Where it is silent, or leaves out
-/// half of what is needed, those of the standard are more likely to work.
+/// The arguments of each action that is used, in the order that `document` has them. Where it is
+/// silent, or leaves out half of what is needed, those of the standard are more likely to work.
 pub(super) fn actions(document: Option<&str>, kind: &str) -> HashMap<String, Vec<String>> {
     let described = document.map(described).unwrap_or_default();
     let mut actions = HashMap::new();

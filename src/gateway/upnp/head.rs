@@ -1,8 +1,9 @@
 //! The head of an HTTP answer, over TCP or in a datagram, read leniently.
 //!
-//! Owns the lines before the body. Pure. Routers break the rules of heads in ways that mean only one thing, and other
-//! programs accept them: a space before a colon, a value on the lines that follow (RFC 9112, sections 5.1 and 5.2), line
-//! feeds alone, a status without a text. Lines that mean nothing are skipped. The caller bounds the length.
+//! Owns the lines before the body. Pure. Routers break the rules of heads in ways that mean only
+//! one thing, and other programs accept them: a space before a colon, a value on the lines that
+//! follow (RFC 9112, sections 5.1 and 5.2), line feeds alone, a status without a text. Lines that
+//! mean nothing are skipped. The caller bounds the length.
 
 /// The head of an answer.
 #[derive(Debug, PartialEq, Eq)]

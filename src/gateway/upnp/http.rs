@@ -1,12 +1,14 @@
 //! The few HTTP requests that UPnP needs, and the transport of the library's requests.
 //!
-//! Owns how a request leaves. Where its answer ends is decided in [`reply`](super::reply). Knows nothing of what is asked.
-//! The client is our own, because general ones write header names in lower case and refuse answers that break a rule.
+//! Owns how a request leaves. Where its answer ends is decided in [`reply`](super::reply). Knows
+//! nothing of what is asked. The client is our own, because general ones write header names in
+//! lower case and refuse answers that break a rule.
 //!
-//! Invariants: a request leaves from the address it is given, since routers open ports only for the machine that asks; its
-//! header names have the spelling that the UPnP documents print, since some routers compare them letter by letter; it ends
-//! within [`CALL`]; no more than [`MOST_TAGS`] elements are handed to a parser that builds a tree, which takes some
-//! kilobytes for each; redirects are not followed. Nothing is spawned and no connection is kept.
+//! Invariants: a request leaves from the address it is given, since routers open ports only for the
+//! machine that asks; its header names have the spelling that the UPnP documents print, since some
+//! routers compare them letter by letter; it ends within [`CALL`]; no more than [`MOST_TAGS`]
+//! elements are handed to a parser that builds a tree, which takes some kilobytes for each;
+//! redirects are not followed. Nothing is spawned and no connection is kept.
 
 use std::{
     fmt::Display,
@@ -52,7 +54,8 @@ pub(super) struct Bound;
 
 /// Lets the requests of a call of the library leave from `source`.
 ///
-/// The error is that of the last request. The library turns it into another type for each call; this replaces them all.
+/// The error is that of the last request. The library turns it into another type for each call;
+/// this replaces them all.
 pub(super) async fn sent_from<T, E: Display>(
     source: IpAddr,
     call: impl Future<Output = Result<T, E>>,
@@ -124,7 +127,8 @@ fn bare(status: u16) -> RequestError {
     RequestError::InvalidResponse(format!("{BARE}{status}"))
 }
 
-/// Whether the router refused without a word: that is how some do with a request that they do not know.
+/// Whether the router refused without a word: that is how some do with a request that they do not
+/// know.
 pub(super) fn is_bare(error: &RequestError) -> bool {
     matches!(error, RequestError::InvalidResponse(text) if text.starts_with(BARE))
 }
@@ -138,8 +142,9 @@ pub(super) async fn get(source: IpAddr, to: SocketAddr, path: &str) -> Result<St
     }
 }
 
-/// A request to do something. The spelling of the names is that of UPnP Device Architecture 1.0, section 3.2.1, and for
-/// the action that of SOAP 1.1, section 6.1.1, which is what other programs send.
+/// A request to do something. The spelling of the names is that of UPnP Device Architecture 1.0,
+/// section 3.2.1, and for the action that of SOAP 1.1, section 6.1.1, which is what other programs
+/// send.
 fn post(to: SocketAddr, path: &str, action: &str, body: &str) -> Result<String, RequestError> {
     if action.contains(|c: char| c.is_control()) {
         return Err(invalid("not the name of an action"));

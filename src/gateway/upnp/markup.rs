@@ -1,11 +1,13 @@
 //! Reading single elements out of a router's XML.
 //!
-//! Owns a scanner that finds elements by their local name, wherever they stand and whatever prefix they have. Knows
-//! nothing of what they mean. It is deliberately less than an XML parser. It allocates only what it returns, reads every
-//! byte about once, has no nesting to exceed, follows no entity, and finds values in a document that a router cut short. Elements that hold an element of their own name are not for it.
+//! Owns a scanner that finds elements by their local name, wherever they stand and whatever prefix
+//! they have. Knows nothing of what they mean. It is deliberately less than an XML parser. It
+//! allocates only what it returns, reads every byte about once, has no nesting to exceed, follows
+//! no entity, and finds values in a document that a router cut short. Elements that hold an element
+//! of their own name are not for it.
 
-/// The texts of all elements of that name, as they stand in the document; an element without an end tag (`<a/>`) has
-/// the empty text.
+/// The texts of all elements of that name, as they stand in the document; an element without an end
+/// tag (`<a/>`) has the empty text.
 pub(super) fn contents<'a>(document: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     let mut rest = document;
     std::iter::from_fn(move || {
@@ -20,7 +22,8 @@ pub(super) fn contents<'a>(document: &'a str, name: &'a str) -> impl Iterator<It
             }
             let from = rest;
             loop {
-                // Without an end tag the search ends: the rest of the document is not the element's text.
+                // Without an end tag the search ends: the rest of the document is not the element's
+                // text.
                 let tag = next_tag(rest)?;
                 rest = tag.after;
                 if tag.closes(name) {
@@ -31,7 +34,8 @@ pub(super) fn contents<'a>(document: &'a str, name: &'a str) -> impl Iterator<It
     })
 }
 
-/// The text of the first element of that name, with references resolved, without white space around it.
+/// The text of the first element of that name, with references resolved, without white space around
+/// it.
 pub(super) fn text(document: &str, name: &str) -> Option<String> {
     contents(document, name).next().map(unescape)
 }

@@ -1,16 +1,21 @@
 //! Openings by UPnP Internet Gateway Device, with the `igd-next` library.
 //!
-//! The library writes the requests that change something, reads their answers, and picks a free port where the router
-//! cannot. The rest is ours, because routers in homes need more than the library offers:
-//! - *Search and description* ([`ssdp`], [`description`]): the library gives neither the router's name nor the number of its
-//!   start. It waits for devices that never answer, and builds a tree out of a MiB from the network, which takes 200 MiB.
-//! - *Transport* ([`http`]): a request must leave from the address that it opens, and in the spelling of the UPnP documents.
+//! The library writes the requests that change something, reads their answers, and picks a free
+//! port where the router cannot. The rest is ours, because routers in homes need more than the
+//! library offers:
+//! - *Search and description* ([`ssdp`], [`description`]): the library gives neither the router's
+//!   name nor the number of its start. It waits for devices that never answer, and builds a tree
+//!   out of a MiB from the network, which takes 200 MiB.
+//! - *Transport* ([`http`]): a request must leave from the address that it opens, and in the
+//!   spelling of the UPnP documents.
 //! - *Looking* at one port: the library only reads the whole list.
-//! - *Errors* ([`refusal`]): the library has four types for them, and loses codes. Our transport sees every code first.
+//! - *Errors* ([`refusal`]): the library has four types for them, and loses codes. Our transport
+//!   sees every code first.
 //!
-//! Owns the search, and what an answer means for an opening. Knows nothing of when an opening is wanted or whose it is.
-//! Invariants: those of [`driver`](super::driver); a renewal never removes; only what was requested is opened. Between
-//! calls it keeps the addresses of the router's services, and no socket, so dropping it ends it.
+//! Owns the search, and what an answer means for an opening. Knows nothing of when an opening is
+//! wanted or whose it is. Invariants: those of [`driver`](super::driver); a renewal never removes;
+//! only what was requested is opened. Between calls it keeps the addresses of the router's
+//! services, and no socket, so dropping it ends it.
 
 mod description;
 mod head;
@@ -200,8 +205,8 @@ impl Upnp {
         }
     }
 
-    /// The same for a router that only has a list. An entry that cannot be read is passed over: it may be another
-    /// program's, with a text that the router cut in a bad place.
+    /// The same for a router that only has a list. An entry that cannot be read is passed over: it
+    /// may be another program's, with a text that the router cut in a bad place.
     async fn look_through(&self, request: &MapRequest) -> Result<Entry, RouterError> {
         let wanted = |entry: &PortMappingEntry| {
             entry.protocol == protocol(request) && entry.external_port == request.external_port.get()
@@ -219,7 +224,8 @@ impl Upnp {
                 Err(RequestError::ErrorCode(713, _)) => return Ok(Entry::Free),
                 Err(error) if is_bare(&error) => return Ok(Entry::Unknown),
                 Err(RequestError::InvalidResponse(_)) if broken < MOST_BROKEN => broken += 1,
-                // A router without a list, or with another end of it, has not said that the port is free.
+                // A router without a list, or with another end of it, has not said that the port is
+                // free.
                 Err(RequestError::ErrorCode(..) | RequestError::InvalidResponse(_)) => {
                     return Ok(Entry::Unknown);
                 }

@@ -1,8 +1,9 @@
 //! Pinholes in the router's IPv6 firewall (WANIPv6FirewallControl:1).
 //!
-//! Owns where the firewall is, and what its answers mean. Knows nothing of IPv4. Invariants: the firewall is asked over
-//! IPv6 and from the very address that is opened, since routers open no other; a number that the router no longer knows
-//! is another pinhole to open, and a closed one to close.
+//! Owns where the firewall is, and what its answers mean. Knows nothing of IPv4. Invariants: the
+//! firewall is asked over IPv6 and from the very address that is opened, since routers open no
+//! other; a number that the router no longer knows is another pinhole to open, and a closed one to
+//! close.
 
 use std::{
     net::{Ipv6Addr, SocketAddrV6},
@@ -57,8 +58,9 @@ impl Upnp {
         Ok(Granted { external_port, lease: Some(Duration::from_secs(lease)), pinhole: id })
     }
 
-    /// The router's IPv6 firewall. It must be asked over IPv6, from the address that is opened (WANIPv6FirewallControl:1
-    /// section 2.2), and so must the search: the router then names its own address of that network.
+    /// The router's IPv6 firewall. It must be asked over IPv6, from the address that is opened
+    /// (WANIPv6FirewallControl:1 section 2.2), and so must the search: the router then names its
+    /// own address of that network.
     async fn firewall(&self, own: Ipv6Addr) -> Result<Ipv6FirewallGateway<Bound>, RouterError> {
         if let Some(known) = self.firewall.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             return Ok(known);

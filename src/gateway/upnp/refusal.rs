@@ -1,7 +1,7 @@
 //! What a router's error means.
 //!
-//! Owns the meaning of the error codes (UPnP Device Architecture, WANIPConnection:2 section 2.5, WANIPv6FirewallControl:1
-//! section 2.4) and the cleaning of the texts beside them. Pure.
+//! Owns the meaning of the error codes (UPnP Device Architecture, WANIPConnection:2 section 2.5,
+//! WANIPv6FirewallControl:1 section 2.4) and the cleaning of the texts beside them. Pure.
 
 use std::io;
 

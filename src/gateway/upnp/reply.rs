@@ -1,12 +1,14 @@
-//! An answer over HTTP while it comes in: what was read of it, and whether more is to be waited for.
+//! An answer over HTTP while it comes in: what was read of it, and whether more is to be waited
+//! for.
 //!
-//! Owns where an answer ends. Pure: time and the connection belong to [`http`](super::http). A connection carries one
-//! answer, so every byte after the head belongs to it. What the head says of its length is believed only as far as the
-//! document bears it out, because routers count wrong and leave it out: an answer is over when its length has come and
-//! its root element is closed. Where one of the two is missing, silence decides ([`Wait::Briefly`]).
+//! Owns where an answer ends. Pure: time and the connection belong to [`http`](super::http). A
+//! connection carries one answer, so every byte after the head belongs to it. What the head says of
+//! its length is believed only as far as the document bears it out, because routers count wrong and
+//! leave it out: an answer is over when its length has come and its root element is closed. Where
+//! one of the two is missing, silence decides ([`Wait::Briefly`]).
 //!
-//! Invariants: no more than [`LONGEST_HEAD`] and [`LARGEST`] bytes are kept; each byte is looked at a bounded number of
-//! times, however small the pieces are in which it comes; no answer can panic.
+//! Invariants: no more than [`LONGEST_HEAD`] and [`LARGEST`] bytes are kept; each byte is looked at
+//! a bounded number of times, however small the pieces are in which it comes; no answer can panic.
 
 use super::head::Head;
 
@@ -189,8 +191,8 @@ impl End {
 }
 
 impl Chunk {
-    /// Moves what is data to `body`, and gives what is left; an error where this is not a chunk, with what is left after the
-    /// line that should have begun one.
+    /// Moves what is data to `body`, and gives what is left; an error where this is not a chunk,
+    /// with what is left after the line that should have begun one.
     fn take<'a>(&mut self, bytes: &'a [u8], body: &mut Vec<u8>) -> Result<&'a [u8], &'a [u8]> {
         match self {
             Self::Last => Ok(&[]),
@@ -261,7 +263,8 @@ mod tests {
 
     const DOCUMENT: &str = "<?xml version=\"1.0\"?>\n<s:Envelope x=\"1\"><s:Body>1</s:Body></s:Envelope>\r\n";
 
-    /// What is made of an answer that comes in pieces of so many bytes, and how long to wait after it.
+    /// What is made of an answer that comes in pieces of so many bytes, and how long to wait after
+    /// it.
     fn read(answer: &str, piece: usize) -> (Wait, Option<(u16, String)>) {
         let mut reply = Reply::default();
         for piece in answer.as_bytes().chunks(piece) {

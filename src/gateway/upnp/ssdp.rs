@@ -1,13 +1,15 @@
 //! The search for a UPnP router: SSDP, over datagrams.
 //!
-//! Owns the question, the reading of answers, and whose answers count. Knows nothing of descriptions. Invariants: only
-//! the gateway's answers count, and only those that name a description on the gateway itself; a search ends at its
-//! deadline however many datagrams arrive; no datagram can panic.
+//! Owns the question, the reading of answers, and whose answers count. Knows nothing of
+//! descriptions. Invariants: only the gateway's answers count, and only those that name a
+//! description on the gateway itself; a search ends at its deadline however many datagrams arrive;
+//! no datagram can panic.
 //!
-//! The gateway is asked alone first, for one thing that it may be after the other: what floods the socket with answers
-//! to all of them at once hides the good one. Its answer comes from where the question went, so that a firewall which
-//! lets only answers in still passes it, and no other device has a say. A second later the questions go to the multicast
-//! group too, for routers that listen nowhere else. (UPnP Device Architecture 2.0, section 1.3.)
+//! The gateway is asked alone first, for one thing that it may be after the other: what floods the
+//! socket with answers to all of them at once hides the good one. Its answer comes from where the
+//! question went, so that a firewall which lets only answers in still passes it, and no other
+//! device has a say. A second later the questions go to the multicast group too, for routers that
+//! listen nowhere else. (UPnP Device Architecture 2.0, section 1.3.)
 
 use std::{
     io,
@@ -145,8 +147,8 @@ impl<'a> Search<'a> {
 
     /// The answer with an address to connect to, if it is the gateway's and leads to the gateway.
     ///
-    /// Over IPv6 a router answers from its link-local address and names its global one, which must then be in the
-    /// network of the address that asked.
+    /// Over IPv6 a router answers from its link-local address and names its global one, which must
+    /// then be in the network of the address that asked.
     fn trusted(&self, mut answer: Responder, from: SocketAddr) -> Option<Responder> {
         let named = answer.addr.ip();
         match (self.own, from.ip(), named) {

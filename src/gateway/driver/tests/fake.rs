@@ -1,4 +1,5 @@
-//! UPnP against a router that misbehaves in one way each: every way ends in the right answer, in time, in little memory.
+//! UPnP against a router that misbehaves in one way each: every way ends in the right answer, in
+//! time, in little memory.
 
 use std::{
     io::ErrorKind,

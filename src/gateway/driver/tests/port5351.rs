@@ -1,4 +1,5 @@
-//! PCP and NAT-PMP against a router in this process, at a loopback address of its own: the port is fixed.
+//! PCP and NAT-PMP against a router in this process, at a loopback address of its own: the port is
+//! fixed.
 
 use std::{
     net::UdpSocket,
@@ -55,7 +56,8 @@ impl Drop for FakeRouter {
     }
 }
 
-/// A place whose gateway is an address that no other test of this process has; another process has other ones.
+/// A place whose gateway is an address that no other test of this process has; another process has
+/// other ones.
 fn place() -> RouterAddr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
@@ -80,7 +82,8 @@ fn natpmp(question: &[u8], result: u8, port: u16) -> Vec<u8> {
     answer
 }
 
-/// A PCP answer with this result; to a request for an opening, with this port and half the lifetime.
+/// A PCP answer with this result; to a request for an opening, with this port and half the
+/// lifetime.
 fn pcp(question: &[u8], result: u8, port: u16) -> Vec<u8> {
     let mut answer = vec![2, question[1] | 0x80, 0, result];
     let lifetime = u32::from_be_bytes([question[4], question[5], question[6], question[7]]);
