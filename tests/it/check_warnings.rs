@@ -29,7 +29,7 @@ fn a_service_that_strangers_abuse_is_a_warning_where_it_is_open_to_all() {
         ("11200-11220:10.0.0.9:11200-11220/udp", "memcached"),
     ] {
         let mapping = |more: &str| format!("[[mapping]]\npublish = \"{spec}\"\n{more}");
-        check(&mapping(""), &[]).exits(0).says("warning: ").says(words).says("by `allow`");
+        check(&mapping(""), &[]).exits(0).says("warning: ").says(words).says("with `allow`");
         check(&mapping(""), &["--strict"]).exits(78).says(words).says(": ok");
         check(&mapping("allow = \"10.0.0.0/8\"\n"), &["--strict"]).exits(0).never_says("warning");
         let local = mapping("").replace("publish = \"", "publish = \"127.0.0.1:");

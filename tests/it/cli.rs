@@ -328,7 +328,7 @@ fn a_key_that_means_nothing_to_the_protocol_is_a_warning() {
         "[[mapping]]\npublish = \"5353:192.0.2.7:53/udp\"\nhalf_close_timeout = \"1m\"\nrefuse = \"reset\"\n",
     );
     let ran = config.check().exits(0);
-    in_order(&ran, &["warning: ", "toml:3:23: `half_close_timeout`", "toml:4:10: `refuse`", ": ok"]);
+    in_order(&ran, &["warning: ", "toml:3:23: `half_close_timeout`", "toml:4:11: `refuse`", ": ok"]);
 }
 
 #[test]
