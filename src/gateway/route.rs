@@ -2,8 +2,9 @@
 //! addresses.
 //!
 //! Owns the reading of the kernel's tables. Knows nothing of router protocols. Parsers are pure and
-//! pass over lines that they do not understand; [`place`] and [`global_addresses`] read a few small
-//! files and block for well under a millisecond. Nothing is kept: ask again to notice a change.
+//! pass over lines that they do not understand; [`router_addr`] and [`global_addresses`] read a few
+//! small files and block for well under a millisecond. Nothing is kept: ask again to notice a
+//! change.
 //!
 //! The tables are those of the calling thread's network, `/proc/thread-self`, as everywhere else in
 //! the kernel.
