@@ -10,6 +10,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -56,16 +57,15 @@ pub(super) fn run() -> ExitCode {
         return code_of(Err(error), ExitCode::SUCCESS);
     }
     let source = Source { publish, ..Source::default() };
-    let read = source.clone();
-    let load = move || {
-        config::load(&read, &System).map(|mut loaded| {
+    let read = move || {
+        config::load(&source, &System).map(|mut loaded| {
             // A demo has no sessions to wait for: Ctrl-C ends it.
             loaded.settings.grace = Timeout::After(Duration::ZERO);
             loaded
         })
     };
     // Where one of its ports is taken meanwhile, half a demo is of no use.
-    start(source, load, Options { strict: true, ..Options::default() })
+    start(Arc::new(read), Options { strict: true, ..Options::default() })
 }
 
 fn invitation(web_port: u16, echo_port: u16, publish: &[String]) -> String {

@@ -11,6 +11,7 @@ mod usage;
 use std::{
     io::{self, Write},
     process::ExitCode,
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -21,8 +22,9 @@ use clap::{
 };
 
 use crate::{
-    config::{self, HostView, Loaded, Problem, Problems, Source, System},
+    config::{self, HostView, Problem, Problems, System},
     daemon::{self, StartError},
+    supervisor::PlanSource,
     text::{Escaped, escaped, escaped_lines, is_plain},
 };
 
@@ -97,15 +99,11 @@ pub fn main() -> ExitCode {
 
 fn run(args: Run) -> ExitCode {
     let options = daemon::Options { watch: args.watch.then(SystemTime::now), strict: args.strict };
-    let read = args.source.clone();
-    start(args.source, move || config::load(&read, &System), options)
+    start(Arc::new(move || config::load(&args.source, &System)), options)
 }
 
-fn start<L>(source: Source, load: L, options: daemon::Options) -> ExitCode
-where
-    L: FnOnce() -> Result<Loaded, Problems> + Send + 'static,
-{
-    match daemon::run(source, load, options) {
+fn start(source: PlanSource, options: daemon::Options) -> ExitCode {
+    match daemon::run(source, options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(StartError::Config(problems)) => refuse(&problems),
         Err(error) => {

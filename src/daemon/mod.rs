@@ -39,11 +39,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     alarm::Alarm,
-    config::{Loaded, Problems, Source},
+    config::Loaded,
     gateway::Gateway,
     job,
     policy::Gate,
-    supervisor::{Handle, Means, Tolerance},
+    supervisor::{Handle, Means, PlanSource, Tolerance},
 };
 use bans::BanKeeper;
 use limits::Descriptors;
@@ -69,19 +69,15 @@ pub(crate) struct Options {
     pub strict: bool,
 }
 
-/// Runs the daemon until a signal stops it. It begins with `load`, which reads `source` and may
-/// block.
+/// Runs the daemon until a signal stops it. It reads `source` first, and again for each reload.
 ///
 /// # Errors
 /// [`StartError`] when it did not come up; then nothing listens.
-pub(crate) fn run<L>(source: Source, load: L, options: Options) -> Result<(), StartError>
-where
-    L: FnOnce() -> Result<Loaded, Problems> + Send + 'static,
-{
+pub(crate) fn run(source: PlanSource, options: Options) -> Result<(), StartError> {
     signals::hold()?;
     let descriptors = limits::raise_descriptors()?;
     let runtime = runtime()?;
-    let result = runtime.block_on(live(source, load, options, descriptors));
+    let result = runtime.block_on(live(source, options, descriptors));
     // Neither a name lookup that hangs in the system resolver nor a file that cannot be read must
     // hold the exit.
     runtime.shutdown_background();
@@ -146,17 +142,10 @@ fn try_threads(count: usize) -> io::Result<()> {
 }
 
 /// From the first signal that may come to the end.
-async fn live<L>(
-    source: Source,
-    load: L,
-    options: Options,
-    descriptors: Descriptors,
-) -> Result<(), StartError>
-where
-    L: FnOnce() -> Result<Loaded, Problems> + Send + 'static,
-{
+async fn live(source: PlanSource, options: Options, descriptors: Descriptors) -> Result<(), StartError> {
     let (mut signals, reload) = (Signals::install()?, Notify::new());
-    let load = job::run_within(READ_LIMIT, "portway-config", load);
+    let first = Arc::clone(&source);
+    let load = job::run_within(READ_LIMIT, "portway-config", move || first());
     let Some(loaded) = signals.unless_stopped(&reload, load).await else { return Ok(()) };
     let loaded = loaded.map_err(StartError::Read)??;
     let logging = logging::init(&loaded.settings.log)?;
@@ -189,7 +178,7 @@ struct Daemon {
 
 impl Daemon {
     async fn start(
-        source: Source,
+        source: PlanSource,
         loaded: Loaded,
         options: Options,
         descriptors: Descriptors,

@@ -58,7 +58,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     alarm::Alarm,
-    config::{self, Loaded, Problems, ReadSet, Settings, Source, System},
+    config::{self, Loaded, Problems, ReadSet, Settings},
     gateway::RouterSettings,
     job::JobError,
     mapping::{LiveSet, Timeout},
@@ -71,7 +71,8 @@ use apply::{Globals, Listeners};
 pub(crate) use named::ChangedNames;
 use pulse::Beat;
 use quiet_stop::lull;
-use reloads::{Read, Reloads, Reply};
+pub(crate) use reloads::PlanSource;
+use reloads::{Reloads, Reply};
 use summaries::Summaries;
 use sweep::Sweep;
 
@@ -178,29 +179,18 @@ pub struct Means {
 }
 
 impl Handle {
-    /// Starts to supervise: brings up everything in `loaded`, which was read from `source`.
+    /// Starts to supervise: brings up everything in `loaded`. A reload reads `source`.
     ///
     /// # Errors
     /// All listeners that could not be opened and may not wait by `tolerance`; then none is open.
     pub async fn start(
-        source: Source,
-        loaded: Loaded,
-        tolerance: Tolerance,
-        means: Means,
-        tasks: &TaskTracker,
-    ) -> Result<Self, Vec<BindError>> {
-        let read: Read = Arc::new(move || config::load(&source, &System));
-        Self::start_with(read, loaded, tolerance, means, tasks).await
-    }
-
-    async fn start_with(
-        read: Read,
+        source: PlanSource,
         loaded: Loaded,
         tolerance: Tolerance,
         Means { budgets, gate, alarm }: Means,
         tasks: &TaskTracker,
     ) -> Result<Self, Vec<BindError>> {
-        let (summaries, reloads) = (Summaries::default(), Reloads::new(read));
+        let (summaries, reloads) = (Summaries::default(), Reloads::new(source));
         let (silence, sweep) = (budgets.silence.clone(), Sweep::of(&gate));
         let (beat, pulse) = pulse::pair();
         let mut listeners =

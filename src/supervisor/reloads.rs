@@ -28,14 +28,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Readings that were given up and still run.
 const MOST_LATE: usize = 4;
 
-/// Reads the configuration; it may block.
-pub(super) type Read = Arc<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
+/// Reads the whole configuration, and may block. The composition root gives it to the supervisor,
+/// which does not know where plans come from.
+pub(crate) type PlanSource = Arc<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
 /// Where the outcome of a reload goes.
 pub(super) type Reply = oneshot::Sender<Result<Applied, Arc<ReloadError>>>;
 
 /// The reading under way, and the next one.
 pub(super) struct Reloads {
-    read: Read,
+    read: PlanSource,
     reading: Option<Reading>,
     /// The requests that came during the reading.
     next: Vec<Reply>,
@@ -51,7 +52,7 @@ struct Reading {
 
 impl Reloads {
     /// Nothing is read before the first request.
-    pub(super) fn new(read: Read) -> Self {
+    pub(super) fn new(read: PlanSource) -> Self {
         Self { read, reading: None, next: Vec::new(), late: Vec::new() }
     }
 

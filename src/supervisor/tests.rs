@@ -10,7 +10,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::policy::{IpSet, ListName};
+use crate::{
+    config::{Source, System},
+    policy::{IpSet, ListName},
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -30,13 +33,13 @@ impl Blocked {
         let (release, blocked) = blocking::channel::<()>();
         let (begin, begun) = mpsc::unbounded_channel();
         let blocked = Mutex::new(blocked);
-        let read: Read = Arc::new(move || {
+        let read: PlanSource = Arc::new(move || {
             begin.send(()).unwrap();
             let _ = blocked.lock().unwrap().recv();
             config::load(&source, &System)
         });
         let tasks = TaskTracker::new();
-        let handle = Handle::start_with(
+        let handle = Handle::start(
             read,
             loaded,
             Tolerance::Nothing,

@@ -1,6 +1,6 @@
 //! What only the library can show: that no task is left behind.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use portway::testing::{Alarm, Budgets, Gate, Handle, Means, Source, System, Tolerance, load};
 use tokio::{
@@ -19,7 +19,8 @@ async fn start(publish: Vec<String>) -> Handle {
     let loaded = load(&source, &System).unwrap_or_else(|problems| panic!("{problems}"));
     let budgets = Budgets::new(1_000, 1_000, 10);
     let means = Means { budgets, gate: Gate::new(std::time::SystemTime::now), alarm: Alarm::default() };
-    Handle::start(source, loaded, Tolerance::Nothing, means, &TaskTracker::new())
+    let read = Arc::new(move || load(&source, &System));
+    Handle::start(read, loaded, Tolerance::Nothing, means, &TaskTracker::new())
         .await
         .expect("the listeners open")
 }
