@@ -67,7 +67,8 @@ fn a_udp_listener_that_is_replaced_under_new_clients_never_hangs() {
     );
     let client = udp_client(at);
     client.send(b"still there?").expect("the client sends");
-    assert_eq!(client.recv(&mut [0; 20]).expect("the answer comes"), 12);
+    // An earlier client may have had this port: its answer is one byte.
+    while client.recv(&mut [0; 20]).expect("the answer comes") != 12 {}
 }
 
 /// A target that counts the connections that are open.
