@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::{ListenerPlan, Plan};
-use crate::mapping::ListenerKey;
+use super::plan::{ListenerPlan, MappingPlan, Plan};
+use crate::mapping::{ListenerKey, MappingId};
 
 /// The way from one plan to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,8 +41,13 @@ pub(crate) struct Replace {
 pub(crate) fn diff(old: &Plan, new: &Plan) -> PlanDiff {
     let opening = only(new, old);
     let closing = only(old, new);
-    let differs =
-        |was: &ListenerPlan, now: &ListenerPlan| was != now || old.mapping_of(was) != new.mapping_of(now);
+    // Once for each mapping: a range of ports may have thousands of listeners.
+    let was_changed = |id: &MappingId, was: &MappingPlan| new.mappings.get(id).is_some_and(|now| now != was);
+    let changed: BTreeSet<_> =
+        old.mappings.iter().filter(|(id, was)| was_changed(id, was)).map(|(id, _)| id).collect();
+    let differs = |was: &ListenerPlan, now: &ListenerPlan| {
+        was != now || now.mapping.as_ref().is_some_and(|id| changed.contains(id))
+    };
     let both = old.listeners.iter().filter_map(|(key, was)| Some((key, was, new.listeners.get(key)?)));
     let retune = both.filter(|(_, was, now)| is_retuned(was, now) && differs(was, now));
     let retune = retune.map(|(key, ..)| key.clone()).collect();

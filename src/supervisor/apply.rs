@@ -23,7 +23,7 @@ use super::{
 use crate::{
     alarm::Alarm,
     config::{self, LimitSettings, ListenerPlan, Plan, PlanDiff, Service, Settings},
-    mapping::{ListenerKey, LiveListener, LiveSet, MappingId, Timeout},
+    mapping::{ListenerKey, LiveListener, LiveSet, MappingId, MappingName, Timeout},
     meter::Ended,
     policy::{Gate, GateInput, Refuse},
     relay::Drain,
@@ -296,9 +296,8 @@ impl Listeners {
         for Retiring { running, is_replaced, grace: granted } in &self.retiring {
             let goes_on = *is_replaced
                 && plan.listeners.iter().any(|(key, listener)| {
-                    let name = |mapping: Option<&MappingId>| mapping.map(|id| id.name.clone());
                     key.protocol == running.key().protocol
-                        && name(listener.mapping.as_ref()) == name(running.mapping())
+                        && name_of(listener.mapping.as_ref()) == name_of(running.mapping())
                 });
             // The first grace counts: a later reload does not start the time again.
             granted
@@ -384,6 +383,10 @@ pub(super) struct Changed {
     pub(super) applied: Applied,
     /// A live session may have lost its access.
     pub(super) revokes: bool,
+}
+
+fn name_of(mapping: Option<&MappingId>) -> Option<&MappingName> {
+    mapping.map(|id| &id.name)
 }
 
 /// Whether it drops refused clients in silence.

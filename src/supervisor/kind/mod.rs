@@ -20,7 +20,7 @@ use crate::{
     mapping::ListenerKey,
     meter::ListenerMeter,
     policy::Admission,
-    relay::DrainWatch,
+    relay::{AdmissionHandle, DrainWatch},
     sock::bind::{Bound, Listening, Overlap},
 };
 
@@ -67,6 +67,27 @@ pub(super) struct Parts<'a> {
     pub(super) closing: DrainWatch,
 }
 
+/// What a listener of a mapping gets its changes through.
+#[derive(Debug)]
+struct Feed<S> {
+    spec: watch::Sender<Arc<S>>,
+    admission: watch::Sender<Arc<Admission>>,
+}
+
+impl<S> Feed<S> {
+    /// The feed of a listener of `mapping`.
+    fn new(spec: S, mapping: &MappingRuntime) -> Self {
+        Self {
+            spec: watch::Sender::new(Arc::new(spec)),
+            admission: watch::Sender::new(Arc::clone(&mapping.admission)),
+        }
+    }
+
+    fn admission_handle(&self, shared: &Shared) -> AdmissionHandle {
+        AdmissionHandle { admission: self.admission.subscribe(), refused: Arc::clone(&shared.refused) }
+    }
+}
+
 /// Binds the socket that a service needs.
 ///
 /// # Errors
@@ -81,9 +102,10 @@ pub(super) fn stage(key: &ListenerKey, service: &Service, overlap: Overlap) -> i
 
 /// The kind of a listener with this service, and with this mapping: a decoy has none.
 pub(super) fn of(service: Service, mapping: Option<&MappingRuntime>) -> Box<dyn Kind> {
-    match (service, mapping) {
-        (Service::Tcp(spec), Some(mapping)) => Box::new(tcp::Tcp::new(spec, mapping)),
-        (Service::Udp(spec), Some(mapping)) => Box::new(udp::Udp::new(spec, mapping)),
-        (Service::Trap, _) | (_, None) => Box::new(trap::Trap),
+    let mapping = || mapping.expect("a plan has the mapping of each of its listeners");
+    match service {
+        Service::Tcp(spec) => Box::new(tcp::Tcp(Feed::new(spec, mapping()))),
+        Service::Udp(spec) => Box::new(udp::Udp::new(Feed::new(spec, mapping()))),
+        Service::Trap => Box::new(trap::Trap),
     }
 }

@@ -4,17 +4,14 @@ use std::{io, net::TcpListener, os::fd::OwnedFd, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{Kind, Parts, Work};
+use super::{Feed, Kind, Parts, Work};
 use crate::{
     config::Service,
     mapping::ListenAddr,
     policy::Admission,
-    relay::{
-        AdmissionHandle,
-        tcp::{TcpService, TcpSpec},
-    },
+    relay::tcp::{TcpService, TcpSpec},
     sock::bind::{Bound, Listening, Overlap, bind_tcp},
-    supervisor::{mapping::MappingRuntime, named::few},
+    supervisor::named::few,
 };
 
 /// Binds its socket.
@@ -22,32 +19,16 @@ pub(super) fn stage(listen: &ListenAddr, spec: &TcpSpec, overlap: Overlap) -> io
     Ok(bind_tcp(listen, spec.options.keepalive, overlap)?.map(OwnedFd::from))
 }
 
-/// What a change is sent through.
+/// A TCP listener of a mapping.
 #[derive(Debug)]
-pub(super) struct Tcp {
-    spec: watch::Sender<Arc<TcpSpec>>,
-    admission: watch::Sender<Arc<Admission>>,
-}
-
-impl Tcp {
-    /// A listener of `mapping`.
-    pub(super) fn new(spec: TcpSpec, mapping: &MappingRuntime) -> Self {
-        Self {
-            spec: watch::Sender::new(Arc::new(spec)),
-            admission: watch::Sender::new(Arc::clone(&mapping.admission)),
-        }
-    }
-}
+pub(super) struct Tcp(pub(super) Feed<TcpSpec>);
 
 impl Kind for Tcp {
     fn serve(&self, socket: OwnedFd, parts: Parts<'_>) -> io::Result<(Listening, Work)> {
         let Parts { shared, meter, sessions, closing } = parts;
         let service = TcpService {
-            spec: self.spec.subscribe(),
-            admission: AdmissionHandle {
-                admission: self.admission.subscribe(),
-                refused: Arc::clone(&shared.refused),
-            },
+            spec: self.0.spec.subscribe(),
+            admission: self.0.admission_handle(shared),
             dialer: shared.dialer.clone(),
             meter: Arc::clone(meter),
             budget: shared.budgets.sessions.clone(),
@@ -61,15 +42,15 @@ impl Kind for Tcp {
 
     fn retune(&self, service: &Service) {
         if let Service::Tcp(spec) = service {
-            self.spec.send_replace(Arc::new(spec.clone()));
+            self.0.spec.send_replace(Arc::new(spec.clone()));
         }
     }
 
     fn admission(&self) -> Option<&watch::Sender<Arc<Admission>>> {
-        Some(&self.admission)
+        Some(&self.0.admission)
     }
 
     fn targets(&self) -> Option<String> {
-        few(self.spec.borrow().targets.iter())
+        few(self.0.spec.borrow().targets.iter())
     }
 }

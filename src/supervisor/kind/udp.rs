@@ -4,17 +4,14 @@ use std::{io, net::UdpSocket, os::fd::OwnedFd, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{Kind, Parts, Work};
+use super::{Feed, Kind, Parts, Work};
 use crate::{
     config::Service,
     mapping::ListenAddr,
     policy::Admission,
-    relay::{
-        AdmissionHandle,
-        udp::{UdpDrops, UdpService, UdpSpec},
-    },
+    relay::udp::{UdpDrops, UdpService, UdpSpec},
     sock::bind::{Bound, Listening, Overlap, bind_udp},
-    supervisor::{mapping::MappingRuntime, named::few},
+    supervisor::named::few,
 };
 
 /// Binds its socket.
@@ -22,23 +19,18 @@ pub(super) fn stage(listen: &ListenAddr, overlap: Overlap) -> io::Result<Bound<O
     Ok(bind_udp(listen, overlap)?.map(OwnedFd::from))
 }
 
-/// What a change is sent through, and the counts that outlive a socket.
+/// A UDP listener of a mapping, with the counts that outlive a socket.
 #[derive(Debug)]
 pub(super) struct Udp {
-    spec: watch::Sender<Arc<UdpSpec>>,
-    admission: watch::Sender<Arc<Admission>>,
+    feed: Feed<UdpSpec>,
     /// Datagrams that were not forwarded.
     drops: Arc<UdpDrops>,
 }
 
 impl Udp {
-    /// A listener of `mapping`.
-    pub(super) fn new(spec: UdpSpec, mapping: &MappingRuntime) -> Self {
-        Self {
-            spec: watch::Sender::new(Arc::new(spec)),
-            admission: watch::Sender::new(Arc::clone(&mapping.admission)),
-            drops: Arc::default(),
-        }
+    /// A listener that has dropped nothing yet.
+    pub(super) fn new(feed: Feed<UdpSpec>) -> Self {
+        Self { feed, drops: Arc::default() }
     }
 }
 
@@ -46,11 +38,8 @@ impl Kind for Udp {
     fn serve(&self, socket: OwnedFd, parts: Parts<'_>) -> io::Result<(Listening, Work)> {
         let Parts { shared, meter, sessions, closing } = parts;
         let service = UdpService {
-            spec: self.spec.subscribe(),
-            admission: AdmissionHandle {
-                admission: self.admission.subscribe(),
-                refused: Arc::clone(&shared.refused),
-            },
+            spec: self.feed.spec.subscribe(),
+            admission: self.feed.admission_handle(shared),
             dialer: shared.dialer.clone(),
             meter: Arc::clone(meter),
             budget: shared.budgets.flows.clone(),
@@ -68,16 +57,16 @@ impl Kind for Udp {
 
     fn retune(&self, service: &Service) {
         if let Service::Udp(spec) = service {
-            self.spec.send_replace(Arc::new(spec.clone()));
+            self.feed.spec.send_replace(Arc::new(spec.clone()));
         }
     }
 
     fn admission(&self) -> Option<&watch::Sender<Arc<Admission>>> {
-        Some(&self.admission)
+        Some(&self.feed.admission)
     }
 
     fn targets(&self) -> Option<String> {
-        few(self.spec.borrow().targets.iter())
+        few(self.feed.spec.borrow().targets.iter())
     }
 
     fn shares_its_socket(&self) -> bool {
