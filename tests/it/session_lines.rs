@@ -29,7 +29,7 @@ fn of<'l>(lines: &[&'l Line], mapping: &str) -> Vec<&'l Line> {
     lines.iter().copied().filter(|line| line.text("mapping") == mapping).collect()
 }
 
-fn sum(lines: &[&Line], field: &str) -> usize {
+pub(crate) fn sum(lines: &[&Line], field: &str) -> usize {
     lines.iter().map(|line| usize::try_from(line.number(field)).expect("a small number")).sum()
 }
 
