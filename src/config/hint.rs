@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::expand::Text;
+use crate::mapping::is_of_one_machine;
 
 /// Says to write `cure` in place of a text. If variables made the text, it says to change them.
 pub(super) fn instead(text: &Text, cure: &str) -> String {
@@ -35,5 +36,5 @@ pub(super) fn bare_address(text: &str) -> Option<IpAddr> {
     let text = bare(text);
     let text = text.split_once('/').map_or(text, |(ip, _)| ip);
     let ip = text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|addr| addr.ip()));
-    ip.filter(|ip| !ip.is_unspecified() && !ip.is_multicast() && *ip != IpAddr::from([255; 4]))
+    ip.filter(|ip| is_of_one_machine(*ip))
 }

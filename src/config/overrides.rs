@@ -1,12 +1,11 @@
 //! The mapping keys that also stand in `[defaults]`, and how the two come together.
 
-use std::{borrow::Cow, net::IpAddr, num::NonZeroU64, time::Duration};
+use std::{net::IpAddr, num::NonZeroU64, time::Duration};
 
 use super::{
     amount,
     cure::{self, Kind, Refusal},
     duration::{self, DURATION},
-    expand::Text,
     hint::{bare, bare_address, instead},
     plan::{ListenerPlan, MappingPlan, Service},
     policy::{self, PolicyOverrides},
@@ -16,7 +15,7 @@ use super::{
     table::{Keys, Reader, Setting, Value, closest, word},
 };
 use crate::{
-    mapping::{ListenerKey, Timeout, canonical, publish::Protocols},
+    mapping::{ListenerKey, Timeout, canonical, is_of_one_machine, publish::Protocols},
     meter::SessionLines,
     relay::{tcp::TcpOptions, udp::UdpOptions},
 };
@@ -220,14 +219,14 @@ fn source(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<IpAdd
     let text = reader.text(key, value)?;
     let bare = text.value.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text.value);
     match bare.parse::<IpAddr>().map(canonical) {
-        Ok(ip) if ip.is_unspecified() => refuse_source(
-            reader,
+        Ok(ip) if ip.is_unspecified() => reader.refuse_text(
+            "the source",
             &text,
             "stands for every address",
             "leave `source` out, and the kernel chooses the address",
         ),
-        Ok(ip) if ip.is_multicast() || ip == IpAddr::from([255; 4]) => refuse_source(
-            reader,
+        Ok(ip) if !is_of_one_machine(ip) => reader.refuse_text(
+            "the source",
             &text,
             "is not the address of one machine",
             "use an address of this machine",
@@ -240,7 +239,7 @@ fn source(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<IpAdd
                     "use an address of this machine, without port or zone, as in \"192.168.1.2\"".to_owned()
                 }
             };
-            refuse_source(reader, &text, "is not an IP address", hint)
+            reader.refuse_text("the source", &text, "is not an IP address", hint)
         }
     }
 }
@@ -249,15 +248,4 @@ fn log(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<SessionL
     let words =
         [SessionLines::All, SessionLines::Errors, SessionLines::None].map(|lines| (lines.as_str(), lines));
     word(reader, key, value, &words)
-}
-
-fn refuse_source<T>(
-    reader: &mut Reader<'_>,
-    text: &Text,
-    why: &str,
-    hint: impl Into<Cow<'static, str>>,
-) -> Option<T> {
-    let message = format!("the source `{}` {why}", text.value);
-    reader.diagnostics.problem(text.span(), message).text(&text.value).hint(hint);
-    None
 }

@@ -1,7 +1,6 @@
 //! `[router]`: how the home router is asked; and the key `router` of a mapping: whether it is.
 
 use std::{
-    borrow::Cow,
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
     time::Duration,
@@ -12,13 +11,12 @@ use toml::de::DeValue;
 use super::{
     cure::{self, Kind, Refusal},
     duration::{self, DURATION},
-    expand::Text,
     hint::{bare_address, instead},
     table::{Keys, Reader, Value, truth, word},
 };
 use crate::{
     gateway::{OnConflict, RouterProtocol, RouterSettings},
-    mapping::{Exposure, Timeout, Zone, canonical},
+    mapping::{Exposure, Timeout, Zone, canonical, is_of_one_machine},
 };
 
 /// What the key `router` of a mapping says.
@@ -155,14 +153,19 @@ fn gateway(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<(IpAddr, Option
         (Ok(ip), _) => (ip, None),
         (_, Ok(addr)) => (addr.ip(), Some(addr.port())),
         _ if text.value.contains('%') => {
-            return refuse_gateway(reader, &text, "names an interface", "say which by `interface`");
+            return reader.refuse_text(
+                "the gateway",
+                &text,
+                "names an interface",
+                "say which by `interface`",
+            );
         }
         _ => {
             const FORMS: &str =
                 "use \"auto\", or the router's IP address, as in \"192.168.1.1\" or \"[fd00::1]:1900\"";
             let meant = bare_address(&text.value).map(|ip| instead(&text, &format!("\"{ip}\"")));
-            return refuse_gateway(
-                reader,
+            return reader.refuse_text(
+                "the gateway",
                 &text,
                 "is not an address",
                 meant.unwrap_or_else(|| FORMS.to_owned()),
@@ -170,24 +173,15 @@ fn gateway(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<(IpAddr, Option
         }
     };
     let ip = canonical(ip);
-    if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::from([255; 4]) {
-        return refuse_gateway(reader, &text, "is not the address of one machine", "use \"auto\"");
+    if !is_of_one_machine(ip) {
+        return reader.refuse_text("the gateway", &text, "is not the address of one machine", "use \"auto\"");
     }
     match port.map(NonZeroU16::new) {
-        Some(None) => refuse_gateway(reader, &text, "has port 0", "leave the port out: then it is 1900"),
+        Some(None) => {
+            reader.refuse_text("the gateway", &text, "has port 0", "leave the port out: then it is 1900")
+        }
         port => Some((ip, port.flatten())),
     }
-}
-
-fn refuse_gateway<T>(
-    reader: &mut Reader<'_>,
-    text: &Text,
-    why: &str,
-    hint: impl Into<Cow<'static, str>>,
-) -> Option<T> {
-    let message = format!("the gateway `{}` {why}", text.value);
-    reader.diagnostics.problem(text.span(), message).text(&text.value).hint(hint);
-    None
 }
 
 fn interface(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<String> {

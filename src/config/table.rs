@@ -3,7 +3,7 @@
 //! Each taker returns what it could read and notes what it could not, so that one mistake does not
 //! hide the next.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use toml::{
     Spanned,
@@ -245,6 +245,19 @@ impl Reader<'_> {
             Some(hint) => note.hint(hint),
             None => note,
         }
+    }
+
+    /// Refuses a text: `what` it is, and why not.
+    pub(super) fn refuse_text<T>(
+        &mut self,
+        what: &str,
+        text: &Text,
+        why: &str,
+        hint: impl Into<Cow<'static, str>>,
+    ) -> Option<T> {
+        let message = format!("{what} `{}` {why}", text.value);
+        self.diagnostics.problem(text.span(), message).text(&text.value).hint(hint);
+        None
     }
 
     /// A number, a flag or a time, as it is written.

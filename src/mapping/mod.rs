@@ -24,7 +24,7 @@ pub(crate) use exposure::Exposure;
 pub(crate) use id::MappingId;
 pub(crate) use listener::{ListenerKey, LiveListener, LiveSet};
 use serde::Serialize;
-pub(crate) use special::{is_loopback, is_nowhere};
+pub(crate) use special::{is_loopback, is_nowhere, is_of_one_machine};
 
 /// What a listener speaks. "tcp+udp" is not a protocol: it makes two listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

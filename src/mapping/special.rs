@@ -16,6 +16,12 @@ pub(crate) fn is_nowhere(ip: IpAddr) -> bool {
     }
 }
 
+/// Whether an address can be that of one machine: it is not a wildcard, a multicast group or the
+/// broadcast address.
+pub(crate) fn is_of_one_machine(ip: IpAddr) -> bool {
+    !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
 /// Whether an address is loopback, also as the IPv4 address inside an IPv6 one.
 pub(crate) fn is_loopback(ip: IpAddr) -> bool {
     ip.is_loopback() || matches!(ip, IpAddr::V6(ip) if inner_ipv4(ip).is_some_and(|ip| ip.is_loopback()))
