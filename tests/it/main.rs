@@ -43,7 +43,6 @@ mod router_neighbours;
 mod session_lines;
 mod signals;
 mod silence;
-mod slow_paths;
 mod standstill;
 mod start;
 mod targets;

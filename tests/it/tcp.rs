@@ -457,3 +457,11 @@ fn a_client_that_resets_while_its_target_is_dialled_leaves_nothing() {
     portway.wait_fds(base);
     Client::to(at).until_closed();
 }
+
+#[test]
+fn a_daemon_with_its_fast_paths_off_logs_that_and_relays() {
+    let (target, at) = (TcpTarget::echo(), own_addr(8080));
+    let mut portway = Portway::with(&mapping(at, target.addr, "")).env("PORTWAY_FAST_PATHS", "off").start();
+    portway.wait_text("fast paths are off");
+    Client::to(at).ping();
+}

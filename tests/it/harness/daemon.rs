@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 use super::{DEADLINE, eventually};
 
-/// Set in the copy of this program that tests every daemon with its fast paths off.
-pub(crate) const FAST_PATHS_OFF: &str = "PORTWAY_TEST_FAST_PATHS_OFF";
+/// Set where every daemon under test runs with its fast paths off: `tests/run` has such a second pass.
+const FAST_PATHS_OFF: &str = "PORTWAY_TEST_FAST_PATHS_OFF";
 
 /// Becomes the program of its arguments, without the descriptors beyond the standard streams.
 const CLOSE_INHERITED: &str = "for fd in /proc/self/fd/*; do fd=${fd##*/}; \

@@ -16,7 +16,7 @@ mod wait;
 pub(crate) use address::{free_port, own_addr, own_ip};
 pub(crate) use client::{Client, echoes, enters, is_reset, reset, reset_seen, udp_client, udp_client_from};
 pub(crate) use content::Content;
-pub(crate) use daemon::{FAST_PATHS_OFF, Line, Portway, Ran, Setup, portway};
+pub(crate) use daemon::{Line, Portway, Ran, Setup, portway};
 pub(crate) use lab::{
     add_address, as_root, in_own_network, in_router_lab, run, with_fake_router, with_tools,
 };
