@@ -6,17 +6,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
 };
 
-use crate::layers::{ROOT, code_of, sources};
+use crate::harness::{paths, sources, src};
 
 /// The path of a module, as in `["relay", "tcp"]`; the crate itself is empty.
 type Module = Vec<String>;
 
 #[test]
 fn no_two_files_need_each_other_but_a_module_and_its_child() {
-    let src = Path::new(ROOT).join("src");
+    let src = src();
     let mut files = BTreeMap::new();
     for file in sources(&src) {
         let inside = file.strip_prefix(&src).expect("a file under src").with_extension("");
@@ -171,69 +170,14 @@ struct Parsed {
 
 impl Parsed {
     fn of(text: &str) -> Self {
-        let code = code_of(text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default());
-        // How far an item can be seen is not a use.
-        let code = code.replace("pub(in super::super)", "");
-        let (mut uses, mut rest_of_code) = (Vec::new(), String::new());
-        let mut rest = code.as_str();
-        while let Some(at) = next_use(rest) {
-            rest_of_code.push_str(&rest[..at]);
-            let tree = &rest[at + "use ".len()..];
-            let end = tree.find(';').unwrap_or(tree.len());
-            collect(&[], &tree[..end], &mut uses);
-            rest = &tree[end..];
-        }
-        rest_of_code.push_str(rest);
-        Self { uses, paths: paths(&rest_of_code) }
-    }
-}
-
-fn next_use(code: &str) -> Option<usize> {
-    code.match_indices("use ").map(|(at, _)| at).find(|at| {
-        let before = code[..*at].chars().next_back();
-        before.is_none_or(|c| c.is_whitespace())
-    })
-}
-
-/// The names in a tree of `use`, and what each stands for.
-fn collect(prefix: &[String], tree: &str, uses: &mut Vec<(String, Vec<String>)>) {
-    let tree = tree.trim();
-    let Some(open) = tree.find('{') else {
-        let (path, alias) =
-            tree.split_once(" as ").map_or((tree, None), |(path, alias)| (path, Some(alias.trim())));
-        let mut path: Vec<_> =
-            prefix.iter().cloned().chain(path.split("::").map(|p| p.trim().to_owned())).collect();
-        if path.last().is_some_and(|last| last == "self") {
-            path.pop();
-        }
-        if let Some(last) = path.last().filter(|last| !last.is_empty()).cloned() {
-            uses.push((alias.map_or(last, str::to_owned), path));
-        }
-        return;
-    };
-    let head = tree[..open].trim().trim_end_matches("::");
-    let parts = head.split("::").filter(|part| !part.is_empty()).map(|part| part.trim().to_owned());
-    let prefix: Vec<_> = prefix.iter().cloned().chain(parts).collect();
-    let inside = &tree[open + 1..tree.rfind('}').unwrap_or(tree.len())];
-    let (mut depth, mut start) = (0, 0);
-    for (at, c) in inside.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 0 => {
-                collect(&prefix, &inside[start..at], uses);
-                start = at + 1;
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let mut parsed = Self { uses: vec![], paths: vec![] };
+        for named in paths(code) {
+            match named.brings {
+                Some(name) => parsed.uses.push((name, named.path)),
+                None => parsed.paths.push(named.path),
             }
-            _ => {}
         }
+        parsed
     }
-    collect(&prefix, &inside[start..], uses);
-}
-
-/// Every path of two names or more in the code.
-fn paths(code: &str) -> Vec<Vec<String>> {
-    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    let words = code.split(|c| !is_part(c)).filter(|word| word.contains("::"));
-    let parts = |word: &str| word.split("::").map(str::to_owned).collect::<Vec<_>>();
-    words.map(parts).filter(|path| !path[0].is_empty()).collect()
 }

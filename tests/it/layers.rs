@@ -3,17 +3,13 @@
 //! The order is read from the declarations themselves (groups are separated by blank lines), the uses from every
 //! `crate::…` path under `src/`, also inside `use crate::{…}`. Comments and texts do not count.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
-pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+use crate::harness::{paths, sources, src};
 
 #[test]
 fn every_module_uses_only_the_layers_below_it() {
-    let src = Path::new(ROOT).join("src");
+    let src = src();
     let lib = fs::read_to_string(src.join("lib.rs")).expect("the library's root");
     let layers = layers(&lib);
     assert!(layers.len() > 3, "no layers found in lib.rs: {layers:?}");
@@ -60,21 +56,6 @@ fn layers(lib: &str) -> BTreeMap<String, usize> {
     layers
 }
 
-/// Every Rust file under a directory.
-pub(crate) fn sources(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).expect("a source directory") {
-        let path = entry.expect("a directory entry").path();
-        if path.is_dir() {
-            found.extend(sources(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
-}
-
 /// Where a file uses what its module may not: the line, and what it uses.
 fn offences_of(layers: &BTreeMap<String, usize>, file: &Path, text: &str) -> Vec<(usize, String)> {
     let first = file.components().next().expect("a file has a name").as_os_str().to_string_lossy();
@@ -82,88 +63,15 @@ fn offences_of(layers: &BTreeMap<String, usize>, file: &Path, text: &str) -> Vec
     // lib.rs and main.rs are above all.
     let Some(own) = layers.get(module) else { return Vec::new() };
     let looks_up = |name: &str| name != module && layers.get(name).is_some_and(|layer| layer >= own);
-    let used = crate_paths(&code_of(text));
-    let up = used.into_iter().filter(|(_, name)| looks_up(name));
-    up.map(|(line, name)| (line, format!("{module} uses crate::{name}"))).collect()
-}
-
-/// The text with everything in comments and quotes blanked out; lines stay lines.
-pub(crate) fn code_of(text: &str) -> String {
-    let mut code = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(next) = rest.chars().next() {
-        let len = match next {
-            '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
-            '"' => quoted(rest),
-            '\'' if rest.starts_with("'\"'") => 3,
-            _ => {
-                code.push(next);
-                rest = &rest[next.len_utf8()..];
-                continue;
-            }
-        };
-        code.extend(rest[..len].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
-        rest = &rest[len..];
-    }
-    code
-}
-
-/// How long the text in quotes is that `rest` starts with.
-fn quoted(rest: &str) -> usize {
-    let mut escaped = false;
-    for (at, c) in rest.char_indices().skip(1) {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '"' => return at + 1,
-            _ => {}
-        }
-    }
-    rest.len()
-}
-
-/// The first name of every path that starts with `crate::`, and its line.
-fn crate_paths(code: &str) -> Vec<(usize, String)> {
-    let mut paths = Vec::new();
-    for (at, _) in code.match_indices("crate") {
-        let before = code[..at].chars().next_back();
-        let after = code[at + "crate".len()..].trim_start();
-        let is_word = before.is_some_and(|c| c.is_alphanumeric() || c == '_');
-        let Some(path) = after.strip_prefix("::").filter(|_| !is_word).map(str::trim_start) else { continue };
-        let line_of = |part: &str| 1 + code[..code.len() - part.len()].matches('\n').count();
-        match path.strip_prefix('{') {
-            Some(group) => paths.extend(group_items(group).map(|item| (line_of(item), first_name(item)))),
-            None => paths.push((line_of(path), first_name(path))),
-        }
-    }
-    paths
-}
-
-/// The items of a group of paths, each from its start to the end of the code; `group` starts inside the brace.
-fn group_items(group: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0_i32;
-    let mut starts = vec![0];
-    for (at, c) in group.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth == 0 => break,
-            '}' => depth -= 1,
-            ',' if depth == 0 => starts.push(at + 1),
-            _ => {}
-        }
-    }
-    starts.into_iter().map(move |start| group[start..].trim_start())
-}
-
-fn first_name(path: &str) -> String {
-    path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    let used = paths(text).into_iter().filter(|used| used.path[0] == "crate");
+    let up = used.filter(|used| looks_up(&used.path[1]));
+    up.map(|used| (used.line, format!("{module} uses crate::{}", used.path[1]))).collect()
 }
 
 #[test]
 fn comments_wrap_at_a_hundred_columns() {
     let mut long = Vec::new();
-    for file in sources(&Path::new(ROOT).join("src")) {
+    for file in sources(&src()) {
         let text = fs::read_to_string(&file).expect("a source file");
         let mut is_picture = false;
         let comments = text.lines().enumerate().filter(|(_, line)| {

@@ -10,6 +10,7 @@ mod daemon;
 mod lab;
 mod program;
 mod router;
+mod source;
 mod target;
 mod wait;
 
@@ -22,6 +23,7 @@ pub(crate) use lab::{
 };
 pub(crate) use program::Program;
 pub(crate) use router::{FakeRouter, RouterLab};
+pub(crate) use source::{paths, sources, src};
 pub(crate) use target::{TcpTarget, UdpTarget};
 pub(crate) use wait::{DEADLINE, eventually, eventually_within, paced, pass};
 
