@@ -1,6 +1,8 @@
-//! What unit tests of several modules share: a catcher of log lines, and [`Random`] numbers. Not in
-//! the program.
+//! What unit tests of several modules share: a catcher of log lines, [`Random`] numbers and free
+//! ports. Not in the program.
 
+#[path = "../tests/free_ports.rs"]
+mod free_ports;
 #[path = "../tests/random.rs"]
 mod random;
 
@@ -9,6 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+pub(crate) use free_ports::free_port;
 pub(crate) use random::Random;
 use tracing::{Level, subscriber::DefaultGuard};
 use tracing_subscriber::fmt::MakeWriter;

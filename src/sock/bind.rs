@@ -198,13 +198,13 @@ mod tests {
 
     use super::*;
     use crate::{
+        fixture,
         mapping::Zone,
         sock::{errno::is_absent, keepalive_of},
     };
 
     fn free_port() -> NonZeroU16 {
-        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        NonZeroU16::new(probe.local_addr().unwrap().port()).unwrap()
+        NonZeroU16::new(fixture::free_port()).unwrap()
     }
 
     #[test]

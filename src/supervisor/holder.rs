@@ -135,7 +135,7 @@ mod tests {
     use std::num::NonZeroU16;
 
     use super::*;
-    use crate::mapping::ListenAddr;
+    use crate::{fixture::free_port, mapping::ListenAddr};
 
     #[test]
     fn the_holder_of_a_port_is_named_with_its_pid() {
@@ -146,13 +146,9 @@ mod tests {
             let addr = ListenAddr::every(NonZeroU16::new(port).unwrap());
             ListenerKey { protocol, addr }
         };
-        let free = {
-            let once = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            once.local_addr().unwrap().port()
-        };
         let keys = [
             key(Protocol::Tcp, tcp.local_addr().unwrap().port()),
-            key(Protocol::Tcp, free),
+            key(Protocol::Tcp, free_port()),
             key(Protocol::Udp, udp.local_addr().unwrap().port()),
         ];
         assert!(find(&keys).iter().all(Option::is_none), "they are our own");

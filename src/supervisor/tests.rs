@@ -12,6 +12,7 @@ use tokio::{
 use super::*;
 use crate::{
     config::{Source, System},
+    fixture::free_port,
     policy::{IpSet, ListName},
 };
 
@@ -67,12 +68,6 @@ impl Blocked {
     }
 }
 
-/// An address that no other process has, and no other test of this one with another `net`.
-fn own_addr(net: u8) -> String {
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    format!("127.{net}.{high}.{}:8080", low.max(1))
-}
-
 fn config(dir: &Path, text: &str) -> std::path::PathBuf {
     let path = dir.join("portway.toml");
     fs::write(&path, text).unwrap();
@@ -82,7 +77,7 @@ fn config(dir: &Path, text: &str) -> std::path::PathBuf {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_does_not_wait_for_a_configuration_that_cannot_be_read() {
     let dir = tempfile::tempdir().unwrap();
-    let text = format!("publish = [\"{}:127.0.0.1:9\"]\n", own_addr(88));
+    let text = format!("publish = [\"127.0.0.1:{}:127.0.0.1:9\"]\n", free_port());
     let blocked = Blocked::start(&config(dir.path(), &text)).await;
     let outcome = blocked.meanwhile(async {}).await;
     assert!(matches!(&*outcome.unwrap_err(), ReloadError::Stopping));
@@ -91,7 +86,7 @@ async fn a_stop_does_not_wait_for_a_configuration_that_cannot_be_read() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_no_longer_be_there_is_cut_while_a_configuration_cannot_be_read() {
     let (dir, target) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
-    let (at, behind) = (own_addr(89), target.local_addr().unwrap());
+    let (at, behind) = (format!("127.0.0.1:{}", free_port()), target.local_addr().unwrap());
     let text =
         format!("[lists]\nblocked = []\n[[mapping]]\npublish = \"{at}:{behind}\"\ndeny = \"@blocked\"\n");
     let blocked = Blocked::start(&config(dir.path(), &text)).await;

@@ -4,6 +4,8 @@
 //! under test, targets, clients, and the only place where time passes. A test that cannot run on this machine says so
 //! through the harness, and `tests/run` counts it.
 
+#[path = "../free_ports.rs"]
+mod free_ports;
 mod harness;
 #[path = "../random.rs"]
 mod random;

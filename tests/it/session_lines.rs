@@ -75,7 +75,7 @@ fn a_crowd_of_udp_clients_that_ends_at_once_is_summed_up() {
     );
     let portway = Portway::with(&(config + "[shutdown]\ngrace = \"0s\"\n")).start();
     let ip = own_ip();
-    for port in (20_000..).take(CLIENTS) {
+    for port in (12_000..).take(CLIENTS) {
         // A port of its own: one that the kernel chooses may come again, and belongs to the same flow then.
         let client = UdpSocket::bind((ip, port)).expect("the test's own address");
         client.connect(at).expect("a client chooses its peer");
@@ -128,11 +128,11 @@ fn datagrams_to_many_ports_that_lead_nowhere_write_no_more_lines_than_one_mappin
     const PORTS: u16 = 2_500;
     let ip = own_ip();
     let silent = own_ip();
-    let spec = format!("{ip}:20000-{last}:{silent}:20000-{last}/udp", last = 19_999 + PORTS);
+    let spec = format!("{ip}:12000-{last}:{silent}:12000-{last}/udp", last = 11_999 + PORTS);
     let config = format!("[[mapping]]\npublish = \"{spec}\"\nmax_sessions_per_client = \"unlimited\"\n");
     let portway = Portway::with(&config).start();
     let start = Instant::now();
-    for port in (20_000..).take(PORTS.into()) {
+    for port in (12_000..).take(PORTS.into()) {
         let client = udp_client_from(own_ip(), SocketAddr::new(ip, port));
         // The second one finds a flow whose target has refused the first.
         for _ in 0..2 {

@@ -14,7 +14,8 @@ mod source;
 mod target;
 mod wait;
 
-pub(crate) use address::{free_port, own_addr, own_ip};
+pub(crate) use crate::free_ports::free_port;
+pub(crate) use address::{own_addr, own_ip};
 pub(crate) use client::{Client, echoes, enters, is_reset, reset, reset_seen, udp_client, udp_client_from};
 pub(crate) use content::Content;
 pub(crate) use daemon::{Line, Portway, Ran, Setup, portway};
