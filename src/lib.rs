@@ -14,6 +14,7 @@ mod alarm;
 #[cfg(test)]
 mod fixture;
 mod job;
+mod log_limiter;
 mod mapping;
 mod text;
 

@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::{sync::Notify, time::Instant};
 
 use super::Ended;
+use crate::log_limiter::LogLimiter;
 
 /// How many lines a mapping may write at once after a quiet time.
 const AT_ONCE: u32 = 1_000;
@@ -60,8 +61,9 @@ impl SessionLines {
 }
 
 /// The budget for the lines of a mapping, over all its listeners.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SessionLog {
+    budget: LogLimiter,
     state: Mutex<State>,
     /// Told when there is something to sum up.
     bell: Arc<Notify>,
@@ -70,8 +72,6 @@ pub(crate) struct SessionLog {
 #[derive(Debug, Default)]
 struct State {
     lines: SessionLines,
-    /// When the budget is whole again.
-    whole_at: Option<Instant>,
     left_out: LeftOut,
     /// When the last summary was given.
     summed: Option<Instant>,
@@ -80,7 +80,8 @@ struct State {
 impl SessionLog {
     /// A whole budget; `bell` is notified when something was left out.
     pub(crate) fn new(lines: SessionLines, bell: Arc<Notify>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { lines, ..State::default() }), bell })
+        let state = Mutex::new(State { lines, ..State::default() });
+        Arc::new(Self { budget: LogLimiter::new(AT_ONCE, EACH), state, bell })
     }
 
     /// Takes a changed key; the budget stays.
@@ -94,7 +95,7 @@ impl SessionLog {
         if !state.lines.include(ended) {
             return false;
         }
-        if state.spend(now) {
+        if self.budget.take(now).is_some() {
             return true;
         }
         let is_first = state.left_out.is_empty();
@@ -109,7 +110,7 @@ impl SessionLog {
     /// Whether the mapping may write another line that strangers can cause; it counts against the
     /// budget.
     pub(super) fn takes_other(&self, now: Instant) -> bool {
-        self.state().spend(now)
+        self.budget.take(now).is_some()
     }
 
     /// What was left out since the last summary, if anything was and that one is a minute ago.
@@ -136,16 +137,6 @@ impl SessionLog {
 }
 
 impl State {
-    /// Takes one line from the budget, a token bucket as GCRA has it.
-    fn spend(&mut self, now: Instant) -> bool {
-        let whole_at = self.whole_at.map_or(now, |at| at.max(now)) + EACH;
-        let fits = whole_at <= now + EACH * AT_ONCE;
-        if fits {
-            self.whole_at = Some(whole_at);
-        }
-        fits
-    }
-
     fn sum_up(&mut self, now: Instant) -> Option<LeftOut> {
         if self.left_out.is_empty() {
             return None;

@@ -60,7 +60,7 @@ impl ListenerMeter {
     pub(crate) fn new(mapping: MappingName, protocol: Protocol, listen: ListenAddr) -> Arc<Self> {
         Arc::new(Self {
             mapping: Mutex::new(mapping),
-            log: Mutex::default(),
+            log: Mutex::new(SessionLog::new(SessionLines::All, Arc::default())),
             protocol,
             listen,
             table: Mutex::default(),

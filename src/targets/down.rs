@@ -35,6 +35,7 @@ use super::{
     dead::{REFUSED_REMEMBERED, REMEMBERED},
 };
 use crate::{
+    log_limiter::LogLimiter,
     mapping::{MappingName, Protocol, TargetAddr},
     sock::errno::is_own_shortage,
 };
@@ -105,7 +106,8 @@ pub(super) struct DownTargets {
 #[derive(Debug)]
 struct State {
     known: IndexMap<Leg, Run>,
-    all: LineBudget,
+    /// The lines of all targets together.
+    all: LogLimiter,
     /// Targets that went down without a line since the last line.
     left_out: u64,
 }
@@ -120,13 +122,13 @@ struct Run {
     last_until: Instant,
     down: bool,
     told: bool,
-    lines: LineBudget,
+    lines: LogLimiter,
 }
 
 impl Default for DownTargets {
     fn default() -> Self {
         let state =
-            State { known: IndexMap::new(), all: LineBudget::new(ALL_BURST, ALL_REFILL), left_out: 0 };
+            State { known: IndexMap::new(), all: LogLimiter::new(ALL_BURST, ALL_REFILL), left_out: 0 };
         Self { state: Mutex::new(state), failing: AtomicUsize::new(0) }
     }
 }
@@ -155,7 +157,7 @@ impl DownTargets {
             return;
         }
         run.down = true;
-        run.told = run.lines.take(now) && state.all.take(now);
+        run.told = run.lines.take(now).and_then(|_| state.all.take(now)).is_some();
         if !run.told {
             state.left_out += 1;
             return;
@@ -244,37 +246,8 @@ impl Run {
             last_until: now,
             down: false,
             told: false,
-            lines: LineBudget::new(BURST, REFILL),
+            lines: LogLimiter::new(BURST, REFILL),
         }
-    }
-}
-
-/// Lines that may be written: `burst` in a row, then one a `refill`.
-#[derive(Debug)]
-struct LineBudget {
-    left: u32,
-    burst: u32,
-    refill: Duration,
-    /// When the oldest line that is missing comes back.
-    next: Option<Instant>,
-}
-
-impl LineBudget {
-    fn new(burst: u32, refill: Duration) -> Self {
-        Self { left: burst, burst, refill, next: None }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        while let Some(next) = self.next.filter(|next| *next <= now) {
-            self.left += 1;
-            self.next = (self.left < self.burst).then(|| next + self.refill);
-        }
-        if self.left == 0 {
-            return false;
-        }
-        self.left -= 1;
-        self.next.get_or_insert(now + self.refill);
-        true
     }
 }
 

@@ -1,49 +1,35 @@
 //! The log lines of bans.
 //!
-//! A ban is an operator's event, but strangers cause it, and one of them may have very many
-//! addresses. So the log has one ban a second, sixty after a quiet time, and the next line has the
-//! number of those left out.
+//! An operator wants to know of each ban. But strangers cause bans, and one of them may have very
+//! many addresses. So the log has [`AT_ONCE`] bans after a quiet time, then one each [`PERIOD`].
 
-use std::{
-    num::NonZeroU32,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{
-    super::{Rate, rate::Limiter},
-    Ban,
-    ban::rfc3339,
+use super::{Ban, ban::rfc3339};
+use crate::{
+    log_limiter::LogLimiter,
+    mapping::{ClientKey, Timeout},
 };
-use crate::mapping::{ClientKey, Timeout};
 
-const AT_ONCE: NonZeroU32 = NonZeroU32::new(60).expect("it is not 0");
-const IN: Duration = Duration::from_secs(60);
+const AT_ONCE: u32 = 60;
+const PERIOD: Duration = Duration::from_secs(1);
 
-/// What may be told.
+/// The lines of automatic bans.
 #[derive(Debug)]
-pub(super) struct Lines {
-    rate: Limiter,
-    untold: AtomicU64,
-}
+pub(super) struct Lines(LogLimiter);
 
 impl Default for Lines {
     fn default() -> Self {
-        let rate = Limiter::new(Rate { count: AT_ONCE, per: IN, burst: AT_ONCE });
-        Self { rate, untold: AtomicU64::new(0) }
+        Self(LogLimiter::new(AT_ONCE, PERIOD))
     }
 }
 
 impl Lines {
-    /// Tells an automatic ban of that length.
+    /// Logs an automatic ban of that length.
     pub(super) fn banned(&self, ban: &Ban, length: Duration, now: Instant) {
-        if !self.rate.take(now) {
-            self.untold.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        let untold = self.untold.swap(0, Ordering::Relaxed);
+        let Some(untold) = self.0.take(now) else { return };
         tracing::info!(
             client.addr = %ban.client,
             ban.r#for = %Timeout::After(length),
