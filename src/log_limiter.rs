@@ -63,9 +63,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn some_lines_at_once_and_as_many_again_after_a_quiet_time() {
         let (limiter, start) = (LogLimiter::new(5, Duration::from_secs(1)), Instant::now());
-        let taken = |second| {
-            (0..100).filter(|_| limiter.take(start + Duration::from_secs(second)).is_some()).count()
-        };
+        let taken =
+            |second| (0..100).filter(|_| limiter.take(start + Duration::from_secs(second)).is_some()).count();
         assert_eq!([0, 1, 2, 4, 3600].map(taken), [5, 1, 1, 2, 5]);
     }
 }

@@ -88,6 +88,7 @@ impl Services {
         /// More is something else.
         const MOST: u64 = 16 << 20;
         type Stamp = Option<SystemTime>;
+        // A file of the whole machine. Only a load of the configuration comes here.
         static LAST: Mutex<Option<(Stamp, Arc<Services>)>> = Mutex::new(None);
         let stamp: Stamp = std::fs::metadata(DATABASE).and_then(|m| m.modified()).ok();
         let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);

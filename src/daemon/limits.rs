@@ -9,7 +9,7 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-use crate::{config::environment, job, relay::tcp::limit_pipes, sock::udp::allow_joins, supervisor::Budgets};
+use crate::{config::environment, job, supervisor::Budgets};
 
 /// So many have to be free at the start: the runtime takes six, reading files, a listener and a
 /// session the rest.
@@ -75,11 +75,7 @@ fn make_room(descriptors: u64) {
 
 /// Shares `descriptors` out between sessions, flows and pipes.
 pub(super) fn share_out(descriptors: u64) -> Budgets {
-    let (budgets, pipes) = Budgets::of(descriptors);
-    let fast = !fast_paths_are_off();
-    limit_pipes(if fast { pipes } else { 0 });
-    allow_joins(fast);
-    budgets
+    Budgets::of(descriptors, !fast_paths_are_off())
 }
 
 /// `PORTWAY_FAST_PATHS=off`, or another word for it, leaves every byte to plain reads and writes:

@@ -29,8 +29,15 @@ use tokio::time::Instant;
 
 use crate::mapping::{ListenAddr, MappingName, Protocol, TargetAddr};
 
-/// Numbers sessions across the whole daemon; never reused while it runs.
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+/// Numbers sessions across the whole daemon, from 1; none is reused. Clones share one count.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SessionIds(Arc<AtomicU64>);
+
+impl SessionIds {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Relaxed) + 1
+    }
+}
 
 /// The account of one listener: its live sessions and the totals of those that ended.
 #[derive(Debug)]
@@ -39,6 +46,7 @@ pub(crate) struct ListenerMeter {
     log: Mutex<Arc<SessionLog>>,
     protocol: Protocol,
     listen: ListenAddr,
+    ids: SessionIds,
     table: Mutex<Table>,
     sessions: AtomicU64,
     bytes_in: AtomicU64,
@@ -57,12 +65,18 @@ struct Table {
 
 impl ListenerMeter {
     /// An account with nothing in it, and a log of its own until [`ListenerMeter::log_to`].
-    pub(crate) fn new(mapping: MappingName, protocol: Protocol, listen: ListenAddr) -> Arc<Self> {
+    pub(crate) fn new(
+        mapping: MappingName,
+        protocol: Protocol,
+        listen: ListenAddr,
+        ids: SessionIds,
+    ) -> Arc<Self> {
         Arc::new(Self {
             mapping: Mutex::new(mapping),
             log: Mutex::new(SessionLog::new(SessionLines::All, Arc::default())),
             protocol,
             listen,
+            ids,
             table: Mutex::default(),
             sessions: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
@@ -75,7 +89,7 @@ impl ListenerMeter {
     /// In a closed account the session is asked to end at once.
     pub(crate) fn open(self: &Arc<Self>, client: SocketAddr) -> SessionMeter {
         let live = Arc::new(LiveSession {
-            id: NEXT_ID.fetch_add(1, Relaxed),
+            id: self.ids.next(),
             client,
             target: Mutex::new(None),
             started: Instant::now(),
@@ -395,7 +409,7 @@ mod tests {
     async fn a_closed_account_ends_sessions_that_are_entered_later() {
         let port = std::num::NonZeroU16::MIN;
         let name = MappingName::new("1/tcp").unwrap();
-        let meter = ListenerMeter::new(name, Protocol::Tcp, ListenAddr::every(port));
+        let meter = ListenerMeter::new(name, Protocol::Tcp, ListenAddr::every(port), SessionIds::default());
         let client = "127.0.0.1:1".parse().unwrap();
         let before = meter.open(client);
         meter.close(Ended::Reload);

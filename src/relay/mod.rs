@@ -14,10 +14,11 @@
 
 mod admission_handle;
 mod drain;
-mod quiet;
+mod log_limits;
 pub(crate) mod tcp;
 mod throttle;
 pub(crate) mod udp;
 
 pub(crate) use admission_handle::AdmissionHandle;
 pub(crate) use drain::{Drain, DrainWatch};
+pub(crate) use log_limits::LogLimits;

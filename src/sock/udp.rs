@@ -13,7 +13,6 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::AsFd,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use nix::sys::socket::{
@@ -40,21 +39,6 @@ const FLOW_QUEUE: usize = 1024 * 1024;
 /// ICMP errors that are taken at once.
 const ICMP_ERRORS_A_TURN: usize = 64;
 
-/// Whether the kernel may join and split datagrams for us; see [`allow_joins`].
-static JOINS: AtomicBool = AtomicBool::new(true);
-
-/// Allows or forbids, for listeners registered from now on, that the kernel joins the datagrams of
-/// a flow (GRO and GSO). They are on; a network driver that gets them wrong is a reason to turn
-/// them off.
-pub(crate) fn allow_joins(allow: bool) {
-    JOINS.store(allow, Relaxed);
-}
-
-/// Whether datagrams may be joined, by us and by what the kernel can do.
-pub(crate) fn joins(offload: &UdpSocketState) -> bool {
-    JOINS.load(Relaxed) && offload.max_gso_segments() > 1
-}
-
 /// The batched system calls, as the kernel has them.
 ///
 /// # Errors
@@ -66,11 +50,11 @@ pub(crate) fn offload(listen: SocketAddr) -> io::Result<UdpSocketState> {
 
 /// Makes a bound socket a listener's. Where it listens on every address, each datagram arrives with
 /// the one it was sent to, which its answer has to leave from. A socket of one address sends from
-/// that anyhow, for less.
+/// that anyhow, for less. With `joins` the kernel may join datagrams.
 ///
 /// # Errors
 /// What the system says.
-pub(crate) fn listener(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+pub(crate) fn listener(socket: std::net::UdpSocket, joins: bool) -> io::Result<UdpSocket> {
     let addr = socket.local_addr()?;
     socket.set_nonblocking(true)?;
     match addr {
@@ -80,7 +64,9 @@ pub(crate) fn listener(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
         SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvPacketInfo, &true)?,
     }
     allow_fragments(&socket, addr)?;
-    join(&socket);
+    if joins {
+        join(&socket);
+    }
     // Best effort, as the kernel's limit for unprivileged programs may be lower.
     let _ = SockRef::from(&socket).set_recv_buffer_size(LISTENER_QUEUE);
     let _ = SockRef::from(&socket).set_send_buffer_size(LISTENER_QUEUE);
@@ -213,10 +199,8 @@ pub(crate) fn reply_source(hit: Option<IpAddr>) -> Option<IpAddr> {
 /// Lets the kernel hand over a sender's datagrams joined. A flow asks for it once its target sends
 /// bursts; until then it would only cost.
 pub(crate) fn join(socket: impl AsFd) {
-    if JOINS.load(Relaxed) {
-        // Before Linux 5.0 each datagram comes by itself, which is only slower.
-        let _ = setsockopt(&socket, UdpGroSegment, &true);
-    }
+    // Before Linux 5.0 each datagram comes by itself, which is only slower.
+    let _ = setsockopt(&socket, UdpGroSegment, &true);
 }
 
 fn allow_fragments(socket: impl AsFd, addr: SocketAddr) -> io::Result<()> {

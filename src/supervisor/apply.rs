@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     Applied, BindError, Budgets, ChangedNames,
-    bind::{Staged, Tolerance, explained, say_waiting, stage, stage_all, stage_over},
+    bind::{Binder, Staged, Tolerance, explained, say_waiting},
     budgets::Needs,
     mapping::{Admissions, Mappings, SessionLogs},
     quiet_stop::Remaining,
@@ -24,7 +24,7 @@ use crate::{
     alarm::Alarm,
     config::{self, LimitSettings, ListenerPlan, Plan, PlanDiff, Service, Settings},
     mapping::{ListenerKey, LiveListener, LiveSet, MappingId, MappingName, Timeout},
-    meter::Ended,
+    meter::{Ended, SessionIds},
     policy::{Gate, GateInput, Refuse},
     relay::Drain,
     sock::bind::Listening,
@@ -60,6 +60,7 @@ struct Retiring {
 #[derive(Debug)]
 pub(super) struct Listeners {
     plan: Plan,
+    binder: Binder,
     /// What the budgets were last set for.
     shares: Option<(LimitSettings, Needs)>,
     mappings: Mappings,
@@ -82,12 +83,22 @@ impl Listeners {
         let (sender, failed) = mpsc::unbounded_channel();
         Self {
             plan: Plan::default(),
+            binder: Binder::default(),
             shares: None,
             mappings: Mappings::new(Arc::clone(&gate), Arc::clone(&refused)),
             running: BTreeMap::new(),
             retiring: Vec::new(),
             retirement: Drain::new(),
-            shared: Shared { dialer, budgets, gate, refused, alarm, failed: sender, next: Arc::default() },
+            shared: Shared {
+                dialer,
+                budgets,
+                gate,
+                refused,
+                alarm,
+                failed: sender,
+                ids: SessionIds::default(),
+                next: Arc::default(),
+            },
             failed,
         }
     }
@@ -184,7 +195,8 @@ impl Listeners {
         old.retain(|port, _| wanted.contains(port));
         let old =
             old.into_iter().flat_map(|((protocol, _), all)| all.into_iter().map(move |s| (protocol, s)));
-        match (stage_all(&free, plan, tolerance), stage_over(old.collect(), &taken, plan)) {
+        let free = self.binder.stage_all(&free, plan, tolerance);
+        match (free, self.binder.stage_over(old.collect(), &taken, plan)) {
             (Ok(mut staged), Ok(over)) => {
                 staged.extend(over);
                 Ok(staged)
@@ -253,7 +265,7 @@ impl Listeners {
         if !running.is_waiting() {
             return None;
         }
-        match stage(key, plan, Tolerance::Nothing) {
+        match self.binder.stage(key, plan, Tolerance::Nothing) {
             Ok(Staged::Bound(socket)) => {
                 running.serve(socket);
                 self.note_listening(std::iter::empty());

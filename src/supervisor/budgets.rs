@@ -4,9 +4,12 @@
 //! new listeners and name lookups use the reserve. Each plan divides them again, so a listener that
 //! a reload adds takes its descriptor from the sessions and not from the reserve.
 
+use std::sync::Arc;
+
 use crate::{
     config::{LimitSettings, Plan},
     relay::{
+        LogLimits,
         tcp::{SessionBudget, SilentDrops, WAITING_ROOM},
         udp::FlowBudget,
     },
@@ -43,6 +46,10 @@ pub struct Budgets {
     pub(super) flows: FlowBudget,
     /// Clients that are dropped in silence.
     pub(super) silence: SilentDrops,
+    /// Whether the kernel may join and split datagrams.
+    pub(super) joins: bool,
+    /// The lines that outsiders can cause.
+    pub(super) log: Arc<LogLimits>,
     most: Most,
 }
 
@@ -74,19 +81,25 @@ impl Budgets {
     /// What the descriptors allow: so many sessions, flows, and clients that are dropped in
     /// silence.
     pub fn new(sessions: usize, flows: usize, silent: usize) -> Self {
-        Self {
-            sessions: SessionBudget::new(sessions),
-            flows: FlowBudget::new(flows),
-            silence: SilentDrops::new(silent),
-            most: Most::Fixed(sessions, flows),
-        }
+        let shares = Shares { pipes: 64, silent, sessions, flows };
+        Self::divided(&shares, Most::Fixed(sessions, flows), true)
     }
 
-    /// The budgets of a process with this limit of descriptors, and the number of its pipes. The
-    /// first plan divides them.
-    pub fn of(descriptors: u64) -> (Self, usize) {
-        let Shares { pipes, silent, sessions, flows } = Shares::of(descriptors, 0, false);
-        (Self { most: Most::Of(descriptors), ..Self::new(sessions, flows, silent) }, pipes)
+    /// The budgets of a process with this limit of descriptors. The first plan divides them.
+    /// Without `fast`, plain reads and writes move every byte.
+    pub fn of(descriptors: u64, fast: bool) -> Self {
+        Self::divided(&Shares::of(descriptors, 0, false), Most::Of(descriptors), fast)
+    }
+
+    fn divided(shares: &Shares, most: Most, fast: bool) -> Self {
+        Self {
+            sessions: SessionBudget::new(shares.sessions, if fast { shares.pipes } else { 0 }),
+            flows: FlowBudget::new(shares.flows),
+            silence: SilentDrops::new(shares.silent),
+            joins: fast,
+            log: Arc::default(),
+            most,
+        }
     }
 
     /// Sets the limits by the needs of a plan and the configuration, as far as the descriptors

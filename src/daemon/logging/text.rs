@@ -152,7 +152,7 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// The second that a thread wrote last, and how it is written: most lines are of the same second.
+/// The second that a thread wrote last, and its text. Most lines are of the same second.
 type Second = (u64, [u8; 19]);
 
 thread_local! {

@@ -17,9 +17,7 @@
 //! It ends when `closing` closes, which drops the socket and leaves the sessions alone, or when the
 //! socket is dead.
 
-use std::{
-    collections::VecDeque, io, net::SocketAddr, ops::ControlFlow, os::fd::OwnedFd, sync::Arc, time::Duration,
-};
+use std::{collections::VecDeque, io, net::SocketAddr, ops::ControlFlow, os::fd::OwnedFd, sync::Arc};
 
 use tokio::{net::TcpStream, sync::watch, time::Instant};
 
@@ -27,6 +25,7 @@ use super::{
     TcpSpec,
     acceptor::{Acceptor, say_exhausted},
     budget::{SessionBudget, SessionSlot},
+    pump::ClientSide,
     session,
     silent_drops::{SilentDrops, refuse},
 };
@@ -34,7 +33,7 @@ use crate::{
     mapping::canonical_socket,
     meter::ListenerMeter,
     policy::{Permit, Refusal},
-    relay::{AdmissionHandle, DrainWatch, quiet::Quiet},
+    relay::{AdmissionHandle, DrainWatch, LogLimits},
     sock::set_keepalive,
     targets::Dialer,
 };
@@ -42,9 +41,6 @@ use crate::{
 /// The admitted clients of one listener that may wait for room in the session budget; each holds a
 /// descriptor.
 pub(crate) const WAITING_ROOM: usize = 4;
-
-/// Strangers can keep this state up.
-static FULL: Quiet = Quiet::new(Duration::from_secs(60));
 
 /// What a TCP listener works with.
 #[derive(Debug)]
@@ -61,6 +57,8 @@ pub(crate) struct TcpService {
     pub budget: SessionBudget,
     /// Where dropped clients are kept.
     pub silence: SilentDrops,
+    /// How often it may log what outsiders can cause.
+    pub log: Arc<LogLimits>,
     /// Where its sessions run.
     pub sessions: DrainWatch,
 }
@@ -84,7 +82,7 @@ impl TcpService {
         listener: Arc<std::net::TcpListener>,
         closing: DrainWatch,
     ) -> io::Result<()> {
-        let mut acceptor = Acceptor::new(listener)?;
+        let mut acceptor = Acceptor::new(listener, Arc::clone(&self.log))?;
         let mut queue = self.budget.queue();
         let mut waiting = VecDeque::new();
         let mut spec = self.spec.clone();
@@ -125,7 +123,7 @@ impl TcpService {
         match waiting.is_empty().then(|| self.budget.try_take()).flatten() {
             Some(room) => self.let_in(admitted, room),
             None => {
-                say_full(waiting.len() + 1);
+                self.say_full(waiting.len() + 1);
                 waiting.push_back(admitted);
             }
         }
@@ -145,11 +143,11 @@ impl TcpService {
         let stream = match TcpStream::from_std(socket.into()) {
             Ok(stream) => stream,
             // The reactor takes no more; the client is closed.
-            Err(error) => return say_exhausted(&error),
+            Err(error) => return say_exhausted(&self.log, &error),
         };
         let spec = Arc::clone(&self.spec.borrow());
-        let meter = self.meter.open(client);
-        self.sessions.spawn(session::run(stream, spec, self.dialer.clone(), meter, (permit, room)));
+        let near = ClientSide { client: stream, meter: self.meter.open(client), slot: room };
+        self.sessions.spawn(session::run(near, permit, spec, self.dialer.clone()));
     }
 
     fn turn_away(&self, socket: OwnedFd, client: SocketAddr, refusal: Refusal) {
@@ -157,13 +155,13 @@ impl TcpService {
         refuse(socket, how, &self.silence);
         self.admission.report(client, refusal, &self.meter);
     }
-}
 
-fn say_full(waiting: usize) {
-    if FULL.may_speak().is_some() {
-        tracing::warn!(
-            waiting,
-            "no room for more sessions; clients wait until some end (raise limits.sessions where it is set, else LimitNOFILE=)"
-        );
+    fn say_full(&self, waiting: usize) {
+        if self.log.full.take(Instant::now()).is_some() {
+            tracing::warn!(
+                waiting,
+                "no room for more sessions; clients wait until some end (raise limits.sessions where it is set, else LimitNOFILE=)"
+            );
+        }
     }
 }

@@ -32,7 +32,7 @@ use tokio::{
 };
 
 use crate::{
-    relay::quiet::Quiet,
+    relay::LogLimits,
     sock::{
         Backoff,
         errno::{is_exhaustion, is_of_one_connection},
@@ -48,14 +48,12 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 /// each pause, which is a second at most.
 const UNRELATED: Duration = Duration::from_secs(2);
 
-/// Strangers can keep this state up.
-static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(60));
-
 /// A listening socket that hands its connections on.
 #[derive(Debug)]
 pub(super) struct Acceptor {
     socket: AsyncFd<Arc<TcpListener>>,
     trouble: Trouble,
+    log: Arc<LogLimits>,
 }
 
 impl Acceptor {
@@ -65,9 +63,9 @@ impl Acceptor {
         deprecated,
         reason = "the constructor in its place is unsafe, for types that do not own what they name; an Arc of a TcpListener does"
     )]
-    pub(super) fn new(listener: impl Into<Arc<TcpListener>>) -> io::Result<Self> {
+    pub(super) fn new(listener: impl Into<Arc<TcpListener>>, log: Arc<LogLimits>) -> io::Result<Self> {
         let socket = AsyncFd::with_interest(listener.into(), Interest::READABLE)?;
-        Ok(Self { socket, trouble: Trouble::default() })
+        Ok(Self { socket, trouble: Trouble::default(), log })
     }
 
     /// The listening socket, for its options.
@@ -99,7 +97,7 @@ impl Acceptor {
                 Ok(Err(error)) if is_of_one_connection(&error) => {
                     tracing::debug!(error = %error, "connection lost before it was accepted");
                 }
-                Ok(Err(error)) => return self.trouble.add(error),
+                Ok(Err(error)) => return self.trouble.add(error, &self.log),
                 Err(_would_block) => return Ok(()),
             }
         }
@@ -109,8 +107,8 @@ impl Acceptor {
 }
 
 /// Says, at most once a minute, that something ran out while connections were accepted.
-pub(super) fn say_exhausted(error: &io::Error) {
-    if let Some(left_out) = EXHAUSTED.may_speak() {
+pub(super) fn say_exhausted(log: &LogLimits, error: &io::Error) {
+    if let Some(left_out) = log.accept.take(Instant::now()) {
         tracing::warn!(error = %error, failures = left_out + 1, "cannot accept connections; trying again");
     }
 }
@@ -128,7 +126,7 @@ struct Trouble {
 
 impl Trouble {
     /// Notes one more failure: how long to pause, or that the socket is dead.
-    fn add(&mut self, error: io::Error) -> io::Result<()> {
+    fn add(&mut self, error: io::Error, log: &LogLimits) -> io::Result<()> {
         let now = Instant::now();
         if self.last.is_some_and(|last| now.duration_since(last) > UNRELATED) {
             *self = Self::default();
@@ -137,7 +135,7 @@ impl Trouble {
         if is_exhaustion(&error) {
             // The socket was sound enough to come to that.
             self.since = None;
-            say_exhausted(&error);
+            say_exhausted(log, &error);
         } else if now.duration_since(*self.since.get_or_insert(now)) >= GIVE_UP {
             return Err(error);
         }
@@ -159,10 +157,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_descriptor_table_is_waited_out() {
-        let mut trouble = Trouble::default();
+        let (mut trouble, log) = (Trouble::default(), LogLimits::default());
         let mut waited = Duration::ZERO;
         while waited < GIVE_UP * 10 {
-            trouble.add(Errno::MFILE.into()).unwrap();
+            trouble.add(Errno::MFILE.into(), &log).unwrap();
             let pause = trouble.resume.unwrap() - Instant::now();
             assert!((FIRST..=Duration::from_secs(1)).contains(&pause));
             tokio::time::advance(pause).await;
@@ -172,9 +170,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_dead_socket_is_given_up_after_seconds_of_nothing_else() {
-        let mut trouble = Trouble::default();
+        let (mut trouble, log) = (Trouble::default(), LogLimits::default());
         let start = Instant::now();
-        while trouble.add(Errno::INVAL.into()).is_ok() {
+        while trouble.add(Errno::INVAL.into(), &log).is_ok() {
             sleep_until(trouble.resume.unwrap()).await;
         }
         assert!(start.elapsed() >= GIVE_UP && start.elapsed() < GIVE_UP * 2);
@@ -182,9 +180,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn two_failures_hours_apart_do_not_mean_a_dead_socket() {
-        let mut trouble = Trouble::default();
+        let (mut trouble, log) = (Trouble::default(), LogLimits::default());
         for _ in 0..10 {
-            trouble.add(Errno::INVAL.into()).unwrap();
+            trouble.add(Errno::INVAL.into(), &log).unwrap();
             assert_eq!(trouble.resume.unwrap() - Instant::now(), FIRST);
             tokio::time::advance(Duration::from_secs(3600)).await;
         }
@@ -192,14 +190,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_failure_after_a_long_lack_of_descriptors_is_the_first_one() {
-        let mut trouble = Trouble::default();
+        let (mut trouble, log) = (Trouble::default(), LogLimits::default());
         let lack = Instant::now();
         while lack.elapsed() < GIVE_UP * 2 {
-            trouble.add(Errno::MFILE.into()).unwrap();
+            trouble.add(Errno::MFILE.into(), &log).unwrap();
             sleep_until(trouble.resume.unwrap()).await;
         }
         let start = Instant::now();
-        while trouble.add(Errno::INVAL.into()).is_ok() {
+        while trouble.add(Errno::INVAL.into(), &log).is_ok() {
             sleep_until(trouble.resume.unwrap()).await;
         }
         assert!(start.elapsed() >= GIVE_UP && start.elapsed() < GIVE_UP * 2);
@@ -211,7 +209,7 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
         let clients: Vec<_> = (0..TURN + 5).map(|_| TcpStream::connect(addr).unwrap()).collect();
-        let mut acceptor = Acceptor::new(listener).unwrap();
+        let mut acceptor = Acceptor::new(listener, Arc::default()).unwrap();
         let mut taken = Vec::new();
         for share in [TURN, 5] {
             let before = taken.len();
@@ -236,7 +234,7 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
         let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(addr).unwrap()).collect();
-        let mut acceptor = Acceptor::new(listener).unwrap();
+        let mut acceptor = Acceptor::new(listener, Arc::default()).unwrap();
         for _ in 0..3 {
             let mut taken = 0;
             let turn = acceptor.turn(|_, _| {

@@ -1,4 +1,4 @@
-//! How many TCP sessions the daemon may have, over all its listeners.
+//! How many TCP sessions the daemon may have, over all its listeners, and the pipes they share.
 //!
 //! A session costs two descriptors. The budget keeps their number within what the descriptor limit
 //! allows. A client without a [`SessionSlot`] waits for a session to end. A lowered limit ends no
@@ -15,6 +15,8 @@ use std::{
 use tokio::sync::Semaphore;
 use tokio_util::sync::PollSemaphore;
 
+use super::pipe::Pipes;
+
 /// The TCP sessions that all listeners of the daemon may have at once. Clones share one count.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionBudget(Arc<Count>);
@@ -25,15 +27,15 @@ struct Count {
     limit: Mutex<usize>,
     /// Sessions above a lowered limit: so many that end free no room.
     owed: AtomicUsize,
+    pipes: Pipes,
 }
 
 impl SessionBudget {
-    /// SessionSlot for `sessions`.
-    pub(crate) fn new(sessions: usize) -> Self {
+    /// Slots for `sessions`, with up to `pipes` pipes for bulk; 0 turns splicing off.
+    pub(crate) fn new(sessions: usize, pipes: usize) -> Self {
         let limit = sessions.min(Semaphore::MAX_PERMITS);
-        let count =
-            Count { free: Arc::new(Semaphore::new(limit)), limit: limit.into(), owed: AtomicUsize::new(0) };
-        Self(Arc::new(count))
+        let (free, owed) = (Arc::new(Semaphore::new(limit)), AtomicUsize::new(0));
+        Self(Arc::new(Count { free, limit: limit.into(), owed, pipes: Pipes::new(pipes) }))
     }
 
     /// Changes the limit. Sessions above a lowered limit go on; there are no new ones until enough
@@ -91,6 +93,13 @@ impl Queue {
 #[must_use = "a slot that is dropped is released"]
 pub(super) struct SessionSlot(Arc<Count>);
 
+impl SessionSlot {
+    /// The pipes that its session may take bulk through.
+    pub(super) fn pipes(&self) -> &Pipes {
+        &self.0.pipes
+    }
+}
+
 impl Drop for SessionSlot {
     fn drop(&mut self) {
         if self.0.owed.fetch_update(Relaxed, Relaxed, |owed| owed.checked_sub(1)).is_err() {
@@ -109,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_lowered_limit_takes_nothing_away_and_a_raised_one_forgives() {
-        let budget = SessionBudget::new(4);
+        let budget = SessionBudget::new(4, 0);
         let mut rooms: Vec<_> = (0..4).map(|_| budget.try_take().unwrap()).collect();
         budget.set_limit(2);
         assert!(budget.try_take().is_none());
@@ -129,7 +138,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_keeps_the_place_while_nobody_asks() {
-        let budget = SessionBudget::new(1);
+        let budget = SessionBudget::new(1, 0);
         let first = budget.try_take().unwrap();
         let (mut early, mut late) = (budget.queue(), budget.queue());
         let moment = Duration::from_millis(1);

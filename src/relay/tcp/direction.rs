@@ -19,7 +19,7 @@ use std::{
 use tokio::{io::Interest, net::TcpStream};
 
 use super::{
-    pipe,
+    pipe::Pipes,
     splice::{Bulk, Filled},
 };
 use crate::{
@@ -41,6 +41,7 @@ const TURN: usize = 16 * BUFFER;
 const BULK: u8 = 3;
 
 thread_local! {
+    // One for each worker thread: a session that moves nothing owns no buffer.
     static SCRATCH: RefCell<Box<[u8; BUFFER]>> = RefCell::new(Box::new([0; BUFFER]));
 }
 
@@ -59,14 +60,22 @@ pub(super) struct Moved {
     pub(super) thrown: bool,
 }
 
+/// The two sockets of a direction, and the pipes that bulk may take between them.
+#[derive(Clone, Copy)]
+pub(super) struct Link<'s, 'p> {
+    pub(super) source: &'s TcpStream,
+    pub(super) sink: &'s TcpStream,
+    pub(super) pipes: &'p Pipes,
+}
+
 /// One direction of a session.
 #[derive(Default)]
-pub(super) struct Direction {
+pub(super) struct Direction<'p> {
     state: State,
     /// What the sink would not take; `None` while it takes everything.
     pending: Option<Box<Pending>>,
     /// While this is bulk: the bytes go through a pipe.
-    bulk: Option<Box<Bulk>>,
+    bulk: Option<Box<Bulk<'p>>>,
     /// Full reads in a row, up to [`BULK`]; 0 as soon as little comes at a time.
     full_reads: u8,
     /// Bytes may wait that tokio does not announce: the socket is read without asking for its
@@ -95,7 +104,7 @@ struct Pending {
     sent: usize,
 }
 
-impl Direction {
+impl<'p> Direction<'p> {
     /// A direction that moves no more than `bandwidth` bytes a second.
     pub(super) fn new(bandwidth: Option<NonZeroU64>) -> Self {
         Self { throttle: bandwidth.map(|rate| Box::new(Throttle::new(rate))), ..Self::default() }
@@ -105,8 +114,7 @@ impl Direction {
     pub(super) fn transfer(
         &mut self,
         cx: &mut Context<'_>,
-        source: &TcpStream,
-        sink: &TcpStream,
+        link: Link<'_, 'p>,
         is_last: bool,
         moved: &mut Moved,
         counted: impl Fn(usize),
@@ -117,18 +125,18 @@ impl Direction {
         let mut work = 0;
         while work < TURN {
             let step = if self.pending.is_some() {
-                self.flush(cx, sink).map_err(Broken::Sink)
+                self.flush(cx, link.sink).map_err(Broken::Sink)
             } else if self.bulk.is_some() {
-                self.splice(cx, source, sink)
+                self.splice(cx, link)
             } else {
                 match self.state {
                     State::Open | State::Discarding => match self.poll_room(cx) {
-                        Poll::Ready(room) => self.pass(cx, source, sink, room),
+                        Poll::Ready(room) => self.pass(cx, link, room),
                         Poll::Pending => return Ok(()),
                     },
                     State::Ending => {
                         self.state = State::Shut;
-                        if is_last { Ok(()) } else { stream::end(sink) }
+                        if is_last { Ok(()) } else { stream::end(link.sink) }
                             .map(|()| Poll::Pending)
                             .map_err(Broken::Sink)
                     }
@@ -167,13 +175,8 @@ impl Direction {
 
     /// Reads once, up to `room` bytes, and writes on at once; what the sink does not take becomes
     /// pending. Ready with the bytes delivered, or thrown away.
-    fn pass(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &TcpStream,
-        sink: &TcpStream,
-        room: usize,
-    ) -> Result<Poll<usize>, Broken> {
+    fn pass(&mut self, cx: &mut Context<'_>, link: Link<'_, 'p>, room: usize) -> Result<Poll<usize>, Broken> {
+        let Link { source, sink, .. } = link;
         SCRATCH.with_borrow_mut(|buffer| {
             let bytes = match self.read(source, &mut buffer[..room.min(BUFFER)]) {
                 Ok(0) => {
@@ -193,7 +196,7 @@ impl Direction {
             let is_full = bytes.len() == BUFFER && self.throttle.is_none() && !self.unannounced;
             self.full_reads = if is_full { self.full_reads + 1 } else { 0 };
             if self.full_reads >= BULK {
-                self.begin_bulk(sink);
+                self.begin_bulk(link);
             }
             let sent = match write(sink, bytes) {
                 Ok(sent) => sent,
@@ -209,8 +212,8 @@ impl Direction {
 
     /// From now on the bytes go through a pipe, if one is to be had; else the next full read tries
     /// again.
-    fn begin_bulk(&mut self, sink: &TcpStream) {
-        self.bulk = Bulk::begin(sink);
+    fn begin_bulk(&mut self, link: Link<'_, 'p>) {
+        self.bulk = Bulk::begin(link.pipes, link.sink);
         self.full_reads = if self.bulk.is_some() { BULK } else { BULK - 1 };
     }
 
@@ -222,12 +225,8 @@ impl Direction {
 
     /// Fills the pipe if it is empty, and empties it as far as the sink takes it. Ready with the
     /// bytes delivered.
-    fn splice(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &TcpStream,
-        sink: &TcpStream,
-    ) -> Result<Poll<usize>, Broken> {
+    fn splice(&mut self, cx: &mut Context<'_>, link: Link<'_, '_>) -> Result<Poll<usize>, Broken> {
+        let Link { source, sink, .. } = link;
         let Some(bulk) = &mut self.bulk else { return Ok(Poll::Ready(0)) };
         if bulk.laden() == 0 {
             match bulk.fill(source) {
@@ -272,7 +271,7 @@ impl Direction {
     /// Where pipes are scarce, takes the bytes that a slow sink leaves in one into memory, and
     /// gives it back.
     pub(super) fn make_way(&mut self) -> io::Result<()> {
-        if pipe::are_scarce() { self.unload() } else { Ok(()) }
+        if self.bulk.as_ref().is_some_and(|bulk| bulk.is_wanted()) { self.unload() } else { Ok(()) }
     }
 
     fn unload(&mut self) -> io::Result<()> {

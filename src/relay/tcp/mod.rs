@@ -23,7 +23,6 @@ mod tests;
 
 pub(crate) use accept::{TcpService, WAITING_ROOM};
 pub(crate) use budget::SessionBudget;
-pub(crate) use pipe::limit_pipes;
 pub(crate) use silent_drops::SilentDrops;
 pub(crate) use trap::TrapService;
 

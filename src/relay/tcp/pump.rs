@@ -41,7 +41,8 @@ use tokio::{
 };
 
 use super::{
-    direction::{Broken, Direction, Moved, is_after_end},
+    budget::SessionSlot,
+    direction::{Broken, Direction, Link, Moved, is_after_end},
     flight::Flights,
 };
 use crate::{
@@ -60,6 +61,16 @@ const LINGER: Duration = Duration::from_secs(30);
 
 /// How long a limit that was reached waits for bytes that the kernel holds already.
 const REPRIEVE: Duration = Duration::from_secs(1);
+
+/// The client's side of a session.
+#[derive(Debug)]
+pub(super) struct ClientSide {
+    pub(super) client: TcpStream,
+    /// The session's account.
+    pub(super) meter: SessionMeter,
+    /// Its share of the budget, with the pipes that bulk may go through.
+    pub(super) slot: SessionSlot,
+}
 
 /// The limits of one session.
 #[derive(Clone, Copy, Debug)]
@@ -85,22 +96,20 @@ impl From<Ended> for Ending {
     }
 }
 
-/// Moves bytes between `client` and `target` until both have ended, one of them failed, a limit was
-/// reached, or the session was cut. A peer may leave bytes without an answer for `unanswered`. No
+/// Moves bytes between the client and `target`. It ends when both have ended, one of them failed,
+/// a limit was reached, or the session was cut. A peer may leave bytes without an answer for `unanswered`. No
 /// direction moves more than `bandwidth` bytes a second. Both sockets are left to be closed by the
 /// caller, in the way the ending asks for.
 pub(super) fn pump<'a>(
-    client: &'a TcpStream,
+    near: &'a ClientSide,
     target: &'a TcpStream,
-    meter: &'a SessionMeter,
     limits: Limits,
     unanswered: Option<Duration>,
     bandwidth: Option<NonZeroU64>,
 ) -> impl Future<Output = Ending> + 'a {
     let mut pump = Pump {
-        client,
+        near,
         target,
-        meter,
         limits,
         inward: Direction::new(bandwidth),
         outward: Direction::new(bandwidth),
@@ -125,14 +134,14 @@ enum Side {
 }
 
 struct Pump<'a> {
-    client: &'a TcpStream,
+    // One reference to three things, because every session keeps it.
+    near: &'a ClientSide,
     target: &'a TcpStream,
-    meter: &'a SessionMeter,
     limits: Limits,
     /// Client to target.
-    inward: Direction,
+    inward: Direction<'a>,
     /// Target to client.
-    outward: Direction,
+    outward: Direction<'a>,
     /// The side that closed first.
     first_end: Option<Side>,
     /// Armed while a limit applies; it may be early, never late.
@@ -152,20 +161,20 @@ struct Pump<'a> {
     flights: Option<Box<Flights>>,
 }
 
-impl Pump<'_> {
+impl<'a> Pump<'a> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
-        if let Poll::Ready(reason) = self.meter.live().poll_cut(cx) {
+        if let Poll::Ready(reason) = self.near.meter.live().poll_cut(cx) {
             return Poll::Ready(reason.into());
         }
         let was_half_closed = self.is_half_closed();
         let mut moved = Moved::default();
         for from in [Side::Client, Side::Target] {
-            let meter = self.meter;
+            let meter = &self.near.meter;
             // When the other direction is over as well, the close that comes next says all that a
             // shutdown would.
             let is_last = self.direction(from.other()).0.is_shut();
-            let (half, source, sink) = self.direction(from);
-            let step = half.transfer(cx, source, sink, is_last, &mut moved, |bytes| match from {
+            let (half, link) = self.direction(from);
+            let step = half.transfer(cx, link, is_last, &mut moved, |bytes| match from {
                 Side::Client => meter.add_in(bytes as u64),
                 Side::Target => meter.add_out(bytes as u64),
             });
@@ -185,10 +194,11 @@ impl Pump<'_> {
         self.poll_limits(cx, moved)
     }
 
-    fn direction(&mut self, from: Side) -> (&mut Direction, &TcpStream, &TcpStream) {
+    fn direction(&mut self, from: Side) -> (&mut Direction<'a>, Link<'a, 'a>) {
+        let (client, target, pipes) = (&self.near.client, self.target, self.near.slot.pipes());
         match from {
-            Side::Client => (&mut self.inward, self.client, self.target),
-            Side::Target => (&mut self.outward, self.target, self.client),
+            Side::Client => (&mut self.inward, Link { source: client, sink: target, pipes }),
+            Side::Target => (&mut self.outward, Link { source: target, sink: client, pipes }),
         }
     }
 
@@ -206,7 +216,7 @@ impl Pump<'_> {
     fn broke(&self, side: Side, error: io::Error) -> Ending {
         let (half, other, clean, fault) = match side {
             Side::Client => (&self.inward, self.target, Ended::ClientClosed, Ended::ClientError),
-            Side::Target => (&self.outward, self.client, Ended::TargetClosed, Ended::TargetError),
+            Side::Target => (&self.outward, &self.near.client, Ended::TargetClosed, Ended::TargetError),
         };
         reset_on_close(other);
         if half.has_ended() { clean.into() } else { Ending { reason: fault, error: Some(error) } }
@@ -255,7 +265,7 @@ impl Pump<'_> {
                 return Poll::Ready(self.reached(reason, now).into());
             }
             if let Some(flights) = self.flights.as_mut().filter(|flights| flights.next_look() <= now)
-                && !flights.look(now, [self.client, self.target])
+                && !flights.look(now, [&self.near.client, self.target])
             {
                 self.flights = None;
             }
@@ -310,8 +320,8 @@ impl Pump<'_> {
     /// yet. The kernel is asked once for each time without a byte. Whether it was put off.
     fn reprieve(&mut self, deadline: Instant, now: Instant) -> bool {
         let could_move = || {
-            self.inward.could_move(self.client, self.target)
-                || self.outward.could_move(self.target, self.client)
+            self.inward.could_move(&self.near.client, self.target)
+                || self.outward.could_move(self.target, &self.near.client)
         };
         if self.is_reprieved || !could_move() {
             return false;
@@ -325,7 +335,7 @@ impl Pump<'_> {
     /// A limit was reached. A side that still sends, although its peer is gone, gets a reset.
     fn reached(&self, reason: Ended, now: Instant) -> Ended {
         if self.last_thrown.as_ref().is_some_and(|thrown| now < **thrown + QUIET) {
-            reset_on_close(if self.inward.is_discarding() { self.client } else { self.target });
+            reset_on_close(if self.inward.is_discarding() { &self.near.client } else { self.target });
         }
         reason
     }
@@ -351,7 +361,7 @@ impl Pump<'_> {
                 return Some((side, error));
             }
         }
-        [(Side::Client, self.client), (Side::Target, self.target)]
+        [(Side::Client, &self.near.client), (Side::Target, self.target)]
             .into_iter()
             .find_map(|(side, stream)| Some((side, failure(stream)?)))
     }

@@ -6,12 +6,11 @@ use tokio::{io::Interest, net::TcpStream};
 
 use super::{
     TcpSpec,
-    budget::SessionSlot,
-    pump::{self, Ending, Limits},
+    pump::{ClientSide, Ending, Limits, pump},
 };
 use crate::{
     mapping::Protocol,
-    meter::{Ended, SessionMeter},
+    meter::Ended,
     policy::Permit,
     sock::unanswered_limit,
     targets::{
@@ -26,16 +25,15 @@ use crate::{
 /// Not an `async fn`: that would keep every argument twice, and a task is as large as its future.
 #[expect(clippy::manual_async_fn, reason = "its arguments would be kept twice")]
 pub(super) fn run(
-    client: TcpStream,
+    near: ClientSide,
+    permit: Permit,
     spec: Arc<TcpSpec>,
     dialer: Dialer,
-    meter: SessionMeter,
-    (permit, room): (Permit, SessionSlot),
 ) -> impl Future<Output = ()> + Send {
     async move {
         // Boxed: the way to the target is short and needs much, the session is long and needs
         // little.
-        let reached = Box::pin(reach(&client, &spec, &dialer, &meter)).await;
+        let reached = Box::pin(reach(&near, &spec, &dialer)).await;
         let options = &spec.options;
         let limits = Limits { idle: options.idle_timeout, half_close: options.half_close_timeout };
         let (unanswered, bandwidth) = (unanswered_limit(options.keepalive), options.bandwidth);
@@ -43,18 +41,18 @@ pub(super) fn run(
         drop((spec, dialer));
         let target = match reached {
             Ok(target) => target,
-            Err(ending) => return settle(client, meter, permit, ending),
+            Err(ending) => return settle(near, permit, ending),
         };
-        let ending = pump::pump(&client, &target, &meter, limits, unanswered, bandwidth).await;
+        let ending = pump(&near, &target, limits, unanswered, bandwidth).await;
         drop(target);
-        settle(client, meter, permit, ending);
-        drop(room);
+        settle(near, permit, ending);
     }
 }
 
 /// Releases the permit, closes the client and writes the session line, in this order. A client that
 /// sees the end may come back at once, and both sides see the end before the log does.
-fn settle(client: TcpStream, meter: SessionMeter, permit: Permit, ending: Ending) {
+fn settle(near: ClientSide, permit: Permit, ending: Ending) {
+    let ClientSide { client, meter, slot: _slot } = near;
     drop(permit);
     drop(client);
     match ending.error {
@@ -66,12 +64,8 @@ fn settle(client: TcpStream, meter: SessionMeter, permit: Permit, ending: Ending
 /// An open connection to the first target that takes one, or how the session ended without any.
 /// Targets that failed lately are tried last. A client that is gone meanwhile (it was reset; one
 /// that has only finished still wants its answer) needs none, and takes up no place.
-async fn reach(
-    client: &TcpStream,
-    spec: &TcpSpec,
-    dialer: &Dialer,
-    meter: &SessionMeter,
-) -> Result<TcpStream, Ending> {
+async fn reach(near: &ClientSide, spec: &TcpSpec, dialer: &Dialer) -> Result<TcpStream, Ending> {
+    let ClientSide { client, meter, .. } = near;
     let options = DialOptions {
         connect_timeout: spec.options.connect_timeout,
         keepalive: spec.options.keepalive,

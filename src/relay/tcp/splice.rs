@@ -11,10 +11,7 @@
 //! has ended. So neither is believed: what splice does not move is looked for with recv(2), which
 //! has the last word.
 
-use std::{
-    io,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
-};
+use std::{io, sync::atomic::Ordering::Relaxed};
 
 use rustix::{
     io::Errno,
@@ -23,16 +20,11 @@ use rustix::{
 };
 use tokio::{io::Interest, net::TcpStream};
 
-use super::pipe::{self, Pipe};
+use super::pipe::{self, Pipe, Pipes};
 use crate::sock::{errno::is_transient, stream::holds_bytes};
 
 /// What is to be under way in all pipes together, or it leaves the caches before it is read.
 const UNDER_WAY: usize = 1024 * 1024;
-
-/// The turns of all bulk directions, counted.
-static TURNS: AtomicU32 = AtomicU32::new(0);
-/// That bytes were spliced in this process.
-static WORKS: AtomicBool = AtomicBool::new(false);
 
 /// What came of an attempt to fill the pipe.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,7 +42,8 @@ pub(super) enum Filled {
 
 /// A direction that is bulk, with the pipe that it has on loan and the bytes that are in it.
 #[derive(Debug)]
-pub(super) struct Bulk {
+pub(super) struct Bulk<'a> {
+    pipes: &'a Pipes,
     pipe: Option<Pipe>,
     laden: usize,
     /// The kernel sends to the sink by the clock.
@@ -63,18 +56,23 @@ pub(super) struct Bulk {
     others: [u32; 2],
 }
 
-impl Bulk {
+impl<'a> Bulk<'a> {
     /// Of a direction to `sink`, if a pipe is to be had.
-    pub(super) fn begin(sink: &TcpStream) -> Option<Box<Self>> {
-        let pipe = Some(Pipe::borrow()?);
+    pub(super) fn begin(pipes: &'a Pipes, sink: &TcpStream) -> Option<Box<Self>> {
+        let pipe = Some(pipes.lend()?);
         let paced = tcp_congestion(sink).is_ok_and(|name| name.starts_with("bbr"));
-        let last_turn = TURNS.load(Relaxed);
-        Some(Box::new(Self { pipe, laden: 0, paced, is_new_turn: true, last_turn, others: [0; 2] }))
+        let last_turn = pipes.turns.load(Relaxed);
+        Some(Box::new(Self { pipes, pipe, laden: 0, paced, is_new_turn: true, last_turn, others: [0; 2] }))
     }
 
     /// The bytes in the pipe.
     pub(super) fn laden(&self) -> usize {
         self.laden
+    }
+
+    /// Whether others wait for a pipe.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.pipes.are_scarce()
     }
 
     /// Whether it has a pipe on loan.
@@ -95,7 +93,7 @@ impl Bulk {
     pub(super) fn fill(&mut self, source: &TcpStream) -> io::Result<Filled> {
         debug_assert_eq!(self.laden, 0, "EAGAIN of a laden pipe may mean that the pipe is full");
         if self.pipe.is_none() {
-            self.pipe = Pipe::borrow();
+            self.pipe = self.pipes.lend();
         }
         let Some(pipe) = &self.pipe else { return Ok(Filled::NoPipe) };
         let mut asked = false;
@@ -118,8 +116,8 @@ impl Bulk {
                 return Ok(Filled::With(bytes));
             }
             Err(error) if is_transient(&error) => Filled::Dry,
-            Err(error) if is_unavailable(&error) => {
-                pipe::limit_pipes(0);
+            Err(error) if self.is_unavailable(&error) => {
+                self.pipes.forbid();
                 Filled::NoPipe
             }
             Err(error) => return Err(error),
@@ -164,13 +162,13 @@ impl Bulk {
         self.laden = bytes;
         if self.is_new_turn {
             self.is_new_turn = false;
-            let before = TURNS.fetch_add(1, Relaxed);
+            let before = self.pipes.turns.fetch_add(1, Relaxed);
             self.others = [before.wrapping_sub(self.last_turn), self.others[0]];
             self.last_turn = before.wrapping_add(1);
         }
         // Read first: all threads share it, and it is written once.
-        if !WORKS.load(Relaxed) {
-            WORKS.store(true, Relaxed);
+        if !self.pipes.works.load(Relaxed) {
+            self.pipes.works.store(true, Relaxed);
         }
     }
 
@@ -190,25 +188,25 @@ impl Bulk {
 
     /// Gives an empty pipe back; one with bytes in it is closed with them.
     fn give_back(&mut self) {
-        if let Some(pipe) = self.pipe.take().filter(|_| self.laden == 0) {
-            pipe.give_back();
+        if let Some(pipe) = self.pipe.take() {
+            self.pipes.give_back(pipe, self.laden == 0);
+        }
+    }
+
+    /// Whether an error says that this system does not splice (a sandbox that forbids it): nothing
+    /// was moved, and copying always works. A socket's own errors are none of these, but for
+    /// `EPERM`, which must not undo what works.
+    fn is_unavailable(&self, error: &io::Error) -> bool {
+        match Errno::from_io_error(error) {
+            Some(Errno::INVAL | Errno::NOSYS) => true,
+            Some(Errno::PERM) => !self.pipes.works.load(Relaxed),
+            _ => false,
         }
     }
 }
 
-impl Drop for Bulk {
+impl Drop for Bulk<'_> {
     fn drop(&mut self) {
         self.give_back();
-    }
-}
-
-/// Whether an error says that this system does not splice (a sandbox that forbids it): nothing was
-/// moved, and copying always works. A socket's own errors are none of these, but for `EPERM`, which
-/// must not undo what works.
-fn is_unavailable(error: &io::Error) -> bool {
-    match Errno::from_io_error(error) {
-        Some(Errno::INVAL | Errno::NOSYS) => true,
-        Some(Errno::PERM) => !WORKS.load(Relaxed),
-        _ => false,
     }
 }

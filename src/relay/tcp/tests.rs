@@ -12,12 +12,12 @@ use tokio::{
 
 use super::{
     SessionBudget, TcpOptions, TcpSpec,
-    pump::{Ending, Limits, pump},
+    pump::{ClientSide, Ending, Limits, pump},
     session,
 };
 use crate::{
     mapping::{Host, ListenAddr, MappingName, Protocol, TargetAddr, Timeout},
-    meter::{Ended, ListenerMeter, LiveSession},
+    meter::{Ended, ListenerMeter, LiveSession, SessionIds},
     relay::AdmissionHandle,
     sock::stream::reset_on_close,
     targets::{Dialer, Targets},
@@ -40,15 +40,18 @@ impl Session {
 
     async fn throttled(limits: Limits, bandwidth: Option<NonZeroU64>) -> Self {
         let listen = ListenAddr::every(80.try_into().unwrap());
-        let meter = ListenerMeter::new(MappingName::new("t").unwrap(), Protocol::Tcp, listen);
+        let meter =
+            ListenerMeter::new(MappingName::new("t").unwrap(), Protocol::Tcp, listen, SessionIds::default());
         let (client, inside_client) = pair().await;
         let (inside_target, target) = pair().await;
         let session = meter.open(client.local_addr().unwrap());
         let live = Arc::clone(session.live());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            let ending = pump(&inside_client, &inside_target, &session, limits, None, bandwidth).await;
-            session.end(ending.reason);
+            let slot = SessionBudget::new(1, 64).try_take().unwrap();
+            let near = ClientSide { client: inside_client, meter: session, slot };
+            let ending = pump(&near, &inside_target, limits, None, bandwidth).await;
+            near.meter.end(ending.reason);
             ending
         });
         Self { client, target, live, pump: tasks }
@@ -349,13 +352,15 @@ async fn a_throttled_session_is_cut_at_once() {
 async fn the_task_of_a_session_stays_small() {
     let (client, _far) = pair().await;
     let listen = ListenAddr::every(80.try_into().unwrap());
-    let meter = ListenerMeter::new(MappingName::new("t").unwrap(), Protocol::Tcp, listen);
+    let meter =
+        ListenerMeter::new(MappingName::new("t").unwrap(), Protocol::Tcp, listen, SessionIds::default());
     let from = client.local_addr().unwrap();
     let target = TargetAddr { host: Host::Ip(from.ip(), None), port: 80.try_into().unwrap() };
     let spec = TcpSpec { targets: Targets::one(target), options: TcpOptions::default() };
     let permit = AdmissionHandle::open().admit(from.ip(), &meter).unwrap();
-    let room = SessionBudget::new(1).try_take().unwrap();
-    let task = session::run(client, Arc::new(spec), Dialer::new(), meter.open(from), (permit, room));
+    let slot = SessionBudget::new(1, 0).try_take().unwrap();
+    let near = ClientSide { client, meter: meter.open(from), slot };
+    let task = session::run(near, permit, Arc::new(spec), Dialer::new());
     // With up to 400 bytes tokio's own part and this fit into one allocation of 512.
     assert!(size_of_val(&task) <= 400, "{} bytes", size_of_val(&task));
 }

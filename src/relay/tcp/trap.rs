@@ -16,7 +16,7 @@ use crate::{
     mapping::{Protocol, canonical_socket},
     meter::ListenerMeter,
     policy::Gate,
-    relay::DrainWatch,
+    relay::{DrainWatch, LogLimits},
     sock::stream::reset_on_close,
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct TrapService {
     pub gate: Arc<Gate>,
     /// Its name and address. It has no session.
     pub meter: Arc<ListenerMeter>,
+    /// How often it may log what outsiders can cause.
+    pub log: Arc<LogLimits>,
 }
 
 impl TrapService {
@@ -39,7 +41,7 @@ impl TrapService {
         listener: Arc<std::net::TcpListener>,
         closing: DrainWatch,
     ) -> io::Result<()> {
-        let mut acceptor = Acceptor::new(listener)?;
+        let mut acceptor = Acceptor::new(listener, Arc::clone(&self.log))?;
         let closing = closing.closing();
         tokio::pin!(closing);
         loop {

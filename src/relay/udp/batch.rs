@@ -45,6 +45,7 @@ const JOINED_BYTES: usize = 65_000;
 const MOVED_DATAGRAM: usize = 2048;
 
 thread_local! {
+    // One set for each worker thread: a listener or a flow without a datagram owns no buffer.
     static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers::new());
 }
 

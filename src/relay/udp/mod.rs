@@ -71,7 +71,7 @@ use self::{
     flow_table::{Arrival, FlowId, FlowKey, FlowTable, Silent, Verdict},
     opening::Opening,
 };
-use super::{AdmissionHandle, DrainWatch, quiet::Quiet};
+use super::{AdmissionHandle, DrainWatch, LogLimits};
 use crate::{
     mapping::{Protocol, Timeout, canonical_socket},
     meter::{Ended, ListenerMeter},
@@ -87,8 +87,6 @@ const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 
 /// How long flows that are due wait for datagrams that the kernel holds already.
 const REPRIEVE: Duration = Duration::from_secs(1);
-
-static RECEIVE_FAILED: Quiet = Quiet::new(Duration::from_secs(1));
 
 /// What a UDP listener does with a datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +128,10 @@ pub(crate) struct UdpService {
     pub meter: Arc<ListenerMeter>,
     /// The flows that the daemon may have.
     pub budget: FlowBudget,
+    /// Whether the kernel may join and split the datagrams of a flow (GRO and GSO).
+    pub joins: bool,
+    /// How often it may log what outsiders can cause.
+    pub log: Arc<LogLimits>,
     /// Its count of datagrams that were not forwarded.
     pub drops: Arc<UdpDrops>,
     /// Where its flows run.
@@ -143,14 +145,16 @@ impl UdpService {
     /// When the system cannot tell which address a datagram was sent to.
     pub(crate) fn register(self, socket: std::net::UdpSocket) -> io::Result<UdpListener> {
         let offload = sockets::offload(socket.local_addr()?)?;
+        let kernel_joins = self.joins && offload.max_gso_segments() > 1;
         let idle = self.spec.borrow().options.idle_timeout;
         let front = ListenerShared {
-            socket: sockets::listener(socket)?,
-            kernel_joins: sockets::joins(&offload),
+            socket: sockets::listener(socket, kernel_joins)?,
+            kernel_joins,
             offload,
             table: Mutex::new(FlowTable::new(idle, self.budget.clone())),
             rearm: Notify::new(),
             drops: Arc::clone(&self.drops),
+            log: Arc::clone(&self.log),
             held: MemoryUse::default(),
             spec: self.spec.clone(),
             dialer: self.dialer.clone(),
@@ -226,7 +230,7 @@ impl UdpListener {
                             }
                         }
                         Ok(Read::More) => yield_now().await,
-                        Err(error) => wait_out(&error, &mut backoff).await,
+                        Err(error) => self.wait_out(&error, &mut backoff).await,
                     }
                 }
             }
@@ -365,6 +369,14 @@ impl UdpListener {
         );
         (self.said, self.next_summary) = (total, now + SUMMARY_EVERY);
     }
+
+    /// Waits after an error of the listener's socket.
+    async fn wait_out(&self, error: &io::Error, backoff: &mut Backoff) {
+        if let Some(left_out) = self.front.log.receive.take(Instant::now()) {
+            tracing::warn!(%error, failures = left_out + 1, "cannot receive datagrams; trying again");
+        }
+        sleep(backoff.next()).await;
+    }
 }
 
 /// Whether the client's rate allows one more datagram, which waits for its flow to open.
@@ -382,14 +394,6 @@ fn allowed(admission: &Admission, client: IpAddr, run: Run<'_>) -> usize {
     admission.datagrams(client, count, Instant::now()) as usize
 }
 
-/// Waits after an error of the listener's socket.
-async fn wait_out(error: &io::Error, backoff: &mut Backoff) {
-    if let Some(left_out) = RECEIVE_FAILED.may_speak() {
-        tracing::warn!(%error, failures = left_out + 1, "cannot receive datagrams; trying again");
-    }
-    sleep(backoff.next()).await;
-}
-
 /// What a listener and the tasks of its flows share.
 #[derive(Debug)]
 struct ListenerShared {
@@ -400,6 +404,7 @@ struct ListenerShared {
     /// The table wants to be looked at earlier than the listener's timer says.
     rearm: Notify,
     drops: Arc<UdpDrops>,
+    log: Arc<LogLimits>,
     /// Replies that wait for the socket.
     held: MemoryUse,
     /// What the mapping says now, for flows that are led to another address.

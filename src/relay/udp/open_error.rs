@@ -1,14 +1,14 @@
 //! Why a flow could not be opened.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr};
+
+use tokio::time::Instant;
 
 use super::drops::DropReason;
 use crate::{
-    relay::quiet::Quiet,
+    relay::LogLimits,
     targets::{ResolveError, Sign},
 };
-
-static EXHAUSTED: Quiet = Quiet::new(Duration::from_secs(1));
 
 /// Why a flow could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +33,9 @@ impl OpenError {
     }
 
     /// What the datagrams of the flow are counted under. A lack of descriptors is a line, too.
-    pub(super) fn tell(&self) -> DropReason {
+    pub(super) fn tell(&self, log: &LogLimits) -> DropReason {
         let Self::NoSocket { .. } = self else { return DropReason::Unreachable };
-        if let Some(left_out) = EXHAUSTED.may_speak() {
+        if let Some(left_out) = log.open.take(Instant::now()) {
             tracing::warn!(error = %self, failures = left_out + 1, "cannot open flows; raise the descriptor limit or lower limits.flows");
         }
         DropReason::NoSocket

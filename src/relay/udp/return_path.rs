@@ -68,7 +68,7 @@ pub(super) async fn run(
         biased;
         reason = flow.live().wait_cut() => Err(reason),
         opened = opening.outcome() => opened.map_err(|error| {
-            place.lost = error.tell();
+            place.lost = error.tell(&front.log);
             front.table().unreachable(id, Instant::now().into_std(), HOLD_OFF);
             failure = Some(Box::new(error));
             Ended::Unreachable
@@ -324,7 +324,9 @@ fn reply_turn<'a>(
         read => read?,
     };
     if read == Read::More && *pace == Pace::Single {
-        sockets::join(socket);
+        if front.kernel_joins {
+            sockets::join(socket);
+        }
         *pace = Pace::Batch;
     }
     Ok((read, held, answers))

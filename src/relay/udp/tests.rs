@@ -13,6 +13,7 @@ use tokio::{sync::oneshot, time::timeout};
 use super::*;
 use crate::{
     mapping::{Host, ListenAddr, MappingName, Protocol, TargetAddr, Zone},
+    meter::SessionIds,
     policy::{Permit, Policy, Rate, Rates},
     relay::Drain,
 };
@@ -65,7 +66,12 @@ impl Relay {
         let addr = socket.local_addr().unwrap();
         let port = NonZeroU16::new(addr.port()).unwrap();
         let name = MappingName::new(&format!("{}/udp", addr.port())).unwrap();
-        let meter = ListenerMeter::new(name, Protocol::Udp, ListenAddr { ip: addr.ip(), zone: None, port });
+        let meter = ListenerMeter::new(
+            name,
+            Protocol::Udp,
+            ListenAddr { ip: addr.ip(), zone: None, port },
+            SessionIds::default(),
+        );
         let (drain, drops) = (Drain::new(), Arc::new(UdpDrops::default()));
         let (spec, specs) = watch::channel(Arc::new(spec));
         let service = UdpService {
@@ -74,6 +80,8 @@ impl Relay {
             meter: Arc::clone(&meter),
             admission,
             budget: budget.clone(),
+            joins: true,
+            log: Arc::default(),
             drops: Arc::clone(&drops),
             flows: drain.watch(),
         };
@@ -337,7 +345,8 @@ async fn the_error_of_an_earlier_datagram_does_not_cost_the_next_one() {
     let addr = bind("127.0.0.78:0".parse().unwrap()).local_addr().unwrap();
     let client = socket().await.local_addr().unwrap();
     let listen = ListenAddr::every(NonZeroU16::MIN);
-    let meter = ListenerMeter::new(MappingName::new("1/udp").unwrap(), Protocol::Udp, listen);
+    let meter =
+        ListenerMeter::new(MappingName::new("1/udp").unwrap(), Protocol::Udp, listen, SessionIds::default());
     let key = FlowKey { client, local: None };
     let offload = sockets::offload(client).unwrap();
     let permits = (FlowBudget::new(1).take().unwrap(), permit(client));
@@ -619,12 +628,13 @@ async fn new_targets_are_for_new_flows() {
 /// What a listener in front of `target` shares with its flows.
 fn front(target: SocketAddr, meter: Arc<ListenerMeter>, budget: FlowBudget) -> ListenerShared {
     ListenerShared {
-        socket: sockets::listener(bind("127.0.0.1:0".parse().unwrap())).unwrap(),
+        socket: sockets::listener(bind("127.0.0.1:0".parse().unwrap()), true).unwrap(),
         kernel_joins: true,
         offload: sockets::offload(target).unwrap(),
         table: Mutex::new(FlowTable::new(Timeout::Never, budget)),
         rearm: Notify::new(),
         drops: Arc::default(),
+        log: Arc::default(),
         held: MemoryUse::default(),
         spec: watch::channel(Arc::new(leading_to(target))).1,
         dialer: Dialer::new(),
@@ -635,7 +645,8 @@ fn front(target: SocketAddr, meter: Arc<ListenerMeter>, budget: FlowBudget) -> L
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replies_that_had_to_wait_are_sent_whole_and_in_order() {
     let listen = ListenAddr::every(NonZeroU16::MIN);
-    let meter = ListenerMeter::new(MappingName::new("1/udp").unwrap(), Protocol::Udp, listen);
+    let meter =
+        ListenerMeter::new(MappingName::new("1/udp").unwrap(), Protocol::Udp, listen, SessionIds::default());
     let client = socket().await;
     let addr = client.local_addr().unwrap();
     let budget = FlowBudget::new(1);
@@ -660,7 +671,7 @@ async fn sockets_allow_fragmentation() {
         Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, ip_mtu_discover, ipv6_mtu_discover,
     };
     for listen in ["127.0.0.1:0", "[::]:0"] {
-        let listener = sockets::listener(bind(listen.parse().unwrap())).unwrap();
+        let listener = sockets::listener(bind(listen.parse().unwrap()), true).unwrap();
         assert!(matches!(ip_mtu_discover(&listener), Ok(Ipv4PathMtuDiscovery::DONT)));
         let v6 = listener.local_addr().unwrap().is_ipv6();
         assert!(!v6 || matches!(ipv6_mtu_discover(&listener), Ok(Ipv6PathMtuDiscovery::DONT)));

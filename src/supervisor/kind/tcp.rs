@@ -33,6 +33,7 @@ impl Kind for Tcp {
             meter: Arc::clone(meter),
             budget: shared.budgets.sessions.clone(),
             silence: shared.budgets.silence.clone(),
+            log: Arc::clone(&shared.budgets.log),
             sessions,
         };
         let listener = Arc::new(TcpListener::from(socket));

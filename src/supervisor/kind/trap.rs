@@ -21,7 +21,11 @@ pub(super) struct Trap;
 
 impl Kind for Trap {
     fn serve(&self, socket: OwnedFd, parts: Parts<'_>) -> io::Result<(Listening, Work)> {
-        let service = TrapService { gate: Arc::clone(&parts.shared.gate), meter: Arc::clone(parts.meter) };
+        let service = TrapService {
+            gate: Arc::clone(&parts.shared.gate),
+            meter: Arc::clone(parts.meter),
+            log: Arc::clone(&parts.shared.budgets.log),
+        };
         let listener = Arc::new(TcpListener::from(socket));
         let listening: Listening = Arc::downgrade(&listener) as Listening;
         Ok((listening, Box::pin(service.serve(listener, parts.closing))))

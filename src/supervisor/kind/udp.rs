@@ -43,6 +43,8 @@ impl Kind for Udp {
             dialer: shared.dialer.clone(),
             meter: Arc::clone(meter),
             budget: shared.budgets.flows.clone(),
+            joins: shared.budgets.joins,
+            log: Arc::clone(&shared.budgets.log),
             drops: Arc::clone(&self.drops),
             flows: sessions,
         };

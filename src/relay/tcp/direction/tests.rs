@@ -10,9 +10,11 @@ use tokio::{
 
 use super::*;
 
+static PIPES: Pipes = Pipes::new(64);
+
 /// A direction between two connections, of which the test has the far ends.
 struct Way {
-    half: Direction,
+    half: Direction<'static>,
     source: TcpStream,
     sink: TcpStream,
     near: TcpStream,
@@ -39,7 +41,8 @@ impl Way {
             std::future::pending::<()>().await;
         };
         let pump = poll_fn(|cx| {
-            let step = half.transfer(cx, source, sink, false, &mut Moved::default(), |_| {});
+            let step =
+                half.transfer(cx, Link { source, sink, pipes: &PIPES }, false, &mut Moved::default(), |_| {});
             assert!(step.is_ok());
             Poll::<()>::Pending
         });
@@ -103,7 +106,8 @@ async fn rest(way: &mut Way) -> Vec<u8> {
     let Way { half, source, sink, far, .. } = way;
     let mut arrived = Vec::new();
     let pump = poll_fn(|cx| {
-        let step = half.transfer(cx, source, sink, false, &mut Moved::default(), |_| {});
+        let step =
+            half.transfer(cx, Link { source, sink, pipes: &PIPES }, false, &mut Moved::default(), |_| {});
         assert!(step.is_ok());
         Poll::<()>::Pending
     });
@@ -151,7 +155,8 @@ async fn a_stalled_flow_that_gives_its_pipe_up_loses_nothing() {
         near.shutdown().await.unwrap();
     };
     let pump = poll_fn(|cx| {
-        let step = half.transfer(cx, source, sink, false, &mut Moved::default(), |_| {});
+        let step =
+            half.transfer(cx, Link { source, sink, pipes: &PIPES }, false, &mut Moved::default(), |_| {});
         assert!(step.is_ok());
         if half.bulk.as_ref().is_some_and(|bulk| bulk.laden() > 0) {
             half.unload().unwrap();
