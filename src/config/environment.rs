@@ -6,8 +6,13 @@
 
 use std::{cell::RefCell, collections::HashSet, ffi::OsStr, net::IpAddr, ops::RangeInclusive};
 
-use super::{HostView, problem::Diagnostics, span::Span, table::closest};
-use crate::mapping::Protocol;
+use crate::{
+    config::{
+        host::HostView,
+        text::{problem::Diagnostics, span::Span, table::closest},
+    },
+    mapping::Protocol,
+};
 
 /// What the names of all variables of portway begin with.
 const PREFIX: &str = "PORTWAY_";

@@ -8,18 +8,24 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{
-    absent,
-    expand::Text,
-    gate::{self, GateText},
-    guard::GuardText,
-    lists::{self, ListText},
-    overrides::Overrides,
-    settings::{self, LimitSettings, LogSettings, Settings},
-    span::Span,
-    table::{Homes, Keys, List, Reader, Value},
+use crate::{
+    config::{
+        lower::{
+            gate::{self, GateText},
+            guard::GuardText,
+            lists::{self, ListText},
+            overrides::Overrides,
+            settings::{self, LimitSettings, LogSettings, Settings},
+        },
+        text::{
+            absent,
+            expand::Text,
+            span::Span,
+            table::{Homes, Keys, List, Reader, Value},
+        },
+    },
+    gateway::RouterSettings,
 };
-use crate::gateway::RouterSettings;
 
 /// What a file says.
 pub(super) struct FileText {

@@ -6,15 +6,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    DEFAULT_FILE, HostView, NAME_A_MAPPING, ReadSet, STDIN,
-    expand::{Room, Text},
+use crate::config::{
     file::FileText,
-    problem::Diagnostics,
-    read::{ReadError, absolute, cause, read, read_any, read_stdin},
-    span::{Name, SourceMap, Span},
-    syntax,
-    table::Reader,
+    host::HostView,
+    lower::trial,
+    source::DEFAULT_FILE,
+    source::NAME_A_MAPPING,
+    source::ReadSet,
+    source::STDIN,
+    text::{
+        expand::{Room, Text},
+        problem::Diagnostics,
+        read::{ReadError, absolute, cause, read, read_any, read_stdin},
+        span::{Name, SourceMap, Span},
+        syntax,
+        table::Reader,
+    },
 };
 
 /// The most that a configuration may have, all files together.
@@ -97,7 +104,8 @@ impl<'a> Walk<'a> {
             return;
         };
         let (document, errors) = syntax::parse(&text);
-        syntax::refuse(&text, span, &errors, self.host, self.diagnostics);
+        let is_sound = |text: &str, line| trial::is_sound(text, line, self.host);
+        syntax::refuse(&text, span, &errors, &is_sound, self.diagnostics);
         let mut reader = Reader::new(span, &text, self.host, &self.room, self.diagnostics);
         let is_broken = !errors.is_empty();
         let base = self.base.as_deref().filter(|_| from.is_none());

@@ -7,10 +7,13 @@
 //! asks a [`HostView`]. [`diff()`] says how one plan differs from the next.
 //!
 //! ```text
-//! include ─► file: bytes ─► tables ─► mappings as written ─► lower: listeners ─► claims, loops, openings ─► Plan
-//!               │  └ table, expand, duration, amount, overrides  └ mapping::publish
-//!               └► gate: lists, guard, countries ─► GateInput
+//! source ─► include ─► text: bytes to values ─► file: mappings as written ─► lower: values to plan ─► plan
+//!                                                                              └ gate ─► GateInput
 //! ```
+//!
+//! - `text` reads bytes, parses TOML with recovery, and keeps the place of every value.
+//! - `lower` gives the values their meaning: defaults, ranges, policies, and what two of them claim.
+//! - `plan` is the result, and the difference of two results.
 //!
 //! No serde type mirrors the file: serde ends at the first error. The file is parsed with recovery
 //! into spanned values, and a small table reader (`table`) takes the keys out of it, so that every
@@ -20,74 +23,36 @@
 //! size of the files, the depth of their nesting, the depth of includes, the number of listeners
 //! and of entries that each of them copies.
 
-mod absent;
-mod amount;
-mod claims;
-mod cure;
-mod declared;
-mod diff;
-mod draft;
-mod duration;
-mod entries;
 pub(crate) mod environment;
-mod expand;
-mod exposure;
 mod file;
-mod gate;
-mod guard;
-mod hint;
+mod host;
 mod include;
-mod listen_entry;
-mod lists;
-mod loops;
 mod lower;
-mod many;
-mod openings;
-mod overrides;
 mod plan;
-mod policy;
-mod problem;
-mod read;
-mod router;
-mod settings;
-mod span;
-mod spelling;
-mod syntax;
-mod system;
-mod table;
+mod source;
+mod text;
 
-use std::{
-    collections::HashSet,
-    fmt,
-    net::IpAddr,
-    ops::RangeInclusive,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-pub(crate) use diff::{PlanDiff, diff};
 use environment::Asked;
 use file::MainText;
+pub(crate) use host::HostView;
+pub use host::System;
 use include::Walk;
-pub(crate) use lists::{ListFileError, ListRead, read_list};
-use lower::{Context, Lowering};
-pub(crate) use overrides::terms;
+pub(crate) use lower::lists::{ListFileError, ListRead, read_list};
+pub(crate) use lower::overrides::terms;
+pub(crate) use lower::settings::{LimitSettings, LogFormat, LogLevel, LogOverride, LogSettings, Settings};
+use lower::{Context, Lowering, lists};
+pub(crate) use plan::diff::{PlanDiff, diff};
 pub(crate) use plan::{ListenerPlan, MappingPlan, Plan, Service};
-use problem::Diagnostics;
-pub(crate) use problem::{Problem, Problems};
-pub(crate) use settings::{LimitSettings, LogFormat, LogLevel, LogOverride, LogSettings, Settings};
-use span::{Name, SourceMap};
-pub(crate) use spelling::{Spell, Term};
-pub use system::System;
+use source::NAME_A_MAPPING;
+pub(crate) use source::{DEFAULT_FILE, ReadSet, STDIN, SpecsFrom};
+use text::problem::Diagnostics;
+pub(crate) use text::problem::{Problem, Problems};
+use text::span::{Name, SourceMap};
+pub(crate) use text::spelling::{Spell, Term};
 
-use crate::{mapping::Protocol, policy::GateInput};
-
-/// Where the configuration is, when nothing else is said.
-pub(crate) const DEFAULT_FILE: &str = "/etc/portway/portway.toml";
-/// The name of standard input, in the place of a file.
-pub(crate) const STDIN: &str = "-";
-/// What to do where nothing was named.
-const NAME_A_MAPPING: &str =
-    "name a mapping, as in portway run -p 8080:80, or a file, as in portway run -c FILE";
+use crate::policy::GateInput;
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,30 +84,6 @@ impl Source {
     }
 }
 
-/// Where the publish specs beside the file stand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SpecsFrom {
-    /// In the arguments, each behind a `-p`.
-    #[default]
-    Arguments,
-    /// In the variable [`SpecsFrom::VARIABLE`].
-    Variable,
-}
-
-impl SpecsFrom {
-    /// The environment's twin of `-p`.
-    pub const VARIABLE: &str = "PORTWAY_PUBLISH";
-}
-
-impl fmt::Display for SpecsFrom {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Arguments => "-p",
-            Self::Variable => Self::VARIABLE,
-        })
-    }
-}
-
 /// A configuration without problems.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -156,30 +97,6 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// What was read.
     pub read: ReadSet,
-}
-
-/// The files that were read, as absolute paths. The daemon watches them for changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReadSet {
-    /// The files, those that were missing too.
-    pub files: Vec<PathBuf>,
-    /// The patterns of `include`: a new file that matches one belongs to the configuration.
-    pub patterns: Vec<String>,
-}
-
-/// What the configuration must know of the machine; [`System`] is the real one.
-pub trait HostView {
-    /// The value of an environment variable.
-    fn env(&self, name: &str) -> Option<String>;
-    /// The port of a service, by the system's services database.
-    fn service(&self, name: &str, protocol: Protocol) -> Option<u16>;
-    /// This machine's own addresses, but for loopback and for those that mean something only
-    /// together with an interface.
-    fn addresses(&self) -> HashSet<IpAddr>;
-    /// The broadcast addresses of this machine's networks.
-    fn broadcasts(&self) -> HashSet<IpAddr>;
-    /// The ports that the kernel gives to outgoing connections.
-    fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>>;
 }
 
 /// Reads the configuration. It reads files, so it belongs on a thread that may block.

@@ -1,7 +1,10 @@
 use std::{
+    collections::HashSet,
     fs,
+    net::IpAddr,
     num::{NonZeroU32, NonZeroU64},
-    path::Path,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -10,7 +13,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::mapping::{ListenerKey, Timeout};
+use crate::mapping::{ListenerKey, Protocol, Timeout};
 
 mod access;
 mod files;

@@ -5,19 +5,21 @@
 
 use std::sync::Arc;
 
-use super::{Context, Lowering, MOST_WAYS};
-use crate::config::listen_entry::ListenEntry;
 use crate::{
     config::{
-        HostView, SpecsFrom,
-        declared::Declared,
-        expand::Text,
         file::MappingText,
-        hint::{expanded, instead},
-        overrides::Overrides,
-        problem::Diagnostics,
-        span::{SourceMap, Span},
-        table::{List, Setting},
+        host::HostView,
+        lower::{
+            Context, Lowering, MOST_WAYS, declared::Declared, listen_entry::ListenEntry, overrides::Overrides,
+        },
+        source::SpecsFrom,
+        text::{
+            expand::Text,
+            hint::{expanded, instead},
+            problem::Diagnostics,
+            span::{SourceMap, Span},
+            table::{List, Setting},
+        },
     },
     mapping::publish::{ListenSpec, Mismatch, Protocols, Publish, SpecError, TargetSpec, meant},
 };

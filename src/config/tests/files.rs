@@ -1,14 +1,14 @@
 //! Files as they come: broken, hostile, included, and how problems are shown.
 
-use super::{
-    super::{
+use super::*;
+use crate::config::{
+    file,
+    text::{
         expand::Room,
-        file,
         problem::Diagnostics,
         span::{Name, SourceMap},
         table::Reader,
     },
-    *,
 };
 
 #[test]

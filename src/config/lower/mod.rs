@@ -1,0 +1,439 @@
+//! Mappings as written to listeners: the grammar is applied, ranges are spread out, defaults come
+//! in.
+//!
+//! A disabled mapping is checked like any other, but claims no port and opens no listener. The two
+//! forms in which a mapping is written come together in `forms`.
+
+mod claims;
+pub(super) mod declared;
+pub(super) mod draft;
+mod entries;
+mod exposure;
+mod forms;
+pub(super) mod gate;
+pub(super) mod guard;
+pub(super) mod listen_entry;
+pub(super) mod lists;
+mod loops;
+mod many;
+mod openings;
+pub(super) mod overrides;
+mod policy;
+mod router;
+pub(super) mod settings;
+pub(super) mod trial;
+
+use std::{collections::HashMap, net::IpAddr, num::NonZeroU16, sync::Arc};
+
+use crate::{
+    config::{
+        file::{FileText, MappingText},
+        host::HostView,
+        lower::{
+            claims::{Claim, Claims},
+            declared::Declared,
+            draft::{Draft, MappingNumber},
+            exposure::OwnAddresses,
+            listen_entry::ListenEntry,
+            many::Many,
+            openings::{Openings, Wanted},
+            overrides::Overrides,
+            policy::HasRates,
+        },
+        plan::{MappingPlan, Plan, Service},
+        source::SpecsFrom,
+        text::{
+            expand::Text,
+            hint::instead,
+            problem::Diagnostics,
+            span::{Name, SourceMap, Span},
+            table::Setting,
+        },
+    },
+    mapping::{
+        Host, ListenerKey, MappingName, Protocol,
+        publish::{ListenSpec, Protocols, meant},
+    },
+    meter::SessionLines,
+    relay::{
+        tcp::{TcpOptions, TcpSpec},
+        udp::{UdpOptions, UdpSpec},
+    },
+    targets::Targets,
+};
+
+/// The outcome of all mappings.
+pub(crate) struct Lowered {
+    pub(crate) plan: Plan,
+    pub(crate) disabled: usize,
+}
+
+/// What the listeners of a mapping are made from.
+struct Terms {
+    mapping: MappingNumber,
+    is_named: bool,
+    tcp: TcpOptions,
+    udp: UdpOptions,
+    wanted: Option<Wanted>,
+}
+
+/// What all mappings are lowered with.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) host: &'a dyn HostView,
+    pub(crate) defaults: &'a Overrides,
+    pub(crate) known: &'a Declared,
+    /// The command line opens every listener on the router whose mapping does not say otherwise.
+    pub(crate) everything_on_router: bool,
+    /// Where `[router]` is, if anywhere.
+    pub(crate) router: Option<Span>,
+}
+
+impl Context<'_> {
+    fn wanted(&self, own: &Overrides) -> Option<Wanted> {
+        Wanted::of(own, self.defaults, self.everything_on_router)
+    }
+}
+
+/// Collects listeners from mapping after mapping.
+pub(crate) struct Lowering<'a> {
+    context: Context<'a>,
+    many: Many<'a>,
+    own: OwnAddresses<'a>,
+    diagnostics: &'a mut Diagnostics,
+    draft: Draft,
+    entries: Vec<ListenEntry>,
+    claims: Claims,
+    openings: Openings,
+    /// Some mapping, be it disabled, wants to be open on the router.
+    uses_router: bool,
+    /// Which bursts some mapping, be it disabled, has a rate for.
+    has_rates: HasRates,
+    names: HashMap<String, Span>,
+    disabled: usize,
+    is_full: bool,
+    /// The targets of all listeners together.
+    ways: usize,
+    /// How many cures for specs were looked for.
+    cures: usize,
+}
+
+/// More listeners than one machine can have for one address: every port, both protocols, twice.
+const MOST_LISTENERS: usize = 262_144;
+/// The most targets of all listeners together: what reads, checks or prints a plan takes time for
+/// each of them.
+pub(crate) const MOST_WAYS: usize = 1 << 20;
+
+impl<'a> Lowering<'a> {
+    pub(crate) fn new(context: Context<'a>, diagnostics: &'a mut Diagnostics) -> Self {
+        context.defaults.policy.check_defaults(context.known, diagnostics);
+        let own = OwnAddresses::new(context.host);
+        warn_of_source(context.defaults, &own, diagnostics);
+        Self {
+            many: Many::new(context.host),
+            own,
+            context,
+            diagnostics,
+            draft: Draft::default(),
+            entries: Vec::new(),
+            claims: Claims::default(),
+            openings: Openings::default(),
+            uses_router: false,
+            has_rates: HasRates::default(),
+            names: HashMap::new(),
+            disabled: 0,
+            is_full: false,
+            ways: 0,
+            cures: 0,
+        }
+    }
+
+    /// The same, for a look at a guess: it asks for no further guesses.
+    pub(crate) fn without_cures(mut self) -> Self {
+        self.cures = usize::MAX / 2;
+        self
+    }
+
+    /// Takes in what a file says.
+    pub(crate) fn file(&mut self, file: &FileText) {
+        for spec in &file.publish {
+            self.publish_alone(spec);
+        }
+        for mapping in &file.mappings {
+            self.mapping(mapping, file.is_broken);
+        }
+    }
+
+    /// Takes in a spec that stands beside the file.
+    pub(crate) fn spec(&mut self, spec: &str, from: SpecsFrom, sources: &mut SourceMap) {
+        let span = sources.add(Name::Spec(from, spec.to_owned()), spec.to_owned());
+        self.publish_alone(&Text::beside_file(spec.to_owned(), span, from));
+    }
+
+    /// Checks what only the whole shows, and hands over the plan.
+    pub(crate) fn finish(self) -> Lowered {
+        let plan = self.draft.finish();
+        loops::refuse(&plan, &self.claims, &self.entries, self.context.host, self.diagnostics);
+        if let Some(span) = self.context.router
+            && !self.uses_router
+        {
+            self.diagnostics
+                .warning(span, "[router] without a mapping that is to be open on the router")
+                .hint("say `router = true` in one, or in [defaults] for all");
+        }
+        self.context.defaults.policy.warn_of_idle_bursts(self.has_rates, self.diagnostics);
+        for (name, span) in self.names.iter().filter(|(name, _)| name.contains('/')) {
+            if let Some(other) = self.claims.default_name(name) {
+                self.diagnostics
+                    .problem(*span, format!("the name \"{name}\" is the default name of the listener at"))
+                    .also(self.entries[other].span)
+                    .hint("choose another name");
+            }
+        }
+        Lowered { plan, disabled: self.disabled }
+    }
+
+    /// A spec outside any mapping: it has its defaults and nothing else.
+    fn publish_alone(&mut self, text: &Text) {
+        let own = Overrides::default();
+        let Some(entry) = self.short(text) else { return };
+        let entries = vec![entry];
+        self.check(&entries, &own);
+        self.open_all(entries, None, &own);
+    }
+
+    fn mapping(&mut self, mapping: &MappingText, is_broken: bool) {
+        let name = mapping.name.as_ref().and_then(|text| self.name(text));
+        let entries = self.entries_of(mapping, is_broken);
+        if !entries.is_empty() && entries.iter().all(|e| !e.protocols.has_tcp()) {
+            for (key, span, hint) in mapping.overrides.tcp_only() {
+                self.diagnostics.warning(span, format!("`{key}` has no meaning for UDP")).hint(hint);
+            }
+        }
+        if let Some((key, span)) = mapping.overrides.udp_only()
+            && !entries.is_empty()
+            && entries.iter().all(|e| !e.protocols.has_udp())
+        {
+            self.diagnostics
+                .warning(span, format!("`{key}` has no meaning for TCP"))
+                .hint("remove it; for TCP there are `new_sessions_per_client` and `bandwidth_per_session`");
+        }
+        self.check(&entries, &mapping.overrides);
+        warn_of_source(&mapping.overrides, &self.own, self.diagnostics);
+        self.open_all(entries, name, &mapping.overrides);
+    }
+
+    /// Checks what does not depend on other mappings.
+    fn check(&mut self, entries: &[ListenEntry], own: &Overrides) {
+        for entry in entries {
+            self.check_sources(entry, own);
+            self.many.refuse_for_tcp(entry, self.diagnostics);
+        }
+        let defaults = &self.context.defaults.policy;
+        own.policy.check(defaults, self.context.known, self.diagnostics);
+        self.has_rates |= own.policy.has_rates(defaults);
+        if let Some(wanted) = self.context.wanted(own) {
+            self.uses_router = true;
+            wanted.check(entries, self.diagnostics);
+        }
+    }
+
+    /// Opens the listeners of a mapping, unless it is disabled.
+    fn open_all(&mut self, entries: Vec<ListenEntry>, name: Option<MappingName>, own: &Overrides) {
+        if !own.enabled.resolve(&self.context.defaults.enabled, true) {
+            self.disabled += 1;
+            return;
+        }
+        let defaults = self.context.defaults;
+        let policy = Arc::new(own.policy.policy(&defaults.policy));
+        let log = own.log.resolve(&defaults.log, SessionLines::default());
+        let is_named = name.is_some();
+        let terms = Terms {
+            mapping: self.draft.mapping(name, MappingPlan { policy: Arc::clone(&policy), log }),
+            is_named,
+            tcp: own.options.tcp(&defaults.options),
+            udp: own.options.udp(&defaults.options),
+            wanted: self.context.wanted(own),
+        };
+        for entry in entries {
+            let on_router = terms.wanted.is_some();
+            exposure::warn(&entry, &policy, on_router, self.context.host, self.diagnostics);
+            self.own.warn_of_listener(&entry, self.diagnostics);
+            self.open(entry, Some(&terms));
+        }
+    }
+
+    /// Takes in the decoys.
+    pub(crate) fn traps(&mut self, specs: &[Text]) {
+        let host = self.context.host;
+        let services = |name: &str, protocol| host.service(name, protocol);
+        for text in specs {
+            let spec = ListenSpec::parse(&text.value, Protocols::Tcp, &services);
+            let meant = |value: &str| meant::listen(value, Protocols::Tcp, &services);
+            let Some(listen) = self.sound("trap", text, spec, meant) else { continue };
+            let entry =
+                ListenEntry { listen, span: text.span(), protocols: Protocols::Tcp, targets: Arc::default() };
+            exposure::warn_of_ephemeral_ports(&entry, host, self.diagnostics);
+            self.own.warn_of_listener(&entry, self.diagnostics);
+            self.open(entry, None);
+        }
+    }
+
+    /// Checks a name, and that no other mapping has it.
+    fn name(&mut self, text: &Text) -> Option<MappingName> {
+        let span = text.span();
+        let name = match MappingName::new(&text.value) {
+            Ok(name) => name,
+            Err(e) => {
+                self.diagnostics
+                    .problem(span, format!("`{}` is not a name for a mapping", text.value))
+                    .text(&text.value)
+                    .hint(match name_meant(&text.value) {
+                        Some(meant) => instead(text, &format!("\"{meant}\"")),
+                        None => e.to_string(),
+                    });
+                return None;
+            }
+        };
+        if let Some(first) = self.names.get(name.as_str()) {
+            self.diagnostics
+                .problem(span, format!("the name \"{name}\" is used twice, first at"))
+                .also(*first)
+                .hint("give each mapping a name of its own");
+        } else {
+            self.names.insert(name.as_str().to_owned(), span);
+        }
+        Some(name)
+    }
+
+    /// A source address reaches only targets of its own family.
+    fn check_sources(&mut self, entry: &ListenEntry, own: &Overrides) {
+        let default = &self.context.defaults.options.source;
+        let is_inherited = matches!(own.options.source, Setting::Unset);
+        let Some(source) = own.options.source.or(default).given() else { return };
+        let reaches = |ip: &IpAddr| ip.is_ipv4() == source.value.is_ipv4();
+        for (target, span) in entry.targets.iter() {
+            if let Host::Ip(ip, _) = &target.host
+                && !reaches(ip)
+            {
+                let at = if is_inherited { *span } else { source.span };
+                let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+                self.diagnostics
+                    .problem(at, format!("the source {} cannot reach the target {ip}", source.value))
+                    .hint(format!("its source is an {family} address"));
+            }
+        }
+    }
+
+    /// Claims the ports of an enabled entry and plans their listeners; without terms they are
+    /// decoys.
+    fn open(&mut self, entry: ListenEntry, terms: Option<&Terms>) {
+        let asked = entry.listen.ports.count() * entry.protocols.iter().count();
+        if self.claims.asked + asked > MOST_LISTENERS {
+            if !std::mem::replace(&mut self.is_full, true) {
+                self.diagnostics
+                    .problem(entry.span, format!("more than {MOST_LISTENERS} listeners in all"))
+                    .hint("use fewer or smaller ranges");
+            }
+            return;
+        }
+        self.claims.asked += asked;
+        self.ways = self.ways.saturating_add(asked.saturating_mul(entry.targets.len()));
+        if self.ways > MOST_WAYS {
+            self.refuse_ways(entry.span);
+            return;
+        }
+        let claim = Claim { entry: self.entries.len(), is_named: terms.is_some_and(|terms| terms.is_named) };
+        let mut is_told = false;
+        let shared = shared_targets(&entry);
+        for protocol in entry.protocols.iter() {
+            for port in entry.listen.ports.ports() {
+                let key = ListenerKey { protocol, addr: entry.listen.addr(port) };
+                match self.claims.claim(&key, claim) {
+                    Ok(()) => {
+                        let name = MappingName::default_for(entry.listen.ports, protocol);
+                        match terms {
+                            Some(terms) => self.listener(&entry, terms, key, name, shared.clone()),
+                            None => self.draft.trap(key, name),
+                        }
+                    }
+                    Err(other) if !is_told => {
+                        is_told = true;
+                        self.refuse_twice(&entry, &key, other, terms.is_none());
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        self.entries.push(entry);
+    }
+
+    /// Says once that there are too many targets.
+    pub(crate) fn refuse_ways(&mut self, span: Span) {
+        if !std::mem::replace(&mut self.is_full, true) {
+            self.diagnostics
+                .problem(span, format!("more than {MOST_WAYS} targets of all listeners together"))
+                .hint("use fewer targets, or smaller ranges of listen ports");
+        }
+    }
+
+    fn refuse_twice(&mut self, entry: &ListenEntry, key: &ListenerKey, other: usize, is_trap: bool) {
+        let first = self.entries.get(other).map_or(entry.span, |e| e.span);
+        self.diagnostics
+            .problem(entry.span, format!("{key} is listened on twice, first at"))
+            .also(first)
+            .hint(if is_trap {
+                "a trap takes a port that no mapping has"
+            } else {
+                "a port takes one mapping for each protocol, and a wildcard takes all addresses"
+            });
+    }
+
+    /// Plans one listener of an entry.
+    fn listener(
+        &mut self,
+        entry: &ListenEntry,
+        terms: &Terms,
+        key: ListenerKey,
+        default: MappingName,
+        shared: Option<Targets>,
+    ) {
+        let targets = shared
+            .or_else(|| targets(entry, key.addr.port))
+            .expect("an entry of a mapping is made with at least one target");
+        let service = match key.protocol {
+            Protocol::Tcp => Service::Tcp(TcpSpec { targets, options: terms.tcp.clone() }),
+            Protocol::Udp => Service::Udp(UdpSpec { targets, options: terms.udp.clone() }),
+        };
+        let wanted = terms.wanted.as_ref();
+        let exposure = wanted.and_then(|wanted| self.openings.open(wanted, entry, &key, self.diagnostics));
+        self.draft.listener(terms.mapping, key, default, service, exposure);
+    }
+}
+
+/// A name with a hyphen for each run of characters that no name has.
+fn name_meant(text: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let words: Vec<&str> = text.split(|c| !plain(c)).filter(|word| !word.is_empty()).collect();
+    let name: String = words.join("-").chars().take(MappingName::MAX_LEN).collect();
+    MappingName::new(&name).is_ok().then_some(name)
+}
+
+/// The targets of every listener of an entry, where all lead to the same.
+fn shared_targets(entry: &ListenEntry) -> Option<Targets> {
+    let is_same = entry.targets.iter().all(|(target, _)| target.ports.count() == 1);
+    if is_same { targets(entry, entry.listen.ports.first()) } else { None }
+}
+
+fn targets(entry: &ListenEntry, port: NonZeroU16) -> Option<Targets> {
+    let ports = entry.listen.ports;
+    Targets::new(entry.targets.iter().map(|(target, _)| target.counterpart(ports, port)))
+}
+
+/// Notes a source that this machine does not have.
+fn warn_of_source(overrides: &Overrides, own: &OwnAddresses<'_>, diagnostics: &mut Diagnostics) {
+    const CURE: &str = "targets are not reached from it: compare with `ip addr`, or leave `source` out";
+    if let Some(source) = overrides.options.source.given() {
+        own.warn_of_foreign(source.value, source.span, "the source", CURE, diagnostics);
+    }
+}

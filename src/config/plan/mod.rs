@@ -1,0 +1,77 @@
+//! The plan: every promise of the configuration, by mapping and by the socket that it needs.
+//!
+//! Both parts are maps. So two listeners for one socket cannot be written down, and the difference
+//! of two plans is a difference of sets. Every listener names its mapping by [`MappingId`], and
+//! that mapping is in the same plan.
+
+pub(super) mod diff;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    mapping::{Exposure, ListenerKey, MappingId, MappingName},
+    meter::SessionLines,
+    policy::Policy,
+    relay::{tcp::TcpSpec, udp::UdpSpec},
+    targets::Targets,
+};
+
+/// Everything that should run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The mappings.
+    pub(crate) mappings: BTreeMap<MappingId, MappingPlan>,
+    /// Their listeners, and the decoys.
+    pub(crate) listeners: BTreeMap<ListenerKey, ListenerPlan>,
+}
+
+impl Plan {
+    /// The mapping of a listener of this plan; `None` for a decoy.
+    pub(crate) fn mapping_of(&self, listener: &ListenerPlan) -> Option<&MappingPlan> {
+        self.mappings.get(listener.mapping.as_ref()?)
+    }
+}
+
+/// What the listeners of one mapping share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MappingPlan {
+    /// The rules for its clients.
+    pub policy: Arc<Policy>,
+    /// The sessions that get a line in the log.
+    pub log: SessionLines,
+}
+
+/// What one listener promises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerPlan {
+    /// The mapping that it belongs to; a decoy has none.
+    pub mapping: Option<MappingId>,
+    /// The name that is shown: that of the mapping, or the default name of this listener.
+    pub name: MappingName,
+    /// What it does with what arrives.
+    pub service: Service,
+    /// How it should be reachable through the home router; `None` keeps it closed there.
+    pub exposure: Option<Exposure>,
+}
+
+/// What a listener does, by protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// Relays connections.
+    Tcp(TcpSpec),
+    /// Relays datagrams.
+    Udp(UdpSpec),
+    /// A decoy: a client that connects is banned.
+    Trap,
+}
+
+impl Service {
+    /// Where it leads; a decoy leads nowhere.
+    pub(crate) fn targets(&self) -> Option<&Targets> {
+        match self {
+            Self::Tcp(spec) => Some(&spec.targets),
+            Self::Udp(spec) => Some(&spec.targets),
+            Self::Trap => None,
+        }
+    }
+}

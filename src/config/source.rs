@@ -1,0 +1,44 @@
+//! Where the text of a configuration stands, and which files were read.
+
+use std::{fmt, path::PathBuf};
+
+/// Where the configuration is, when nothing else is said.
+pub(crate) const DEFAULT_FILE: &str = "/etc/portway/portway.toml";
+/// The name of standard input, in the place of a file.
+pub(crate) const STDIN: &str = "-";
+/// What to do where nothing was named.
+pub(crate) const NAME_A_MAPPING: &str =
+    "name a mapping, as in portway run -p 8080:80, or a file, as in portway run -c FILE";
+
+/// Where the publish specs beside the file stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpecsFrom {
+    /// In the arguments, each behind a `-p`.
+    #[default]
+    Arguments,
+    /// In the variable [`SpecsFrom::VARIABLE`].
+    Variable,
+}
+
+impl SpecsFrom {
+    /// The environment's twin of `-p`.
+    pub const VARIABLE: &str = "PORTWAY_PUBLISH";
+}
+
+impl fmt::Display for SpecsFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Arguments => "-p",
+            Self::Variable => Self::VARIABLE,
+        })
+    }
+}
+
+/// The files that were read, as absolute paths. The daemon watches them for changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadSet {
+    /// The files, those that were missing too.
+    pub files: Vec<PathBuf>,
+    /// The patterns of `include`: a new file that matches one belongs to the configuration.
+    pub patterns: Vec<String>,
+}
