@@ -355,4 +355,4 @@ impl Openings {
 }
 
 #[cfg(test)]
-mod simulation;
+mod tests;

@@ -82,6 +82,7 @@ impl Lease {
         if self.may_move(circumstances) {
             return self.change_port(holder, circumstances);
         }
+        self.give_up_other_port(holder.is_some());
         let wait = match &holder {
             Some(_) => left
                 .map_or(terms.check_every, |left| terms.check_every.min(left + LEAST_WAIT_FOR_HOLDER))
@@ -100,17 +101,21 @@ impl Lease {
 
     /// Whether another port may replace the one that is held. Once open, a port is kept: clients
     /// find it again, and the router does not fill up with ports.
-    fn may_move(&mut self, circumstances: &Circumstances<'_>) -> bool {
-        let wanted = self.want.external_port;
-        if circumstances.terms.on_conflict != OnConflict::AnyPort || self.want.key.pinhole.is_some() {
-            return false;
-        }
-        let may = self.moves < MOST_MOVES && (self.external_port == wanted || self.times_opened == 0);
-        if !may && self.times_opened == 0 && self.external_port != wanted && !self.touched {
-            self.external_port = wanted;
+    fn may_move(&self, circumstances: &Circumstances<'_>) -> bool {
+        circumstances.terms.on_conflict == OnConflict::AnyPort
+            && self.want.key.pinhole.is_none()
+            && self.moves < MOST_MOVES
+            && (self.external_port == self.want.external_port || self.times_opened == 0)
+    }
+
+    /// Goes back to the wanted port when the other port, of an earlier run, is held by now. A shown
+    /// entry of ours that the router does not let us close keeps its port, so that it is closed
+    /// later.
+    fn give_up_other_port(&mut self, is_shown: bool) {
+        if self.times_opened == 0 && !(self.touched && is_shown) {
+            self.external_port = self.want.external_port;
             self.moves = 0;
         }
-        may
     }
 
     /// Tries another port. If the router shows its entries, we choose the port: then we know it

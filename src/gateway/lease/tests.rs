@@ -394,6 +394,22 @@ fn a_port_that_was_taken_while_we_were_away_is_replaced_by_another() {
 }
 
 #[test]
+fn a_kept_port_that_a_router_without_a_list_refuses_is_given_up() {
+    let unknown = || Answer::Seen(Ok(Entry::Unknown));
+    let mut bench = Bench::any_port();
+    let kept =
+        Kept { external_port: port(50_000), nonce: [0; 12], pinhole: None, text: want().text, hidden: false };
+    bench.lease = Lease::adopted(want(), kept, bench.now);
+    bench.looks(unknown());
+    bench.answer("Open", conflict());
+    bench.looks(unknown());
+    bench.looks(unknown());
+    assert_eq!(bench.opens(3600).external_port, port(80));
+    bench.looks(unknown());
+    assert!(bench.is_open());
+}
+
+#[test]
 fn a_router_that_tells_nothing_gives_another_port_itself() {
     let unknown = || Answer::Seen(Ok(Entry::Unknown));
     let mut bench = Bench::any_port();

@@ -166,7 +166,11 @@ impl RouterModel {
             return Err(RouterError::Conflict);
         }
         let before = self.held.get(&place);
-        if before.is_some_and(|held| held.client != own || self.nature.refuses_overwriting) {
+        // UPnP overwrites what the same machine has there, whatever its port (WANIPConnection:2,
+        // AddPortMapping). PCP and NAT-PMP give a port of the router to one port of one machine.
+        let others =
+            |held: &Held| held.client != own || self.nature.blind && held.port != request.internal.port();
+        if before.is_some_and(|held| others(held) || self.nature.refuses_overwriting) {
             return Err(RouterError::Conflict);
         }
         if let Some(held) = before
