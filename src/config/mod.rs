@@ -7,8 +7,8 @@
 //! asks a [`HostView`]. [`diff()`] says how one plan differs from the next.
 //!
 //! ```text
-//! source ─► include ─► text: bytes to values ─► file: mappings as written ─► lower: values to plan ─► plan
-//!                                                                              └ gate ─► GateInput
+//! include ─► text: bytes to values ─► file: mappings as written ─► lower ─► plan
+//!                                       └ lists, guard, countries ─► lower::gate ─► GateInput
 //! ```
 //!
 //! - `text` reads bytes, parses TOML with recovery, and keeps the place of every value.

@@ -242,8 +242,8 @@ fn first_of(errors: &[ListError]) -> String {
     if more == 0 { first } else { format!("{first} (and {more} more)") }
 }
 
-/// Reads a list file as [`super::load`] does: at most 64 MiB, one entry a line, and comments in any
-/// encoding.
+/// Reads a list file as [`crate::config::load`] does: at most 64 MiB, one entry a line, and
+/// comments in any encoding.
 ///
 /// # Errors
 /// Where it cannot be read, or any line of it is not an entry.

@@ -39,7 +39,7 @@ pub(crate) struct Replace {
 }
 
 /// Says how to come from `old` to `new`. No two listeners of one plan may collide, which
-/// [`super::load`] ensures.
+/// [`crate::config::load`] ensures.
 pub(crate) fn diff(old: &Plan, new: &Plan) -> PlanDiff {
     let opening = only(new, old);
     let closing = only(old, new);
