@@ -12,7 +12,7 @@
 //! ```
 //!
 //! - `text` reads bytes, parses TOML with recovery, and keeps the place of every value.
-//! - `lower` gives the values their meaning: defaults, ranges, policies, and what two of them claim.
+//! - `lower` gives the values their meaning: defaults, ranges, policies, and clashes.
 //! - `plan` is the result, and the difference of two results.
 //!
 //! No serde type mirrors the file: serde ends at the first error. The file is parsed with recovery

@@ -97,9 +97,9 @@ impl From<Ended> for Ending {
 }
 
 /// Moves bytes between the client and `target`. It ends when both have ended, one of them failed,
-/// a limit was reached, or the session was cut. A peer may leave bytes without an answer for `unanswered`. No
-/// direction moves more than `bandwidth` bytes a second. Both sockets are left to be closed by the
-/// caller, in the way the ending asks for.
+/// a limit was reached, or the session was cut. A peer may leave bytes without an answer for
+/// `unanswered`. No direction moves more than `bandwidth` bytes a second. Both sockets are left to
+/// be closed by the caller, in the way the ending asks for.
 pub(super) fn pump<'a>(
     near: &'a ClientSide,
     target: &'a TcpStream,
