@@ -1,6 +1,6 @@
 //! The outcome as JSON: every term of every listener, also where it is as by default.
 
-use std::{num::NonZeroU32, path::Path};
+use std::{borrow::Cow, num::NonZeroU32, path::Path};
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -50,7 +50,7 @@ impl Serialize for Terms<'_> {
 #[derive(Serialize)]
 struct Daemon<'r> {
     lists: Vec<List<'r>>,
-    geoip: Option<&'r Path>,
+    geoip: Option<Cow<'r, str>>,
     guard: Option<Guard<'r>>,
     limits: Limits,
     router: Router<'r>,
@@ -60,7 +60,7 @@ struct Daemon<'r> {
 struct List<'r> {
     name: &'r str,
     entries: usize,
-    file: Option<&'r Path>,
+    file: Option<Cow<'r, str>>,
 }
 
 #[derive(Serialize)]
@@ -68,7 +68,7 @@ struct Guard<'r> {
     refusals: String,
     ban: String,
     exempt: Value,
-    state: Option<&'r Path>,
+    state: Option<Cow<'r, str>>,
 }
 
 #[derive(Serialize)]
@@ -111,6 +111,11 @@ pub fn json(result: &Result<Loaded, Problems>) -> String {
     escaped_json(&text) + "\n"
 }
 
+/// A path in JSON, which is Unicode: a path need not be.
+fn text(path: &Path) -> Cow<'_, str> {
+    path.to_string_lossy()
+}
+
 fn line<'r>(listener: Listener<'r>) -> Line<'r> {
     let Listener { key, plan, mapping } = listener;
     let terms = mapping.map(|mapping| terms(key, plan, mapping)).unwrap_or_default();
@@ -136,12 +141,12 @@ impl<'r> Daemon<'r> {
                     name: &name.0,
                     entries: set.len(),
                     file: spec.lists.get(name).and_then(|list| match list {
-                        ListSpec::File(path) => Some(path.as_path()),
+                        ListSpec::File(path) => Some(text(path)),
                         ListSpec::Inline(_) => None,
                     }),
                 })
                 .collect(),
-            geoip: spec.geoip.as_deref(),
+            geoip: spec.geoip.as_deref().map(text),
             guard: spec.guard.as_ref().map(Guard::of),
             limits: Limits { sessions: count(sessions), flows: count(flows) },
             router: Router::of(&loaded.settings.router),
@@ -155,7 +160,7 @@ impl<'r> Guard<'r> {
             refusals: spec.refusals.brief(),
             ban: spec.ban.brief(),
             exempt: spec.exempt.json(),
-            state: spec.state.as_deref(),
+            state: spec.state.as_deref().map(text),
         }
     }
 }
