@@ -6,10 +6,13 @@
 //! owner alone.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
@@ -29,21 +32,25 @@ impl Directories {
     /// The directory that systemd names, the usual one, that of the user.
     pub(crate) fn new(env: impl Fn(&str) -> Option<OsString>) -> Self {
         let path = |name| env(name).filter(|value| !value.is_empty());
-        // Systemd separates several by colons.
-        let named = path("STATE_DIRECTORY").and_then(|named| {
-            named.to_string_lossy().split(':').find(|dir| !dir.is_empty()).map(PathBuf::from)
-        });
         // The XDG base directory specification ignores a path that is not absolute.
         let absolute = |name| path(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let of_user = absolute("XDG_STATE_HOME").map(|state| state.join(OF_USER));
         let of_user = of_user.or_else(|| absolute("HOME").map(|home| home.join(OF_HOME)));
         let mut all: Vec<PathBuf> = Vec::new();
-        for dir in [named, Some(PathBuf::from(DEFAULT_DIR)), of_user].into_iter().flatten() {
+        for dir in [Self::of_service(&env), Some(PathBuf::from(DEFAULT_DIR)), of_user].into_iter().flatten() {
             if !all.contains(&dir) {
                 all.push(dir);
             }
         }
         Self(all)
+    }
+
+    /// The directory that systemd gives to the service (`StateDirectory=` of systemd.exec(5)): the
+    /// first, where there are several.
+    pub(crate) fn of_service(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+        let all = env("STATE_DIRECTORY")?;
+        let first = all.as_bytes().split(|byte| *byte == b':').find(|dir| !dir.is_empty())?;
+        Some(OsStr::from_bytes(first).into())
     }
 
     /// The first one that exists and may be written to. Nothing is changed.
@@ -114,10 +121,12 @@ mod tests {
             Directories::new(env).0
         };
         let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
-        let service = [("STATE_DIRECTORY", "/a:/b"), ("HOME", "/h")];
+        let service = [("STATE_DIRECTORY", ":/a:/b"), ("HOME", "/h")];
         assert_eq!(with(&service), paths(&["/a", DEFAULT_DIR, "/h/.local/state/portway"]));
         assert_eq!(with(&[]), paths(&[DEFAULT_DIR]));
         assert_eq!(with(&[("STATE_DIRECTORY", DEFAULT_DIR)]), paths(&[DEFAULT_DIR]));
+        let bytes = Directories::of_service(|_| Some(OsStr::from_bytes(b"/\xff:/b").into()));
+        assert_eq!(bytes.unwrap().as_os_str().as_bytes(), b"/\xff");
         let both = [("HOME", "/h"), ("XDG_STATE_HOME", "/s")];
         assert_eq!(with(&both), paths(&[DEFAULT_DIR, "/s/portway"]));
         let odd = [("STATE_DIRECTORY", ""), ("HOME", "/h"), ("XDG_STATE_HOME", "s")];

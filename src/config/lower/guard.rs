@@ -1,10 +1,6 @@
 //! `[guard]`: automatic bans, and the decoy ports that earn one.
 
-use std::{
-    num::NonZeroU32,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{num::NonZeroU32, path::Path, time::Duration};
 
 use crate::{
     config::{
@@ -23,6 +19,7 @@ use crate::{
     },
     mapping::Timeout,
     policy::{GuardSpec, Rate},
+    state::Directories,
 };
 
 /// The longest ban.
@@ -70,7 +67,8 @@ impl GuardText {
     ) -> GuardSpec {
         let state = match &self.state {
             Some(text) => Some(absolute(&directory.join(&text.value))),
-            None => service_state(host),
+            None => Directories::of_service(|name| host.env(name).map(Into::into))
+                .map(|directory| absolute(&directory.join(STATE_FILE))),
         };
         if state.is_none() {
             diagnostics
@@ -83,14 +81,6 @@ impl GuardText {
         let exempt = self.exempt.as_ref().map(|text| text.entries.clone()).unwrap_or_default();
         GuardSpec { refusals: self.refusals, ban: self.ban, exempt, state }
     }
-}
-
-/// The state directory of the service (`StateDirectory=` of systemd.exec(5)); the first, where
-/// there are several.
-fn service_state(host: &dyn HostView) -> Option<PathBuf> {
-    let directories = host.env("STATE_DIRECTORY")?;
-    let first = directories.split(':').next().filter(|directory| !directory.is_empty())?;
-    Some(absolute(&Path::new(first).join(STATE_FILE)))
 }
 
 /// Ten a minute.
