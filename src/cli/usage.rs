@@ -4,7 +4,10 @@
 
 use std::path::Path;
 
-use crate::mapping::publish::{Publish, Services, meant};
+use crate::{
+    mapping::publish::{Publish, Services, meant},
+    text,
+};
 
 /// A longer command is not a slip.
 const MOST: usize = 40;
@@ -21,8 +24,7 @@ pub(super) fn command_meant(
     services: Services<'_>,
     takes: impl Fn(&[String]) -> bool,
 ) -> Option<String> {
-    let is_plain = |arg: &String| !arg.chars().any(char::is_control);
-    if args.len() > MOST || !args.iter().all(is_plain) {
+    if args.len() > MOST || !args.iter().flat_map(|arg| arg.chars()).all(text::is_plain) {
         return None;
     }
     let mut meant = Vec::with_capacity(args.len() + 4);
@@ -94,6 +96,7 @@ mod tests {
             (&["strat"], None),
             (&["run", "-p", "8080:80"], None),
             (&["check", "a\nb"], None),
+            (&["check", "a\u{202e}b"], None),
         ] {
             assert_eq!(meant(args).as_deref(), command, "{args:?}");
         }

@@ -1,7 +1,9 @@
 //! What a configuration calls a file reaches neither a terminal nor a log as a command or as a line of its own.
 
 use std::{
+    ffi::OsStr,
     fs,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -11,18 +13,17 @@ use serde_json::Value;
 
 use crate::harness::{Portway, Ran, portway};
 
-/// An escape, a line end, a C1 control, and what turns the direction of writing.
-const ODD: &str = "li\u{1b}[31m\nFORGED\u{9b}2J\u{202e}\u{2066}\u{7f}";
+/// An escape, line ends, a C1 control, what turns the direction of writing, and what has no width.
+const ODD: &str = "li\u{1b}[31m\nFORGED\u{9b}2J\r\t\u{7f}\u{85}\u{ad}\u{61c}\u{180e}\u{200b}\u{200e}\u{200f}\u{2028}\
+    \u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{feff}\u{fff9}\u{e0041}.";
 /// The same in a basic string of TOML.
-const ODD_TOML: &str = "li\\u001b[31m\\nFORGED\\u009b2J\\u202e\\u2066\\u007f";
+const ODD_TOML: &str = "li\\u001b[31m\\nFORGED\\u009b2J\\r\\t\\u007f\\u0085\\u00ad\\u061c\\u180e\\u200b\\u200e\\u200f\\u2028\
+    \\u2029\\u202a\\u202e\\u2060\\u2066\\u2069\\ufeff\\ufff9\\U000e0041.";
 
 /// Fails if a text holds what a terminal obeys, or a line that starts as a forged one.
 #[track_caller]
 fn is_plain(text: &str) {
-    let is_odd = |c: char| {
-        (c.is_control() && c != '\n')
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
+    let is_odd = |c: char| c != '\n' && (c.is_control() || !c.is_ascii() && ODD.contains(c));
     let odd: Vec<char> = text.chars().filter(|c| is_odd(*c)).collect();
     assert!(odd.is_empty(), "{odd:?} in {text:?}");
     assert!(!text.lines().any(|line| line.starts_with("FORGED")), "a forged line in {text:?}");
@@ -66,6 +67,29 @@ fn check_shows_names_of_files_escaped() {
     let report: Value = serde_json::from_str(&ran.out).expect("JSON");
     let file = report["lists"][0]["file"].as_str().expect("the file of the list");
     assert!(file.ends_with(&format!("{ODD}.txt")), "JSON says what it is: {file:?}");
+}
+
+#[test]
+fn check_shows_names_of_files_that_are_not_unicode() {
+    let files = Files::new();
+    let dir = files.0.path().join(OsStr::from_bytes(b"li\xff\xc3"));
+    fs::create_dir(&dir).expect("the test's own directory");
+    fs::write(dir.join("list.txt"), "10.0.0.1\n").expect("the test's own directory");
+    let config = dir.join("portway.toml");
+    let text = "publish = \"7100:10.0.0.1:1\"\n[lists]\nb = { file = \"list.txt\" }\n[guard]\nstate = \"bans.json\"\n";
+    fs::write(&config, text).expect("the test's own directory");
+    let check = [Path::new("check"), Path::new("-c"), &config];
+    portway(check).exits(0).says("li\u{fffd}\u{fffd}/list.txt").says("li\u{fffd}\u{fffd}/bans.json");
+    let ran = portway(check.into_iter().chain([Path::new("--json")])).exits(0);
+    let report: Value = serde_json::from_str(&ran.out).expect("JSON");
+    for path in [&report["lists"][0]["file"], &report["guard"]["state"]] {
+        assert!(path.as_str().is_some_and(|path| path.contains("/li\u{fffd}\u{fffd}/")), "{path}");
+    }
+    fs::write(&config, "publish = 1\n").expect("the test's own directory");
+    let ran = portway(check.into_iter().chain([Path::new("--json")])).exits(78);
+    let report: Value = serde_json::from_str(&ran.out).expect("JSON");
+    let file = report["problems"][0]["file"].as_str();
+    assert!(file.is_some_and(|file| file.ends_with("/li\u{fffd}\u{fffd}/portway.toml")), "{file:?}");
 }
 
 #[test]

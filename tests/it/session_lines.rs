@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::harness::{
     Client, DEADLINE, Line, Portway, TcpTarget, UdpTarget, mapping, own_addr, own_ip, pass, udp_client_from,
+    udp_mapping,
 };
 
 /// The lines that a mapping may write at once after a quiet time, and each second.
@@ -90,6 +91,44 @@ fn a_crowd_of_udp_clients_that_ends_at_once_is_summed_up() {
     assert_eq!(written + sum(&summed, "count"), CLIENTS);
     assert!((AT_ONCE..=AT_ONCE + A_SECOND * seconds).contains(&written), "{written} lines");
     assert!(summed[0].text("reasons").starts_with("shutdown "), "{summed:?}");
+}
+
+#[test]
+fn a_session_line_says_which_session_it_was_and_how_it_went() {
+    let (tcp, udp) = (TcpTarget::echo(), UdpTarget::echo());
+    let at = [(); 2].map(|()| own_addr(8080));
+    let config =
+        mapping(at[0], tcp.addr, "name = \"stream\"") + &udp_mapping(at[1], udp.addr, "name = \"datagrams\"");
+    let mut portway = Portway::with(&(config + "[shutdown]\ngrace = \"0s\"\n")).start();
+    let (mut stream, datagrams) = (Client::to(at[0]), udp_client_from(own_ip(), at[1]));
+    let from =
+        [stream.0.local_addr(), datagrams.local_addr()].map(|addr| addr.expect("an address").to_string());
+    stream.ping();
+    drop(stream);
+    portway.wait_session();
+    datagrams.send(b"ping").expect("a client sends");
+    datagrams.recv(&mut [0; 4]).expect("a client hears the echo");
+    let exit = portway.stop().with(0);
+    let ended = exit.sessions_ended();
+    let ways = [("stream", "tcp", tcp.addr, "client-closed"), ("datagrams", "udp", udp.addr, "shutdown")];
+    assert_eq!(ended.len(), ways.len(), "{}", exit.log);
+    for (nth, (mapping, protocol, target, reason)) in ways.into_iter().enumerate() {
+        let line = ended[nth];
+        assert_eq!(line.number("session.id"), nth as u64 + 1, "sessions are numbered across mappings");
+        assert_eq!([line.number("bytes.in"), line.number("bytes.out")], [4, 4]);
+        line.number("duration_ms");
+        for (field, text) in [
+            ("level", "INFO"),
+            ("mapping", mapping),
+            ("protocol", protocol),
+            ("client.addr", &from[nth]),
+            ("listen.addr", &at[nth].to_string()),
+            ("target.addr", &target.to_string()),
+            ("reason", reason),
+        ] {
+            assert_eq!(line.text(field), text, "{field} in {}", line.raw());
+        }
+    }
 }
 
 #[test]
