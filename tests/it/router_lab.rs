@@ -2,11 +2,14 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
+    panic::{AssertUnwindSafe, catch_unwind},
     process::{Command, Stdio},
     time::Duration,
 };
 
-use crate::harness::{FakeRouter, Ran, RouterLab, eventually, in_router_lab, with_fake_router};
+use crate::harness::{
+    FakeRouter, Household, Ran, RouterLab, as_root, eventually, in_fake_household, in_router_lab,
+};
 
 fn wan(port: u16) -> SocketAddr {
     (RouterLab::WAN, port).into()
@@ -90,7 +93,7 @@ fn searched(router: &FakeRouter) -> Option<String> {
 
 #[test]
 fn a_fake_router_restarts_and_moves_on_request() {
-    with_fake_router("good", |router| {
+    in_fake_household("good", |router| {
         let answers = |what: &str| searched(router).filter(|answer| answer.contains(what));
         eventually("it answers a search", || answers("BOOTID.UPNP.ORG: 1\r\n"));
         router.restart();
@@ -99,5 +102,14 @@ fn a_fake_router_restarts_and_moves_on_request() {
         router.move_description();
         eventually("its description is elsewhere", || answers("/root2.xml"));
         assert_eq!(router.log(), [""; 0], "it got no request");
+    });
+}
+
+#[test]
+fn a_household_fails_if_the_mapping_of_a_neighbour_is_gone() {
+    as_root(&[&RouterLab::TOOLS[..], &["upnpc"]].concat(), || {
+        let home = Household::real([]);
+        home.run("in lan2 upnpc -u http://192.168.77.1:5555/rootDesc.xml -d 7001 TCP");
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(home))).is_err());
     });
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{FakeRouter, Ran, RouterLab, eventually};
+use super::{FakeRouter, Household, Ran, RouterLab, eventually};
 
 /// Set in the copy of this program that runs inside a network of its own.
 const INSIDE: &str = "PORTWAY_TEST_NETWORK";
@@ -81,48 +81,64 @@ fn skip<F>(_body: &F, why: &str) {
     }
 }
 
-/// Runs the test's `body` with a household behind a real router, in networks of its own, if the router's tools and these
-/// further ones are there.
+/// Whether the test of `body` can run here: as root if that is needed, and with these tools. If not, that is said.
+fn can_run<F>(body: &F, needs_root: bool, tools: &[&str]) -> bool {
+    let why = match missing(tools) {
+        _ if needs_root && !is_root() => "only root may do this".to_owned(),
+        Some(missing) => missing,
+        None => return true,
+    };
+    skip(body, &why);
+    false
+}
+
+/// Runs the test's `body` with a real router in networks of its own, if the router's tools and these further ones are
+/// there.
 #[track_caller]
 pub(crate) fn in_router_lab<F: FnOnce(&mut RouterLab), const N: usize>(
     tools: &[&str],
     settings: [(&str, &str); N],
     body: F,
 ) {
-    if !is_root() {
-        return skip(&body, "only root may make a network namespace");
-    }
-    match missing(&[tools, &RouterLab::TOOLS].concat()) {
-        Some(missing) => skip(&body, &missing),
-        None => body(&mut RouterLab::up(settings)),
+    if can_run(&body, true, &[tools, &RouterLab::TOOLS].concat()) {
+        body(&mut RouterLab::up(settings));
     }
 }
 
-/// Runs the test's `body` with a router that misbehaves in one way, if it can be started.
+/// The same with a whole household.
 #[track_caller]
-pub(crate) fn with_fake_router<F: FnOnce(&FakeRouter)>(mode: &str, body: F) {
-    match missing(&FakeRouter::TOOLS) {
-        Some(missing) => skip(&body, &missing),
-        None => body(&FakeRouter::start(mode)),
+pub(crate) fn in_household<F: FnOnce(&mut Household<RouterLab>), const N: usize>(
+    tools: &[&str],
+    settings: [(&str, &str); N],
+    body: F,
+) {
+    if can_run(&body, true, &[tools, &RouterLab::TOOLS].concat()) {
+        body(&mut Household::real(settings));
+    }
+}
+
+/// Runs the test's `body` with a household whose router misbehaves in one way, if it can be started.
+#[track_caller]
+pub(crate) fn in_fake_household<F: FnOnce(&Household<FakeRouter>)>(mode: &str, body: F) {
+    if can_run(&body, false, &FakeRouter::TOOLS) {
+        body(&Household::fake(mode));
     }
 }
 
 /// Runs the test's `body` if these `tools` are there.
 #[track_caller]
 pub(crate) fn with_tools<F: FnOnce()>(tools: &[&str], body: F) {
-    match missing(tools) {
-        Some(missing) => skip(&body, &missing),
-        None => body(),
+    if can_run(&body, false, tools) {
+        body();
     }
 }
 
 /// Runs the test's `body` as root, if these `tools` are there.
 #[track_caller]
 pub(crate) fn as_root<F: FnOnce()>(tools: &[&str], body: F) {
-    if !is_root() {
-        return skip(&body, "only root may do this");
+    if can_run(&body, true, tools) {
+        body();
     }
-    with_tools(tools, body);
 }
 
 /// Which of these tools are not there.
@@ -141,11 +157,8 @@ pub(crate) fn in_own_network<F: FnOnce()>(tools: &[&str], body: F) {
         loopback_up();
         return body();
     }
-    if !is_root() {
-        return skip(&body, "only root may make a network namespace");
-    }
-    if let Some(missing) = missing(&[tools, &["ip", "unshare"]].concat()) {
-        return skip(&body, &missing);
+    if !can_run(&body, true, &[tools, &["ip", "unshare"]].concat()) {
+        return;
     }
     let this = std::env::current_exe().expect("this program");
     let mut command = Command::new("unshare");

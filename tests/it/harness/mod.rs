@@ -7,6 +7,7 @@ mod address;
 mod client;
 mod content;
 mod daemon;
+mod household;
 mod lab;
 mod program;
 mod router;
@@ -19,8 +20,9 @@ pub(crate) use address::{own_addr, own_ip};
 pub(crate) use client::{Client, echoes, enters, is_reset, reset, reset_seen, udp_client, udp_client_from};
 pub(crate) use content::Content;
 pub(crate) use daemon::{Line, Portway, Ran, Setup, portway};
+pub(crate) use household::{HomeRouter, Household, LAN_TARGET};
 pub(crate) use lab::{
-    add_address, as_root, in_own_network, in_router_lab, run, with_fake_router, with_tools,
+    add_address, as_root, in_fake_household, in_household, in_own_network, in_router_lab, run, with_tools,
 };
 pub(crate) use program::Program;
 pub(crate) use router::{FakeRouter, RouterLab};

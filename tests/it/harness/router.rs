@@ -115,6 +115,11 @@ impl RouterLab {
         self.run(command)
     }
 
+    /// Whether it was built with this setting of `router.sh`, or has it by now.
+    pub(crate) fn has(&self, setting: &str, value: &str) -> bool {
+        self.settings.iter().any(|(name, its)| (name.as_str(), its.as_str()) == (setting, value))
+    }
+
     /// The name of one of its networks for `ip netns exec`.
     pub(crate) fn network(&self, of: &str) -> String {
         format!("{}-{of}", self.name)

@@ -5,9 +5,10 @@
 
 Needs no right but to bind its ports. Prints `READY <ip>:<http port> ssdp <ssdp port>`, then one line for each request
 on standard error: `<client> <action> -> <status> [<error code>] <openings>`, or `<client> reads <path>` for its
-description. Ends with its standard input (--until-eof).
+description. It also has the mappings of NEIGHBOURS, which it does not print; a line `touched: ...` says that one of them
+was changed or deleted. Ends with its standard input (--until-eof).
 
-SIGUSR1  restarts the router: every opening is forgotten, and BOOTID is another
+SIGUSR1  restarts the router: every opening but the neighbours' is forgotten, and BOOTID is another
 SIGUSR2  moves the description: the old address of it is gone
 
 MODES
@@ -73,6 +74,12 @@ REFUSALS = {
     "full": (728, "NoPortMapsAvailable"),
 }
 
+# Mappings of other clients: one with a text like ours, one that leads to the machine of the daemon.
+NEIGHBOURS = {
+    ("TCP", "7001"): ("192.168.77.3", "9080", "portway:web@elsewhere", "0"),
+    ("TCP", "7002"): ("127.0.0.1", "8022", "ssh", "0"),
+}
+
 
 def arguments():
     parser = argparse.ArgumentParser(usage=__doc__)
@@ -92,12 +99,19 @@ class Router:
 
     def __init__(self):
         self.lock = threading.Lock()
-        self.openings = {}
+        self.openings = dict(NEIGHBOURS)
         self.boot = 1
         self.root = 1
 
+    def openings_of_others(self):
+        """The openings without those of the neighbours, which must be as they were."""
+        touched = [key for key, value in NEIGHBOURS.items() if self.openings.get(key) != value]
+        if touched:
+            log(f"touched: {touched}")
+        return {key: value for key, value in self.openings.items() if key not in NEIGHBOURS}
+
     def restart(self, *_):
-        self.openings = {}
+        self.openings = dict(NEIGHBOURS)
         self.boot += 1
 
     def move(self, *_):
@@ -346,7 +360,7 @@ def send_answer(client, peer, head, body):
     code, text = answer(action, body, head.split()[1])
     # Before the answer is known to anybody, and so that the last line always has what is kept now.
     with ROUTER.lock:
-        log(f"{peer[0]} {action} -> {code} {re.findall('<errorCode>([0-9]+)', text)} {ROUTER.openings}")
+        log(f"{peer[0]} {action} -> {code} {re.findall('<errorCode>([0-9]+)', text)} {ROUTER.openings_of_others()}")
     if MODE == "slowsoap":
         return send_slowly(client, text)
     if MODE == "widesoap":
