@@ -192,8 +192,8 @@ fn odd_input() -> Vec<String> {
 
 /// A warning for a person; no line break at the end.
 fn warned(warning: &Problem) -> String {
-    let hint = warning.hint.as_deref().map(|hint| format!("\n    {hint}")).unwrap_or_default();
-    format!("warning: {}{hint}", warning.summary())
+    let help = warning.help.as_deref().map(|help| format!("\n    {help}")).unwrap_or_default();
+    format!("warning: {}{help}", warning.summary())
 }
 
 /// Writes to standard error, for a person.

@@ -9,7 +9,11 @@ use std::{cell::RefCell, collections::HashSet, ffi::OsStr, net::IpAddr, ops::Ran
 use crate::{
     config::{
         host::HostView,
-        text::{problem::Diagnostics, span::Span, table::closest},
+        text::{
+            problem::{Code, Diagnostics},
+            span::Span,
+            table::closest,
+        },
     },
     mapping::Protocol,
 };
@@ -80,7 +84,7 @@ pub(super) fn warn_of_strays(
     for name in strays.iter().filter(|name| !asked.for_name(name)) {
         if ABSENT.contains(&name.as_str()) {
             diagnostics
-                .warning(span, format!("this version does not read the variable {name}"))
+                .warning(Code::Unsupported, span, format!("this version does not read the variable {name}"))
                 .hint("remove it");
             continue;
         }
@@ -89,7 +93,11 @@ pub(super) fn warn_of_strays(
             None => format!("the variables are {}", [&VALUES[..], &SWITCHES[..]].concat().join(", ")),
         };
         diagnostics
-            .warning(span, format!("unknown variable {name} in the environment: it has no effect"))
+            .warning(
+                Code::UnknownKey,
+                span,
+                format!("unknown variable {name} in the environment: it has no effect"),
+            )
             .hint(hint);
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         text::{
             absent,
             expand::Text,
+            problem::Code,
             span::Span,
             table::{Homes, Keys, List, Reader, Value},
         },
@@ -114,7 +115,7 @@ fn refuse_main_only(reader: &mut Reader<'_>, document: &DeTable<'_>) {
         if let Some((span, _)) = Keys::of(document).entry(reader, key) {
             reader
                 .diagnostics
-                .problem(span, format!("[{key}] in an included file"))
+                .problem(Code::MisplacedKey, span, format!("[{key}] in an included file"))
                 .hint("put it in the main file; its [defaults] hold for included mappings too");
         }
     }
@@ -164,7 +165,7 @@ fn defaults(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Overrides {
         if let Some((span, _)) = keys.entry(reader, key) {
             reader
                 .diagnostics
-                .problem(span, format!("`{key}` has no default"))
+                .problem(Code::MisplacedKey, span, format!("`{key}` has no default"))
                 .hint("it belongs in a [[mapping]]");
         }
     }
@@ -182,7 +183,7 @@ fn mappings(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<MappingText> {
             let named = table
                 .iter()
                 .find(|(key, value)| value.get_ref().is_table() && !keys.contains(&&**key.get_ref()));
-            let note = reader.diagnostics.problem(span, "`mapping` is a list of tables");
+            let note = reader.diagnostics.problem(Code::WrongType, span, "`mapping` is a list of tables");
             if let Some((name, _)) = named {
                 note.hint(format!(
                     "write [[mapping]], with two brackets, and below it name = {:?}",
@@ -233,12 +234,12 @@ fn list(
         list.is_whole = false;
         let span = reader.span(value.span());
         if key == "targets" {
-            reader.diagnostics.problem(span, "`targets` is empty").hint("name at least one");
+            reader.diagnostics.problem(Code::Empty, span, "`targets` is empty").hint("name at least one");
         } else {
             // A mapping whose last listener was taken out has to close, as one that was removed.
             reader
                 .diagnostics
-                .warning(span, format!("`{key}` is empty: this mapping forwards nothing"))
+                .warning(Code::Empty, span, format!("`{key}` is empty: this mapping forwards nothing"))
                 .hint("add an entry, or remove the mapping");
         }
     }
@@ -257,7 +258,7 @@ fn target(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<Text>
                 let span = reader.span(value.span());
                 reader
                     .diagnostics
-                    .problem(span, "a target without an `address`")
+                    .problem(Code::MissingKey, span, "a target without an `address`")
                     .hint("as in { address = \"10.0.0.7:3389\" }");
             }
             reader.text("address", address?)

@@ -16,7 +16,7 @@ use crate::config::{
     source::STDIN,
     text::{
         expand::{Room, Text},
-        problem::Diagnostics,
+        problem::{Code, Diagnostics},
         read::{ReadError, absolute, cause, read, read_any, read_stdin},
         span::{Name, SourceMap, Span},
         syntax,
@@ -139,7 +139,7 @@ impl<'a> Walk<'a> {
                 let message = format!("not UTF-8 text: byte 0x{:02x} at offset {at}", bytes[at]);
                 let text = String::from_utf8_lossy(bytes).into_owned();
                 let span = self.sources.add(name, text).part(at..at + '\u{fffd}'.len_utf8());
-                self.diagnostics.syntax(span, message).hint(if is_utf16 {
+                self.diagnostics.problem(Code::Syntax, span, message).hint(if is_utf16 {
                     "it looks like UTF-16: save it as UTF-8"
                 } else {
                     "save the file as UTF-8"
@@ -159,10 +159,16 @@ impl<'a> Walk<'a> {
             _ => error.hint(),
         };
         let note = match from {
-            Some(from) => self.diagnostics.problem(from, format!("include {}: {error}", path.display())),
+            Some(from) => self.diagnostics.problem(
+                Code::UnreadableFile,
+                from,
+                format!("include {}: {error}", path.display()),
+            ),
             None => {
                 let span = self.sources.add(name_of(path, from), String::new());
-                self.diagnostics.problem(span, format!("the file cannot be read: {error}")).whole_file()
+                self.diagnostics
+                    .problem(Code::UnreadableFile, span, format!("the file cannot be read: {error}"))
+                    .whole_file()
             }
         };
         if let Some(hint) = hint {
@@ -176,11 +182,11 @@ impl<'a> Walk<'a> {
         let path = path.display();
         if self.above.iter().any(|p| p == identity) {
             self.diagnostics
-                .problem(from, format!("{path} includes itself"))
+                .problem(Code::RepeatedInclude, from, format!("{path} includes itself"))
                 .hint("keep included files in a directory of their own, as in conf.d/*.toml");
         } else if let Some(before) = before {
             self.diagnostics
-                .problem(from, format!("{path} is included twice, first at"))
+                .problem(Code::RepeatedInclude, from, format!("{path} is included twice, first at"))
                 .also(*before)
                 .hint("include it once");
         }
@@ -191,13 +197,17 @@ impl<'a> Walk<'a> {
     fn include(&mut self, directory: &Path, include: &Text) {
         let span = include.span();
         if self.above.len() >= DEEPEST {
-            self.diagnostics.problem(span, format!("includes go more than {DEEPEST} files deep"));
+            self.diagnostics.problem(
+                Code::TooMany,
+                span,
+                format!("includes go more than {DEEPEST} files deep"),
+            );
             self.is_broken = true;
             return;
         }
         if include.value.is_empty() {
             self.diagnostics
-                .problem(span, "an include without a name")
+                .problem(Code::Empty, span, "an include without a name")
                 .hint("as in include = [\"conf.d/*.toml\"]");
             return;
         }
@@ -215,14 +225,18 @@ impl<'a> Walk<'a> {
         match matches(&pattern(directory)) {
             Ok(found) if found.is_empty() => {
                 self.diagnostics
-                    .warning(span, format!("include {}: no file matches", include.value))
+                    .warning(Code::NoMatch, span, format!("include {}: no file matches", include.value))
                     .text(&include.value)
                     .hint(format!("the pattern begins at {}", shown(directory)));
             }
             Ok(found) if found.len() > MOST_MATCHES => {
                 self.is_broken = true;
                 self.diagnostics
-                    .problem(span, format!("include {}: more than {MOST_MATCHES} files", include.value))
+                    .problem(
+                        Code::TooMany,
+                        span,
+                        format!("include {}: more than {MOST_MATCHES} files", include.value),
+                    )
                     .text(&include.value)
                     .hint("name a directory of their own, as in conf.d/*.toml");
             }
@@ -230,7 +244,7 @@ impl<'a> Walk<'a> {
             Err(e) => {
                 self.is_broken = true;
                 self.diagnostics
-                    .problem(span, format!("include {}: {e}", include.value))
+                    .problem(Code::UnreadableFile, span, format!("include {}: {e}", include.value))
                     .text(&include.value);
             }
         }

@@ -47,7 +47,7 @@ pub(crate) use plan::diff::{PlanDiff, diff};
 pub(crate) use plan::{ListenerPlan, MappingPlan, Plan, Service};
 use source::NAME_A_MAPPING;
 pub(crate) use source::{DEFAULT_FILE, ReadSet, STDIN, SpecsFrom};
-use text::problem::Diagnostics;
+use text::problem::{Code, Diagnostics};
 pub(crate) use text::problem::{Problem, Problems};
 use text::span::{Name, SourceMap};
 pub(crate) use text::spelling::{Spell, Term};
@@ -134,7 +134,11 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
     if source.file.is_none() && source.publish.is_empty() {
         let span = sources.add(Name::CommandLine, String::new());
         diagnostics
-            .problem(span, "nothing to forward: neither a file nor a mapping is named")
+            .problem(
+                Code::NothingToForward,
+                span,
+                "nothing to forward: neither a file nor a mapping is named",
+            )
             .hint(NAME_A_MAPPING);
     } else if lowered.plan.listeners.is_empty() && diagnostics.is_sound() {
         warn_of_an_empty_plan(lowered.disabled, &sources, &mut diagnostics);
@@ -160,7 +164,7 @@ fn warn_of_the_command_line(
     if let Some(path) = source.passed_over.as_deref().filter(|path| path.try_exists().unwrap_or(true)) {
         let (path, from) = (path.display(), source.publish_from);
         diagnostics
-            .warning(span, format!("{path} is not read, because {from} names the mappings"))
+            .warning(Code::NoEffect, span, format!("{path} is not read, because {from} names the mappings"))
             .hint(format!("what it says (such as `allow`) does not apply; to read both, add -c {path}"));
     }
 }
@@ -172,7 +176,7 @@ fn warn_of_an_empty_plan(disabled: usize, sources: &SourceMap, diagnostics: &mut
     } else {
         ("nothing is forwarded: the configuration has no mapping", "add one, as in publish = [\"8080:80\"]")
     };
-    diagnostics.warning(sources.start(), message).hint(hint);
+    diagnostics.warning(Code::NothingToForward, sources.start(), message).hint(hint);
 }
 
 #[cfg(test)]

@@ -82,14 +82,14 @@ impl Files {
         text.replace(&format!("{}/", self.0.path().display()), "")
     }
 
-    /// Each problem as one line: place, message, `?` and the hint.
+    /// Each problem as one line: place, message, `?` and the help.
     fn problems(&self) -> Vec<String> {
         let problems = self.load().expect_err("it has problems");
         problems.iter().map(|p| self.line(p)).collect()
     }
 
     fn line(&self, problem: &Problem) -> String {
-        let hint = problem.hint.as_deref().map(|h| format!(" ? {h}")).unwrap_or_default();
+        let hint = problem.help.as_deref().map(|h| format!(" ? {h}")).unwrap_or_default();
         self.brief(&format!("{}{hint}", problem.summary()))
     }
 }

@@ -118,7 +118,7 @@ fn all_are_cured(cases: &[(&str, bool)], variables: &[(&str, &str)]) {
             continue;
         }
         let line = problems[0]["line"].as_u64().expect("a line") as usize;
-        let hint = problems[0]["hint"].as_str().unwrap_or_default();
+        let hint = problems[0]["help"].as_str().unwrap_or_default();
         let cures = cures(text, line, hint);
         if cures.is_empty() == *must_cure {
             wrong.push(format!("{text:?}: it offers {hint:?}"));
@@ -167,7 +167,7 @@ fn a_cure_for_a_spec_is_taken() {
                 serde_json::to_string(spec).expect("a string of JSON is one of TOML")
             );
             let (_, report) = check(&text, &[]);
-            let hint = report["problems"][0]["hint"].as_str().unwrap_or_default();
+            let hint = report["problems"][0]["help"].as_str().unwrap_or_default();
             let cured = cures(&text, 1, hint);
             if cured.len() != 1 || check(&cured[0], &[]).0 != 0 {
                 wrong.push(format!("{text:?}: {hint:?} makes {cured:?}"));
@@ -274,19 +274,19 @@ fn what_is_in_a_variable_is_shown_escaped() {
     {
         let (code, report) = check("publish = \"${PORT}:80\"\n", &[("PORT", value)]);
         let problem = &report["problems"][0];
-        let hint = problem["hint"].as_str().unwrap_or_default();
+        let hint = problem["help"].as_str().unwrap_or_default();
         assert_eq!(code, 78);
         assert!(hint.contains(shown), "{problem}");
         assert!(!problem.to_string().contains("\\r:") || hint.contains("\\r"), "{problem}");
     }
     let (_, report) = check("publish = \"${PORT}:80\"\n", &[("PORT", "\"8080\"\r")]);
     assert_eq!(
-        report["problems"][0]["hint"],
+        report["problems"][0]["help"],
         "with its variables this is \"\\\"8080\\\"\\r:80\"; change the variable, so that it reads 8080:80"
     );
     let nets = [("NETS", "10.0.0.0/8,192.168.0.0/16")];
     let (_, report) = check(&format!("{MAPPING}allow = [\"${{NETS}}\"]\n"), &nets);
-    let hint = report["problems"][0]["hint"].as_str().unwrap_or_default();
+    let hint = report["problems"][0]["help"].as_str().unwrap_or_default();
     assert!(hint.ends_with("write each by itself, 10.0.0.0/8 and 192.168.0.0/16"), "{hint}");
 }
 
@@ -547,7 +547,7 @@ fn a_key_in_the_wrong_table_is_shown_to_its_own() {
         ("publish = \"8080:80\"\n[log]\ngrace = \"30s\"\n", "it belongs in [shutdown]"),
     ] {
         let (code, report) = check(text, &[]);
-        assert_eq!((code, report["problems"][0]["hint"].as_str()), (78, Some(home)), "{text:?}");
+        assert_eq!((code, report["problems"][0]["help"].as_str()), (78, Some(home)), "{text:?}");
     }
 }
 

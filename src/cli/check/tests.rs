@@ -224,8 +224,8 @@ fn json_lists_every_problem_with_its_place() {
     assert_eq!(
         shown["problems"][0],
         json!({
-            "file": "-p \"8080:0\"", "line": 1, "column": 6, "text": "0",
-            "message": "port 0 cannot be connected to", "hint": "use a port from 1 to 65535",
+            "code": "invalid-spec", "file": "-p \"8080:0\"", "line": 1, "column": 6, "text": "0",
+            "message": "port 0 cannot be connected to", "help": "use a port from 1 to 65535",
         })
     );
     assert_eq!(shown["problems"].as_array().unwrap().len(), 2);

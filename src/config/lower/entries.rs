@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::{
     config::text::{
         hint::expanded,
-        problem::{Diagnostic, Diagnostics},
+        problem::{Code, Diagnostic, Diagnostics},
         span::Span,
         table::{Given, Keys, Reader, Value, closest},
     },
@@ -35,7 +35,7 @@ impl EntriesText {
         if texts.items.len() > MOST {
             reader
                 .diagnostics
-                .problem(at, format!("`{key}` has more than {MOST} entries"))
+                .problem(Code::TooMany, at, format!("`{key}` has more than {MOST} entries"))
                 .hint("put them into a list, as in [lists] many = { file = \"many.txt\" }, and name that: \"@many\"");
             return None;
         }
@@ -76,7 +76,10 @@ impl EntriesText {
                 None if names.is_empty() => "name one in [lists], as in office = [\"203.0.113.0/24\"]".into(),
                 None => format!("the lists are {}", names.join(", ")),
             };
-            diagnostics.problem(*span, format!("unknown list `@{name}`")).text(format!("@{name}")).hint(hint);
+            diagnostics
+                .problem(Code::UnknownList, *span, format!("unknown list `@{name}`"))
+                .text(format!("@{name}"))
+                .hint(hint);
         }
     }
 }
@@ -84,8 +87,10 @@ impl EntriesText {
 /// Notes what [`parse_net`] says: behind the last colon, what would be right.
 pub(crate) fn refuse(diagnostics: &mut Diagnostics, span: Span, message: String) -> &mut Diagnostic {
     match message.rsplit_once(": ") {
-        Some((message, hint)) => diagnostics.problem(span, message.to_owned()).hint(hint.to_owned()),
-        None => diagnostics.problem(span, message),
+        Some((message, hint)) => {
+            diagnostics.problem(Code::InvalidEntry, span, message.to_owned()).hint(hint.to_owned())
+        }
+        None => diagnostics.problem(Code::InvalidEntry, span, message),
     }
 }
 
@@ -99,8 +104,10 @@ pub(crate) fn warn_of_host_bits(diagnostics: &mut Diagnostics, span: Span, entry
 /// Notes what [`host_bits`] says: behind the last colon, what would be right.
 pub(crate) fn warn(diagnostics: &mut Diagnostics, span: Span, message: String) -> &mut Diagnostic {
     match message.rsplit_once(": ") {
-        Some((message, hint)) => diagnostics.warning(span, message.to_owned()).hint(hint.to_owned()),
-        None => diagnostics.warning(span, message),
+        Some((message, hint)) => {
+            diagnostics.warning(Code::BroadEntry, span, message.to_owned()).hint(hint.to_owned())
+        }
+        None => diagnostics.warning(Code::BroadEntry, span, message),
     }
 }
 
@@ -121,7 +128,10 @@ pub(crate) fn refuse_empty(
         && is_empty(value)
     {
         let span = reader.span(value.span());
-        reader.diagnostics.problem(span, format!("`{key}` is empty: no client could enter")).hint(hint);
+        reader
+            .diagnostics
+            .problem(Code::Empty, span, format!("`{key}` is empty: no client could enter"))
+            .hint(hint);
     }
 }
 

@@ -6,7 +6,10 @@ use crate::{
     config::{
         host::HostView,
         lower::{listen_entry::ListenEntry, openings},
-        text::{problem::Diagnostics, span::Span},
+        text::{
+            problem::{Code, Diagnostics},
+            span::Span,
+        },
     },
     mapping::PortSpan,
     policy::Policy,
@@ -56,7 +59,11 @@ impl<'a> OwnAddresses<'a> {
         // A machine without any address could not be asked.
         if !known.is_empty() && !known.contains(&ip) {
             diagnostics
-                .warning(span, format!("{what} {ip} is not an address of this machine now"))
+                .warning(
+                    Code::ForeignAddress,
+                    span,
+                    format!("{what} {ip} is not an address of this machine now"),
+                )
                 .hint(cure);
         }
     }
@@ -103,12 +110,15 @@ fn warn_of_strangers(entry: &ListenEntry, on_router: bool, diagnostics: &mut Dia
     let has = |port: u16| ranges().any(|range| contains(range, port));
     for (service, ports) in DELICATE.iter().filter(|_| entry.protocols.has_tcp()) {
         if let Some(port) = ports.iter().find(|port| has(**port)) {
-            diagnostics.warning(entry.span, format!("{service}, port {port}, is open {to}")).hint(CLOSE_IT);
+            diagnostics
+                .warning(Code::ExposedService, entry.span, format!("{service}, port {port}, is open {to}"))
+                .hint(CLOSE_IT);
         }
     }
     for (service, port) in AMPLIFYING.iter().filter(|(_, port)| entry.protocols.has_udp() && has(*port)) {
         diagnostics
             .warning(
+                Code::ExposedService,
                 entry.span,
                 format!("{service} over UDP, port {port}, is open {to}: attackers use it to flood others"),
             )
@@ -121,12 +131,17 @@ fn warn_of_other_ports(entry: &ListenEntry, diagnostics: &mut Diagnostics) {
     let leads_to = |port| entry.targets.iter().any(|(target, _)| contains(target.ports, port));
     if entry.protocols.has_udp() && leads_to(69) {
         diagnostics
-            .warning(entry.span, "a TFTP server (port 69) answers from other ports: those answers are lost")
+            .warning(
+                Code::UnsuitedService,
+                entry.span,
+                "a TFTP server (port 69) answers from other ports: those answers are lost",
+            )
             .hint("use a TFTP server that answers from port 69, or HTTP");
     }
     if entry.protocols.has_tcp() && leads_to(21) {
         diagnostics
             .warning(
+                Code::UnsuitedService,
                 entry.span,
                 "an FTP server (port 21) opens other ports for data: those are not forwarded",
             )
@@ -156,7 +171,7 @@ pub(super) fn warn_of_ephemeral_ports(
         format!("ports {ports} reach into")
     };
     diagnostics
-        .warning(entry.span, format!("{lie} the range that the kernel gives to outgoing traffic ({first}-{last})"))
+        .warning(Code::EphemeralPort, entry.span, format!("{lie} the range that the kernel gives to outgoing traffic ({first}-{last})"))
         .hint(format!(
             "another program may have the port first; reserve it: sysctl -w net.ipv4.ip_local_reserved_ports={ports}"
         ));

@@ -16,7 +16,7 @@ use crate::{
         text::{
             expand::Text,
             hint::{expanded, instead},
-            problem::Diagnostics,
+            problem::{Code, Diagnostics},
             span::{SourceMap, Span},
             table::{List, Setting},
         },
@@ -39,7 +39,7 @@ impl Lowering<'_> {
             (None, None, None) => {
                 if !is_broken {
                     self.diagnostics
-                        .problem(*span, "a mapping without `publish` or `listen`")
+                        .problem(Code::MissingKey, *span, "a mapping without `publish` or `listen`")
                         .hint("say what it forwards, as in publish = \"8080:80\"");
                 }
                 Vec::new()
@@ -48,12 +48,12 @@ impl Lowering<'_> {
                 match (listen, targets) {
                     (Some(listen), None) if !is_broken => {
                         self.diagnostics
-                            .problem(listen.key, "`listen` without `targets`")
+                            .problem(Code::MissingKey, listen.key, "`listen` without `targets`")
                             .hint("say where it leads, as in targets = [\"10.0.0.7:3389\"]");
                     }
                     (None, Some(targets)) if !is_broken => {
                         self.diagnostics
-                            .problem(targets.key, "`targets` without `listen`")
+                            .problem(Code::MissingKey, targets.key, "`targets` without `listen`")
                             .hint("say where it listens, as in listen = [\"3389\"]");
                     }
                     _ => {}
@@ -69,13 +69,13 @@ impl Lowering<'_> {
         for (key, list) in lists {
             if let Some(list) = list {
                 self.diagnostics
-                    .problem(list.key, format!("`{key}` beside `publish`"))
+                    .problem(Code::ConflictingKeys, list.key, format!("`{key}` beside `publish`"))
                     .hint("use either `publish`, or `listen` and `targets`");
             }
         }
         if let Some(protocol) = mapping.overrides.protocol.given() {
             self.diagnostics
-                .problem(protocol.span, "`protocol` beside `publish`")
+                .problem(Code::ConflictingKeys, protocol.span, "`protocol` beside `publish`")
                 .hint("write it in the spec, as in publish = \"8080:80/tcp+udp\"");
         }
     }
@@ -145,7 +145,7 @@ impl Lowering<'_> {
         let mut all = true;
         for (target, span) in targets {
             if let Err(e) = target.fits(listen.ports) {
-                self.diagnostics.problem(*span, e.to_string()).hint(Mismatch::HINT);
+                self.diagnostics.problem(Code::RangeMismatch, *span, e.to_string()).hint(Mismatch::HINT);
                 all = false;
             }
         }
@@ -170,7 +170,7 @@ impl Lowering<'_> {
                     (value, hint) => value.or(hint),
                 },
             };
-            let note = self.diagnostics.problem(text.at(range), e.message).text(offending);
+            let note = self.diagnostics.problem(Code::InvalidSpec, text.at(range), e.message).text(offending);
             if let Some(hint) = hint {
                 note.hint(hint);
             }

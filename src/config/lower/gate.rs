@@ -8,7 +8,7 @@ use crate::{
         lower::{declared::Declared, guard::GuardText, lists::ListText},
         text::{
             expand::Text,
-            problem::Diagnostics,
+            problem::{Code, Diagnostics},
             read::absolute,
             span::SourceMap,
             table::{Keys, Reader, Value},
@@ -69,6 +69,7 @@ impl GateText {
                 Err(message) => {
                     diagnostics
                         .problem(
+                            Code::UnreadableFile,
                             database.span(),
                             format!("the database of countries cannot be used: {message}"),
                         )
@@ -96,7 +97,7 @@ fn geoip(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Text> {
         let span = reader.span(value.span());
         reader
             .diagnostics
-            .problem(span, "[geoip] without a `database`")
+            .problem(Code::MissingKey, span, "[geoip] without a `database`")
             .hint("as in database = \"/var/lib/GeoIP/GeoLite2-Country.mmdb\"");
     }
     let mut keys = Keys::of(table);

@@ -11,7 +11,7 @@ use crate::{
             cure::{self, Kind, Refusal},
             duration::{self, DURATION},
             expand::Text,
-            problem::Diagnostics,
+            problem::{Code, Diagnostics},
             read::absolute,
             span::Span,
             table::{Keys, Reader, Value},
@@ -72,7 +72,11 @@ impl GuardText {
         };
         if state.is_none() {
             diagnostics
-                .warning(self.span, "bans are kept in memory only, and forgotten when portway ends")
+                .warning(
+                    Code::NotPersisted,
+                    self.span,
+                    "bans are kept in memory only, and forgotten when portway ends",
+                )
                 .hint(
                     "name a file that portway may write, as in state = \"/var/lib/portway/bans.json\" \
                      (as a service, systemd gives a place)",

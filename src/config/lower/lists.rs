@@ -18,7 +18,7 @@ use crate::{
         lower::entries,
         text::{
             expand::Text,
-            problem::Diagnostics,
+            problem::{Code, Diagnostics},
             read::{ReadError, absolute, read},
             span::{Name, SourceMap, Span},
             table::{Keys, Reader, Value, closest},
@@ -57,7 +57,7 @@ pub(crate) fn lists(reader: &mut Reader<'_>, table: &DeTable<'_>, directory: &Pa
         if !(1..=LONGEST_NAME).contains(&name.len()) || !name.bytes().all(plain) {
             reader
                 .diagnostics
-                .problem(span, format!("`{name}` is not a name for a list"))
+                .problem(Code::InvalidName, span, format!("`{name}` is not a name for a list"))
                 .text(name)
                 .hint("a name is 1 to 64 of the characters A-Z a-z 0-9 . _ -");
         }
@@ -74,7 +74,11 @@ pub(crate) fn merged(all: impl Iterator<Item = ListText>, diagnostics: &mut Diag
     for list in all {
         if let Some(first) = first_of.get(&list.name) {
             diagnostics
-                .problem(list.span, format!("the list \"{}\" is there twice, first at", list.name.0))
+                .problem(
+                    Code::DuplicateName,
+                    list.span,
+                    format!("the list \"{}\" is there twice, first at", list.name.0),
+                )
                 .also(*first)
                 .hint("give each list a name of its own, over all files");
         } else {
@@ -131,7 +135,7 @@ fn file(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, table: &DeTable<
             let span = reader.span(value.span());
             reader
                 .diagnostics
-                .problem(span, "a list without a `file`")
+                .problem(Code::MissingKey, span, "a list without a `file`")
                 .hint(format!("as in {name} = {{ file = \"{name}.txt\" }}"));
         }
         return None;
@@ -170,8 +174,11 @@ fn load_file(
     let text = match text_of(path) {
         Ok(text) => text,
         Err(error) => {
-            let note = diagnostics
-                .problem(from, format!("the list file {} cannot be read: {error}", path.display()));
+            let note = diagnostics.problem(
+                Code::UnreadableFile,
+                from,
+                format!("the list file {} cannot be read: {error}", path.display()),
+            );
             if let Some(hint) = error.hint() {
                 note.hint(hint);
             }

@@ -21,7 +21,10 @@ use crate::{
             many::Many,
         },
         plan::Plan,
-        text::{problem::Diagnostics, span::Span},
+        text::{
+            problem::{Code, Diagnostics},
+            span::Span,
+        },
     },
     mapping::{Host, ListenAddr, ListenerKey, Protocol, TargetAddr},
     policy::{Caps, Limit},
@@ -151,6 +154,7 @@ impl Search<'_> {
                 if leads_back && self.told.insert(*span) {
                     self.diagnostics
                         .warning(
+                            Code::PossibleLoop,
                             *span,
                             format!("the name in {target} may lead back here, over this machine or another"),
                         )
@@ -185,7 +189,9 @@ impl Search<'_> {
             way.push(edge.to.to_string());
             format!("the target {target} leads back in a circle: {}", way.join(" -> "))
         };
-        self.diagnostics.problem(edge.span, message).hint("lead to another port, or to another machine");
+        self.diagnostics
+            .problem(Code::Loop, edge.span, message)
+            .hint("lead to another port, or to another machine");
     }
 }
 

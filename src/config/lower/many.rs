@@ -8,7 +8,11 @@ use std::{
 };
 
 use crate::{
-    config::{host::HostView, lower::listen_entry::ListenEntry, text::problem::Diagnostics},
+    config::{
+        host::HostView,
+        lower::listen_entry::ListenEntry,
+        text::problem::{Code, Diagnostics},
+    },
     mapping::Host,
 };
 
@@ -44,7 +48,11 @@ impl<'a> Many<'a> {
         }
         if let Some(kind) = self.kind_of(entry.listen.ip) {
             diagnostics
-                .problem(entry.span, format!("TCP cannot listen on the {kind} address {}", entry.listen.ip))
+                .problem(
+                    Code::NotOneMachine,
+                    entry.span,
+                    format!("TCP cannot listen on the {kind} address {}", entry.listen.ip),
+                )
                 .hint("listen on an address of this machine, or forward UDP alone");
         }
         for (target, span) in entry.targets.iter() {
@@ -52,7 +60,11 @@ impl<'a> Many<'a> {
                 && let Some(kind) = self.kind_of(ip)
             {
                 diagnostics
-                    .problem(*span, format!("TCP cannot connect to the {kind} address {ip}"))
+                    .problem(
+                        Code::NotOneMachine,
+                        *span,
+                        format!("TCP cannot connect to the {kind} address {ip}"),
+                    )
                     .hint("lead to the address of one machine, or forward UDP alone");
             }
         }

@@ -45,7 +45,7 @@ use crate::{
         text::{
             expand::Text,
             hint::instead,
-            problem::Diagnostics,
+            problem::{Code, Diagnostics},
             span::{Name, SourceMap, Span},
             table::Setting,
         },
@@ -178,14 +178,18 @@ impl<'a> Lowering<'a> {
             && !self.uses_router
         {
             self.diagnostics
-                .warning(span, "[router] without a mapping that is to be open on the router")
+                .warning(Code::NoEffect, span, "[router] without a mapping that is to be open on the router")
                 .hint("say `router = true` in one, or in [defaults] for all");
         }
         self.context.defaults.policy.warn_of_idle_bursts(self.has_rates, self.diagnostics);
         for (name, span) in self.names.iter().filter(|(name, _)| name.contains('/')) {
             if let Some(other) = self.claims.default_name(name) {
                 self.diagnostics
-                    .problem(*span, format!("the name \"{name}\" is the default name of the listener at"))
+                    .problem(
+                        Code::DuplicateName,
+                        *span,
+                        format!("the name \"{name}\" is the default name of the listener at"),
+                    )
                     .also(self.entries[other].span)
                     .hint("choose another name");
             }
@@ -207,7 +211,9 @@ impl<'a> Lowering<'a> {
         let entries = self.entries_of(mapping, is_broken);
         if !entries.is_empty() && entries.iter().all(|e| !e.protocols.has_tcp()) {
             for (key, span, hint) in mapping.overrides.tcp_only() {
-                self.diagnostics.warning(span, format!("`{key}` has no meaning for UDP")).hint(hint);
+                self.diagnostics
+                    .warning(Code::NoEffect, span, format!("`{key}` has no meaning for UDP"))
+                    .hint(hint);
             }
         }
         if let Some((key, span)) = mapping.overrides.udp_only()
@@ -215,7 +221,7 @@ impl<'a> Lowering<'a> {
             && entries.iter().all(|e| !e.protocols.has_udp())
         {
             self.diagnostics
-                .warning(span, format!("`{key}` has no meaning for TCP"))
+                .warning(Code::NoEffect, span, format!("`{key}` has no meaning for TCP"))
                 .hint("remove it; for TCP there are `new_sessions_per_client` and `bandwidth_per_session`");
         }
         self.check(&entries, &mapping.overrides);
@@ -286,7 +292,7 @@ impl<'a> Lowering<'a> {
             Ok(name) => name,
             Err(e) => {
                 self.diagnostics
-                    .problem(span, format!("`{}` is not a name for a mapping", text.value))
+                    .problem(Code::InvalidName, span, format!("`{}` is not a name for a mapping", text.value))
                     .text(&text.value)
                     .hint(match name_meant(&text.value) {
                         Some(meant) => instead(text, &format!("\"{meant}\"")),
@@ -297,7 +303,7 @@ impl<'a> Lowering<'a> {
         };
         if let Some(first) = self.names.get(name.as_str()) {
             self.diagnostics
-                .problem(span, format!("the name \"{name}\" is used twice, first at"))
+                .problem(Code::DuplicateName, span, format!("the name \"{name}\" is used twice, first at"))
                 .also(*first)
                 .hint("give each mapping a name of its own");
         } else {
@@ -319,7 +325,11 @@ impl<'a> Lowering<'a> {
                 let at = if is_inherited { *span } else { source.span };
                 let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
                 self.diagnostics
-                    .problem(at, format!("the source {} cannot reach the target {ip}", source.value))
+                    .problem(
+                        Code::Unreachable,
+                        at,
+                        format!("the source {} cannot reach the target {ip}", source.value),
+                    )
                     .hint(format!("its source is an {family} address"));
             }
         }
@@ -332,7 +342,11 @@ impl<'a> Lowering<'a> {
         if self.claims.asked + asked > MOST_LISTENERS {
             if !std::mem::replace(&mut self.is_full, true) {
                 self.diagnostics
-                    .problem(entry.span, format!("more than {MOST_LISTENERS} listeners in all"))
+                    .problem(
+                        Code::TooMany,
+                        entry.span,
+                        format!("more than {MOST_LISTENERS} listeners in all"),
+                    )
                     .hint("use fewer or smaller ranges");
             }
             return;
@@ -372,7 +386,11 @@ impl<'a> Lowering<'a> {
     pub(crate) fn refuse_ways(&mut self, span: Span) {
         if !std::mem::replace(&mut self.is_full, true) {
             self.diagnostics
-                .problem(span, format!("more than {MOST_WAYS} targets of all listeners together"))
+                .problem(
+                    Code::TooMany,
+                    span,
+                    format!("more than {MOST_WAYS} targets of all listeners together"),
+                )
                 .hint("use fewer targets, or smaller ranges of listen ports");
         }
     }
@@ -380,7 +398,7 @@ impl<'a> Lowering<'a> {
     fn refuse_twice(&mut self, entry: &ListenEntry, key: &ListenerKey, other: usize, is_trap: bool) {
         let first = self.entries.get(other).map_or(entry.span, |e| e.span);
         self.diagnostics
-            .problem(entry.span, format!("{key} is listened on twice, first at"))
+            .problem(Code::PortInUse, entry.span, format!("{key} is listened on twice, first at"))
             .also(first)
             .hint(if is_trap {
                 "a trap takes a port that no mapping has"

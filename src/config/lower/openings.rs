@@ -14,7 +14,11 @@ use std::{
 use crate::{
     config::{
         lower::{listen_entry::ListenEntry, overrides::Overrides, router::Wish},
-        text::{problem::Diagnostics, span::Span, table::Given},
+        text::{
+            problem::{Code, Diagnostics},
+            span::Span,
+            table::Given,
+        },
     },
     gateway::MOST_OPENINGS,
     mapping::{Exposure, ListenerKey, Protocol},
@@ -58,8 +62,8 @@ impl Wanted {
             const HINT: &str =
                 "listen on every address, or on the one that the router sends to; or say `router = false`";
             match self.own {
-                Some(span) => diagnostics.problem(span, message).hint(HINT),
-                None => diagnostics.warning(first.span, message).hint(HINT),
+                Some(span) => diagnostics.problem(Code::Unreachable, span, message).hint(HINT),
+                None => diagnostics.warning(Code::Unreachable, first.span, message).hint(HINT),
             };
         }
         for entry in reachable() {
@@ -76,13 +80,18 @@ impl Wanted {
         let (first, count) = (self.first(entry).get(), entry.listen.ports.count());
         if usize::from(first) + count - 1 > usize::from(u16::MAX) {
             diagnostics
-                .problem(span, format!("{count} external ports from {first} on go beyond 65535"))
+                .problem(
+                    Code::RangeMismatch,
+                    span,
+                    format!("{count} external ports from {first} on go beyond 65535"),
+                )
                 .hint(
                     "the external port is the first of as many as there are listen ports: choose a lower one",
                 );
         } else if first < FIRST_UNPRIVILEGED {
             diagnostics
                 .warning(
+                    Code::UnwiseValue,
                     span,
                     format!(
                         "the external port {first} is below {FIRST_UNPRIVILEGED}: many routers do not open it"
@@ -103,12 +112,12 @@ impl Wanted {
         let Some(span) = span else { return };
         if has(has_ipv6) && !has(has_ipv4) && !self.exposure.ipv6 {
             diagnostics
-                .warning(span, "nothing is opened for IPv6 addresses alone")
+                .warning(Code::NoEffect, span, "nothing is opened for IPv6 addresses alone")
                 .hint("say router = { ipv6 = true } to have them opened in the router's IPv6 firewall");
         }
         if self.own.is_some() && self.exposure.ipv6 && has(has_ipv4) && !has(has_ipv6) {
             diagnostics
-                .warning(span, "`ipv6 = true` opens nothing for IPv4 addresses alone")
+                .warning(Code::NoEffect, span, "`ipv6 = true` opens nothing for IPv4 addresses alone")
                 .hint("leave it out, or listen on every address");
         }
     }
@@ -161,6 +170,7 @@ impl Openings {
         if self.count > MOST_OPENINGS && !std::mem::replace(&mut self.is_told_of_many, true) {
             diagnostics
                 .problem(
+                    Code::TooMany,
                     span,
                     format!("more than {MOST_OPENINGS} listeners in all are to be open on the router"),
                 )
@@ -185,6 +195,7 @@ impl Openings {
             if *first == span {
                 diagnostics
                     .problem(
+                        Code::RouterPortInUse,
                         span,
                         format!("several listeners here ask for the router's port {port}/{protocol}"),
                     )
@@ -192,6 +203,7 @@ impl Openings {
             } else {
                 diagnostics
                     .problem(
+                        Code::RouterPortInUse,
                         span,
                         format!("the router's port {port}/{protocol} is asked for twice, first at"),
                     )

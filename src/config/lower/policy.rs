@@ -20,7 +20,7 @@ use crate::{
         },
         text::{
             amount::{self, Pace, UNLIMITED},
-            problem::Diagnostics,
+            problem::{Code, Diagnostics},
             span::Span,
             spelling::{self, Term},
             table::{Given, Keys, Reader, Setting, Value, word},
@@ -116,7 +116,11 @@ impl PolicyOverrides {
             for (key, given) in keys {
                 if let Some(given) = given {
                     diagnostics
-                        .problem(given.span, format!("`{key}` without a database of countries"))
+                        .problem(
+                            Code::MissingKey,
+                            given.span,
+                            format!("`{key}` without a database of countries"),
+                        )
                         .hint("name one: [geoip] database = \"/var/lib/GeoIP/GeoLite2-Country.mmdb\"");
                 }
             }
@@ -129,12 +133,12 @@ impl PolicyOverrides {
         let has = self.has_rates(defaults);
         if let Some(given) = self.burst.given().filter(|_| !has.of_all) {
             diagnostics
-                .problem(given.span, "`burst` without `new_sessions`")
+                .problem(Code::MissingKey, given.span, "`burst` without `new_sessions`")
                 .hint("say how often, as in new_sessions = \"20/s\"");
         }
         if let Some(given) = self.burst_per_client.given().filter(|_| !has.of_client) {
             diagnostics
-                .problem(given.span, "`burst_per_client` without `new_sessions_per_client`")
+                .problem(Code::MissingKey, given.span, "`burst_per_client` without `new_sessions_per_client`")
                 .hint("say how often, as in new_sessions_per_client = \"10/min\"");
         }
     }
@@ -163,7 +167,11 @@ impl PolicyOverrides {
         for (key, given, has_rate, rate) in keys {
             if let Some(given) = given.given().filter(|_| !has_rate) {
                 diagnostics
-                    .warning(given.span, format!("`{key}` in [defaults], and no mapping has {rate}"))
+                    .warning(
+                        Code::NoEffect,
+                        given.span,
+                        format!("`{key}` in [defaults], and no mapping has {rate}"),
+                    )
                     .hint("a burst limits nothing by itself: say how often, too");
             }
         }
@@ -185,7 +193,11 @@ impl PolicyOverrides {
         for Given { value, span } in &blamed.value {
             if let Some(also) = other.get(value) {
                 diagnostics
-                    .problem(*span, format!("the country {value:?} is both allowed and denied, also at"))
+                    .problem(
+                        Code::ConflictingKeys,
+                        *span,
+                        format!("the country {value:?} is both allowed and denied, also at"),
+                    )
                     .also(*also)
                     .hint("leave it in one of the two");
             }
@@ -279,7 +291,7 @@ fn burst(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<NonZer
         let span = reader.span(value.span());
         reader
             .diagnostics
-            .problem(span, format!("`{key}` is more than {MOST}"))
+            .problem(Code::InvalidValue, span, format!("`{key}` is more than {MOST}"))
             .hint(format!("where so many may come at once, leave `{key}` and its rate out"));
         return None;
     }
@@ -325,7 +337,7 @@ fn codes(reader: &mut Reader<'_>, key: &str, at: Span, value: &Value<'_>) -> Vec
             };
             reader
                 .diagnostics
-                .problem(span, format!("`{}` is not a country", text.value))
+                .problem(Code::InvalidEntry, span, format!("`{}` is not a country", text.value))
                 .text(&text.value)
                 .hint(hint);
             continue;
@@ -338,7 +350,7 @@ fn codes(reader: &mut Reader<'_>, key: &str, at: Span, value: &Value<'_>) -> Vec
             };
             reader
                 .diagnostics
-                .warning(span, format!("{country:?} is not a country"))
+                .warning(Code::InvalidEntry, span, format!("{country:?} is not a country"))
                 .text(&text.value)
                 .hint(hint);
         }

@@ -13,6 +13,7 @@ use crate::{
         cure::{self, Kind, Refusal},
         duration::{self, DURATION},
         hint::{bare_address, instead},
+        problem::Code,
         table::{Keys, Reader, Value, truth, word},
     },
     gateway::{OnConflict, RouterProtocol, RouterSettings},
@@ -70,7 +71,7 @@ fn port(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<NonZeroU16> {
         let span = reader.span(value.span());
         reader
             .diagnostics
-            .problem(span, format!("{integer} is not a port"))
+            .problem(Code::InvalidValue, span, format!("{integer} is not a port"))
             .hint("use a port from 1 to 65535");
     }
     port
@@ -112,7 +113,7 @@ fn protocols(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Option<Vec<Rou
             let span = reader.span(item.span());
             reader
                 .diagnostics
-                .problem(span, "several protocols in one text")
+                .problem(Code::InvalidValue, span, "several protocols in one text")
                 .hint(format!("write {KEY} = {several}"));
             continue;
         }
@@ -121,7 +122,11 @@ fn protocols(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Option<Vec<Rou
             let span = reader.span(item.span());
             reader
                 .diagnostics
-                .problem(span, format!("the protocol \"{}\" stands there twice", protocol.as_str()))
+                .problem(
+                    Code::DuplicateEntry,
+                    span,
+                    format!("the protocol \"{}\" stands there twice", protocol.as_str()),
+                )
                 .hint("they are tried in the order in which they stand; name each once");
         } else {
             protocols.push(protocol);
@@ -131,7 +136,7 @@ fn protocols(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Option<Vec<Rou
         let span = reader.span(value.span());
         reader
             .diagnostics
-            .problem(span, format!("`{KEY}` is empty"))
+            .problem(Code::Empty, span, format!("`{KEY}` is empty"))
             .hint("name at least one of upnp, pcp, natpmp; `router = false` keeps a mapping closed");
     }
     (!protocols.is_empty()).then_some(protocols)
@@ -189,7 +194,11 @@ fn interface(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<String> {
     if Zone::new(&text.value).is_none() {
         reader
             .diagnostics
-            .problem(text.span(), format!("`{}` is not the name of an interface", text.value))
+            .problem(
+                Code::InvalidValue,
+                text.span(),
+                format!("`{}` is not the name of an interface", text.value),
+            )
             .text(&text.value)
             .hint("use \"auto\", or a name of at most 15 characters, as `ip link` shows it");
         return None;
@@ -238,7 +247,7 @@ fn time(reader: &mut Reader<'_>, key: &str, value: &Value<'_>, bounds: &Bounds) 
     })?;
     if time < bounds.sensible {
         let span = reader.inner_span(value);
-        reader.diagnostics.warning(span, bounds.warning);
+        reader.diagnostics.warning(Code::UnwiseValue, span, bounds.warning);
     }
     Some(time)
 }

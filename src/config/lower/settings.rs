@@ -11,6 +11,7 @@ use crate::{
         amount,
         cure::{self, Kind, Refusal},
         duration::{self, DURATION},
+        problem::Code,
         table::{Keys, Reader, Value, word},
     },
     gateway::RouterSettings,
@@ -201,7 +202,7 @@ fn target(reader: &mut Reader<'_>, value: &Value<'_>) {
     let Some(text) = reader.text("target", value).filter(|t| t.value != "stderr") else { return };
     reader
         .diagnostics
-        .problem(text.span(), format!("the log target `{}` is not supported", text.value))
+        .problem(Code::Unsupported, text.span(), format!("the log target `{}` is not supported", text.value))
         .text(&text.value)
         .hint("only \"stderr\" is supported in this version");
 }

@@ -10,7 +10,7 @@ use crate::config::{
     lower::{Context, Lowering, declared::Declared, overrides::Overrides},
     text::{
         expand::Room,
-        problem::Diagnostics,
+        problem::{Code, Diagnostics},
         span::{Name, SourceMap},
         table::Reader,
     },
@@ -22,7 +22,7 @@ pub(crate) fn is_sound(text: &str, line: usize, host: &dyn HostView) -> bool {
     let span = sources.add(Name::File(String::new()), text.to_owned());
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        diagnostics.syntax(span.part(error.span().unwrap_or(0..0)), "");
+        diagnostics.problem(Code::Syntax, span.part(error.span().unwrap_or(0..0)), "");
     }
     let room = Room::default();
     let mut reader = Reader::new(span, text, host, &room, &mut diagnostics);

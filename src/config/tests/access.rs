@@ -299,7 +299,7 @@ fn a_key_of_the_other_protocol_is_a_warning_at_its_place() {
          [[mapping]]\npublish = \"2:9/udp\"\nrefuse = \"reset\"\n[[mapping]]\npublish = \"3:9/tcp+udp\"\nrefuse = \"reset\"\ndatagrams_per_client = \"5/s\"\n",
     );
     let said: Vec<_> =
-        loaded.warnings.iter().map(|w| (w.line, w.column, &*w.message, w.hint.as_deref().unwrap())).collect();
+        loaded.warnings.iter().map(|w| (w.line, w.column, &*w.message, w.help.as_deref().unwrap())).collect();
     assert_eq!(
         said,
         [

@@ -14,6 +14,7 @@ use toml::de::DeValue;
 use crate::config::text::{
     cure::{self, Kind, Refusal, number},
     hint::{bare, instead},
+    problem::Code,
     table::{Reader, Value, closest},
 };
 
@@ -47,7 +48,7 @@ pub(crate) fn count_or(
                 None => format!("as in {key} = 100, or {key} = \"{word}\""),
             };
             let message = format!("`{key}` is {expected}, not `{}`", text.value);
-            reader.diagnostics.problem(text.span(), message).text(&text.value).hint(hint);
+            reader.diagnostics.problem(Code::InvalidValue, text.span(), message).text(&text.value).hint(hint);
             None
         }
         _ => {
@@ -104,7 +105,7 @@ pub(crate) fn positive(
         Some(n) if n <= 0 => format!("`{key}` is a positive number{or}, not {n}"),
         _ => format!("`{key}` is too large"),
     };
-    reader.diagnostics.problem(span, message).hint(hint);
+    reader.diagnostics.problem(Code::InvalidValue, span, message).hint(hint);
     None
 }
 

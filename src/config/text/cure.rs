@@ -10,6 +10,7 @@ use toml::de::DeValue;
 
 use crate::config::text::{
     hint::instead,
+    problem::Code,
     table::{Reader, Value},
 };
 
@@ -65,7 +66,11 @@ pub(crate) fn read<T>(
         Err(refusal) => {
             let cure = kind.cure(&text.value, &parse);
             let hint = cure.map_or(refusal.hint, |cure| instead(&text, &format!("\"{cure}\"")).into());
-            reader.diagnostics.problem(text.span(), refusal.message).text(&text.value).hint(hint);
+            reader
+                .diagnostics
+                .problem(Code::InvalidValue, text.span(), refusal.message)
+                .text(&text.value)
+                .hint(hint);
             None
         }
     }

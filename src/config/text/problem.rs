@@ -5,8 +5,11 @@
 //! text is at hand. Whatever the file holds, a problem is safe to print on a terminal: control
 //! characters are escaped.
 
+mod code;
+
 use std::{borrow::Cow, collections::HashSet, fmt};
 
+pub(crate) use code::Code;
 use serde::Serialize;
 
 use crate::{
@@ -20,6 +23,8 @@ use crate::{
 /// One thing that is wrong, or worth a warning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
+    /// What kind of problem it is.
+    pub code: Code,
     /// The file, as it was named; `-p "SPEC"` or `PORTWAY_PUBLISH "SPEC"` for a spec beside it.
     pub file: String,
     /// The line, from 1.
@@ -31,7 +36,7 @@ pub struct Problem {
     /// What is wrong.
     pub message: String,
     /// What would be right.
-    pub hint: Option<String>,
+    pub help: Option<String>,
     #[serde(skip)]
     kind: Kind,
 }
@@ -54,15 +59,15 @@ impl Problem {
         }
     }
 
-    /// The summary and, behind it, what would be right: `file:line:column: message (hint)`.
+    /// The summary and, behind it, what would be right: `file:line:column: message (help)`.
     pub fn one_line(&self) -> String {
-        let hint = self.hint.as_deref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        self.summary() + &hint
+        let help = self.help.as_deref().map(|help| format!(" ({help})")).unwrap_or_default();
+        self.summary() + &help
     }
 }
 
 impl fmt::Display for Problem {
-    /// The summary, the line with a mark, and the hint; no line break at the end.
+    /// The summary, the line with a mark, and the help; no line break at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.summary())?;
         let mut gutter = 2;
@@ -72,8 +77,8 @@ impl fmt::Display for Problem {
             write!(f, "\n{:gutter$} |\n{number} | {line}", "")?;
             write!(f, "\n{:gutter$} | {:mark$}{:^<width$}", "", "", "")?;
         }
-        match &self.hint {
-            Some(hint) => write!(f, "\n{:gutter$} = help: {hint}", ""),
+        match &self.help {
+            Some(help) => write!(f, "\n{:gutter$} = help: {help}", ""),
             None => Ok(()),
         }
     }
@@ -138,12 +143,12 @@ impl std::error::Error for Problems {}
 
 /// A problem or a warning while it is collected.
 pub(crate) struct Diagnostic {
+    code: Code,
     span: Span,
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
     also: Option<Span>,
     text: Option<String>,
-    is_syntax: bool,
     is_whole_file: bool,
 }
 
@@ -189,12 +194,13 @@ impl Diagnostic {
         };
         let also = self.also.map(|p| format!(" {}", sources.describe(p))).unwrap_or_default();
         Problem {
+            code: self.code,
             file: escaped(&name.to_string()),
             line,
             column,
             text: printable(&text),
             message: printable(&self.message) + &escaped(&also),
-            hint: self.hint.map(|h| printable(&h)),
+            help: self.hint.map(|h| printable(&h)),
             kind: match name {
                 Name::File(_) => Kind::File(has_excerpt.then(|| sources.excerpt(self.span))),
                 Name::Spec(..) => Kind::Spec,
@@ -233,16 +239,14 @@ impl Diagnostics {
         self.problems.len() >= Self::TAKEN
     }
 
-    fn push<'n>(list: &'n mut Vec<Diagnostic>, span: Span, message: Cow<'static, str>) -> &'n mut Diagnostic {
-        let note = Diagnostic {
-            span,
-            message,
-            hint: None,
-            also: None,
-            text: None,
-            is_syntax: false,
-            is_whole_file: false,
-        };
+    fn push<'n>(
+        list: &'n mut Vec<Diagnostic>,
+        code: Code,
+        span: Span,
+        message: Cow<'static, str>,
+    ) -> &'n mut Diagnostic {
+        let note =
+            Diagnostic { code, span, message, hint: None, also: None, text: None, is_whole_file: false };
         if list.len() >= Self::TAKEN {
             list.pop();
         }
@@ -251,20 +255,23 @@ impl Diagnostics {
     }
 
     /// Something is wrong.
-    pub(crate) fn problem(&mut self, span: Span, message: impl Into<Cow<'static, str>>) -> &mut Diagnostic {
-        Self::push(&mut self.problems, span, message.into())
-    }
-
-    /// Something is not TOML.
-    pub(crate) fn syntax(&mut self, span: Span, message: impl Into<Cow<'static, str>>) -> &mut Diagnostic {
-        let note = self.problem(span, message);
-        note.is_syntax = true;
-        note
+    pub(crate) fn problem(
+        &mut self,
+        code: Code,
+        span: Span,
+        message: impl Into<Cow<'static, str>>,
+    ) -> &mut Diagnostic {
+        Self::push(&mut self.problems, code, span, message.into())
     }
 
     /// Something works, but should be looked at.
-    pub(crate) fn warning(&mut self, span: Span, message: impl Into<Cow<'static, str>>) -> &mut Diagnostic {
-        Self::push(&mut self.warnings, span, message.into())
+    pub(crate) fn warning(
+        &mut self,
+        code: Code,
+        span: Span,
+        message: impl Into<Cow<'static, str>>,
+    ) -> &mut Diagnostic {
+        Self::push(&mut self.warnings, code, span, message.into())
     }
 
     /// Whether no problem was noted so far.
@@ -277,12 +284,13 @@ impl Diagnostics {
     /// A line that is not TOML has that one problem: what else was noticed about it comes from
     /// guessing how the line was meant.
     pub(crate) fn finish(mut self, sources: &SourceMap) -> (Vec<Problem>, Vec<Problem>) {
-        self.problems.sort_by_key(|n| (n.span, !n.is_syntax));
+        let is_syntax = |n: &Diagnostic| n.code == Code::Syntax;
+        self.problems.sort_by_key(|n| (n.span, !is_syntax(n)));
         let line = |n: &Diagnostic| (n.span.source(), sources.position(n.span).0);
-        let broken: HashSet<_> = self.problems.iter().filter(|n| n.is_syntax).map(line).collect();
+        let broken: HashSet<_> = self.problems.iter().filter(|n| is_syntax(n)).map(line).collect();
         let mut told = HashSet::new();
         self.problems.retain(|n| {
-            broken.is_empty() || !broken.contains(&line(n)) || (n.is_syntax && told.insert(line(n)))
+            broken.is_empty() || !broken.contains(&line(n)) || (is_syntax(n) && told.insert(line(n)))
         });
         self.problems.truncate(Self::KEPT);
         self.warnings.sort_by_key(|n| n.span);

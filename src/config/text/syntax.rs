@@ -10,7 +10,12 @@ use toml::{
     de::{DeTable, Error},
 };
 
-use crate::config::text::{hint::bare, problem::Diagnostics, span::Span, table::truth};
+use crate::config::text::{
+    hint::bare,
+    problem::{Code, Diagnostics},
+    span::Span,
+    table::truth,
+};
 
 /// So many lines are mended.
 const MOST_LINES: usize = 5;
@@ -58,7 +63,7 @@ pub(crate) fn refuse(
         let line = broken.get(i).filter(|line| text.len() <= LARGEST && !broken[..i].contains(line));
         let cure = line.and_then(|line| mend(text, *line, &broken, is_sound));
         let (message, hint) = plain_words(error.message());
-        let note = diagnostics.syntax(file.part(error.span().unwrap_or(0..0)), message);
+        let note = diagnostics.problem(Code::Syntax, file.part(error.span().unwrap_or(0..0)), message);
         match (cure, hint) {
             (Some(cure), _) => note.hint(format!("write {cure}")),
             (None, Some(hint)) => note.hint(hint),

@@ -15,7 +15,7 @@ use crate::config::{
     text::{
         expand::{Room, Text},
         hint::{bare, instead},
-        problem::{Diagnostic, Diagnostics},
+        problem::{Code, Diagnostic, Diagnostics},
         span::Span,
     },
 };
@@ -222,7 +222,7 @@ impl Reader<'_> {
             let span = self.span(key.span());
             if absent.contains(&name) {
                 self.diagnostics
-                    .problem(span, format!("`{name}` {inside} is not in this version"))
+                    .problem(Code::Unsupported, span, format!("`{name}` {inside} is not in this version"))
                     .hint("remove it");
                 continue;
             }
@@ -231,7 +231,10 @@ impl Reader<'_> {
                 (None, Some(home)) if !inside.contains(home) => format!("it belongs in {home}"),
                 _ => format!("the keys here are {}", known.join(", ")),
             };
-            self.diagnostics.problem(span, format!("unknown key `{name}` {inside}")).text(name).hint(hint);
+            self.diagnostics
+                .problem(Code::UnknownKey, span, format!("unknown key `{name}` {inside}"))
+                .text(name)
+                .hint(hint);
         }
     }
 
@@ -257,7 +260,11 @@ impl Reader<'_> {
         let found = value.get_ref().type_str();
         let article = if found.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
         let hint = self.scalar(value).and_then(|written| quoted(key, &written)).or_else(|| example(key));
-        let note = self.diagnostics.problem(span, format!("`{key}` is {expected}, not {article} {found}"));
+        let note = self.diagnostics.problem(
+            Code::WrongType,
+            span,
+            format!("`{key}` is {expected}, not {article} {found}"),
+        );
         match hint {
             Some(hint) => note.hint(hint),
             None => note,
@@ -273,7 +280,7 @@ impl Reader<'_> {
         hint: impl Into<Cow<'static, str>>,
     ) -> Option<T> {
         let message = format!("{what} `{}` {why}", text.value);
-        self.diagnostics.problem(text.span(), message).text(&text.value).hint(hint);
+        self.diagnostics.problem(Code::InvalidValue, text.span(), message).text(&text.value).hint(hint);
         None
     }
 
@@ -323,7 +330,9 @@ impl Reader<'_> {
     pub(crate) fn path(&mut self, key: &str, value: &Value<'_>) -> Option<Text> {
         let text = self.text(key, value)?;
         if text.value.is_empty() {
-            self.diagnostics.problem(text.span(), format!("`{key}` is empty")).hint("name a file");
+            self.diagnostics
+                .problem(Code::Empty, text.span(), format!("`{key}` is empty"))
+                .hint("name a file");
             return None;
         }
         Some(text)
@@ -336,7 +345,7 @@ impl Reader<'_> {
         match Text::expand(value, span, quotes.map(|q| range.start + q), self.room, |name| host.env(name)) {
             Ok(text) => Some(text),
             Err((span, e)) => {
-                self.diagnostics.problem(span, e.message).hint(e.hint);
+                self.diagnostics.problem(Code::InvalidVariable, span, e.message).hint(e.hint);
                 None
             }
         }
@@ -435,7 +444,7 @@ pub(crate) fn word<T: Copy>(
         };
         reader
             .diagnostics
-            .problem(text.span(), format!("unknown {key} `{}`", text.value))
+            .problem(Code::InvalidValue, text.span(), format!("unknown {key} `{}`", text.value))
             .text(&text.value)
             .hint(hint);
     }
