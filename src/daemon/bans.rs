@@ -47,7 +47,7 @@ const REMIND: Duration = Duration::from_secs(3600);
 
 /// Keeps the bans of the daemon over a restart.
 #[derive(Debug)]
-pub(super) struct BanKeeper {
+pub(super) struct BanSaver {
     gate: Arc<Gate>,
     /// Locked by the thread that reads or writes: there is one at a time.
     store: Mutex<Store>,
@@ -60,7 +60,7 @@ fn state(spec: &GateSpec) -> Option<PathBuf> {
     spec.guard.as_ref()?.state.clone()
 }
 
-impl BanKeeper {
+impl BanSaver {
     /// Keeps the bans of `gate`.
     pub(super) fn of(gate: &Arc<Gate>) -> Arc<Self> {
         let directories = Directories::new(|name| std::env::var_os(name));
@@ -74,8 +74,8 @@ impl BanKeeper {
     /// Puts the bans in force that were saved for this configuration.
     pub(super) async fn restore(self: &Arc<Self>, spec: &GateSpec) {
         let path = state(spec);
-        let keeper = Arc::clone(self);
-        let load = move || keeper.store().move_to(path, keeper.gate.guard());
+        let saver = Arc::clone(self);
+        let load = move || saver.store().move_to(path, saver.gate.guard());
         if let Err(error) = job::run_within(PATIENCE, "portway-bans", load).await {
             // What a late thread still reads counts, too.
             tracing::warn!(%error, "bans not restored");
@@ -138,8 +138,8 @@ impl BanKeeper {
         if self.is_late() {
             return false;
         }
-        let keeper = Arc::clone(self);
-        let saved = match job::start("portway-bans", move || keeper.write(is_last)) {
+        let saver = Arc::clone(self);
+        let saved = match job::start("portway-bans", move || saver.write(is_last)) {
             Ok(mut job) => match timeout(PATIENCE, &mut job).await {
                 Ok(saved) => saved,
                 Err(_) => {
@@ -192,20 +192,20 @@ mod tests {
 
     struct Kept {
         gate: Arc<Gate>,
-        keeper: Arc<BanKeeper>,
+        saver: Arc<BanSaver>,
         dir: tempfile::TempDir,
         plans: watch::Sender<()>,
         tasks: JoinSet<()>,
     }
 
     impl Kept {
-        /// A keeper that follows bans, which are kept in this file of a new directory.
+        /// A saver that follows bans, which are kept in this file of a new directory.
         fn following(file: &str) -> Self {
             let (gate, dir) = (Gate::new(std::time::SystemTime::now), tempfile::tempdir().unwrap());
-            let (keeper, plans, tasks) = (BanKeeper::of(&gate), watch::Sender::new(()), JoinSet::new());
-            let mut kept = Self { gate, keeper, dir, plans, tasks };
+            let (saver, plans, tasks) = (BanSaver::of(&gate), watch::Sender::new(()), JoinSet::new());
+            let mut kept = Self { gate, saver, dir, plans, tasks };
             kept.keep_in(file);
-            kept.tasks.spawn(Arc::clone(&kept.keeper).follow_plans(kept.plans.subscribe()));
+            kept.tasks.spawn(Arc::clone(&kept.saver).follow_plans(kept.plans.subscribe()));
             kept
         }
 
@@ -272,18 +272,18 @@ mod tests {
         let client = kept.ban(1);
         sleep(SECOND).await;
         assert!(!kept.holds("missing/dir/bans.json", &client));
-        assert_eq!(kept.keeper.store().failures(), 2, "at the start, and for the ban");
+        assert_eq!(kept.saver.store().failures(), 2, "at the start, and for the ban");
         fs::create_dir(kept.path("missing")).unwrap();
         sleep(RETRY).await;
         assert!(kept.holds("missing/dir/bans.json", &client));
-        assert_eq!(kept.keeper.store().failures(), 0);
+        assert_eq!(kept.saver.store().failures(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn trouble_that_lasts_is_said_at_its_begin_and_once_an_hour() {
         let kept = Kept::following("missing/dir/bans.json");
         sleep(SECOND).await;
-        let said = || kept.keeper.store().said().unwrap();
+        let said = || kept.saver.store().said().unwrap();
         let begin = said();
         sleep(REMIND - 2 * RETRY).await;
         assert_eq!(said(), begin);
@@ -291,9 +291,9 @@ mod tests {
         assert!(said() >= begin + REMIND);
         let again = said();
         sleep(RETRY).await;
-        assert!(!kept.keeper.save(false).await);
+        assert!(!kept.saver.save(false).await);
         assert_eq!(said(), again);
-        kept.keeper.save_last().await;
+        kept.saver.save_last().await;
         assert!(said() > again, "the end is said in any case");
     }
 
@@ -318,11 +318,11 @@ mod tests {
         let mut saves = JoinSet::new();
         for n in 1..=50 {
             kept.ban(n);
-            let keeper = Arc::clone(&kept.keeper);
-            saves.spawn(async move { keeper.save(n % 2 == 0).await });
+            let saver = Arc::clone(&kept.saver);
+            saves.spawn(async move { saver.save(n % 2 == 0).await });
         }
         let last = kept.ban(51);
-        kept.keeper.save_last().await;
+        kept.saver.save_last().await;
         assert!(kept.holds("bans.json", &last));
         assert!(saves.join_all().await.into_iter().all(|saved| saved), "none gets in the way of another");
         assert!(kept.holds("bans.json", &last));

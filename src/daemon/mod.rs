@@ -45,7 +45,7 @@ use crate::{
     policy::Gate,
     supervisor::{Handle, Means, PlanSource, Tolerance},
 };
-use bans::BanKeeper;
+use bans::BanSaver;
 use limits::Descriptors;
 use signals::{Signal, Signals};
 
@@ -172,7 +172,7 @@ async fn live(source: PlanSource, options: Options, descriptors: Descriptors) ->
 struct Daemon {
     handle: Handle,
     gateway: Gateway,
-    bans: Arc<BanKeeper>,
+    bans: Arc<BanSaver>,
     alarm: Alarm,
 }
 
@@ -188,7 +188,7 @@ impl Daemon {
         let (listeners, format) = (loaded.plan.listeners.len(), loaded.settings.log.format);
         let budgets = limits::share_out(descriptors);
         let gate = Gate::new(SystemTime::now);
-        let bans = BanKeeper::of(&gate);
+        let bans = BanSaver::of(&gate);
         bans.restore(&loaded.gate.spec).await;
         let tolerance = if options.strict { Tolerance::Nothing } else { Tolerance::AbsentOrTaken };
         let means = Means { budgets, gate, alarm: alarm.clone() };
@@ -199,7 +199,7 @@ impl Daemon {
             let alarm = alarm.clone();
             tasks.spawn(async move { alarm.guard(name, task).await });
         };
-        spawn("ban keeper", Box::pin(Arc::clone(&bans).follow(handle.clone())));
+        spawn("ban saver", Box::pin(Arc::clone(&bans).follow(handle.clone())));
         spawn("list follower", Box::pin(lists::follow(handle.clone())));
         let gateway = Gateway::start(handle.live(), handle.router_settings(), alarm.clone(), &tasks);
         if let Some(read_from) = options.watch {

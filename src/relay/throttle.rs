@@ -47,7 +47,7 @@ impl ByteBucket {
     }
 
     /// How many bytes may pass at `now`.
-    fn room(&self, now: Instant) -> u64 {
+    fn allowance(&self, now: Instant) -> u64 {
         self.bytes(now.saturating_duration_since(self.paid).min(self.window))
     }
 
@@ -71,7 +71,7 @@ impl ByteBucket {
     pub(super) fn try_take(&mut self, bytes: usize, now: Instant) -> bool {
         let bytes = bytes as u64;
         let is_full = self.paid + self.window <= now;
-        let passes = is_full || bytes <= self.room(now);
+        let passes = is_full || bytes <= self.allowance(now);
         if passes {
             self.take(bytes, now);
         }
@@ -112,12 +112,12 @@ impl Throttle {
     }
 
     /// Ready with the bytes that may pass now, at least one.
-    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+    pub(super) fn poll_allowance(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         loop {
-            let room = self.bucket.room(Instant::now());
-            if room >= self.step {
+            let allowance = self.bucket.allowance(Instant::now());
+            if allowance >= self.step {
                 self.is_waiting = false;
-                return Poll::Ready(usize::try_from(room).unwrap_or(usize::MAX));
+                return Poll::Ready(usize::try_from(allowance).unwrap_or(usize::MAX));
             }
             // Later than now, so this ends: there is less room than a step.
             let at = self.bucket.ready_at(self.step);
@@ -130,7 +130,7 @@ impl Throttle {
         }
     }
 
-    /// Notes that `bytes` of what there was room for have passed.
+    /// Notes that `bytes` of what there was allowance for have passed.
     pub(super) fn took(&mut self, bytes: usize) {
         self.bucket.take(bytes as u64, Instant::now());
     }
@@ -160,10 +160,10 @@ mod tests {
             let (start, mut passed, mut waits) = (Instant::now(), 0, 0_u32);
             while start.elapsed() < 10 * SECOND {
                 let before = Instant::now();
-                let room = poll_fn(|cx| throttle.poll_room(cx)).await;
+                let allowance = poll_fn(|cx| throttle.poll_allowance(cx)).await;
                 waits += u32::from(before != Instant::now());
-                throttle.took(room);
-                passed += room as u64;
+                throttle.took(allowance);
+                passed += allowance as u64;
             }
             let exact = bytes * 10;
             assert!(passed.abs_diff(exact) <= exact / 20, "{passed} in place of {exact}");
@@ -175,9 +175,9 @@ mod tests {
     async fn never_more_than_a_tenth_of_a_second_at_once_however_long_it_was_quiet() {
         let mut throttle = Throttle::new(rate(1_000_000));
         for _ in 0..3 {
-            let room = poll_fn(|cx| throttle.poll_room(cx)).await;
-            assert_eq!(room, 100_000);
-            throttle.took(room);
+            let allowance = poll_fn(|cx| throttle.poll_allowance(cx)).await;
+            assert_eq!(allowance, 100_000);
+            throttle.took(allowance);
             tokio::time::sleep(60 * SECOND).await;
         }
     }
@@ -187,9 +187,9 @@ mod tests {
         let mut throttle = Throttle::new(rate(1));
         let start = Instant::now();
         for _ in 0..10 {
-            let room = poll_fn(|cx| throttle.poll_room(cx)).await;
-            assert_eq!(room, 1);
-            throttle.took(room);
+            let allowance = poll_fn(|cx| throttle.poll_allowance(cx)).await;
+            assert_eq!(allowance, 1);
+            throttle.took(allowance);
         }
         assert!((9..=10).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     }

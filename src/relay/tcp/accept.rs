@@ -98,9 +98,9 @@ impl TcpService {
                     let keepalive = spec.borrow_and_update().options.keepalive;
                     set_keepalive(acceptor.socket(), keepalive)?;
                 }
-                room = queue.room(), if !waiting.is_empty() => {
+                slot = queue.slot(), if !waiting.is_empty() => {
                     if let Some(next) = waiting.pop_front() {
-                        self.let_in_late(next, room);
+                        self.let_in_late(next, slot);
                     }
                 }
                 done = acceptor.turn(|socket, addr| self.meet(socket, addr, &mut waiting)),
@@ -121,7 +121,7 @@ impl TcpService {
         };
         // A waiting client goes first.
         match waiting.is_empty().then(|| self.budget.try_take()).flatten() {
-            Some(room) => self.let_in(admitted, room),
+            Some(slot) => self.let_in(admitted, slot),
             None => {
                 self.say_full(waiting.len() + 1);
                 waiting.push_back(admitted);
@@ -131,22 +131,22 @@ impl TcpService {
     }
 
     /// Lets a client in that had to wait, if it may still enter.
-    fn let_in_late(&self, admitted: Admitted, room: SessionSlot) {
+    fn let_in_late(&self, admitted: Admitted, slot: SessionSlot) {
         let verdict = self.admission.current().recheck(admitted.client.ip(), Instant::now());
         match verdict {
-            Ok(()) => self.let_in(admitted, room),
+            Ok(()) => self.let_in(admitted, slot),
             Err(refusal) => self.turn_away(admitted.socket, admitted.client, refusal),
         }
     }
 
-    fn let_in(&self, Admitted { socket, client, permit }: Admitted, room: SessionSlot) {
+    fn let_in(&self, Admitted { socket, client, permit }: Admitted, slot: SessionSlot) {
         let stream = match TcpStream::from_std(socket.into()) {
             Ok(stream) => stream,
             // The reactor takes no more; the client is closed.
             Err(error) => return say_exhausted(&self.log, &error),
         };
         let spec = Arc::clone(&self.spec.borrow());
-        let near = ClientSide { client: stream, meter: self.meter.open(client), slot: room };
+        let near = ClientSide { client: stream, meter: self.meter.open(client), slot };
         self.sessions.spawn(session::run(near, permit, spec, self.dialer.clone()));
     }
 

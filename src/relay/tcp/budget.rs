@@ -79,7 +79,7 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Waits for a slot. May be dropped at any time, and keeps its place then.
-    pub(super) async fn room(&mut self) -> SessionSlot {
+    pub(super) async fn slot(&mut self) -> SessionSlot {
         match poll_fn(|cx| self.free.poll_acquire(cx)).await {
             Some(taken) => taken.forget(),
             None => unreachable!("the semaphore is never closed"),
@@ -142,12 +142,12 @@ mod tests {
         let first = budget.try_take().unwrap();
         let (mut early, mut late) = (budget.queue(), budget.queue());
         let moment = Duration::from_millis(1);
-        assert!(timeout(moment, early.room()).await.is_err());
-        assert!(timeout(moment, late.room()).await.is_err());
+        assert!(timeout(moment, early.slot()).await.is_err());
+        assert!(timeout(moment, late.slot()).await.is_err());
         drop(first);
-        assert!(timeout(moment, late.room()).await.is_err(), "the other one came first");
-        let room = timeout(moment, early.room()).await.unwrap();
-        drop(room);
-        drop(timeout(moment, late.room()).await.unwrap());
+        assert!(timeout(moment, late.slot()).await.is_err(), "the other one came first");
+        let slot = timeout(moment, early.slot()).await.unwrap();
+        drop(slot);
+        drop(timeout(moment, late.slot()).await.unwrap());
     }
 }

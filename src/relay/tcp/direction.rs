@@ -130,8 +130,8 @@ impl<'p> Direction<'p> {
                 self.splice(cx, link)
             } else {
                 match self.state {
-                    State::Open | State::Discarding => match self.poll_room(cx) {
-                        Poll::Ready(room) => self.pass(cx, link, room),
+                    State::Open | State::Discarding => match self.poll_allowance(cx) {
+                        Poll::Ready(allowance) => self.pass(cx, link, allowance),
                         Poll::Pending => return Ok(()),
                     },
                     State::Ending => {
@@ -166,19 +166,19 @@ impl<'p> Direction<'p> {
     }
 
     /// How much may be read now.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+    fn poll_allowance(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         match &mut self.throttle {
-            Some(throttle) if self.state == State::Open => throttle.poll_room(cx),
+            Some(throttle) if self.state == State::Open => throttle.poll_allowance(cx),
             _ => Poll::Ready(BUFFER),
         }
     }
 
-    /// Reads once, up to `room` bytes, and writes on at once; what the sink does not take becomes
+    /// Reads once, up to `most` bytes, and writes on at once; what the sink does not take becomes
     /// pending. Ready with the bytes delivered, or thrown away.
-    fn pass(&mut self, cx: &mut Context<'_>, link: Link<'_, 'p>, room: usize) -> Result<Poll<usize>, Broken> {
+    fn pass(&mut self, cx: &mut Context<'_>, link: Link<'_, 'p>, most: usize) -> Result<Poll<usize>, Broken> {
         let Link { source, sink, .. } = link;
         SCRATCH.with_borrow_mut(|buffer| {
-            let bytes = match self.read(source, &mut buffer[..room.min(BUFFER)]) {
+            let bytes = match self.read(source, &mut buffer[..most.min(BUFFER)]) {
                 Ok(0) => {
                     self.state = if self.is_discarding() { State::Shut } else { State::Ending };
                     return Ok(Poll::Ready(0));

@@ -91,8 +91,8 @@ impl FailoverJudge {
         true
     }
 
-    /// Notes that the flow leads to another address.
-    pub(super) fn led(&mut self) {
+    /// Notes that the flow has another target now.
+    pub(super) fn failed_over(&mut self) {
         (self.has_answered, self.in_trouble) = (false, None);
     }
 }
@@ -124,7 +124,7 @@ mod tests {
         assert!(!judge.answered());
         assert!(!judge.looks(Trouble::Refused, start + 1500 * MS), "there was an answer meanwhile");
         assert!(judge.looks(Trouble::Refused, start + 2500 * MS));
-        judge.led();
+        judge.failed_over();
         assert!(judge.looks(Trouble::Refused, start + 3500 * MS), "the next address has not answered");
     }
 

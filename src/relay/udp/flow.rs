@@ -6,8 +6,8 @@
 //! listener is sending at that moment still goes out. A flow that ends in favour of another
 //! ([`Flow::give_way`]) gives its permits back earlier.
 //!
-//! Its target can change ([`Flow::reached`]): see `failover` and `opening`. The listener sends to
-//! whatever it is at the moment, and tells the flow's task of troubles that it meets.
+//! Its target can change ([`Flow::reached`]): see `failover` and `connecting`. The listener sends
+//! to whatever it is at the moment, and tells the flow's task of troubles that it meets.
 
 use std::{
     io,

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //!            datagram                     take_early: nothing held any more
-//! (no flow) ──────────► opening: holds ─────────────────────────────────────► open ──► expire │ remove
+//! (no flow) ──────────► connecting: holds ─────────────────────────────────────► open ──► expire │ remove
 //!                          └─ remove (and, where nothing could be reached, no new flow for a while)
 //! ```
 //!
@@ -22,8 +22,8 @@
 //!   oldest, or, where the cap is for all clients, the oldest of all. No other flow ends before its
 //!   deadline.
 //! - A datagram is held only after its client's rate has let it through, as any other.
-//! - A flow that is opening never expires; its time begins when it is open. Either direction renews
-//!   it, by the timeout of its state.
+//! - A flow that is connecting never expires; its time begins when it is open. Either direction
+//!   renews it, by the timeout of its state.
 //! - What is held leaves in the order in which it came, before anything later is
 //!   [`Verdict::Known`].
 //! - No flow outlives its deadline once [`FlowTable::expire`] was called after it, and none expires
@@ -54,11 +54,11 @@ use crate::{
     policy::Refusal,
 };
 
-/// The datagrams held for one opening flow.
+/// The datagrams held for one connecting flow.
 const EARLY_DATAGRAMS: usize = 16;
-/// The bytes held for one opening flow, unless a single datagram has more.
+/// The bytes held for one connecting flow, unless a single datagram has more.
 const EARLY_BYTES: usize = 64 * 1024;
-/// The bytes held for all opening flows of a listener.
+/// The bytes held for all connecting flows of a listener.
 const EARLY_BYTES_OF_ALL: usize = 4 * 1024 * 1024;
 /// Heap entries that may be out of date before they are swept out, beside one for each flow.
 const STALE_ENTRIES: usize = 64;
@@ -103,7 +103,7 @@ pub(super) enum Verdict<'a, T> {
     Known(&'a T, Silent),
     /// It started a flow, which holds it: open the flow.
     New(FlowId, &'a T),
-    /// Its flow is opening and holds it.
+    /// Its flow is connecting and holds it.
     Held,
     /// It is not forwarded.
     Dropped(DropReason),
@@ -115,7 +115,7 @@ pub(super) enum Verdict<'a, T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Silent(pub(super) bool);
 
-/// What an opening flow has to do next.
+/// What a connecting flow has to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Early {
     /// Send these, in this order, and ask again.
@@ -138,7 +138,7 @@ pub(super) struct FlowTable<T> {
     next_serial: u64,
     /// The first flow that was started under the present tuning.
     tuned_at: u64,
-    /// The bytes held for all opening flows.
+    /// The bytes held for all connecting flows.
     held: usize,
     /// No new flow before this moment: none of the targets could be reached.
     hold_off: Option<Instant>,
@@ -157,7 +157,7 @@ struct Flow<T> {
 
 #[derive(Debug)]
 enum Phase {
-    Opening {
+    Connecting {
         held: Vec<Vec<u8>>,
         bytes: usize,
         /// Datagrams that were held and have been sent.
@@ -200,8 +200,8 @@ impl<T> FlowTable<T> {
     }
 
     /// Decides on a client's datagram. One that would start a flow needs its client to be admitted
-    /// by `admit`, one that would be held for an opening flow to be let through by `pass`; `enter`
-    /// makes the handle of the flow.
+    /// by `admit`, one that would be held for a connecting flow to be let through by `pass`;
+    /// `enter` makes the handle of the flow.
     ///
     /// Before it refuses for a cap, `admit` can ask for the end of a settled flow. The table
     /// removes one and hands it to `give_way`, which has to give its places back at once.
@@ -246,7 +246,7 @@ impl<T> FlowTable<T> {
         let serial = self.next_serial;
         self.next_serial += 1;
         self.held += payload.len();
-        let phase = Phase::Opening { held: vec![payload.to_vec()], bytes: payload.len(), sent: 0 };
+        let phase = Phase::Connecting { held: vec![payload.to_vec()], bytes: payload.len(), sent: 0 };
         let slot = self.flows.insert(Flow { key, serial, handle: enter(permit, admitted), phase });
         self.by_key.insert(key, slot);
         Verdict::New(FlowId { slot, serial }, &self.flows[slot].handle)
@@ -269,7 +269,7 @@ impl<T> FlowTable<T> {
         now: Instant,
         pass: impl FnOnce() -> Result<(), Refusal>,
     ) -> Verdict<'_, T> {
-        if let Phase::Opening { held, bytes, .. } = &mut self.flows[slot].phase {
+        if let Phase::Connecting { held, bytes, .. } = &mut self.flows[slot].phase {
             let fits = held.len() < EARLY_DATAGRAMS
                 && (held.is_empty() || *bytes + payload.len() <= EARLY_BYTES)
                 && self.held + payload.len() <= EARLY_BYTES_OF_ALL;
@@ -303,7 +303,9 @@ impl<T> FlowTable<T> {
         if !self.is_live(id) {
             return Early::Gone;
         }
-        let Phase::Opening { held, bytes, sent } = &mut self.flows[id.slot].phase else { return Early::Open };
+        let Phase::Connecting { held, bytes, sent } = &mut self.flows[id.slot].phase else {
+            return Early::Open;
+        };
         if !held.is_empty() {
             self.held -= std::mem::take(bytes);
             *sent = sent.saturating_add(u32::try_from(held.len()).unwrap_or(u32::MAX));
@@ -448,7 +450,7 @@ impl<T> FlowTable<T> {
         let flow = self.flows.remove(slot);
         self.by_key.remove(&flow.key);
         let held = match flow.phase {
-            Phase::Opening { held, bytes, .. } => {
+            Phase::Connecting { held, bytes, .. } => {
                 self.held -= bytes;
                 held.len()
             }
@@ -484,7 +486,7 @@ impl<T> FlowTable<T> {
                 assert!(own.is_some_and(|own| self.flows[own].serial <= flow.serial), "the oldest is first");
             }
             match &flow.phase {
-                Phase::Opening { held, bytes, .. } => {
+                Phase::Connecting { held, bytes, .. } => {
                     assert_eq!(held.iter().map(Vec::len).sum::<usize>(), *bytes);
                     assert!(held.len() <= EARLY_DATAGRAMS && (*bytes <= EARLY_BYTES || held.len() == 1));
                     held_by_all += bytes;

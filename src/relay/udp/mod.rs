@@ -3,7 +3,7 @@
 //! A *flow* is what one client (its address, and the address of ours that it sent to) has with one
 //! target: a socket connected to the target, and a task that carries replies. It keeps the socket,
 //! and so its source port, as long as the target answers. If the target does not, the flow fails
-//! over to the next address (`failover`, `opening`), with another socket.
+//! over to the next address (`failover`, `connecting`), with another socket.
 //!
 //! ```text
 //! client ──► listener's socket ──► [flow table] ──► flow's socket ──► target      the listener's task
@@ -34,12 +34,12 @@
 mod activity;
 mod batch;
 mod budget;
+mod connecting;
 mod drops;
 mod failover;
 mod flow;
 mod flow_table;
 mod open_error;
-mod opening;
 mod return_path;
 
 use std::{
@@ -66,10 +66,10 @@ use tokio::{
 
 use self::{
     batch::{LISTENER_BATCH, Read, Run, receive},
+    connecting::Connecting,
     failover::Trouble,
     flow::Flow,
     flow_table::{Arrival, FlowId, FlowKey, FlowTable, Silent, Verdict},
-    opening::Opening,
 };
 use super::{AdmissionHandle, DrainWatch, LogLimits};
 use crate::{
@@ -147,7 +147,7 @@ impl UdpService {
         let offload = sockets::offload(socket.local_addr()?)?;
         let kernel_joins = self.joins && offload.max_gso_segments() > 1;
         let idle = self.spec.borrow().options.idle_timeout;
-        let front = ListenerShared {
+        let listener = ListenerShared {
             socket: sockets::listener(socket, kernel_joins)?,
             kernel_joins,
             offload,
@@ -161,7 +161,7 @@ impl UdpService {
             meter: Arc::clone(&self.meter),
         };
         let (said, next_summary) = (self.drops.total(), Instant::now());
-        Ok(UdpListener { service: self, front: Arc::new(front), said, next_summary, reprieve: None })
+        Ok(UdpListener { service: self, listener: Arc::new(listener), said, next_summary, reprieve: None })
     }
 }
 
@@ -170,7 +170,7 @@ impl UdpService {
 #[must_use = "a listener that does not run forwards nothing"]
 pub(crate) struct UdpListener {
     service: UdpService,
-    front: Arc<ListenerShared>,
+    listener: Arc<ListenerShared>,
     /// The drops that a summary has told.
     said: u64,
     next_summary: Instant,
@@ -181,8 +181,8 @@ pub(crate) struct UdpListener {
 impl UdpListener {
     /// Its socket, for the supervisor.
     pub(crate) fn socket(&self) -> Listening {
-        let front: Weak<ListenerShared> = Arc::downgrade(&self.front);
-        front
+        let listener: Weak<ListenerShared> = Arc::downgrade(&self.listener);
+        listener
     }
 
     /// Forwards until `closing` has closed and the last flow is gone; the socket is closed then.
@@ -203,14 +203,14 @@ impl UdpListener {
                 biased;
                 () = &mut closing, if alive.is_some() => {
                     alive = None;
-                    self.front.table().drain();
+                    self.listener.table().drain();
                 }
                 None = all_gone.recv(), if alive.is_none() => return,
                 Ok(()) = self.service.spec.changed() => {
                     let idle = self.service.spec.borrow_and_update().options.idle_timeout;
-                    self.front.table().retune(idle);
+                    self.listener.table().retune(idle);
                 }
-                () = self.front.rearm.notified() => {}
+                () = self.listener.rearm.notified() => {}
                 () = &mut timer, if wake_at.is_some() => {
                     self.expire();
                     self.summarise();
@@ -218,7 +218,7 @@ impl UdpListener {
                     // next.
                     timer.as_mut().reset(Instant::now() + SUMMARY_EVERY);
                 }
-                ready = self.front.socket.readable() => {
+                ready = self.listener.socket.readable() => {
                     if ready.is_err() {
                         return;
                     }
@@ -226,7 +226,7 @@ impl UdpListener {
                         Ok(Read::Empty) => {
                             backoff = Backoff::default();
                             if self.reprieve.take().is_some() {
-                                self.front.expire();
+                                self.listener.expire();
                             }
                         }
                         Ok(Read::More) => yield_now().await,
@@ -244,11 +244,11 @@ impl UdpListener {
     fn expire(&mut self) {
         let now = Instant::now();
         match self.reprieve {
-            None if sockets::holds_datagrams(&self.front.socket) => self.reprieve = Some(now + REPRIEVE),
+            None if sockets::holds_datagrams(&self.listener.socket) => self.reprieve = Some(now + REPRIEVE),
             Some(until) if now < until => {}
             _ => {
                 self.reprieve = None;
-                self.front.expire();
+                self.listener.expire();
             }
         }
     }
@@ -257,10 +257,14 @@ impl UdpListener {
     fn turn(&self, alive: Option<&mpsc::Sender<()>>) -> io::Result<Read> {
         let now = Instant::now().into_std();
         for _ in 0..BATCHES_A_TURN {
-            let read =
-                receive(&self.front.socket, &self.front.offload, LISTENER_BATCH, |client, hit, run| {
+            let read = receive(
+                &self.listener.socket,
+                &self.listener.offload,
+                LISTENER_BATCH,
+                |client, hit, run| {
                     self.forward(FlowKey { client, local: sockets::reply_source(hit) }, run, now, alive);
-                })?;
+                },
+            )?;
             if read == Read::Empty {
                 return Ok(Read::Empty);
             }
@@ -269,17 +273,17 @@ impl UdpListener {
     }
 
     fn forward(&self, key: FlowKey, run: Run<'_>, now: std::time::Instant, alive: Option<&mpsc::Sender<()>>) {
-        let Self { service, front, .. } = self;
-        let keeper = service.admission.current();
+        let Self { service, listener, .. } = self;
+        let admission = service.admission.current();
         let client = canonical_socket(key.client);
         let mut left = Some(run);
         while let Some(run) = left {
             let (datagram, rest) = run.split_first();
-            let mut table = front.table();
+            let mut table = listener.table();
             let verdict = table.datagram(
                 Arrival { key, payload: datagram, count: run.count(), now },
-                |make_way| keeper.admit_or_make_way(client.ip(), Protocol::Udp, Instant::now(), make_way),
-                || pass(&keeper, client.ip()),
+                |make_way| admission.admit_or_make_way(client.ip(), Protocol::Udp, Instant::now(), make_way),
+                || pass(&admission, client.ip()),
                 // Its task holds it, too, and needs the table's lock to end: nothing is dropped
                 // under the lock.
                 |settled| settled.give_way(),
@@ -287,7 +291,7 @@ impl UdpListener {
                     let session = service.meter.open(client);
                     let bandwidth = service.spec.borrow().options.bandwidth;
                     let permits = (permit, admitted);
-                    Arc::new(Flow::new(key, session, permits, bandwidth, front.kernel_joins))
+                    Arc::new(Flow::new(key, session, permits, bandwidth, listener.kernel_joins))
                 },
             );
             match verdict {
@@ -299,9 +303,9 @@ impl UdpListener {
                     if is_silent {
                         flow.tell(Trouble::Silent);
                     }
-                    let allowed = allowed(&keeper, client.ip(), run);
+                    let allowed = allowed(&admission, client.ip(), run);
                     if let Some(run) = run.first(allowed) {
-                        front.send_in(&flow, run);
+                        listener.send_in(&flow, run);
                     }
                     if allowed < run.count() {
                         service.admission.report(client, Refusal::DatagramRate, &service.meter);
@@ -317,7 +321,7 @@ impl UdpListener {
                     }
                 }
                 Verdict::Held => {}
-                Verdict::Dropped(reason) => front.drops.add(reason, 1),
+                Verdict::Dropped(reason) => listener.drops.add(reason, 1),
                 Verdict::Refused(refusal) => {
                     // It may write a line.
                     drop(table);
@@ -331,27 +335,27 @@ impl UdpListener {
     /// Opens a flow. Where its target needs no lookup this is done on the spot, so that a client
     /// that starts with a burst loses none of it; else the flow's task waits for the lookup.
     fn start(&self, id: FlowId, flow: Arc<Flow>, alive: mpsc::Sender<()>) {
-        let Self { service, front, .. } = self;
+        let Self { service, listener, .. } = self;
         let spec = Arc::clone(&service.spec.borrow());
-        let mut opening = Opening::begin(Arc::clone(&flow), spec, service.dialer.clone());
-        if opening.is_done_at_once() {
+        let mut connecting = Connecting::begin(Arc::clone(&flow), spec, service.dialer.clone());
+        if connecting.is_done_at_once() {
             // Nothing else is held for it: the second call finds nothing, and opens the flow.
-            while !return_path::send_early(front, &flow, id) {}
+            while !return_path::send_early(listener, &flow, id) {}
         }
-        service.flows.spawn(return_path::run(alive, Arc::clone(front), flow, id, opening));
+        service.flows.spawn(return_path::run(alive, Arc::clone(listener), flow, id, connecting));
     }
 
     /// When there is something to do without a datagram.
     fn wake_at(&self) -> Option<Instant> {
-        let expiry = self.front.table().arm().map(Instant::from_std);
+        let expiry = self.listener.table().arm().map(Instant::from_std);
         let expiry = expiry.map(|at| self.reprieve.map_or(at, |until| until.max(at)));
-        let summary = (self.front.drops.total() != self.said).then_some(self.next_summary);
+        let summary = (self.listener.drops.total() != self.said).then_some(self.next_summary);
         expiry.into_iter().chain(summary).min()
     }
 
     /// Tells the operator what was dropped, at most once in [`SUMMARY_EVERY`].
     fn summarise(&mut self) {
-        let (now, total) = (Instant::now(), self.front.drops.total());
+        let (now, total) = (Instant::now(), self.listener.drops.total());
         if total == self.said || now < self.next_summary {
             return;
         }
@@ -364,7 +368,7 @@ impl UdpListener {
             mapping = %self.service.meter.mapping(),
             listen.addr = %self.service.meter.listen(),
             dropped = total - self.said,
-            "dropped.so_far" = self.front.drops.summary(),
+            "dropped.so_far" = self.listener.drops.summary(),
             "datagrams dropped"
         );
         (self.said, self.next_summary) = (total, now + SUMMARY_EVERY);
@@ -372,7 +376,7 @@ impl UdpListener {
 
     /// Waits after an error of the listener's socket.
     async fn wait_out(&self, error: &io::Error, backoff: &mut Backoff) {
-        if let Some(left_out) = self.front.log.receive.take(Instant::now()) {
+        if let Some(left_out) = self.listener.log.receive.take(Instant::now()) {
             tracing::warn!(%error, failures = left_out + 1, "cannot receive datagrams; trying again");
         }
         sleep(backoff.next()).await;

@@ -36,11 +36,11 @@ use tokio::{
 use super::{
     ListenerShared,
     batch::{FLOW_BATCH, Pushed, Read, Run, receive, receive_singly},
+    connecting::{Connecting, fail_over, report_answer},
     drops::DropReason,
     failover::{FailoverJudge, Trouble},
     flow::{Flow, Target},
     flow_table::{Early, FlowId},
-    opening::{Opening, lead_on, report_answer},
 };
 use crate::{
     meter::Ended,
@@ -57,85 +57,85 @@ const HOLD_OFF: Duration = Duration::from_secs(1);
 /// Runs a flow from its first datagram to its end.
 pub(super) async fn run(
     _alive: mpsc::Sender<()>,
-    front: Arc<ListenerShared>,
+    listener: Arc<ListenerShared>,
     flow: Arc<Flow>,
     id: FlowId,
-    opening: Opening,
+    connecting: Connecting,
 ) {
-    let mut place = TablePlace { front: &front, id, lost: DropReason::FlowEnded };
+    let mut entry = TableEntry { listener: &listener, id, lost: DropReason::FlowEnded };
     let mut failure = None;
     let opened = tokio::select! {
         biased;
         reason = flow.live().wait_cut() => Err(reason),
-        opened = opening.outcome() => opened.map_err(|error| {
-            place.lost = error.tell(&front.log);
-            front.table().unreachable(id, Instant::now().into_std(), HOLD_OFF);
+        opened = connecting.outcome() => opened.map_err(|error| {
+            entry.lost = error.tell(&listener.log);
+            listener.table().unreachable(id, Instant::now().into_std(), HOLD_OFF);
             failure = Some(Box::new(error));
             Ended::Unreachable
         }),
     };
     let reason = match opened {
         Ok(()) => {
-            while !send_early(&front, &flow, id) {
+            while !send_early(&listener, &flow, id) {
                 yield_now().await;
             }
-            carry_replies(&front, &flow, id).await
+            carry_replies(&listener, &flow, id).await
         }
         Err(reason) => reason,
     };
     flow.end(reason, failure);
 }
 
-/// A flow's place in the table, for as long as its task lives.
-struct TablePlace<'a> {
-    front: &'a ListenerShared,
+/// A flow's entry in the table, for as long as its task lives.
+struct TableEntry<'a> {
+    listener: &'a ListenerShared,
     id: FlowId,
     /// What becomes of datagrams that are still held for it.
     lost: DropReason,
 }
 
-impl Drop for TablePlace<'_> {
+impl Drop for TableEntry<'_> {
     fn drop(&mut self) {
-        let removed = self.front.table().remove(self.id);
+        let removed = self.listener.table().remove(self.id);
         if let Some((_flow, held)) = removed {
-            self.front.drops.add(self.lost, held as u64);
+            self.listener.drops.add(self.lost, held as u64);
         }
     }
 }
 
 /// Sends what is held for a connected flow, in order, and opens the flow if nothing was. Whether it
 /// is open now: the listener goes on to receive meanwhile, and may hold more.
-pub(super) fn send_early(front: &ListenerShared, flow: &Flow, id: FlowId) -> bool {
-    let Early::Send(held) = front.with_table(|table, now| table.take_early(id, now)) else { return true };
+pub(super) fn send_early(listener: &ListenerShared, flow: &Flow, id: FlowId) -> bool {
+    let Early::Send(held) = listener.with_table(|table, now| table.take_early(id, now)) else { return true };
     for datagram in &held {
-        front.send_in(flow, Run::single(datagram));
+        listener.send_in(flow, Run::single(datagram));
     }
     false
 }
 
 /// Carries replies until the session is cut, from wherever the flow leads.
-async fn carry_replies(front: &ListenerShared, flow: &Flow, id: FlowId) -> Ended {
+async fn carry_replies(listener: &ListenerShared, flow: &Flow, id: FlowId) -> Ended {
     let mut judge = FailoverJudge::default();
     loop {
         let Some(target) = flow.target() else { return Ended::Unreachable };
-        let trouble = match carry_from(front, flow, id, &target, &mut judge).await {
+        let trouble = match carry_from(listener, flow, id, &target, &mut judge).await {
             Event::Cut(reason) => return reason,
             Event::Trouble(trouble) => trouble,
             Event::Readable => continue,
         };
         // Boxed: this is rare, and a flow's task is as large as its largest state.
-        let looking = Box::pin(lead_on(front, flow, &target, trouble));
+        let looking = Box::pin(fail_over(listener, flow, &target, trouble));
         tokio::select! {
             biased;
             reason = flow.live().wait_cut() => return reason,
-            is_led = looking => if is_led { judge.led() },
+            has_moved_on = looking => if has_moved_on { judge.failed_over() },
         }
     }
 }
 
 /// Carries replies of `target` until the session is cut or the flow has to look for another one.
 async fn carry_from(
-    front: &ListenerShared,
+    listener: &ListenerShared,
     flow: &Flow,
     id: FlowId,
     target: &Target,
@@ -165,34 +165,34 @@ async fn carry_from(
         let event = event.await;
         if event == Event::Cut(Ended::Idle) {
             // A reply that came in at the last moment is worth its one try.
-            let _ = reply_turn(front, flow, id, socket, &mut pace);
+            let _ = reply_turn(listener, flow, id, socket, &mut pace);
         }
         if let Event::Cut(_) = event {
             return event;
         }
         let mut trouble = if let Event::Trouble(trouble) = event { Some(trouble) } else { None };
         let failure = take_error(socket);
-        front.drops.add(DropReason::TargetRefused, u64::from(failure == Failure::New));
+        listener.drops.add(DropReason::TargetRefused, u64::from(failure == Failure::New));
         if failure != Failure::None {
             trouble = trouble.max(Some(Trouble::Refused));
         }
-        let next = match reply_turn(front, flow, id, socket, &mut pace) {
+        let next = match reply_turn(listener, flow, id, socket, &mut pace) {
             Ok((read, held, answers)) => {
                 backoff = Backoff::default();
                 if answers > 0 && judge.answered() {
-                    report_answer(front, flow, target);
+                    report_answer(listener, flow, target);
                 }
                 (read == Read::More || !held.is_empty()).then_some(Next::Send(read, held))
             }
             Err(_) => {
-                front.drops.add(DropReason::TargetRefused, 1);
+                listener.drops.add(DropReason::TargetRefused, 1);
                 trouble = trouble.max(Some(Trouble::Refused));
                 Some(Next::Pause(backoff.next_after(FREE_ERRORS)))
             }
         };
         if let Some(next) = next {
             // Boxed: this is rare, and a flow's task is as large as its largest state.
-            let next = Box::pin(next.run(front, flow));
+            let next = Box::pin(next.run(listener, flow));
             tokio::select! {
                 biased;
                 reason = flow.live().wait_cut() => return Event::Cut(reason),
@@ -262,11 +262,11 @@ enum Next<'a> {
 }
 
 impl Next<'_> {
-    async fn run(self, front: &ListenerShared, flow: &Flow) {
+    async fn run(self, listener: &ListenerShared, flow: &Flow) {
         match self {
             Self::Send(read, held) => {
                 for held in held {
-                    held.send(front, flow).await;
+                    held.send(listener, flow).await;
                 }
                 if read == Read::More {
                     yield_now().await;
@@ -281,7 +281,7 @@ impl Next<'_> {
 /// Reads one batch of replies and sends them at once. Returns what the listener's socket did not
 /// take, and how many there were.
 fn reply_turn<'a>(
-    front: &'a ListenerShared,
+    listener: &'a ListenerShared,
     flow: &Flow,
     id: FlowId,
     socket: &UdpSocket,
@@ -292,39 +292,39 @@ fn reply_turn<'a>(
     let mut pass_on = |run: Run<'_>| {
         answers += run.count();
         let (run, over) = flow.police_out(run);
-        front.drops.add(DropReason::Bandwidth, over);
+        listener.drops.add(DropReason::Bandwidth, over);
         let Some(run) = run else { return };
         let rest = if held.is_empty() {
-            let pushed = flow.send_to_client(run, &front.socket, &front.offload);
-            front.drops.add(DropReason::ClientRefused, pushed.refused);
+            let pushed = flow.send_to_client(run, &listener.socket, &listener.offload);
+            listener.drops.add(DropReason::ClientRefused, pushed.refused);
             pushed.rest
         } else {
             Some(run)
         };
         if let Some(rest) = rest {
-            match Held::new(front, rest) {
+            match Held::new(listener, rest) {
                 Some(rest) => held.push(rest),
-                None => front.drops.add(DropReason::ClientBusy, rest.count() as u64),
+                None => listener.drops.add(DropReason::ClientBusy, rest.count() as u64),
             }
         }
     };
     let read = match *pace {
         Pace::Single => receive_singly(socket, FLOW_BATCH, pass_on),
-        Pace::Batch => receive(socket, &front.offload, FLOW_BATCH, |_, _, run| pass_on(run)),
+        Pace::Batch => receive(socket, &listener.offload, FLOW_BATCH, |_, _, run| pass_on(run)),
     };
     if answers > 0 {
-        front.with_table(|table, now| table.reply(id, answers, now));
+        listener.with_table(|table, now| table.reply(id, answers, now));
     }
     let read = match read {
         // What came before the error has gone out, or is held and must go out.
         Err(_) if answers > 0 => {
-            front.drops.add(DropReason::TargetRefused, 1);
+            listener.drops.add(DropReason::TargetRefused, 1);
             Read::More
         }
         read => read?,
     };
     if read == Read::More && *pace == Pace::Single {
-        if front.kernel_joins {
+        if listener.kernel_joins {
             sockets::join(socket);
         }
         *pace = Pace::Batch;
@@ -334,27 +334,28 @@ fn reply_turn<'a>(
 
 /// Replies that wait for the listener's socket.
 pub(super) struct Held<'a> {
-    front: &'a ListenerShared,
+    listener: &'a ListenerShared,
     bytes: Vec<u8>,
     segment: usize,
 }
 
 impl<'a> Held<'a> {
     /// Keeps a copy of `run`, or nothing when enough is kept.
-    pub(super) fn new(front: &'a ListenerShared, run: Run<'_>) -> Option<Self> {
-        front.held.reserve(run.bytes().len(), HELD_FOR_CLIENTS).then(|| Self {
-            front,
+    pub(super) fn new(listener: &'a ListenerShared, run: Run<'_>) -> Option<Self> {
+        listener.held.reserve(run.bytes().len(), HELD_FOR_CLIENTS).then(|| Self {
+            listener,
             bytes: run.bytes().to_vec(),
             segment: run.segment(),
         })
     }
 
-    pub(super) async fn send(self, front: &ListenerShared, flow: &Flow) {
+    pub(super) async fn send(self, listener: &ListenerShared, flow: &Flow) {
         let mut left = Some(Run::new(&self.bytes, self.segment));
-        let sent = front.socket.async_io(Interest::WRITABLE, || {
+        let sent = listener.socket.async_io(Interest::WRITABLE, || {
             if let Some(run) = left.take() {
-                let Pushed { refused, rest, .. } = flow.send_to_client(run, &front.socket, &front.offload);
-                front.drops.add(DropReason::ClientRefused, refused);
+                let Pushed { refused, rest, .. } =
+                    flow.send_to_client(run, &listener.socket, &listener.offload);
+                listener.drops.add(DropReason::ClientRefused, refused);
                 left = rest;
             }
             if left.is_some() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
@@ -366,6 +367,6 @@ impl<'a> Held<'a> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.front.held.release(self.bytes.len());
+        self.listener.held.release(self.bytes.len());
     }
 }

@@ -424,7 +424,7 @@ async fn datagrams_that_wait_for_a_lookup_count_against_their_clients_rate() {
     let admission = AdmissionHandle::under(Policy { rates, ..Policy::default() });
     let relay = Relay::start_behind(admission.clone(), "127.0.0.1:0", spec, FlowBudget::new(10));
     let client = relay.client().await;
-    // Nothing else runs on this thread meanwhile, so that all of them meet an opening flow.
+    // Nothing else runs on this thread meanwhile, so that all of them meet a connecting flow.
     for i in 0..10_u8 {
         client.send(&[i]).await.unwrap();
     }
@@ -626,7 +626,7 @@ async fn new_targets_are_for_new_flows() {
 }
 
 /// What a listener in front of `target` shares with its flows.
-fn front(target: SocketAddr, meter: Arc<ListenerMeter>, budget: FlowBudget) -> ListenerShared {
+fn shared(target: SocketAddr, meter: Arc<ListenerMeter>, budget: FlowBudget) -> ListenerShared {
     ListenerShared {
         socket: sockets::listener(bind("127.0.0.1:0".parse().unwrap()), true).unwrap(),
         kernel_joins: true,
@@ -650,19 +650,19 @@ async fn replies_that_had_to_wait_are_sent_whole_and_in_order() {
     let client = socket().await;
     let addr = client.local_addr().unwrap();
     let budget = FlowBudget::new(1);
-    let front = front(addr, meter.clone(), budget.clone());
+    let listener = shared(addr, meter.clone(), budget.clone());
     let permits = (budget.take().unwrap(), permit(addr));
     let flow = Flow::new(FlowKey { client: addr, local: None }, meter.open(addr), permits, None, true);
     let bytes = noise(2500);
-    let held = return_path::Held::new(&front, Run::new(&bytes, 1000)).unwrap();
+    let held = return_path::Held::new(&listener, Run::new(&bytes, 1000)).unwrap();
     assert!(
-        return_path::Held::new(&front, Run::new(&vec![0; return_path::HELD_FOR_CLIENTS], 1000)).is_none()
+        return_path::Held::new(&listener, Run::new(&vec![0; return_path::HELD_FOR_CLIENTS], 1000)).is_none()
     );
-    held.send(&front, &flow).await;
+    held.send(&listener, &flow).await;
     for datagram in bytes.chunks(1000) {
         assert!(recv(&client).await == datagram);
     }
-    assert_eq!((front.held.0.load(Relaxed), front.drops.total()), (0, 0));
+    assert_eq!((listener.held.0.load(Relaxed), listener.drops.total()), (0, 0));
 }
 
 #[tokio::test]
@@ -688,17 +688,18 @@ async fn an_idle_flow_costs_less_than_two_kibibytes() {
     client.send(b"hello").await.unwrap();
     until(|| relay.meter.live_count() == 1).await;
     let (alive, _gone) = mpsc::channel(1);
-    let front = Arc::new(front(target, relay.meter.clone(), FlowBudget::new(1)));
+    let listener = Arc::new(shared(target, relay.meter.clone(), FlowBudget::new(1)));
     let key = FlowKey { client: target, local: None };
     let permits = (FlowBudget::new(1).take().unwrap(), permit(target));
     let flow = Arc::new(Flow::new(key, relay.meter.open(target), permits, None, false));
     let now = Instant::now().into_std();
     let arrival = Arrival { key, payload: b"", count: 1, now };
-    let id = match front.table().datagram(arrival, |_| Ok(()), || Ok(()), drop, |_, ()| Arc::clone(&flow)) {
+    let id = match listener.table().datagram(arrival, |_| Ok(()), || Ok(()), drop, |_, ()| Arc::clone(&flow))
+    {
         Verdict::New(id, _) => id,
         verdict => panic!("{verdict:?}"),
     };
-    let opening = Opening::begin(Arc::clone(&flow), Arc::new(leading_to(target)), Dialer::new());
-    let task = return_path::run(alive, Arc::clone(&front), flow, id, opening);
+    let connecting = Connecting::begin(Arc::clone(&flow), Arc::new(leading_to(target)), Dialer::new());
+    let task = return_path::run(alive, Arc::clone(&listener), flow, id, connecting);
     assert!(size_of_val(&task) + size_of::<Flow>() < 1280, "{} + {}", size_of_val(&task), size_of::<Flow>());
 }

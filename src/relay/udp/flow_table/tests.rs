@@ -117,7 +117,7 @@ fn key(client: u64) -> FlowKey {
     FlowKey { client: client_addr, local }
 }
 
-/// Whether an opening flow that holds so much may hold another datagram.
+/// Whether a connecting flow that holds so much may hold another datagram.
 fn is_room(held: &[Vec<u8>], payload: &[u8]) -> bool {
     let bytes: usize = held.iter().map(Vec::len).sum();
     held.len() < 16 && (held.is_empty() || bytes + payload.len() <= 64 * 1024)
@@ -525,7 +525,7 @@ fn a_flow_whose_lookup_outlasts_the_timeout_still_forwards_its_first_datagram() 
     let (mut table, now) = table(Timeout::After(Duration::from_millis(1)));
     let Verdict::New(id, _) = arrive(&mut table, key(1), b"first", now) else { panic!("not new") };
     let later = now + Duration::from_secs(10);
-    table.expire(later, |_| false, |_| panic!("an opening flow does not expire"));
+    table.expire(later, |_| false, |_| panic!("a connecting flow does not expire"));
     assert_eq!(table.take_early(id, later), Early::Send(vec![b"first".to_vec()]));
     assert_eq!(table.take_early(id, later), Early::Open);
     assert_eq!(table.arm(), Some(later + Duration::from_millis(1)));

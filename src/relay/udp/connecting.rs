@@ -30,7 +30,7 @@ use crate::{
 const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 
 /// The way to a target, which may take a lookup.
-pub(super) enum Opening {
+pub(super) enum Connecting {
     /// Under way. Boxed: most of a flow's life comes after this, and its task is as large as its
     /// largest state.
     Pending(Pin<Box<dyn Future<Output = Result<(), OpenError>> + Send>>),
@@ -38,7 +38,7 @@ pub(super) enum Opening {
     Done(Result<(), OpenError>),
 }
 
-impl Opening {
+impl Connecting {
     /// Begins to connect `flow` to the first candidate of `spec` that lets itself be connected to.
     pub(super) fn begin(flow: Arc<Flow>, spec: Arc<UdpSpec>, dialer: Dialer) -> Self {
         Self::Pending(Box::pin(async move {
@@ -49,9 +49,9 @@ impl Opening {
 
     /// Goes as far as it can without waiting, and says whether the flow is connected by then.
     pub(super) fn is_done_at_once(&mut self) -> bool {
-        if let Self::Pending(opening) = self {
+        if let Self::Pending(connecting) = self {
             // The caller that waits for the rest leaves a waker of its own.
-            let outcome = opening.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let outcome = connecting.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             if let Poll::Ready(outcome) = outcome {
                 *self = Self::Done(outcome);
             }
@@ -61,7 +61,7 @@ impl Opening {
 
     pub(super) async fn outcome(self) -> Result<(), OpenError> {
         match self {
-            Self::Pending(opening) => opening.await,
+            Self::Pending(connecting) => connecting.await,
             Self::Done(outcome) => outcome,
         }
     }
@@ -144,34 +144,39 @@ fn report_failures<'a>(
     }
 }
 
-/// Leads a flow in trouble to another address, if there is a better one. Whether it is led now.
+/// Moves a flow in trouble to another address, if there is a better one. True if it moved.
 ///
 /// The targets are those of the present configuration, so a reload can help a flow whose target is
 /// gone.
-pub(super) async fn lead_on(front: &ListenerShared, flow: &Flow, from: &Target, trouble: Trouble) -> bool {
-    let spec = Arc::clone(&front.spec.borrow());
+pub(super) async fn fail_over(
+    listener: &ListenerShared,
+    flow: &Flow,
+    from: &Target,
+    trouble: Trouble,
+) -> bool {
+    let spec = Arc::clone(&listener.spec.borrow());
     let but = match trouble {
         // A new socket to the same address has a new own address.
         Trouble::NoWay => None,
         Trouble::Silent if !from.has_own_address() => None,
-        Trouble::Silent if !has_moved(front, from).await => return false,
+        Trouble::Silent if !has_moved(listener, from).await => return false,
         Trouble::Silent => Some(from.addr()),
         Trouble::Refused => {
             let error = io::Error::from(io::ErrorKind::ConnectionRefused);
-            front.dialer.failed(Protocol::Udp, from.addr(), &error);
-            report_refusal(front, flow, from, &error).await;
+            listener.dialer.failed(Protocol::Udp, from.addr(), &error);
+            report_refusal(listener, flow, from, &error).await;
             Some(from.addr())
         }
     };
-    match connect(flow, &spec, &front.dialer, but).await {
+    match connect(flow, &spec, &listener.dialer, but).await {
         Ok(target) => {
             tracing::debug!(
-                mapping = %front.meter.mapping(),
+                mapping = %listener.meter.mapping(),
                 client.addr = %flow.live().client,
                 target.addr = %target.addr(),
                 target.before = %from.addr(),
                 trouble = ?trouble,
-                "flow led to another address"
+                "flow moved to another target address"
             );
             flow.reached(target);
             true
@@ -181,23 +186,23 @@ pub(super) async fn lead_on(front: &ListenerShared, flow: &Flow, from: &Target, 
 }
 
 /// Whether the flow's name has other addresses now.
-async fn has_moved(front: &ListenerShared, from: &Target) -> bool {
-    let addrs = front.dialer.candidates(Protocol::Udp, from.of(), LOOKUP_LIMIT).await;
+async fn has_moved(listener: &ListenerShared, from: &Target) -> bool {
+    let addrs = listener.dialer.candidates(Protocol::Udp, from.of(), LOOKUP_LIMIT).await;
     addrs.is_ok_and(|addrs| !addrs.contains(&from.addr()))
 }
 
 /// Reports the target of a refused address where all of its addresses are dead.
-async fn report_refusal(front: &ListenerShared, flow: &Flow, from: &Target, error: &io::Error) {
-    let Ok(addrs) = front.dialer.candidates(Protocol::Udp, from.of(), LOOKUP_LIMIT).await else { return };
-    if addrs.iter().all(|addr| front.dialer.is_dead(Protocol::Udp, *addr)) {
-        front.dialer.target_failed(&leg(flow, from.of()), Sign::of(error), error);
+async fn report_refusal(listener: &ListenerShared, flow: &Flow, from: &Target, error: &io::Error) {
+    let Ok(addrs) = listener.dialer.candidates(Protocol::Udp, from.of(), LOOKUP_LIMIT).await else { return };
+    if addrs.iter().all(|addr| listener.dialer.is_dead(Protocol::Udp, *addr)) {
+        listener.dialer.target_failed(&leg(flow, from.of()), Sign::of(error), error);
     }
 }
 
 /// Reports that the flow had an answer.
-pub(super) fn report_answer(front: &ListenerShared, flow: &Flow, from: &Target) {
-    front.dialer.worked(Protocol::Udp, from.addr());
-    front.dialer.target_worked(|| leg(flow, from.of()));
+pub(super) fn report_answer(listener: &ListenerShared, flow: &Flow, from: &Target) {
+    listener.dialer.worked(Protocol::Udp, from.addr());
+    listener.dialer.target_worked(|| leg(flow, from.of()));
 }
 
 fn leg(flow: &Flow, target: &TargetAddr) -> Leg {
