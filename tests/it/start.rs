@@ -1,13 +1,9 @@
-//! A start that fails: soon, and with a word to whoever has to mend it.
+//! A start that fails: the log names what to mend.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    time::Duration,
-};
+use std::net::{SocketAddr, TcpListener};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::harness::{Portway, own_addr, own_ip};
 
@@ -19,19 +15,17 @@ fn taken(log: &str) -> (TcpListener, SocketAddr, String) {
 }
 
 #[test]
-fn a_range_of_two_thousand_ports_in_use_is_told_within_seconds() {
+fn of_two_thousand_ports_in_use_ten_are_named_and_the_others_are_counted() {
     const COUNT: u16 = 2_000;
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("a limit may be raised");
     let ip = own_ip();
-    // Below the ports of listeners on every address: see `free_port`.
+    // Below the ports of listeners on every address: see `tests/free_ports.rs`.
     let (first, last) = (12_000, 12_000 + COUNT - 1);
     let holders: Vec<TcpListener> =
         (first..=last).map(|port| TcpListener::bind((ip, port)).expect("an address of its own")).collect();
-    let started = Instant::now();
     let publish = format!("publish = [\"{ip}:{first}-{last}:127.0.0.1:{first}-{last}\"]\n");
     let exit = Portway::with(&publish).launch().exit().with(1);
-    assert!(started.elapsed() < Duration::from_secs(10), "it took {:?}", started.elapsed());
     let named = exit.log.matches(&format!("(pid {})", std::process::id())).count();
     assert_eq!(named, 10, "{}", exit.log);
     let [more] = exit.lines("more listeners could not be opened")[..] else { panic!("{}", exit.log) };

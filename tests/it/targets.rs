@@ -53,13 +53,6 @@ impl Hole {
     }
 }
 
-/// How long a new client needs to hear its echo.
-fn time_to_echo(at: SocketAddr) -> Duration {
-    let begun = Instant::now();
-    Client::to(at).ping();
-    begun.elapsed()
-}
-
 #[test]
 fn a_target_that_goes_down_is_one_warning_and_its_return_one_line() {
     let (at, behind) = (own_addr(8080), own_addr(8000));
@@ -131,11 +124,13 @@ fn a_target_that_swallows_connections_costs_its_time_once() {
         hole.addr, target.addr
     );
     let mut portway = Portway::with(&config).start();
-    let first = time_to_echo(at);
-    assert!(first >= Duration::from_secs(6), "the first target has its time: {first:?}");
-    let next = time_to_echo(at);
-    assert!(next < Duration::from_secs(4), "{next:?}");
+    let begun = Instant::now();
+    Client::to(at).ping();
+    assert!(begun.elapsed() >= Duration::from_secs(6), "the first target has its time");
     portway.wait_log("target down", |line| line.text("target.addr") == hole.addr.to_string());
+    // If it had that time again, the next client would not hear its echo in time.
+    portway.reload_with(&config.replace("\"6s\"", "\"10m\""));
+    Client::to(at).ping();
 }
 
 #[test]
@@ -146,12 +141,11 @@ fn a_silent_address_of_a_name_costs_a_head_start_and_is_tried_last_then() {
         let hole = Hole::at((v6, 7000).into());
         let _target = TcpTarget::echo_at(([127, 0, 0, 1], 7000).into());
         let (files, at) = (hosts("fd00:5::1 dual.test\n127.0.0.1 dual.test\n"), own_addr(8080));
-        let config = format!("[[mapping]]\npublish = \"{at}:dual.test:7000\"\nconnect_timeout = \"20s\"\n");
+        let config = format!("[[mapping]]\npublish = \"{at}:dual.test:7000\"\nconnect_timeout = \"2m\"\n");
         let portway = with_files(Portway::with(&config), files.path()).start();
-        // One after the other, each would have half of the time.
+        // One after the other, each would have half of the time, and the client would not hear its echo in time.
         for _ in 0..3 {
-            let took = time_to_echo(at);
-            assert!(took < Duration::from_secs(5), "{took:?}\n{}", portway.log());
+            Client::to(at).ping();
         }
         assert_eq!(portway.count("target down"), 0, "one of its addresses serves");
         drop(hole);

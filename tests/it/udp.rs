@@ -239,7 +239,7 @@ fn a_flow_that_was_asked_and_answered_once_is_over_sooner() {
         (line.text("reason"), &*port_of(&once)),
         ("idle", line.text("client.addr").rsplit(':').next().unwrap_or_default())
     );
-    assert!(line.number("duration_ms") < 20_000, "{}", line.raw());
+    assert_eq!(portway.sessions_ended().len(), 1, "the other flow lives on");
     portway.wait_fds(base + 1);
 }
 
