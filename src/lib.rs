@@ -13,6 +13,7 @@
 mod alarm;
 #[cfg(test)]
 mod fixture;
+mod help;
 mod job;
 mod log_limiter;
 mod mapping;

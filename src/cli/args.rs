@@ -12,11 +12,12 @@ use std::{
 };
 
 use clap::{
-    Args, CommandFactory, Parser, Subcommand,
+    Args, Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
     error::ErrorKind,
 };
 
+use super::refusal;
 use crate::config::{self, LogFormat, LogLevel, LogOverride, Source, SpecsFrom, environment};
 
 /// Forwards ports: TCP and UDP, from a listen address to a target.
@@ -130,8 +131,8 @@ impl RunArgs {
         let strict = self.strict | variables.switch("PORTWAY_STRICT")?;
         let source = self.plan.source(variables)?;
         if source.file.as_deref() == Some(config::STDIN.as_ref()) {
-            let message = "the configuration of `run` cannot be `-`: name a file, or /dev/stdin";
-            return Err(Cli::command().error(ErrorKind::InvalidValue, message));
+            let message = "the configuration of `run` cannot be `-`";
+            return Err(refusal(ErrorKind::InvalidValue, message, Some("name a file, or /dev/stdin")));
         }
         Ok(Run { source, watch, strict })
     }
@@ -222,7 +223,7 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
     /// A value that is text.
     fn text(&self, name: &str) -> Result<Option<String>, clap::Error> {
         let text = self.value(name).map(OsString::into_string).transpose();
-        text.map_err(|_| Cli::command().error(ErrorKind::InvalidUtf8, format!("{name} is not UTF-8 text")))
+        text.map_err(|_| refusal(ErrorKind::InvalidUtf8, format!("{name} is not UTF-8 text"), None))
     }
 
     /// A value that is one of a few words.
@@ -249,11 +250,13 @@ fn refused(name: &str, value: &OsStr, cure: &str) -> clap::Error {
     const SHOWN: usize = 60;
     let value: String = value.to_string_lossy().chars().take(SHOWN).collect();
     // Quotes and control characters are shown escaped.
-    Cli::command().error(ErrorKind::InvalidValue, format!("the variable {name} is {value:?}: {cure}"))
+    refusal(ErrorKind::InvalidValue, format!("the variable {name} is {value:?}"), Some(cure))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     fn variables(values: &[(&str, &str)]) -> Variables<impl Fn(&str) -> Option<OsString>> {

@@ -24,8 +24,9 @@ use clap::{
 use crate::{
     config::{self, HostView, Problem, Problems, System},
     daemon::{self, StartError},
+    help::Helped,
     supervisor::PlanSource,
-    text::{Escaped, escaped, escaped_lines, is_plain},
+    text::{escaped, escaped_lines, is_plain},
 };
 
 const FAILED: u8 = 1;
@@ -54,14 +55,16 @@ fn explained(error: clap::Error) -> clap::Error {
     if let Some(meant) = meant(&error) {
         let words = error.to_string();
         let first = words.lines().next().unwrap_or_default();
-        let message = format!("{}\n\n  tip: write {meant}", first.trim_start_matches("error: "));
-        return Cli::command().error(error.kind(), message);
+        return refusal(error.kind(), first.trim_start_matches("error: "), Some(&format!("write {meant}")));
     }
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
     let Some((command, instead)) = ABSENT.iter().find(|(command, _)| command == word) else { return error };
-    let instead = instead.map(|instead| format!("; instead: {instead}")).unwrap_or_default();
-    let message = format!("`{command}` is not in this version{instead}");
-    Cli::command().error(ErrorKind::InvalidSubcommand, message)
+    refusal(ErrorKind::InvalidSubcommand, format!("`{command}` is not in this version"), *instead)
+}
+
+/// An error of the command line, with what would help.
+fn refusal(kind: ErrorKind, message: impl Into<String>, help: Option<&str>) -> clap::Error {
+    Cli::command().error(kind, Helped::new(message, help))
 }
 
 /// The command that was meant by the arguments of the process.
@@ -108,7 +111,7 @@ fn start(source: PlanSource, options: daemon::Options) -> ExitCode {
         Err(StartError::Config(problems)) => refuse(&problems),
         Err(error) => {
             if !error.is_told() {
-                say(&format!("portway: {}", Escaped(&error)));
+                say(&escaped_lines(&format!("portway: {error}")));
             }
             ExitCode::from(FAILED)
         }
@@ -192,8 +195,7 @@ fn odd_input() -> Vec<String> {
 
 /// A warning for a person; no line break at the end.
 fn warned(warning: &Problem) -> String {
-    let help = warning.help.as_deref().map(|help| format!("\n    {help}")).unwrap_or_default();
-    format!("warning: {}{help}", warning.summary())
+    format!("warning: {}", warning.brief())
 }
 
 /// Writes to standard error, for a person.

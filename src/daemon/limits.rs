@@ -55,7 +55,7 @@ pub(super) fn raise_descriptors() -> io::Result<Descriptors> {
     held.map_err(|error| {
         io::Error::other(format!(
             "too few descriptors ({error}): the limit is {limit}, and portway needs {LEAST} besides those that it was \
-             started with: raise LimitNOFILE= in the unit, or `ulimit -n`"
+             started with; raise LimitNOFILE= in the unit, or `ulimit -n`"
         ))
     })?;
     Ok(Descriptors { limit, trouble: raised.err() })

@@ -131,7 +131,7 @@ fn try_threads(count: usize) -> io::Result<()> {
     drop(closed);
     let made = made.map_err(|(error, _)| {
         io::Error::other(format!(
-            "the system makes no {count} threads ({error}): raise TasksMax= in the unit, or `ulimit -u`"
+            "the system makes no {count} threads ({error}); raise TasksMax= in the unit, or `ulimit -u`"
         ))
     })?;
     for thread in made {

@@ -581,11 +581,12 @@ fn a_command_that_is_offered_is_taken() {
         &["check", "10.0.0.20:25565"],
     ] {
         let ran = portway(args).exits(2);
-        let (_, tip) = ran.err.split_once("tip: write portway ").unwrap_or_else(|| panic!("no tip in {ran}"));
+        let (_, tip) =
+            ran.err.split_once("help: write portway ").unwrap_or_else(|| panic!("no help in {ran}"));
         let tip = tip.lines().next().unwrap_or_default();
         portway(tip.split(' ')).exits(0);
     }
-    portway(["8080:80"]).exits(2).says("tip: write portway -p 8080:80");
-    portway(["run", "-f", file]).exits(2).says(&format!("tip: write portway run -c {file}"));
-    portway(["no-such-command"]).exits(2).never_says("tip: write");
+    portway(["8080:80"]).exits(2).says("help: write portway -p 8080:80");
+    portway(["run", "-f", file]).exits(2).says(&format!("help: write portway run -c {file}"));
+    portway(["no-such-command"]).exits(2).never_says("help: write");
 }

@@ -29,7 +29,7 @@ fn an_entry_with_host_bits_is_a_warning_that_names_the_network() {
         ("list.txt:3:3", "203.0.113.77/25", "203.0.113.0/25", "203.0.113.77"),
     ] {
         let warning = format!(
-            "{place}: `{entry}` stands for the whole network {network}\n    write {network}, or {address} for"
+            "{place}: `{entry}` stands for the whole network {network}\n   = help: write {network}, or {address} for"
         );
         assert!(ran.out.contains(&warning), "{warning:?} is missing in {ran}");
     }

@@ -46,8 +46,9 @@ fn a_start_that_fails_names_the_port_whatever_the_log_leaves_out() {
     for log in ["level = \"off\"", "level = \"off\"\nformat = \"json\"", "level = \"error\""] {
         let (_holder, at, config) = taken(log);
         let exit =
-            Portway::with(&config).launch().exit().with(1).says("1 of the listeners could not be opened");
+            Portway::with(&config).launch().exit().with(1).says("1 of the listeners could not be opened\n");
         assert_eq!(exit.log.matches(&at.to_string()).count(), 1, "{log}: {}", exit.log);
+        assert!(log == "level = \"error\"" || exit.log.contains("\nbind "), "a line each: {}", exit.log);
         exit.says(&me);
     }
 }

@@ -17,6 +17,7 @@ use crate::{
         source::ReadSet,
         text::span::{Excerpt, Name, SourceMap, Span},
     },
+    help::Helped,
     text::escaped,
 };
 
@@ -59,28 +60,28 @@ impl Problem {
         }
     }
 
-    /// The summary and, behind it, what would be right: `file:line:column: message (help)`.
+    /// All of it but the excerpt, on one line.
     pub fn one_line(&self) -> String {
-        let help = self.help.as_deref().map(|help| format!(" ({help})")).unwrap_or_default();
-        self.summary() + &help
+        format!("{:#}", self.brief())
+    }
+
+    /// The summary and what would be right.
+    pub(crate) fn brief(&self) -> Helped<'_> {
+        Helped::new(self.summary(), self.help.as_deref())
     }
 }
 
 impl fmt::Display for Problem {
     /// The summary, the line with a mark, and the help; no line break at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.summary())?;
-        let mut gutter = 2;
-        if let Kind::File(Some(Excerpt { line, mark, width })) = &self.kind {
-            let number = self.line.to_string();
-            gutter = number.len();
-            write!(f, "\n{:gutter$} |\n{number} | {line}", "")?;
-            write!(f, "\n{:gutter$} | {:mark$}{:^<width$}", "", "", "")?;
-        }
-        match &self.help {
-            Some(help) => write!(f, "\n{:gutter$} = help: {help}", ""),
-            None => Ok(()),
-        }
+        let Kind::File(Some(Excerpt { line, mark, width })) = &self.kind else { return self.brief().fmt(f) };
+        let (summary, number) = (self.summary(), self.line.to_string());
+        let gutter = number.len();
+        let excerpt = format!(
+            "{summary}\n{:gutter$} |\n{number} | {line}\n{:gutter$} | {:mark$}{:^<width$}",
+            "", "", "", ""
+        );
+        Helped::new(excerpt, self.help.as_deref()).gutter(gutter).fmt(f)
     }
 }
 
