@@ -1,10 +1,13 @@
-//! Durations as they are written: `"500ms"`, `"30s"`, `"5m"`, `"12h"`, `"2d"`, or `"never"`.
+//! Durations: `"500ms"`, `"30s"`, `"1h30m"`, `"2 days"`, or `"never"`. The grammar is that of
+//! [`humantime`], in lower case: there `M` is a month, and a slip for `m` would be costly.
 
 use std::time::Duration;
 
+use humantime::DurationError;
+
 use crate::{
     config::text::{
-        cure::{Kind, Refusal, number},
+        cure::{Kind, Refusal},
         hint::bare,
     },
     mapping::Timeout,
@@ -34,97 +37,50 @@ pub(crate) fn parse(text: &str) -> Result<Timeout, Refusal> {
 /// Reads a duration or `never`, where no time at all has a meaning, too.
 ///
 /// # Errors
-/// Another form, or more than a hundred years.
+/// Another form, a part of a millisecond, or more than a hundred years.
 pub(crate) fn parse_from_zero(text: &str) -> Result<Timeout, Refusal> {
     if text == NEVER {
         return Ok(Timeout::Never);
     }
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let unit_ms: u64 = match unit {
-        _ if number.is_empty() => return Err(Refusal::new(format!("`{text}` is not a duration"), FORMS)),
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        "" => return Err(Refusal::new(format!("the duration `{text}` has no unit"), FORMS)),
-        _ => return Err(Refusal::new(format!("`{text}` is not a duration"), FORMS)),
+    let has_capitals = text.contains(|c: char| c.is_ascii_uppercase());
+    let message = match humantime::parse_duration(text) {
+        _ if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) => {
+            format!("the duration `{text}` has no unit")
+        }
+        Ok(limit) if has_capitals || limit.subsec_nanos() % 1_000_000 != 0 => {
+            format!("`{text}` is not a duration in whole milliseconds")
+        }
+        Ok(limit) if limit <= LONGEST => return Ok(Timeout::After(limit)),
+        Ok(_) | Err(DurationError::NumberOverflow) => format!("`{text}` is more than a hundred years"),
+        Err(_) => format!("`{text}` is not a duration"),
     };
-    let limit = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_ms)).map(Duration::from_millis);
-    match limit {
-        Some(limit) if limit <= LONGEST => Ok(Timeout::After(limit)),
-        _ => Err(Refusal::new(format!("`{text}` is more than a hundred years"), FORMS)),
-    }
+    Err(Refusal::new(message, FORMS))
 }
 
-/// What a text was meant to be: another unit, a sum of several, a clock's form, seconds without a
-/// unit, or no limit.
+/// What a text was meant to be: no limit, a clock's form, the ISO form, other spelling, or seconds
+/// without a unit.
 fn guesses(text: &str) -> Vec<String> {
-    const NO_LIMIT: [&str; 9] =
-        ["never", "none", "no", "off", "false", "unlimited", "infinite", "infinity", "disabled"];
+    const NO_LIMIT: [&str; 10] =
+        ["never", "none", "no", "off", "false", "unlimited", "infinite", "infinity", "disabled", "-1"];
     let text = bare(text).to_ascii_lowercase();
-    if NO_LIMIT.contains(&&*text) || text == "-1" || number(&text).is_some_and(|(n, _)| n == 0) {
+    let tidy = text.replace("and ", "").replace("milliseconds", "ms").replace(['_', ','], "");
+    let tidy = tidy.strip_prefix('p').map_or(tidy.clone(), |iso| iso.replacen('t', "", 1));
+    let limit = clock(&text)
+        .or_else(|| [format!("{tidy}s"), tidy].iter().find_map(|text| humantime::parse_duration(text).ok()));
+    if NO_LIMIT.contains(&&*text) || limit == Some(Duration::ZERO) {
         return ["never", "0s"].map(str::to_owned).into();
     }
-    let of = |ms| Timeout::After(Duration::from_millis(ms)).to_string();
-    let sum = clock(&text).or_else(|| sum(&text));
-    single(&text).into_iter().chain(sum.map(of)).collect()
+    let whole = |limit: Duration| u64::try_from(limit.as_nanos().div_ceil(1_000_000)).ok();
+    let whole = limit.and_then(whole).map(Duration::from_millis);
+    whole.map(|limit| Timeout::After(limit).to_string()).into_iter().collect()
 }
 
-/// One whole number and its unit, as they were written but for the spelling.
-fn single(text: &str) -> Option<String> {
-    let (thousandths, unit) = number(text).filter(|(n, _)| n % 1000 == 0)?;
-    let unit = match unit_of(unit)? {
-        (1000, _) => "ms",
-        (1_000_000, _) => "s",
-        (60_000_000, _) => "m",
-        (3_600_000_000, _) => "h",
-        (86_400_000_000, 1) => "d",
-        _ => return None,
-    };
-    Some(format!("{}{unit}", thousandths / 1000))
-}
-
-/// The microseconds that a word for a unit stands for, and how many of the largest known unit it
-/// is.
-fn unit_of(word: &str) -> Option<(u64, u64)> {
-    const DAY: u64 = 86_400_000_000;
-    Some(match word {
-        "us" | "µs" | "usec" => (1, 1),
-        "ms" | "msec" | "msecs" | "millis" | "millisecond" | "milliseconds" => (1000, 1),
-        "" | "s" | "sec" | "secs" | "second" | "seconds" => (1_000_000, 1),
-        "m" | "min" | "mins" | "minute" | "minutes" => (60_000_000, 1),
-        "h" | "hr" | "hrs" | "hour" | "hours" => (3_600_000_000, 1),
-        "d" | "day" | "days" => (DAY, 1),
-        "w" | "wk" | "week" | "weeks" => (DAY, 7),
-        _ => return None,
-    })
-}
-
-/// The milliseconds of `1h30m`, `5 minutes`, `PT5M`, `60`.
-fn sum(text: &str) -> Option<u64> {
-    let iso = text.strip_prefix('p').map(|rest| rest.replacen('t', "", 1));
-    let mut rest = iso.as_deref().unwrap_or(text);
-    let mut sum: u64 = 0;
-    while !rest.is_empty() {
-        let (thousandths, after) = number(rest)?;
-        let end = after.find(|c: char| !c.is_ascii_alphabetic() && c != 'µ').unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        let (unit, count) = unit_of(unit)?;
-        let each_us = unit.checked_mul(count)?;
-        sum = sum.checked_add(thousandths.checked_mul(each_us)?.div_ceil(1_000_000))?;
-        rest = after.trim_start_matches([' ', ',']).trim_start_matches("and ").trim_start();
-    }
-    Some(sum).filter(|sum| *sum > 0)
-}
-
-/// The milliseconds of `00:05:00`.
-fn clock(text: &str) -> Option<u64> {
+/// The time of `00:05:00`.
+fn clock(text: &str) -> Option<Duration> {
     let parts: Option<Vec<u64>> = text.split(':').map(|part| part.parse().ok()).collect();
     match *parts?.as_slice() {
         [hours, minutes, seconds] if hours < 1000 && minutes < 60 && seconds < 60 => {
-            Some(((hours * 60 + minutes) * 60 + seconds) * 1000)
+            Some(Duration::from_secs((hours * 60 + minutes) * 60 + seconds))
         }
         _ => None,
     }
@@ -145,12 +101,21 @@ mod tests {
         }
         assert_eq!(parse("never").unwrap(), Timeout::Never);
         assert_eq!(parse("90s").unwrap().to_string(), "90s");
-        assert_eq!(parse("120s").unwrap().to_string(), "2m");
+        for (text, printed) in [
+            ("120s", "2m"),
+            ("1h30m", "90m"),
+            ("1.5h", "90m"),
+            ("30 s", "30s"),
+            ("1h 30min", "90m"),
+            ("1w", "7d"),
+        ] {
+            assert_eq!(parse(text).unwrap().to_string(), printed);
+        }
     }
 
     #[test]
     fn zero_is_read_where_it_has_a_meaning() {
-        for text in ["0s", "0ms", "00d"] {
+        for text in ["0s", "0ms", "0d"] {
             assert_eq!(parse_from_zero(text).unwrap(), Timeout::After(Duration::ZERO));
         }
         assert_eq!(parse_from_zero("1s").unwrap(), parse("1s").unwrap());
@@ -166,10 +131,9 @@ mod tests {
             ("", "`` is not a duration"),
             ("s", "`s` is not a duration"),
             ("-1s", "`-1s` is not a duration"),
-            ("1.5s", "`1.5s` is not a duration"),
-            ("30 s", "`30 s` is not a duration"),
-            ("1h30m", "`1h30m` is not a duration"),
-            ("1w", "`1w` is not a duration"),
+            ("s60", "`s60` is not a duration"),
+            ("500us", "`500us` is not a duration in whole milliseconds"),
+            ("5M", "`5M` is not a duration in whole milliseconds"),
             ("Never", "`Never` is not a duration"),
             ("36501d", "`36501d` is more than a hundred years"),
             ("18446744073709551615d", "`18446744073709551615d` is more than a hundred years"),
