@@ -35,7 +35,7 @@ fn a_service_that_strangers_abuse_is_a_warning_where_it_is_open_to_all() {
         let local = mapping("").replace("publish = \"", "publish = \"127.0.0.1:");
         check(&local, &["--strict"]).exits(0).never_says("warning");
     }
-    // The other protocol of these ports is no such service.
+    // The other protocol of these ports is another service.
     check("publish = [\"53:10.0.0.9:53\", \"554:10.0.0.9:554/udp\"]\n", &["--strict"]).exits(0);
 }
 

@@ -62,7 +62,7 @@ fn wrong_usage_exits_2() {
 }
 
 #[test]
-fn a_command_that_this_version_does_not_have_is_told_from_a_slip() {
+fn a_command_that_this_version_does_not_have_is_distinguished_from_a_slip() {
     for command in ["status", "sessions", "top", "ban", "unban", "bans", "reload", "router", "doctor"] {
         portway([command])
             .exits(2)
@@ -191,7 +191,7 @@ fn a_list_of_an_included_file_is_used_and_followed() {
     let (included, list) = (dir.path().join("lists.toml"), dir.path().join("blocked.txt"));
     fs::write(&included, "[lists]\nblocked = { file = \"blocked.txt\" }\n")
         .expect("the test's own directory");
-    fs::write(&list, "# nobody yet\n192.0.2.1\n").expect("the test's own directory");
+    fs::write(&list, "# empty so far\n192.0.2.1\n").expect("the test's own directory");
     let config = format!("include = [{included:?}]\n") + &mapping(at, target.addr, "deny = \"@blocked\"");
     let mut portway = Portway::with(&config).start();
     let mut client = Client::to(at);
@@ -247,7 +247,7 @@ fn the_work_of_a_check_grows_as_the_number_of_mappings_under_terms_of_their_defa
 }
 
 #[test]
-fn check_shows_who_may_enter_and_the_decoys() {
+fn check_shows_the_access_rules_and_the_decoys() {
     let config = Written::new(
         "[[mapping]]\nname = \"desktop\"\npublish = \"3389:192.0.2.7:3389\"\nallow = \"@office\"\nmax_sessions = 5\n\
          router = { external_port = 30000 }\n[lists]\noffice = [\"203.0.113.0/24\"]\n\
@@ -281,7 +281,7 @@ fn a_refused_term_names_its_place_and_what_would_be_right() {
 }
 
 #[test]
-fn a_key_that_this_version_does_not_have_is_told_from_a_slip() {
+fn a_key_that_this_version_does_not_have_is_distinguished_from_a_slip() {
     let config = Written::new(
         "[[mapping]]\nname = \"web\"\nlisten = \"8080\"\ntargets = [{ address = \"192.0.2.7:80\", backup = true }]\n\
          balance = \"first\"\n[api]\nsocket = \"/run/portway.sock\"\n",
@@ -373,7 +373,7 @@ fn a_file_that_never_ends_is_refused() {
 }
 
 #[test]
-fn a_pipe_that_nobody_writes_into_is_refused_and_not_waited_for() {
+fn a_pipe_without_a_writer_is_refused_and_not_waited_for() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let pipe = dir.path().join("pipe");
     mkfifo(&pipe);
@@ -425,7 +425,7 @@ fn mkfifo(path: &Path) {
         .expect("the test's own directory");
 }
 
-/// How many bytes nobody has taken out of a pipe yet.
+/// How many bytes wait in a pipe.
 fn unread(pipe: &File) -> u64 {
     rustix::io::ioctl_fionread(pipe).expect("a pipe knows")
 }
@@ -476,7 +476,7 @@ fn the_file_comes_from_the_environment_too() {
 }
 
 #[test]
-fn an_empty_variable_is_none() {
+fn an_empty_variable_counts_as_unset() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
     let names = ["PORTWAY_CONFIG", "PORTWAY_PUBLISH", "PORTWAY_ROUTER", "PORTWAY_WATCH", "PORTWAY_JSON"];
     command.envs(names.map(|name| (name, "")));
@@ -553,7 +553,7 @@ fn what_is_said_of_a_configuration_in_the_log_has_its_cure() {
     portway.wait_log_after(mark, "configuration", is_it);
     let refused = portway.refused_reload_with(&idle("leese = \"2h\"\n"));
     assert!(refused.text("error").ends_with("(did you mean `lease`?)"), "{}", refused.raw());
-    assert_eq!(portway.count("configuration"), 2, "what is not applied is no worry");
+    assert_eq!(portway.count("configuration"), 2, "a file that is not applied causes no warning");
 }
 
 /// A daemon with a session, asked to stop with this grace.
@@ -632,7 +632,7 @@ fn there_is_no_colour_without_a_terminal_nor_with_no_color() {
 }
 
 #[test]
-fn a_pipe_that_closes_early_is_no_crash() {
+fn a_pipe_that_closes_early_does_not_crash_it() {
     let mut text = String::new();
     for n in 1..=2_000 {
         text += &format!("[[mapping]]\nname = \"m{n}\"\npublish = \"{}:192.0.2.1:80\"\n", 10_000 + n);
@@ -643,7 +643,7 @@ fn a_pipe_that_closes_early_is_no_crash() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_any_more_does_not_end_the_daemon() {
+fn a_log_without_a_reader_does_not_end_the_daemon() {
     let target = TcpTarget::echo();
     let at = own_addr(8080);
     let spec = format!("{at}:{}", target.addr);

@@ -1,4 +1,4 @@
-//! Who counts as one client: neighbours do not pay for one another, and a crowd locks no newcomer out.
+//! What counts as one client: neighbours do not pay for one another, and a crowd locks no newcomer out.
 
 use std::{
     io,

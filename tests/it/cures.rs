@@ -177,7 +177,7 @@ fn a_cure_for_a_spec_is_taken() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), SPECS.len(), wrong.join("\n"));
 }
 
-/// Specs that are none, and what is offered; nothing where no guess is good enough.
+/// Specs that are not valid, and what is offered; nothing where no guess is good enough.
 const SPECS: &[(&str, &str)] = &[
     ("10.0.0.20:25565", "25565:10.0.0.20:25565"),
     ("0.0.0.0:8080->80/tcp", "0.0.0.0:8080:80"),
@@ -390,7 +390,7 @@ fn a_cure_for_an_amount_is_taken() {
 }
 
 #[test]
-fn a_cure_for_who_may_enter_is_taken() {
+fn a_cure_for_an_access_rule_is_taken() {
     keys_are_cured(&[
         ("allow = \"10.0.0.0/8,192.168.0.0/16\"", CURE),
         ("allow = \"10.0.0.0/8 192.168.0.0/16\"", CURE),
@@ -518,7 +518,7 @@ fn a_cure_for_keys_and_tables_is_taken() {
 }
 
 #[test]
-fn a_mistyped_key_is_the_only_thing_that_is_told() {
+fn a_mistyped_key_is_the_only_problem_that_is_reported() {
     for text in
         ["[[mapping]]\npublsh = \"8080:80\"\n", "[[mapping]]\nlisten = \"1\"\ntarget = \"10.0.0.5:80\"\n"]
     {

@@ -1,4 +1,4 @@
-//! Those whom nothing is heard of: a target that is slow to be found, a machine that went away without a word.
+//! Silence: a name server that does not answer, and a machine that went away without a FIN or a reset.
 
 use std::net::UdpSocket;
 

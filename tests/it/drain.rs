@@ -1,4 +1,4 @@
-//! What becomes of UDP flows, whose end nobody can see, when their listener closes.
+//! What happens to UDP flows when their listener closes: a flow has no visible end.
 
 use std::net::{SocketAddr, UdpSocket};
 

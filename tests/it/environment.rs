@@ -1,5 +1,5 @@
-//! What portway finds around it and did not ask for: variables that are meant for other programs, arguments that are no
-//! text, a disk that is full. Nothing of that ends in a panic.
+//! What portway finds around it and did not ask for: variables that are meant for other programs, arguments that are
+//! not text, a disk that is full. Nothing of that ends in a panic.
 
 use std::{
     ffi::OsStr,
@@ -49,7 +49,7 @@ fn variables_of_other_programs_change_nothing() {
 }
 
 #[test]
-fn no_argument_whatever_ends_in_a_panic() {
+fn no_argument_ends_in_a_panic() {
     let odd: [&[u8]; 9] = [
         b"\xff",
         b"",
@@ -79,7 +79,7 @@ fn no_argument_whatever_ends_in_a_panic() {
 }
 
 #[test]
-fn no_variable_that_is_no_text_ends_in_a_panic() {
+fn a_variable_that_is_not_text_never_ends_in_a_panic() {
     for name in [
         "PORTWAY_CONFIG",
         "PORTWAY_PUBLISH",
@@ -128,7 +128,7 @@ fn a_full_disk_is_a_failure_of_every_command_that_prints() {
 }
 
 #[test]
-fn a_reader_that_has_gone_is_no_failure() {
+fn a_reader_that_has_gone_is_not_a_failure() {
     for args in PRINTING {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);

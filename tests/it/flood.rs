@@ -1,4 +1,4 @@
-//! A flood of clients who may not enter: it costs little, leaves nothing behind, and nobody inside feels it.
+//! A flood of refused clients: it costs little, leaves nothing behind, and takes no turn from the clients inside.
 
 use std::{
     array,

@@ -1,4 +1,4 @@
-//! Bans: who earns one, what it means, how long it lasts, and that it outlives the daemon.
+//! Bans: what earns one, what it means, how long it lasts, and that it outlives the daemon.
 
 use std::{
     fs,
@@ -42,7 +42,7 @@ impl Box {
     }
 }
 
-/// Whether a client is reset, be it before it knows that it was connected.
+/// Whether a client is reset, possibly before it knows that it was connected.
 fn is_reset_at(ip: IpAddr, at: SocketAddr) -> bool {
     Client::try_from_ip(ip, at).map_or_else(|error| is_reset(&error), |mut client| reset_seen(&mut client.0))
 }
@@ -52,7 +52,7 @@ fn keeping_bans_in(state: &Path) -> String {
 }
 
 #[test]
-fn who_is_refused_too_often_is_banned_from_everything_and_its_sessions_end() {
+fn a_client_that_is_refused_too_often_is_banned_from_everything_and_its_sessions_end() {
     let world = Box::new();
     let (foe, friend) = (own_ip(), own_ip());
     let mut portway = Portway::with(&world.config("")).start();
@@ -71,11 +71,11 @@ fn who_is_refused_too_often_is_banned_from_everything_and_its_sessions_end() {
     bad.until_closed();
     assert!(!enters(foe, world.open));
     good.ping();
-    assert_eq!(portway.count("client banned"), 1, "knocking on is no news");
+    assert_eq!(portway.count("client banned"), 1, "further attempts are not reported");
 }
 
 #[test]
-fn who_touches_a_trap_is_reset_and_banned_at_once_and_nothing_is_opened() {
+fn a_client_that_touches_a_trap_is_reset_and_banned_at_once_and_opens_nothing() {
     let world = Box::new();
     let (foe, friend) = (own_ip(), own_ip());
     let mut portway = Portway::with(&world.config(&format!("exempt = [\"{friend}\"]"))).start();
@@ -94,7 +94,7 @@ fn who_touches_a_trap_is_reset_and_banned_at_once_and_nothing_is_opened() {
     for _ in 0..10 {
         world.touch(friend);
     }
-    assert!(enters(friend, world.open), "who is exempt is never banned");
+    assert!(enters(friend, world.open), "an exempt client is never banned");
     assert_eq!(world.target.accepted(), 2, "a decoy leads nowhere");
 }
 
@@ -199,7 +199,7 @@ fn a_file_of_bans_that_cannot_be_read_is_set_aside_and_never_overwritten() {
 }
 
 #[test]
-fn a_state_directory_that_cannot_be_written_is_told_at_the_start_and_bans_hold_all_the_same() {
+fn a_state_directory_that_cannot_be_written_is_reported_at_the_start_and_bans_hold() {
     in_own_network(&["sh", "mount"], || {
         let world = Box::new();
         let dir = tempfile::tempdir().expect("a temporary directory");

@@ -1,4 +1,4 @@
-//! The log, and who reads it: nobody waits for a slow reader, and nothing that was said is lost on the way out.
+//! The log and its reader: sessions do not wait for a slow reader, and the end of the daemon loses no line.
 
 use std::{
     fs::{File, OpenOptions},
@@ -126,7 +126,7 @@ fn a_stop_does_not_wait_for_a_reader_of_the_log_that_does_not_read() {
 }
 
 #[test]
-fn a_log_that_nobody_can_read_any_more_is_neither_an_end_nor_work() {
+fn a_log_that_lost_its_reader_neither_ends_the_daemon_nor_costs_processor_time() {
     let (target, at, pipe) = (TcpTarget::echo(), own_addr(8080), Pipe::new());
     let portway = pipe.as_log_of(Portway::with(&mapping(at, target.addr, ""))).launch();
     wait_serving(at);

@@ -1,4 +1,4 @@
-//! Who may enter: lists, caps and rates, how a refused client is told, and who must leave when the terms change.
+//! Access: lists, caps and rates, what a refused client sees, and which sessions end when the terms change.
 
 use std::{
     fs,
@@ -55,7 +55,7 @@ fn allow_and_deny_are_by_address_and_the_most_specific_entry_wins() {
 }
 
 #[test]
-fn who_is_not_on_the_allow_list_is_refused() {
+fn a_client_that_is_not_on_the_allow_list_is_refused() {
     let target = TcpTarget::echo();
     let (friend, at) = (own_ip(), own_addr(8080));
     let _portway = Portway::with(&mapping(at, target.addr, &format!("allow = \"{friend}\""))).start();
@@ -73,7 +73,7 @@ fn an_ipv4_client_of_a_dual_stack_listener_is_known_by_its_ipv4_address() {
     assert!(!enters(foe, at));
     assert!(enters(own_ip(), at));
     let six = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
-    // Many containers have no IPv6 at all, and then nobody comes over it.
+    // Many containers have no IPv6 at all: no client comes over it.
     if UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
         assert!(echoes(six), "it is denied for IPv4 only");
     }
@@ -85,7 +85,7 @@ fn a_list_file_is_followed_and_a_broken_one_changes_nothing() {
     let (first, second, at) = (own_ip(), own_ip(), own_addr(8080));
     let dir = tempfile::tempdir().expect("a temporary directory");
     let list = dir.path().join("blocked.txt");
-    replace(&list, &format!("# nobody yet\n{first}\n"));
+    replace(&list, &format!("# empty so far\n{first}\n"));
     let config = mapping(at, target.addr, "deny = \"@blocked\"")
         + &format!("[lists]\nblocked = {{ file = {list:?} }}\n");
     let mut portway = Portway::with(&config).start();
@@ -317,7 +317,7 @@ fn a_refused_client_may_be_reset() {
 fn a_refused_client_may_be_left_in_silence_and_only_so_many_are() {
     let (portway, at) = refusing("drop");
     let mut client = Client::to(at);
-    client.say(b"is anybody there?");
+    client.say(b"hello?");
     client.0.set_read_timeout(Some(SILENCE)).expect("a socket takes a timeout");
     let heard = client.0.read(&mut [0]).expect_err("not a word");
     assert!(matches!(heard.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{heard}");
@@ -336,8 +336,8 @@ fn a_refused_client_may_be_left_in_silence_and_only_so_many_are() {
         assert_eq!(heard.kind(), ErrorKind::WouldBlock, "{heard}");
     }
     portway.stop().with(0);
-    // Nor does the daemon say a word as it leaves, as far as it has the right to leave so. Those who spoke may have their
-    // words to repeat, and the kernel knows nothing of them then.
+    // The end of the daemon is silent, too, if it has the right to that. Clients that sent something may send it again,
+    // and then the kernel answers with a reset.
     if rustix::process::geteuid().is_root() {
         for other in &mut others[500..] {
             let heard = other.0.read(&mut [0]).expect_err("not a word");
@@ -447,7 +447,7 @@ fn the_limit_of_sessions_is_the_daemons_and_follows_a_reload() {
 }
 
 #[test]
-fn who_is_refused_is_told_at_once_while_the_daemon_is_full() {
+fn a_refused_client_is_closed_at_once_while_the_daemon_is_full() {
     let target = TcpTarget::echo();
     let (foe, at) = (own_ip(), own_addr(8080));
     let terms = format!("deny = \"{foe}\"");
@@ -461,7 +461,7 @@ fn who_is_refused_is_told_at_once_while_the_daemon_is_full() {
         assert_eq!(Client::from(foe, at).0.read(&mut [0]).expect("an end"), 0);
     }
     drop(inside);
-    assert_eq!(waiting.hear(4), b"ping", "the place is for the one who waited");
+    assert_eq!(waiting.hear(4), b"ping", "the client that waited gets the place");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Ports that cannot be had: who holds them, what to do, and what the daemon does on its own.
+//! Ports in use: the log names their holder and the cure, and the daemon tries again.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
@@ -72,7 +72,7 @@ fn a_taken_port_waits_while_the_others_serve_and_opens_when_it_is_free() {
 }
 
 #[test]
-fn a_taken_udp_port_or_range_waits_and_is_told_in_few_lines() {
+fn a_taken_udp_port_or_range_waits_and_is_reported_in_few_lines() {
     let target = TcpTarget::echo();
     let (open, ip) = (own_addr(8080), own_ip());
     let holders: Vec<UdpSocket> =

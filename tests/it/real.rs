@@ -24,7 +24,7 @@ fn a_web_server_is_reached() {
         let root = dir.path().display();
         let page = "<p>behind the port\n".repeat(50_000);
         fs::write(dir.path().join("index.html"), &page).expect("the test's own directory");
-        // One process, which is then the one to kill; as the user who runs the test, who can read the directory.
+        // One process, so that one kill ends it. It runs as the user of the test, because that user can read the directory.
         let config = format!(
             "daemon off; master_process off; user root; pid {root}/pid; error_log stderr;
              events {{}}
@@ -79,7 +79,7 @@ fn iperf3(more: &str) -> Value {
         let ran = Ran::of(command.args(more.split_whitespace()).stdin(Stdio::null()));
         let report: Value = serde_json::from_str(&ran.out).unwrap_or_default();
         let error = report["error"].as_str().unwrap_or(&ran.err);
-        // It takes one test at a time, and a moment to be done with the last one: who comes then is told so, or cut off.
+        // It takes one test at a time, and ends the last one in its own time. Until then it refuses or cuts off a client.
         if ["busy", "control socket", "control message"].iter().any(|reason| error.contains(reason)) {
             return None;
         }

@@ -1,4 +1,4 @@
-//! A reload: whole or not at all, and no one who is connected pays for it.
+//! A reload: whole or not at all, and without cost to the sessions that live.
 
 use std::{
     fs,
@@ -85,7 +85,7 @@ fn a_bad_file_is_refused_whole_and_the_next_good_one_is_taken() {
     let bad = mapping(new, target.addr, "") + "[[mapping]]\npublish = \"8080:\"\nidle_timout = \"1s\"\n";
     let refused = portway.refused_reload_with(&bad);
     assert!(!refused.text("error").is_empty(), "{}", refused.raw());
-    portway.refused_reload_with("this is no TOML [");
+    portway.refused_reload_with("this is not TOML [");
     assert!(Client::try_to(new).is_err(), "half of a refused file is live");
     client.ping();
     Client::to(old).ping();
@@ -289,7 +289,7 @@ fn without_watch_a_new_file_waits_for_the_signal() {
     let text = mapping(first, target.addr, "") + &mapping(second, target.addr, "") + log;
     fs::write(portway.config(), text).expect("the test's own directory");
     crate::harness::pass(Duration::from_secs(2));
-    assert!(Client::try_to(second).is_err(), "nobody asked for a reload");
+    assert!(Client::try_to(second).is_err(), "a reload happened without a request");
     portway.signal(Signal::HUP);
     portway.wait_log("reload applied", |line| line.number("opened") == 1);
     Client::to(second).ping();

@@ -96,7 +96,7 @@ fn without_grace_no_session_and_no_flow_outlives_its_mapping() {
     let clients = std::sync::Mutex::new(Vec::new());
     let load = || {
         knock(datagrams);
-        let mut clients = clients.lock().expect("no one panics here");
+        let mut clients = clients.lock().expect("no thread panics here");
         clients.extend(Client::try_to(streams));
         if clients.len() > 500 {
             clients.drain(..250);

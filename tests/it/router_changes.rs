@@ -280,7 +280,7 @@ fn a_reload_that_chooses_another_protocol_leaves_nothing_of_the_former() {
     });
 }
 
-/// The daemon as a user starts it, whom systemd gave no directory: these are the only places that it may write to.
+/// The daemon as a user starts it, without a directory from systemd. It can write to these places only.
 fn start_at_home(lab: &RouterLab, config: &str, var_lib: &str, home: &str) -> Portway {
     let mount = format!("mount {var_lib} /var/lib && exec \"$0\" \"$@\"");
     let setup = lab.place(Portway::with(config), "lan").through(["sh", "-c", &mount]);

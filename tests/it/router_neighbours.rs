@@ -16,7 +16,7 @@ use crate::harness::{
 fn a_device_that_hangs_is_not_asked_although_it_answers_the_search_first() {
     in_household(&FakeRouter::TOOLS, [("NATPMP", "no")], |home| {
         let fake = FakeRouter::beside(home, "lan2", RouterLab::LAN2, "hangdesc");
-        // The router hears the search of everybody alone, which the other device answers, too.
+        // The router hears only the multicast search, which the other device answers, too.
         home.run("in rtr nft add table inet deaf");
         home.run("in rtr nft add chain inet deaf in { type filter hook input priority 0 ; }");
         home.run("in rtr nft add rule inet deaf in ip daddr 192.168.77.1 udp dport 1900 drop");

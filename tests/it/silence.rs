@@ -10,12 +10,12 @@ fn humble(setup: Setup) -> Setup {
 }
 
 #[test]
-fn a_drop_that_cannot_be_all_silent_is_told_once() {
+fn a_drop_that_cannot_be_wholly_silent_is_reported_once() {
     in_own_network(&["setpriv"], || {
         let (target, at, other) = (TcpTarget::echo(), own_addr(8080), own_addr(8081));
         let drops = mapping(at, target.addr, "refuse = \"drop\"");
         let mut portway = humble(Portway::with(&mapping(at, target.addr, ""))).start();
-        assert_eq!(portway.count(SAID), 0, "nobody is dropped yet");
+        assert_eq!(portway.count(SAID), 0, "no client is dropped yet");
         portway.reload_with(&drops);
         portway.reload_with(&(drops.clone() + &mapping(other, target.addr, "refuse = \"drop\"")));
         assert_eq!(portway.count(SAID), 1, "{}", portway.log());

@@ -26,7 +26,7 @@ fn talking_target() -> TcpTarget {
     TcpTarget::serve(|mut stream| paced(EVERY, WORDS, |_| drop(stream.write_all(b"x"))))
 }
 
-/// A UDP target that talks to the first one who asks.
+/// A UDP target that talks to the first client that asks.
 fn talking_socket() -> UdpSocket {
     let socket = UdpSocket::bind(own_addr(0)).expect("a target binds");
     let talker = socket.try_clone().expect("a socket can be cloned");

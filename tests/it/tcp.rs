@@ -382,10 +382,10 @@ fn a_target_named_by_a_host_name_is_reached() {
 #[test]
 fn the_next_target_is_tried_when_the_first_is_down() {
     let target = TcpTarget::echo();
-    let (at, nobody) = (own_addr(8080), own_addr(9009));
+    let (at, absent) = (own_addr(8080), own_addr(9009));
     let up = target.addr;
     let config =
-        format!("[[mapping]]\nname = \"pair\"\nlisten = [\"{at}\"]\ntargets = [\"{nobody}\", \"{up}\"]\n");
+        format!("[[mapping]]\nname = \"pair\"\nlisten = [\"{at}\"]\ntargets = [\"{absent}\", \"{up}\"]\n");
     let mut portway = Portway::with(&config).start();
     for _ in 0..4 {
         let mut client = Client::to(at);
@@ -427,8 +427,8 @@ fn a_connect_to_a_silent_network_has_connect_timeout_and_ends() {
 
 #[test]
 fn a_client_that_resets_while_its_target_is_dialled_leaves_nothing() {
-    let nobody = own_addr(9009);
-    let (portway, at) = relay(nobody, "");
+    let absent = own_addr(9009);
+    let (portway, at) = relay(absent, "");
     let base = portway.fds();
     for _ in 0..200 {
         Client::to(at).reset();

@@ -98,7 +98,7 @@ fn a_target_that_comes_up_gets_the_next_datagram() {
     // The refusal of A is on its way back to the daemon, or there: B must not be what it eats.
     let probe = udp_client(behind);
     let _ = probe.send(b"");
-    probe.recv(&mut [0]).expect_err("nobody is there");
+    probe.recv(&mut [0]).expect_err("no target is there");
     let target = UdpTarget::echo_at(behind);
     client.send(b"B").expect("the client sends");
     eventually("B arrives", || target.got().iter().any(|(_, datagram)| datagram == b"B").then_some(()));

@@ -19,7 +19,7 @@ fn listening_target() -> (TcpTarget, mpsc::Receiver<Vec<u8>>) {
     let target = TcpTarget::serve(move |mut stream| {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).expect("an orderly end");
-        let _ = heard.lock().expect("no one panics here").send(bytes);
+        let _ = heard.lock().expect("no thread panics here").send(bytes);
     });
     (target, all)
 }

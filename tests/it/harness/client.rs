@@ -10,7 +10,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::DEADLINE;
 
-/// A TCP client that never waits for ever.
+/// A TCP client that waits no longer than [`DEADLINE`].
 #[derive(Debug)]
 pub(crate) struct Client(pub(crate) TcpStream);
 
@@ -131,7 +131,7 @@ pub(crate) fn reset_seen(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// A UDP client that hears only from `to`, and never waits for ever.
+/// A UDP client that hears only from `to`, and waits no longer than [`DEADLINE`].
 pub(crate) fn udp_client(to: SocketAddr) -> UdpSocket {
     let any = match to.ip() {
         IpAddr::V4(_) => IpAddr::from([0, 0, 0, 0]),

@@ -165,7 +165,7 @@ impl Log {
     }
 }
 
-/// How the daemon shall be started.
+/// How a daemon is to be started.
 #[derive(Debug)]
 pub(crate) struct Setup {
     wrapper: Vec<String>,
@@ -205,7 +205,7 @@ impl Setup {
         self
     }
 
-    /// As this user, who may run the program and read its configuration, and has no rights beyond that.
+    /// As this user, with the right to run the program and to read its configuration, and no other.
     pub(crate) fn user(mut self, id: u32) -> Self {
         self.for_user = Some(id);
         let id = id.to_string();

@@ -58,7 +58,7 @@ fn let_go(child: &mut Child) {
 /// A household behind a real router (`tests/lab/router/router.sh`).
 ///
 /// `lan` is the machine under test (192.168.77.2, 2001:db8:77::2), `lan2` another one (.3), `rtr` the router (.1), `wan`
-/// somebody on the internet (11.22.33.9, 2001:db8:99::9). The router's external address is [`RouterLab::WAN`].
+/// a client on the internet (11.22.33.9, 2001:db8:99::9). The router's external address is [`RouterLab::WAN`].
 #[derive(Debug)]
 pub(crate) struct RouterLab {
     name: String,
@@ -148,17 +148,17 @@ impl RouterLab {
         self.inside(of, || Echo::start(port))
     }
 
-    /// Whether the echo at that address answers somebody in the network over TCP.
+    /// Whether the echo at that address answers a client in the network over TCP.
     pub(crate) fn reaches_tcp(&self, from: &str, to: SocketAddr) -> bool {
         self.inside(from, || {
             let answered = || -> std::io::Result<bool> {
                 let mut stream = TcpStream::connect_timeout(&to, REACH)?;
                 stream.set_read_timeout(Some(REACH))?;
-                stream.write_all(b"is anybody there?")?;
+                stream.write_all(b"hello?")?;
                 stream.shutdown(Shutdown::Write)?;
                 let mut answer = String::new();
                 stream.read_to_string(&mut answer)?;
-                Ok(answer == "is anybody there?")
+                Ok(answer == "hello?")
             };
             answered().unwrap_or(false)
         })
@@ -174,9 +174,9 @@ impl RouterLab {
                 socket.connect(to)?;
                 let mut answer = [0; 32];
                 for _ in 0..4 {
-                    socket.send(b"is anybody there?")?;
+                    socket.send(b"hello?")?;
                     match socket.recv(&mut answer) {
-                        Ok(len) => return Ok(&answer[..len] == b"is anybody there?"),
+                        Ok(len) => return Ok(&answer[..len] == b"hello?"),
                         Err(e) if e.kind() == ErrorKind::WouldBlock => {}
                         Err(e) => return Err(e),
                     }
@@ -275,7 +275,7 @@ impl FakeRouter {
         Self::run(&mut command)
     }
 
-    /// One on a machine of a household, which hears what is asked of everybody there.
+    /// One on a machine of a household, which hears what is asked of all machines there.
     #[track_caller]
     pub(crate) fn beside(lab: &RouterLab, on: &str, ip: Ipv4Addr, mode: &str) -> Self {
         let mut command = Command::new("ip");
@@ -285,7 +285,7 @@ impl FakeRouter {
 
     #[track_caller]
     fn run(command: &mut Command) -> Self {
-        // It writes before it answers: in a file its line is there before anybody can know the answer.
+        // It writes before it answers: its line is in the file before a client can know the answer.
         let said = tempfile::tempfile().expect("a temporary file");
         let its_own = said.try_clone().expect("a descriptor");
         let (program, ready) = held(command.arg("--until-eof").stderr(its_own));
@@ -298,12 +298,12 @@ impl FakeRouter {
         self.search_port
     }
 
-    /// Each request that it got: who read its description, and what else was asked, with the answer and what it keeps.
+    /// Each request that it got: each reader of its description, and each other question with the answer and its openings.
     pub(crate) fn log(&self) -> Vec<String> {
         let mut said = vec![0; self.said.metadata().map_or(0, |file| file.len()).try_into().expect("small")];
         // At a place of its own: reading on would move the place where the program writes.
         self.said.read_exact_at(&mut said, 0).expect("a file never gets shorter");
-        // A line that is still being written is none yet.
+        // A line that is still being written does not count.
         let whole = said.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         String::from_utf8_lossy(&said[..whole]).lines().map(str::to_owned).collect()
     }

@@ -55,7 +55,7 @@ impl TcpTarget {
         let (give, take) = mpsc::channel();
         let give = Mutex::new(give);
         let target = Self::serve(move |stream| {
-            let _ = give.lock().expect("no one panics here").send(stream);
+            let _ = give.lock().expect("no thread panics here").send(stream);
         });
         (target, Connections(take))
     }
@@ -139,7 +139,7 @@ impl Connections {
 /// A datagram: from where, and what.
 pub(crate) type Datagram = (SocketAddr, Vec<u8>);
 
-/// A UDP target, until it is dropped. It remembers who sent what, in order.
+/// A UDP target, until it is dropped. It remembers each sender and datagram, in order.
 #[derive(Debug)]
 pub(crate) struct UdpTarget {
     /// Where it listens.
@@ -180,7 +180,7 @@ impl UdpTarget {
             let mut buffer = vec![0; 65_536];
             while !stopped.load(SeqCst) {
                 let Ok((len, from)) = socket.recv_from(&mut buffer) else { continue };
-                seen.lock().expect("no one panics here").push((from, buffer[..len].to_vec()));
+                seen.lock().expect("no thread panics here").push((from, buffer[..len].to_vec()));
                 if answer {
                     let _ = socket.send_to(&buffer[..len], from);
                 }
@@ -191,7 +191,7 @@ impl UdpTarget {
 
     /// What arrived so far: from where, and what.
     pub(crate) fn got(&self) -> Vec<Datagram> {
-        self.got.lock().expect("no one panics here").clone()
+        self.got.lock().expect("no thread panics here").clone()
     }
 }
 

@@ -358,7 +358,7 @@ def send_answer(client, peer, head, body):
     if MODE == "hangsoap":
         return time.sleep(300)
     code, text = answer(action, body, head.split()[1])
-    # Before the answer is known to anybody, and so that the last line always has what is kept now.
+    # Before a client knows the answer, and so that the last line always has what is kept now.
     with ROUTER.lock:
         log(f"{peer[0]} {action} -> {code} {re.findall('<errorCode>([0-9]+)', text)} {ROUTER.openings_of_others()}")
     if MODE == "slowsoap":

@@ -221,7 +221,7 @@ down() {
     rmdir -- "$STATE" 2>/dev/null || true
 }
 
-# readdress NS IF ADDRESS DEFAULT-ROUTE...: by one process, so that hardly anybody sees the interface without an address
+# readdress NS IF ADDRESS DEFAULT-ROUTE...: by one process, so that hardly any program sees the interface without an address
 readdress() {
     local n=$1 dev=$2 address=$3; shift 3
     ip -n "$LAB-$n" -4 -batch - <<BATCH
