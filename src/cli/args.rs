@@ -223,7 +223,7 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
     /// A value that is text.
     fn text(&self, name: &str) -> Result<Option<String>, clap::Error> {
         let text = self.value(name).map(OsString::into_string).transpose();
-        text.map_err(|_| refusal(ErrorKind::InvalidUtf8, format!("{name} is not UTF-8 text"), None))
+        text.map_err(|_| refusal(ErrorKind::InvalidUtf8, &format!("{name} is not UTF-8 text"), None))
     }
 
     /// A value that is one of a few words.
@@ -250,7 +250,7 @@ fn refused(name: &str, value: &OsStr, cure: &str) -> clap::Error {
     const SHOWN: usize = 60;
     let value: String = value.to_string_lossy().chars().take(SHOWN).collect();
     // Quotes and control characters are shown escaped.
-    refusal(ErrorKind::InvalidValue, format!("the variable {name} is {value:?}"), Some(cure))
+    refusal(ErrorKind::InvalidValue, &format!("the variable {name} is {value:?}"), Some(cure))
 }
 
 #[cfg(test)]

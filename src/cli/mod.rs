@@ -24,7 +24,7 @@ use clap::{
 use crate::{
     config::{self, HostView, Problem, Problems, System},
     daemon::{self, StartError},
-    help::Helped,
+    help,
     supervisor::PlanSource,
     text::{escaped, escaped_lines, is_plain},
 };
@@ -59,12 +59,12 @@ fn explained(error: clap::Error) -> clap::Error {
     }
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
     let Some((command, instead)) = ABSENT.iter().find(|(command, _)| command == word) else { return error };
-    refusal(ErrorKind::InvalidSubcommand, format!("`{command}` is not in this version"), *instead)
+    refusal(ErrorKind::InvalidSubcommand, &format!("`{command}` is not in this version"), *instead)
 }
 
 /// An error of the command line, with what would help.
-fn refusal(kind: ErrorKind, message: impl Into<String>, help: Option<&str>) -> clap::Error {
-    Cli::command().error(kind, Helped::new(message, help))
+fn refusal(kind: ErrorKind, message: &str, help: Option<&str>) -> clap::Error {
+    Cli::command().error(kind, help::below(message, help, 2))
 }
 
 /// The command that was meant by the arguments of the process.
@@ -195,7 +195,7 @@ fn odd_input() -> Vec<String> {
 
 /// A warning for a person; no line break at the end.
 fn warned(warning: &Problem) -> String {
-    format!("warning: {}", warning.brief())
+    format!("warning: {}", help::below(&warning.summary(), warning.help.as_deref(), 2))
 }
 
 /// Writes to standard error, for a person.

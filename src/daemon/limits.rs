@@ -75,7 +75,7 @@ fn make_room(descriptors: u64) {
 
 /// Shares `descriptors` out between sessions, flows and pipes.
 pub(super) fn share_out(descriptors: u64) -> Budgets {
-    Budgets::of(descriptors, !fast_paths_are_off())
+    Budgets::new(descriptors, !fast_paths_are_off())
 }
 
 /// `PORTWAY_FAST_PATHS=off`, or another word for it, leaves every byte to plain reads and writes:

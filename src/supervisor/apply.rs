@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     Applied, BindError, Budgets, ChangedNames,
-    bind::{Binder, Staged, Tolerance, explained, say_waiting},
+    bind::{Staged, Tolerance, explained, say_ipv4_only, say_waiting, stage, stage_all, stage_over},
     budgets::Needs,
     mapping::{Admissions, Mappings, SessionLogs},
     quiet_stop::Remaining,
@@ -24,7 +24,7 @@ use crate::{
     alarm::Alarm,
     config::{self, LimitSettings, ListenerPlan, Plan, PlanDiff, Service, Settings},
     mapping::{ListenerKey, LiveListener, LiveSet, MappingId, MappingName, Timeout},
-    meter::{Ended, SessionIds},
+    meter::Ended,
     policy::{Gate, GateInput, Refuse},
     relay::Drain,
     sock::bind::Listening,
@@ -60,7 +60,8 @@ struct Retiring {
 #[derive(Debug)]
 pub(super) struct Listeners {
     plan: Plan,
-    binder: Binder,
+    /// The log says that this machine has no IPv6.
+    said_ipv4_only: bool,
     /// What the budgets were last set for.
     shares: Option<(LimitSettings, Needs)>,
     mappings: Mappings,
@@ -83,22 +84,13 @@ impl Listeners {
         let (sender, failed) = mpsc::unbounded_channel();
         Self {
             plan: Plan::default(),
-            binder: Binder::default(),
+            said_ipv4_only: false,
             shares: None,
             mappings: Mappings::new(Arc::clone(&gate), Arc::clone(&refused)),
             running: BTreeMap::new(),
             retiring: Vec::new(),
             retirement: Drain::new(),
-            shared: Shared {
-                dialer,
-                budgets,
-                gate,
-                refused,
-                alarm,
-                failed: sender,
-                ids: SessionIds::default(),
-                next: Arc::default(),
-            },
+            shared: Shared { dialer, budgets, gate, refused, alarm, failed: sender, next: Arc::default() },
             failed,
         }
     }
@@ -157,7 +149,10 @@ impl Listeners {
             let mapping = self.mappings.of(&listener);
             let mut running = Running::new(key.clone(), listener, mapping, self.shared.clone());
             match staged {
-                Staged::Bound(socket) => running.serve(socket),
+                Staged::Bound(bound) => {
+                    say_ipv4_only(&key, &bound, &mut self.said_ipv4_only);
+                    running.serve(bound.socket);
+                }
                 Staged::Waiting(error) => {
                     running.waits_for(error.errno());
                     waiting.push(error);
@@ -195,8 +190,7 @@ impl Listeners {
         old.retain(|port, _| wanted.contains(port));
         let old =
             old.into_iter().flat_map(|((protocol, _), all)| all.into_iter().map(move |s| (protocol, s)));
-        let free = self.binder.stage_all(&free, plan, tolerance);
-        match (free, self.binder.stage_over(old.collect(), &taken, plan)) {
+        match (stage_all(&free, plan, tolerance), stage_over(old.collect(), &taken, plan)) {
             (Ok(mut staged), Ok(over)) => {
                 staged.extend(over);
                 Ok(staged)
@@ -265,9 +259,10 @@ impl Listeners {
         if !running.is_waiting() {
             return None;
         }
-        match self.binder.stage(key, plan, Tolerance::Nothing) {
-            Ok(Staged::Bound(socket)) => {
-                running.serve(socket);
+        match stage(key, plan, Tolerance::Nothing) {
+            Ok(Staged::Bound(bound)) => {
+                say_ipv4_only(key, &bound, &mut self.said_ipv4_only);
+                running.serve(bound.socket);
                 self.note_listening(std::iter::empty());
                 None
             }
@@ -419,7 +414,7 @@ mod tests {
         let publish = vec![format!("127.90.{high}.{}:8080:127.0.0.1:9", low.max(1))];
         let loaded = config::load(&Source { publish, ..Source::default() }, &System).unwrap();
         let (plan, globals) = (loaded.plan, Globals::of(loaded.gate, &loaded.settings));
-        let budgets = Budgets::new(10, 10, 10);
+        let budgets = Budgets::new(64, true);
         let mut listeners = Listeners::new(
             Dialer::new(),
             budgets,

@@ -1,13 +1,6 @@
 //! Binds a listener's socket. If that fails, says what is wrong and what would help.
 
-use std::{
-    collections::HashMap,
-    io,
-    os::fd::OwnedFd,
-    path::Path,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    time::Duration,
-};
+use std::{collections::HashMap, io, os::fd::OwnedFd, path::Path, time::Duration};
 
 use rustix::io::Errno;
 
@@ -33,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) enum Staged {
     /// Bound, not serving.
-    Bound(OwnedFd),
+    Bound(Bound<OwnedFd>),
     /// It cannot be bound now. The supervisor tries again every second.
     Waiting(BindError),
 }
@@ -86,111 +79,86 @@ impl BindError {
     }
 }
 
-/// Binds the sockets of listeners.
-#[derive(Debug, Default)]
-pub(super) struct Binder {
-    /// The log says that this machine has no IPv6.
-    said_ipv4_only: AtomicBool,
+/// Binds what `key` asks for.
+pub(super) fn stage(
+    key: &ListenerKey,
+    plan: &ListenerPlan,
+    tolerance: Tolerance,
+) -> Result<Staged, BindError> {
+    stage_in(Overlap::Nothing, key, plan, tolerance)
 }
 
-impl Binder {
-    /// Binds what `key` asks for.
-    pub(super) fn stage(
-        &self,
-        key: &ListenerKey,
-        plan: &ListenerPlan,
-        tolerance: Tolerance,
-    ) -> Result<Staged, BindError> {
-        self.stage_in(Overlap::Nothing, key, plan, tolerance)
+/// Binds every one of `keys`, or reports each that cannot be bound. It also fails if ports are
+/// in use and not one listener opens.
+pub(super) fn stage_all(
+    keys: &[ListenerKey],
+    plan: &Plan,
+    tolerance: Tolerance,
+) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
+    let staged = stage_all_in(Overlap::Nothing, keys, plan, tolerance)?;
+    let opens = staged.iter().any(|(_, staged)| matches!(staged, Staged::Bound(_)));
+    let is_taken = |staged: &Staged| matches!(staged, Staged::Waiting(error) if error.is_taken());
+    if opens || !staged.iter().any(|(_, staged)| is_taken(staged)) {
+        return Ok(staged);
     }
+    let errors = staged.into_iter().filter_map(|(_, staged)| match staged {
+        Staged::Waiting(error) => Some(error),
+        Staged::Bound(_) => None,
+    });
+    Err(errors.collect())
+}
 
-    /// Binds every one of `keys`, or reports each that cannot be bound. It also fails if ports are
-    /// in use and not one listener opens.
-    pub(super) fn stage_all(
-        &self,
-        keys: &[ListenerKey],
-        plan: &Plan,
-        tolerance: Tolerance,
-    ) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
-        let staged = self.stage_all_in(Overlap::Nothing, keys, plan, tolerance)?;
-        let opens = staged.iter().any(|(_, staged)| matches!(staged, Staged::Bound(_)));
-        let is_taken = |staged: &Staged| matches!(staged, Staged::Waiting(error) if error.is_taken());
-        if opens || !staged.iter().any(|(_, staged)| is_taken(staged)) {
-            return Ok(staged);
-        }
-        let errors = staged.into_iter().filter_map(|(_, staged)| match staged {
-            Staged::Waiting(error) => Some(error),
-            Staged::Bound(_) => None,
-        });
-        Err(errors.collect())
-    }
-
-    /// Binds every one of `keys` over own sockets that will be closed. If it fails, those sockets
-    /// are as they were.
-    pub(super) fn stage_over(
-        &self,
-        old: Vec<(Protocol, Listening)>,
-        keys: &[ListenerKey],
-        plan: &Plan,
-    ) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
-        let refused = |key: &ListenerKey, source| BindError { key: key.clone(), source, cure: String::new() };
-        let _aside = Aside::of(old).map_err(|error| {
-            keys.iter()
-                .map(|key| refused(key, io::Error::new(error.kind(), error.to_string())))
-                .collect::<Vec<_>>()
-        })?;
-        let staged = self.stage_all_in(Overlap::OwnSockets, keys, plan, Tolerance::Absent)?;
-        // Last, because a TCP socket takes clients from here on.
-        for (key, staged) in &staged {
-            if let Staged::Bound(socket) = staged {
-                settle(key.protocol, socket).map_err(|error| vec![refused(key, error)])?;
-            }
-        }
-        Ok(staged)
-    }
-
-    fn stage_all_in(
-        &self,
-        overlap: Overlap,
-        keys: &[ListenerKey],
-        plan: &Plan,
-        tolerance: Tolerance,
-    ) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
-        let (mut staged, mut errors) = (Vec::with_capacity(keys.len()), Vec::new());
-        for key in keys {
-            match self.stage_in(overlap, key, &plan.listeners[key], tolerance) {
-                Ok(socket) => staged.push((key.clone(), socket)),
-                Err(error) => errors.push(error),
-            }
-        }
-        if errors.is_empty() { Ok(staged) } else { Err(errors) }
-    }
-
-    fn stage_in(
-        &self,
-        overlap: Overlap,
-        key: &ListenerKey,
-        plan: &ListenerPlan,
-        tolerance: Tolerance,
-    ) -> Result<Staged, BindError> {
-        match kind::stage(key, &plan.service, overlap) {
-            Ok(bound) => Ok(Staged::Bound(self.say_ipv4_only(key, bound))),
-            Err(source) => {
-                let error = BindError { key: key.clone(), source, cure: String::new() };
-                if error.is_tolerated(tolerance) { Ok(Staged::Waiting(error)) } else { Err(error) }
-            }
+/// Binds every one of `keys` over own sockets that will be closed. If it fails, those sockets
+/// are as they were.
+pub(super) fn stage_over(
+    old: Vec<(Protocol, Listening)>,
+    keys: &[ListenerKey],
+    plan: &Plan,
+) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
+    let refused = |key: &ListenerKey, source| BindError { key: key.clone(), source, cure: String::new() };
+    let _aside = Aside::of(old).map_err(|error| {
+        keys.iter()
+            .map(|key| refused(key, io::Error::new(error.kind(), error.to_string())))
+            .collect::<Vec<_>>()
+    })?;
+    let staged = stage_all_in(Overlap::OwnSockets, keys, plan, Tolerance::Absent)?;
+    // Last, because a TCP socket takes clients from here on.
+    for (key, staged) in &staged {
+        if let Staged::Bound(bound) = staged {
+            settle(key.protocol, &bound.socket).map_err(|error| vec![refused(key, error)])?;
         }
     }
+    Ok(staged)
+}
 
-    /// Logs once that the machine has no IPv6, when a listener on every address takes IPv4 only.
-    fn say_ipv4_only(&self, key: &ListenerKey, bound: Bound<OwnedFd>) -> OwnedFd {
-        if bound.ipv4_only && !self.said_ipv4_only.swap(true, Relaxed) {
-            tracing::warn!(
-                listen.addr = %key.addr,
-                "this machine has no IPv6: listeners on every address take IPv4 only"
-            );
+fn stage_all_in(
+    overlap: Overlap,
+    keys: &[ListenerKey],
+    plan: &Plan,
+    tolerance: Tolerance,
+) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
+    let (mut staged, mut errors) = (Vec::with_capacity(keys.len()), Vec::new());
+    for key in keys {
+        match stage_in(overlap, key, &plan.listeners[key], tolerance) {
+            Ok(socket) => staged.push((key.clone(), socket)),
+            Err(error) => errors.push(error),
         }
-        bound.socket
+    }
+    if errors.is_empty() { Ok(staged) } else { Err(errors) }
+}
+
+fn stage_in(
+    overlap: Overlap,
+    key: &ListenerKey,
+    plan: &ListenerPlan,
+    tolerance: Tolerance,
+) -> Result<Staged, BindError> {
+    match kind::stage(key, &plan.service, overlap) {
+        Ok(bound) => Ok(Staged::Bound(bound)),
+        Err(source) => {
+            let error = BindError { key: key.clone(), source, cure: String::new() };
+            if error.is_tolerated(tolerance) { Ok(Staged::Waiting(error)) } else { Err(error) }
+        }
     }
 }
 
@@ -217,6 +185,16 @@ pub(super) fn say_waiting(errors: &[BindError], plan: &Plan) {
 
 fn mapping(error: &BindError, plan: &Plan) -> Option<String> {
     plan.listeners.get(&error.key).map(|listener| listener.name.to_string())
+}
+
+/// Logs once that the machine has no IPv6, when a listener on every address takes IPv4 only.
+pub(super) fn say_ipv4_only(key: &ListenerKey, bound: &Bound<OwnedFd>, is_said: &mut bool) {
+    if bound.ipv4_only && !std::mem::replace(is_said, true) {
+        tracing::warn!(
+            listen.addr = %key.addr,
+            "this machine has no IPv6: listeners on every address take IPv4 only"
+        );
+    }
 }
 
 fn describe(error: &io::Error) -> String {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     config::{LimitSettings, Plan},
+    meter::SessionIds,
     relay::{
         LogLimits,
         tcp::{SessionBudget, SilentDrops, WAITING_ROOM},
@@ -50,7 +51,10 @@ pub struct Budgets {
     pub(super) joins: bool,
     /// The lines that outsiders can cause.
     pub(super) log: Arc<LogLimits>,
-    most: Most,
+    /// The numbers of sessions.
+    pub(super) ids: SessionIds,
+    /// The limit that they are divided from.
+    descriptors: u64,
 }
 
 /// What a plan needs of the descriptors.
@@ -68,50 +72,26 @@ impl Needs {
     }
 }
 
-/// The most that there may be, whatever the configuration says.
-#[derive(Clone, Copy, Debug)]
-enum Most {
-    /// So many sessions and flows.
-    Fixed(usize, usize),
-    /// What this limit of descriptors allows.
-    Of(u64),
-}
-
 impl Budgets {
-    /// What the descriptors allow: so many sessions, flows, and clients that are dropped in
-    /// silence.
-    pub fn new(sessions: usize, flows: usize, silent: usize) -> Self {
-        let shares = Shares { pipes: 64, silent, sessions, flows };
-        Self::divided(&shares, Most::Fixed(sessions, flows), true)
-    }
-
     /// The budgets of a process with this limit of descriptors. The first plan divides them.
     /// Without `fast`, plain reads and writes move every byte.
-    pub fn of(descriptors: u64, fast: bool) -> Self {
-        Self::divided(&Shares::of(descriptors, 0, false), Most::Of(descriptors), fast)
-    }
-
-    fn divided(shares: &Shares, most: Most, fast: bool) -> Self {
+    pub fn new(descriptors: u64, fast: bool) -> Self {
+        let Shares { pipes, silent, sessions, flows } = Shares::of(descriptors, Needs::default());
         Self {
-            sessions: SessionBudget::new(shares.sessions, if fast { shares.pipes } else { 0 }),
-            flows: FlowBudget::new(shares.flows),
-            silence: SilentDrops::new(shares.silent),
+            sessions: SessionBudget::new(sessions, if fast { pipes } else { 0 }),
+            flows: FlowBudget::new(flows),
+            silence: SilentDrops::new(silent),
             joins: fast,
             log: Arc::default(),
-            most,
+            ids: SessionIds::default(),
+            descriptors,
         }
     }
 
     /// Sets the limits by the needs of a plan and the configuration, as far as the descriptors
     /// allow. A lowered limit ends no session.
     pub(super) fn retune(&self, limits: LimitSettings, needs: Needs) {
-        let (sessions, flows) = match self.most {
-            Most::Fixed(sessions, flows) => (sessions, flows),
-            Most::Of(descriptors) => {
-                let shares = Shares::of(descriptors, needs.listeners, needs.with_router);
-                (shares.sessions, shares.flows)
-            }
-        };
+        let Shares { sessions, flows, .. } = Shares::of(self.descriptors, needs);
         let wanted = |limit: Option<std::num::NonZeroU32>| limit.map(|n| n.get() as usize);
         self.sessions.set_limit(within("limits.sessions", wanted(limits.sessions), sessions));
         self.flows.set_limit(within("limits.flows", wanted(limits.flows), flows));
@@ -131,7 +111,7 @@ impl Shares {
     /// TCP sessions, two descriptors each, may take all that listeners, pipes and control leave.
     /// UDP flows, one each, may take half of that, so that forged UDP clients cannot keep TCP
     /// clients out.
-    fn of(descriptors: u64, listeners: usize, with_router: bool) -> Self {
+    fn of(descriptors: u64, Needs { listeners, with_router }: Needs) -> Self {
         let reserve = CONTROL.min(descriptors / 4) + (descriptors / NEW_SHARE).min(MOST_NEW);
         let pipes = (descriptors / PIPES_SHARE / 2).min(MOST_PIPES);
         let silent = (descriptors / SILENT_SHARE).min(MOST_SILENT);
@@ -169,22 +149,25 @@ mod tests {
 
     #[test]
     fn a_limit_is_never_above_what_the_descriptors_allow_and_auto_is_all_of_it() {
-        let budgets = Budgets::new(100, 50, 4);
+        let budgets = Budgets::new(1024, true);
+        let Shares { sessions, flows, .. } = Shares::of(1024, Needs::default());
+        let most = u32::try_from(flows).unwrap();
         let limits =
             |n| LimitSettings { sessions: Some(NonZeroU32::new(n).unwrap()), flows: NonZeroU32::new(n) };
         budgets.retune(limits(10), Needs::default());
         assert_eq!((budgets.sessions.limit(), budgets.flows.limit()), (10, 10));
-        budgets.retune(limits(70), Needs::default());
-        assert_eq!((budgets.sessions.limit(), budgets.flows.limit()), (70, 50));
+        budgets.retune(limits(most + 1), Needs::default());
+        assert_eq!((budgets.sessions.limit(), budgets.flows.limit()), (sessions, flows));
         budgets.retune(LimitSettings::default(), Needs::default());
-        assert_eq!((budgets.sessions.limit(), budgets.flows.limit()), (100, 50));
+        assert_eq!((budgets.sessions.limit(), budgets.flows.limit()), (sessions, flows));
     }
 
     #[test]
     fn what_is_shared_out_fits_into_the_limit() {
         for (descriptors, listeners) in [(128, 1), (1024, 10), (20_000, 10_000), (1_048_576, 3)] {
             for (router, with_router) in [(0, false), (ROUTER, true)] {
-                let Shares { pipes, silent, sessions, .. } = Shares::of(descriptors, listeners, with_router);
+                let Shares { pipes, silent, sessions, .. } =
+                    Shares::of(descriptors, Needs { listeners, with_router });
                 let waiting = (4 * listeners).min(64);
                 let new = (descriptors / NEW_SHARE).min(MOST_NEW);
                 let used =
@@ -196,12 +179,13 @@ mod tests {
 
     #[test]
     fn tcp_keeps_half_of_the_descriptors() {
-        let Shares { sessions, flows, .. } = Shares::of(1024, 2, true);
+        let Shares { sessions, flows, .. } = Shares::of(1024, Needs { listeners: 2, with_router: true });
         assert!(flows <= sessions);
     }
 
     #[test]
     fn a_tiny_limit_still_forwards_one_of_each() {
-        assert_eq!(Shares::of(16, 2, true), Shares { pipes: 1, silent: 1, sessions: 1, flows: 1 });
+        let needs = Needs { listeners: 2, with_router: true };
+        assert_eq!(Shares::of(16, needs), Shares { pipes: 1, silent: 1, sessions: 1, flows: 1 });
     }
 }

@@ -55,7 +55,7 @@ impl Running {
         mapping: Option<&MappingRuntime>,
         shared: Shared,
     ) -> Self {
-        let meter = ListenerMeter::new(plan.name, key.protocol, key.addr.clone(), shared.ids.clone());
+        let meter = ListenerMeter::new(plan.name, key.protocol, key.addr.clone(), shared.budgets.ids.clone());
         if let Some(mapping) = mapping {
             meter.log_to(&mapping.log);
         }

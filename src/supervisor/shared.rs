@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicU64};
 use tokio::sync::{Notify, mpsc};
 
 use super::Budgets;
-use crate::{alarm::Alarm, mapping::ListenerKey, meter::SessionIds, policy::Gate, targets::Dialer};
+use crate::{alarm::Alarm, mapping::ListenerKey, policy::Gate, targets::Dialer};
 
 /// What every listener shares.
 #[derive(Clone, Debug)]
@@ -19,7 +19,6 @@ pub(super) struct Shared {
     pub(super) alarm: Alarm,
     /// Where a listener reports that its socket died.
     pub(super) failed: mpsc::UnboundedSender<Failed>,
-    pub(super) ids: SessionIds,
     /// The number of the next socket that is served.
     pub(super) next: Arc<AtomicU64>,
 }

@@ -45,7 +45,7 @@ impl Blocked {
             loaded,
             Tolerance::Nothing,
             Means {
-                budgets: Budgets::new(10, 10, 10),
+                budgets: Budgets::new(64, true),
                 gate: Gate::new(std::time::SystemTime::now),
                 alarm: Alarm::default(),
             },

@@ -17,7 +17,7 @@ use crate::harness::{DEADLINE, own_addr};
 async fn start(publish: Vec<String>) -> Handle {
     let source = Source { publish, ..Source::default() };
     let loaded = load(&source, &System).unwrap_or_else(|problems| panic!("{problems}"));
-    let budgets = Budgets::new(1_000, 1_000, 10);
+    let budgets = Budgets::new(4_096, true);
     let means = Means { budgets, gate: Gate::new(std::time::SystemTime::now), alarm: Alarm::default() };
     let read = Arc::new(move || load(&source, &System));
     Handle::start(read, loaded, Tolerance::Nothing, means, &TaskTracker::new())

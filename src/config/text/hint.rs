@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{config::text::expand::Text, mapping::is_of_one_machine};
+use crate::{config::text::expand::Text, mapping::is_of_one_machine, text::is_plain};
 
 /// Says to write `cure` in place of a text. If variables made the text, it says to change them.
 pub(crate) fn instead(text: &Text, cure: &str) -> String {
@@ -26,7 +26,7 @@ pub(crate) fn expanded(text: &Text) -> Option<String> {
 /// A text without the quotes and spaces that an editor, a shell or a variable left around it.
 pub(crate) fn bare(text: &str) -> &str {
     text.trim_matches(|c: char| {
-        c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '`' | '\u{2018}'..='\u{201f}')
+        c.is_whitespace() || !is_plain(c) || matches!(c, '"' | '\'' | '`' | '\u{2018}'..='\u{201f}')
     })
 }
 

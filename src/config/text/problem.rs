@@ -7,7 +7,11 @@
 
 mod code;
 
-use std::{borrow::Cow, collections::HashSet, fmt};
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    fmt::{self, Write as _},
+};
 
 pub(crate) use code::Code;
 use serde::Serialize;
@@ -17,7 +21,7 @@ use crate::{
         source::ReadSet,
         text::span::{Excerpt, Name, SourceMap, Span},
     },
-    help::Helped,
+    help,
     text::escaped,
 };
 
@@ -62,26 +66,21 @@ impl Problem {
 
     /// All of it but the excerpt, on one line.
     pub fn one_line(&self) -> String {
-        format!("{:#}", self.brief())
-    }
-
-    /// The summary and what would be right.
-    pub(crate) fn brief(&self) -> Helped<'_> {
-        Helped::new(self.summary(), self.help.as_deref())
+        help::behind(&self.summary(), self.help.as_deref())
     }
 }
 
 impl fmt::Display for Problem {
     /// The summary, the line with a mark, and the help; no line break at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Kind::File(Some(Excerpt { line, mark, width })) = &self.kind else { return self.brief().fmt(f) };
-        let (summary, number) = (self.summary(), self.line.to_string());
-        let gutter = number.len();
-        let excerpt = format!(
-            "{summary}\n{:gutter$} |\n{number} | {line}\n{:gutter$} | {:mark$}{:^<width$}",
-            "", "", "", ""
-        );
-        Helped::new(excerpt, self.help.as_deref()).gutter(gutter).fmt(f)
+        let (mut text, mut gutter) = (self.summary(), 2);
+        if let Kind::File(Some(Excerpt { line, mark, width })) = &self.kind {
+            let number = self.line.to_string();
+            gutter = number.len();
+            write!(text, "\n{:gutter$} |\n{number} | {line}", "")?;
+            write!(text, "\n{:gutter$} | {:mark$}{:^<width$}", "", "", "")?;
+        }
+        f.write_str(&help::below(&text, self.help.as_deref(), gutter))
     }
 }
 

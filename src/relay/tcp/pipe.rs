@@ -23,7 +23,7 @@ pub(super) const LEAST: usize = 64 * 1024;
 const AT_HAND: usize = 16;
 
 /// The pipes of the daemon.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Pipes {
     /// How many there may be.
     allowed: AtomicUsize,
@@ -50,15 +50,8 @@ pub(super) struct Pipe {
 
 impl Pipes {
     /// Up to `allowed` pipes, each of two descriptors; 0 turns splicing off.
-    pub(super) const fn new(allowed: usize) -> Self {
-        Self {
-            allowed: AtomicUsize::new(allowed),
-            open: AtomicUsize::new(0),
-            idle: Mutex::new(Vec::new()),
-            scarce: AtomicBool::new(false),
-            turns: AtomicU32::new(0),
-            works: AtomicBool::new(false),
-        }
+    pub(super) fn new(allowed: usize) -> Self {
+        Self { allowed: allowed.into(), ..Self::default() }
     }
 
     /// Turns splicing off.

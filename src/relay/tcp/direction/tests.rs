@@ -1,6 +1,6 @@
 //! When a direction goes through a pipe, between two real connections.
 
-use std::future::poll_fn;
+use std::{future::poll_fn, sync::LazyLock};
 
 use rustix::net::{SendFlags, send};
 use tokio::{
@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 
-static PIPES: Pipes = Pipes::new(64);
+static PIPES: LazyLock<Pipes> = LazyLock::new(|| Pipes::new(64));
 
 /// A direction between two connections, of which the test has the far ends.
 struct Way {
