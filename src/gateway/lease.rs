@@ -14,15 +14,18 @@
 //! leave: ─ look ─ close ─► Gone
 //! ```
 //!
-//! An opening that the router granted twice and does not find is open and not visible: some routers
-//! cannot look up what they have, and say so by the same codes as "there is none". It is renewed
-//! unseen, and closed unseen at the end.
+//! An opening that the router granted twice and does not find is open and hidden: some routers
+//! cannot look up what they have, and answer with the same codes as for a free port. Such an
+//! opening is renewed without a look, and closed without a look at the end.
 //!
-//! Invariants: a place on the router is looked at before it is asked for, and an entry is closed
+//! A [`Step`] is the next request. The [`State`] says why: a look before a request, at what is
+//! open, or before the end.
+//!
+//! Invariants: a port of the router is looked at before it is requested, and an entry is closed
 //! only right after it was seen to be ours (by machine and text), so nothing that others made is
-//! overwritten or removed, as far as the router can tell what is there. A renewal asks for what is
-//! there already and never closes it first. What may be open because of us is known (`touched`)
-//! from before the request is sent until it is seen to be gone.
+//! overwritten or removed, as far as the router can tell what is there. A renewal requests what is
+//! there already and never closes it first. [`Trace`] says what may be open because of us, from
+//! before the request is sent until it is seen to be gone.
 
 mod answers;
 mod consequences;
@@ -30,14 +33,15 @@ mod consequences;
 use std::{net::IpAddr, num::NonZeroU16, time::Duration};
 
 use fastrand::Rng;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
+    RouterSettings,
     jitter::about,
-    router::{Entry, Granted, MapRequest, RouterError},
+    router::{Entry, Granted, Holder, MapRequest, RouterError},
     want::Want,
 };
-use crate::gateway::OnConflict;
 
 /// The shortest and the longest time until a renewal.
 const SOONEST_RENEWAL: Duration = Duration::from_secs(60);
@@ -57,19 +61,9 @@ const TRIES_TO_CLOSE: u32 = 3;
 /// How long to wait between these tries.
 const NEXT_TRY_TO_CLOSE: Duration = Duration::from_secs(5);
 
-/// What the configuration says about openings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LeaseTerms {
-    /// The lease that is asked for.
-    pub(super) lease: Duration,
-    /// What to do about a port that another machine holds.
-    pub(super) on_conflict: OnConflict,
-    /// How often an opening is looked at.
-    pub(super) check_every: Duration,
-}
-
 /// What was learnt about one router.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Habits {
     /// It only keeps openings without end (UPnP 725).
     pub(super) permanent_only: bool,
@@ -78,9 +72,9 @@ pub(super) struct Habits {
 }
 
 /// All that a decision depends on besides the lease itself.
-pub(super) struct Circumstances<'a> {
+pub(super) struct Context<'a> {
     pub(super) now: Instant,
-    pub(super) terms: &'a LeaseTerms,
+    pub(super) settings: &'a RouterSettings,
     pub(super) habits: &'a mut Habits,
     /// Addresses that this machine had before: what they hold with our text was opened by us.
     pub(super) formers: &'a [IpAddr],
@@ -116,38 +110,18 @@ impl Call {
     }
 }
 
-/// What came of a request.
+/// The answer to a [`Call`].
+pub(super) type Answer = Result<Done, RouterError>;
+
+/// What the router did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum Done {
     /// To [`Call::Open`] and [`Call::AnyPort`].
-    Granted(Result<Granted, RouterError>),
+    Granted(Granted),
     /// To [`Call::Look`].
-    Seen(Result<Entry, RouterError>),
+    Seen(Entry),
     /// To [`Call::Close`].
-    Closed(Result<(), RouterError>),
-}
-
-impl Answer {
-    /// The words of a router that did not answer.
-    pub(super) fn lost(&self) -> Option<&str> {
-        match self {
-            Self::Granted(Err(RouterError::Lost(why)))
-            | Self::Seen(Err(RouterError::Lost(why)))
-            | Self::Closed(Err(RouterError::Lost(why))) => Some(why),
-            _ => None,
-        }
-    }
-}
-
-/// The holder of a port that we want.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Holder {
-    /// The machine it leads to.
-    pub(super) client: IpAddr,
-    /// The port of that machine.
-    pub(super) port: u16,
-    /// The text beside it.
-    pub(super) text: String,
+    Closed,
 }
 
 /// How an opening is doing.
@@ -178,23 +152,13 @@ pub(super) struct Open {
     pub(super) ends: Option<Instant>,
     /// Whether it was seen to be there, or the router cannot tell.
     pub(super) settled: bool,
-    /// Whether we opened it. Another program's that leads to the same place does as well; it is
-    /// only looked at.
-    pub(super) ours: bool,
     /// When it has to be renewed.
     renew_at: Instant,
     /// Whether it has to be closed and opened then, because the router does not prolong it or has
     /// lost half of it.
     replace: bool,
-    /// Whether the router shows what it has, so that a look tells something.
-    visible: bool,
-}
-
-impl Open {
-    /// Whether the router shows it.
-    pub(super) fn is_visible(&self) -> bool {
-        self.visible
-    }
+    /// What was left of the lease before the last renewal.
+    left_before: Option<Duration>,
 }
 
 /// How an opening ended.
@@ -208,120 +172,128 @@ pub(super) enum Gone {
     Left(String),
 }
 
-/// The step that is next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The request that is next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// See what is at the port, before it is requested.
-    Scout,
-    /// MapRequest for it.
-    Add,
-    /// MapRequest for any port.
-    AddAny,
+    /// See what is at the port: before a request, of an open one, or before the end.
+    Look,
     /// See what is at the port that was just refused.
     SeeHolder,
-    /// Take back what we opened from an address that we no longer have.
-    Evict(Holder),
-    /// See whether the router keeps what it granted; with what was left before, if this was a
-    /// renewal.
-    Verify(Option<Duration>),
-    /// See whether it is still there.
-    Check,
-    /// MapRequest for what is there already.
+    /// See whether the router keeps what it granted.
+    Verify,
+    /// Request the port.
+    Add,
+    /// Request what is there already.
     Renew,
-    /// Close it, to open it again.
-    Replace,
-    /// See whether it is still ours, before it is taken back for good.
-    Part,
-    /// Take it back for good.
+    /// Request any port.
+    AddAny,
+    /// Close it: for good when leaving; to open it again when open; to evict a former address of
+    /// this machine when in conflict.
     Close,
+}
+
+/// Whether something of ours may be on the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trace {
+    /// Nothing. An open port without a trace is another program's that leads to the same address
+    /// and port; it is only looked at.
+    Nothing,
+    /// A request is under way, and nothing was there before.
+    Requested,
+    /// Something may be there.
+    Left,
+}
+
+/// What a look at the port tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "bool", into = "bool")]
+pub(super) enum Sight {
+    /// The router shows its entries.
+    #[default]
+    Shown,
+    /// The router granted the port twice and did not find it: a port that looks free may be ours.
+    Hidden,
+    /// The router cannot be looked at.
+    Blind,
+}
+
+impl From<bool> for Sight {
+    fn from(hidden: bool) -> Self {
+        if hidden { Self::Hidden } else { Self::Shown }
+    }
+}
+
+impl From<Sight> for bool {
+    fn from(sight: Sight) -> Self {
+        sight == Sight::Hidden
+    }
+}
+
+/// By what an opening is found again on the router, also after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Mark {
+    pub(super) external_port: NonZeroU16,
+    pub(super) nonce: [u8; 12],
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pinhole: Option<u16>,
+    /// The text that the router shows, which need not be the one it was given.
+    #[serde(rename = "shown")]
+    pub(super) text: String,
+    #[serde(rename = "hidden", default)]
+    pub(super) sight: Sight,
 }
 
 /// One opening.
 #[derive(Clone, Debug)]
 pub(super) struct Lease {
     want: Want,
+    mark: Mark,
     state: State,
     step: Step,
     at: Instant,
-    external_port: NonZeroU16,
-    nonce: [u8; 12],
-    pinhole: Option<u16>,
-    /// The text that the router shows, where it is not the one it was given.
-    shown: Option<String>,
-    touched: bool,
-    /// The same, before the request that is under way.
-    was_touched: bool,
+    trace: Trace,
     /// Failures in a row.
     failures: u32,
     /// Whether a mismatch was repaired already, since the last time all was well.
     repaired: bool,
-    /// How many looks before asking came to nothing, in a row.
+    /// How many looks before a request failed, in a row.
     unseen: u32,
-    /// The router granted it and did not find it afterwards: what a look does not find may be open
-    /// all the same.
-    hidden: bool,
     /// How many ports were tried in place of the one wanted.
     moves: u32,
     /// How often it was opened where nothing was.
     times_opened: u32,
 }
 
-/// What is kept of an opening over a restart, less its times.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Kept {
-    pub(super) external_port: NonZeroU16,
-    pub(super) nonce: [u8; 12],
-    pub(super) pinhole: Option<u16>,
-    /// The text that the router shows.
-    pub(super) text: String,
-    /// Whether the router granted it and did not find it afterwards.
-    pub(super) hidden: bool,
-}
-
 impl Lease {
     /// An opening that is to be there.
     pub(super) fn wanted(want: Want, now: Instant) -> Self {
-        let external_port = want.external_port;
+        let (external_port, text) = (want.external_port, want.text.clone());
+        let mark = Mark { external_port, nonce: nonce(), pinhole: None, text, sight: Sight::Shown };
         Self {
             want,
+            mark,
             state: State::Wanted,
-            step: Step::Scout,
+            step: Step::Look,
             at: now,
-            external_port,
-            nonce: nonce(),
-            pinhole: None,
-            shown: None,
-            touched: false,
-            was_touched: false,
+            trace: Trace::Nothing,
             failures: 0,
             repaired: false,
             unseen: 0,
-            hidden: false,
             moves: 0,
             times_opened: 0,
         }
     }
 
-    /// The same, which was opened before: it is known again by what was kept.
-    pub(super) fn adopted(want: Want, kept: Kept, now: Instant) -> Self {
-        let shown = (kept.text != want.text).then_some(kept.text);
+    /// The same, which was opened before.
+    pub(super) fn adopted(want: Want, mark: Mark, now: Instant) -> Self {
         // A port that was taken once in place of the wanted one is kept for good.
-        let moves = if kept.external_port == want.external_port { 0 } else { MOST_MOVES };
-        let Kept { external_port, nonce, pinhole, hidden, .. } = kept;
-        let fresh = Self::wanted(want, now);
-        Self { external_port, nonce, pinhole, shown, hidden, moves, touched: true, ..fresh }
+        let moves = if mark.external_port == want.external_port { 0 } else { MOST_MOVES };
+        Self { mark, moves, trace: Trace::Left, ..Self::wanted(want, now) }
     }
 
-    /// What is kept of it.
-    pub(super) fn kept(&self) -> Kept {
-        let text = self.shown.as_ref().unwrap_or(&self.want.text).clone();
-        Kept {
-            external_port: self.external_port,
-            nonce: self.nonce,
-            pinhole: self.pinhole,
-            text,
-            hidden: self.hidden,
-        }
+    /// By what it is found again.
+    pub(super) fn mark(&self) -> &Mark {
+        &self.mark
     }
 
     pub(super) fn want(&self) -> &Want {
@@ -334,12 +306,17 @@ impl Lease {
 
     /// The port on the router.
     pub(super) fn external_port(&self) -> NonZeroU16 {
-        self.external_port
+        self.mark.external_port
     }
 
     /// Whether something of ours may be on the router.
     pub(super) fn is_touched(&self) -> bool {
-        self.touched
+        self.trace != Trace::Nothing
+    }
+
+    /// Whether a look at the port tells what is there.
+    pub(super) fn is_shown(&self) -> bool {
+        self.mark.sight == Sight::Shown
     }
 
     /// How often it was opened where nothing was: a renewal does not count.
@@ -354,67 +331,61 @@ impl Lease {
 
     /// Whether the next request changes something, or must be followed at once by one that does.
     pub(super) fn leads_to_write(&self) -> bool {
-        match &self.step {
-            Step::Verify(_) | Step::SeeHolder => false,
-            Step::Check => {
-                matches!(&self.state, State::Open(open) if open.ours && open.renew_at <= self.at)
-            }
+        match (self.step, &self.state) {
+            (Step::Verify | Step::SeeHolder, _) => false,
+            (Step::Look, State::Open(open)) => self.is_touched() && open.renew_at <= self.at,
             _ => true,
         }
     }
 
     /// What the router has to be asked next.
-    pub(super) fn call(&self, terms: &LeaseTerms, habits: Habits) -> Call {
-        let request = self.request(terms, habits);
-        match &self.step {
-            Step::Scout | Step::SeeHolder | Step::Verify(_) | Step::Check | Step::Part => Call::Look(request),
-            Step::Add | Step::Renew => Call::Open(request),
-            Step::AddAny => Call::AnyPort(request),
-            Step::Evict(_) | Step::Replace | Step::Close => Call::Close(request),
-        }
-    }
-
-    fn request(&self, terms: &LeaseTerms, habits: Habits) -> MapRequest {
-        MapRequest {
+    pub(super) fn call(&self, settings: &RouterSettings, habits: Habits) -> Call {
+        let request = MapRequest {
             protocol: self.want.protocol(),
             internal: self.want.internal,
-            external_port: self.external_port,
-            lease: (!habits.permanent_only).then_some(terms.lease),
+            external_port: self.mark.external_port,
+            lease: (!habits.permanent_only).then_some(settings.lease),
             text: self.want.text.clone(),
-            nonce: self.nonce,
-            pinhole: self.pinhole,
+            nonce: self.mark.nonce,
+            pinhole: self.mark.pinhole,
+        };
+        match self.step {
+            Step::Look | Step::SeeHolder | Step::Verify => Call::Look(request),
+            Step::Add | Step::Renew => Call::Open(request),
+            Step::AddAny => Call::AnyPort(request),
+            Step::Close => Call::Close(request),
         }
     }
 
     /// Notes that the request is about to be sent: from here on something may be open because of
     /// us.
     pub(super) fn sending(&mut self) {
-        if matches!(self.step, Step::Add | Step::AddAny) {
-            self.was_touched = self.touched;
-            self.touched = true;
+        if matches!(self.step, Step::Add | Step::AddAny) && !self.is_touched() {
+            self.trace = Trace::Requested;
         }
     }
 
     /// Takes it out: what may be open is taken back.
     pub(super) fn leave(&mut self, now: Instant) {
-        if !self.touched {
+        if !self.is_touched() {
             self.state = State::Gone(Gone::Nothing);
             return;
         }
         self.state = State::Leaving;
         self.failures = 0;
-        self.go(Step::Part, now);
+        self.go(Step::Look, now);
     }
 
     /// The router may have forgotten it: it was restarted, or was away.
     pub(super) fn doubt(&mut self, now: Instant) {
-        let State::Open(open) = &self.state else { return };
-        let step = match &self.step {
-            Step::Verify(before) => Step::Verify(*before),
-            _ if open.visible => Step::Check,
-            _ => Step::Renew,
-        };
-        self.go(step, now);
+        if matches!(self.state, State::Open(_)) {
+            self.go(if self.step == Step::Verify { Step::Verify } else { self.check() }, now);
+        }
+    }
+
+    /// How an open one is checked: with a look where one tells something.
+    fn check(&self) -> Step {
+        if self.is_touched() && !self.is_shown() { Step::Renew } else { Step::Look }
     }
 
     /// The router is another one than before, or as good as that: whatever it refused, it is asked
@@ -422,20 +393,20 @@ impl Lease {
     pub(super) fn try_again(&mut self, now: Instant) {
         match &self.state {
             State::Open(_) => self.doubt(now),
-            State::Conflict(_) | State::Denied(_) | State::Failed(_) => self.go(Step::Scout, now),
+            State::Conflict(_) | State::Denied(_) | State::Failed(_) => self.go(Step::Look, now),
             State::Wanted | State::Leaving | State::Gone(_) => {}
         }
     }
 
     /// Closes it and opens it again: the router lost a part of it while it closed another one.
     pub(super) fn renovate(&mut self, now: Instant) {
+        let is_seen = self.is_touched() && self.is_shown();
         if let State::Open(open) = &mut self.state
-            && open.ours
-            && open.visible
+            && is_seen
         {
             open.replace = true;
             open.renew_at = now;
-            self.go(Step::Check, now);
+            self.go(Step::Look, now);
         }
     }
 
@@ -445,7 +416,7 @@ impl Lease {
             && ends <= now
         {
             self.state = State::Failed("its lease ended, and the router did not prolong it".to_owned());
-            self.go(Step::Scout, now);
+            self.go(Step::Look, now);
         }
     }
 

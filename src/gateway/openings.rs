@@ -4,7 +4,7 @@
 //! wanted and those on their way out, and what was learnt about the router. Invariants: at most one
 //! request is under way; between two that change something lies [`BETWEEN_WRITES`]; a place on the
 //! router is not asked for while an earlier opening of ours at the same place is still on its way
-//! out; what may be open because of us is in [`Openings::records`] before the request is sent.
+//! out; what may be open because of us is in [`Openings::record`] before the request is sent.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -12,7 +12,8 @@ use fastrand::Rng;
 use tokio::time::Instant;
 
 use super::{
-    lease::{Answer, Call, Circumstances, Gone, Habits, Kept, Lease, LeaseTerms, State},
+    RouterSettings,
+    lease::{Answer, Call, Context, Gone, Habits, Lease, Mark, State},
     want::{Key, Want},
 };
 
@@ -54,13 +55,22 @@ pub(super) struct Departed {
 
 /// What is known of an opening that may be there, as it is kept over a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct OpeningRecord {
     /// What it is for.
     pub(super) want: Want,
     /// How it is found and taken back.
-    pub(super) kept: Kept,
+    pub(super) mark: Mark,
     /// When it ends by itself.
     pub(super) ends: Option<Instant>,
+}
+
+/// What is known of one router, as it is kept over a restart.
+#[derive(Debug, Default)]
+pub(super) struct RouterRecord {
+    pub(super) openings: Vec<OpeningRecord>,
+    pub(super) habits: Habits,
+    /// Addresses that this machine had before.
+    pub(super) formers: Vec<IpAddr>,
 }
 
 /// All openings on one router.
@@ -94,24 +104,14 @@ impl Openings {
 
     /// Starts on another router, or on the first, with what is known of it from before. What is
     /// still wanted there is taken over; the rest of it is taken back.
-    pub(super) fn move_to(
-        &mut self,
-        records: Vec<Record>,
-        habits: Habits,
-        formers: Vec<IpAddr>,
-        now: Instant,
-    ) {
-        let wants: Vec<Want> =
-            std::mem::take(&mut self.wanted).into_values().map(|l| l.want().clone()).collect();
+    pub(super) fn move_to(&mut self, known: RouterRecord, now: Instant) {
         self.leaving.clear();
         self.hot = None;
-        self.habits = habits;
-        self.formers = formers;
-        for want in wants {
-            let lease = Lease::wanted(want, now);
-            self.wanted.insert(lease.want().key.clone(), lease);
+        (self.habits, self.formers) = (known.habits, known.formers);
+        for lease in self.wanted.values_mut() {
+            *lease = Lease::wanted(lease.want().clone(), now);
         }
-        for Record { want, kept, ends } in records {
+        for OpeningRecord { want, mark, ends } in known.openings {
             if ends.is_some_and(|ends| ends <= now) {
                 continue;
             }
@@ -120,17 +120,24 @@ impl Openings {
                     if lease.want().internal == want.internal
                         && lease.want().external_port == want.external_port =>
                 {
-                    *lease = Lease::adopted(lease.want().clone(), kept, now);
+                    *lease = Lease::adopted(lease.want().clone(), mark, now);
                 }
                 _ => {
-                    let mut lease = Lease::adopted(want, kept, now);
-                    self.remember_former(lease.want().internal.ip());
-                    lease.leave(now);
-                    self.leaving.push(lease);
+                    let lease = Lease::adopted(want, mark, now);
+                    self.send_off(lease, now);
                 }
             }
         }
         self.forget_own_formers();
+    }
+
+    /// Takes a lease out, and what it may have left on the router back.
+    fn send_off(&mut self, mut lease: Lease, now: Instant) {
+        self.remember_former(lease.want().internal.ip());
+        lease.leave(now);
+        if !matches!(lease.state(), State::Gone(_)) {
+            self.leaving.push(lease);
+        }
     }
 
     /// Sets what is to be open. What stays is not touched.
@@ -138,12 +145,8 @@ impl Openings {
         let changed = self.wanted.iter().filter(|(key, lease)| wants.get(key) != Some(lease.want()));
         let changed: Vec<Key> = changed.map(|(key, _)| key.clone()).collect();
         for key in changed {
-            let Some(mut lease) = self.wanted.remove(&key) else { continue };
-            self.remember_former(lease.want().internal.ip());
-            lease.leave(now);
-            match lease.state() {
-                State::Gone(_) => {}
-                _ => self.leaving.push(lease),
+            if let Some(lease) = self.wanted.remove(&key) {
+                self.send_off(lease, now);
             }
         }
         wants.retain(|key, _| !self.wanted.contains_key(key));
@@ -155,7 +158,7 @@ impl Openings {
     }
 
     /// What is to be done next.
-    pub(super) fn next(&mut self, now: Instant, terms: &LeaseTerms) -> Next {
+    pub(super) fn next(&mut self, now: Instant, settings: &RouterSettings) -> Next {
         self.wanted.values_mut().for_each(|lease| lease.lapse(now));
         let hot = self.hot.take().filter(|slot| self.due(slot, now).is_some_and(|at| at <= now));
         let Some((at, slot)) = hot.map(|slot| (now, slot)).or_else(|| self.soonest(now)) else {
@@ -166,7 +169,7 @@ impl Openings {
         }
         let habits = self.habits;
         match self.lease(&slot) {
-            Some(lease) => Next::Call(slot, lease.call(terms, habits)),
+            Some(lease) => Next::Call(slot, lease.call(settings, habits)),
             None => Next::Rest,
         }
     }
@@ -226,20 +229,20 @@ impl Openings {
         call: &Call,
         answer: Answer,
         now: Instant,
-        terms: &LeaseTerms,
+        settings: &RouterSettings,
     ) {
         if call.is_write() {
             self.last_write = Some(now);
         }
-        let took_back = matches!((call, &answer), (Call::Close(_), Answer::Closed(Ok(()))));
+        let took_back = matches!(call, Call::Close(_)) && answer.is_ok();
         let Self { wanted, leaving, habits, formers, rng, .. } = self;
-        let mut circumstances = Circumstances { now, terms, habits, formers, rng };
+        let mut cx = Context { now, settings, habits, formers, rng };
         let lease = match &slot {
             Slot::Wanted(key) => wanted.get_mut(key),
             Slot::Leaving(nth) => leaving.get_mut(*nth),
         };
         let Some(lease) = lease else { return };
-        lease.answered(answer, &mut circumstances);
+        lease.answered(answer, &mut cx);
         let want = lease.want().clone();
         if let (State::Gone(how), Slot::Leaving(nth)) = (lease.state().clone(), &slot) {
             let lease = leaving.remove(*nth);
@@ -277,27 +280,27 @@ impl Openings {
         self.wanted.values_mut().for_each(|lease| lease.try_again(now));
     }
 
-    /// Everything that may be open because of us, for the state file.
-    pub(super) fn records(&self) -> Vec<Record> {
+    /// Everything that may be open because of us, and what was learnt about the router, for the
+    /// state file.
+    pub(super) fn record(&self) -> RouterRecord {
         let all = self.wanted.values().chain(&self.leaving).filter(|lease| lease.is_touched());
         let record = |lease: &Lease| {
             let ends = match lease.state() {
                 State::Open(open) => open.ends,
                 _ => None,
             };
-            Record { want: lease.want().clone(), kept: lease.kept(), ends }
+            OpeningRecord { want: lease.want().clone(), mark: lease.mark().clone(), ends }
         };
-        all.map(record).collect()
+        RouterRecord {
+            openings: all.map(record).collect(),
+            habits: self.habits,
+            formers: self.formers.clone(),
+        }
     }
 
     /// What was learnt about the router.
     pub(super) fn habits(&self) -> Habits {
         self.habits
-    }
-
-    /// Addresses that this machine had before.
-    pub(super) fn formers(&self) -> &[IpAddr] {
-        &self.formers
     }
 
     /// What has gone since the last call.

@@ -13,31 +13,27 @@ use tokio::{
 
 use super::{
     driver::{Driver, LONGEST_CALL, LONGEST_SEARCH},
-    lease::{Answer, Call, Circumstances, Habits, Lease, LeaseTerms, State},
+    lease::{Answer, Call, Context, Done, Habits, Lease, State},
     router::{CALL, Found, RouterAddr, RouterError},
 };
-use crate::gateway::RouterProtocol;
+use crate::gateway::{RouterProtocol, RouterSettings};
 
 /// Sends a request to the router, which is reached from `own`. If a request from another address
 /// gets no answer, the router may still be there: this machine may have lost that address, or the
 /// router may have no IPv6 firewall to ask.
 pub(super) async fn put(driver: &Driver, own: IpAddr, call: &Call) -> Answer {
-    match put_as_it_is(driver, call).await {
-        answer if call.request().internal.ip() == own => answer,
-        Answer::Granted(Err(RouterError::Lost(why))) => Answer::Granted(Err(RouterError::Failed(why))),
-        Answer::Seen(Err(RouterError::Lost(why))) => Answer::Seen(Err(RouterError::Failed(why))),
-        Answer::Closed(Err(RouterError::Lost(why))) => Answer::Closed(Err(RouterError::Failed(why))),
-        answer => answer,
-    }
-}
-
-async fn put_as_it_is(driver: &Driver, call: &Call) -> Answer {
-    match call {
-        Call::Open(request) => Answer::Granted(limited(driver.open(request)).await),
-        Call::AnyPort(request) => Answer::Granted(limited(driver.any_port(request)).await),
-        Call::Look(request) => Answer::Seen(limited(driver.look(request)).await),
-        Call::Close(request) => Answer::Closed(limited(driver.close(request)).await),
-    }
+    let answer = limited(async {
+        match call {
+            Call::Open(request) => driver.open(request).await.map(Done::Granted),
+            Call::AnyPort(request) => driver.any_port(request).await.map(Done::Granted),
+            Call::Look(request) => driver.look(request).await.map(Done::Seen),
+            Call::Close(request) => driver.close(request).await.map(|()| Done::Closed),
+        }
+    });
+    answer.await.map_err(|error| match error {
+        RouterError::Lost(why) if call.request().internal.ip() != own => RouterError::Failed(why),
+        error => error,
+    })
 }
 
 /// A driver keeps its own limit; this one is for a mistake in it.
@@ -89,20 +85,19 @@ pub(super) async fn take_back(
     driver: Arc<Driver>,
     own: IpAddr,
     mut lease: Lease,
-    terms: LeaseTerms,
+    settings: RouterSettings,
     mut habits: Habits,
 ) -> Lease {
     let mut rng = Rng::with_seed(0);
     while !matches!(lease.state(), State::Gone(_)) {
-        let call = lease.call(&terms, habits);
+        let call = lease.call(&settings, habits);
         let answer = put(&driver, own, &call).await;
-        if answer.lost().is_some() {
+        if matches!(answer, Err(RouterError::Lost(_))) {
             break;
         }
         let now = Instant::now();
-        let mut circumstances =
-            Circumstances { now, terms: &terms, habits: &mut habits, formers: &[], rng: &mut rng };
-        lease.answered(answer, &mut circumstances);
+        let mut cx = Context { now, settings: &settings, habits: &mut habits, formers: &[], rng: &mut rng };
+        lease.answered(answer, &mut cx);
     }
     lease
 }

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     RouterSettings,
     driver::Driver,
-    lease::{Call, LeaseTerms},
+    lease::Call,
     openings::{Next, Openings, Slot},
     record::{Calendar, Memory},
     report::Reporter,
@@ -230,11 +230,6 @@ impl Reconciler {
         exposed || self.leftovers || !self.openings.is_empty()
     }
 
-    fn terms(&self) -> LeaseTerms {
-        let RouterSettings { lease, on_conflict, check_every, .. } = self.settings;
-        LeaseTerms { lease, on_conflict, check_every }
-    }
-
     fn next(&mut self, now: Instant) -> Task {
         if !self.is_needed() {
             self.forget_router();
@@ -254,8 +249,7 @@ impl Reconciler {
             return Task::Check;
         }
         let soon = router.check_at.min(self.look_at);
-        let terms = self.terms();
-        match self.openings.next(now, &terms) {
+        match self.openings.next(now, &self.settings) {
             Next::Call(slot, call) => Task::Request(slot, call),
             Next::Wait(until) => Task::Wait(Some(until.min(soon))),
             Next::Rest => Task::Wait(Some(soon)),

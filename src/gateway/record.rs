@@ -14,8 +14,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    lease::{Habits, Kept},
-    openings::Record,
+    lease::{Habits, Mark},
+    openings::{OpeningRecord, RouterRecord},
     want::{Key, Want},
 };
 use crate::{
@@ -75,10 +75,8 @@ struct Image {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct SavedRouter {
     id: String,
-    #[serde(default)]
-    permanent_only: bool,
-    #[serde(default)]
-    hides_leases: bool,
+    #[serde(flatten)]
+    habits: Habits,
     #[serde(default)]
     former_addresses: Vec<IpAddr>,
     openings: Vec<SavedOpening>,
@@ -94,14 +92,9 @@ struct SavedOpening {
     pinhole_for: Option<Ipv6Addr>,
     internal: SocketAddr,
     wanted_port: NonZeroU16,
-    external_port: NonZeroU16,
     text: String,
-    shown: String,
-    nonce: [u8; 12],
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pinhole: Option<u16>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    hidden: bool,
+    #[serde(flatten)]
+    mark: Mark,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ends: Option<u64>,
 }
@@ -114,14 +107,6 @@ pub(super) struct Memory {
     file: Option<StateFile>,
     /// Whether the log says already that the file is not written.
     said: bool,
-}
-
-/// What is known of one router from before.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    pub(super) records: Vec<Record>,
-    pub(super) habits: Habits,
-    pub(super) formers: Vec<IpAddr>,
 }
 
 /// Whether a file in this directory remembers any opening. It is not locked, and nothing is
@@ -161,25 +146,24 @@ impl Memory {
     }
 
     /// What is known of the router with this id.
-    pub(super) fn of(&self, id: &str, calendar: &Calendar) -> Known {
+    pub(super) fn of(&self, id: &str, calendar: &Calendar) -> RouterRecord {
         let Some(router) = self.image.routers.iter().find(|router| router.id == id) else {
-            return Known::default();
+            return RouterRecord::default();
         };
-        Known {
-            records: router.openings.iter().filter_map(|opening| opening.record(calendar)).collect(),
-            habits: Habits { permanent_only: router.permanent_only, hides_leases: router.hides_leases },
+        RouterRecord {
+            openings: router.openings.iter().filter_map(|opening| opening.record(calendar)).collect(),
+            habits: router.habits,
             formers: router.former_addresses.clone(),
         }
     }
 
     /// Remembers what is known of a router now. Writes the file where that changed.
-    pub(super) fn keep(&mut self, id: &str, known: &Known, calendar: &Calendar) {
+    pub(super) fn keep(&mut self, id: &str, known: RouterRecord, calendar: &Calendar) {
         let router = SavedRouter {
             id: id.to_owned(),
-            permanent_only: known.habits.permanent_only,
-            hides_leases: known.habits.hides_leases,
-            former_addresses: known.formers.clone(),
-            openings: known.records.iter().map(|record| SavedOpening::of(record, calendar)).collect(),
+            habits: known.habits,
+            former_addresses: known.formers,
+            openings: known.openings.into_iter().map(|opening| SavedOpening::of(opening, calendar)).collect(),
         };
         if self.image.routers.first() == Some(&router) {
             return;
@@ -211,26 +195,21 @@ impl SavedRouter {
 }
 
 impl SavedOpening {
-    fn of(record: &Record, calendar: &Calendar) -> Self {
-        let Record { want, kept, ends } = record;
+    fn of(OpeningRecord { want, mark, ends }: OpeningRecord, calendar: &Calendar) -> Self {
         Self {
             mapping: want.mapping.to_string(),
             udp: want.protocol() == Protocol::Udp,
-            listen: want.key.listener.addr.clone().into(),
+            listen: want.key.listener.addr.into(),
             pinhole_for: want.key.pinhole,
             internal: want.internal,
             wanted_port: want.external_port,
-            external_port: kept.external_port,
-            text: want.text.clone(),
-            shown: kept.text.clone(),
-            nonce: kept.nonce,
-            pinhole: kept.pinhole,
-            hidden: kept.hidden,
+            text: want.text,
+            mark,
             ends: ends.map(|ends| calendar.unix(ends).div_ceil(STEP) * STEP),
         }
     }
 
-    fn record(&self, calendar: &Calendar) -> Option<Record> {
+    fn record(&self, calendar: &Calendar) -> Option<OpeningRecord> {
         let protocol = if self.udp { Protocol::Udp } else { Protocol::Tcp };
         let port = NonZeroU16::new(self.listen.port())?;
         let addr = ListenAddr { ip: self.listen.ip(), zone: None, port };
@@ -241,14 +220,8 @@ impl SavedOpening {
             external_port: self.wanted_port,
             text: self.text.clone(),
         };
-        let kept = Kept {
-            external_port: self.external_port,
-            nonce: self.nonce,
-            pinhole: self.pinhole,
-            text: self.shown.clone(),
-            hidden: self.hidden,
-        };
-        Some(Record { want, kept, ends: self.ends.map(|ends| calendar.instant(ends)) })
+        let ends = self.ends.map(|ends| calendar.instant(ends));
+        Some(OpeningRecord { want, mark: self.mark.clone(), ends })
     }
 }
 
@@ -257,9 +230,9 @@ mod tests {
     use std::{fs, time::Duration};
 
     use super::*;
-    use crate::gateway::lease::Habits;
+    use crate::gateway::lease::{Habits, Sight};
 
-    fn record(port: u16) -> Record {
+    fn record(port: u16) -> OpeningRecord {
         let port = NonZeroU16::new(port).unwrap();
         let addr = ListenAddr::every(port);
         let listener = ListenerKey { protocol: Protocol::Udp, addr };
@@ -271,13 +244,13 @@ mod tests {
             text: "portway:game@nas".to_owned(),
         };
         let text = "portway".to_owned();
-        let kept = Kept { external_port: port, nonce: [7; 12], pinhole: Some(3), text, hidden: true };
-        Record { want, kept, ends: None }
+        let (nonce, pinhole, sight) = ([7; 12], Some(3), Sight::Hidden);
+        OpeningRecord { want, mark: Mark { external_port: port, nonce, pinhole, text, sight }, ends: None }
     }
 
-    fn known(records: Vec<Record>) -> Known {
+    fn known(openings: Vec<OpeningRecord>) -> RouterRecord {
         let habits = Habits { permanent_only: true, hides_leases: false };
-        Known { records, habits, formers: vec![[192, 168, 77, 9].into()] }
+        RouterRecord { openings, habits, formers: vec![[192, 168, 77, 9].into()] }
     }
 
     #[test]
@@ -285,10 +258,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let calendar = Calendar::now();
         let mut memory = Memory::open(Some(dir.path().to_owned()));
-        memory.keep("uuid:1", &known(vec![record(80), record(81)]), &calendar);
+        memory.keep("uuid:1", known(vec![record(80), record(81)]), &calendar);
         drop(memory);
         let known = Memory::open(Some(dir.path().to_owned())).of("uuid:1", &calendar);
-        assert_eq!(known.records, [record(80), record(81)]);
+        assert_eq!(known.openings, [record(80), record(81)]);
         assert!(known.habits.permanent_only && known.formers.len() == 1);
         assert!(remembers(dir.path()));
     }
@@ -305,7 +278,7 @@ mod tests {
 }"#;
         fs::write(dir.path().join(FILE), old).unwrap();
         let known = Memory::open(Some(dir.path().to_owned())).of("uuid:1", &Calendar::now());
-        assert_eq!(known.records, [record(80)]);
+        assert_eq!(known.openings, [record(80)]);
         assert!(known.habits.permanent_only && known.formers.len() == 1);
     }
 
@@ -314,10 +287,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let now = tokio::time::Instant::now();
         let (then, later) = (Calendar::new(now, 1_000_000), Calendar::new(now, 1_001_000));
-        let ending = Record { ends: Some(now + Duration::from_secs(3600)), ..record(80) };
-        Memory::open(Some(dir.path().to_owned())).keep("r", &known(vec![ending]), &then);
+        let ending = OpeningRecord { ends: Some(now + Duration::from_secs(3600)), ..record(80) };
+        Memory::open(Some(dir.path().to_owned())).keep("r", known(vec![ending]), &then);
         let known = Memory::open(Some(dir.path().to_owned())).of("r", &later);
-        let left = known.records[0].ends.unwrap() - now;
+        let left = known.openings[0].ends.unwrap() - now;
         assert!((2600..3200).contains(&left.as_secs()), "{left:?}");
     }
 
@@ -328,9 +301,9 @@ mod tests {
         for broken in ["", "{", "{\"routers\": 7}", "\u{0}\u{1}"] {
             fs::write(dir.path().join(FILE), broken).unwrap();
             let mut memory = Memory::open(Some(dir.path().to_owned()));
-            assert!(memory.of("r", &calendar).records.is_empty());
+            assert!(memory.of("r", &calendar).openings.is_empty());
             assert_eq!(fs::read_to_string(dir.path().join("router.json.broken")).unwrap(), broken);
-            memory.keep("r", &known(vec![record(80)]), &calendar);
+            memory.keep("r", known(vec![record(80)]), &calendar);
             assert!(remembers(dir.path()));
         }
     }
@@ -340,10 +313,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let calendar = Calendar::now();
         let mut first = Memory::open(Some(dir.path().to_owned()));
-        first.keep("r", &known(vec![record(80)]), &calendar);
+        first.keep("r", known(vec![record(80)]), &calendar);
         let mut second = Memory::open(Some(dir.path().to_owned()));
-        assert!(second.of("r", &calendar).records.is_empty());
-        second.keep("r", &known(vec![]), &calendar);
+        assert!(second.of("r", &calendar).openings.is_empty());
+        second.keep("r", known(vec![]), &calendar);
         assert!(remembers(dir.path()), "the second one wrote over the first one's file");
     }
 
@@ -352,10 +325,10 @@ mod tests {
         let calendar = Calendar::now();
         let mut memory = Memory::open(None);
         for nth in 0..20 {
-            memory.keep(&format!("r{nth}"), &known(vec![record(80)]), &calendar);
+            memory.keep(&format!("r{nth}"), known(vec![record(80)]), &calendar);
         }
-        assert!(memory.of("r11", &calendar).records.is_empty());
-        assert_eq!(memory.of("r12", &calendar).records.len(), 1);
-        assert_eq!(memory.of("r19", &calendar).records.len(), 1);
+        assert!(memory.of("r11", &calendar).openings.is_empty());
+        assert_eq!(memory.of("r12", &calendar).openings.len(), 1);
+        assert_eq!(memory.of("r19", &calendar).openings.len(), 1);
     }
 }

@@ -3,6 +3,7 @@
 //! Owns the vocabulary of the drivers. Sends nothing and decides nothing.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
     num::NonZeroU16,
     time::Duration,
@@ -116,17 +117,29 @@ pub(super) enum Entry {
     Free,
     /// An opening.
     Taken {
-        /// The machine it leads to.
-        client: IpAddr,
-        /// The port of that machine.
-        port: u16,
-        /// The text beside it: printable, cut.
-        text: String,
+        /// Its holder.
+        holder: Holder,
         /// What is left of it; `None` without end (or so the router says).
         lease: Option<Duration>,
     },
     /// The router cannot tell.
     Unknown,
+}
+
+/// The holder of a port of the router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    /// The machine and port that the opening leads to.
+    pub(super) addr: SocketAddr,
+    /// The text beside it: printable, cut.
+    pub(super) text: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.addr)?;
+        if self.text.is_empty() { Ok(()) } else { write!(f, " ({})", self.text) }
+    }
 }
 
 /// A router that was found.

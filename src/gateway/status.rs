@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::{
     RouterProtocol,
-    lease::{Holder, Lease, State},
+    lease::{Lease, State},
+    router::Holder,
     verdict::Verdict,
     want::{Key, Unfit},
 };
@@ -138,7 +139,7 @@ impl OpeningStatus {
                 via,
                 lease_s: open.lease.map(|lease| lease.as_secs()),
                 ends: open.ends.map(&unix),
-                unverified: via == RouterProtocol::Upnp && want.key.pinhole.is_none() && !open.is_visible(),
+                unverified: via == RouterProtocol::Upnp && want.key.pinhole.is_none() && !lease.is_shown(),
             },
             (State::Conflict(holder), Some(_)) => {
                 OpeningState::Conflict { holder: holder.as_ref().map(Holder::to_string) }
@@ -183,12 +184,5 @@ impl OpeningStatus {
             state: OpeningState::Searching,
             times_opened: 0,
         }
-    }
-}
-
-impl std::fmt::Display for Holder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", SocketAddr::new(self.client, self.port))?;
-        if self.text.is_empty() { Ok(()) } else { write!(f, " ({})", self.text) }
     }
 }

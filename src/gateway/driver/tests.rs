@@ -9,7 +9,10 @@ use std::{
 
 use super::*;
 use crate::{
-    gateway::{route, router::CALL},
+    gateway::{
+        route,
+        router::{CALL, Holder},
+    },
     mapping::Protocol,
 };
 

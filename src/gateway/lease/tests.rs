@@ -1,10 +1,8 @@
 //! One opening, answer by answer.
 
-use std::net::SocketAddr;
-
 use super::*;
 use crate::{
-    gateway::want::Key,
+    gateway::{OnConflict, want::Key},
     mapping::{ListenAddr, ListenerKey, MappingName, Protocol},
 };
 
@@ -14,7 +12,7 @@ const CHECK: Duration = Duration::from_secs(60);
 /// An opening and all around it.
 struct Bench {
     lease: Lease,
-    terms: LeaseTerms,
+    settings: RouterSettings,
     habits: Habits,
     formers: Vec<IpAddr>,
     rng: Rng,
@@ -37,9 +35,8 @@ fn want() -> Want {
 }
 
 fn held_by(place: &str, text: &str, lease: Option<u64>) -> Answer {
-    let place: SocketAddr = place.parse().unwrap();
-    let (client, port, text) = (place.ip(), place.port(), text.to_owned());
-    Answer::Seen(Ok(Entry::Taken { client, port, text, lease: lease.map(Duration::from_secs) }))
+    let holder = Holder { addr: place.parse().unwrap(), text: text.to_owned() };
+    Ok(Done::Seen(Entry::Taken { holder, lease: lease.map(Duration::from_secs) }))
 }
 
 fn ours(left: u64) -> Answer {
@@ -47,19 +44,15 @@ fn ours(left: u64) -> Answer {
 }
 
 fn free() -> Answer {
-    Answer::Seen(Ok(Entry::Free))
+    Ok(Done::Seen(Entry::Free))
 }
 
 fn closed() -> Answer {
-    Answer::Closed(Ok(()))
-}
-
-fn refused(error: RouterError) -> Answer {
-    Answer::Granted(Err(error))
+    Ok(Done::Closed)
 }
 
 fn conflict() -> Answer {
-    refused(RouterError::Conflict)
+    Err(RouterError::Conflict)
 }
 
 impl Bench {
@@ -67,7 +60,7 @@ impl Bench {
         let now = Instant::now();
         Self {
             lease: Lease::wanted(want(), now),
-            terms: LeaseTerms { lease: LEASE, on_conflict: OnConflict::Fail, check_every: CHECK },
+            settings: RouterSettings::default(),
             habits: Habits::default(),
             formers: Vec::new(),
             rng: Rng::with_seed(1),
@@ -77,7 +70,7 @@ impl Bench {
 
     fn any_port() -> Self {
         let mut bench = Self::new();
-        bench.terms.on_conflict = OnConflict::AnyPort;
+        bench.settings.on_conflict = OnConflict::AnyPort;
         bench
     }
 
@@ -101,11 +94,11 @@ impl Bench {
     #[track_caller]
     fn answer(&mut self, expected: &str, answer: Answer) -> Call {
         self.wait();
-        let call = self.lease.call(&self.terms, self.habits);
+        let call = self.lease.call(&self.settings, self.habits);
         assert!(format!("{call:?}").starts_with(expected), "{expected} was expected, not {call:?}");
         self.lease.sending();
-        let Self { lease, terms, habits, formers, rng, now } = self;
-        lease.answered(answer, &mut Circumstances { now: *now, terms, habits, formers, rng });
+        let Self { lease, settings, habits, formers, rng, now } = self;
+        lease.answered(answer, &mut Context { now: *now, settings, habits, formers, rng });
         call
     }
 
@@ -116,11 +109,11 @@ impl Bench {
 
     #[track_caller]
     fn opens(&mut self, lease: u64) -> MapRequest {
-        let call = self.lease.call(&self.terms, self.habits);
+        let call = self.lease.call(&self.settings, self.habits);
         let (external_port, asked) = (call.request().external_port, call.request().lease);
         let lease = asked.map(|_| Duration::from_secs(lease));
         let granted = Granted { external_port, lease, pinhole: None };
-        self.answer("Open", Answer::Granted(Ok(granted))).request().clone()
+        self.answer("Open", Ok(Done::Granted(granted))).request().clone()
     }
 
     fn is_open(&self) -> bool {
@@ -142,7 +135,7 @@ fn a_renewal_comes_at_half_the_lease_and_closes_nothing() {
     let mut bench = Bench::open();
     let opened = bench.now;
     // Looks, each minute, until it is renewed.
-    while !matches!(bench.lease.call(&bench.terms, bench.habits), Call::Open(_)) {
+    while !matches!(bench.lease.call(&bench.settings, bench.habits), Call::Open(_)) {
         assert!(bench.wait() <= CHECK);
         let left = 3600 - (bench.now - opened).as_secs();
         bench.looks(ours(left));
@@ -159,7 +152,7 @@ fn a_renewal_comes_at_half_the_lease_and_closes_nothing() {
 fn a_router_that_keeps_permanent_leases_only_is_asked_for_one_and_remembered() {
     let mut bench = Bench::new();
     bench.looks(free());
-    bench.answer("Open", refused(RouterError::OnlyPermanent));
+    bench.answer("Open", Err(RouterError::OnlyPermanent));
     assert_eq!(bench.opens(0).lease, None);
     bench.looks(held_by("192.168.77.2:80", "portway:web@nas", None));
     assert!(bench.is_open() && bench.habits.permanent_only);
@@ -168,7 +161,7 @@ fn a_router_that_keeps_permanent_leases_only_is_asked_for_one_and_remembered() {
     loop {
         bench.wait();
         bench.looks(held_by("192.168.77.2:80", "portway:web@nas", None));
-        if matches!(bench.lease.call(&bench.terms, bench.habits), Call::Open(_)) {
+        if matches!(bench.lease.call(&bench.settings, bench.habits), Call::Open(_)) {
             break;
         }
     }
@@ -177,7 +170,7 @@ fn a_router_that_keeps_permanent_leases_only_is_asked_for_one_and_remembered() {
 
 #[test]
 fn a_router_that_grants_it_twice_and_does_not_find_it_has_it_open_and_hidden() {
-    let is_visible = |bench: &Bench| matches!(bench.lease.state(), State::Open(open) if open.is_visible());
+    let is_visible = |bench: &Bench| bench.lease.is_shown();
     let mut bench = Bench::new();
     bench.looks(free());
     bench.opens(3600);
@@ -185,7 +178,7 @@ fn a_router_that_grants_it_twice_and_does_not_find_it_has_it_open_and_hidden() {
     bench.opens(3600);
     bench.looks(free());
     for _ in 0..3 {
-        assert!(bench.is_open() && !is_visible(&bench) && bench.lease.kept().hidden);
+        assert!(bench.is_open() && !is_visible(&bench) && bench.lease.mark().sight == Sight::Hidden);
         assert!(
             bench.wait() >= Duration::from_secs(1600),
             "it is renewed in time, not looked at all the time"
@@ -197,7 +190,7 @@ fn a_router_that_grants_it_twice_and_does_not_find_it_has_it_open_and_hidden() {
     bench.wait();
     bench.opens(3600);
     bench.looks(ours(3600));
-    assert!(bench.is_open() && is_visible(&bench) && !bench.lease.kept().hidden);
+    assert!(bench.is_open() && is_visible(&bench) && bench.lease.mark().sight == Sight::Shown);
 }
 
 #[test]
@@ -232,7 +225,7 @@ fn a_renewal_that_does_not_prolong_is_replaced_near_the_end() {
     let mut bench = Bench::open();
     let opened = bench.now;
     let left = |bench: &Bench| 3600 - (bench.now - opened).as_secs();
-    while !matches!(bench.lease.call(&bench.terms, bench.habits), Call::Open(_)) {
+    while !matches!(bench.lease.call(&bench.settings, bench.habits), Call::Open(_)) {
         bench.wait();
         let left = left(&bench);
         bench.looks(ours(left));
@@ -240,7 +233,7 @@ fn a_renewal_that_does_not_prolong_is_replaced_near_the_end() {
     bench.opens(3600);
     let left_then = left(&bench);
     bench.looks(ours(left_then));
-    while !matches!(bench.lease.call(&bench.terms, bench.habits), Call::Close(_)) {
+    while !matches!(bench.lease.call(&bench.settings, bench.habits), Call::Close(_)) {
         bench.wait();
         let left = left(&bench);
         assert!(left > 300, "too late: {left} s are left");
@@ -256,9 +249,9 @@ fn a_renewal_that_does_not_prolong_is_replaced_near_the_end() {
 #[test]
 fn a_router_that_shows_a_constant_lease_is_only_renewed() {
     let mut bench = Bench::open();
-    bench.terms.check_every = Duration::from_secs(1);
+    bench.settings.check_every = Duration::from_secs(1);
     for _ in 0..3 {
-        while !matches!(bench.lease.call(&bench.terms, bench.habits), Call::Open(_)) {
+        while !matches!(bench.lease.call(&bench.settings, bench.habits), Call::Open(_)) {
             bench.wait();
             bench.looks(ours(3600));
         }
@@ -290,9 +283,9 @@ fn a_foreign_opening_is_named_looked_at_and_taken_over_when_it_is_gone() {
 fn a_port_whose_holder_is_unknown_is_tried_as_often_as_others_are_looked_at() {
     let mut bench = Bench::new();
     for nth in 0..20 {
-        bench.looks(Answer::Seen(Ok(Entry::Unknown)));
+        bench.looks(Ok(Done::Seen(Entry::Unknown)));
         bench.answer("Open", conflict());
-        bench.looks(Answer::Seen(Ok(Entry::Unknown)));
+        bench.looks(Ok(Done::Seen(Entry::Unknown)));
         assert_eq!(*bench.lease.state(), State::Conflict(None));
         let wait = bench.wait();
         assert!(wait <= CHECK * 6 / 5 && (nth < 5 || wait >= CHECK * 4 / 5), "{wait:?}");
@@ -340,7 +333,7 @@ fn a_former_address_is_evicted_once_and_else_waited_for() {
     let mut bench = Bench::new();
     bench.formers = vec!["192.168.77.9".parse().unwrap()];
     bench.looks(former());
-    bench.answer("Close", Answer::Closed(Err(RouterError::Denied("606".into()))));
+    bench.answer("Close", Err(RouterError::Denied("606".into())));
     assert!(matches!(bench.lease.state(), State::Conflict(Some(_))));
     bench.looks(former());
     assert_eq!(bench.wait(), Duration::from_secs(31), "it ends in thirty seconds");
@@ -366,7 +359,7 @@ fn any_port_moves_to_a_free_one_and_stays_there() {
     assert!(request.external_port.get() >= 49_152, "{request:?}");
     bench.looks(ours(3600));
     assert!(bench.is_open());
-    let kept = bench.lease.kept();
+    let kept = bench.lease.mark().clone();
     // Another machine takes that one, while the router was away: it is not left for a third.
     bench.wait();
     bench.looks(held_by("192.168.77.3:9", "a game", None));
@@ -381,9 +374,8 @@ fn any_port_moves_to_a_free_one_and_stays_there() {
 fn a_port_that_was_taken_while_we_were_away_is_replaced_by_another() {
     let foreign = || held_by("192.168.77.3:9", "a game", None);
     let mut bench = Bench::any_port();
-    let kept =
-        Kept { external_port: port(50_000), nonce: [0; 12], pinhole: None, text: want().text, hidden: false };
-    bench.lease = Lease::adopted(want(), kept, bench.now);
+    let mark = Mark { external_port: port(50_000), ..Lease::wanted(want(), bench.now).mark().clone() };
+    bench.lease = Lease::adopted(want(), mark, bench.now);
     bench.looks(foreign());
     assert_eq!(bench.lease.external_port(), port(80));
     bench.looks(foreign());
@@ -395,11 +387,10 @@ fn a_port_that_was_taken_while_we_were_away_is_replaced_by_another() {
 
 #[test]
 fn a_kept_port_that_a_router_without_a_list_refuses_is_given_up() {
-    let unknown = || Answer::Seen(Ok(Entry::Unknown));
+    let unknown = || Ok(Done::Seen(Entry::Unknown));
     let mut bench = Bench::any_port();
-    let kept =
-        Kept { external_port: port(50_000), nonce: [0; 12], pinhole: None, text: want().text, hidden: false };
-    bench.lease = Lease::adopted(want(), kept, bench.now);
+    let mark = Mark { external_port: port(50_000), ..Lease::wanted(want(), bench.now).mark().clone() };
+    bench.lease = Lease::adopted(want(), mark, bench.now);
     bench.looks(unknown());
     bench.answer("Open", conflict());
     bench.looks(unknown());
@@ -411,13 +402,13 @@ fn a_kept_port_that_a_router_without_a_list_refuses_is_given_up() {
 
 #[test]
 fn a_router_that_tells_nothing_gives_another_port_itself() {
-    let unknown = || Answer::Seen(Ok(Entry::Unknown));
+    let unknown = || Ok(Done::Seen(Entry::Unknown));
     let mut bench = Bench::any_port();
     bench.looks(unknown());
     bench.answer("Open", conflict());
     bench.looks(unknown());
     let granted = Granted { external_port: port(2000), lease: Some(LEASE), pinhole: None };
-    bench.answer("AnyPort", Answer::Granted(Ok(granted)));
+    bench.answer("AnyPort", Ok(Done::Granted(granted)));
     bench.looks(unknown());
     assert!(bench.is_open());
     assert_eq!(bench.lease.external_port(), port(2000));
@@ -430,7 +421,7 @@ fn a_router_that_tells_nothing_gives_another_port_itself() {
 fn a_denied_opening_is_asked_for_again_in_an_hour() {
     let mut bench = Bench::new();
     bench.looks(free());
-    bench.answer("Open", refused(RouterError::Denied("606".into())));
+    bench.answer("Open", Err(RouterError::Denied("606".into())));
     assert!(matches!(bench.lease.state(), State::Denied(_)) && !bench.lease.is_touched());
     let wait = bench.wait();
     assert!((3240..=3960).contains(&wait.as_secs()), "{wait:?}");
@@ -442,13 +433,13 @@ fn a_router_of_fixed_ports_is_denied_or_moves_where_any_port_will_do() {
     let mut bench = Bench::new();
     bench.lease = Lease::wanted(other.clone(), bench.now);
     bench.looks(free());
-    bench.answer("Open", refused(RouterError::SamePort));
+    bench.answer("Open", Err(RouterError::SamePort));
     assert!(matches!(bench.lease.state(), State::Denied(e) if e.contains("external_port")));
 
     let mut bench = Bench::any_port();
     bench.lease = Lease::wanted(other, bench.now);
     bench.looks(free());
-    bench.answer("Open", refused(RouterError::SamePort));
+    bench.answer("Open", Err(RouterError::SamePort));
     bench.looks(free());
     assert_eq!(bench.opens(3600).external_port, port(80));
 }
@@ -459,7 +450,7 @@ fn failures_are_retried_more_and_more_seldom() {
     let mut waits = Vec::new();
     for _ in 0..12 {
         bench.looks(free());
-        bench.answer("Open", refused(RouterError::Failed("501".into())));
+        bench.answer("Open", Err(RouterError::Failed("501".into())));
         waits.push(bench.wait().as_secs());
     }
     assert!(waits[0] <= 6 && waits[3] >= 32, "{waits:?}");
@@ -474,7 +465,7 @@ fn a_lease_of_next_to_nothing_is_a_failure_and_not_renewed_for_ever() {
         let began = bench.now;
         while bench.now < began + Duration::from_secs(3600) {
             bench.wait();
-            match bench.lease.call(&bench.terms, bench.habits) {
+            match bench.lease.call(&bench.settings, bench.habits) {
                 Call::Open(_) => {
                     asked += 1;
                     bench.opens(granted);
@@ -501,14 +492,14 @@ fn a_failed_renewal_is_tried_again_while_the_lease_lasts() {
         if !bench.is_open() {
             break;
         }
-        match bench.lease.call(&bench.terms, bench.habits) {
+        match bench.lease.call(&bench.settings, bench.habits) {
             Call::Look(_) => {
                 let left = 3600_u64.saturating_sub((bench.now - opened).as_secs()).max(1);
                 bench.looks(ours(left));
             }
             _ => {
                 tries += 1;
-                bench.answer("Open", refused(RouterError::Failed("501".into())));
+                bench.answer("Open", Err(RouterError::Failed("501".into())));
             }
         }
     }
@@ -520,7 +511,7 @@ fn a_failed_renewal_is_tried_again_while_the_lease_lasts() {
 fn an_answer_that_does_not_come_changes_nothing_about_what_is_open() {
     let mut bench = Bench::open();
     bench.wait();
-    bench.looks(Answer::Seen(Err(RouterError::Lost("silence".into()))));
+    bench.looks(Err(RouterError::Lost("silence".into())));
     assert!(bench.is_open());
     bench.lease.doubt(bench.now);
     bench.looks(ours(3000));
@@ -560,7 +551,7 @@ fn what_leaves_a_silent_router_is_given_up_after_three_tries() {
     let mut bench = Bench::open();
     bench.lease.leave(bench.now);
     for _ in 0..3 {
-        bench.looks(Answer::Seen(Err(RouterError::Lost("silence".into()))));
+        bench.looks(Err(RouterError::Lost("silence".into())));
     }
     assert!(matches!(bench.lease.state(), State::Gone(Gone::Left(_))));
 }
@@ -569,7 +560,7 @@ fn what_leaves_a_silent_router_is_given_up_after_three_tries() {
 fn a_request_whose_answer_was_lost_may_have_been_carried_out() {
     let mut bench = Bench::new();
     bench.looks(free());
-    bench.answer("Open", refused(RouterError::Lost("silence".into())));
+    bench.answer("Open", Err(RouterError::Lost("silence".into())));
     assert!(bench.lease.is_touched());
     bench.lease.leave(bench.now);
     bench.looks(ours(3600));
@@ -584,7 +575,7 @@ fn a_text_that_the_router_changed_is_known_again() {
     bench.opens(3600);
     bench.looks(cut());
     assert!(bench.is_open());
-    let mut later = Lease::adopted(want(), bench.lease.kept(), bench.now);
+    let mut later = Lease::adopted(want(), bench.lease.mark().clone(), bench.now);
     std::mem::swap(&mut bench.lease, &mut later);
     bench.lease.leave(bench.now);
     bench.looks(cut());

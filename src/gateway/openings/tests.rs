@@ -13,8 +13,8 @@ use crate::{
     gateway::{
         OnConflict,
         jitter::wait_after,
-        lease::Open,
-        router::{Entry, Granted, MapRequest, RouterError},
+        lease::{Done, Open},
+        router::{Entry, Granted, Holder, MapRequest, RouterError},
     },
     mapping::{ListenAddr, ListenerKey, MappingName, Protocol},
 };
@@ -23,8 +23,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 const WORLDS: u64 = 60;
 /// Sets another number of them.
 const MORE_WORLDS: &str = "PORTWAY_TEST_WORLDS";
-const TERMS: LeaseTerms =
-    LeaseTerms { lease: HOUR, on_conflict: OnConflict::Fail, check_every: Duration::from_secs(60) };
 
 /// How a router behaves, drawn for each world.
 #[derive(Clone, Copy, Debug, Default)]
@@ -99,17 +97,11 @@ impl RouterModel {
         }
         let problem = if unheard { Some(gone()) } else { failed.then(|| RouterError::Failed("501".into())) };
         if let Some(error) = problem {
-            return match call {
-                Call::Look(_) => Answer::Seen(Err(error)),
-                Call::Open(_) | Call::AnyPort(_) => Answer::Granted(Err(error)),
-                Call::Close(_) => Answer::Closed(Err(error)),
-            };
+            return Err(error);
         }
-        match call {
-            Call::Look(request) => Answer::Seen(if lost { Err(gone()) } else { Ok(self.look(request, now)) }),
-            Call::Open(request) => {
-                Answer::Granted(self.open(request, now).and_then(|g| if lost { Err(gone()) } else { Ok(g) }))
-            }
+        let answer = match call {
+            Call::Look(request) => Ok(Done::Seen(self.look(request, now))),
+            Call::Open(request) => self.open(request, now).map(Done::Granted),
             Call::AnyPort(request) => {
                 // As PCP and NAT-PMP have it: the same question gets the same port.
                 let same = self.held.iter().find(|((protocol, _), held)| {
@@ -119,14 +111,11 @@ impl RouterModel {
                 let same = same.map(|((_, port), _)| *port);
                 let free = || (2000..).map(port).find(|p| !self.held.contains_key(&(request.protocol, *p)));
                 let request = MapRequest { external_port: same.or_else(free).unwrap(), ..request.clone() };
-                let granted = self.open(&request, now);
-                Answer::Granted(if lost { Err(gone()) } else { granted })
+                self.open(&request, now).map(Done::Granted)
             }
-            Call::Close(request) => {
-                let closed = self.close(request);
-                Answer::Closed(if lost { Err(gone()) } else { closed })
-            }
-        }
+            Call::Close(request) => self.close(request).map(|()| Done::Closed),
+        };
+        if lost { Err(gone()) } else { answer }
     }
 
     fn end_leases(&mut self, now: Instant) {
@@ -140,9 +129,7 @@ impl RouterModel {
         match self.held.get(&(request.protocol, request.external_port)) {
             None => Entry::Free,
             Some(held) => Entry::Taken {
-                client: held.client,
-                port: held.port,
-                text: held.text.clone(),
+                holder: Holder { addr: SocketAddr::new(held.client, held.port), text: held.text.clone() },
                 lease: held.ends.filter(|_| !self.nature.hides_leases).map(|ends| ends - now),
             },
         }
@@ -213,7 +200,7 @@ struct World {
     own: IpAddr,
     now: Instant,
     rng: Rng,
-    terms: LeaseTerms,
+    settings: RouterSettings,
     lost: u32,
     /// What could not be taken back, and was said so: from which address, with which text.
     given_up: Vec<(IpAddr, String)>,
@@ -257,12 +244,12 @@ impl World {
             own: [192, 168, 77, 2].into(),
             now: Instant::now() + HOUR,
             rng,
-            terms: LeaseTerms { on_conflict, ..TERMS },
+            settings: RouterSettings { on_conflict, ..RouterSettings::default() },
             lost: 0,
             given_up: Vec::new(),
         };
         world.reload();
-        world.openings.move_to(Vec::new(), Habits::default(), Vec::new(), world.now);
+        world.openings.move_to(RouterRecord::default(), world.now);
         world
     }
 
@@ -297,18 +284,17 @@ impl World {
 
     /// Ends without a word and starts again, with what the state file remembers.
     fn crash_and_restart(&mut self) {
-        let (records, habits) = (self.openings.records(), self.openings.habits());
-        let formers = self.openings.formers().to_vec();
+        let record = self.openings.record();
         let mut next = Openings::new(Rng::with_seed(self.rng.u64(..)));
         self.now += Duration::from_secs(self.rng.u64(..) % 100 + 2);
         next.retarget(self.wants.clone(), self.now);
-        next.move_to(records, habits, formers, self.now);
+        next.move_to(record, self.now);
         self.openings = next;
     }
 
     fn run(&mut self, until: Instant) {
         while self.now < until {
-            match self.openings.next(self.now, &self.terms) {
+            match self.openings.next(self.now, &self.settings) {
                 Next::Call(slot, call) => self.request(slot, &call),
                 Next::Wait(at) => self.now = at.min(until),
                 Next::Rest => self.now = until,
@@ -318,15 +304,15 @@ impl World {
 
     fn request(&mut self, slot: Slot, call: &Call) {
         self.openings.sending(&slot, call, self.now);
-        let remembered = self.openings.records();
+        let remembered = self.openings.record().openings;
         let answer = self.router.answer(call, self.now);
-        if let (Call::Open(request), Answer::Granted(Ok(_))) = (call, &answer) {
+        if let (Call::Open(request), Ok(Done::Granted(_))) = (call, &answer) {
             let known = remembered.iter().any(|r| r.want.internal == request.internal);
             assert!(known, "{request:?} was opened before it was remembered");
         }
         self.now += Duration::from_millis(self.rng.u64(..) % 300);
-        let lost = answer.lost().is_some();
-        self.openings.answered(slot, call, answer, self.now, &self.terms);
+        let lost = matches!(answer, Err(RouterError::Lost(_)));
+        self.openings.answered(slot, call, answer, self.now, &self.settings);
         if lost {
             self.lost += 1;
             let search = wait_after(&mut self.rng, self.lost.min(4));
@@ -428,11 +414,11 @@ impl World {
             while !matches!(lease.state(), State::Gone(_)) {
                 self.now += BETWEEN_WRITES;
                 let mut habits = self.openings.habits;
-                let call = lease.call(&self.terms, habits);
+                let call = lease.call(&self.settings, habits);
                 let answer = self.router.answer(&call, self.now);
-                let (now, terms, rng) = (self.now, &self.terms, &mut self.rng);
+                let (now, settings, rng) = (self.now, &self.settings, &mut self.rng);
                 let formers = &self.openings.formers;
-                lease.answered(answer, &mut Circumstances { now, terms, habits: &mut habits, formers, rng });
+                lease.answered(answer, &mut Context { now, settings, habits: &mut habits, formers, rng });
             }
         }
     }

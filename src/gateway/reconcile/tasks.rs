@@ -19,7 +19,7 @@ use crate::gateway::{
     lease::{Call, Gone, State},
     openings::{Departed, Slot},
     questions::{limited, put, search, take_back},
-    record::{Calendar, Known},
+    record::Calendar,
     route,
     router::{Found, Health, RouterAddr, RouterError},
     want::Own,
@@ -127,8 +127,7 @@ impl Reconciler {
             // one.
             if was_away { self.openings.try_again(now) } else { self.openings.doubt(now) }
         } else {
-            let Known { records, habits, formers } = self.memory.of(&found.id, &self.calendar);
-            self.openings.move_to(records, habits, formers, now);
+            self.openings.move_to(self.memory.of(&found.id, &self.calendar), now);
             self.router_id = Some(found.id.clone());
             self.last_health = None;
             self.leftovers = false;
@@ -194,9 +193,8 @@ impl Reconciler {
         self.remember();
         let answer = put(&driver, own, &call).await;
         tracing::debug!(?call, ?answer, "router asked");
-        let lost = answer.lost().map(str::to_owned);
-        let terms = self.terms();
-        self.openings.answered(slot, &call, answer, Instant::now(), &terms);
+        let lost = if let Err(RouterError::Lost(why)) = &answer { Some(why.clone()) } else { None };
+        self.openings.answered(slot, &call, answer, Instant::now(), &self.settings);
         for departed in self.openings.departed() {
             self.reporter.report_departed(&departed);
         }
@@ -209,12 +207,7 @@ impl Reconciler {
 
     fn remember(&mut self) {
         let Some(id) = &self.router_id else { return };
-        let known = Known {
-            records: self.openings.records(),
-            habits: self.openings.habits(),
-            formers: self.openings.formers().to_vec(),
-        };
-        self.memory.keep(id, &known, &self.calendar);
+        self.memory.keep(id, self.openings.record(), &self.calendar);
     }
 
     /// Takes everything back, within [`RELEASE`]; what the router did not take back stays
@@ -237,11 +230,12 @@ impl Reconciler {
             }
         }
         if let (Some(router), Some(Ok(RouterAddr { own, .. }))) = (&self.router, &self.router_addr) {
-            let terms = self.terms();
             let mut queue = leases.into_iter();
             let mut tasks = JoinSet::new();
-            let one =
-                |lease| take_back(Arc::clone(&router.driver), *own, lease, terms, self.openings.habits());
+            let one = |lease| {
+                let (driver, settings) = (Arc::clone(&router.driver), self.settings.clone());
+                take_back(driver, *own, lease, settings, self.openings.habits())
+            };
             queue.by_ref().take(RELEASED_AT_ONCE).for_each(|lease| drop(tasks.spawn(one(lease))));
             while let Ok(Some(done)) = timeout_at(until, tasks.join_next()).await {
                 if let Some(lease) = queue.next() {

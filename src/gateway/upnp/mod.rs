@@ -48,7 +48,7 @@ use self::{
 };
 use super::{
     RouterProtocol,
-    router::{CALL, Entry, Found, Granted, Health, MapRequest, RouterAddr, RouterError},
+    router::{CALL, Entry, Found, Granted, Health, Holder, MapRequest, RouterAddr, RouterError},
 };
 use crate::{mapping::Protocol, text::clean};
 
@@ -393,7 +393,7 @@ fn taken(client: &str, port: u16, text: &str, lease: u32) -> Entry {
         Err(_) => (Ipv4Addr::UNSPECIFIED.into(), clean(&format!("{client}: {text}"))),
     };
     let lease = (lease > 0).then(|| Duration::from_secs(lease.into()));
-    Entry::Taken { client, port, text, lease }
+    Entry::Taken { holder: Holder { addr: SocketAddr::new(client, port), text }, lease }
 }
 
 #[cfg(test)]
@@ -406,7 +406,7 @@ mod tests {
     use super::*;
     use crate::gateway::{
         driver::Driver,
-        lease::{Answer as Said, Call},
+        lease::{Call, Done},
         questions::put,
     };
 
@@ -464,9 +464,9 @@ mod tests {
         let other = Ipv4Addr::new(192, 0, 2, 77);
         for call in [Call::Look(request(other)), Call::Open(request(other)), Call::Close(request(other))] {
             let failed = put(&driver, OWN.into(), &call).await;
-            assert!(failed.lost().is_none(), "{call:?}: {failed:?}");
+            assert!(!matches!(failed, Err(RouterError::Lost(_))), "{call:?}: {failed:?}");
             let lost = put(&driver, other.into(), &call).await;
-            assert!(lost.lost().is_some(), "{call:?}: {lost:?}");
+            assert!(matches!(lost, Err(RouterError::Lost(_))), "{call:?}: {lost:?}");
         }
     }
 
@@ -476,10 +476,10 @@ mod tests {
             let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             let driver = with(answer.leak());
             let looked = put(&driver, OWN.into(), &Call::Look(request(OWN))).await;
-            assert_eq!(looked, Said::Seen(Ok(Entry::Unknown)), "{status}");
+            assert_eq!(looked, Ok(Done::Seen(Entry::Unknown)), "{status}");
             let opened = put(&driver, OWN.into(), &Call::Open(request(OWN))).await;
             assert!(
-                opened.lost().is_some(),
+                matches!(opened, Err(RouterError::Lost(_))),
                 "{status}: a router that refuses everything is lost: {opened:?}"
             );
         }

@@ -45,8 +45,8 @@ fn web() -> MapRequest {
 }
 
 fn entry(lease: Option<u64>) -> Entry {
-    let text = web().text;
-    Entry::Taken { client: HERE.into(), port: 8080, text, lease: lease.map(Duration::from_secs) }
+    let holder = Holder { addr: (HERE, 8080).into(), text: web().text };
+    Entry::Taken { holder, lease: lease.map(Duration::from_secs) }
 }
 
 fn as_asked(request: &MapRequest) -> Granted {
@@ -162,7 +162,10 @@ fn a_look_shows_what_the_router_really_keeps() {
         driver.open(&web()).await.expect("it says OK");
         let looked = driver.look(&web()).await;
         let other: IpAddr = [192, 168, 77, 200].into();
-        assert!(matches!(looked, Ok(Entry::Taken { client, .. }) if client == other), "{looked:?}");
+        assert!(
+            matches!(looked, Ok(Entry::Taken { ref holder, .. }) if holder.addr.ip() == other),
+            "{looked:?}"
+        );
     });
 }
 

@@ -98,9 +98,10 @@ fn upnp_tells_who_holds_a_port_and_what_is_denied() {
             assert_eq!(driver.look(&request((LAN, 8080), 9083)).await, Ok(Entry::Free));
             assert_eq!(driver.open(&ours).await, Err(RouterError::Conflict));
             match driver.look(&ours).await {
-                Ok(Entry::Taken { client, port, text, lease }) => {
-                    assert_eq!((client, port, text), (RouterLab::LAN2.into(), 8080, held.text.clone()));
-                    assert!(lease.is_some_and(|lease| lease > Duration::from_secs(500)), "{lease:?}");
+                Ok(Entry::Taken { holder, lease }) => {
+                    let addr = (RouterLab::LAN2, 8080).into();
+                    assert_eq!(holder, Holder { addr, text: held.text.clone() });
+                    assert!(lease.is_some_and(|left| left > Duration::from_secs(500)), "{lease:?}");
                 }
                 other => panic!("{other:?}"),
             }
@@ -110,7 +111,8 @@ fn upnp_tells_who_holds_a_port_and_what_is_denied() {
             let any = driver.any_port(&ours).await.expect("others are free");
             assert_ne!(any.external_port, ours.external_port);
             let there = MapRequest { external_port: any.external_port, ..ours.clone() };
-            assert!(matches!(driver.look(&there).await, Ok(Entry::Taken { client, .. }) if client == LAN));
+            let looked = driver.look(&there).await;
+            assert!(matches!(looked, Ok(Entry::Taken { holder, .. }) if holder.addr.ip() == LAN));
             driver.close(&there).await.expect("it closes");
             let low = driver.open(&request((LAN, 80), 80)).await;
             assert!(matches!(&low, Err(RouterError::Denied(text)) if text.contains("606")), "{low:?}");
