@@ -29,6 +29,7 @@ use crate::{
 };
 
 /// What a file says.
+#[derive(Default)]
 pub(super) struct FileText {
     pub(super) publish: Vec<Text>,
     pub(super) include: Vec<Text>,

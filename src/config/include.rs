@@ -7,20 +7,14 @@ use std::{
 };
 
 use crate::config::{
-    file::FileText,
+    fragment::Fragments,
     host::HostView,
-    lower::trial,
-    source::DEFAULT_FILE,
-    source::NAME_A_MAPPING,
-    source::ReadSet,
-    source::STDIN,
+    source::{DEFAULT_FILE, NAME_A_MAPPING, Origin, STDIN},
     text::{
-        expand::{Room, Text},
+        expand::Text,
         problem::{Code, Diagnostics},
         read::{ReadError, absolute, cause, read, read_any, read_stdin},
-        span::{Name, SourceMap, Span},
-        syntax,
-        table::Reader,
+        span::Span,
     },
 };
 
@@ -37,12 +31,8 @@ const DEEPEST: usize = 8;
 pub(super) struct Walk<'a> {
     host: &'a dyn HostView,
     diagnostics: &'a mut Diagnostics,
-    /// What the files say, the main file first, each before what it includes.
-    pub(super) files: Vec<FileText>,
-    pub(super) sources: SourceMap,
-    pub(super) read: ReadSet,
-    /// Something of it could not be read: what seems to be missing may stand there.
-    pub(super) is_broken: bool,
+    /// Takes the files, the main file first, each before what it includes.
+    fragments: &'a mut Fragments,
     /// Where each file was included, by its canonical path; nowhere for the main file.
     seen: HashMap<PathBuf, Option<Span>>,
     /// The files that the current one was included by, itself last.
@@ -50,24 +40,15 @@ pub(super) struct Walk<'a> {
     /// Where relative paths of the main file begin, if not in its directory.
     base: Option<PathBuf>,
     left: u64,
-    room: Room,
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(host: &'a dyn HostView, diagnostics: &'a mut Diagnostics) -> Self {
-        Self {
-            host,
-            diagnostics,
-            files: Vec::new(),
-            sources: SourceMap::default(),
-            read: ReadSet::default(),
-            is_broken: false,
-            seen: HashMap::new(),
-            above: Vec::new(),
-            base: None,
-            left: MOST,
-            room: Room::default(),
-        }
+    pub(super) fn new(
+        host: &'a dyn HostView,
+        fragments: &'a mut Fragments,
+        diagnostics: &'a mut Diagnostics,
+    ) -> Self {
+        Self { host, diagnostics, fragments, seen: HashMap::new(), above: Vec::new(), base: None, left: MOST }
     }
 
     /// Reads the main file and everything that it includes. Relative paths in it begin at `base`,
@@ -80,7 +61,7 @@ impl<'a> Walk<'a> {
     fn visit(&mut self, path: &Path, from: Option<Span>) {
         let is_stdin = from.is_none() && path == Path::new(STDIN);
         if !is_stdin {
-            self.read.files.push(absolute(path));
+            self.fragments.read.files.push(absolute(path));
         }
         let bytes = match from {
             None if is_stdin => read_stdin(self.left, TOO_LARGE),
@@ -99,22 +80,14 @@ impl<'a> Walk<'a> {
         }
         self.left = self.left.saturating_sub(bytes.len() as u64);
         self.seen.insert(identity.clone(), from);
-        let Some((span, text)) = self.text(name_of(path, from), bytes) else {
-            self.is_broken = true;
+        let Some(span) = self.text(origin_of(path, from), bytes) else {
+            self.fragments.is_broken = true;
             return;
         };
-        let (document, errors) = syntax::parse(&text);
-        let is_sound = |text: &str, line| trial::is_sound(text, line, self.host);
-        syntax::refuse(&text, span, &errors, &is_sound, self.diagnostics);
-        let mut reader = Reader::new(span, &text, self.host, &self.room, self.diagnostics);
-        let is_broken = !errors.is_empty();
         let base = self.base.as_deref().filter(|_| from.is_none());
         let directory = base.or(path.parent()).unwrap_or(Path::new("")).to_owned();
-        let mut file = FileText::read(&mut reader, document.get_ref(), is_broken, &directory, from.is_none());
-        self.is_broken |= file.is_broken;
-        self.sources.fill(span, text);
-        let includes = std::mem::take(&mut file.include);
-        self.files.push(file);
+        let place = (span, directory.as_path(), from.is_none());
+        let includes = self.fragments.text(place, self.host, self.diagnostics);
         self.above.push(identity);
         for include in &includes {
             self.include(&directory, include);
@@ -123,14 +96,14 @@ impl<'a> Walk<'a> {
     }
 
     /// Takes in the text of a file, or notes that it is none.
-    fn text(&mut self, name: Name, bytes: Vec<u8>) -> Option<(Span, String)> {
+    fn text(&mut self, origin: Origin, bytes: Vec<u8>) -> Option<Span> {
         const BOM: &str = "\u{feff}";
         match String::from_utf8(bytes) {
             Ok(mut text) => {
                 if text.starts_with(BOM) {
                     text.drain(..BOM.len());
                 }
-                Some((self.sources.add(name, String::new()), text))
+                Some(self.fragments.sources.add(origin, text))
             }
             Err(e) => {
                 let at = e.utf8_error().valid_up_to();
@@ -138,7 +111,7 @@ impl<'a> Walk<'a> {
                 let is_utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
                 let message = format!("not UTF-8 text: byte 0x{:02x} at offset {at}", bytes[at]);
                 let text = String::from_utf8_lossy(bytes).into_owned();
-                let span = self.sources.add(name, text).part(at..at + '\u{fffd}'.len_utf8());
+                let span = self.fragments.sources.add(origin, text).part(at..at + '\u{fffd}'.len_utf8());
                 self.diagnostics.problem(Code::Syntax, span, message).hint(if is_utf16 {
                     "it looks like UTF-16: save it as UTF-8"
                 } else {
@@ -150,7 +123,7 @@ impl<'a> Walk<'a> {
     }
 
     fn unreadable(&mut self, path: &Path, from: Option<Span>, error: &ReadError) {
-        self.is_broken = true;
+        self.fragments.is_broken = true;
         let is_default = from.is_none() && path == Path::new(DEFAULT_FILE);
         let hint = match error {
             // The person did not name this path, so the hint does not ask to check it.
@@ -165,7 +138,7 @@ impl<'a> Walk<'a> {
                 format!("include {}: {error}", path.display()),
             ),
             None => {
-                let span = self.sources.add(name_of(path, from), String::new());
+                let span = self.fragments.sources.add(origin_of(path, from), String::new());
                 self.diagnostics
                     .problem(Code::UnreadableFile, span, format!("the file cannot be read: {error}"))
                     .whole_file()
@@ -202,7 +175,7 @@ impl<'a> Walk<'a> {
                 span,
                 format!("includes go more than {DEEPEST} files deep"),
             );
-            self.is_broken = true;
+            self.fragments.is_broken = true;
             return;
         }
         if include.value.is_empty() {
@@ -221,7 +194,7 @@ impl<'a> Walk<'a> {
         // The empty path, which is the current directory, has no absolute form; that of a file in
         // it has.
         let in_directory = absolute(&directory.join("-"));
-        self.read.patterns.push(pattern(in_directory.parent().unwrap_or(Path::new("/"))));
+        self.fragments.read.patterns.push(pattern(in_directory.parent().unwrap_or(Path::new("/"))));
         match matches(&pattern(directory)) {
             Ok(found) if found.is_empty() => {
                 self.diagnostics
@@ -230,7 +203,7 @@ impl<'a> Walk<'a> {
                     .hint(format!("the pattern begins at {}", shown(directory)));
             }
             Ok(found) if found.len() > MOST_MATCHES => {
-                self.is_broken = true;
+                self.fragments.is_broken = true;
                 self.diagnostics
                     .problem(
                         Code::TooMany,
@@ -242,7 +215,7 @@ impl<'a> Walk<'a> {
             }
             Ok(found) => found.iter().for_each(|path| self.visit(path, Some(span))),
             Err(e) => {
-                self.is_broken = true;
+                self.fragments.is_broken = true;
                 self.diagnostics
                     .problem(Code::UnreadableFile, span, format!("include {}: {e}", include.value))
                     .text(&include.value);
@@ -251,10 +224,9 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// How a file is called in a message.
-fn name_of(path: &Path, from: Option<Span>) -> Name {
+fn origin_of(path: &Path, from: Option<Span>) -> Origin {
     let is_stdin = from.is_none() && path == Path::new(STDIN);
-    Name::File(if is_stdin { "standard input".to_owned() } else { path.display().to_string() })
+    Origin::File(if is_stdin { "standard input".to_owned() } else { path.display().to_string() })
 }
 
 /// A directory as a message shows it.

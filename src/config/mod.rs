@@ -1,16 +1,17 @@
 //! Text to plan: what the configuration file and the command line ask for, or everything that is
 //! wrong with it.
 //!
-//! [`load`] reads the file, the files it includes and the `-p` specs, and makes a [`Plan`] and
-//! [`Settings`], or [`Problems`]: all of them at once, in file order, each with its place and what
-//! would be right. It opens no listener and changes nothing; what it must know of the machine it
-//! asks a [`HostView`]. [`diff()`] says how one plan differs from the next.
+//! [`load`] reads the fragments: the file, the files it includes and the `-p` specs. It merges them
+//! to a [`Plan`] and [`Settings`], or gives [`Problems`]: all of them, in file order, each with its
+//! place and what would be right. It opens no listener and changes nothing; what it must know of
+//! the machine it asks a [`HostView`]. [`diff()`] says how one plan differs from the next.
 //!
 //! ```text
-//! include ─► text: bytes to values ─► file: mappings as written ─► lower ─► plan
+//! include ─► text: bytes to values ─► file: mappings as written ─► fragment ─► lower ─► plan
 //!                                       └ lists, guard, countries ─► lower::gate ─► GateInput
 //! ```
 //!
+//! - `fragment` merges the texts, and leaves out those that must not refuse the others.
 //! - `text` reads bytes, parses TOML with recovery, and keeps the place of every value.
 //! - `lower` gives the values their meaning: defaults, ranges, policies, and clashes.
 //! - `plan` is the result, and the difference of two results.
@@ -25,6 +26,7 @@
 
 pub(crate) mod environment;
 mod file;
+mod fragment;
 mod host;
 mod include;
 mod lower;
@@ -36,20 +38,21 @@ use std::path::{Path, PathBuf};
 
 use environment::Asked;
 use file::MainText;
+use fragment::Fragments;
 pub(crate) use host::HostView;
 pub use host::System;
 use include::Walk;
 pub(crate) use lower::lists::{ListFileError, ListRead, read_list};
 pub(crate) use lower::overrides::terms;
 pub(crate) use lower::settings::{LimitSettings, LogFormat, LogLevel, LogOverride, LogSettings, Settings};
-use lower::{Context, Lowering, lists};
+use lower::{Context, lists};
 pub(crate) use plan::diff::{PlanDiff, diff};
 pub(crate) use plan::{ListenerPlan, MappingPlan, Plan, Service};
-use source::NAME_A_MAPPING;
 pub(crate) use source::{DEFAULT_FILE, ReadSet, STDIN, SpecsFrom};
+use source::{NAME_A_MAPPING, Origin};
 use text::problem::{Code, Diagnostics};
 pub(crate) use text::problem::{Problem, Problems};
-use text::span::{Name, SourceMap};
+use text::span::SourceMap;
 pub(crate) use text::spelling::{Spell, Term};
 
 use crate::policy::GateInput;
@@ -104,35 +107,43 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
+    let (mut fragments, mut diagnostics) = (Fragments::default(), Diagnostics::default());
     let asked = Asked::new(host);
-    let host = &asked;
-    let mut diagnostics = Diagnostics::default();
-    let mut walk = Walk::new(host, &mut diagnostics);
-    if let Some(path) = &source.file {
-        walk.main(path, source.base.as_deref());
-    }
-    let Walk { mut files, mut sources, read, is_broken, .. } = walk;
+    read(source, &asked, &mut fragments, &mut diagnostics);
+    merge(fragments, diagnostics, source, &asked)
+}
 
-    let MainText { defaults, mut settings, mut gate, router } =
-        files.first_mut().map(|f| std::mem::take(&mut f.main)).unwrap_or_default();
-    settings.log = source.log.over(settings.log);
-    gate.lists = lists::merged(files.iter_mut().flat_map(|f| std::mem::take(&mut f.lists)), &mut diagnostics);
-    let known = gate.known(files.first().is_some_and(|f| f.is_broken), is_broken);
-    let everything_on_router = source.router;
-    let context = Context { host, defaults: &defaults, known: &known, everything_on_router, router };
-    let mut lowering = Lowering::new(context, &mut diagnostics);
-    for file in &files {
-        lowering.file(file);
+/// Reads the files and the specs.
+fn read(source: &Source, host: &dyn HostView, fragments: &mut Fragments, diagnostics: &mut Diagnostics) {
+    if let Some(path) = &source.file {
+        Walk::new(host, fragments, diagnostics).main(path, source.base.as_deref());
     }
     for spec in &source.publish {
-        lowering.spec(spec, source.publish_from, &mut sources);
+        fragments.spec(spec, source.publish_from);
     }
-    // Last, so that a port wanted twice is the decoy's fault.
-    lowering.traps(gate.traps());
-    let lowered = lowering.finish();
-    let gate = gate.load(source.directory(), &known, host, &mut sources, &mut diagnostics);
+}
+
+/// Makes one plan of the texts.
+fn merge(
+    mut fragments: Fragments,
+    mut diagnostics: Diagnostics,
+    source: &Source,
+    asked: &Asked<'_>,
+) -> Result<Loaded, Problems> {
+    let list = &mut fragments.together;
+    let MainText { defaults, mut settings, mut gate, router } =
+        list.first_mut().map(|f| std::mem::take(&mut f.text.main)).unwrap_or_default();
+    settings.log = source.log.over(settings.log);
+    let lists = list.iter_mut().flat_map(|f| std::mem::take(&mut f.text.lists));
+    gate.lists = lists::merged(lists, &mut diagnostics);
+    let known = gate.known(list.first().is_some_and(|f| f.text.is_broken), fragments.is_broken);
+    let everything_on_router = source.router;
+    let context = Context { host: asked, defaults: &defaults, known: &known, everything_on_router, router };
+    let lowered = fragments.lower(context, gate.traps(), &mut diagnostics);
+    let Fragments { mut sources, read, .. } = fragments;
+    let gate = gate.load(source.directory(), &known, asked, &mut sources, &mut diagnostics);
     if source.file.is_none() && source.publish.is_empty() {
-        let span = sources.add(Name::CommandLine, String::new());
+        let span = sources.add(Origin::CommandLine, String::new());
         diagnostics
             .problem(
                 Code::NothingToForward,
@@ -143,7 +154,7 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
     } else if lowered.plan.listeners.is_empty() && diagnostics.is_sound() {
         warn_of_an_empty_plan(lowered.disabled, &sources, &mut diagnostics);
     }
-    warn_of_the_command_line(source, &asked, &mut sources, &mut diagnostics);
+    warn_of_the_command_line(source, asked, &mut sources, &mut diagnostics);
     let (problems, warnings) = diagnostics.finish(&sources);
     match Problems::new(problems, &warnings, read.clone()) {
         Some(problems) => Err(problems),
@@ -158,7 +169,7 @@ fn warn_of_the_command_line(
     sources: &mut SourceMap,
     diagnostics: &mut Diagnostics,
 ) {
-    let span = sources.add(Name::CommandLine, String::new());
+    let span = sources.add(Origin::CommandLine, String::new());
     environment::warn_of_strays(&source.strays, asked, span, diagnostics);
     // A file that cannot be looked at is there for all we know.
     if let Some(path) = source.passed_over.as_deref().filter(|path| path.try_exists().unwrap_or(true)) {

@@ -34,6 +34,47 @@ impl fmt::Display for SpecsFrom {
     }
 }
 
+/// Where a text comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A file, by the path as it was given.
+    File(String),
+    /// A publish spec beside the file.
+    Spec(SpecsFrom, String),
+    /// The command line as a whole.
+    CommandLine,
+    /// A label of a container.
+    #[cfg(test)]
+    Label(String),
+}
+
+impl Origin {
+    /// Whether a problem of this text concerns this text alone. The files and the command line
+    /// hold together: a problem in one refuses all of them.
+    pub(crate) fn stands_alone(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Spec(..) | Self::CommandLine => false,
+            #[cfg(test)]
+            Self::Label(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.write_str(path),
+            Self::Spec(from, spec) if spec.chars().count() > 80 => {
+                write!(f, "{from} \"{}...\"", spec.chars().take(77).collect::<String>())
+            }
+            Self::Spec(from, spec) => write!(f, "{from} \"{spec}\""),
+            Self::CommandLine => f.write_str("command line"),
+            #[cfg(test)]
+            Self::Label(name) => write!(f, "label {name}"),
+        }
+    }
+}
+
 /// The files that were read, as absolute paths. The daemon watches them for changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadSet {

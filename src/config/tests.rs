@@ -17,6 +17,7 @@ use crate::mapping::{ListenerKey, Protocol, Timeout};
 
 mod access;
 mod files;
+mod fragments;
 mod gate;
 mod meaning;
 mod router;

@@ -8,16 +8,13 @@ use std::sync::Arc;
 use crate::{
     config::{
         file::MappingText,
-        host::HostView,
-        lower::{
-            Context, Lowering, MOST_WAYS, declared::Declared, listen_entry::ListenEntry, overrides::Overrides,
-        },
+        lower::{Lowering, MOST_WAYS, listen_entry::ListenEntry, trial},
         source::SpecsFrom,
         text::{
             expand::Text,
             hint::{expanded, instead},
-            problem::{Code, Diagnostics},
-            span::{SourceMap, Span},
+            problem::Code,
+            span::Span,
             table::{List, Setting},
         },
     },
@@ -185,23 +182,9 @@ impl Lowering<'_> {
         const MOST: usize = 100;
         let is_one_too_many = self.cures >= MOST;
         self.cures += 1;
-        let takes = |specs: &&Vec<String>| key != "publish" || is_taken(specs, self.context.host);
+        let takes = |specs: &&Vec<String>| key != "publish" || trial::are_sound(specs, self.context.host);
         if is_one_too_many { None } else { guesses.iter().find(takes).cloned() }
     }
-}
-
-/// Whether these specs alone are a sound configuration.
-fn is_taken(specs: &[String], host: &dyn HostView) -> bool {
-    let (mut diagnostics, mut sources) = (Diagnostics::default(), SourceMap::default());
-    let (defaults, known) = (Overrides::default(), Declared::anything());
-    let context =
-        Context { host, defaults: &defaults, known: &known, everything_on_router: false, router: None };
-    let mut lowering = Lowering::new(context, &mut diagnostics).without_cures();
-    for spec in specs {
-        lowering.spec(spec, SpecsFrom::Arguments, &mut sources);
-    }
-    lowering.finish();
-    diagnostics.is_sound()
 }
 
 /// Offers specs in place of a text, as they are written where it stands.

@@ -16,11 +16,12 @@ use toml::de::{DeTable, DeValue};
 use crate::{
     config::{
         lower::entries,
+        source::Origin,
         text::{
             expand::Text,
             problem::{Code, Diagnostics},
             read::{ReadError, absolute, read},
-            span::{Name, SourceMap, Span},
+            span::{SourceMap, Span},
             table::{Keys, Reader, Value, closest},
         },
     },
@@ -190,7 +191,7 @@ fn load_file(
             let doubtful = IpSet::with_host_bits(&text);
             if !doubtful.is_empty() {
                 let ranges = ranges(&text, &doubtful);
-                let file = sources.add(Name::File(path.display().to_string()), text);
+                let file = sources.add(Origin::File(path.display().to_string()), text);
                 for (line, range) in doubtful.into_iter().zip(ranges) {
                     entries::warn(diagnostics, file.part(range), line.message);
                 }
@@ -199,7 +200,7 @@ fn load_file(
         }
         Err(errors) => {
             let ranges = ranges(&text, &errors);
-            let file = sources.add(Name::File(path.display().to_string()), text);
+            let file = sources.add(Origin::File(path.display().to_string()), text);
             for (error, range) in errors.into_iter().zip(ranges) {
                 entries::refuse(diagnostics, file.part(range), error.message);
             }

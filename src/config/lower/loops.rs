@@ -189,8 +189,10 @@ impl Search<'_> {
             way.push(edge.to.to_string());
             format!("the target {target} leads back in a circle: {}", way.join(" -> "))
         };
+        let last = path.iter().filter_map(|step| self.claims.entry(&step.key)).max();
         self.diagnostics
             .problem(Code::Loop, edge.span, message)
+            .circle(last.and_then(|last| self.entries.get(last)).map(|entry| entry.span))
             .hint("lead to another port, or to another machine");
     }
 }

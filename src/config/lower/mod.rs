@@ -41,12 +41,11 @@ use crate::{
             policy::HasRates,
         },
         plan::{MappingPlan, Plan, Service},
-        source::SpecsFrom,
         text::{
             expand::Text,
             hint::instead,
             problem::{Code, Diagnostics},
-            span::{Name, SourceMap, Span},
+            span::Span,
             table::Setting,
         },
     },
@@ -154,20 +153,14 @@ impl<'a> Lowering<'a> {
         self
     }
 
-    /// Takes in what a file says.
-    pub(crate) fn file(&mut self, file: &FileText) {
-        for spec in &file.publish {
+    /// Takes in the mappings of a file or of another fragment.
+    pub(crate) fn mappings(&mut self, text: &FileText) {
+        for spec in &text.publish {
             self.publish_alone(spec);
         }
-        for mapping in &file.mappings {
-            self.mapping(mapping, file.is_broken);
+        for mapping in &text.mappings {
+            self.mapping(mapping, text.is_broken);
         }
-    }
-
-    /// Takes in a spec that stands beside the file.
-    pub(crate) fn spec(&mut self, spec: &str, from: SpecsFrom, sources: &mut SourceMap) {
-        let span = sources.add(Name::Spec(from, spec.to_owned()), spec.to_owned());
-        self.publish_alone(&Text::beside_file(spec.to_owned(), span, from));
     }
 
     /// Checks what only the whole shows, and hands over the plan.

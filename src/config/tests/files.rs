@@ -3,12 +3,7 @@
 use super::*;
 use crate::config::{
     file,
-    text::{
-        expand::Room,
-        problem::Diagnostics,
-        span::{Name, SourceMap},
-        table::Reader,
-    },
+    text::{expand::Room, problem::Diagnostics, span::SourceMap, table::Reader},
 };
 
 #[test]
@@ -279,7 +274,7 @@ const HARDENED: &str = include_str!("../../../config/examples/rdp.toml");
 /// Each table with its keys, as the reading itself asks for them.
 fn every_key() -> Vec<(&'static str, &'static str)> {
     let (mut diagnostics, mut sources) = (Diagnostics::default(), SourceMap::default());
-    let span = sources.add(Name::CommandLine, String::new());
+    let span = sources.add(Origin::CommandLine, String::new());
     let room = Room::default();
     let tables = file::homes(&mut Reader::new(span, "", &System, &room, &mut diagnostics));
     let of_tables =

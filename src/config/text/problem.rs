@@ -18,8 +18,8 @@ use serde::Serialize;
 
 use crate::{
     config::{
-        source::ReadSet,
-        text::span::{Excerpt, Name, SourceMap, Span},
+        source::{Origin, ReadSet},
+        text::span::{Excerpt, SourceMap, Span},
     },
     help,
     text::escaped,
@@ -43,24 +43,19 @@ pub struct Problem {
     /// What would be right.
     pub help: Option<String>,
     #[serde(skip)]
-    kind: Kind,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Kind {
-    File(Option<Excerpt>),
-    Spec,
-    CommandLine,
+    origin: Origin,
+    #[serde(skip)]
+    excerpt: Option<Excerpt>,
 }
 
 impl Problem {
     /// The place and the message on one line: `file:line:column: message`.
     pub fn summary(&self) -> String {
         let Self { file, line, column, message, .. } = self;
-        match self.kind {
-            Kind::File(_) => format!("{file}:{line}:{column}: {message}"),
-            Kind::Spec => format!("{file} (column {column}): {message}"),
-            Kind::CommandLine => format!("{file}: {message}"),
+        match self.origin {
+            Origin::File(_) => format!("{file}:{line}:{column}: {message}"),
+            Origin::CommandLine => format!("{file}: {message}"),
+            _ => format!("{file} (column {column}): {message}"),
         }
     }
 
@@ -74,7 +69,7 @@ impl fmt::Display for Problem {
     /// The summary, the line with a mark, and the help; no line break at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (mut text, mut gutter) = (self.summary(), 2);
-        if let Kind::File(Some(Excerpt { line, mark, width })) = &self.kind {
+        if let Some(Excerpt { line, mark, width }) = &self.excerpt {
             let number = self.line.to_string();
             gutter = number.len();
             write!(text, "\n{:gutter$} |\n{number} | {line}", "")?;
@@ -101,7 +96,7 @@ impl Problems {
 
     /// The problems, with the warnings of the command line; nothing where there is no problem.
     pub(crate) fn new(list: Vec<Problem>, warnings: &[Problem], read: ReadSet) -> Option<Self> {
-        let of_command_line = |warning: &&Problem| warning.kind == Kind::CommandLine;
+        let of_command_line = |warning: &&Problem| matches!(warning.origin, Origin::CommandLine);
         let warnings = warnings.iter().filter(of_command_line).cloned().collect();
         (!list.is_empty()).then_some(Self { list, warnings, read })
     }
@@ -148,6 +143,8 @@ pub(crate) struct Diagnostic {
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
     also: Option<Span>,
+    /// The last listener of a circle.
+    circle: Option<Span>,
     text: Option<String>,
     is_whole_file: bool,
 }
@@ -171,6 +168,28 @@ impl Diagnostic {
         self
     }
 
+    /// The last listener of the circle that it is about.
+    pub(crate) fn circle(&mut self, last: Option<Span>) -> &mut Self {
+        self.circle = last;
+        self
+    }
+
+    /// The last place of this problem in a text that stands alone, if any: without that text, there
+    /// would be no problem.
+    fn alone(&self, sources: &SourceMap) -> Option<Span> {
+        let places = [Some(self.span), self.also, self.circle].into_iter().flatten();
+        places.filter(|place| sources.origin(*place).stands_alone()).max_by_key(|place| place.source())
+    }
+
+    /// The warning that the text which stands alone is left out because of this.
+    fn left_out(mut self, sources: &SourceMap) -> Self {
+        let place = self.alone(sources).unwrap_or(self.span);
+        let is_here = place.source() == self.span.source();
+        let at = if is_here { String::new() } else { format!("at {}, ", sources.describe(self.span)) };
+        self.message = format!("left out: {at}{}", self.message).into();
+        Self { span: place, ..self }
+    }
+
     /// Names the offending text where it differs from what stands in the file.
     pub(crate) fn text(&mut self, text: impl Into<String>) -> &mut Self {
         self.text = Some(text.into());
@@ -185,8 +204,9 @@ impl Diagnostic {
 
     fn into_problem(self, sources: &SourceMap) -> Problem {
         let (line, column) = sources.position(self.span);
-        let name = sources.source(self.span).map_or(&Name::CommandLine, |o| &o.name);
-        let has_excerpt = !self.is_whole_file && !sources.text(self.span).is_empty();
+        let origin = sources.origin(self.span);
+        let is_file = matches!(origin, Origin::File(_));
+        let has_excerpt = is_file && !self.is_whole_file && !sources.text(self.span).is_empty();
         let text = match (self.text, self.is_whole_file) {
             (Some(text), _) => text,
             (None, true) => String::new(),
@@ -195,17 +215,14 @@ impl Diagnostic {
         let also = self.also.map(|p| format!(" {}", sources.describe(p))).unwrap_or_default();
         Problem {
             code: self.code,
-            file: escaped(&name.to_string()),
+            file: escaped(&origin.to_string()),
             line,
             column,
             text: printable(&text),
             message: printable(&self.message) + &escaped(&also),
             help: self.hint.map(|h| printable(&h)),
-            kind: match name {
-                Name::File(_) => Kind::File(has_excerpt.then(|| sources.excerpt(self.span))),
-                Name::Spec(..) => Kind::Spec,
-                Name::CommandLine => Kind::CommandLine,
-            },
+            excerpt: has_excerpt.then(|| sources.excerpt(self.span)),
+            origin: origin.clone(),
         }
     }
 }
@@ -245,8 +262,16 @@ impl Diagnostics {
         span: Span,
         message: Cow<'static, str>,
     ) -> &'n mut Diagnostic {
-        let note =
-            Diagnostic { code, span, message, hint: None, also: None, text: None, is_whole_file: false };
+        let note = Diagnostic {
+            code,
+            span,
+            message,
+            hint: None,
+            also: None,
+            circle: None,
+            text: None,
+            is_whole_file: false,
+        };
         if list.len() >= Self::TAKEN {
             list.pop();
         }
@@ -272,6 +297,27 @@ impl Diagnostics {
         message: impl Into<Cow<'static, str>>,
     ) -> &mut Diagnostic {
         Self::push(&mut self.warnings, code, span, message.into())
+    }
+
+    /// Takes in the notes of a look at several texts.
+    ///
+    /// If texts that stand alone have problems, the first of them has to be left out: it is the
+    /// outcome, and its problems, as warnings, are all that is taken in. The other notes may come
+    /// from it, so the other texts need another look.
+    pub(crate) fn absorb(&mut self, notes: Self, sources: &SourceMap) -> Option<u32> {
+        let text = |note: &Diagnostic| note.alone(sources).map(Span::source);
+        let first = notes.problems.iter().filter_map(text).min();
+        let (problems, warnings) = if first.is_none() {
+            (notes.problems, notes.warnings)
+        } else {
+            let of_first = notes.problems.into_iter().filter(|note| text(note) == first);
+            (Vec::new(), of_first.map(|note| note.left_out(sources)).collect())
+        };
+        for (list, more) in [(&mut self.problems, problems), (&mut self.warnings, warnings)] {
+            list.extend(more);
+            list.truncate(Self::TAKEN);
+        }
+        first
     }
 
     /// Whether no problem was noted so far.

@@ -4,10 +4,10 @@
 //! small and ordered. The order of spans is file order. A line and a column are found in constant
 //! time, so a file of nothing but mistakes is reported in linear time.
 
-use std::{cell::OnceCell, fmt, ops::Range};
+use std::{cell::OnceCell, ops::Range};
 
 use crate::{
-    config::source::SpecsFrom,
+    config::source::Origin,
     text::{escaped, is_plain},
 };
 
@@ -36,34 +36,9 @@ impl Span {
     }
 }
 
-/// Where a text comes from.
-#[derive(Clone, Debug)]
-pub(crate) enum Name {
-    /// A file, by the path as it was given.
-    File(String),
-    /// A publish spec beside the file.
-    Spec(SpecsFrom, String),
-    /// The command line as a whole.
-    CommandLine,
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => f.write_str(path),
-            Self::Spec(from, spec) if spec.chars().count() > 80 => {
-                write!(f, "{from} \"{}...\"", spec.chars().take(77).collect::<String>())
-            }
-            Self::Spec(from, spec) => write!(f, "{from} \"{spec}\""),
-            Self::CommandLine => f.write_str("command line"),
-        }
-    }
-}
-
 /// A text and where it comes from.
-pub(crate) struct SourceText {
-    /// How a message names it.
-    pub(crate) name: Name,
+struct SourceText {
+    origin: Origin,
     text: String,
     index: OnceCell<LineIndex>,
 }
@@ -74,18 +49,11 @@ pub(crate) struct SourceMap(Vec<SourceText>);
 
 impl SourceMap {
     /// Takes in a text; the span is the whole of it.
-    pub(crate) fn add(&mut self, name: Name, text: String) -> Span {
+    pub(crate) fn add(&mut self, origin: Origin, text: String) -> Span {
         let source = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         let span = Span { source, start: 0, end: 0 }.part(0..text.len());
-        self.0.push(SourceText { name, text, index: OnceCell::new() });
+        self.0.push(SourceText { origin, text, index: OnceCell::new() });
         span
-    }
-
-    /// Gives a text that was added empty its words.
-    pub(crate) fn fill(&mut self, span: Span, text: String) {
-        if let Some(source) = self.0.get_mut(span.source as usize) {
-            source.text = text;
-        }
     }
 
     /// The start of the first text.
@@ -98,9 +66,13 @@ impl SourceMap {
         self.source(span).map_or("", |o| &o.text)
     }
 
-    /// The text that a span is part of.
-    pub(crate) fn source(&self, span: Span) -> Option<&SourceText> {
+    fn source(&self, span: Span) -> Option<&SourceText> {
         self.0.get(span.source as usize)
+    }
+
+    /// Where the text of a span comes from.
+    pub(crate) fn origin(&self, span: Span) -> &Origin {
+        self.source(span).map_or(&Origin::CommandLine, |o| &o.origin)
     }
 
     /// The words of a span, as far as they are worth showing.
@@ -123,10 +95,9 @@ impl SourceMap {
     /// The position in words, for a message about another one.
     pub(crate) fn describe(&self, span: Span) -> String {
         let (line, column) = self.position(span);
-        match self.source(span).map(|o| &o.name) {
-            Some(name @ Name::File(_)) => format!("{name}:{line}:{column}"),
-            Some(name) => name.to_string(),
-            None => String::new(),
+        match self.origin(span) {
+            origin @ Origin::File(_) => format!("{origin}:{line}:{column}"),
+            origin => origin.to_string(),
         }
     }
 

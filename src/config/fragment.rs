@@ -1,0 +1,105 @@
+//! Fragments: the texts that make one configuration together, and how they are merged.
+//!
+//! Each fragment has an [`Origin`], which the [`SourceMap`] keeps: a file or a `-p` spec. Files and
+//! specs hold together: one person wrote them for one purpose, so a problem in one refuses all. A
+//! fragment that stands alone comes from somebody else, such as the labels of a container. If it
+//! has a problem, it is left out with a warning, and the plan is as if it was not there. Such a
+//! fragment holds mappings and specs only; the source that makes it sees to that.
+//!
+//! Fragments claim ports and names in order: files, specs, decoys, then what stands alone. Of two
+//! that clash, the later one is at fault, and the message names both places.
+
+use std::path::Path;
+
+use crate::config::{
+    file::FileText,
+    host::HostView,
+    lower::{Context, Lowered, Lowering, trial},
+    source::{Origin, ReadSet, SpecsFrom},
+    text::{
+        expand::{Room, Text},
+        problem::Diagnostics,
+        span::{SourceMap, Span},
+        syntax,
+        table::Reader,
+    },
+};
+
+/// One text.
+pub(super) struct Fragment {
+    span: Span,
+    pub(super) text: FileText,
+}
+
+/// The texts of a configuration, in the order in which they were read.
+#[derive(Default)]
+pub(super) struct Fragments {
+    /// Those that hold together, the main file first.
+    pub(super) together: Vec<Fragment>,
+    alone: Vec<Fragment>,
+    pub(super) sources: SourceMap,
+    pub(super) read: ReadSet,
+    /// A file could not be read throughout: what seems to be missing may stand there.
+    pub(super) is_broken: bool,
+    room: Room,
+}
+
+impl Fragments {
+    /// Reads a TOML text, and returns its includes. `place` is its span in `sources`, the directory
+    /// where its relative paths begin, and whether it is the main file.
+    pub(super) fn text(
+        &mut self,
+        (span, directory, is_main): (Span, &Path, bool),
+        host: &dyn HostView,
+        diagnostics: &mut Diagnostics,
+    ) -> Vec<Text> {
+        let (mut notes, text) = (Diagnostics::default(), self.sources.text(span));
+        let (document, errors) = syntax::parse(text);
+        let is_sound = |text: &str, line| trial::is_sound(text, line, host);
+        syntax::refuse(text, span, &errors, &is_sound, &mut notes);
+        let mut reader = Reader::new(span, text, host, &self.room, &mut notes);
+        let mut read =
+            FileText::read(&mut reader, document.get_ref(), !errors.is_empty(), directory, is_main);
+        let includes = std::mem::take(&mut read.include);
+        if diagnostics.absorb(notes, &self.sources).is_none() {
+            self.is_broken |= read.is_broken;
+            self.push(Fragment { span, text: read });
+        }
+        includes
+    }
+
+    /// Adds a spec that stands beside the file.
+    pub(super) fn spec(&mut self, spec: &str, from: SpecsFrom) {
+        let span = self.sources.add(Origin::Spec(from, spec.to_owned()), spec.to_owned());
+        let publish = vec![Text::beside_file(spec.to_owned(), span, from)];
+        self.push(Fragment { span, text: FileText { publish, ..FileText::default() } });
+    }
+
+    fn push(&mut self, fragment: Fragment) {
+        let stands_alone = self.sources.origin(fragment.span).stands_alone();
+        let list = if stands_alone { &mut self.alone } else { &mut self.together };
+        list.push(fragment);
+    }
+
+    /// Lowers the fragments. While one that stands alone has a problem, the first such one is left
+    /// out, and the others are lowered again.
+    pub(super) fn lower(
+        &mut self,
+        context: Context<'_>,
+        traps: &[Text],
+        diagnostics: &mut Diagnostics,
+    ) -> Lowered {
+        loop {
+            let mut notes = Diagnostics::default();
+            let mut lowering = Lowering::new(context, &mut notes);
+            self.together.iter().for_each(|fragment| lowering.mappings(&fragment.text));
+            lowering.traps(traps);
+            self.alone.iter().for_each(|fragment| lowering.mappings(&fragment.text));
+            let lowered = lowering.finish();
+            match diagnostics.absorb(notes, &self.sources) {
+                Some(bad) => self.alone.retain(|fragment| fragment.span.source() != bad),
+                None => return lowered,
+            }
+        }
+    }
+}
