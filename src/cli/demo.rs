@@ -83,7 +83,8 @@ fn invitation(web_port: u16, echo_port: u16, publish: &[String]) -> String {
     text
 }
 
-/// A TCP and a UDP port on 127.0.0.1 that are free now, one after the other.
+/// A TCP and a UDP port on 127.0.0.1 that are free now, one after the other. If another program
+/// takes one before the daemon binds it, the start fails and names that program.
 fn free_ports() -> Option<(u16, u16)> {
     let free_tcp = |port: &u16| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     let free_udp = |port: &u16| std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();

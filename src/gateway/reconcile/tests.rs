@@ -77,6 +77,13 @@ impl FakeRouter {
         reconciler.found(driver, found);
     }
 
+    /// It answers nothing from now on.
+    fn hang(&mut self) {
+        // It wakes the thread.
+        let _ = rustix::net::shutdown(&*self.socket, rustix::net::Shutdown::Both);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+
     fn lifetimes(&self) -> Vec<u32> {
         self.mind.lifetimes.lock().expect("no panic").clone()
     }
@@ -84,9 +91,7 @@ impl FakeRouter {
 
 impl Drop for FakeRouter {
     fn drop(&mut self) {
-        // It wakes the thread.
-        let _ = rustix::net::shutdown(&*self.socket, rustix::net::Shutdown::Both);
-        let _ = self.thread.take().map(JoinHandle::join);
+        self.hang();
     }
 }
 
@@ -199,6 +204,20 @@ async fn a_router_that_was_just_lost_is_searched_for_every_minute() {
         tokio::time::advance(wait).await;
     }
     assert!(longest > 8 * WHILE_LIKELY, "a router that stays away is searched for seldom: {longest:?}");
+}
+
+#[tokio::test]
+async fn a_router_that_hangs_holds_the_end_up_for_three_seconds_only() {
+    let mut router = FakeRouter::start();
+    let mut reconciler = router.reconciler();
+    reconciler.live = live();
+    act(&mut reconciler, |state| matches!(state, OpeningState::Open { .. })).await;
+    router.hang();
+    tokio::time::pause();
+    let asked = Instant::now();
+    reconciler.take_everything_back().await;
+    let took = asked.elapsed();
+    assert!((RELEASE..RELEASE + Duration::from_millis(100)).contains(&took), "{took:?}");
 }
 
 #[tokio::test]
