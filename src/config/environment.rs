@@ -92,13 +92,8 @@ pub(super) fn warn_of_strays(
             Some(near) => format!("did you mean {PREFIX}{}?", near.to_ascii_uppercase()),
             None => format!("the variables are {}", [&VALUES[..], &SWITCHES[..]].concat().join(", ")),
         };
-        diagnostics
-            .warning(
-                Code::UnknownKey,
-                span,
-                format!("unknown variable {name} in the environment: it has no effect"),
-            )
-            .hint(hint);
+        let message = format!("unknown variable {name} in the environment: it has no effect");
+        diagnostics.warning(Code::UnknownKey, span, message).hint(hint);
     }
 }
 

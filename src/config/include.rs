@@ -132,16 +132,14 @@ impl<'a> Walk<'a> {
             _ => error.hint(),
         };
         let note = match from {
-            Some(from) => self.diagnostics.problem(
-                Code::UnreadableFile,
-                from,
-                format!("include {}: {error}", path.display()),
-            ),
+            Some(from) => {
+                let message = format!("include {}: {error}", path.display());
+                self.diagnostics.problem(Code::UnreadableFile, from, message)
+            }
             None => {
                 let span = self.fragments.sources.add(origin_of(path, from), String::new());
-                self.diagnostics
-                    .problem(Code::UnreadableFile, span, format!("the file cannot be read: {error}"))
-                    .whole_file()
+                let message = format!("the file cannot be read: {error}");
+                self.diagnostics.problem(Code::UnreadableFile, span, message).whole_file()
             }
         };
         if let Some(hint) = hint {
@@ -170,11 +168,8 @@ impl<'a> Walk<'a> {
     fn include(&mut self, directory: &Path, include: &Text) {
         let span = include.span();
         if self.above.len() >= DEEPEST {
-            self.diagnostics.problem(
-                Code::TooMany,
-                span,
-                format!("includes go more than {DEEPEST} files deep"),
-            );
+            let message = format!("includes go more than {DEEPEST} files deep");
+            self.diagnostics.problem(Code::TooMany, span, message);
             self.fragments.is_broken = true;
             return;
         }
@@ -204,12 +199,9 @@ impl<'a> Walk<'a> {
             }
             Ok(found) if found.len() > MOST_MATCHES => {
                 self.fragments.is_broken = true;
+                let message = format!("include {}: more than {MOST_MATCHES} files", include.value);
                 self.diagnostics
-                    .problem(
-                        Code::TooMany,
-                        span,
-                        format!("include {}: more than {MOST_MATCHES} files", include.value),
-                    )
+                    .problem(Code::TooMany, span, message)
                     .text(&include.value)
                     .hint("name a directory of their own, as in conf.d/*.toml");
             }

@@ -144,13 +144,8 @@ fn merge(
     let gate = gate.load(source.directory(), &known, asked, &mut sources, &mut diagnostics);
     if source.file.is_none() && source.publish.is_empty() {
         let span = sources.add(Origin::CommandLine, String::new());
-        diagnostics
-            .problem(
-                Code::NothingToForward,
-                span,
-                "nothing to forward: neither a file nor a mapping is named",
-            )
-            .hint(NAME_A_MAPPING);
+        let message = "nothing to forward: neither a file nor a mapping is named";
+        diagnostics.problem(Code::NothingToForward, span, message).hint(NAME_A_MAPPING);
     } else if lowered.plan.listeners.is_empty() && diagnostics.is_sound() {
         warn_of_an_empty_plan(lowered.disabled, &sources, &mut diagnostics);
     }

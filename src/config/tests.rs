@@ -19,6 +19,7 @@ mod access;
 mod files;
 mod fragments;
 mod gate;
+mod golden;
 mod meaning;
 mod router;
 
@@ -83,16 +84,20 @@ impl Files {
         text.replace(&format!("{}/", self.0.path().display()), "")
     }
 
-    /// Each problem as one line: place, message, `?` and the help.
+    /// Each problem as its place and its code.
     fn problems(&self) -> Vec<String> {
         let problems = self.load().expect_err("it has problems");
         problems.iter().map(|p| self.line(p)).collect()
     }
 
     fn line(&self, problem: &Problem) -> String {
-        let hint = problem.help.as_deref().map(|h| format!(" ? {h}")).unwrap_or_default();
-        self.brief(&format!("{}{hint}", problem.summary()))
+        self.brief(&format!("{}:{}", problem.file, found(problem)))
     }
+}
+
+/// The line, the column and the code.
+fn found(Problem { line, column, code, .. }: &Problem) -> String {
+    format!("{line}:{column} {}", code.as_str())
 }
 
 fn file(text: &str) -> Files {
@@ -110,12 +115,7 @@ fn problems(text: &str) -> Vec<String> {
 }
 
 fn warnings(text: &str) -> Vec<String> {
-    loaded(text)
-        .warnings
-        .iter()
-        .map(Problem::summary)
-        .map(|s| s.rsplit_once("portway.toml:").unwrap().1.to_owned())
-        .collect()
+    loaded(text).warnings.iter().map(found).collect()
 }
 
 fn specs(specs: &[&str]) -> Result<Loaded, Problems> {

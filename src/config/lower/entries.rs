@@ -86,12 +86,7 @@ impl EntriesText {
 
 /// Notes what [`parse_net`] says: behind the last colon, what would be right.
 pub(crate) fn refuse(diagnostics: &mut Diagnostics, span: Span, message: String) -> &mut Diagnostic {
-    match message.rsplit_once(": ") {
-        Some((message, hint)) => {
-            diagnostics.problem(Code::InvalidEntry, span, message.to_owned()).hint(hint.to_owned())
-        }
-        None => diagnostics.problem(Code::InvalidEntry, span, message),
-    }
+    diagnostics.problem(Code::InvalidEntry, span, message).split_hint()
 }
 
 /// Warns of an entry that has bits beyond its prefix.
@@ -103,12 +98,7 @@ pub(crate) fn warn_of_host_bits(diagnostics: &mut Diagnostics, span: Span, entry
 
 /// Notes what [`host_bits`] says: behind the last colon, what would be right.
 pub(crate) fn warn(diagnostics: &mut Diagnostics, span: Span, message: String) -> &mut Diagnostic {
-    match message.rsplit_once(": ") {
-        Some((message, hint)) => {
-            diagnostics.warning(Code::BroadEntry, span, message.to_owned()).hint(hint.to_owned())
-        }
-        None => diagnostics.warning(Code::BroadEntry, span, message),
-    }
+    diagnostics.warning(Code::BroadEntry, span, message).split_hint()
 }
 
 /// Takes `allow`. It refuses all other clients, so it must not be empty.

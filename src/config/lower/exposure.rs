@@ -58,13 +58,8 @@ impl<'a> OwnAddresses<'a> {
         let known = self.known.get_or_init(|| self.host.addresses());
         // A machine without any address could not be asked.
         if !known.is_empty() && !known.contains(&ip) {
-            diagnostics
-                .warning(
-                    Code::ForeignAddress,
-                    span,
-                    format!("{what} {ip} is not an address of this machine now"),
-                )
-                .hint(cure);
+            let message = format!("{what} {ip} is not an address of this machine now");
+            diagnostics.warning(Code::ForeignAddress, span, message).hint(cure);
         }
     }
 
@@ -116,13 +111,9 @@ fn warn_of_strangers(entry: &ListenEntry, on_router: bool, diagnostics: &mut Dia
         }
     }
     for (service, port) in AMPLIFYING.iter().filter(|(_, port)| entry.protocols.has_udp() && has(*port)) {
-        diagnostics
-            .warning(
-                Code::ExposedService,
-                entry.span,
-                format!("{service} over UDP, port {port}, is open {to}: attackers use it to flood others"),
-            )
-            .hint(CLOSE_IT);
+        let message =
+            format!("{service} over UDP, port {port}, is open {to}: attackers use it to flood others");
+        diagnostics.warning(Code::ExposedService, entry.span, message).hint(CLOSE_IT);
     }
 }
 
@@ -130,21 +121,15 @@ fn warn_of_strangers(entry: &ListenEntry, on_router: bool, diagnostics: &mut Dia
 fn warn_of_other_ports(entry: &ListenEntry, diagnostics: &mut Diagnostics) {
     let leads_to = |port| entry.targets.iter().any(|(target, _)| contains(target.ports, port));
     if entry.protocols.has_udp() && leads_to(69) {
+        let message = "a TFTP server (port 69) answers from other ports: those answers are lost";
         diagnostics
-            .warning(
-                Code::UnsuitedService,
-                entry.span,
-                "a TFTP server (port 69) answers from other ports: those answers are lost",
-            )
+            .warning(Code::UnsuitedService, entry.span, message)
             .hint("use a TFTP server that answers from port 69, or HTTP");
     }
     if entry.protocols.has_tcp() && leads_to(21) {
+        let message = "an FTP server (port 21) opens other ports for data: those are not forwarded";
         diagnostics
-            .warning(
-                Code::UnsuitedService,
-                entry.span,
-                "an FTP server (port 21) opens other ports for data: those are not forwarded",
-            )
+            .warning(Code::UnsuitedService, entry.span, message)
             .hint("set a range of passive ports on the server and publish that range too, or use SFTP");
     }
 }

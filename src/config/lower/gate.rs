@@ -67,12 +67,9 @@ impl GateText {
             match Countries::open(&path) {
                 Ok(countries) => input.countries = Some(Arc::new(countries)),
                 Err(message) => {
+                    let message = format!("the database of countries cannot be used: {message}");
                     diagnostics
-                        .problem(
-                            Code::UnreadableFile,
-                            database.span(),
-                            format!("the database of countries cannot be used: {message}"),
-                        )
+                        .problem(Code::UnreadableFile, database.span(), message)
                         .text(&database.value)
                         .hint("name a file in MaxMind's format, such as GeoLite2-Country.mmdb");
                 }

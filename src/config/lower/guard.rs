@@ -71,16 +71,11 @@ impl GuardText {
                 .map(|directory| absolute(&directory.join(STATE_FILE))),
         };
         if state.is_none() {
-            diagnostics
-                .warning(
-                    Code::NotPersisted,
-                    self.span,
-                    "bans are kept in memory only, and forgotten when portway ends",
-                )
-                .hint(
-                    "name a file that portway may write, as in state = \"/var/lib/portway/bans.json\" \
+            let message = "bans are kept in memory only, and forgotten when portway ends";
+            diagnostics.warning(Code::NotPersisted, self.span, message).hint(
+                "name a file that portway may write, as in state = \"/var/lib/portway/bans.json\" \
                      (as a service, systemd gives a place)",
-                );
+            );
         }
         let exempt = self.exempt.as_ref().map(|text| text.entries.clone()).unwrap_or_default();
         GuardSpec { refusals: self.refusals, ban: self.ban, exempt, state }

@@ -74,12 +74,9 @@ pub(crate) fn merged(all: impl Iterator<Item = ListText>, diagnostics: &mut Diag
     let mut merged = Vec::new();
     for list in all {
         if let Some(first) = first_of.get(&list.name) {
+            let message = format!("the list \"{}\" is there twice, first at", list.name.0);
             diagnostics
-                .problem(
-                    Code::DuplicateName,
-                    list.span,
-                    format!("the list \"{}\" is there twice, first at", list.name.0),
-                )
+                .problem(Code::DuplicateName, list.span, message)
                 .also(*first)
                 .hint("give each list a name of its own, over all files");
         } else {
@@ -175,11 +172,8 @@ fn load_file(
     let text = match text_of(path) {
         Ok(text) => text,
         Err(error) => {
-            let note = diagnostics.problem(
-                Code::UnreadableFile,
-                from,
-                format!("the list file {} cannot be read: {error}", path.display()),
-            );
+            let message = format!("the list file {} cannot be read: {error}", path.display());
+            let note = diagnostics.problem(Code::UnreadableFile, from, message);
             if let Some(hint) = error.hint() {
                 note.hint(hint);
             }

@@ -152,12 +152,10 @@ impl Search<'_> {
                 let leads_back =
                     matches!(target.host, Host::Name(_)) && ports.contains(&(key.protocol, target.port));
                 if leads_back && self.told.insert(*span) {
+                    let message =
+                        format!("the name in {target} may lead back here, over this machine or another");
                     self.diagnostics
-                        .warning(
-                            Code::PossibleLoop,
-                            *span,
-                            format!("the name in {target} may lead back here, over this machine or another"),
-                        )
+                        .warning(Code::PossibleLoop, *span, message)
                         .hint(format!("one client could then take every session; set `{cap}` to a number"));
                 }
             }

@@ -47,24 +47,18 @@ impl<'a> Many<'a> {
             return;
         }
         if let Some(kind) = self.kind_of(entry.listen.ip) {
+            let message = format!("TCP cannot listen on the {kind} address {}", entry.listen.ip);
             diagnostics
-                .problem(
-                    Code::NotOneMachine,
-                    entry.span,
-                    format!("TCP cannot listen on the {kind} address {}", entry.listen.ip),
-                )
+                .problem(Code::NotOneMachine, entry.span, message)
                 .hint("listen on an address of this machine, or forward UDP alone");
         }
         for (target, span) in entry.targets.iter() {
             if let Host::Ip(ip, _) = target.host
                 && let Some(kind) = self.kind_of(ip)
             {
+                let message = format!("TCP cannot connect to the {kind} address {ip}");
                 diagnostics
-                    .problem(
-                        Code::NotOneMachine,
-                        *span,
-                        format!("TCP cannot connect to the {kind} address {ip}"),
-                    )
+                    .problem(Code::NotOneMachine, *span, message)
                     .hint("lead to the address of one machine, or forward UDP alone");
             }
         }

@@ -177,12 +177,9 @@ impl<'a> Lowering<'a> {
         self.context.defaults.policy.warn_of_idle_bursts(self.has_rates, self.diagnostics);
         for (name, span) in self.names.iter().filter(|(name, _)| name.contains('/')) {
             if let Some(other) = self.claims.default_name(name) {
+                let message = format!("the name \"{name}\" is the default name of the listener at");
                 self.diagnostics
-                    .problem(
-                        Code::DuplicateName,
-                        *span,
-                        format!("the name \"{name}\" is the default name of the listener at"),
-                    )
+                    .problem(Code::DuplicateName, *span, message)
                     .also(self.entries[other].span)
                     .hint("choose another name");
             }
@@ -317,12 +314,9 @@ impl<'a> Lowering<'a> {
             {
                 let at = if is_inherited { *span } else { source.span };
                 let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+                let message = format!("the source {} cannot reach the target {ip}", source.value);
                 self.diagnostics
-                    .problem(
-                        Code::Unreachable,
-                        at,
-                        format!("the source {} cannot reach the target {ip}", source.value),
-                    )
+                    .problem(Code::Unreachable, at, message)
                     .hint(format!("its source is an {family} address"));
             }
         }
@@ -334,12 +328,9 @@ impl<'a> Lowering<'a> {
         let asked = entry.listen.ports.count() * entry.protocols.iter().count();
         if self.claims.asked + asked > MOST_LISTENERS {
             if !std::mem::replace(&mut self.is_full, true) {
+                let message = format!("more than {MOST_LISTENERS} listeners in all");
                 self.diagnostics
-                    .problem(
-                        Code::TooMany,
-                        entry.span,
-                        format!("more than {MOST_LISTENERS} listeners in all"),
-                    )
+                    .problem(Code::TooMany, entry.span, message)
                     .hint("use fewer or smaller ranges");
             }
             return;
@@ -378,12 +369,9 @@ impl<'a> Lowering<'a> {
     /// Says once that there are too many targets.
     pub(crate) fn refuse_ways(&mut self, span: Span) {
         if !std::mem::replace(&mut self.is_full, true) {
+            let message = format!("more than {MOST_WAYS} targets of all listeners together");
             self.diagnostics
-                .problem(
-                    Code::TooMany,
-                    span,
-                    format!("more than {MOST_WAYS} targets of all listeners together"),
-                )
+                .problem(Code::TooMany, span, message)
                 .hint("use fewer targets, or smaller ranges of listen ports");
         }
     }

@@ -79,28 +79,18 @@ impl Wanted {
         let span = self.own.unwrap_or(entry.span);
         let (first, count) = (self.first(entry).get(), entry.listen.ports.count());
         if usize::from(first) + count - 1 > usize::from(u16::MAX) {
-            diagnostics
-                .problem(
-                    Code::RangeMismatch,
-                    span,
-                    format!("{count} external ports from {first} on go beyond 65535"),
-                )
-                .hint(
-                    "the external port is the first of as many as there are listen ports: choose a lower one",
-                );
+            let message = format!("{count} external ports from {first} on go beyond 65535");
+            diagnostics.problem(Code::RangeMismatch, span, message).hint(
+                "the external port is the first of as many as there are listen ports: choose a lower one",
+            );
         } else if first < FIRST_UNPRIVILEGED {
-            diagnostics
-                .warning(
-                    Code::UnwiseValue,
-                    span,
-                    format!(
-                        "the external port {first} is below {FIRST_UNPRIVILEGED}: many routers do not open it"
-                    ),
-                )
-                .hint(format!(
-                    "where yours does not, choose another: router = {{ external_port = {} }}",
-                    30_000 + first
-                ));
+            let message = format!(
+                "the external port {first} is below {FIRST_UNPRIVILEGED}: many routers do not open it"
+            );
+            diagnostics.warning(Code::UnwiseValue, span, message).hint(format!(
+                "where yours does not, choose another: router = {{ external_port = {} }}",
+                30_000 + first
+            ));
         }
     }
 
@@ -168,12 +158,9 @@ impl Openings {
         self.count += 1;
         let span = wanted.own.unwrap_or(entry.span);
         if self.count > MOST_OPENINGS && !std::mem::replace(&mut self.is_told_of_many, true) {
+            let message = format!("more than {MOST_OPENINGS} listeners in all are to be open on the router");
             diagnostics
-                .problem(
-                    Code::TooMany,
-                    span,
-                    format!("more than {MOST_OPENINGS} listeners in all are to be open on the router"),
-                )
+                .problem(Code::TooMany, span, message)
                 .hint("say `router = false` where it need not be, or use smaller ranges");
         }
         let offset = key.addr.port.get() - entry.listen.ports.first().get();
@@ -193,20 +180,14 @@ impl Openings {
                 return;
             }
             if *first == span {
+                let message = format!("several listeners here ask for the router's port {port}/{protocol}");
                 diagnostics
-                    .problem(
-                        Code::RouterPortInUse,
-                        span,
-                        format!("several listeners here ask for the router's port {port}/{protocol}"),
-                    )
+                    .problem(Code::RouterPortInUse, span, message)
                     .hint("give each of them a mapping with an `external_port` of its own");
             } else {
+                let message = format!("the router's port {port}/{protocol} is asked for twice, first at");
                 diagnostics
-                    .problem(
-                        Code::RouterPortInUse,
-                        span,
-                        format!("the router's port {port}/{protocol} is asked for twice, first at"),
-                    )
+                    .problem(Code::RouterPortInUse, span, message)
                     .also(*first)
                     .hint("choose another one: router = { external_port = 30000 }");
             }

@@ -115,12 +115,9 @@ impl PolicyOverrides {
             let keys = [("allow_countries", &self.allow_countries), ("deny_countries", &self.deny_countries)];
             for (key, given) in keys {
                 if let Some(given) = given {
+                    let message = format!("`{key}` without a database of countries");
                     diagnostics
-                        .problem(
-                            Code::MissingKey,
-                            given.span,
-                            format!("`{key}` without a database of countries"),
-                        )
+                        .problem(Code::MissingKey, given.span, message)
                         .hint("name one: [geoip] database = \"/var/lib/GeoIP/GeoLite2-Country.mmdb\"");
                 }
             }
@@ -166,12 +163,9 @@ impl PolicyOverrides {
         ];
         for (key, given, has_rate, rate) in keys {
             if let Some(given) = given.given().filter(|_| !has_rate) {
+                let message = format!("`{key}` in [defaults], and no mapping has {rate}");
                 diagnostics
-                    .warning(
-                        Code::NoEffect,
-                        given.span,
-                        format!("`{key}` in [defaults], and no mapping has {rate}"),
-                    )
+                    .warning(Code::NoEffect, given.span, message)
                     .hint("a burst limits nothing by itself: say how often, too");
             }
         }
@@ -192,12 +186,9 @@ impl PolicyOverrides {
         let other: BTreeMap<Country, Span> = other.value.iter().map(|g| (g.value, g.span)).collect();
         for Given { value, span } in &blamed.value {
             if let Some(also) = other.get(value) {
+                let message = format!("the country {value:?} is both allowed and denied, also at");
                 diagnostics
-                    .problem(
-                        Code::ConflictingKeys,
-                        *span,
-                        format!("the country {value:?} is both allowed and denied, also at"),
-                    )
+                    .problem(Code::ConflictingKeys, *span, message)
                     .also(*also)
                     .hint("leave it in one of the two");
             }

@@ -120,13 +120,10 @@ fn protocols(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Option<Vec<Rou
         let Some(protocol) = word(reader, "protocol", item, &all) else { continue };
         if protocols.contains(&protocol) {
             let span = reader.span(item.span());
+            let message = format!("the protocol \"{}\" stands there twice", protocol.as_str());
             reader
                 .diagnostics
-                .problem(
-                    Code::DuplicateEntry,
-                    span,
-                    format!("the protocol \"{}\" stands there twice", protocol.as_str()),
-                )
+                .problem(Code::DuplicateEntry, span, message)
                 .hint("they are tried in the order in which they stand; name each once");
         } else {
             protocols.push(protocol);
@@ -192,13 +189,10 @@ fn gateway(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<(IpAddr, Option
 fn interface(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<String> {
     let text = reader.text("interface", value).filter(|text| text.value != "auto")?;
     if Zone::new(&text.value).is_none() {
+        let message = format!("`{}` is not the name of an interface", text.value);
         reader
             .diagnostics
-            .problem(
-                Code::InvalidValue,
-                text.span(),
-                format!("`{}` is not the name of an interface", text.value),
-            )
+            .problem(Code::InvalidValue, text.span(), message)
             .text(&text.value)
             .hint("use \"auto\", or a name of at most 15 characters, as `ip link` shows it");
         return None;

@@ -137,28 +137,17 @@ fn a_burst_for_a_client_is_that_of_new_sessions_and_of_datagrams_only_where_they
 fn counts_are_positive_numbers_or_a_word() {
     assert_eq!(
         refused("max_sessions = 0\nmax_sessions_per_client = \"unlimted\""),
-        [
-            "3:16: `max_sessions` is a positive number or \"unlimited\", not 0 ? use \"unlimited\" for no limit; `enabled = false` closes a mapping",
-            "4:28: `max_sessions_per_client` is a positive number or \"unlimited\", not `unlimted` ? write \"unlimited\"",
-        ]
+        ["3:16 invalid-value", "4:28 invalid-value"]
     );
     assert_eq!(
         refused("max_sessions = -3\nmax_sessions_per_client = \"100\"\nnew_sessions = \"1/s\"\nburst = 0"),
-        [
-            "3:16: `max_sessions` is a positive number or \"unlimited\", not -3 ? use \"unlimited\" for no limit; `enabled = false` closes a mapping",
-            "4:28: `max_sessions_per_client` is a positive number or \"unlimited\", not `100` ? write 100",
-            "6:9: `burst` is a positive number, not 0 ? use a number from 1",
-        ]
+        ["3:16 invalid-value", "4:28 invalid-value", "6:9 invalid-value"]
     );
     assert_eq!(
         refused(
             "max_sessions = 4294967296\nmax_sessions_per_client = 1.5\nnew_sessions = \"1/s\"\nburst = 1000001"
         ),
-        [
-            "3:16: `max_sessions` is too large ? the most is 4294967295; use \"unlimited\"",
-            "4:27: `max_sessions_per_client` is a positive number or \"unlimited\", not a float ? as in max_sessions_per_client = 100, or max_sessions_per_client = \"unlimited\"",
-            "6:9: `burst` is more than 1000000 ? where so many may come at once, leave `burst` and its rate out",
-        ]
+        ["3:16 invalid-value", "4:27 wrong-type", "6:9 invalid-value"]
     );
     assert_eq!(policy_with("max_sessions = 0x10").caps.sessions, at_most(16));
     assert_eq!(refused("max_sessions = 999999999999999999999999999999999999999999\nburst = \"9\"").len(), 2);
@@ -170,51 +159,29 @@ fn amounts_of_another_form_are_refused_at_their_place() {
         refused(
             "new_sessions = \"20\"\nnew_sessions_per_client = 20\nbandwidth_per_session = \"10Mbit/s\"\nrefuse = \"rst\"\nburst = 3"
         ),
-        [
-            "3:17: the rate `20` has no unit ? write how many in which time, as in \"20/s\", \"10/min\" or \"100/h\"; or \"unlimited\"",
-            "4:27: `new_sessions_per_client` is a string, not an integer ? write how many in which time, as in \"20/s\", \"10/min\" or \"100/h\"; or \"unlimited\"",
-            "5:26: the size `10Mbit/s` is in bits, and sizes are in bytes ? write \"1250KB\"",
-            "6:11: unknown refuse `rst` ? it is one of close, reset, drop",
-        ],
+        ["3:17 invalid-value", "4:27 wrong-type", "5:26 invalid-value", "6:11 invalid-value"],
         "the burst has a rate, if one that cannot be read"
     );
 }
 
 #[test]
 fn entries_are_refused_one_by_one() {
-    let found = refused("allow = [\"10.0.0.0/8\", \"home\", \"@ofice\", \"@\", 7]\ndeny = true\n");
-    let brief: Vec<_> = found.iter().map(|p| p.split(" ? ").next().unwrap()).collect();
     assert_eq!(
-        brief,
-        [
-            "3:25: `home` is not an address",
-            "3:33: unknown list `@ofice`",
-            "3:43: unknown list `@`",
-            "3:47: `allow` is a string, not an integer",
-            "4:8: `deny` is a list of strings, not a boolean",
-        ]
+        refused("allow = [\"10.0.0.0/8\", \"home\", \"@ofice\", \"@\", 7]\ndeny = true\n"),
+        ["3:25 invalid-entry", "3:33 unknown-list", "3:43 unknown-list", "3:47 wrong-type", "4:8 wrong-type"]
     );
-    assert!(found[1].ends_with(" ? did you mean \"@office\"?"), "{found:?}");
-    assert!(found[2].ends_with(" ? the lists are blocked, office"), "{found:?}");
     assert_eq!(
         problems(
             "[defaults]\ndeny = \"@x\"\n[[mapping]]\npublish = \"1:9\"\n[[mapping]]\npublish = \"2:9\"\n"
         ),
-        ["2:9: unknown list `@x` ? name one in [lists], as in office = [\"203.0.113.0/24\"]"],
+        ["2:9 unknown-list"],
         "what the defaults say is said once"
     );
 }
 
 #[test]
 fn what_would_let_nobody_in_is_refused() {
-    assert_eq!(
-        refused("allow = []\nallow_countries = []"),
-        [
-            "3:9: `allow` is empty: no client could enter ? name an address that may enter; without `allow`, every address may",
-            "4:1: `allow_countries` without a database of countries ? name one: [geoip] database = \"/var/lib/GeoIP/GeoLite2-Country.mmdb\"",
-            "4:19: `allow_countries` is empty: no client could enter ? name a country, or leave it out: then clients of every country may enter",
-        ]
-    );
+    assert_eq!(refused("allow = []\nallow_countries = []"), ["3:9 empty", "4:1 missing-key", "4:19 empty"]);
     assert_eq!(policy_with("deny = []").access.deny.nets.len(), 0);
 }
 
@@ -222,21 +189,14 @@ fn what_would_let_nobody_in_is_refused() {
 fn many_entries_belong_in_a_list() {
     let many = |n: usize| format!("deny = [{}]", "\"192.0.2.1\",".repeat(n));
     assert_eq!(policy_with(&many(1000)).access.deny.nets.len(), 1000);
-    assert_eq!(refused(&many(1001)).len(), 1);
-    assert!(
-        refused(&many(1001))[0].starts_with("3:1: `deny` has more than 1000 entries ? put them into a list")
-    );
+    assert_eq!(refused(&many(1001)), ["3:1 too-many"]);
 }
 
 #[test]
 fn a_burst_needs_its_rate() {
     assert_eq!(
         refused("burst = 5\nburst_per_client = 5\nnew_sessions_per_client = \"unlimited\""),
-        [
-            "3:1: `burst` without `new_sessions` ? say how often, as in new_sessions = \"20/s\"",
-            "4:1: `burst_per_client` without `new_sessions_per_client` ? say how often, as in new_sessions_per_client = \"10/min\"",
-        ]
-        .map(|p| p.replace("3:1:", "3:9:").replace("4:1:", "4:20:"))
+        ["3:9 missing-key", "4:20 missing-key"]
     );
     let inherited =
         policy_of("[defaults]\nnew_sessions = \"5/s\"\n[[mapping]]\npublish = \"1:9\"\nburst = 7\n");
@@ -260,64 +220,42 @@ fn a_burst_of_the_defaults_waits_for_a_mapping_with_its_rate() {
         warnings(&format!(
             "{defaults}[[mapping]]\npublish = \"1:9\"\nnew_sessions = \"unlimited\"\nnew_sessions_per_client = \"1/s\"\n"
         )),
-        ["2:9: `burst` in [defaults], and no mapping has `new_sessions`"]
+        ["2:9 no-effect"]
     );
-    assert_eq!(
-        warnings(&format!("publish = \"1:9\"\n{defaults}")),
-        [
-            "3:9: `burst` in [defaults], and no mapping has `new_sessions`",
-            "4:20: `burst_per_client` in [defaults], and no mapping has `new_sessions_per_client`",
-        ]
-    );
+    assert_eq!(warnings(&format!("publish = \"1:9\"\n{defaults}")), ["3:9 no-effect", "4:20 no-effect"]);
 }
 
 #[test]
 fn countries_are_two_letters_in_one_list_and_need_a_database() {
-    let need = "name one: [geoip] database = \"/var/lib/GeoIP/GeoLite2-Country.mmdb\"";
     assert_eq!(
         refused("allow_countries = [\"de\", \"Germany\", 49]\ndeny_countries = [\"FR\", \"DE\"]"),
         [
-            format!("3:1: `allow_countries` without a database of countries ? {need}"),
-            "3:27: `Germany` is not a country ? use the two letters of ISO 3166, as in \"DE\"".into(),
-            "3:37: `allow_countries` is a string, not an integer ? as in allow_countries = [\"DE\", \"FR\"]".into(),
-            format!("4:1: `deny_countries` without a database of countries ? {need}"),
-            "4:26: the country DE is both allowed and denied, also at portway.toml:3:21 ? leave it in one of the two".into(),
+            "3:1 missing-key",
+            "3:27 invalid-entry",
+            "3:37 wrong-type",
+            "4:1 missing-key",
+            "4:26 conflicting-keys"
         ]
     );
     let found = problems(
         "[defaults]\nallow_countries = \"DE\"\n[geoip]\ndatabase = \"gone.mmdb\"\n[[mapping]]\npublish = \"1:9\"\ndeny_countries = \"DE\"\n",
     );
-    assert!(found[0].starts_with("4:13: the database of countries cannot be used"), "{found:?}");
-    assert!(found[1].starts_with("7:19: the country DE is both allowed and denied, also at"), "{found:?}");
-    assert_eq!(found.len(), 2);
+    assert_eq!(found, ["4:13 unreadable-file", "7:19 conflicting-keys"]);
 }
 
 #[test]
 fn a_key_of_the_other_protocol_is_a_warning_at_its_place() {
-    let loaded = loaded(
+    let warned = warnings(
         "[defaults]\nrefuse = \"drop\"\ndatagrams_per_client = \"9/s\"\n[[mapping]]\npublish = \"1:9\"\ndatagrams_per_client = \"5/s\"\n\
          [[mapping]]\npublish = \"2:9/udp\"\nrefuse = \"reset\"\n[[mapping]]\npublish = \"3:9/tcp+udp\"\nrefuse = \"reset\"\ndatagrams_per_client = \"5/s\"\n",
     );
-    let said: Vec<_> =
-        loaded.warnings.iter().map(|w| (w.line, w.column, &*w.message, w.help.as_deref().unwrap())).collect();
-    assert_eq!(
-        said,
-        [
-            (
-                6,
-                25,
-                "`datagrams_per_client` has no meaning for TCP",
-                "remove it; for TCP there are `new_sessions_per_client` and `bandwidth_per_session`"
-            ),
-            (9, 11, "`refuse` has no meaning for UDP", "remove it; a refused datagram is never answered"),
-        ]
-    );
+    assert_eq!(warned, ["6:25 no-effect", "9:11 no-effect"]);
 }
 
 #[test]
 fn a_service_for_few_is_no_worry_where_few_may_enter() {
     let rdp = |keys: &str| warnings(&format!("[[mapping]]\npublish = \"3389:10.0.0.7:3389\"\n{keys}"));
-    let worry = ["2:12: Remote Desktop (RDP), port 3389, is open on every address of this machine"];
+    let worry = ["2:12 exposed-service"];
     assert_eq!(rdp(""), worry);
     assert_eq!(rdp("deny = \"192.0.2.0/24\"\nnew_sessions_per_client = \"3/min\"\n"), worry);
     assert_eq!(rdp("allow = [\"0.0.0.0/0\"]\n"), worry);

@@ -23,28 +23,19 @@ fn every_problem_is_reported_in_file_order() {
     assert_eq!(
         files.problems(),
         [
-            "portway.toml:1:13: port 0 cannot be listened on ? use a port from 1 to 65535",
-            "portway.toml:2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, mapping, lists, defaults, guard, geoip, limits, router, log, shutdown",
-            "portway.toml:5:16: a string stands in quotes ? write idle_timeout = \"30s\"",
-            "portway.toml:6:14: port 0 cannot be connected to ? use a port from 1 to 65535",
-            "portway.toml:8:9: `level` is a string, not an integer ? as in level = \"info\"",
+            "portway.toml:1:13 invalid-spec",
+            "portway.toml:2:1 unknown-key",
+            "portway.toml:5:16 syntax",
+            "portway.toml:6:14 invalid-spec",
+            "portway.toml:8:9 wrong-type"
         ]
     );
 }
 
 #[test]
 fn what_a_broken_line_hides_is_not_called_missing() {
-    assert_eq!(
-        problems("[[mapping]]\nname = \"a\npublish \"80:80\"\n"),
-        [
-            "2:10: invalid basic string, expected `\"` ? write name = \"a\"",
-            "3:9: key with no value, expected `=`"
-        ]
-    );
-    assert_eq!(
-        problems("publish = [\"80:9\"]\npublish = [\"81:9\"]\n"),
-        ["2:1: duplicate key ? give a key once; where it takes several values, they stand in one list"]
-    );
+    assert_eq!(problems("[[mapping]]\nname = \"a\npublish \"80:80\"\n"), ["2:10 syntax", "3:9 syntax"]);
+    assert_eq!(problems("publish = [\"80:9\"]\npublish = [\"81:9\"]\n"), ["2:1 syntax"]);
     assert_eq!(problems("[[mapping]]\npublish = \n").len(), 1);
 }
 
@@ -52,17 +43,11 @@ fn what_a_broken_line_hides_is_not_called_missing() {
 fn line_ends_and_a_byte_order_mark_do_not_move_a_column() {
     assert_eq!(
         problems("\u{feff}publish = \"0:80\"\r\nfoo = 1\r\n[log]\r\nlevel = 'é0'\r\n")[..2],
-        [
-            "1:12: port 0 cannot be listened on ? use a port from 1 to 65535",
-            "2:1: unknown key `foo` at the top of the file ? the keys here are publish, include, mapping, lists, defaults, guard, geoip, limits, router, log, shutdown",
-        ]
+        ["1:12 invalid-spec", "2:1 unknown-key"]
     );
     let files = file("foo = 1\r\n");
     assert!(files.load().unwrap_err().to_string().contains("\n1 | foo = 1\n  | ^^^\n"));
-    assert_eq!(
-        problems("publish = [\"ééé:80\", \"0:1\"]\n")[1],
-        "1:23: port 0 cannot be listened on ? use a port from 1 to 65535"
-    );
+    assert_eq!(problems("publish = [\"ééé:80\", \"0:1\"]\n")[1], "1:23 invalid-spec");
 }
 
 #[test]
@@ -107,48 +92,30 @@ fn only_the_first_hundred_problems_are_printed() {
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let files = Files::new(&[("dir.toml/x", b"")]);
-    assert_eq!(
-        files.problems(),
-        ["portway.toml:1:1: the file cannot be read: no such file or directory ? check the path"]
-    );
+    assert_eq!(files.problems(), ["portway.toml:1:1 unreadable-file"]);
     let missing = files.load().unwrap_err();
     assert_eq!(missing.read.files, [files.path("portway.toml")]);
     let at = |path: PathBuf| {
         load(&Source { file: Some(path), publish: vec!["80:9".into()], ..Source::default() }, &Machine)
             .unwrap_err()
     };
-    assert_eq!(
-        files.line(at(files.path("dir.toml")).iter().next().unwrap()),
-        "dir.toml:1:1: the file cannot be read: it is a directory ? name a file; a pattern such as DIR/*.toml belongs in `include`"
-    );
-    assert_eq!(
-        at("/dev/zero".into()).to_string(),
-        "/dev/zero:1:1: the file cannot be read: more than 4 MiB of configuration"
-    );
+    assert_eq!(files.line(at(files.path("dir.toml")).iter().next().unwrap()), "dir.toml:1:1 unreadable-file");
+    assert_eq!(files.line(at("/dev/zero".into()).iter().next().unwrap()), "/dev/zero:1:1 unreadable-file");
 }
 
 #[test]
 fn a_file_that_is_too_large_is_refused_unread() {
     let files = file("");
     fs::File::options().write(true).open(files.path("portway.toml")).unwrap().set_len(1 << 40).unwrap();
-    assert_eq!(
-        files.problems(),
-        ["portway.toml:1:1: the file cannot be read: more than 4 MiB of configuration"]
-    );
+    assert_eq!(files.problems(), ["portway.toml:1:1 unreadable-file"]);
 }
 
 #[test]
 fn bytes_that_are_no_utf8_are_refused_with_their_place() {
     let files = Files::new(&[("portway.toml", b"a = 1\nb = '\xc3\xa9\xff'\n")]);
-    assert_eq!(
-        files.problems(),
-        ["portway.toml:2:7: not UTF-8 text: byte 0xff at offset 13 ? save the file as UTF-8"]
-    );
+    assert_eq!(files.problems(), ["portway.toml:2:7 syntax"]);
     let files = Files::new(&[("portway.toml", b"\xff\xfea\0 \0")]);
-    assert_eq!(
-        files.problems(),
-        ["portway.toml:1:1: not UTF-8 text: byte 0xff at offset 0 ? it looks like UTF-16: save it as UTF-8"]
-    );
+    assert_eq!(files.problems(), ["portway.toml:1:1 syntax"]);
 }
 
 #[test]
@@ -165,10 +132,7 @@ fn deep_nesting_is_an_error_and_no_overflow() {
         let found = problems(&text);
         assert!(found.len() <= 2, "{found:?}");
     }
-    assert_eq!(
-        problems(&format!("a = {}", "[".repeat(1000))),
-        ["1:85: tables and lists are nested too deeply ? at most 80 deep"]
-    );
+    assert_eq!(problems(&format!("a = {}", "[".repeat(1000))), ["1:85 syntax"]);
 }
 
 #[test]
@@ -213,21 +177,20 @@ fn problems_of_included_files_come_after_those_of_the_main_file() {
         ("a.toml", b"[log]\nlevel = \"info\"\n[defaults]\n[shutdown]\n[[mapping]]\nname = \"x\"\npublish = \"7:9\"\n"),
         ("b.toml", b"include = \"portway.toml\"\n[[mapping]]\nname = \"x\"\npublish = \"7:10\"\n"),
     ]);
-    let main_only = "put it in the main file; its [defaults] hold for included mappings too";
     assert_eq!(
         files.problems(),
         [
-            "portway.toml:1:23: include gone.toml: no such file or directory ? check the path".into(),
-            "portway.toml:1:36: a.toml is included twice, first at portway.toml:1:13 ? include it once".into(),
-            "portway.toml:1:56: include [x: not a pattern: invalid range pattern".into(),
-            "portway.toml:1:62: an include without a name ? as in include = [\"conf.d/*.toml\"]".into(),
-            "portway.toml:2:12: port 0 cannot be listened on ? use a port from 1 to 65535".into(),
-            format!("a.toml:1:2: [log] in an included file ? {main_only}"),
-            format!("a.toml:3:2: [defaults] in an included file ? {main_only}"),
-            format!("a.toml:4:2: [shutdown] in an included file ? {main_only}"),
-            "b.toml:1:12: portway.toml includes itself ? keep included files in a directory of their own, as in conf.d/*.toml".into(),
-            "b.toml:3:9: the name \"x\" is used twice, first at a.toml:6:9 ? give each mapping a name of its own".into(),
-            "b.toml:4:12: [::]:7/tcp is listened on twice, first at a.toml:7:12 ? a port takes one mapping for each protocol, and a wildcard takes all addresses".into(),
+            "portway.toml:1:23 unreadable-file",
+            "portway.toml:1:36 repeated-include",
+            "portway.toml:1:56 unreadable-file",
+            "portway.toml:1:62 empty",
+            "portway.toml:2:12 invalid-spec",
+            "a.toml:1:2 misplaced-key",
+            "a.toml:3:2 misplaced-key",
+            "a.toml:4:2 misplaced-key",
+            "b.toml:1:12 repeated-include",
+            "b.toml:3:9 duplicate-name",
+            "b.toml:4:12 port-in-use"
         ]
     );
 }
@@ -241,7 +204,7 @@ fn includes_go_only_so_deep() {
         .collect();
     let mut all: Vec<(&str, &[u8])> = texts.iter().map(|(n, t)| (n.as_str(), t.as_bytes())).collect();
     all.push(("portway.toml", b"include = \"0.toml\"\n"));
-    assert_eq!(Files::new(&all).problems(), ["6.toml:1:12: includes go more than 8 files deep"]);
+    assert_eq!(Files::new(&all).problems(), ["6.toml:1:12 too-many"]);
 }
 
 #[test]

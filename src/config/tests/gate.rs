@@ -33,27 +33,19 @@ fn what_is_no_list_is_refused() {
     let found = problems(&format!(
         "{ONE}[lists]\na = 1\nb = [\"@a\", 7]\nc = {{ fil = \"x\" }}\nd = {{}}\ne = {{ file = \"\" }}\n\"f g\" = []\nh = \"/etc/blocked.txt\"\ni = {{ file = \"gone.txt\" }}\nj = {{ file = \".\" }}\n"
     ));
-    let brief: Vec<_> = found.iter().map(|p| p.split(" ? ").next().unwrap().to_owned()).collect();
-    assert_eq!(brief[0], "3:5: `a` is a list of addresses, or { file = \"...\" }, not an integer");
-    assert!(brief[1].starts_with("4:7: `@a` is "), "{found:?}");
-    assert_eq!(found[2], "4:12: `b` is a string, not an integer");
-    assert_eq!(found[3], "5:7: unknown key `fil` of a list ? did you mean `file`?");
-    assert_eq!(found[4], "6:5: a list without a `file` ? as in d = { file = \"d.txt\" }");
-    assert_eq!(found[5], "7:15: `file` is empty ? name a file");
-    assert_eq!(
-        found[6],
-        "8:1: `f g` is not a name for a list ? a name is 1 to 64 of the characters A-Z a-z 0-9 . _ -"
-    );
-    assert!(found[7].starts_with("9:6: `/etc/blocked.txt` "), "{found:?}");
-    assert!(found[7].ends_with(" ? to read a file, write h = { file = \"/etc/blocked.txt\" }"), "{found:?}");
-    let (gone, directory) = (&brief[8], &brief[9]);
-    assert!(
-        gone.starts_with("10:15: the list file ")
-            && gone.ends_with("gone.txt cannot be read: no such file or directory"),
-        "{gone}"
-    );
-    assert!(directory.ends_with(" cannot be read: it is a directory"), "{directory}");
-    assert_eq!(found.len(), 10);
+    let places = [
+        "3:5 wrong-type",
+        "4:7 invalid-entry",
+        "4:12 wrong-type",
+        "5:7 unknown-key",
+        "6:5 missing-key",
+        "7:15 empty",
+        "8:1 invalid-name",
+        "9:6 invalid-entry",
+        "10:15 unreadable-file",
+        "11:15 unreadable-file",
+    ];
+    assert_eq!(found, places);
 }
 
 #[test]
@@ -77,18 +69,13 @@ fn a_broken_list_file_is_refused_at_its_own_lines() {
         ("portway.toml", text.as_bytes()),
         ("sub/x.txt", b"203.0.113.0/24\n\t home # mine\n10.0.0.0/33\n"),
     ]);
-    let found = files.problems();
-    let brief: Vec<_> = found.iter().map(|p| p.split(" ? ").next().unwrap()).collect();
-    assert_eq!(
-        brief[..3],
-        [
-            "portway.toml:3:8: `bar` is not an address",
-            "portway.toml:5:12: port 0 cannot be listened on",
-            "sub/x.txt:2:3: `home` is not an address",
-        ]
-    );
-    assert!(brief[3].starts_with("sub/x.txt:3:1: `10.0.0.0/33` "), "{found:?}");
-    assert!(found[2].contains(" ? write one such as 203.0.113.9"), "{found:?}");
+    let places = [
+        "portway.toml:3:8 invalid-entry",
+        "portway.toml:5:12 invalid-spec",
+        "sub/x.txt:2:3 invalid-entry",
+        "sub/x.txt:3:1 invalid-entry",
+    ];
+    assert_eq!(files.problems(), places);
     let shown = files.load().unwrap_err().to_string();
     assert!(shown.contains("\n2 |   home # mine\n  |   ^^^^\n"), "{shown}");
     assert!(read_list(&files.path("sub/x.txt")).unwrap_err().to_string().starts_with("line 2: `home`"));
@@ -101,7 +88,8 @@ fn of_a_list_file_that_is_no_list_twenty_lines_are_shown() {
         Files::new(&[("portway.toml", text.as_bytes()), ("x.txt", "nonsense\n".repeat(5000).as_bytes())]);
     let found = files.problems();
     assert_eq!(found.len(), 21);
-    assert!(found[20].starts_with("x.txt:5000:1: ") && found[20].contains("4980 more"), "{}", found[20]);
+    assert_eq!(found[20], "x.txt:5000:1 invalid-entry");
+    assert!(files.load().unwrap_err().to_string().contains("4980 more"));
 }
 
 #[test]
@@ -121,20 +109,13 @@ fn countries_come_from_the_database_beside_the_configuration() {
     let country = loaded.gate.countries.unwrap().country("192.0.2.9".parse().unwrap());
     assert_eq!(country, Country::new("DE"));
     let warned: Vec<_> = loaded.warnings.iter().map(|w| files.line(w)).collect();
-    assert_eq!(warned, ["portway.toml:4:27: UK is not a country ? the United Kingdom is \"GB\""]);
+    assert_eq!(warned, ["portway.toml:4:27 invalid-entry"]);
 }
 
 #[test]
 fn a_list_and_an_included_file_are_regular_files() {
     let found = problems(&format!("{ONE}include = \"/dev/null\"\n[lists]\na = {{ file = \"/dev/zero\" }}\n"));
-    let hint = "name a file; only the file of --config may be a pipe";
-    assert_eq!(
-        found,
-        [
-            format!("2:12: include /dev/null: it is not a regular file ? {hint}"),
-            format!("4:15: the list file /dev/zero cannot be read: it is not a regular file ? {hint}"),
-        ]
-    );
+    assert_eq!(found, ["2:12 unreadable-file", "4:15 unreadable-file"]);
     assert_eq!(read_list(Path::new("/dev/zero")).unwrap_err().to_string(), "it is not a regular file");
 }
 
@@ -144,14 +125,7 @@ fn tables_of_the_main_file_are_refused_in_an_included_one() {
         ("portway.toml", b"include = \"a.toml\"\npublish = [\"80:9\"]\n"),
         ("a.toml", b"[guard]\ntrap = [\"23\"]\n[limits]\n[geoip]\ndatabase = \"x\"\n[router]\n"),
     ]);
-    let found = files.problems();
-    for (i, (line, table)) in [(1, "guard"), (3, "limits"), (4, "geoip"), (6, "router")].iter().enumerate() {
-        assert!(
-            found[i].starts_with(&format!("a.toml:{line}:2: [{table}] in an included file ? ")),
-            "{found:?}"
-        );
-    }
-    assert_eq!(found.len(), 4);
+    assert_eq!(files.problems(), [1, 3, 4, 6].map(|line| format!("a.toml:{line}:2 misplaced-key")));
 }
 
 #[test]
@@ -186,14 +160,7 @@ fn a_list_is_there_once_over_all_files() {
         ("a.toml", b"[lists]\ny = []\nx = \"192.0.2.1\"\n"),
         ("b.toml", b"[lists]\ny = { file = \"gone.txt\" }\n"),
     ]);
-    let hint = "give each list a name of its own, over all files";
-    assert_eq!(
-        files.problems(),
-        [
-            format!("a.toml:3:1: the list \"x\" is there twice, first at portway.toml:4:1 ? {hint}"),
-            format!("b.toml:2:1: the list \"y\" is there twice, first at a.toml:2:1 ? {hint}"),
-        ]
-    );
+    assert_eq!(files.problems(), ["a.toml:3:1 duplicate-name", "b.toml:2:1 duplicate-name"]);
 }
 
 #[test]
@@ -202,10 +169,7 @@ fn a_list_that_may_stand_in_a_file_that_is_not_there_is_not_called_unknown() {
         "portway.toml",
         b"include = \"gone.toml\"\n[[mapping]]\npublish = \"80:9\"\nallow = \"@x\"\nallow_countries = \"DE\"\n",
     )]);
-    let found = files.problems();
-    assert!(found[0].contains("include gone.toml: "), "{found:?}");
-    assert!(found[1].contains("`allow_countries` without a database"), "{found:?}");
-    assert_eq!(found.len(), 2);
+    assert_eq!(files.problems(), ["portway.toml:1:12 unreadable-file", "portway.toml:5:1 missing-key"]);
 }
 
 #[test]
@@ -214,7 +178,7 @@ fn a_mapping_of_an_included_file_uses_the_lists_of_the_main_one() {
         ("portway.toml", b"include = \"sub/a.toml\"\n[lists]\nx = \"192.0.2.0/24\"\n"),
         ("sub/a.toml", b"[[mapping]]\npublish = \"80:9\"\nallow = [\"@x\", \"@y\"]\n"),
     ]);
-    assert_eq!(files.problems(), ["sub/a.toml:3:17: unknown list `@y` ? the lists are x"]);
+    assert_eq!(files.problems(), ["sub/a.toml:3:17 unknown-list"]);
 }
 
 #[test]
@@ -230,16 +194,10 @@ fn a_list_that_may_stand_in_a_broken_line_is_not_called_unknown() {
 
 #[test]
 fn geoip_needs_a_database() {
-    assert_eq!(
-        problems(&format!("{ONE}[geoip]\n")),
-        ["2:1: [geoip] without a `database` ? as in database = \"/var/lib/GeoIP/GeoLite2-Country.mmdb\""]
-    );
-    assert_eq!(
-        problems(&format!("{ONE}[geoip]\ndatbase = \"x\"\n")),
-        ["3:1: unknown key `datbase` in [geoip] ? did you mean `database`?"]
-    );
+    assert_eq!(problems(&format!("{ONE}[geoip]\n")), ["2:1 missing-key"]);
+    assert_eq!(problems(&format!("{ONE}[geoip]\ndatbase = \"x\"\n")), ["3:1 unknown-key"]);
     let found = problems(&format!("{ONE}[geoip]\ndatabase = \"gone.mmdb\"\n"));
-    assert!(found[0].starts_with("3:13: the database of countries cannot be used: "), "{found:?}");
+    assert_eq!(found, ["3:13 unreadable-file"]);
 }
 
 #[test]
@@ -266,36 +224,34 @@ fn the_guard_is_refused_with_what_would_be_right() {
             "{ONE}[guard]\nrefusals = \"unlimited\"\nban = \"31d\"\ntrap = [23, \"0\"]\nexempt = \"@x\"\nstate = \"\"\ntraps = []\n"
         )),
         [
-            "3:13: `refusals` cannot be \"unlimited\" ? say after how many a client is banned, as in \"10/min\"; without [guard] there are no automatic bans",
-            "4:8: `31d` is more than 30 days ? use a time such as \"1h\", up to \"30d\"; each repeat doubles it",
-            "5:9: `trap` is a string, not an integer ? write \"23\"",
-            "5:14: port 0 cannot be listened on ? use a port from 1 to 65535",
-            "6:11: unknown list `@x` ? name one in [lists], as in office = [\"203.0.113.0/24\"]",
-            "7:10: `state` is empty ? name a file",
-            "8:1: unknown key `traps` in [guard] ? did you mean `trap`?",
+            "3:13 invalid-value",
+            "4:8 invalid-value",
+            "5:9 wrong-type",
+            "5:14 invalid-spec",
+            "6:11 unknown-list",
+            "7:10 empty",
+            "8:1 unknown-key"
         ]
     );
     assert_eq!(
         problems(&format!("{ONE}[guard]\nrefusals = \"10\"\nban = \"never\"\n")),
-        [
-            "3:13: the rate `10` has no unit ? say after how many a client is banned, as in \"10/min\"; without [guard] there are no automatic bans",
-            "4:8: `ban` cannot be \"never\": addresses change hands ? use a time such as \"1h\", up to \"30d\"; each repeat doubles it",
-        ]
+        ["3:13 invalid-value", "4:8 invalid-value"]
     );
     assert_eq!(problems(&format!("{ONE}[guard]\nban = \"0s\"\n")).len(), 1);
     let no_tables = "guard = 1\nlists = []\ngeoip = \"x\"\nlimits = 3\nrouter = true\n";
-    for (problem, table) in problems(no_tables).iter().zip(["guard", "lists", "geoip", "limits", "router"]) {
-        assert!(problem.contains(&format!("`{table}` is a table, as in [{table}], not a")), "{problem}");
-    }
-    assert_eq!(problems(no_tables).len(), 5);
+    assert_eq!(
+        problems(no_tables),
+        [9, 9, 9, 10, 10]
+            .iter()
+            .zip(1..)
+            .map(|(column, line)| format!("{line}:{column} wrong-type"))
+            .collect::<Vec<_>>()
+    );
 }
 
 #[test]
 fn bans_without_a_file_are_a_warning() {
-    assert_eq!(
-        warnings(&format!("{ONE}[guard]\ntrap = \"23\"\n")),
-        ["2:1: bans are kept in memory only, and forgotten when portway ends"]
-    );
+    assert_eq!(warnings(&format!("{ONE}[guard]\ntrap = \"23\"\n")), ["2:1 not-persisted"]);
 }
 
 #[test]
@@ -353,16 +309,11 @@ fn decoys_are_listeners_of_the_plan() {
 
 #[test]
 fn a_decoy_takes_no_port_that_a_mapping_has() {
-    let hint = "a trap takes a port that no mapping has";
     assert_eq!(
         problems(
             "[guard]\ntrap = [\"80\", \"22-24\", \"24\"]\nstate = \"/b\"\n[[mapping]]\npublish = \"80:9/tcp+udp\"\n[[mapping]]\nname = \"22/tcp\"\npublish = \"81:9\"\n"
         ),
-        [
-            format!("2:10: [::]:80/tcp is listened on twice, first at portway.toml:5:12 ? {hint}"),
-            format!("2:25: [::]:24/tcp is listened on twice, first at portway.toml:2:16 ? {hint}"),
-            "7:9: the name \"22/tcp\" is the default name of the listener at portway.toml:2:16 ? choose another name".into(),
-        ]
+        ["2:10 port-in-use", "2:25 port-in-use", "7:9 duplicate-name"]
     );
     assert_eq!(
         loaded("publish = [\"80:9/udp\"]\n[guard]\ntrap = \"80\"\nstate = \"/b\"\n").plan.listeners.len(),
@@ -382,10 +333,6 @@ fn limits_are_numbers_or_auto() {
     assert_eq!((limits.sessions.map(NonZeroU32::get), limits.flows), (Some(500), None));
     assert_eq!(
         problems(&format!("{ONE}[limits]\nsessions = 0\nflows = \"many\"\nflow = 1\n")),
-        [
-            "3:12: `sessions` is a positive number or \"auto\", not 0 ? use a number from 1",
-            "4:10: `flows` is a positive number or \"auto\", not `many` ? as in flows = 100, or flows = \"auto\"",
-            "5:1: unknown key `flow` in [limits] ? did you mean `flows`?",
-        ]
+        ["3:12 invalid-value", "4:10 invalid-value", "5:1 unknown-key"]
     );
 }

@@ -51,12 +51,7 @@ fn a_mapping_is_open_at_its_own_port_or_another() {
 fn a_range_is_open_from_its_external_port_on() {
     let loaded = loaded(&mapping("2000-2002:9", "{ external_port = 30000 }"));
     assert_eq!(open(&loaded), ["[::]:2000/tcp 30000", "[::]:2001/tcp 30001", "[::]:2002/tcp 30002"]);
-    assert_eq!(
-        problems(&mapping("2000-2010:9", "{ external_port = 65530 }")),
-        [
-            "3:10: 11 external ports from 65530 on go beyond 65535 ? the external port is the first of as many as there are listen ports: choose a lower one"
-        ]
-    );
+    assert_eq!(problems(&mapping("2000-2010:9", "{ external_port = 65530 }")), ["3:10 range-mismatch"]);
     assert_eq!(
         open(&super::loaded(&mapping("2000-2001:9", "{ external_port = 65534 }"))).last().unwrap(),
         "[::]:2001/tcp 65535"
@@ -72,22 +67,14 @@ fn what_is_no_wish_is_refused() {
                 + &mapping("2002:9", "{ external_port = 0 }")
                 + &mapping("2003:9", "{ external_port = \"3\", ipv6 = 1 }"))
         ),
-        [
-            "3:10: `router` is true, false or a table { external_port = 30000 }, not a string ? write true",
-            "6:12: unknown key `externl_port` of `router` ? did you mean `external_port`?",
-            "9:28: 0 is not a port ? use a port from 1 to 65535",
-            "12:28: `external_port` is a port number, not a string ? write 3",
-            "12:40: `ipv6` is true or false, not an integer ? write true",
-        ]
+        ["3:10 wrong-type", "6:12 unknown-key", "9:28 invalid-value", "12:28 wrong-type", "12:40 wrong-type"]
     );
 }
 
 #[test]
 fn a_listener_that_no_router_can_reach_is_refused() {
-    let message = "no router leads here: this listens on loopback or link-local addresses only";
-    let hint = "listen on every address, or on the one that the router sends to; or say `router = false`";
     for spec in ["127.0.0.1:2000:9", "[::1]:2000:9", "[fe80::1%eth0]:2000:9", "169.254.7.7:2000:9"] {
-        assert_eq!(problems(&mapping(spec, "true")), [format!("3:10: {message} ? {hint}")], "{spec}");
+        assert_eq!(problems(&mapping(spec, "true")), ["3:10 unreachable"], "{spec}");
         let disabled = mapping(spec, "true") + "enabled = false\n";
         assert_eq!(problems(&disabled).len(), 1);
     }
@@ -97,24 +84,20 @@ fn a_listener_that_no_router_can_reach_is_refused() {
     assert_eq!(open(&some), ["192.168.1.2:2000/tcp same"]);
     let inherited = "publish = [\"127.0.0.1:2000:9\", \"2001:9\"]\n[defaults]\nrouter = true\n";
     assert_eq!(open(&loaded(inherited)), ["[::]:2001/tcp same"]);
-    assert_eq!(warnings(inherited), [format!("1:13: {message}")]);
+    assert_eq!(warnings(inherited), ["1:13 unreachable"]);
 }
 
 #[test]
 fn a_port_of_the_router_goes_to_one_listener() {
     assert_eq!(
         problems(&(mapping("2000:9/tcp+udp", "true") + &mapping("2001:9", "{ external_port = 2000 }"))),
-        [
-            "6:10: the router's port 2000/tcp is asked for twice, first at portway.toml:3:10 ? choose another one: router = { external_port = 30000 }"
-        ]
+        ["6:10 router-port-in-use"]
     );
     assert_eq!(
         problems(
             "[[mapping]]\nlisten = [\"2000\", \"2001-2003\"]\ntargets = \"9\"\nrouter = { external_port = 30000 }\n"
         ),
-        [
-            "4:10: several listeners here ask for the router's port 30000/tcp ? give each of them a mapping with an `external_port` of its own"
-        ]
+        ["4:10 router-port-in-use"]
     );
     let both_families = "[[mapping]]\nlisten = [\"192.168.1.2:2000\", \"[2001:db8::5]:2000\"]\ntargets = \"nas:9\"\nrouter = { ipv6 = true }\n";
     assert_eq!(
@@ -128,12 +111,7 @@ fn a_port_of_the_router_goes_to_one_listener() {
 #[test]
 fn a_router_opens_so_many_listeners_and_no_more() {
     assert_eq!(open(&loaded(&mapping("2000-2063:9", "true"))).len(), 64);
-    assert_eq!(
-        problems(&mapping("2000-2064:9", "true")),
-        [
-            "3:10: more than 64 listeners in all are to be open on the router ? say `router = false` where it need not be, or use smaller ranges"
-        ]
-    );
+    assert_eq!(problems(&mapping("2000-2064:9", "true")), ["3:10 too-many"]);
 }
 
 #[test]
@@ -146,11 +124,11 @@ fn openings_that_are_likely_to_fail_or_unwise_are_warned_of() {
     assert_eq!(
         warnings(&text),
         [
-            "3:10: the external port 443 is below 1024: many routers do not open it",
-            "5:12: Remote Desktop (RDP), port 3389, is open to the internet",
-            "8:12: the listen address 2001:db8::5 is not an address of this machine now",
-            "9:10: nothing is opened for IPv6 addresses alone",
-            "12:10: `ipv6 = true` opens nothing for IPv4 addresses alone",
+            "3:10 unwise-value",
+            "5:12 exposed-service",
+            "8:12 foreign-address",
+            "9:10 no-effect",
+            "12:10 no-effect"
         ]
     );
 }
@@ -202,13 +180,7 @@ fn a_router_that_is_hurried_is_a_warning_and_no_problem() {
     let text = format!("{}[router]\nlease = \"10s\"\ncheck_every = \"1s\"\n", mapping("2000:9", "true"));
     let settings = loaded(&text).settings.router;
     assert_eq!((settings.lease, settings.check_every), (Duration::from_secs(10), Duration::from_secs(1)));
-    assert_eq!(
-        warnings(&text),
-        [
-            "5:10: below two minutes `lease` keeps the router busy, and ends when one renewal is late",
-            "6:16: below five seconds `check_every` keeps the router busy",
-        ]
-    );
+    assert_eq!(warnings(&text), ["5:10 unwise-value", "6:16 unwise-value"]);
 }
 
 #[test]
@@ -221,47 +193,30 @@ fn terms_of_the_router_are_refused_with_what_would_be_right() {
             "protocols = [\"upn\", \"pcp\", \"pcp\", 3]\ngateway = \"router.lan\"\ninterface = \"a name that is too long\"\nlease = \"9s\"\non_conflict = \"any\"\ncheck_every = \"900ms\"\nleases = 1\n"
         ),
         [
-            "5:15: unknown protocol `upn` ? did you mean \"upnp\"?",
-            "5:28: the protocol \"pcp\" stands there twice ? they are tried in the order in which they stand; name each once",
-            "5:35: `protocol` is a string, not an integer ? as in protocol = \"tcp+udp\"",
-            "6:12: the gateway `router.lan` is not an address ? use \"auto\", or the router's IP address, as in \"192.168.1.1\" or \"[fd00::1]:1900\"",
-            "7:14: `a name that is too long` is not the name of an interface ? use \"auto\", or a name of at most 15 characters, as `ip link` shows it",
-            "8:10: `lease` is too short ? use a time from \"10s\" to \"7d\"; the lease is renewed before it ends",
-            "9:16: unknown on_conflict `any` ? did you mean \"any-port\"?",
-            "10:16: `check_every` is too short ? use a time from \"1s\" to \"1d\"",
-            "11:1: unknown key `leases` in [router] ? did you mean `lease`?",
+            "5:15 invalid-value",
+            "5:28 duplicate-entry",
+            "5:35 wrong-type",
+            "6:12 invalid-value",
+            "7:14 invalid-value",
+            "8:10 invalid-value",
+            "9:16 invalid-value",
+            "10:16 invalid-value",
+            "11:1 unknown-key"
         ]
     );
-    let brief = |lines: &str| {
-        with(lines).iter().map(|p| p.split(" ? ").next().unwrap().to_owned()).collect::<Vec<_>>()
-    };
     assert_eq!(
-        brief("protocols = []\ngateway = \"192.168.1.1:0\"\nlease = \"never\"\ncheck_every = \"2d\"\n"),
-        [
-            "5:13: `protocols` is empty",
-            "6:12: the gateway `192.168.1.1:0` has port 0",
-            "7:10: `lease` cannot be \"never\"",
-            "8:16: `check_every` is too long",
-        ]
+        with("protocols = []\ngateway = \"192.168.1.1:0\"\nlease = \"never\"\ncheck_every = \"2d\"\n"),
+        ["5:13 empty", "6:12 invalid-value", "7:10 invalid-value", "8:16 invalid-value"]
     );
-    for (gateway, why) in [
-        ("0.0.0.0", "is not the address of one machine"),
-        ("239.255.255.250", "is not the address of one machine"),
-        ("fe80::1%eth0", "names an interface"),
-        ("", "is not an address"),
-    ] {
-        let found = brief(&format!("gateway = \"{gateway}\"\nlease = \"8d\"\n"));
-        assert_eq!(
-            found,
-            [format!("5:12: the gateway `{gateway}` {why}"), "6:10: `lease` is too long".into()]
-        );
+    for gateway in ["0.0.0.0", "239.255.255.250", "fe80::1%eth0", ""] {
+        let found = with(&format!("gateway = \"{gateway}\"\nlease = \"8d\"\n"));
+        assert_eq!(found, ["5:12 invalid-value", "6:10 invalid-value"], "{gateway}");
     }
 }
 
 #[test]
 fn a_router_that_nothing_asks_for_is_a_warning() {
-    let unused = "[router] without a mapping that is to be open on the router";
-    assert_eq!(warnings("publish = \"2000:9\"\n[router]\n"), [format!("2:1: {unused}")]);
+    assert_eq!(warnings("publish = \"2000:9\"\n[router]\n"), ["2:1 no-effect"]);
     assert_eq!(warnings(&format!("[router]\n{}", mapping("2000:9", "true"))), [""; 0]);
     let disabled = format!("publish = \"2001:9\"\n[router]\n{}enabled = false\n", mapping("2000:9", "true"));
     assert_eq!(warnings(&disabled), [""; 0]);

@@ -136,12 +136,15 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// Words that the program has, or that it makes.
+type Words = Cow<'static, str>;
+
 /// A problem or a warning while it is collected.
 pub(crate) struct Diagnostic {
     code: Code,
     span: Span,
-    message: Cow<'static, str>,
-    hint: Option<Cow<'static, str>>,
+    message: Words,
+    hint: Option<Words>,
     also: Option<Span>,
     /// The last listener of a circle.
     circle: Option<Span>,
@@ -151,7 +154,7 @@ pub(crate) struct Diagnostic {
 
 impl Diagnostic {
     /// Says what would be right.
-    pub(crate) fn hint(&mut self, hint: impl Into<Cow<'static, str>>) -> &mut Self {
+    pub(crate) fn hint(&mut self, hint: impl Into<Words>) -> &mut Self {
         self.hint = Some(hint.into());
         self
     }
@@ -160,6 +163,14 @@ impl Diagnostic {
     pub(crate) fn add_to_hint(&mut self, also: &str) -> &mut Self {
         let hint = self.hint.take().map(|hint| format!("{also}; {hint}"));
         self.hint(hint.unwrap_or_else(|| also.to_owned()))
+    }
+
+    /// Takes what stands behind the last colon of the message for what would be right.
+    pub(crate) fn split_hint(&mut self) -> &mut Self {
+        if let Some((message, hint)) = self.message.rsplit_once(": ") {
+            (self.hint, self.message) = (Some(hint.to_owned().into()), message.to_owned().into());
+        }
+        self
     }
 
     /// Ends the message with another place.
@@ -256,12 +267,7 @@ impl Diagnostics {
         self.problems.len() >= Self::TAKEN
     }
 
-    fn push<'n>(
-        list: &'n mut Vec<Diagnostic>,
-        code: Code,
-        span: Span,
-        message: Cow<'static, str>,
-    ) -> &'n mut Diagnostic {
+    fn push(list: &mut Vec<Diagnostic>, code: Code, span: Span, message: Words) -> &mut Diagnostic {
         let note = Diagnostic {
             code,
             span,
@@ -280,22 +286,12 @@ impl Diagnostics {
     }
 
     /// Something is wrong.
-    pub(crate) fn problem(
-        &mut self,
-        code: Code,
-        span: Span,
-        message: impl Into<Cow<'static, str>>,
-    ) -> &mut Diagnostic {
+    pub(crate) fn problem(&mut self, code: Code, span: Span, message: impl Into<Words>) -> &mut Diagnostic {
         Self::push(&mut self.problems, code, span, message.into())
     }
 
     /// Something works, but should be looked at.
-    pub(crate) fn warning(
-        &mut self,
-        code: Code,
-        span: Span,
-        message: impl Into<Cow<'static, str>>,
-    ) -> &mut Diagnostic {
+    pub(crate) fn warning(&mut self, code: Code, span: Span, message: impl Into<Words>) -> &mut Diagnostic {
         Self::push(&mut self.warnings, code, span, message.into())
     }
 

@@ -260,11 +260,8 @@ impl Reader<'_> {
         let found = value.get_ref().type_str();
         let article = if found.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
         let hint = self.scalar(value).and_then(|written| quoted(key, &written)).or_else(|| example(key));
-        let note = self.diagnostics.problem(
-            Code::WrongType,
-            span,
-            format!("`{key}` is {expected}, not {article} {found}"),
-        );
+        let message = format!("`{key}` is {expected}, not {article} {found}");
+        let note = self.diagnostics.problem(Code::WrongType, span, message);
         match hint {
             Some(hint) => note.hint(hint),
             None => note,
