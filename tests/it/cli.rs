@@ -15,7 +15,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{
-    Client, Line, Portway, Ran, TcpTarget, UdpTarget, eventually, mapping, own_addr, portway, udp_client,
+    Client, Line, Portway, Ran, TcpTarget, UdpTarget, eventually, mapping, messages, own_addr, portway,
+    udp_client,
 };
 
 /// A directory with one configuration file.
@@ -198,12 +199,12 @@ fn a_list_of_an_included_file_is_used_and_followed() {
     client.ping();
 
     fs::write(&list, "127.0.0.0/8\n").expect("the test's own directory");
-    let line = portway.wait_log("list reloaded", |_| true);
+    let line = portway.wait_log(messages::LIST_RELOADED, |_| true);
     assert_eq!((line.text("list"), line.text("file")), ("blocked", list.to_str().expect("a readable path")));
     client.until_closed();
     fs::write(&included, "[lists]\nblocked = [\"192.0.2.0/24\"]\n").expect("the test's own directory");
     portway.signal(Signal::HUP);
-    portway.wait_log("reload applied", |_| true);
+    portway.wait_log(messages::RELOAD_APPLIED, |_| true);
     Client::to(at).ping();
 }
 
@@ -534,7 +535,7 @@ fn every_listener_is_announced() {
     let config = mapping(one, own_addr(8000), "name = \"web\"") + &mapping(two, own_addr(8000), "");
     let mut portway = Portway::with(&config).start();
     for (name, at) in [("web", one), ("8081/tcp", two)] {
-        let line = portway.wait_log("listening", |line| line.text("mapping") == name);
+        let line = portway.wait_log(messages::LISTENING, |line| line.text("mapping") == name);
         assert_eq!((line.text("protocol"), line.text("listen.addr")), ("tcp", &*at.to_string()));
     }
 }
@@ -547,13 +548,13 @@ fn what_is_said_of_a_configuration_in_the_log_has_its_cure() {
     let mut portway = Portway::with(&idle("")).start();
     let is_it =
         |line: &Line| line.text("warning").contains("portway.toml:") && line.text("warning").ends_with(cure);
-    portway.wait_log("configuration", is_it);
+    portway.wait_log(messages::CONFIGURATION, is_it);
     let mark = portway.log_len();
     portway.reload_with(&idle("lease = \"2h\"\n"));
-    portway.wait_log_after(mark, "configuration", is_it);
+    portway.wait_log_after(mark, messages::CONFIGURATION, is_it);
     let refused = portway.refused_reload_with(&idle("leese = \"2h\"\n"));
     assert!(refused.text("error").ends_with("(did you mean `lease`?)"), "{}", refused.raw());
-    assert_eq!(portway.count("configuration"), 2, "a file that is not applied causes no warning");
+    assert_eq!(portway.count(messages::CONFIGURATION), 2, "a file that is not applied causes no warning");
 }
 
 /// A daemon with a session, asked to stop with this grace.

@@ -10,7 +10,7 @@ use std::{
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::harness::{
-    Client, DEADLINE, Portway, TcpTarget, add_address, enters, eventually, in_own_network, run,
+    Client, DEADLINE, Portway, TcpTarget, add_address, enters, eventually, in_own_network, messages, run,
 };
 
 fn ip(text: &str) -> IpAddr {
@@ -61,15 +61,15 @@ fn a_ban_of_one_client_shuts_out_no_neighbour_where_a_64_is_not_one_customer() {
             ),
             ("usual", "2001:db8:6::1", "2001:db8:6::2", "2001:db8:6:1::1"),
         ] {
-            let bans = portway.count("client banned");
+            let bans = portway.count(messages::CLIENT_BANNED);
             assert!(enters(ip(bad), open) && enters(ip(good), open), "{kind}");
             assert!(!enters(ip(bad), trap), "{kind}");
-            eventually("a ban", || (portway.count("client banned") > bans).then_some(()));
+            eventually("a ban", || (portway.count(messages::CLIENT_BANNED) > bans).then_some(()));
             assert!(!enters(ip(bad), open) && !enters(ip(same), open), "{kind}: the client is banned");
             assert!(enters(ip(good), open), "{kind}: its neighbour is not");
         }
         // The client behind a translator is the IPv4 client.
-        portway.wait_log("client banned", |line| line.text("client.addr") == "192.0.2.1");
+        portway.wait_log(messages::CLIENT_BANNED, |line| line.text("client.addr") == "192.0.2.1");
         let at = SocketAddr::new(ip("127.0.0.1"), 8080);
         add_address(ip("192.0.2.1"));
         add_address(ip("192.0.2.9"));
@@ -95,7 +95,7 @@ fn a_ban_of_one_machine_of_a_link_shuts_out_no_other() {
         let mut portway = Portway::with(&format!("publish = [\"8080:{}\"]\n{CONFIG}", target.addr)).start();
         eventually("the link is up", || enters_over_the_link("fe80::b", at(8080)).then_some(()));
         assert!(!enters_over_the_link("fe80::a", at(2323)));
-        portway.wait_log("client banned", |line| line.text("client.addr") == "fe80::a");
+        portway.wait_log(messages::CLIENT_BANNED, |line| line.text("client.addr") == "fe80::a");
         assert!(!enters_over_the_link("fe80::a", at(8080)));
         assert!(enters_over_the_link("fe80::b", at(8080)));
     });
@@ -133,7 +133,7 @@ fn a_flood_from_seventy_thousand_networks_locks_no_newcomer_out() {
             }
         });
         let _target = TcpTarget::echo_at(target);
-        portway.wait_log("sessions refused", |line| line.text("reasons").starts_with("rate "));
+        portway.wait_log(messages::SESSIONS_REFUSED, |line| line.text("reasons").starts_with("rate "));
         for n in 1..=10 {
             assert!(enters(network(0xdb9, n), at), "newcomer {n} of another /32");
             assert!(enters(network(0xdb8, 9 << 16 | n), at), "newcomer {n} of another /48");

@@ -2,7 +2,7 @@
 
 use std::net::UdpSocket;
 
-use crate::harness::{Client, Portway, TcpTarget, in_own_network, mapping, own_addr, run};
+use crate::harness::{Client, Portway, TcpTarget, in_own_network, mapping, messages, own_addr, run};
 
 /// Gives the daemon a name server of its own, and leaves the machine's alone: FILES replace those of /etc.
 const WITH_NAME_SERVER: &str = r#"for name in resolv.conf nsswitch.conf; do
@@ -54,7 +54,7 @@ fn a_machine_that_went_away_without_a_word_is_found_out_on_either_side() {
                 _ => vanishes(target.addr.port()),
             }
             // With the kernel's own pace it would be eleven minutes.
-            let line = portway.wait_log_after(before, "session ended", |_| true);
+            let line = portway.wait_log_after(before, messages::SESSION_ENDED, |_| true);
             assert_eq!(line.text("reason"), side, "{}", line.raw());
             run("nft delete table inet gone");
         }

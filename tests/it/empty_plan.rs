@@ -5,8 +5,8 @@ use std::{fs, io, path::Path, time::Duration};
 use rustix::process::Signal;
 
 use crate::harness::{
-    Client, Line, Portway, TcpTarget, UdpTarget, eventually, mapping, own_addr, portway, udp_client,
-    udp_mapping,
+    Client, Line, Portway, TcpTarget, UdpTarget, eventually, mapping, messages, own_addr, portway,
+    udp_client, udp_mapping,
 };
 
 /// Configurations that forward nothing, each with a word of its warning.
@@ -37,7 +37,8 @@ fn the_daemon_starts_with_an_empty_plan_and_takes_the_first_mapping_by_a_reload(
     let at = own_addr(8080);
     for (text, _) in EMPTY {
         let mut portway = Portway::with(text).start();
-        portway.wait_log("configuration", |line| line.text("warning").contains("nothing is forwarded"));
+        portway
+            .wait_log(messages::CONFIGURATION, |line| line.text("warning").contains("nothing is forwarded"));
         portway.reload_with(&mapping(at, target.addr, ""));
         Client::to(at).ping();
         portway.stop().with(0);
@@ -56,7 +57,7 @@ fn a_reload_removes_the_last_mapping() {
         let applied = portway.reload_with(empty);
         assert_eq!((applied.number("closed"), applied.number("opened")), (2, 0));
         let is_warned = |line: &Line| line.text("warning").contains("nothing is forwarded");
-        portway.wait_log_after(mark, "configuration", is_warned);
+        portway.wait_log_after(mark, messages::CONFIGURATION, is_warned);
         assert!(Client::try_to(tcp).is_err(), "the removed mapping still listens after {empty:?}");
         let client = udp_client(udp);
         client.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket takes a timeout");
@@ -79,10 +80,10 @@ fn the_last_included_file_can_be_deleted() {
     fs::create_dir(portway.dir().join("conf.d")).expect("the test's own directory");
     fs::write(&included, mapping(at, target.addr, "")).expect("the test's own directory");
     portway.signal(Signal::HUP);
-    portway.wait_log("reload applied", |line| line.number("opened") == 1);
+    portway.wait_log(messages::RELOAD_APPLIED, |line| line.number("opened") == 1);
     Client::to(at).ping();
     fs::remove_file(&included).expect("the test's own directory");
     portway.signal(Signal::HUP);
-    portway.wait_log("reload applied", |line| line.number("closed") == 1);
+    portway.wait_log(messages::RELOAD_APPLIED, |line| line.number("closed") == 1);
     assert!(Client::try_to(at).is_err(), "the deleted mapping still listens");
 }

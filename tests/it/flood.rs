@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::harness::{
-    Client, Portway, TcpTarget, eventually, mapping, own_addr, own_ip, udp_client_from, udp_mapping,
+    Client, Portway, TcpTarget, eventually, mapping, messages, own_addr, own_ip, udp_client_from, udp_mapping,
 };
 
 /// Clients that flood at once.
@@ -74,7 +74,7 @@ fn flood(connects: usize, refuse: &str, borne: &str, reason: &str) {
     assert!(grown < 8 * 1024, "{grown} KiB more than before");
     let said = portway.log_len() - lines;
     assert!(said <= 3, "{said} lines\n{}", portway.log());
-    portway.wait_log("sessions refused", |line| line.text("reasons").starts_with(reason));
+    portway.wait_log(messages::SESSIONS_REFUSED, |line| line.text("reasons").starts_with(reason));
     inside.ping();
 }
 
@@ -128,7 +128,7 @@ fn a_flood_of_refused_datagrams_opens_nothing() {
         }
         inside.ping();
     }
-    portway.wait_log("sessions refused", |line| line.text("mapping") == "u");
+    portway.wait_log(messages::SESSIONS_REFUSED, |line| line.text("mapping") == "u");
     eventually("the flood is over", || (portway.fds() <= fds).then_some(()));
     assert!(portway.memory() < memory + 8 * 1024, "{} KiB, {memory} before", portway.memory());
 }

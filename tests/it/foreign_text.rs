@@ -11,7 +11,7 @@ use std::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Portway, Ran, portway};
+use crate::harness::{Portway, Ran, messages, portway};
 
 /// An escape, line ends, a C1 control, what turns the direction of writing, and what has no width.
 const ODD: &str = "li\u{1b}[31m\nFORGED\u{9b}2J\r\t\u{7f}\u{85}\u{ad}\u{61c}\u{180e}\u{200b}\u{200e}\u{200f}\u{2028}\
@@ -153,13 +153,13 @@ fn the_log_shows_names_of_files_escaped() {
         );
         let path = files.write("portway.toml", &text);
         let mut daemon = Portway::bare().args(["run", "-c", path.to_str().expect("a plain path")]).launch();
-        daemon.wait_text("ready");
+        daemon.wait_text(messages::READY);
         files.write(&list, "10.0.0.1\nnonsense\u{1b}[31m\u{202e}\n");
         daemon.wait_text("not usable");
         fs::write(&path, format!("publish = [\"{ODD_TOML}\"]\ninclude = [\"{ODD_TOML}\"]\n"))
             .expect("the file");
         daemon.signal(Signal::HUP);
-        daemon.wait_text("reload refused");
+        daemon.wait_text(messages::RELOAD_REFUSED);
         let log = daemon.log();
         is_plain(&log);
         if format == "json" {

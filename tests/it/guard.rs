@@ -8,8 +8,8 @@ use std::{
 };
 
 use crate::harness::{
-    Client, Portway, TcpTarget, add_address, enters, eventually, in_own_network, is_reset, mapping, own_addr,
-    own_ip, reset_seen, run,
+    Client, Portway, TcpTarget, add_address, enters, eventually, in_own_network, is_reset, mapping, messages,
+    own_addr, own_ip, reset_seen, run,
 };
 
 /// A daemon with an open mapping, one that is closed to everyone, and a decoy.
@@ -64,14 +64,14 @@ fn a_client_that_is_refused_too_often_is_banned_from_everything_and_its_sessions
     }
     bad.ping();
     assert!(!enters(foe, world.closed), "one too many");
-    let line = portway.wait_log("client banned", |line| line.text("client.addr") == foe.to_string());
+    let line = portway.wait_log(messages::CLIENT_BANNED, |line| line.text("client.addr") == foe.to_string());
     assert_eq!((line.text("reason"), line.text("ban.for")), ("refusals", "1h"));
     let ended = portway.wait_session();
     assert_eq!(ended.text("reason"), "policy");
     bad.until_closed();
     assert!(!enters(foe, world.open));
     good.ping();
-    assert_eq!(portway.count("client banned"), 1, "further attempts are not reported");
+    assert_eq!(portway.count(messages::CLIENT_BANNED), 1, "further attempts are not reported");
 }
 
 #[test]
@@ -79,13 +79,13 @@ fn a_client_that_touches_a_trap_is_reset_and_banned_at_once_and_opens_nothing() 
     let world = Box::new();
     let (foe, friend) = (own_ip(), own_ip());
     let mut portway = Portway::with(&world.config(&format!("exempt = [\"{friend}\"]"))).start();
-    portway.wait_log("listening", |line| {
+    portway.wait_log(messages::LISTENING, |line| {
         line.text("listen.addr") == world.decoy.to_string() && line.raw().contains("\"trap\":true")
     });
     let mut live = Client::from(foe, world.open);
     live.ping();
     world.touch(foe);
-    let line = portway.wait_log("client banned", |_| true);
+    let line = portway.wait_log(messages::CLIENT_BANNED, |_| true);
     assert_eq!((line.text("client.addr"), line.text("reason")), (foe.to_string().as_str(), "trap"));
     assert_eq!(portway.wait_session().text("reason"), "policy");
     live.until_closed();
@@ -106,7 +106,7 @@ fn a_ban_ends_and_the_next_one_is_twice_as_long() {
     for length in ["3s", "6s", "12s"] {
         let mark = portway.log_len();
         world.touch(foe);
-        let line = portway.wait_log_after(mark, "client banned", |_| true);
+        let line = portway.wait_log_after(mark, messages::CLIENT_BANNED, |_| true);
         assert_eq!(line.text("ban.for"), length);
         assert!(!enters(foe, world.open));
         eventually("the ban ends", || enters(foe, world.open).then_some(()));
@@ -156,7 +156,7 @@ fn bans_outlive_a_restart_and_a_kill() {
     portway.stop().with(0);
 
     let mut portway = Portway::with(&config).start();
-    let line = portway.wait_log("bans restored", |_| true);
+    let line = portway.wait_log(messages::BANS_RESTORED, |_| true);
     assert_eq!(line.number("bans"), 1);
     assert!(!enters(first, world.open));
     assert!(enters(second, world.open));
@@ -177,7 +177,7 @@ fn a_broken_file_of_bans_is_set_aside_and_the_daemon_starts() {
     let state = dir.path().join("bans.json");
     fs::write(&state, "{\"bans\": [").expect("the test's own directory");
     let mut portway = Portway::with(&world.config(&keeping_bans_in(&state))).start();
-    portway.wait_log("bans not restored", |_| true);
+    portway.wait_log(messages::BANS_NOT_RESTORED, |_| true);
     assert!(dir.path().join("bans.json.broken").exists());
     assert!(enters(own_ip(), world.open));
     world.touch(own_ip());
@@ -192,7 +192,7 @@ fn a_file_of_bans_that_cannot_be_read_is_set_aside_and_never_overwritten() {
     // A link to itself: not even root can read it.
     std::os::unix::fs::symlink(&state, &state).expect("the test's own directory");
     let mut portway = Portway::with(&world.config(&keeping_bans_in(&state))).start();
-    portway.wait_log("bans not restored", |line| line.text("error").contains("bans.json.unreadable"));
+    portway.wait_log(messages::BANS_NOT_RESTORED, |line| line.text("error").contains("bans.json.unreadable"));
     eventually("there is a file from the start on", || fs::read_to_string(&state).ok());
     let aside = dir.path().join("bans.json.unreadable");
     assert_eq!(fs::read_link(aside).expect("what was there"), state);
@@ -209,15 +209,15 @@ fn a_state_directory_that_cannot_be_written_is_reported_at_the_start_and_bans_ho
         let mut portway = Portway::with(&world.config(&keeping_bans_in(&state)))
             .through(["unshare", "--mount", "--", "sh", "-c", script, at])
             .start();
-        let line = portway.wait_log("bans not saved", |_| true);
+        let line = portway.wait_log(messages::BANS_NOT_SAVED, |_| true);
         assert!(line.text("error").contains("bans are kept in memory only"), "{line:?}");
         let foe = own_ip();
         assert!(enters(foe, world.open));
         world.touch(foe);
-        portway.wait_log("client banned", |line| line.text("client.addr") == foe.to_string());
+        portway.wait_log(messages::CLIENT_BANNED, |line| line.text("client.addr") == foe.to_string());
         assert!(!enters(foe, world.open) && enters(own_ip(), world.open));
         let exit = portway.stop().with(0);
-        let told = exit.lines("bans not saved");
+        let told = exit.lines(messages::BANS_NOT_SAVED);
         assert_eq!(told.len(), 2, "at the start and at the end");
         assert!(told[1].number("failures") >= 2);
     });
@@ -240,15 +240,15 @@ fn bans_move_to_the_next_directory_when_the_one_of_the_service_cannot_be_written
         };
         let state = user.path().join("portway/bans.json");
         let mut portway = start();
-        let line = portway.wait_log("bans saved in the next directory", |_| true);
+        let line = portway.wait_log(messages::BANS_SAVED_IN_THE_NEXT_DIRECTORY, |_| true);
         assert_eq!(line.text("file"), state.display().to_string());
         let foe = own_ip();
         world.touch(foe);
-        portway.wait_log("client banned", |line| line.text("client.addr") == foe.to_string());
+        portway.wait_log(messages::CLIENT_BANNED, |line| line.text("client.addr") == foe.to_string());
         let exit = portway.stop().with(0);
-        assert!(exit.lines("bans not saved").is_empty());
+        assert!(exit.lines(messages::BANS_NOT_SAVED).is_empty());
         let mut portway = start();
-        portway.wait_log("bans restored", |line| line.number("bans") == 1);
+        portway.wait_log(messages::BANS_RESTORED, |line| line.number("bans") == 1);
         assert!(!enters(foe, world.open) && enters(own_ip(), world.open));
     });
 }
@@ -298,7 +298,7 @@ fn a_scanner_that_finds_the_decoy_is_banned_before_it_is_done() {
         let mut portway = Portway::with(&config).start();
         assert!(enters(here, at[0]));
         run(&format!("nmap -sT -Pn -n -T4 -p 1-10000 {here}"));
-        let line = portway.wait_log("client banned", |_| true);
+        let line = portway.wait_log(messages::CLIENT_BANNED, |_| true);
         assert_eq!(line.text("reason"), "trap");
         assert_eq!(line.text("client.addr"), here.to_string());
         assert!(!enters(here, at[0]) && !enters(here, at[1]));

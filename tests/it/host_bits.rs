@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::harness::{Portway, mapping, own_addr, portway};
+use crate::harness::{Portway, mapping, messages, own_addr, portway};
 
 #[test]
 fn an_entry_with_host_bits_is_a_warning_that_names_the_network() {
@@ -47,7 +47,7 @@ fn a_list_that_is_read_again_has_the_same_warning_in_the_log() {
         + &format!("[lists]\nblocked = {{ file = {list:?} }}\n");
     let mut portway = Portway::with(&config).start();
     fs::write(&list, "192.0.2.0/24\n192.0.3.9/24\n192.0.4.9/24\n").expect("the test's own directory");
-    let line = portway.wait_log("list entry has bits beyond its prefix", |_| true);
+    let line = portway.wait_log(messages::ENTRY_HAS_HOST_BITS, |_| true);
     assert_eq!((line.text("list"), line.number("line"), line.number("left_out")), ("blocked", 2, 1));
     assert!(line.text("entry").contains("whole network 192.0.3.0/24"), "{}", line.raw());
 }

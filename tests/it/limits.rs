@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use crate::harness::{Client, Portway, TcpTarget, echoes, eventually, mapping, own_addr, pass};
+use crate::harness::{Client, Portway, TcpTarget, echoes, eventually, mapping, messages, own_addr, pass};
 
 #[test]
 fn running_out_of_descriptors_is_survived_quietly() {
@@ -10,7 +10,7 @@ fn running_out_of_descriptors_is_survived_quietly() {
     let at = own_addr(8080);
     let mut portway = Portway::with(&mapping(at, target.addr, "")).descriptors(128).start();
     let clients: Vec<Client> = (0..200).map(|_| Client::to(at)).collect();
-    portway.wait_text("no room for more sessions");
+    portway.wait_text(messages::NO_ROOM_FOR_MORE_SESSIONS);
 
     // Over four seconds of exhaustion, the processor rests and the log does too.
     let span = Duration::from_secs(4);
@@ -32,7 +32,7 @@ fn a_second_listener_serves_again_after_the_descriptors_ran_out_on_the_first() {
     let config = mapping(first, target.addr, "name = \"a\"") + &mapping(second, target.addr, "name = \"b\"");
     let mut portway = Portway::with(&config).descriptors(128).start();
     let clients: Vec<Client> = (0..200).map(|_| Client::to(first)).collect();
-    portway.wait_text("no room for more sessions");
+    portway.wait_text(messages::NO_ROOM_FOR_MORE_SESSIONS);
     let waiting = Client::to(second);
     let cpu = portway.cpu_time();
     pass(Duration::from_secs(2));

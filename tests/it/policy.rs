@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::harness::{
     Client, DEADLINE, Line, Portway, TcpTarget, UdpTarget, add_address, echoes, enters, eventually,
-    free_port, in_own_network, is_reset, mapping, own_addr, own_ip, portway, reset_seen, run,
+    free_port, in_own_network, is_reset, mapping, messages, own_addr, own_ip, portway, reset_seen, run,
     udp_client_from, udp_mapping,
 };
 
@@ -47,7 +47,7 @@ fn allow_and_deny_are_by_address_and_the_most_specific_entry_wins() {
     assert!(enters(friend, at), "a single address is more specific than a network");
     assert!(!enters(foe, at));
     assert!(!enters(stranger, at));
-    let line = portway.wait_log("session refused", |line| is_from(line, foe));
+    let line = portway.wait_log(messages::SESSION_REFUSED, |line| is_from(line, foe));
     assert_eq!((line.text("reason"), line.text("protocol")), ("denied", "tcp"));
     assert_eq!((line.text("listen.addr"), line.text("mapping")), (at.to_string().as_str(), "8080/tcp"));
     portway.wait_sessions(1);
@@ -98,7 +98,7 @@ fn a_list_file_is_followed_and_a_broken_one_changes_nothing() {
     replace(&list, &format!("{second}\n"));
     let line = portway.wait_session();
     assert!(is_from(&line, second) && line.text("reason") == "policy", "{line:?}");
-    let reloaded = portway.wait_log("list reloaded", |_| true);
+    let reloaded = portway.wait_log(messages::LIST_RELOADED, |_| true);
     assert_eq!((reloaded.text("list"), reloaded.number("entries")), ("blocked", 1));
     live.until_closed();
     other.ping();
@@ -111,7 +111,7 @@ fn a_list_file_is_followed_and_a_broken_one_changes_nothing() {
             Some(text) => replace(&list, text),
             None => fs::remove_file(&list).expect("the test's own directory"),
         }
-        let line = portway.wait_log_after(mark, "list not usable; the last good one stays", |_| true);
+        let line = portway.wait_log_after(mark, messages::LIST_NOT_USABLE, |_| true);
         assert_eq!(line.text("file"), list.to_str().expect("a readable path"));
         if broken.is_some() {
             assert_eq!(line.number("line"), 2);
@@ -122,11 +122,11 @@ fn a_list_file_is_followed_and_a_broken_one_changes_nothing() {
 
     let mark = portway.log_len();
     replace(&list, &format!("{first}\n{second}\n"));
-    let line = portway.wait_log_after(mark, "list reloaded", |_| true);
+    let line = portway.wait_log_after(mark, messages::LIST_RELOADED, |_| true);
     assert_eq!(line.number("entries"), 2);
     assert!(!enters(first, at));
     other.ping();
-    assert_eq!(portway.count("list not usable; the last good one stays"), 2, "one line for each change");
+    assert_eq!(portway.count(messages::LIST_NOT_USABLE), 2, "one line for each change");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_list_that_changes_during_the_grace_of_a_stop_still_ends_sessions() {
     bad.ping();
     good.ping();
     portway.signal(Signal::TERM);
-    portway.wait_log("stopping", |_| true);
+    portway.wait_log(messages::STOPPING, |_| true);
     replace(&list, &format!("{foe}\n"));
     let line = portway.wait_session();
     assert!(is_from(&line, foe) && line.text("reason") == "policy", "{line:?}");
@@ -180,7 +180,7 @@ fn a_country_database_is_followed_and_a_broken_one_changes_nothing() {
     assert!(enters(other, at) && !enters(one, at));
 
     put(b"no database at all");
-    portway.wait_log("country database not usable; the last good one stays", |_| true);
+    portway.wait_log(messages::COUNTRY_DATABASE_NOT_USABLE, |_| true);
     assert!(enters(other, at) && !enters(one, at));
 }
 
@@ -267,7 +267,7 @@ fn a_thousand_addresses_of_one_ipv6_network_are_one_client() {
         }
         assert_eq!(inside.len(), 5);
         assert!(client(3, 1).is_ok_and(|mut c| c.still_echoes()), "the next network is another client");
-        let line = portway.wait_log("sessions refused", |_| true);
+        let line = portway.wait_log(messages::SESSIONS_REFUSED, |_| true);
         assert!(line.text("reasons").contains("client-full"), "{line:?}");
     });
 }
@@ -287,7 +287,7 @@ fn rates_hold_for_the_client_and_for_the_mapping() {
 
     // A minute has one summary; the first one comes soon.
     for (name, reason, refused) in [("8080/tcp", "client-rate", 7), ("8081/tcp", "rate", 6)] {
-        let line = portway.wait_log("sessions refused", |line| line.text("mapping") == name);
+        let line = portway.wait_log(messages::SESSIONS_REFUSED, |line| line.text("mapping") == name);
         assert!(line.text("reasons").starts_with(reason) && line.number("refused") <= refused, "{line:?}");
     }
 }
@@ -325,7 +325,7 @@ fn a_refused_client_may_be_left_in_silence_and_only_so_many_are() {
     let base = portway.fds();
     let mut others: Vec<Client> = (0..600).map(|_| Client::to(at)).collect();
     // One that is not would be reset by the kernel when the daemon stops to listen.
-    eventually("all have been refused", || (portway.count("session refused") == 601).then_some(()));
+    eventually("all have been refused", || (portway.count(messages::SESSION_REFUSED) == 601).then_some(()));
     assert!(portway.fds() <= base + 260, "{} descriptors", portway.fds() - base);
     for (i, other) in others.iter_mut().enumerate().skip(400) {
         other.0.set_nonblocking(true).expect("a socket takes that");
@@ -393,7 +393,7 @@ fn a_refused_datagram_is_silent_and_never_an_offence() {
     }
     let good = udp_client_from(friend, udp_at);
     good.send(b"hello").and_then(|_| good.recv(&mut [0; 8])).expect("an answer");
-    let line = portway.wait_log("session refused", |line| line.text("protocol") == "udp");
+    let line = portway.wait_log(messages::SESSION_REFUSED, |line| line.text("protocol") == "udp");
     assert!(is_from(&line, foe) && line.text("reason") == "denied", "{line:?}");
     bad.set_read_timeout(Some(SILENCE)).expect("a socket takes a timeout");
     bad.recv(&mut [0; 16]).expect_err("not a word");
@@ -412,7 +412,7 @@ fn a_client_sends_no_more_datagrams_than_it_may_and_others_are_not_held_back() {
         loud.send(&[i]).expect("the client sends");
     }
     calm.send(b"hello").and_then(|_| calm.recv(&mut [0; 8])).expect("an answer");
-    let line = portway.wait_log("sessions refused", |_| true);
+    let line = portway.wait_log(messages::SESSIONS_REFUSED, |_| true);
     assert!(line.text("reasons").starts_with("datagram-rate"), "{line:?}");
     assert_eq!(behind.got().len(), 21);
 }
@@ -440,9 +440,7 @@ fn the_limit_of_sessions_is_the_daemons_and_follows_a_reload() {
     portway.reload_with(&config("3"));
     Client::to(at).ping();
     portway.reload_with(&config("4000000000"));
-    portway.wait_log("limit beyond what the descriptors allow; raise LimitNOFILE=", |line| {
-        line.text("key") == "limits.sessions"
-    });
+    portway.wait_log(messages::LIMIT_BEYOND_DESCRIPTORS, |line| line.text("key") == "limits.sessions");
     Client::to(at).ping();
 }
 
@@ -494,7 +492,7 @@ fn a_range_without_a_name_is_one_mapping_named_by_its_range() {
     // The limit holds for all ports together.
     let config = format!("[[mapping]]\npublish = \"{spec}\"\nmax_sessions_per_client = 1\n");
     let mut portway = Portway::with(&config).start();
-    assert_eq!(portway.wait_log("listening", |_| true).text("mapping"), name);
+    assert_eq!(portway.wait_log(messages::LISTENING, |_| true).text("mapping"), name);
     let at = |port| SocketAddr::new(ip, port);
     let mut first = Client::to(at(5000));
     first.ping();

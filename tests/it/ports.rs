@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use crate::harness::{
     Client, Portway, TcpTarget, add_address, echoes, eventually, free_port, in_own_network, mapping,
-    own_addr, own_ip, run,
+    messages, own_addr, own_ip, run,
 };
 
 #[test]
@@ -54,20 +54,20 @@ fn a_taken_port_waits_while_the_others_serve_and_opens_when_it_is_free() {
     let config =
         mapping(open, target.addr, "name = \"open\"") + &mapping(taken, target.addr, "name = \"taken\"");
     let mut portway = Portway::with(&config).start();
-    let line = portway.wait_log("listener waiting", |_| true);
+    let line = portway.wait_log(messages::LISTENER_WAITING, |_| true);
     assert_eq!((line.text("level"), line.text("mapping")), ("ERROR", "taken"));
     assert_eq!(line.text("listen.addr"), taken.to_string());
     assert!(line.text("error").contains(&format!("(pid {})", std::process::id())), "{}", line.raw());
-    let ready = portway.wait_log("ready", |_| true);
+    let ready = portway.wait_log(messages::READY, |_| true);
     assert_eq!(["listeners", "listening", "waiting"].map(|field| ready.number(field)), [2, 1, 1]);
     Client::to(open).ping();
 
     // A reload changes nothing about that.
     portway.reload_with(&format!("{config}[shutdown]\ngrace = \"1s\"\n"));
     drop(holder);
-    portway.wait_log("listening", |line| line.text("mapping") == "taken");
+    portway.wait_log(messages::LISTENING, |line| line.text("mapping") == "taken");
     Client::to(taken).ping();
-    assert_eq!(portway.count("listener waiting"), 1, "{}", portway.log());
+    assert_eq!(portway.count(messages::LISTENER_WAITING), 1, "{}", portway.log());
     portway.stop().with(0);
 }
 
@@ -80,10 +80,10 @@ fn a_taken_udp_port_or_range_waits_and_is_reported_in_few_lines() {
     let config = mapping(open, target.addr, "")
         + &format!("[[mapping]]\nname = \"many\"\npublish = \"{ip}:9000-9029:127.0.0.1:9000-9029/udp\"\n");
     let mut portway = Portway::with(&config).start();
-    assert_eq!(portway.count("listener waiting"), 10, "{}", portway.log());
-    let more = portway.wait_log("more listeners waiting", |_| true);
+    assert_eq!(portway.count(messages::LISTENER_WAITING), 10, "{}", portway.log());
+    let more = portway.wait_log(messages::MORE_LISTENERS_WAITING, |_| true);
     assert_eq!((more.text("level"), more.number("left_out")), ("ERROR", 20));
-    assert_eq!(portway.wait_log("ready", |_| true).number("waiting"), 30);
+    assert_eq!(portway.wait_log(messages::READY, |_| true).number("waiting"), 30);
     Client::to(open).ping();
     drop(holders);
 }
@@ -131,11 +131,11 @@ fn a_listener_waits_for_its_address_and_comes_up_with_it() {
         let config =
             mapping(early, target.addr, "name = \"early\"") + &mapping(late, target.addr, "name = \"late\"");
         let mut portway = Portway::with(&config).launch();
-        portway.wait_log("listener waiting", |line| line.raw().contains("10.20.30.40:8080"));
-        portway.wait_log("listening", |line| line.text("mapping") == "early");
+        portway.wait_log(messages::LISTENER_WAITING, |line| line.raw().contains("10.20.30.40:8080"));
+        portway.wait_log(messages::LISTENING, |line| line.text("mapping") == "early");
         Client::to(early).ping();
         add_address("10.20.30.40".parse().expect("an address"));
-        portway.wait_log("listening", |line| line.text("mapping") == "late");
+        portway.wait_log(messages::LISTENING, |line| line.text("mapping") == "late");
         eventually("the late address is served", || echoes(late).then_some(()));
         portway.stop().with(0);
     });

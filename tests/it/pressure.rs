@@ -16,8 +16,8 @@ use rustix::{
 };
 
 use crate::harness::{
-    Client, Portway, Setup, TcpTarget, echoes, eventually, eventually_within, mapping, own_addr, own_ip, run,
-    with_tools,
+    Client, Portway, Setup, TcpTarget, echoes, eventually, eventually_within, mapping, messages, own_addr,
+    own_ip, run, with_tools,
 };
 
 /// A user of no other test: threads are counted for each.
@@ -142,7 +142,7 @@ fn reloads_work_while_clients_hold_every_place_that_is_theirs() {
     let mut portway = Portway::with(&one).descriptors(256).start();
     portway.reload_with(&many(100, 1));
     let _clients: Vec<Client> = (0..200).map(|_| Client::to(at)).collect();
-    portway.wait_text("no room for more sessions");
+    portway.wait_text(messages::NO_ROOM_FOR_MORE_SESSIONS);
     // The last of these open further listeners.
     for n in 0..10 {
         portway.reload_with(&many(100 + n, 2 + u32::from(n)));

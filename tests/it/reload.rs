@@ -13,8 +13,8 @@ use rustix::process::Signal;
 
 use crate::{
     harness::{
-        Client, Line, Portway, TcpTarget, UdpTarget, echoes, eventually, mapping, own_addr, udp_client,
-        udp_mapping,
+        Client, Line, Portway, TcpTarget, UdpTarget, echoes, eventually, mapping, messages, own_addr,
+        udp_client, udp_mapping,
     },
     session_lines::sum,
 };
@@ -69,7 +69,7 @@ fn two_hundred_reloads_under_load_lose_no_session_and_no_descriptor() {
     let exit = portway.stop().with(0);
     // A mapping has a budget of lines. A fast client on a busy machine goes beyond it.
     let tcp = |line: &&&Line| line.text("protocol") == "tcp";
-    let (ended, summed) = (exit.sessions_ended(), exit.lines("session lines left out"));
+    let (ended, summed) = (exit.sessions_ended(), exit.lines(messages::SESSION_LINES_LEFT_OUT));
     assert_eq!(ended.iter().filter(tcp).count() + sum(&summed, "count"), 20 + short.load(Relaxed));
 }
 
@@ -291,7 +291,7 @@ fn without_watch_a_new_file_waits_for_the_signal() {
     crate::harness::pass(Duration::from_secs(2));
     assert!(Client::try_to(second).is_err(), "a reload happened without a request");
     portway.signal(Signal::HUP);
-    portway.wait_log("reload applied", |line| line.number("opened") == 1);
+    portway.wait_log(messages::RELOAD_APPLIED, |line| line.number("opened") == 1);
     Client::to(second).ping();
 }
 
@@ -301,7 +301,7 @@ fn the_lines_of_a_reload_name_what_opened_closed_and_changed_and_where_it_leads(
     let at = [(); 14].map(|()| own_addr(8080));
     let named = |n: usize, more: &str| mapping(at[n], target.addr, &format!("name = \"m{n:02}\"\n{more}"));
     let mut portway = Portway::with(&(named(0, "") + &named(1, "") + &named(2, ""))).start();
-    let line = portway.wait_log("listening", |line| line.text("mapping") == "m01");
+    let line = portway.wait_log(messages::LISTENING, |line| line.text("mapping") == "m01");
     assert_eq!(line.text("targets"), target.addr.to_string());
 
     let changed = named(1, "idle_timeout = \"1h\"\n") + &named(2, "") + &named(3, "");

@@ -7,12 +7,10 @@ use std::thread;
 
 use crate::harness::{
     Client, Content, FakeRouter, HomeRouter as _, Household, Line, Portway, TcpTarget, eventually, free_port,
-    in_fake_household, in_own_network, mapping, own_addr, with_tools,
+    in_fake_household, in_own_network, mapping, messages, own_addr, with_tools,
 };
 
 /// What is said of a router that tells no address of its own.
-const NO_ADDRESS: &str = "no external address: the router is offline, or behind a second NAT";
-
 const MIB: u64 = 1024 * 1024;
 
 /// With a router of this mode the daemon comes to say `message`, forwards all the while, stays small, and ends in time.
@@ -49,18 +47,20 @@ fn each(modes: &[&str], claim: impl Fn(&str) + Sync) {
 fn a_router_that_works_somehow_is_open() {
     with_tools(&FakeRouter::TOOLS, || {
         each(&["good", "nospecific", "noscpd", "twowan", "junk"], |mode| {
-            comes_to_say(mode, "true", "open on the router", |line| {
+            comes_to_say(mode, "true", messages::OPEN_ON_THE_ROUTER, |line| {
                 line.text("external.addr") == "11.99.0.1" && line.number("lease_s") == 3600
             });
         });
-        comes_to_say("permanent", "true", "open on the router", |line| !line.raw().contains("lease_s"));
+        comes_to_say("permanent", "true", messages::OPEN_ON_THE_ROUTER, |line| {
+            !line.raw().contains("lease_s")
+        });
     });
 }
 
 #[test]
 fn a_router_that_knows_header_names_in_one_spelling_only_is_open() {
     with_tools(&FakeRouter::TOOLS, || {
-        comes_to_say("literal", "true", "open on the router", |line| {
+        comes_to_say("literal", "true", messages::OPEN_ON_THE_ROUTER, |line| {
             line.text("external.addr") == "11.99.0.1"
         });
     });
@@ -71,7 +71,7 @@ fn an_answer_that_breaks_the_rules_in_a_known_way_is_understood() {
     with_tools(&FakeRouter::TOOLS, || {
         let modes = ["spaced", "folded", "bareheads", "nolength", "chunked", "longlength", "shortlength"];
         each(&modes, |mode| {
-            comes_to_say(mode, "true", "open on the router", |line| {
+            comes_to_say(mode, "true", messages::OPEN_ON_THE_ROUTER, |line| {
                 line.text("external.addr") == "11.99.0.1" && !line.raw().contains("unverified")
             });
         });
@@ -84,13 +84,13 @@ fn a_router_that_grants_an_opening_and_does_not_find_it_has_it_open_and_unverifi
         each(&["lost402", "lost501", "lost713", "lost714"], |mode| {
             let home = Household::fake(mode);
             let mut portway = home.up(&home.web("true"));
-            let line = portway.wait_log("open on the router", |_| true);
+            let line = portway.wait_log(messages::OPEN_ON_THE_ROUTER, |_| true);
             assert_eq!(line.text("state"), "open");
             assert!(line.text("unverified").contains("does not show it"), "{mode}: {}", line.raw());
             home.wait_checks(2);
             assert!(home.requests("AddPortMapping") <= 2, "{mode}: it is not opened again all the time");
             let exit = home.down(portway);
-            assert_eq!(exit.lines("open on the router").len(), 1, "{mode}");
+            assert_eq!(exit.lines(messages::OPEN_ON_THE_ROUTER).len(), 1, "{mode}");
         });
     });
 }
@@ -99,14 +99,16 @@ fn a_router_that_grants_an_opening_and_does_not_find_it_has_it_open_and_unverifi
 fn a_router_that_refuses_is_reported_with_what_it_says() {
     with_tools(&FakeRouter::TOOLS, || {
         each(&["conflict", "nodesc"], |mode| {
-            comes_to_say(mode, "true", "held by another machine", |line| line.text("holder") == "unknown");
+            comes_to_say(mode, "true", messages::HELD_BY_ANOTHER_MACHINE, |line| {
+                line.text("holder") == "unknown"
+            });
         });
-        comes_to_say("deny", "true", "router refuses", |line| line.text("error").contains("606"));
-        comes_to_say("sameport", "{ external_port = 7 }", "router refuses", |line| {
+        comes_to_say("deny", "true", messages::ROUTER_REFUSES, |line| line.text("error").contains("606"));
+        comes_to_say("sameport", "{ external_port = 7 }", messages::ROUTER_REFUSES, |line| {
             line.text("error").contains("external_port")
         });
         each(&["full", "code501"], |mode| {
-            comes_to_say(mode, "true", "not open on the router", |line| line.number("retry_s") > 0);
+            comes_to_say(mode, "true", messages::NOT_OPEN_ON_THE_ROUTER, |line| line.number("retry_s") > 0);
         });
     });
 }
@@ -114,8 +116,10 @@ fn a_router_that_refuses_is_reported_with_what_it_says() {
 #[test]
 fn a_router_that_says_yes_and_does_something_else_is_found_out() {
     with_tools(&FakeRouter::TOOLS, || {
-        comes_to_say("forget", "true", "open on the router", |line| !line.text("unverified").is_empty());
-        comes_to_say("lie", "true", "not open on the router", |line| {
+        comes_to_say("forget", "true", messages::OPEN_ON_THE_ROUTER, |line| {
+            !line.text("unverified").is_empty()
+        });
+        comes_to_say("lie", "true", messages::NOT_OPEN_ON_THE_ROUTER, |line| {
             line.text("error").contains("another machine")
         });
     });
@@ -125,8 +129,8 @@ fn a_router_that_says_yes_and_does_something_else_is_found_out() {
 fn a_router_without_an_address_is_reported_and_stays_open() {
     with_tools(&FakeRouter::TOOLS, || {
         each(&["wan0", "nowan"], |mode| {
-            comes_to_say(mode, "true", NO_ADDRESS, |line| !line.text("advice").is_empty());
-            comes_to_say(mode, "true", "open on the router", |_| true);
+            comes_to_say(mode, "true", messages::NO_EXTERNAL_ADDRESS, |line| !line.text("advice").is_empty());
+            comes_to_say(mode, "true", messages::OPEN_ON_THE_ROUTER, |_| true);
         });
     });
 }
@@ -136,11 +140,11 @@ fn a_provider_with_a_nat_of_its_own_is_reported_once() {
     with_tools(&FakeRouter::TOOLS, || {
         let home = Household::fake_with("good", ["--wan", "100.64.3.4"]);
         let mut portway = home.up(&home.web("true"));
-        let line = portway.wait_log("behind a second NAT", |_| true);
+        let line = portway.wait_log(messages::BEHIND_A_SECOND_NAT, |_| true);
         assert_eq!(line.text("external.addr"), "100.64.3.4");
         home.wait_checks(1);
         let exit = home.down(portway);
-        assert_eq!(exit.lines("behind a second NAT").len(), 1);
+        assert_eq!(exit.lines(messages::BEHIND_A_SECOND_NAT).len(), 1);
     });
 }
 
@@ -152,7 +156,7 @@ fn a_router_that_makes_no_sense_counts_as_absent() {
     ];
     with_tools(&FakeRouter::TOOLS, || {
         each(&modes, |mode| {
-            comes_to_say(mode, "true", "no router found", |line| !line.text("error").is_empty());
+            comes_to_say(mode, "true", messages::NO_ROUTER_FOUND, |line| !line.text("error").is_empty());
         });
     });
 }
@@ -163,11 +167,11 @@ fn sessions_do_not_notice_a_router_that_hangs() {
         let (len, content) = (8 * MIB, Content::of(3));
         let (bulk, at) = (TcpTarget::writes_and_closes(&content, len), own_addr(8080));
         let mut portway = home.start(&(home.web("true") + &mapping(at, bulk.addr, "")));
-        portway.wait_log("router lost", |_| true);
+        portway.wait_log(messages::ROUTER_LOST, |_| true);
         // From this line to the next there is always a question that the router does not answer. If bytes waited for
         // the router, one or two sessions would end meanwhile.
         let (mut sessions, mut transfers) = (0, 0);
-        while portway.count("router lost") == 1 {
+        while portway.count(messages::ROUTER_LOST) == 1 {
             for _ in 0..10 {
                 home.ping();
                 sessions += 1;
@@ -199,7 +203,7 @@ fn an_orderly_end_leaves_nothing_behind() {
         let mappings: String =
             (0..5).map(|nth| home.mapping(&format!("m{nth}"), free_port(), "true")).collect();
         let exit = home.down(home.up(&mappings));
-        assert_eq!(exit.lines("closed on the router").len(), 5);
+        assert_eq!(exit.lines(messages::CLOSED_ON_THE_ROUTER).len(), 5);
     });
 }
 
@@ -210,7 +214,7 @@ fn after_a_crash_what_is_wanted_is_taken_over_and_the_rest_is_taken_back() {
         let stays = home.web("true");
         home.up(&(home.mapping("goes", dropped, "true") + &stays)).kill();
         let mut second = home.up(&stays);
-        second.wait_log("closed on the router", |line| line.text("mapping") == "goes");
+        second.wait_log(messages::CLOSED_ON_THE_ROUTER, |line| line.text("mapping") == "goes");
         let left = home.openings().concat();
         assert!(left.contains(&home.port().to_string()) && !left.contains(&dropped.to_string()), "{left}");
         home.down(second);
@@ -222,7 +226,7 @@ fn what_a_crash_left_is_taken_back_although_nothing_is_wanted_any_more() {
     in_fake_household("good", |home| {
         home.up(&home.web("true")).kill();
         let mut second = home.start(&home.web("false"));
-        second.wait_log("closed on the router", |_| true);
+        second.wait_log(messages::CLOSED_ON_THE_ROUTER, |_| true);
         assert_eq!(home.openings(), [""; 0]);
         second.stop().with(0);
     });
@@ -233,7 +237,7 @@ fn a_second_daemon_takes_nothing_of_the_first_back() {
     in_fake_household("good", |home| {
         let first = home.up(&home.web("true"));
         let mut second = home.up(&home.mapping("two", free_port(), "true"));
-        second.wait_log("openings on the router are not remembered over a restart", |_| true);
+        second.wait_log(messages::OPENINGS_NOT_REMEMBERED_OVER_A_RESTART, |_| true);
         second.stop().with(0);
         let left = home.openings().concat();
         assert!(left.contains("portway:web"), "{left}");
@@ -256,8 +260,8 @@ fn openings_are_remembered_in_the_next_directory_when_the_one_of_the_service_can
                 .start()
         };
         let mut portway = start(&home.web("true"));
-        portway.wait_log("state directory not usable", |line| line.text("dir").starts_with("/tmp"));
-        portway.wait_log("open on the router", |_| true);
+        portway.wait_log(messages::STATE_DIRECTORY_NOT_USABLE, |line| line.text("dir").starts_with("/tmp"));
+        portway.wait_log(messages::OPEN_ON_THE_ROUTER, |_| true);
         let file = user.path().join("portway/router.json");
         eventually("the opening is noted", || {
             std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\"web\"")).then_some(())
@@ -273,7 +277,7 @@ fn a_broken_list_of_openings_is_set_aside() {
     in_fake_household("good", |home| {
         std::fs::write(home.state().join("router.json"), "{ what is this").expect("the test's own directory");
         let mut portway = home.up(&home.web("true"));
-        portway.wait_log("the list of openings on the router is broken; starting without it", |_| true);
+        portway.wait_log(messages::OPENINGS_BROKEN, |_| true);
         assert!(home.state().join("router.json.broken").exists());
         home.down(portway);
     });
@@ -287,8 +291,8 @@ fn a_reload_asks_the_router_for_the_difference_alone() {
         assert_eq!(home.requests("AddPortMapping"), 2);
         let comes = home.mapping("comes", free_port(), "true");
         portway.reload_with(&home.config(&(comes.clone() + &stays)));
-        portway.wait_log("closed on the router", |line| line.text("mapping") == "goes");
-        portway.wait_log("open on the router", |line| line.text("mapping") == "comes");
+        portway.wait_log(messages::CLOSED_ON_THE_ROUTER, |line| line.text("mapping") == "goes");
+        portway.wait_log(messages::OPEN_ON_THE_ROUTER, |line| line.text("mapping") == "comes");
         assert_eq!((home.requests("AddPortMapping"), home.requests("DeletePortMapping")), (3, 1));
         // And an option of the listener that does not concern the router.
         portway.reload_with(&home.config(&(comes + &stays + "idle_timeout = \"10m\"\n")));
@@ -304,14 +308,14 @@ fn a_router_that_forgot_everything_is_asked_again() {
         let mut portway = home.up(&home.web("true"));
         let mark = portway.log_len();
         home.restart();
-        portway.wait_log_after(mark, "open on the router", |_| true);
+        portway.wait_log_after(mark, messages::OPEN_ON_THE_ROUTER, |_| true);
         let openings = home.openings().concat();
         assert!(openings.contains(&home.port().to_string()), "{openings}");
         let mark = portway.log_len();
         home.move_description();
-        portway.wait_log_after(mark, "router lost", |_| true);
+        portway.wait_log_after(mark, messages::ROUTER_LOST, |_| true);
         let mark = portway.log_len();
-        portway.wait_log_after(mark, "router asked", |line| line.text("answer").contains("Taken"));
+        portway.wait_log_after(mark, messages::ROUTER_ASKED, |line| line.text("answer").contains("Taken"));
         home.down(portway);
     });
 }
@@ -323,11 +327,12 @@ fn any_other_port_is_taken_once_and_kept() {
         let external = format!("{{ external_port = {} }}", home.port());
         let other = tempfile::tempdir().expect("a temporary directory");
         let mut holder = home.start_on("lan2", &home.mapping("other", free_port(), &external), other.path());
-        holder.wait_log("open on the router", |_| true);
+        holder.wait_log(messages::OPEN_ON_THE_ROUTER, |_| true);
         let config =
             home.mapping("web", free_port(), &external) + &home.settings("on_conflict = \"any-port\"");
-        let port =
-            |portway: &mut Portway| portway.wait_log("open on the router", |_| true).number("external.port");
+        let port = |portway: &mut Portway| {
+            portway.wait_log(messages::OPEN_ON_THE_ROUTER, |_| true).number("external.port")
+        };
         let mut portway = home.up(&config);
         let other = port(&mut portway);
         assert_ne!(other, u64::from(home.port()));

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::router_home::{exposed, only, wait_open, wait_reached, wan, web};
 use crate::harness::{
     Client, Content, HomeRouter as _, Household, LAN_TARGET, Portway, RouterLab, Setup, TcpTarget,
-    eventually, in_household, paced,
+    eventually, in_household, messages, paced,
 };
 
 /// A mapping's port on this machine itself.
@@ -28,7 +28,7 @@ fn wait_reached_by_udp(home: &Household<RouterLab>, to: SocketAddr) {
 /// Waits until the router showed the opening of this protocol with an end, later than `mark`.
 #[track_caller]
 fn wait_seen_with_lease(portway: &mut Portway, mark: usize, protocol: &str) {
-    portway.wait_log_after(mark, "router asked", |line| {
+    portway.wait_log_after(mark, messages::ROUTER_ASKED, |line| {
         line.text("call").starts_with("Look")
             && line.text("call").contains(&format!("protocol: {protocol}"))
             && line.text("answer").contains("lease: Some")
@@ -59,19 +59,20 @@ fn a_cable_that_is_out_for_half_a_minute_ends_no_session_and_stops_no_byte_at_ho
             lab.run("link down");
             // The daemon asks a router that does not answer. If bytes waited for it, a few pieces would pass meanwhile.
             let mut pieces = 0;
-            while portway.count("no router found") == 0 {
+            while portway.count(messages::NO_ROUTER_FOUND) == 0 {
                 there_and_back(&mut home, &content, pieces);
                 pieces += 1;
             }
             assert!(pieces > 20, "{pieces} pieces before the router was given up");
             paced(Duration::from_millis(100), 300, |nth| there_and_back(&mut home, &content, pieces + nth));
-            portway.wait_log_after(mark, "no router found", |line| !line.text("error").is_empty());
+            portway.wait_log_after(mark, messages::NO_ROUTER_FOUND, |line| !line.text("error").is_empty());
 
             let mark = portway.log_len();
             lab.run("link up");
-            portway.wait_log_after(mark, "router found", |_| true);
+            portway.wait_log_after(mark, messages::ROUTER_FOUND, |_| true);
             // It looks whether its opening is still there, and takes no other.
-            portway.wait_log_after(mark, "router asked", |line| line.text("answer").contains("Taken"));
+            portway
+                .wait_log_after(mark, messages::ROUTER_ASKED, |line| line.text("answer").contains("Taken"));
             far.ping();
             wait_reached(lab, wan(9080));
             home.ping();
@@ -96,7 +97,7 @@ fn a_vpn_that_takes_the_default_route_changes_no_opening_and_hinders_no_new_one(
         wait_reached(home, wan(9080));
         wait_reached_by_udp(home, wan(9080));
         portway.reload_with(&home.config(&(exposed("more", 9081, "tcp", "true") + &config)));
-        portway.wait_log_after(mark, "open on the router", |line| line.text("mapping") == "more");
+        portway.wait_log_after(mark, messages::OPEN_ON_THE_ROUTER, |line| line.text("mapping") == "more");
         wait_reached(home, wan(9081));
         // After a look at the addresses of this machine, too.
         wait_seen_with_lease(&mut portway, mark, "Udp");
@@ -106,12 +107,12 @@ fn a_vpn_that_takes_the_default_route_changes_no_opening_and_hinders_no_new_one(
         assert!(there.len() == 3 && before.iter().all(|rule| there.contains(rule)), "{before:?} {there:?}");
         assert!(there.iter().all(|rule| rule.contains("192.168.77.2:")), "{there:?}");
         let exit = home.down(portway);
-        assert_eq!(exit.lines("router found").len(), 1, "{}", exit.log);
+        assert_eq!(exit.lines(messages::ROUTER_FOUND).len(), 1, "{}", exit.log);
 
         // Without any other way out, the router is found only if the settings name it.
         home.run("vpn only");
         let mut portway = home.start(&config);
-        portway.wait_log("no router found", |line| line.text("error").contains("vpn0"));
+        portway.wait_log(messages::NO_ROUTER_FOUND, |line| line.text("error").contains("vpn0"));
         portway.reload_with(&(config + &home.settings("gateway = \"192.168.77.1\"")));
         wait_open(&mut portway, 0, "tcp");
         wait_reached(home, wan(9080));
@@ -131,7 +132,8 @@ fn a_range_is_opened_port_by_port_and_shrinks_port_by_port() {
         };
         let mut portway = home.start(&range(3));
         for nth in 0..4 {
-            portway.wait_log("open on the router", |line| line.number("external.port") == 30_000 + nth);
+            portway
+                .wait_log(messages::OPEN_ON_THE_ROUTER, |line| line.number("external.port") == 30_000 + nth);
             wait_reached(home, wan(30_000 + u16::try_from(nth).expect("small")));
         }
         let leads = |rules: &[String], nth: u16| {
@@ -142,7 +144,7 @@ fn a_range_is_opened_port_by_port_and_shrinks_port_by_port() {
         assert!(before.len() == 4 && (0..4).all(|nth| leads(&before, nth)), "{before:#?}");
         portway.reload_with(&home.config(&range(1)));
         for port in [30_002, 30_003] {
-            portway.wait_log("closed on the router", |line| line.number("external.port") == port);
+            portway.wait_log(messages::CLOSED_ON_THE_ROUTER, |line| line.number("external.port") == port);
         }
         let there = home.openings();
         assert!(there.len() == 2 && (0..2).all(|nth| leads(&there, nth)), "{there:#?}");
@@ -160,12 +162,12 @@ fn the_flag_opens_every_mapping_that_does_not_say_no() {
         // With no file at all.
         let portway = setup(Portway::publishing(&format!("9080:{LAN_TARGET}/tcp+udp"))).start();
         for protocol in ["tcp", "udp"] {
-            let open = |line: &str| line.contains("open on the router") && line.contains(protocol);
+            let open = |line: &str| line.contains(messages::OPEN_ON_THE_ROUTER) && line.contains(protocol);
             eventually(protocol, || portway.log().lines().any(open).then_some(()));
         }
         assert!(home.reaches_tcp("wan", wan(9080)) && home.reaches_udp("wan", wan(9080)));
         portway.signal(Signal::INT);
-        portway.exit().with(0).says("closed on the router");
+        portway.exit().with(0).says(messages::CLOSED_ON_THE_ROUTER);
         assert_eq!(home.openings(), [""; 0]);
 
         let closed = exposed("closed", 9081, "tcp", "false");
@@ -173,7 +175,7 @@ fn the_flag_opens_every_mapping_that_does_not_say_no() {
         let other = exposed("other", 9083, "tcp", "{ external_port = 9084 }");
         let mut portway = setup(Portway::with(&home.config(&(closed + &silent + &other)))).start();
         for name in ["silent", "other"] {
-            portway.wait_log("open on the router", |line| line.text("mapping") == name);
+            portway.wait_log(messages::OPEN_ON_THE_ROUTER, |line| line.text("mapping") == name);
         }
         assert!(home.reaches_tcp("wan", wan(9082)) && home.reaches_tcp("wan", wan(9084)));
         assert_eq!(home.openings().len(), 2);
@@ -223,9 +225,9 @@ fn where_upnp_is_switched_off_pcp_takes_over() {
         let mut portway = home.up(&web("tcp+udp"));
         let mark = portway.log_len();
         home.run_with("UPNP", "no", "reboot");
-        portway.wait_log_after(mark, "router found", |line| line.text("via") == "pcp");
+        portway.wait_log_after(mark, messages::ROUTER_FOUND, |line| line.text("via") == "pcp");
         for protocol in ["tcp", "udp"] {
-            portway.wait_log_after(mark, "open on the router", |line| {
+            portway.wait_log_after(mark, messages::OPEN_ON_THE_ROUTER, |line| {
                 (line.text("protocol"), line.text("via")) == (protocol, "pcp")
             });
         }
@@ -240,15 +242,15 @@ fn a_refusal_is_asked_again_after_a_restart_that_a_failed_call_showed() {
     in_household(&[], [("RULES", &only("9081"))], |home| {
         let config = web("tcp") + &exposed("more", 9081, "tcp", "true");
         let mut portway = home.start(&config);
-        portway.wait_log("router refuses", |line| line.text("mapping") == "web");
-        portway.wait_log("open on the router", |line| line.text("mapping") == "more");
+        portway.wait_log(messages::ROUTER_REFUSES, |line| line.text("mapping") == "web");
+        portway.wait_log(messages::OPEN_ON_THE_ROUTER, |line| line.text("mapping") == "more");
         home.run("daemon stop");
-        portway.wait_log("router lost", |_| true);
+        portway.wait_log(messages::ROUTER_LOST, |_| true);
         let mark = portway.log_len();
         home.run_with("RULES", &only("9080-9081"), "daemon start");
         // Without that it would wait for an hour.
-        portway.wait_log_after(mark, "router restarted", |_| true);
-        portway.wait_log_after(mark, "open on the router", |line| line.text("mapping") == "web");
+        portway.wait_log_after(mark, messages::ROUTER_RESTARTED, |_| true);
+        portway.wait_log_after(mark, messages::OPEN_ON_THE_ROUTER, |line| line.text("mapping") == "web");
         wait_reached(home, wan(9080));
         home.down(portway);
     });
@@ -263,11 +265,15 @@ fn a_reload_that_chooses_another_protocol_leaves_nothing_of_the_former() {
         for via in ["upnp", "natpmp", "pcp", "upnp"] {
             if mark > 0 {
                 portway.reload_with(&config(via));
-                portway.wait_log_after(mark, "closed on the router", |line| line.text("protocol") == "tcp");
-                portway.wait_log_after(mark, "closed on the router", |line| line.text("protocol") == "udp");
+                portway.wait_log_after(mark, messages::CLOSED_ON_THE_ROUTER, |line| {
+                    line.text("protocol") == "tcp"
+                });
+                portway.wait_log_after(mark, messages::CLOSED_ON_THE_ROUTER, |line| {
+                    line.text("protocol") == "udp"
+                });
             }
             for protocol in ["tcp", "udp"] {
-                portway.wait_log_after(mark, "open on the router", |line| {
+                portway.wait_log_after(mark, messages::OPEN_ON_THE_ROUTER, |line| {
                     (line.text("protocol"), line.text("via")) == (protocol, via)
                 });
             }
@@ -310,12 +316,12 @@ fn without_a_directory_from_systemd_a_crash_leaves_nothing_behind_either() {
             assert_eq!(metadata.mode() & 0o777, 0o700, "{}", file.display());
             assert_eq!(lab.openings().len(), 1);
             let mut portway = start_at_home(lab, &closed, var_lib, &home_dir);
-            portway.wait_log("closed on the router", |_| true);
+            portway.wait_log(messages::CLOSED_ON_THE_ROUTER, |_| true);
             lab.down(portway);
         }
         // Where nothing can be kept, that is said.
         let mut portway = start_at_home(lab, &open, &not_own, "/dev/null");
-        portway.wait_log("openings are not remembered", |_| true);
+        portway.wait_log(messages::OPENINGS_ARE_NOT_REMEMBERED, |_| true);
         wait_open(&mut portway, 0, "tcp");
         lab.down(portway);
     });

@@ -6,11 +6,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::harness::{HomeRouter as _, Household, LAN_TARGET, Portway, RouterLab, eventually, in_household};
+use crate::harness::{
+    HomeRouter as _, Household, LAN_TARGET, Portway, RouterLab, eventually, in_household, messages,
+};
 
 /// What is said of a router that tells no address of its own.
-const NO_ADDRESS: &str = "no external address: the router is offline, or behind a second NAT";
-
 /// An exposed mapping; `router` and what follows it.
 pub(super) fn exposed(name: &str, port: u16, protocol: &str, router: &str) -> String {
     format!(
@@ -34,7 +34,7 @@ pub(super) fn wan(port: u16) -> SocketAddr {
 
 #[track_caller]
 pub(super) fn wait_open(portway: &mut Portway, mark: usize, protocol: &str) {
-    portway.wait_log_after(mark, "open on the router", |line| line.text("protocol") == protocol);
+    portway.wait_log_after(mark, messages::OPEN_ON_THE_ROUTER, |line| line.text("protocol") == protocol);
 }
 
 #[track_caller]
@@ -49,7 +49,7 @@ fn what_is_exposed_is_reached_from_the_internet_and_closed_at_the_end() {
         // A UDP client, whose end cannot be seen, would have the grace.
         let config = web("tcp+udp") + "[shutdown]\ngrace = \"1s\"\n";
         let mut portway = home.up(&config);
-        let line = portway.wait_log("router found", |_| true);
+        let line = portway.wait_log(messages::ROUTER_FOUND, |_| true);
         assert_eq!((line.text("router.addr"), line.text("via")), ("192.168.77.1", "upnp"));
         assert!(home.reaches_tcp("wan", wan(9080)) && home.reaches_udp("wan", wan(9080)));
         let exit = home.down(portway);
@@ -84,11 +84,11 @@ fn a_router_that_restarts_is_opened_again_within_a_check() {
         // Its service restarts, at another address: the rules stay, and their leases no longer end.
         let mark = portway.log_len();
         home.run_with("HTTP_PORT", "0", "daemon restart");
-        portway.wait_log_after(mark, "router asked", |line| {
+        portway.wait_log_after(mark, messages::ROUTER_ASKED, |line| {
             line.text("call").starts_with("Look") && line.text("answer").contains("lease: None")
         });
         let mark = portway.log_len();
-        portway.wait_log_after(mark, "router asked", |line| {
+        portway.wait_log_after(mark, messages::ROUTER_ASKED, |line| {
             line.text("call").starts_with("Look") && line.text("answer").contains("lease: Some")
         });
         wait_reached(home, wan(9080));
@@ -104,10 +104,10 @@ fn a_port_of_another_machine_is_respected_and_taken_when_it_is_free() {
         wait_open(&mut other, 0, "tcp");
         let config = web("tcp") + &exposed("more", 9081, "tcp", "true");
         let mut portway = home.start(&config);
-        let line = portway.wait_log("held by another machine", |_| true);
+        let line = portway.wait_log(messages::HELD_BY_ANOTHER_MACHINE, |_| true);
         assert!(line.text("holder").starts_with("192.168.77.3:9080"), "{}", line.raw());
         assert_eq!(line.number("external.port"), 9080);
-        portway.wait_log("open on the router", |line| line.text("mapping") == "more");
+        portway.wait_log(messages::OPEN_ON_THE_ROUTER, |line| line.text("mapping") == "more");
         wait_reached(home, wan(9081));
 
         // A daemon that ends without the port leaves it to its holder.
@@ -116,9 +116,9 @@ fn a_port_of_another_machine_is_respected_and_taken_when_it_is_free() {
         assert!(left.len() == 1 && left[0].contains("192.168.77.3"), "{left:?}");
 
         let mut portway = home.start(&config);
-        portway.wait_log("held by another machine", |_| true);
+        portway.wait_log(messages::HELD_BY_ANOTHER_MACHINE, |_| true);
         other.stop().with(0);
-        portway.wait_log("open on the router", |line| line.text("mapping") == "web");
+        portway.wait_log(messages::OPEN_ON_THE_ROUTER, |line| line.text("mapping") == "web");
         wait_reached(home, wan(9080));
         home.down(portway);
     });
@@ -129,18 +129,18 @@ fn a_refused_port_is_reported_and_not_asked_for_again_and_again() {
     in_household(&[], [("RULES", &only("9081"))], |home| {
         let config = web("tcp") + &exposed("more", 9081, "tcp", "true");
         let mut portway = home.start(&config);
-        portway.wait_log("router refuses", |line| line.text("mapping") == "web");
-        portway.wait_log("open on the router", |line| line.text("mapping") == "more");
+        portway.wait_log(messages::ROUTER_REFUSES, |line| line.text("mapping") == "web");
+        portway.wait_log(messages::OPEN_ON_THE_ROUTER, |line| line.text("mapping") == "more");
         // Two checks later.
         for _ in 0..2 {
             let mark = portway.log_len();
-            portway.wait_log_after(mark, "router asked", |line| line.text("call").contains("9081"));
+            portway.wait_log_after(mark, messages::ROUTER_ASKED, |line| line.text("call").contains("9081"));
         }
-        let opens = portway.lines("router asked").into_iter().filter(|line| {
+        let opens = portway.lines(messages::ROUTER_ASKED).into_iter().filter(|line| {
             line.text("call").starts_with("Open") && line.text("call").contains("external_port: 9080")
         });
         assert_eq!(opens.count(), 1);
-        assert_eq!(portway.lines("router refuses").len(), 1);
+        assert_eq!(portway.lines(messages::ROUTER_REFUSES).len(), 1);
         home.down(portway);
     });
 }
@@ -150,16 +150,16 @@ fn the_external_address_is_followed_and_judged() {
     in_household(&[], [], |home| {
         let mut portway = home.up(&web("tcp"));
         home.run("wanip 11.22.33.7");
-        let line = portway.wait_log("external address changed", |_| true);
+        let line = portway.wait_log(messages::EXTERNAL_ADDRESS_CHANGED, |_| true);
         assert_eq!(line.text("external.addr"), "11.22.33.7");
         wait_reached(home, SocketAddr::new([11, 22, 33, 7].into(), 9080));
         // The provider's own NAT: this router then tells no address at all.
         home.run("wanip 100.64.3.4");
-        portway.wait_log(NO_ADDRESS, |line| !line.text("advice").is_empty());
+        portway.wait_log(messages::NO_EXTERNAL_ADDRESS, |line| !line.text("advice").is_empty());
         home.run("wanip 11.22.33.1");
-        portway.wait_log("reachable from the internet again", |_| true);
+        portway.wait_log(messages::REACHABLE_FROM_THE_INTERNET_AGAIN, |_| true);
         wait_reached(home, wan(9080));
-        assert_eq!(portway.lines(NO_ADDRESS).len(), 1);
+        assert_eq!(portway.lines(messages::NO_EXTERNAL_ADDRESS).len(), 1);
         home.down(portway);
     });
 }
@@ -172,7 +172,7 @@ fn a_vpn_a_firewall_and_a_second_router_are_no_obstacle() {
         for vpn in ["on", "off"] {
             home.run(&format!("vpn {vpn}"));
             let mut portway = home.up(&web("tcp"));
-            let line = portway.wait_log("router found", |_| true);
+            let line = portway.wait_log(messages::ROUTER_FOUND, |_| true);
             assert_eq!(line.text("router.addr"), "192.168.77.1", "vpn {vpn}");
             if vpn == "off" {
                 wait_reached(home, wan(9080));
@@ -201,7 +201,7 @@ fn an_opening_of_a_former_address_is_waited_for_where_the_router_guards_it() {
     in_household(&[], [("SECURE", "yes")], |home| {
         let mut portway = home.up(&(web("tcp") + &home.settings("lease = \"2m\"")));
         home.run("lanip 192.168.77.50");
-        let line = portway.wait_log("held by another machine", |_| true);
+        let line = portway.wait_log(messages::HELD_BY_ANOTHER_MACHINE, |_| true);
         assert!(line.text("holder").starts_with("192.168.77.2:9080"), "{}", line.raw());
         // The machine that had that address first gets it back.
         let mark = portway.log_len();
@@ -222,7 +222,7 @@ fn a_reload_opens_and_closes_the_difference_alone_and_udp_survives_the_end_of_tc
         assert!(before.is_some());
         let mark = portway.log_len();
         portway.reload_with(&home.config(&(web("udp") + &keep)));
-        portway.wait_log_after(mark, "closed on the router", |line| line.text("protocol") == "tcp");
+        portway.wait_log_after(mark, messages::CLOSED_ON_THE_ROUTER, |line| line.text("protocol") == "tcp");
         // The router takes a rule of UDP away with that of TCP, and says nothing.
         eventually("UDP is reached again", || home.reaches_udp("wan", wan(9080)).then_some(()));
         assert!(!home.reaches_tcp("wan", wan(9080)));
@@ -236,13 +236,13 @@ fn a_router_without_upnp_is_opened_by_pcp_or_natpmp() {
     in_household(&[], [("UPNP", "no")], |home| {
         for (protocols, via) in [("", "pcp"), ("protocols = [\"natpmp\"]", "natpmp")] {
             let mut portway = home.up(&(web("tcp+udp") + &home.settings(protocols)));
-            let line = portway.wait_log("router found", |_| true);
+            let line = portway.wait_log(messages::ROUTER_FOUND, |_| true);
             assert_eq!(line.text("via"), via);
             assert!(home.reaches_tcp("wan", wan(9080)) && home.reaches_udp("wan", wan(9080)), "{via}");
             // The epoch shows a restart.
             let mark = portway.log_len();
             home.run("reboot");
-            portway.wait_log_after(mark, "router restarted", |_| true);
+            portway.wait_log_after(mark, messages::ROUTER_RESTARTED, |_| true);
             wait_reached(home, wan(9080));
             home.down(portway);
         }
@@ -254,7 +254,7 @@ fn after_a_crash_pcp_takes_its_opening_back_by_its_nonce() {
     in_household(&[], [("UPNP", "no")], |home| {
         home.up(&web("tcp")).kill();
         let mut portway = home.start(&exposed("web", 9080, "tcp", "false"));
-        portway.wait_log("closed on the router", |_| true);
+        portway.wait_log(messages::CLOSED_ON_THE_ROUTER, |_| true);
         home.down(portway);
     });
 }
@@ -264,19 +264,19 @@ fn a_router_that_comes_late_or_goes_for_a_while_is_found() {
     in_household(&[], [("NATPMP", "no")], |home| {
         home.run("daemon stop");
         let mut portway = home.start(&web("tcp"));
-        portway.wait_log("no router found", |_| true);
+        portway.wait_log(messages::NO_ROUTER_FOUND, |_| true);
         home.run("daemon start");
         wait_open(&mut portway, 0, "tcp");
         wait_reached(home, wan(9080));
 
         home.run("link down");
-        portway.wait_log("router lost", |_| true);
+        portway.wait_log(messages::ROUTER_LOST, |_| true);
         // No client at home notices.
         let inside = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 9080);
         assert!(home.reaches_tcp("lan", inside));
         home.run("link up");
         let mark = portway.log_len();
-        portway.wait_log_after(mark, "router asked", |line| line.text("answer").contains("Taken"));
+        portway.wait_log_after(mark, messages::ROUTER_ASKED, |line| line.text("answer").contains("Taken"));
         wait_reached(home, wan(9080));
         home.down(portway);
     });
@@ -289,7 +289,7 @@ fn the_ipv6_firewall_is_open_for_exactly_what_is_exposed_to_it() {
         assert!(!home.reaches_tcp("wan", to));
         let mut portway = home.start(&exposed("web", 9080, "tcp", "{ ipv6 = true }"));
         for external in ["2001:db8:77::2", "11.22.33.1"] {
-            portway.wait_log("open on the router", |line| line.text("external.addr") == external);
+            portway.wait_log(messages::OPEN_ON_THE_ROUTER, |line| line.text("external.addr") == external);
         }
         wait_reached(home, to);
         wait_reached(home, wan(9080));
@@ -303,7 +303,7 @@ fn a_machine_without_a_network_waits_for_one() {
     in_household(&[], [], |home| {
         home.run("in lan ip route del default via 192.168.77.1");
         let mut portway = home.start(&web("tcp"));
-        portway.wait_log("no router found", |line| line.text("error").contains("no default route"));
+        portway.wait_log(messages::NO_ROUTER_FOUND, |line| line.text("error").contains("no default route"));
         home.run("in lan ip route add default via 192.168.77.1");
         wait_open(&mut portway, 0, "tcp");
         wait_reached(home, wan(9080));

@@ -9,7 +9,7 @@ use std::{
 
 use super::router_home::{exposed, wait_reached, wan, web};
 use crate::harness::{
-    FakeRouter, HomeRouter as _, Household, Portway, RouterLab, eventually, in_household, run,
+    FakeRouter, HomeRouter as _, Household, Portway, RouterLab, eventually, in_household, messages, run,
 };
 
 #[test]
@@ -24,11 +24,11 @@ fn a_device_that_hangs_is_not_asked_although_it_answers_the_search_first() {
             (home.inside("lan", first_to_answer)? == RouterLab::LAN2).then_some(())
         });
         let mut portway = home.up(&web("tcp"));
-        let line = portway.wait_log("router found", |_| true);
+        let line = portway.wait_log(messages::ROUTER_FOUND, |_| true);
         assert_eq!(line.text("router.addr"), "192.168.77.1");
         wait_reached(home, wan(9080));
         let exit = home.down(portway);
-        assert_eq!(exit.lines("no router found").len(), 0, "{}", exit.log);
+        assert_eq!(exit.lines(messages::NO_ROUTER_FOUND).len(), 0, "{}", exit.log);
         assert_eq!(fake.log(), [""; 0], "it was asked for something");
     });
 }
@@ -87,10 +87,11 @@ fn what_others_opened_is_never_touched() {
         let all = web("tcp") + &mapping("taken", 9083) + &mapping("hand", 9085) + &mapping("of-lan2", 9090);
         let settle = |portway: &mut Portway, mark| {
             for name in ["web", "hand"] {
-                portway.wait_log_after(mark, "open on the router", |line| line.text("mapping") == name);
+                portway
+                    .wait_log_after(mark, messages::OPEN_ON_THE_ROUTER, |line| line.text("mapping") == name);
             }
             for (name, holder) in [("taken", "192.168.77.2:8022"), ("of-lan2", "192.168.77.3:9080")] {
-                portway.wait_log_after(mark, "held by another machine", |line| {
+                portway.wait_log_after(mark, messages::HELD_BY_ANOTHER_MACHINE, |line| {
                     line.text("mapping") == name && line.text("holder").starts_with(holder)
                 });
             }
@@ -102,8 +103,8 @@ fn what_others_opened_is_never_touched() {
         // Everything goes but for one that comes.
         let mark = portway.log_len();
         portway.reload_with(&home.config(&mapping("more", 9081)));
-        portway.wait_log_after(mark, "closed on the router", |line| line.text("mapping") == "web");
-        portway.wait_log_after(mark, "open on the router", |line| line.text("mapping") == "more");
+        portway.wait_log_after(mark, messages::CLOSED_ON_THE_ROUTER, |line| line.text("mapping") == "web");
+        portway.wait_log_after(mark, messages::OPEN_ON_THE_ROUTER, |line| line.text("mapping") == "more");
         assert_eq!(others(home), before, "after a reload");
         let mark = portway.log_len();
         portway.reload_with(&home.config(&all));
@@ -111,8 +112,8 @@ fn what_others_opened_is_never_touched() {
 
         portway.kill();
         let mut portway = home.start(&mapping("more", 9081));
-        portway.wait_log("closed on the router", |line| line.text("mapping") == "web");
-        portway.wait_log("open on the router", |line| line.text("mapping") == "more");
+        portway.wait_log(messages::CLOSED_ON_THE_ROUTER, |line| line.text("mapping") == "web");
+        portway.wait_log(messages::OPEN_ON_THE_ROUTER, |line| line.text("mapping") == "more");
         assert_eq!(others(home), before, "after a crash");
 
         let mark = portway.log_len();

@@ -9,8 +9,8 @@ use std::{
 use tokio::time::Instant;
 
 use crate::harness::{
-    Client, DEADLINE, Line, Portway, TcpTarget, UdpTarget, mapping, own_addr, own_ip, pass, udp_client_from,
-    udp_mapping,
+    Client, DEADLINE, Line, Portway, TcpTarget, UdpTarget, mapping, messages, own_addr, own_ip, pass,
+    udp_client_from, udp_mapping,
 };
 
 /// The lines that a mapping may write at once after a quiet time, and each second.
@@ -46,14 +46,14 @@ fn strangers_cannot_fill_a_disk_with_session_lines_and_what_is_left_out_is_summe
     let start = Instant::now();
     short_sessions(one, SESSIONS / 2);
     short_sessions(other, SESSIONS / 2);
-    let early = portway.wait_log("session lines left out", |_| true);
+    let early = portway.wait_log(messages::SESSION_LINES_LEFT_OUT, |_| true);
     assert_eq!(early.text("mapping"), "flooded");
     short_sessions(quiet, 20);
     let exit = portway.stop().with(0);
     let seconds = usize::try_from(start.elapsed().as_secs()).expect("a short time") + 1;
 
     let ended = exit.sessions_ended();
-    let (written, summed) = (of(&ended, "flooded"), exit.lines("session lines left out"));
+    let (written, summed) = (of(&ended, "flooded"), exit.lines(messages::SESSION_LINES_LEFT_OUT));
     let most = AT_ONCE + A_SECOND * seconds;
     assert!(written.len() >= AT_ONCE && written.len() <= most, "{} of {most} lines", written.len());
     assert_eq!(written.len() + sum(&summed, "count"), SESSIONS);
@@ -87,7 +87,7 @@ fn a_crowd_of_udp_clients_that_ends_at_once_is_summed_up() {
     let start = Instant::now();
     let exit = portway.stop().with(0);
     let seconds = usize::try_from(start.elapsed().as_secs()).expect("a short time") + 1;
-    let (written, summed) = (exit.sessions_ended().len(), exit.lines("session lines left out"));
+    let (written, summed) = (exit.sessions_ended().len(), exit.lines(messages::SESSION_LINES_LEFT_OUT));
     assert_eq!(written + sum(&summed, "count"), CLIENTS);
     assert!((AT_ONCE..=AT_ONCE + A_SECOND * seconds).contains(&written), "{written} lines");
     assert!(summed[0].text("reasons").starts_with("shutdown "), "{summed:?}");
@@ -151,13 +151,13 @@ fn a_mapping_writes_the_lines_that_it_is_asked_for_from_the_next_end_on() {
     portway.reload_with(&config("all"));
     lives.ping();
     drop(lives);
-    let line = portway.wait_log("session ended", |line| line.text("mapping") == "second");
+    let line = portway.wait_log(messages::SESSION_ENDED, |line| line.text("mapping") == "second");
     assert_eq!(line.number("bytes.in"), 8, "the session that lived before the reload");
     let exit = portway.stop().with(0);
     let ended = exit.sessions_ended();
     assert_eq!(ended.len(), 2, "{}", exit.log);
     assert!(
-        exit.lines("session lines left out").is_empty(),
+        exit.lines(messages::SESSION_LINES_LEFT_OUT).is_empty(),
         "lines that the level leaves out are not summed up"
     );
 }
@@ -180,6 +180,6 @@ fn datagrams_to_many_ports_that_lead_nowhere_write_no_more_lines_than_one_mappin
     }
     pass(Duration::from_secs(2));
     let seconds = usize::try_from(start.elapsed().as_secs()).expect("a short time") + 1;
-    let lines = portway.count("datagrams dropped");
+    let lines = portway.count(messages::DATAGRAMS_DROPPED);
     assert!(lines <= AT_ONCE + A_SECOND * seconds, "{lines} lines");
 }

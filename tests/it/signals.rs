@@ -10,7 +10,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::harness::{Client, Portway, Ran, TcpTarget, echoes, eventually, mapping, own_addr};
+use crate::harness::{Client, Portway, Ran, TcpTarget, echoes, eventually, mapping, messages, own_addr};
 
 /// A configuration with a list that takes a while to read, and the directory that it lies in.
 fn long_to_read(listen: SocketAddr, target: SocketAddr) -> (tempfile::TempDir, String) {
@@ -44,7 +44,7 @@ fn signals_while_the_configuration_is_read_at_the_start_do_not_end_it() {
     }
     portway.wait_ready();
     // What was asked for before may have missed the change that it was about.
-    portway.wait_log("reload applied", |_| true);
+    portway.wait_log(messages::RELOAD_APPLIED, |_| true);
     Client::to(at).ping();
     portway.stop().with(0);
 }
@@ -58,7 +58,7 @@ fn a_stop_while_the_configuration_is_read_at_the_start_ends_it() {
         wait_reading(&portway, Duration::ZERO);
         portway.signal(signal);
         let exit = portway.exit().with(0);
-        assert!(exit.lines("ready").is_empty(), "{}", exit.log);
+        assert!(exit.lines(messages::READY).is_empty(), "{}", exit.log);
     }
 }
 
@@ -72,8 +72,8 @@ fn a_stop_during_a_reload_does_not_wait_for_it() {
     portway.signal(Signal::HUP);
     wait_reading(&portway, before);
     let exit = portway.stop().with(0);
-    assert!(exit.lines("reload applied").is_empty(), "{}", exit.log);
-    assert_eq!(exit.lines("stopped").len(), 1, "{}", exit.log);
+    assert!(exit.lines(messages::RELOAD_APPLIED).is_empty(), "{}", exit.log);
+    assert_eq!(exit.lines(messages::STOPPED).len(), 1, "{}", exit.log);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn user_signals_end_nothing() {
     client.ping();
     portway.signal(Signal::USR1);
     portway.signal(Signal::USR2);
-    portway.wait_text("SIGUSR2 is ignored");
+    portway.wait_text(messages::SIGUSR2_IS_IGNORED);
     client.ping();
     drop(client);
     portway.stop().with(0);
@@ -107,7 +107,7 @@ fn no_other_signal_ends_it() {
     Ran::of(Command::new("bash").args(["-c", MEANINGLESS, &pid])).exits(0);
     client.ping();
     portway.signal(Signal::HUP);
-    portway.wait_log("reload applied", |_| true);
+    portway.wait_log(messages::RELOAD_APPLIED, |_| true);
     assert!(portway.runs());
     drop(client);
     portway.stop().with(0);
@@ -121,7 +121,7 @@ fn signals_that_the_parent_blocked_are_heard() {
         .through(["env", "--block-signal=TERM", "--block-signal=HUP"])
         .start();
     portway.signal(Signal::HUP);
-    portway.wait_log("reload applied", |_| true);
+    portway.wait_log(messages::RELOAD_APPLIED, |_| true);
     portway.stop().with(0);
 }
 

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 
-use crate::harness::{Portway, own_addr, own_ip};
+use crate::harness::{Portway, messages, own_addr, own_ip};
 
 /// A port that is taken, and a mapping for it under this log.
 fn taken(log: &str) -> (TcpListener, SocketAddr, String) {
@@ -28,7 +28,7 @@ fn of_two_thousand_ports_in_use_ten_are_named_and_the_others_are_counted() {
     let exit = Portway::with(&publish).launch().exit().with(1);
     let named = exit.log.matches(&format!("(pid {})", std::process::id())).count();
     assert_eq!(named, 10, "{}", exit.log);
-    let [more] = exit.lines("more listeners could not be opened")[..] else { panic!("{}", exit.log) };
+    let [more] = exit.lines(messages::MORE_LISTENERS_COULD_NOT_BE_OPENED)[..] else { panic!("{}", exit.log) };
     assert_eq!(usize::try_from(more.number("left_out")).expect("small"), holders.len() - 10);
 }
 

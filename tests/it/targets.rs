@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::harness::{
     Client, Line, Portway, Setup, TcpTarget, add_address, echoes, eventually, in_own_network, mapping,
-    own_addr, portway, run, udp_client,
+    messages, own_addr, portway, run, udp_client,
 };
 
 /// Lays the files of FILES over those of /etc, for the daemon alone.
@@ -62,20 +62,20 @@ fn a_target_that_goes_down_is_one_warning_and_its_return_one_line() {
         Client::to(at).until_closed();
     }
     portway.wait_sessions(10);
-    let lines = portway.lines("target down");
+    let lines = portway.lines(messages::TARGET_DOWN);
     assert_eq!(lines.len(), 1, "{}", portway.log());
     let down = &lines[0];
     assert_eq!((down.text("level"), down.text("mapping"), down.text("protocol")), ("WARN", "web", "tcp"));
     assert_eq!(down.text("target.addr"), behind.to_string());
     assert_eq!(down.number("sessions.failed"), 1);
     assert!(down.text("error").contains("refused"), "{}", down.raw());
-    assert_eq!(portway.count("target up"), 0);
+    assert_eq!(portway.count(messages::TARGET_UP), 0);
 
     let target = TcpTarget::echo_at(behind);
     for _ in 0..5 {
         eventually("the target is served", || echoes(at).then_some(()));
     }
-    let up = portway.wait_log("target up", |_| true);
+    let up = portway.wait_log(messages::TARGET_UP, |_| true);
     assert_eq!((up.text("level"), up.text("mapping"), up.text("protocol")), ("INFO", "web", "tcp"));
     assert_eq!(up.text("target.addr"), behind.to_string());
     assert_eq!(up.number("sessions.failed"), 10);
@@ -83,9 +83,14 @@ fn a_target_that_goes_down_is_one_warning_and_its_return_one_line() {
 
     drop(target);
     Client::to(at).until_closed();
-    portway.wait_log("target down", |line| line.number("sessions.failed") == 1);
+    portway.wait_log(messages::TARGET_DOWN, |line| line.number("sessions.failed") == 1);
     let exit = portway.stop();
-    assert_eq!((exit.lines("target down").len(), exit.lines("target up").len()), (2, 1), "{}", exit.log);
+    assert_eq!(
+        (exit.lines(messages::TARGET_DOWN).len(), exit.lines(messages::TARGET_UP).len()),
+        (2, 1),
+        "{}",
+        exit.log
+    );
 }
 
 #[test]
@@ -98,7 +103,7 @@ fn a_first_target_that_is_down_is_said_though_the_second_serves() {
     );
     let mut portway = Portway::with(&config).start();
     Client::to(at).ping();
-    let down = portway.wait_log("target down", |_| true);
+    let down = portway.wait_log(messages::TARGET_DOWN, |_| true);
     assert_eq!((down.text("mapping"), down.text("target.addr")), ("pair", &*dead.to_string()));
 }
 
@@ -113,7 +118,7 @@ fn a_target_that_resets_its_sessions_is_not_down() {
         client.until_closed();
     }
     portway.wait_sessions(5);
-    assert_eq!(portway.count("target down"), 0, "{}", portway.log());
+    assert_eq!(portway.count(messages::TARGET_DOWN), 0, "{}", portway.log());
 }
 
 #[test]
@@ -127,7 +132,7 @@ fn a_target_that_swallows_connections_costs_its_time_once() {
     let begun = Instant::now();
     Client::to(at).ping();
     assert!(begun.elapsed() >= Duration::from_secs(6), "the first target has its time");
-    portway.wait_log("target down", |line| line.text("target.addr") == hole.addr.to_string());
+    portway.wait_log(messages::TARGET_DOWN, |line| line.text("target.addr") == hole.addr.to_string());
     // If it had that time again, the next client would not hear its echo in time.
     portway.reload_with(&config.replace("\"6s\"", "\"10m\""));
     Client::to(at).ping();
@@ -147,7 +152,7 @@ fn a_silent_address_of_a_name_costs_a_head_start_and_is_tried_last_then() {
         for _ in 0..3 {
             Client::to(at).ping();
         }
-        assert_eq!(portway.count("target down"), 0, "one of its addresses serves");
+        assert_eq!(portway.count(messages::TARGET_DOWN), 0, "one of its addresses serves");
         drop(hole);
     });
 }
@@ -202,11 +207,11 @@ fn a_name_that_resolves_to_nowhere_leads_to_no_service_of_this_machine() {
                 }
             };
             Client::to(at).until_closed();
-            let line = portway.wait_log("session ended", of("tcp"));
+            let line = portway.wait_log(messages::SESSION_ENDED, of("tcp"));
             assert_eq!(line.text("reason"), "unreachable");
             assert!(line.text("error").contains("stands for no machine"), "{}", line.raw());
             udp_client(at).send(b"?").expect("a client sends");
-            assert_eq!(portway.wait_log("session ended", of("udp")).text("reason"), "unreachable");
+            assert_eq!(portway.wait_log(messages::SESSION_ENDED, of("udp")).text("reason"), "unreachable");
         }
         assert_eq!((inner.accepted(), inner_six.accepted()), (0, 0));
         inner_udp.set_nonblocking(true).expect("a socket");
@@ -235,11 +240,10 @@ fn a_name_that_resolves_to_loopback_is_one_warning() {
             Client::to(plain).ping();
             Client::to(at).ping();
         }
-        let warning = "name resolves to loopback; if this machine is meant, use 127.0.0.1 or localhost";
-        let line = portway.wait_log(warning, |_| true);
+        let line = portway.wait_log(messages::NAME_RESOLVES_TO_LOOPBACK, |_| true);
         assert_eq!((line.text("name"), line.text("level")), ("inner.test", "WARN"));
         let exit = portway.stop();
-        assert_eq!(exit.lines(warning).len(), 1, "{}", exit.log);
+        assert_eq!(exit.lines(messages::NAME_RESOLVES_TO_LOOPBACK).len(), 1, "{}", exit.log);
         drop(target);
     });
 }

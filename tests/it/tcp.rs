@@ -10,8 +10,8 @@ use std::{
 use tokio::time::Instant;
 
 use crate::harness::{
-    Client, Content, Line, Portway, TcpTarget, echoes, eventually, is_reset, mapping, own_addr, paced,
-    reset_seen,
+    Client, Content, Line, Portway, TcpTarget, echoes, eventually, is_reset, mapping, messages, own_addr,
+    paced, reset_seen,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -441,6 +441,6 @@ fn a_client_that_resets_while_its_target_is_dialled_leaves_nothing() {
 fn a_daemon_with_its_fast_paths_off_logs_that_and_relays() {
     let (target, at) = (TcpTarget::echo(), own_addr(8080));
     let mut portway = Portway::with(&mapping(at, target.addr, "")).env("PORTWAY_FAST_PATHS", "off").start();
-    portway.wait_text("fast paths are off");
+    portway.wait_text(messages::FAST_PATHS_ARE_OFF);
     Client::to(at).ping();
 }

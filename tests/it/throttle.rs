@@ -9,7 +9,8 @@ use std::{
 use tokio::time::Instant;
 
 use crate::harness::{
-    Client, Content, Portway, TcpTarget, UdpTarget, mapping, own_addr, pass, udp_client, udp_mapping,
+    Client, Content, Portway, TcpTarget, UdpTarget, mapping, messages, own_addr, pass, udp_client,
+    udp_mapping,
 };
 
 const RATE: u64 = 2_000_000;
@@ -144,8 +145,8 @@ fn a_flow_is_policed_and_the_drops_are_counted() {
         }
         pass(Duration::from_millis(10));
     }
-    let line =
-        portway.wait_log("datagrams dropped", |line| line.text("dropped.so_far").contains("bandwidth="));
+    let line = portway
+        .wait_log(messages::DATAGRAMS_DROPPED, |line| line.text("dropped.so_far").contains("bandwidth="));
     assert_eq!(line.text("listen.addr"), at.to_string());
     let span = start.elapsed().as_millis();
     let got: u64 = behind.got().iter().map(|(_, payload)| payload.len() as u64).sum();

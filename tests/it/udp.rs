@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::harness::{
-    Content, Portway, UdpTarget, add_address, eventually, free_port, in_own_network, own_addr, paced,
-    udp_client, udp_mapping,
+    Content, Portway, UdpTarget, add_address, eventually, free_port, in_own_network, messages, own_addr,
+    paced, udp_client, udp_mapping,
 };
 
 const SIZES: [usize; 7] = [0, 1, 1472, 1500, 2048, 9000, 65_507];
@@ -219,7 +219,7 @@ fn a_client_at_its_cap_loses_only_flows_that_were_answered() {
     for client in &waiting {
         client.send(b"?").expect("the client sends");
     }
-    let refused = portway.wait_log("sessions refused", |line| line.text("mapping") == "b");
+    let refused = portway.wait_log(messages::SESSIONS_REFUSED, |line| line.text("mapping") == "b");
     assert_eq!(refused.text("reasons"), "client-full 1");
     eventually("three arrive", || (silent.got().len() == 3).then_some(()));
     assert_eq!(portway.sessions_ended().len(), 2, "{}", portway.log());

@@ -10,8 +10,8 @@ use std::{
 };
 
 use crate::harness::{
-    Portway, TcpTarget, UdpTarget, eventually, in_own_network, mapping, own_addr, paced, portway, run,
-    udp_client, udp_mapping,
+    Portway, TcpTarget, UdpTarget, eventually, in_own_network, mapping, messages, own_addr, paced, portway,
+    run, udp_client, udp_mapping,
 };
 
 /// Several times the longest pause between two looks for another address, on a busy machine.
@@ -54,7 +54,7 @@ fn a_flow_is_led_to_the_next_target_and_the_next_flow_starts_there() {
         other.send(b"?").expect("the client sends");
         assert_eq!(other.recv(&mut [0; 9]).expect("an answer comes"), 1);
     }
-    portway.wait_log("target down", |line| {
+    portway.wait_log(messages::TARGET_DOWN, |line| {
         line.text("target.addr") == dead.to_string() && line.text("protocol") == "udp"
     });
     let sources: BTreeSet<SocketAddr> = target.got().into_iter().map(|(from, _)| from).collect();

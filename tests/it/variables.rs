@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use crate::harness::{Client, Portway, Ran, TcpTarget, as_root, own_addr};
+use crate::harness::{Client, Portway, Ran, TcpTarget, as_root, messages, own_addr};
 
 /// `portway` with arguments and these variables, and no other of its own.
 fn with<'v>(args: &[&str], variables: impl IntoIterator<Item = (&'v str, &'v str)>) -> Ran {
@@ -158,7 +158,7 @@ fn level_and_format_of_the_log_come_from_flags_and_variables() {
     let at = own_addr(8080);
     let spec = format!("{at}:9");
     let by_flag = Portway::publishing(&spec).args(["--log-format", "json", "--log-level", "debug"]).start();
-    assert_eq!(by_flag.lines("ready").len(), 1, "{}", by_flag.log());
+    assert_eq!(by_flag.lines(messages::READY).len(), 1, "{}", by_flag.log());
     by_flag.stop().with(0);
     let set =
         || Portway::publishing(&spec).env("PORTWAY_LOG_FORMAT", "json").env("PORTWAY_LOG_LEVEL", "WARN");

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{DEADLINE, eventually};
+use super::{DEADLINE, eventually, messages};
 
 /// Set where every daemon under test runs with its fast paths off: `tests/run` has such a second pass.
 const FAST_PATHS_OFF: &str = "PORTWAY_TEST_FAST_PATHS_OFF";
@@ -300,7 +300,7 @@ impl Exit {
 
     /// The lines of sessions that ended.
     pub(crate) fn sessions_ended(&self) -> Vec<&Line> {
-        self.lines.iter().filter(|line| line.message() == "session ended").collect()
+        self.lines.iter().filter(|line| line.message() == messages::SESSION_ENDED).collect()
     }
 }
 
@@ -346,7 +346,7 @@ impl Portway {
     #[track_caller]
     pub(crate) fn wait_ready(&mut self) {
         self.wait_for(0, "the daemon is ready", |line| {
-            line.message() == "ready"
+            line.message() == messages::READY
                 || (line.fields.is_none() && words(&line.raw).any(|word| word == "ready"))
         });
     }
@@ -411,13 +411,13 @@ impl Portway {
     /// The lines of the sessions that ended so far.
     pub(crate) fn sessions_ended(&self) -> Vec<Line> {
         let lines = self.log.lines();
-        lines.iter().filter(|line| line.message() == "session ended").cloned().collect()
+        lines.iter().filter(|line| line.message() == messages::SESSION_ENDED).cloned().collect()
     }
 
     /// Waits until so many sessions have ended, and gives their lines.
     #[track_caller]
     pub(crate) fn wait_sessions(&mut self, count: usize) -> Vec<Line> {
-        let is_end = |line: &&Line| line.message() == "session ended";
+        let is_end = |line: &&Line| line.message() == messages::SESSION_ENDED;
         eventually(&format!("{count} session lines"), || {
             (self.log.lines().iter().filter(is_end).count() >= count).then_some(())
         });
@@ -427,19 +427,19 @@ impl Portway {
     /// Waits for the line of the only session there is.
     #[track_caller]
     pub(crate) fn wait_session(&mut self) -> Line {
-        self.wait_log("session ended", |_| true)
+        self.wait_log(messages::SESSION_ENDED, |_| true)
     }
 
     /// Replaces the configuration file, asks for a reload and waits until it is applied.
     #[track_caller]
     pub(crate) fn reload_with(&mut self, config: &str) -> Line {
-        self.reload(config, "reload applied")
+        self.reload(config, messages::RELOAD_APPLIED)
     }
 
     /// The same with a file that has to be refused.
     #[track_caller]
     pub(crate) fn refused_reload_with(&mut self, config: &str) -> Line {
-        self.reload(config, "reload refused")
+        self.reload(config, messages::RELOAD_REFUSED)
     }
 
     fn reload(&mut self, config: &str, outcome: &str) -> Line {

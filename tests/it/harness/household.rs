@@ -15,7 +15,7 @@ use std::{
 use toml::{Table, Value};
 
 use super::{
-    Client, FakeRouter, Portway, RouterLab, Setup, TcpTarget, daemon::Exit, eventually, free_port,
+    Client, FakeRouter, Portway, RouterLab, Setup, TcpTarget, daemon::Exit, eventually, free_port, messages,
     router::Echo,
 };
 
@@ -78,7 +78,7 @@ impl<R: HomeRouter> Household<R> {
     pub(crate) fn up(&self, mappings: &str) -> Portway {
         let mut portway = self.start(mappings);
         for (name, protocol) in exposed(mappings) {
-            portway.wait_log("open on the router", |line| {
+            portway.wait_log(messages::OPEN_ON_THE_ROUTER, |line| {
                 line.text("mapping") == name && line.text("protocol") == protocol
             });
         }

@@ -9,6 +9,7 @@ mod content;
 mod daemon;
 mod household;
 mod lab;
+pub(crate) mod messages;
 mod program;
 mod router;
 mod source;
