@@ -21,6 +21,7 @@ mod natpmp;
 mod openings;
 mod pcp;
 mod port5351;
+mod ports;
 mod questions;
 mod reconcile;
 mod record;
@@ -39,7 +40,8 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use settings::{MOST_OPENINGS, OnConflict, RouterProtocol, RouterSettings};
+pub(crate) use ports::{MOST_OPENINGS, PortRefusal, RouterPorts};
+pub(crate) use settings::{OnConflict, RouterProtocol, RouterSettings};
 pub(crate) use status::RouterStatus;
 use tokio::{
     sync::{oneshot, watch},

@@ -122,7 +122,7 @@ impl Memory {
     pub(super) fn open(dir: Option<PathBuf>) -> Self {
         let mut memory = Self { image: Image::default(), file: None, said: false };
         let Some(dir) = dir else {
-            tracing::info!("openings are not remembered");
+            tracing::info!("router state not persisted: no writable state directory");
             return memory;
         };
         match StateFile::open(dir.join(FILE), FORMAT) {

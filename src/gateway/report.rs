@@ -27,21 +27,12 @@ const SPAN: Duration = Duration::from_secs(3600);
 /// Which opening a line is about.
 type OpeningKey = (Protocol, ListenAddr, Option<IpAddr>);
 
-/// What was last said of an opening.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum ToldOpening {
-    Open { via: RouterProtocol, external_port: u16, times: u32, unverified: bool },
-    Conflict(Option<String>),
-    Denied(String),
-    Failed(String),
-}
+/// What was last said of an opening: its state without times, and while it is open its port and how
+/// often it was opened.
+type ToldOpening = (OpeningState, Option<(u16, u32)>);
 
-/// What was last said of the router.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum ToldRouter {
-    Found { model: String, address: Option<IpAddr>, via: Option<RouterProtocol> },
-    Missing,
-}
+/// What was last said of the router: what was found, or that none was.
+type ToldRouter = Option<(String, Option<IpAddr>, Option<RouterProtocol>)>;
 
 /// What a limit counts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,25 +72,21 @@ impl Reporter {
 
     fn report_router(&mut self, status: &RouterStatus, now: Instant) {
         let router = match status.state {
-            RouterState::Ready => ToldRouter::Found {
-                model: status.model.clone(),
-                address: status.address,
-                via: status.protocol,
-            },
-            RouterState::NoNetwork | RouterState::Lost => ToldRouter::Missing,
+            RouterState::Ready => Some((status.model.clone(), status.address, status.protocol)),
+            RouterState::NoNetwork | RouterState::Lost => None,
             RouterState::Off | RouterState::Searching => return,
         };
         if self.router.as_ref() == Some(&router) || !self.may_say(Kind::Router, now) {
             return;
         }
         match &router {
-            ToldRouter::Found { model, address, via } => info!(
+            Some((model, address, via)) => info!(
                 router.model = %model,
                 router.addr = address.map(display),
                 via = via.map(RouterProtocol::as_str),
                 "router found"
             ),
-            ToldRouter::Missing => warn!(error = %status.reason, "no router found"),
+            None => warn!(error = %status.reason, "no router found"),
         }
         self.router = Some(router);
     }
@@ -139,18 +126,17 @@ impl Reporter {
     }
 
     fn report_opening(&mut self, opening: &OpeningStatus, via: Option<RouterProtocol>, now: Instant) {
-        let told = match &opening.state {
+        let mut told = (opening.state.clone(), None);
+        match &mut told.0 {
             OpeningState::Searching => return,
-            OpeningState::Open { via, unverified, .. } => ToldOpening::Open {
-                via: *via,
-                external_port: opening.external_port,
-                times: opening.times_opened,
-                unverified: *unverified,
-            },
-            OpeningState::Conflict { holder } => ToldOpening::Conflict(holder.clone()),
-            OpeningState::Denied { error, .. } => ToldOpening::Denied(error.clone()),
-            OpeningState::Failed { error, .. } => ToldOpening::Failed(error.clone()),
-        };
+            OpeningState::Open { lease_s, ends, .. } => {
+                (*lease_s, *ends) = (None, None);
+                told.1 = Some((opening.external_port, opening.times_opened));
+            }
+            OpeningState::Conflict { .. } => {}
+            OpeningState::Denied { next_try, .. } => *next_try = 0,
+            OpeningState::Failed { next_try, .. } => *next_try = None,
+        }
         let key = key(opening);
         if self.openings.get(&key) == Some(&told) || !self.may_say(Kind::Opening(key.clone()), now) {
             return;
@@ -191,8 +177,7 @@ impl Reporter {
     /// What was closed and is opened again is said again.
     fn forget_open(&mut self, want: &Want, port: u16) {
         let key = (want.protocol(), want.key.listener.addr.clone(), want.key.pinhole.map(IpAddr::V6));
-        if matches!(self.openings.get(&key), Some(ToldOpening::Open { external_port, .. }) if *external_port == port)
-        {
+        if matches!(self.openings.get(&key), Some((_, Some((told, _)))) if *told == port) {
             self.openings.remove(&key);
         }
     }

@@ -4,9 +4,6 @@ use std::{net::IpAddr, num::NonZeroU16, time::Duration};
 
 use serde::Serialize;
 
-/// The most openings at once: more than the tables of small routers hold.
-pub(crate) const MOST_OPENINGS: usize = 64;
-
 /// A protocol that opens ports on a router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]

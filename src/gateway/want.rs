@@ -2,16 +2,16 @@
 //! machine.
 //!
 //! Pure. Owns the rule which address of this machine an opening leads to, the text that the router
-//! shows beside it, and the reasons why a listener cannot be open at all. No two wants ask for the
-//! same port of the router.
+//! shows beside it, and the reasons why a listener cannot be open at all. [`RouterPorts`] owns the
+//! rule that no two openings share a port.
 
 use std::{
-    collections::{BTreeMap, btree_map},
+    collections::BTreeMap,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     num::NonZeroU16,
 };
 
-use super::MOST_OPENINGS;
+use super::ports::{PortRefusal, RouterPorts};
 use crate::mapping::{ListenerKey, LiveSet, MappingName, Protocol, canonical};
 
 /// The longest text beside an opening; some routers refuse longer ones, or cut them in the middle
@@ -90,7 +90,7 @@ impl Wants {
     /// What is to be open for `live`.
     pub(super) fn of(live: &LiveSet, own: &Own) -> Self {
         let mut all = Self::default();
-        let mut taken = BTreeMap::new();
+        let mut ports = RouterPorts::default();
         for (key, live) in live {
             let Some(exposure) = live.exposure else { continue };
             let text = text(&live.mapping, &own.host);
@@ -104,14 +104,14 @@ impl Wants {
                     let key = Key { listener: key.clone(), pinhole: Some(ip) };
                     let (internal, external_port) = (internal(ip.into(), &key), key.listener.addr.port);
                     let (mapping, text) = (live.mapping.clone(), text.clone());
-                    all.add(Want { key, mapping, internal, external_port, text }, &mut taken);
+                    all.add(Want { key, mapping, internal, external_port, text }, &mut ports);
                 }
             }
             let key = Key { listener: key.clone(), pinhole: None };
             match client(&key.listener, own, exposure.ipv6) {
                 Ok(Some(ip)) => {
                     let (internal, mapping) = (internal(ip, &key), live.mapping.clone());
-                    all.add(Want { key, mapping, internal, external_port, text }, &mut taken);
+                    all.add(Want { key, mapping, internal, external_port, text }, &mut ports);
                 }
                 Ok(None) => {}
                 Err(reason) => all.unfit.push(Unfit { key, mapping: live.mapping.clone(), reason }),
@@ -120,27 +120,21 @@ impl Wants {
         all
     }
 
-    fn add(&mut self, want: Want, taken: &mut BTreeMap<RouterPort, Key>) {
-        let refuse = |want: Want, reason| Unfit { key: want.key, mapping: want.mapping, reason };
-        let place = (want.protocol(), want.external_port, want.key.pinhole);
-        match taken.entry(place) {
-            btree_map::Entry::Occupied(_) => self.unfit.push(refuse(
-                want,
-                "another mapping asks for the same port of the router; give one of them another external_port",
-            )),
-            btree_map::Entry::Vacant(_) if self.wants.len() >= MOST_OPENINGS => {
-                self.unfit.push(refuse(want, "more than 64 openings; expose fewer listeners"));
-            }
-            btree_map::Entry::Vacant(free) => {
-                free.insert(want.key.clone());
+    fn add(&mut self, want: Want, ports: &mut RouterPorts<()>) {
+        let port = (want.protocol(), want.external_port, want.key.pinhole);
+        let reason = match ports.take(port, ()) {
+            Ok(()) => {
                 self.wants.insert(want.key.clone(), want);
+                return;
             }
-        }
+            Err(PortRefusal::Taken(())) => {
+                "another mapping asks for the same port of the router; give one of them another external_port"
+            }
+            Err(PortRefusal::TooMany) => "more than 64 openings; expose fewer listeners",
+        };
+        self.unfit.push(Unfit { key: want.key, mapping: want.mapping, reason });
     }
 }
-
-/// A place on the router that one opening can have.
-type RouterPort = (Protocol, NonZeroU16, Option<Ipv6Addr>);
 
 fn internal(ip: IpAddr, key: &Key) -> SocketAddr {
     SocketAddr::new(ip, key.listener.addr.port.get())

@@ -321,7 +321,7 @@ fn without_a_directory_from_systemd_a_crash_leaves_nothing_behind_either() {
         }
         // Where nothing can be kept, that is said.
         let mut portway = start_at_home(lab, &open, &not_own, "/dev/null");
-        portway.wait_log(messages::OPENINGS_ARE_NOT_REMEMBERED, |_| true);
+        portway.wait_log(messages::ROUTER_STATE_NOT_PERSISTED, |_| true);
         wait_open(&mut portway, 0, "tcp");
         lab.down(portway);
     });

@@ -6,7 +6,6 @@
 //! them.
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU16,
 };
@@ -20,7 +19,7 @@ use crate::{
             table::Given,
         },
     },
-    gateway::MOST_OPENINGS,
+    gateway::{MOST_OPENINGS, PortRefusal, RouterPorts},
     mapping::{Exposure, ListenerKey, Protocol},
 };
 
@@ -134,11 +133,10 @@ fn has_ipv6(ip: IpAddr) -> bool {
     ip.is_ipv6()
 }
 
-/// Every port of the router that is asked for.
+/// The ports of the router that the configuration asks for, and what was reported of them.
 #[derive(Default)]
 pub(super) struct Openings {
-    taken: HashMap<(Protocol, NonZeroU16), Span>,
-    count: usize,
+    ports: RouterPorts<Span>,
     is_told_of_many: bool,
     told: Option<Span>,
 }
@@ -155,44 +153,57 @@ impl Openings {
         if !is_reachable(entry.listen.ip) {
             return None;
         }
-        self.count += 1;
         let span = wanted.own.unwrap_or(entry.span);
-        if self.count > MOST_OPENINGS && !std::mem::replace(&mut self.is_told_of_many, true) {
-            let message = format!("more than {MOST_OPENINGS} listeners in all are to be open on the router");
-            diagnostics
-                .problem(Code::TooMany, span, message)
-                .hint("say `router = false` where it need not be, or use smaller ranges");
-        }
         let offset = key.addr.port.get() - entry.listen.ports.first().get();
         // Past the last port: that is noted already.
         let external = wanted.first(entry).checked_add(offset)?;
-        if has_ipv4(entry.listen.ip) {
-            self.take(key.protocol, external, span, diagnostics);
+        let port = match entry.listen.ip {
+            IpAddr::V6(ip) if !has_ipv4(ip.into()) => (key.protocol, key.addr.port, Some(ip)),
+            _ => (key.protocol, external, None),
+        };
+        match self.ports.take(port, span) {
+            Ok(()) => {}
+            Err(PortRefusal::Taken(first)) => {
+                self.report_taken(key.protocol, external, span, first, diagnostics);
+            }
+            Err(PortRefusal::TooMany) => self.report_many(span, diagnostics),
         }
         let external_port = wanted.exposure.external_port.map(|_| external);
         Some(Exposure { external_port, ..wanted.exposure })
     }
 
-    /// Takes a port of the router; of a range that overlaps, one note is enough.
-    fn take(&mut self, protocol: Protocol, port: NonZeroU16, span: Span, diagnostics: &mut Diagnostics) {
-        if let Some(first) = self.taken.get(&(protocol, port)) {
-            if self.told.replace(span) == Some(span) {
-                return;
-            }
-            if *first == span {
-                let message = format!("several listeners here ask for the router's port {port}/{protocol}");
-                diagnostics
-                    .problem(Code::RouterPortInUse, span, message)
-                    .hint("give each of them a mapping with an `external_port` of its own");
-            } else {
-                let message = format!("the router's port {port}/{protocol} is asked for twice, first at");
-                diagnostics
-                    .problem(Code::RouterPortInUse, span, message)
-                    .also(*first)
-                    .hint("choose another one: router = { external_port = 30000 }");
-            }
+    fn report_many(&mut self, span: Span, diagnostics: &mut Diagnostics) {
+        if !std::mem::replace(&mut self.is_told_of_many, true) {
+            let message = format!("more than {MOST_OPENINGS} listeners in all are to be open on the router");
+            diagnostics
+                .problem(Code::TooMany, span, message)
+                .hint("say `router = false` where it need not be, or use smaller ranges");
+        }
+    }
+
+    /// Of a range that overlaps, one note is enough.
+    fn report_taken(
+        &mut self,
+        protocol: Protocol,
+        port: NonZeroU16,
+        span: Span,
+        first: Span,
+        diagnostics: &mut Diagnostics,
+    ) {
+        if self.told.replace(span) == Some(span) {
             return;
         }
-        self.taken.insert((protocol, port), span);
+        if first == span {
+            let message = format!("several listeners here ask for the router's port {port}/{protocol}");
+            diagnostics
+                .problem(Code::RouterPortInUse, span, message)
+                .hint("give each of them a mapping with an `external_port` of its own");
+        } else {
+            let message = format!("the router's port {port}/{protocol} is asked for twice, first at");
+            diagnostics
+                .problem(Code::RouterPortInUse, span, message)
+                .also(first)
+                .hint("choose another one: router = { external_port = 30000 }");
+        }
     }
 }

@@ -12,7 +12,7 @@
 
 use std::{
     fmt::Display,
-    io::{self, ErrorKind},
+    io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -20,6 +20,7 @@ use std::{
 
 use igd_next::{RequestError, aio::Provider};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
@@ -172,11 +173,11 @@ async fn exchange(source: IpAddr, to: SocketAddr, request: &[u8]) -> Result<(u16
     let exchange = async {
         let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.bind(SocketAddr::new(source, 0))?;
-        let stream = socket.connect(to).await?;
+        let mut stream = socket.connect(to).await?;
         // A router that refuses may close before it has read all: its answer counts all the same.
-        let sent = send(&stream, request).await;
+        let sent = stream.write_all(request).await;
         let mut reply = Reply::default();
-        let received = receive(&stream, &mut reply).await;
+        let received = receive(&mut stream, &mut reply).await;
         match (reply.finish(), sent, received) {
             (_, _, Err(Cut::TooLong)) => Err(invalid("its answer is too long")),
             (Some(answer), ..) => Ok(answer),
@@ -187,18 +188,6 @@ async fn exchange(source: IpAddr, to: SocketAddr, request: &[u8]) -> Result<(u16
     timeout(CALL, exchange).await?
 }
 
-async fn send(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(sent) => bytes = &bytes[sent..],
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 /// Why an answer was not read to its end.
 enum Cut {
     Broken(io::Error),
@@ -206,22 +195,18 @@ enum Cut {
 }
 
 /// Reads an answer to its end, or until nothing more comes of one that may be whole.
-async fn receive(stream: &TcpStream, reply: &mut Reply) -> Result<(), Cut> {
+async fn receive(stream: &mut TcpStream, reply: &mut Reply) -> Result<(), Cut> {
     let mut buffer = vec![0; 4096];
     loop {
-        match reply.wait() {
+        let patience = match reply.wait() {
             Wait::Over => return Ok(()),
-            Wait::Briefly => match timeout(QUIET, stream.readable()).await {
-                Ok(ready) => ready.map_err(Cut::Broken)?,
-                Err(_) => return Ok(()),
-            },
-            Wait::On => stream.readable().await.map_err(Cut::Broken)?,
-        }
-        match stream.try_read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(length) => reply.take(&buffer[..length]).map_err(|_| Cut::TooLong)?,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(Cut::Broken(error)),
+            Wait::Briefly => QUIET,
+            Wait::On => CALL,
+        };
+        match timeout(patience, stream.read(&mut buffer)).await {
+            Ok(Ok(0)) | Err(_) => return Ok(()),
+            Ok(Ok(length)) => reply.take(&buffer[..length]).map_err(|_| Cut::TooLong)?,
+            Ok(Err(error)) => return Err(Cut::Broken(error)),
         }
     }
 }

@@ -40,7 +40,7 @@ messages! {
     NO_EXTERNAL_ADDRESS = "no external address: the router is offline, or behind a second NAT";
     NO_ROOM_FOR_MORE_SESSIONS = "no room for more sessions";
     NO_ROUTER_FOUND = "no router found";
-    OPENINGS_ARE_NOT_REMEMBERED = "openings are not remembered";
+    ROUTER_STATE_NOT_PERSISTED = "router state not persisted: no writable state directory";
     OPENINGS_BROKEN = "the list of openings on the router is broken; starting without it";
     OPENINGS_NOT_REMEMBERED_OVER_A_RESTART = "openings on the router are not remembered over a restart";
     OPEN_ON_THE_ROUTER = "open on the router";
