@@ -9,11 +9,7 @@ use std::{cell::RefCell, collections::HashSet, ffi::OsStr, net::IpAddr, ops::Ran
 use crate::{
     config::{
         host::HostView,
-        text::{
-            problem::{Code, Diagnostics},
-            span::Span,
-            table::closest,
-        },
+        text::{Code, Diagnostics, Span, table::closest},
     },
     mapping::Protocol,
 };

@@ -17,13 +17,7 @@ use crate::{
             overrides::Overrides,
             settings::{self, LimitSettings, LogSettings, Settings},
         },
-        text::{
-            absent,
-            expand::Text,
-            problem::Code,
-            span::Span,
-            table::{Homes, Keys, List, Reader, Value},
-        },
+        text::{Code, Homes, Keys, List, Reader, Span, Text, Value, absent},
     },
     gateway::RouterSettings,
 };

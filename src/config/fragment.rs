@@ -16,13 +16,7 @@ use crate::config::{
     host::HostView,
     lower::{Context, Lowered, Lowering, trial},
     source::{Origin, ReadSet, SpecsFrom},
-    text::{
-        expand::{Room, Text},
-        problem::Diagnostics,
-        span::{SourceMap, Span},
-        syntax,
-        table::Reader,
-    },
+    text::{Diagnostics, ExpansionBudget, Reader, SourceMap, Span, Text, syntax},
 };
 
 /// One text.
@@ -41,7 +35,7 @@ pub(super) struct Fragments {
     pub(super) read: ReadSet,
     /// A file could not be read throughout: what seems to be missing may stand there.
     pub(super) is_broken: bool,
-    room: Room,
+    budget: ExpansionBudget,
 }
 
 impl Fragments {
@@ -57,7 +51,7 @@ impl Fragments {
         let (document, errors) = syntax::parse(text);
         let is_sound = |text: &str, line| trial::is_sound(text, line, host);
         syntax::refuse(text, span, &errors, &is_sound, &mut notes);
-        let mut reader = Reader::new(span, text, host, &self.room, &mut notes);
+        let mut reader = Reader::new(span, text, host, &self.budget, &mut notes);
         let mut read =
             FileText::read(&mut reader, document.get_ref(), !errors.is_empty(), directory, is_main);
         let includes = std::mem::take(&mut read.include);

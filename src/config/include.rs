@@ -11,10 +11,8 @@ use crate::config::{
     host::HostView,
     source::{DEFAULT_FILE, NAME_A_MAPPING, Origin, STDIN},
     text::{
-        expand::Text,
-        problem::{Code, Diagnostics},
-        read::{ReadError, absolute, cause, read, read_any, read_stdin},
-        span::Span,
+        Code, Diagnostics, ReadError, Span, Text,
+        read::{absolute, cause, read, read_any, read_stdin},
     },
 };
 

@@ -50,10 +50,10 @@ pub(crate) use plan::diff::{PlanDiff, diff};
 pub(crate) use plan::{ListenerPlan, MappingPlan, Plan, Service};
 pub(crate) use source::{DEFAULT_FILE, ReadSet, STDIN, SpecsFrom};
 use source::{NAME_A_MAPPING, Origin};
-use text::problem::{Code, Diagnostics};
-pub(crate) use text::problem::{Problem, Problems};
-use text::span::SourceMap;
-pub(crate) use text::spelling::{Spell, Term};
+use text::SourceMap;
+use text::{Code, Diagnostics};
+pub(crate) use text::{Problem, Problems};
+pub(crate) use text::{Spell, Term};
 
 use crate::policy::GateInput;
 

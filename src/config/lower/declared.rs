@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    config::{lower::entries::EntriesText, text::problem::Diagnostics},
+    config::{lower::entries::EntriesText, text::Diagnostics},
     policy::ListName,
 };
 

@@ -5,10 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     config::text::{
-        hint::expanded,
-        problem::{Code, Diagnostic, Diagnostics},
-        span::Span,
-        table::{Given, Keys, Reader, Value, closest},
+        Code, Diagnostic, Diagnostics, Keys, Located, Reader, Span, Value, hint::expanded, table::closest,
     },
     policy::{Entries, ListName, host_bits, parse_net},
 };
@@ -23,7 +20,7 @@ pub(crate) struct EntriesText {
     /// What could be read of them.
     pub(crate) entries: Entries,
     /// The lists again, with their places.
-    lists: Vec<Given<ListName>>,
+    lists: Vec<Located<ListName>>,
 }
 
 impl EntriesText {
@@ -46,7 +43,7 @@ impl EntriesText {
             let span = text.span();
             if let Some(name) = text.value.strip_prefix('@') {
                 let name = ListName(name.into());
-                lists.push(Given { value: name, span });
+                lists.push(Located { value: name, span });
                 continue;
             }
             match parse_net(&text.value) {
@@ -68,7 +65,7 @@ impl EntriesText {
 
     /// Notes every list that there is not.
     pub(crate) fn refuse_unknown(&self, known: &BTreeSet<ListName>, diagnostics: &mut Diagnostics) {
-        for Given { value, span } in self.lists.iter().filter(|list| !known.contains(&list.value)) {
+        for Located { value, span } in self.lists.iter().filter(|list| !known.contains(&list.value)) {
             let name = &*value.0;
             let names: Vec<&str> = known.iter().map(|known| &*known.0).collect();
             let hint = match closest(name, &names) {

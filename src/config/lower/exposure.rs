@@ -6,10 +6,7 @@ use crate::{
     config::{
         host::HostView,
         lower::{listen_entry::ListenEntry, openings},
-        text::{
-            problem::{Code, Diagnostics},
-            span::Span,
-        },
+        text::{Code, Diagnostics, Span},
     },
     mapping::PortSpan,
     policy::Policy,

@@ -11,11 +11,8 @@ use crate::{
         lower::{Lowering, MOST_WAYS, listen_entry::ListenEntry, trial},
         source::SpecsFrom,
         text::{
-            expand::Text,
+            Code, List, Setting, Span, Text,
             hint::{expanded, instead},
-            problem::Code,
-            span::Span,
-            table::{List, Setting},
         },
     },
     mapping::publish::{ListenSpec, Mismatch, Protocols, Publish, SpecError, TargetSpec, meant},

@@ -6,13 +6,7 @@ use crate::{
     config::{
         host::HostView,
         lower::{declared::Declared, guard::GuardText, lists::ListText},
-        text::{
-            expand::Text,
-            problem::{Code, Diagnostics},
-            read::absolute,
-            span::SourceMap,
-            table::{Keys, Reader, Value},
-        },
+        text::{Code, Diagnostics, Keys, Reader, SourceMap, Text, Value, read::absolute},
     },
     policy::{Countries, GateInput},
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    config::text::span::Span,
+    config::text::Span,
     mapping::publish::{ListenSpec, Protocols, TargetSpec},
 };
 

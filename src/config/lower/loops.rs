@@ -21,10 +21,7 @@ use crate::{
             many::Many,
         },
         plan::Plan,
-        text::{
-            problem::{Code, Diagnostics},
-            span::Span,
-        },
+        text::{Code, Diagnostics, Span},
     },
     mapping::{Host, ListenAddr, ListenerKey, Protocol, TargetAddr},
     policy::{Caps, Limit},

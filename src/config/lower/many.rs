@@ -11,7 +11,7 @@ use crate::{
     config::{
         host::HostView,
         lower::listen_entry::ListenEntry,
-        text::problem::{Code, Diagnostics},
+        text::{Code, Diagnostics},
     },
     mapping::Host,
 };

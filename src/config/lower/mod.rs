@@ -41,13 +41,7 @@ use crate::{
             policy::HasRates,
         },
         plan::{MappingPlan, Plan, Service},
-        text::{
-            expand::Text,
-            hint::instead,
-            problem::{Code, Diagnostics},
-            span::Span,
-            table::Setting,
-        },
+        text::{Code, Diagnostics, Setting, Span, Text, hint::instead},
     },
     mapping::{
         Host, ListenerKey, MappingName, Protocol,

@@ -13,11 +13,7 @@ use std::{
 use crate::{
     config::{
         lower::{listen_entry::ListenEntry, overrides::Overrides, router::Wish},
-        text::{
-            problem::{Code, Diagnostics},
-            span::Span,
-            table::Given,
-        },
+        text::{Code, Diagnostics, Located, Span},
     },
     gateway::{MOST_OPENINGS, PortRefusal, RouterPorts},
     mapping::{Exposure, ListenerKey, Protocol},
@@ -39,14 +35,14 @@ impl Wanted {
     /// does not say otherwise.
     pub(super) fn of(own: &Overrides, defaults: &Overrides, everything: bool) -> Option<Self> {
         match own.router.given() {
-            Some(Given { value: Wish::Closed, .. }) => return None,
-            Some(Given { value: Wish::Open(exposure), span }) => {
+            Some(Located { value: Wish::Closed, .. }) => return None,
+            Some(Located { value: Wish::Open(exposure), span }) => {
                 return Some(Self { exposure: *exposure, own: Some(*span) });
             }
             None => {}
         }
         let exposure = match defaults.router.given() {
-            Some(Given { value: Wish::Open(exposure), .. }) => Some(*exposure),
+            Some(Located { value: Wish::Open(exposure), .. }) => Some(*exposure),
             _ => everything.then(Exposure::default),
         };
         exposure.map(|exposure| Self { exposure, own: None })

@@ -19,11 +19,10 @@ use crate::{
             entries::{self, EntriesText},
         },
         text::{
-            amount::{self, Pace, UNLIMITED},
-            problem::{Code, Diagnostics},
-            span::Span,
-            spelling::{self, Term},
-            table::{Given, Keys, Reader, Setting, Value, word},
+            Code, Diagnostics, Keys, Located, Pace, Reader, Setting, Span, Term, Value,
+            amount::{self, UNLIMITED},
+            spelling::{self},
+            table::word,
         },
     },
     mapping::Protocol,
@@ -31,7 +30,7 @@ use crate::{
 };
 
 /// Countries that were given: the place of the key, and those that could be read.
-type GivenCountries = Given<Vec<Given<Country>>>;
+type LocatedCountries = Located<Vec<Located<Country>>>;
 
 /// What was given of these keys.
 #[derive(Clone, Debug, Default)]
@@ -40,8 +39,8 @@ pub(crate) struct PolicyOverrides {
     max_sessions_per_client: Setting<Limit>,
     allow: Option<EntriesText>,
     deny: Option<EntriesText>,
-    allow_countries: Option<GivenCountries>,
-    deny_countries: Option<GivenCountries>,
+    allow_countries: Option<LocatedCountries>,
+    deny_countries: Option<LocatedCountries>,
     /// Of a rate, nothing is unlimited.
     new_sessions: Setting<Option<Pace>>,
     new_sessions_per_client: Setting<Option<Pace>>,
@@ -184,7 +183,7 @@ impl PolicyOverrides {
         }
         let (blamed, other) = if self.deny_countries.is_some() { (deny, allow) } else { (allow, deny) };
         let other: BTreeMap<Country, Span> = other.value.iter().map(|g| (g.value, g.span)).collect();
-        for Given { value, span } in &blamed.value {
+        for Located { value, span } in &blamed.value {
             if let Some(also) = other.get(value) {
                 let message = format!("the country {value:?} is both allowed and denied, also at");
                 diagnostics
@@ -201,7 +200,7 @@ impl PolicyOverrides {
         let entries = |text: &Option<EntriesText>, default: &Option<EntriesText>| {
             text.as_ref().or(default.as_ref()).map(|text| text.entries.clone())
         };
-        let countries = |own: &Option<GivenCountries>, default: &Option<GivenCountries>| {
+        let countries = |own: &Option<LocatedCountries>, default: &Option<LocatedCountries>| {
             let given = own.as_ref().or(default.as_ref())?;
             Some(given.value.iter().map(|g| g.value).collect::<BTreeSet<_>>())
         };
@@ -298,7 +297,7 @@ fn refuse(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Refus
     )
 }
 
-fn allow_countries(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Option<GivenCountries> {
+fn allow_countries(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Option<LocatedCountries> {
     const KEY: &str = "allow_countries";
     entries::refuse_empty(
         reader,
@@ -309,12 +308,16 @@ fn allow_countries(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Option<G
     countries(reader, keys, KEY)
 }
 
-fn countries(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>, key: &'static str) -> Option<GivenCountries> {
+fn countries(
+    reader: &mut Reader<'_>,
+    keys: &mut Keys<'_, '_>,
+    key: &'static str,
+) -> Option<LocatedCountries> {
     let (span, value) = keys.entry(reader, key)?;
-    Some(Given { value: codes(reader, key, span, value), span })
+    Some(Located { value: codes(reader, key, span, value), span })
 }
 
-fn codes(reader: &mut Reader<'_>, key: &str, at: Span, value: &Value<'_>) -> Vec<Given<Country>> {
+fn codes(reader: &mut Reader<'_>, key: &str, at: Span, value: &Value<'_>) -> Vec<Located<Country>> {
     let mut codes = Vec::new();
     for text in reader.texts(key, at, value).items {
         let span = text.span();
@@ -345,7 +348,7 @@ fn codes(reader: &mut Reader<'_>, key: &str, at: Span, value: &Value<'_>) -> Vec
                 .text(&text.value)
                 .hint(hint);
         }
-        codes.push(Given { value: country, span });
+        codes.push(Located { value: country, span });
     }
     codes
 }

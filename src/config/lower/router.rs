@@ -10,11 +10,11 @@ use toml::de::DeValue;
 
 use crate::{
     config::text::{
-        cure::{self, Kind, Refusal},
+        Code, Keys, Kind, Reader, Refusal, Value,
+        cure::{self},
         duration::{self, DURATION},
         hint::{bare_address, instead},
-        problem::Code,
-        table::{Keys, Reader, Value, truth, word},
+        table::{truth, word},
     },
     gateway::{OnConflict, RouterProtocol, RouterSettings},
     mapping::{Exposure, Timeout, Zone, canonical, is_of_one_machine},

@@ -8,11 +8,10 @@ use tracing::level_filters::LevelFilter;
 
 use crate::{
     config::text::{
-        amount,
-        cure::{self, Kind, Refusal},
+        Code, Keys, Kind, Reader, Refusal, Value, amount,
+        cure::{self},
         duration::{self, DURATION},
-        problem::Code,
-        table::{Keys, Reader, Value, word},
+        table::word,
     },
     gateway::RouterSettings,
     mapping::Timeout,

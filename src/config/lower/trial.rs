@@ -9,12 +9,7 @@ use crate::config::{
     host::HostView,
     lower::{Context, Lowering, declared::Declared, overrides::Overrides},
     source::{Origin, SpecsFrom},
-    text::{
-        expand::{Room, Text},
-        problem::{Code, Diagnostics},
-        span::SourceMap,
-        table::Reader,
-    },
+    text::{Code, Diagnostics, ExpansionBudget, Reader, SourceMap, Text},
 };
 
 /// Whether a file with this text has nothing wrong in a line.
@@ -25,8 +20,8 @@ pub(crate) fn is_sound(text: &str, line: usize, host: &dyn HostView) -> bool {
     for error in &errors {
         diagnostics.problem(Code::Syntax, span.part(error.span().unwrap_or(0..0)), "");
     }
-    let room = Room::default();
-    let mut reader = Reader::new(span, text, host, &room, &mut diagnostics);
+    let budget = ExpansionBudget::default();
+    let mut reader = Reader::new(span, text, host, &budget, &mut diagnostics);
     let file = FileText::read(&mut reader, document.get_ref(), !errors.is_empty(), Path::new(""), true);
     lower(&file, host, &mut diagnostics);
     let (problems, _) = diagnostics.finish(&sources);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{
     file,
-    text::{expand::Room, problem::Diagnostics, span::SourceMap, table::Reader},
+    text::{Diagnostics, ExpansionBudget, Reader, SourceMap},
 };
 
 #[test]
@@ -238,8 +238,8 @@ const HARDENED: &str = include_str!("../../../config/examples/rdp.toml");
 fn every_key() -> Vec<(&'static str, &'static str)> {
     let (mut diagnostics, mut sources) = (Diagnostics::default(), SourceMap::default());
     let span = sources.add(Origin::CommandLine, String::new());
-    let room = Room::default();
-    let tables = file::homes(&mut Reader::new(span, "", &System, &room, &mut diagnostics));
+    let budget = ExpansionBudget::default();
+    let tables = file::homes(&mut Reader::new(span, "", &System, &budget, &mut diagnostics));
     let of_tables =
         tables.into_iter().flat_map(|(table, keys)| keys.into_iter().map(move |key| (table, key)));
     let name = |table: &'static str| &table[1..table.len() - 1];

@@ -4,7 +4,7 @@
 //! tests compare places and codes, so a message is written in one place only.
 
 use super::*;
-use crate::config::text::problem::Code;
+use crate::config::text::Code;
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/tests");
 

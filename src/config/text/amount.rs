@@ -11,11 +11,11 @@ use std::{
 
 use toml::de::DeValue;
 
+use super::{Code, Kind, Reader, Refusal, Value};
 use crate::config::text::{
-    cure::{self, Kind, Refusal, number},
+    cure::{self, number},
     hint::{bare, instead},
-    problem::Code,
-    table::{Reader, Value, closest},
+    table::closest,
 };
 
 /// The word for the absence of a limit.

@@ -8,11 +8,8 @@ use std::borrow::Cow;
 
 use toml::de::DeValue;
 
-use crate::config::text::{
-    hint::instead,
-    problem::Code,
-    table::{Reader, Value},
-};
+use super::{Code, Reader, Value};
+use crate::config::text::hint::instead;
 
 /// Why a text cannot be read, and what is right in general.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

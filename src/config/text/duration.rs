@@ -5,13 +5,8 @@ use std::time::Duration;
 
 use humantime::DurationError;
 
-use crate::{
-    config::text::{
-        cure::{Kind, Refusal},
-        hint::bare,
-    },
-    mapping::Timeout,
-};
+use super::{Kind, Refusal};
+use crate::{config::text::hint::bare, mapping::Timeout};
 
 /// The word for the absence of a limit.
 const NEVER: &str = "never";

@@ -2,7 +2,8 @@
 
 use std::{borrow::Cow, cell::Cell, ops::Range};
 
-use crate::config::{source::SpecsFrom, text::span::Span};
+use super::Span;
+use crate::config::source::SpecsFrom;
 
 /// A string value after expansion, which knows its place.
 #[derive(Clone, Debug)]
@@ -42,7 +43,7 @@ impl Text {
         value: &str,
         span: Span,
         from: Option<usize>,
-        room: &Room,
+        budget: &ExpansionBudget,
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, (Span, ExpandError)> {
         let origin = from.map_or(Source::Rewritten, Source::Verbatim);
@@ -52,7 +53,7 @@ impl Text {
         }
         match expand(value, env) {
             Err(e) => Err((plain.at(e.range.clone()), e)),
-            Ok((value, _)) if !room.take(value.len()) => {
+            Ok((value, _)) if !budget.take(value.len()) => {
                 let range = 0..plain.value.len();
                 let message = format!("variables make this configuration longer than {} MiB", MOST >> 20);
                 Err((span, ExpandError { range, message, hint: SHORTER.into() }))
@@ -124,16 +125,16 @@ const LONGEST: usize = 64 * 1024;
 const MOST: usize = 4 * 1024 * 1024;
 
 /// How much variables may still add to a configuration.
-pub(crate) struct Room(Cell<usize>);
+pub(crate) struct ExpansionBudget(Cell<usize>);
 
-impl Default for Room {
+impl Default for ExpansionBudget {
     fn default() -> Self {
         Self(Cell::new(MOST))
     }
 }
 
-impl Room {
-    /// Takes the room of a string that has grown to `len` bytes.
+impl ExpansionBudget {
+    /// Takes from the budget for a string that has grown to `len` bytes.
     fn take(&self, len: usize) -> bool {
         let left = self.0.get().checked_sub(len);
         self.0.set(left.unwrap_or(0));

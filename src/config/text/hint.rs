@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{config::text::expand::Text, mapping::is_of_one_machine, text::is_plain};
+use super::Text;
+use crate::{mapping::is_of_one_machine, text::is_plain};
 
 /// Says to write `cure` in place of a text. If variables made the text, it says to change them.
 pub(crate) fn instead(text: &Text, cure: &str) -> String {

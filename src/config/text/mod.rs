@@ -16,3 +16,12 @@ pub(super) mod span;
 pub(super) mod spelling;
 pub(super) mod syntax;
 pub(super) mod table;
+
+pub(crate) use amount::Pace;
+pub(crate) use cure::{Kind, Refusal};
+pub(crate) use expand::{ExpansionBudget, Text};
+pub(crate) use problem::{Code, Diagnostic, Diagnostics, Problem, Problems};
+pub(crate) use read::ReadError;
+pub(crate) use span::{SourceMap, Span};
+pub(crate) use spelling::{Spell, Term};
+pub(crate) use table::{Homes, Keys, List, Located, Reader, Setting, Value};

@@ -16,10 +16,11 @@ use std::{
 pub(crate) use code::Code;
 use serde::Serialize;
 
+use super::{SourceMap, Span};
 use crate::{
     config::{
         source::{Origin, ReadSet},
-        text::span::{Excerpt, SourceMap, Span},
+        text::span::Excerpt,
     },
     help,
     text::escaped,

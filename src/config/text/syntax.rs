@@ -10,12 +10,8 @@ use toml::{
     de::{DeTable, Error},
 };
 
-use crate::config::text::{
-    hint::bare,
-    problem::{Code, Diagnostics},
-    span::Span,
-    table::truth,
-};
+use super::{Code, Diagnostics, Span};
+use crate::config::text::{hint::bare, table::truth};
 
 /// So many lines are mended.
 const MOST_LINES: usize = 5;

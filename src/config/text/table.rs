@@ -10,14 +10,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use super::{Code, Diagnostic, Diagnostics, ExpansionBudget, Span, Text};
 use crate::config::{
     host::HostView,
-    text::{
-        expand::{Room, Text},
-        hint::{bare, instead},
-        problem::{Code, Diagnostic, Diagnostics},
-        span::Span,
-    },
+    text::hint::{bare, instead},
 };
 
 pub(crate) type Value<'i> = Spanned<DeValue<'i>>;
@@ -34,7 +30,7 @@ pub(crate) struct Reader<'a> {
     /// The machine, for its environment and its services.
     pub(crate) host: &'a dyn HostView,
     /// How much the variables may still expand to.
-    pub(crate) room: &'a Room,
+    pub(crate) budget: &'a ExpansionBudget,
     /// Takes what is wrong.
     pub(crate) diagnostics: &'a mut Diagnostics,
     /// The tables of this program with their keys, to say where a misplaced key belongs.
@@ -89,7 +85,7 @@ impl<'t, 'i> Keys<'t, 'i> {
     ) -> Setting<T> {
         let Some(value) = self.get(key) else { return Setting::Unset };
         let span = reader.inner_span(value);
-        read(reader, key, value).map_or(Setting::Unreadable, |value| Setting::Set(Given { value, span }))
+        read(reader, key, value).map_or(Setting::Unreadable, |value| Setting::Set(Located { value, span }))
     }
 
     /// A table below this one, headed `[key]`, through `read`. Keys that it does not ask for are
@@ -130,12 +126,12 @@ pub(crate) enum Setting<T> {
     /// The key is there. What is wrong with its value is reported.
     Unreadable,
     /// The value, and its place.
-    Set(Given<T>),
+    Set(Located<T>),
 }
 
 impl<T> Setting<T> {
     /// The value with its place.
-    pub(crate) fn given(&self) -> Option<&Given<T>> {
+    pub(crate) fn given(&self) -> Option<&Located<T>> {
         match self {
             Self::Set(given) => Some(given),
             Self::Unset | Self::Unreadable => None,
@@ -160,7 +156,7 @@ impl<T: Clone> Setting<T> {
 
 /// Something that was given, and where.
 #[derive(Clone, Debug)]
-pub(crate) struct Given<T> {
+pub(crate) struct Located<T> {
     /// What was given.
     pub(crate) value: T,
     /// Where it stands.
@@ -184,10 +180,10 @@ impl<'a> Reader<'a> {
         file: Span,
         text: &'a str,
         host: &'a dyn HostView,
-        room: &'a Room,
+        budget: &'a ExpansionBudget,
         diagnostics: &'a mut Diagnostics,
     ) -> Self {
-        Self { file, text, host, room, diagnostics, homes: Homes::new() }
+        Self { file, text, host, budget, diagnostics, homes: Homes::new() }
     }
 }
 
@@ -339,7 +335,7 @@ impl Reader<'_> {
         let span = self.span(range.clone());
         let quotes = self.quotes(value, &range);
         let host = self.host;
-        match Text::expand(value, span, quotes.map(|q| range.start + q), self.room, |name| host.env(name)) {
+        match Text::expand(value, span, quotes.map(|q| range.start + q), self.budget, |name| host.env(name)) {
             Ok(text) => Some(text),
             Err((span, e)) => {
                 self.diagnostics.problem(Code::InvalidVariable, span, e.message).hint(e.hint);
