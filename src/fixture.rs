@@ -1,18 +1,23 @@
-//! What unit tests of several modules share: a catcher of log lines, [`Random`] numbers and free
-//! ports. Not in the program.
+//! What unit tests of several modules share: a catcher of log lines, databases of countries
+//! ([`mmdb`]), [`Random`] numbers, free ports and a look at keepalive. Not in the program.
 
 #[path = "../tests/free_ports.rs"]
 mod free_ports;
+#[path = "../tests/mmdb.rs"]
+pub(crate) mod mmdb;
 #[path = "../tests/random.rs"]
 mod random;
 
 use std::{
     io,
+    os::fd::AsFd,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 pub(crate) use free_ports::free_port;
 pub(crate) use random::Random;
+use socket2::SockRef;
 use tracing::{Level, subscriber::DefaultGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -70,4 +75,18 @@ impl LogCatcher {
             .map(|line| line.split_once(' ').map_or(line, |(_, line)| line).trim().to_owned())
             .collect()
     }
+}
+
+/// What the kernel holds for a socket: the idle time, the interval and the probes, where keepalive
+/// is on.
+pub(crate) fn keepalive_of(socket: &impl AsFd) -> Option<(Duration, Duration, u32)> {
+    let socket = SockRef::from(socket);
+    let pace = || {
+        (
+            socket.tcp_keepalive_time().unwrap(),
+            socket.tcp_keepalive_interval().unwrap(),
+            socket.tcp_keepalive_retries().unwrap(),
+        )
+    };
+    socket.keepalive().unwrap().then(pace)
 }

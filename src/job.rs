@@ -68,7 +68,7 @@ pub(crate) fn start<T: Send + 'static>(
 ) -> Result<Job<T>, JobError> {
     let (done, result) = oneshot::channel();
     #[cfg(test)]
-    let clock = Clock::held();
+    let clock = tests::Clock::held();
     let work = move || {
         #[cfg(test)]
         let _clock = clock.enter();
@@ -76,18 +76,6 @@ pub(crate) fn start<T: Send + 'static>(
     };
     thread(name, work).map_err(|(error, _)| JobError::NoThread(error))?;
     Ok(Job(result))
-}
-
-/// Runs `work` to its end, however long it takes.
-///
-/// # Errors
-/// [`JobError`], but no limit.
-#[cfg(test)]
-pub(crate) async fn run<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, JobError> {
-    start(name, work)?.await
 }
 
 /// Runs `work` to its end, and calls `tell` where that takes longer than `limit`.
@@ -150,33 +138,39 @@ fn taken<T>(slot: &Mutex<Option<T>>) -> Option<T> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// The paused clock of a test, as the threads of tokio have it: theirs, too, and it does not run on
-/// while one works.
-#[cfg(test)]
-struct Clock {
-    runtime: Option<tokio::runtime::Handle>,
-    _holds: std::sync::mpsc::Sender<()>,
-}
-
-#[cfg(test)]
-impl Clock {
-    fn held() -> Self {
-        let (holds, ended) = std::sync::mpsc::channel();
-        let runtime = tokio::runtime::Handle::try_current().ok();
-        if let Some(runtime) = &runtime {
-            drop(runtime.spawn_blocking(move || ended.recv()));
-        }
-        Self { runtime, _holds: holds }
-    }
-
-    fn enter(&self) -> Option<tokio::runtime::EnterGuard<'_>> {
-        self.runtime.as_ref().map(tokio::runtime::Handle::enter)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The paused clock of a test, as the threads of tokio have it: theirs, too, and it does not
+    /// run on while one works.
+    pub(super) struct Clock {
+        runtime: Option<tokio::runtime::Handle>,
+        _holds: std::sync::mpsc::Sender<()>,
+    }
+
+    impl Clock {
+        pub(super) fn held() -> Self {
+            let (holds, ended) = std::sync::mpsc::channel();
+            let runtime = tokio::runtime::Handle::try_current().ok();
+            if let Some(runtime) = &runtime {
+                drop(runtime.spawn_blocking(move || ended.recv()));
+            }
+            Self { runtime, _holds: holds }
+        }
+
+        pub(super) fn enter(&self) -> Option<tokio::runtime::EnterGuard<'_>> {
+            self.runtime.as_ref().map(tokio::runtime::Handle::enter)
+        }
+    }
+
+    /// Runs `work` to its end, however long it takes.
+    async fn run<T: Send + 'static>(
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JobError> {
+        start(name, work)?.await
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_job_that_hangs_is_given_up_and_one_that_panics_is_an_error() {

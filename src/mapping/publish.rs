@@ -285,16 +285,6 @@ impl Publish {
         target.fits(listen.ports).map_err(|e| ports.error(e.to_string()).hint(Mismatch::HINT))?;
         Ok(Self { listen, target, protocols })
     }
-
-    /// Every listener that the spec asks for, and the target of each.
-    #[cfg(test)]
-    pub(crate) fn expand(&self) -> impl Iterator<Item = (Protocol, ListenAddr, TargetAddr)> {
-        let span = self.listen.ports;
-        self.protocols.iter().flat_map(move |protocol| {
-            span.ports()
-                .map(move |port| (protocol, self.listen.addr(port), self.target.counterpart(span, port)))
-        })
-    }
 }
 
 impl fmt::Display for Publish {

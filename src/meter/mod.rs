@@ -119,14 +119,6 @@ impl ListenerMeter {
         self.table().live.iter().map(|(_, live)| Arc::clone(live)).collect()
     }
 
-    /// Asks every live session to end with `reason`.
-    #[cfg(test)]
-    pub(crate) fn cut_all(&self, reason: Ended) {
-        for live in self.live() {
-            live.cut(reason);
-        }
-    }
-
     /// Closes the account: asks every live session to end with `reason`, and each session that is
     /// entered from now on.
     ///
@@ -141,18 +133,6 @@ impl ListenerMeter {
         for live in live {
             live.cut(reason);
         }
-    }
-
-    /// How many sessions were ever opened.
-    #[cfg(test)]
-    pub(crate) fn sessions_total(&self) -> u64 {
-        self.sessions.load(Relaxed)
-    }
-
-    /// How many sessions ended for `reason`.
-    #[cfg(test)]
-    pub(crate) fn ended_total(&self, reason: Ended) -> u64 {
-        self.ended[reason.index()].load(Relaxed)
     }
 
     /// The mapping this listener belongs to.
@@ -404,6 +384,25 @@ impl std::fmt::Display for Whole {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl ListenerMeter {
+        /// Asks every live session to end with `reason`.
+        pub(crate) fn cut_all(&self, reason: Ended) {
+            for live in self.live() {
+                live.cut(reason);
+            }
+        }
+
+        /// How many sessions were ever opened.
+        pub(crate) fn sessions_total(&self) -> u64 {
+            self.sessions.load(Relaxed)
+        }
+
+        /// How many sessions ended for `reason`.
+        pub(crate) fn ended_total(&self, reason: Ended) -> u64 {
+            self.ended[reason.index()].load(Relaxed)
+        }
+    }
 
     #[tokio::test]
     async fn a_closed_account_ends_sessions_that_are_entered_later() {

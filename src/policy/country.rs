@@ -6,9 +6,6 @@
 //! code itself). The result of a look-up is checked: what does not decode to two letters is not a
 //! country. A database never changes. A new file is a new one.
 
-#[cfg(test)]
-pub(super) mod builder;
-
 use std::{io::Read as _, net::IpAddr, path::Path};
 
 use maxminddb::{LookupResult, PathElement, Reader, WithinOptions};
@@ -99,6 +96,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fixture::mmdb;
 
     const WORLD: [(&str, &str); 4] = [
         ("192.0.2.0/24", "DE"),
@@ -113,7 +111,7 @@ mod tests {
 
     #[test]
     fn an_address_has_the_country_of_its_network() {
-        let countries = Countries::from_bytes(builder::database(&WORLD)).unwrap();
+        let countries = Countries::from_bytes(mmdb::database(&WORLD)).unwrap();
         assert_eq!(find(&countries, "192.0.2.200"), Country::new("DE"));
         assert_eq!(find(&countries, "::ffff:192.0.2.200"), Country::new("DE"));
         assert_eq!(find(&countries, "198.51.100.129"), Country::new("FR"));
@@ -126,8 +124,8 @@ mod tests {
 
     #[test]
     fn every_layout_of_the_free_databases_is_understood() {
-        for record in [builder::country_code("DE"), builder::country_text("DE")] {
-            let bytes = builder::with_records("ipinfo country.mmdb", &[("192.0.2.0/24", record)]);
+        for record in [mmdb::country_code("DE"), mmdb::country_text("DE")] {
+            let bytes = mmdb::with_records("ipinfo country.mmdb", &[("192.0.2.0/24", record)]);
             let countries = Countries::from_bytes(bytes).unwrap();
             assert_eq!(find(&countries, "192.0.2.1"), Country::new("DE"));
         }
@@ -141,15 +139,14 @@ mod tests {
             fs::write(&path, content).unwrap();
             Countries::open(&path).map(|_| ()).unwrap_err()
         };
-        let whole = builder::database(&WORLD);
+        let whole = mmdb::database(&WORLD);
         for (name, content) in
             [("empty", &[][..]), ("text", b"# a list"), ("half", &whole[..whole.len() / 2])]
         {
             let message = open(name, content);
             assert!(message.contains(name) && message.contains("not a whole database"), "{message}");
         }
-        let asn =
-            builder::with_records("GeoLite2-ASN", &[("192.0.2.0/24", builder::map(&[("org", b"\x43abc")]))]);
+        let asn = mmdb::with_records("GeoLite2-ASN", &[("192.0.2.0/24", mmdb::map(&[("org", b"\x43abc")]))]);
         assert!(open("asn", &asn).contains("`GeoLite2-ASN` has no countries: take"));
         assert!(Countries::open(dir.path()).unwrap_err().contains("not a file"));
         assert!(Countries::open(&dir.path().join("none")).unwrap_err().contains("No such file"));
@@ -164,7 +161,7 @@ mod tests {
             cut in proptest::option::of(any::<prop::sample::Index>()),
             ips in proptest::collection::vec(any::<u32>(), 4),
         ) {
-            let mut bytes = builder::database(&WORLD);
+            let mut bytes = mmdb::database(&WORLD);
             for (at, byte) in changes {
                 let at = at.index(bytes.len());
                 bytes[at] = byte;

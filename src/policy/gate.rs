@@ -166,7 +166,10 @@ fn same(before: Option<&Arc<Countries>>, after: Option<&Arc<Countries>>) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Entries, access::entry::parse_net, country::builder};
+    use crate::{
+        fixture::mmdb,
+        policy::{Entries, access::entry::parse_net},
+    };
 
     fn set(text: &str) -> Arc<IpSet> {
         Arc::new(IpSet::parse(text).unwrap())
@@ -222,7 +225,7 @@ mod tests {
         told("a list was sorted", false);
         gate.replace_list(&ListName("other".into()), set("10.0.0.0/8"));
         told("this list is unknown", false);
-        let bytes = builder::database(&[("192.0.2.0/24", "DE")]);
+        let bytes = mmdb::database(&[("192.0.2.0/24", "DE")]);
         gate.replace_countries(Arc::new(Countries::from_bytes(bytes).unwrap()));
         told("the countries changed", true);
         let now = tokio::time::Instant::now();

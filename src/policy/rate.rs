@@ -126,12 +126,6 @@ impl ClientLimiter {
     pub(super) fn forget(&self, client: ClientKey) {
         self.buckets.forget(client);
     }
-
-    /// How many clients are remembered.
-    #[cfg(test)]
-    pub(super) fn clients(&self) -> usize {
-        self.buckets.len()
-    }
 }
 
 /// A rate in governor's terms, and its clock.

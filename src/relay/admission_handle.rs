@@ -14,8 +14,6 @@ use tokio::{
     time::Instant,
 };
 
-#[cfg(test)]
-use crate::policy::{Caps, Gate, Limit, Policy};
 use crate::{
     meter::ListenerMeter,
     policy::{Admission, Permit, Refusal},
@@ -52,20 +50,5 @@ impl AdmissionHandle {
             reason = refusal.as_str(),
             "session refused"
         );
-    }
-}
-
-#[cfg(test)]
-impl AdmissionHandle {
-    /// One under this policy, which does not change.
-    pub(super) fn under(policy: Policy) -> Self {
-        let admission = Admission::new(&Arc::new(policy), &Gate::new(std::time::SystemTime::now));
-        Self { admission: watch::Sender::new(admission).subscribe(), refused: Arc::default() }
-    }
-
-    /// One that admits every client.
-    pub(super) fn open() -> Self {
-        let caps = Caps { sessions: Limit::Unlimited, sessions_per_client: Limit::Unlimited };
-        Self::under(Policy { caps, ..Policy::default() })
     }
 }

@@ -198,9 +198,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        fixture,
+        fixture::{self, keepalive_of},
         mapping::Zone,
-        sock::{errno::is_absent, keepalive_of},
+        sock::errno::is_absent,
     };
 
     fn free_port() -> NonZeroU16 {

@@ -57,18 +57,3 @@ pub(crate) fn set_unanswered_limit(socket: &impl AsFd, limit: Option<Duration>) 
 fn interval(idle: Duration) -> Duration {
     idle.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
 }
-
-/// What the kernel holds for a socket: the idle time, the interval and the probes, where keepalive
-/// is on.
-#[cfg(test)]
-pub(crate) fn keepalive_of(socket: &impl AsFd) -> Option<(Duration, Duration, u32)> {
-    let socket = SockRef::from(socket);
-    let pace = || {
-        (
-            socket.tcp_keepalive_time().unwrap(),
-            socket.tcp_keepalive_interval().unwrap(),
-            socket.tcp_keepalive_retries().unwrap(),
-        )
-    };
-    socket.keepalive().unwrap().then(pace)
-}

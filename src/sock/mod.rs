@@ -19,8 +19,6 @@ mod scope;
 mod tcp_info;
 
 pub(crate) use backoff::Backoff;
-#[cfg(test)]
-pub(crate) use keepalive::keepalive_of;
 pub(crate) use keepalive::{set_keepalive, set_unanswered_limit, unanswered_limit};
 pub(crate) use recv::{Received, receive};
 pub(crate) use scope::{leads_here, scoped};

@@ -87,13 +87,6 @@ impl Directories {
     }
 }
 
-#[cfg(test)]
-impl From<Vec<PathBuf>> for Directories {
-    fn from(all: Vec<PathBuf>) -> Self {
-        Self(all)
-    }
-}
-
 /// Creates the directory if it is missing, and writes and removes a file in it. It blocks.
 ///
 /// # Errors
@@ -113,6 +106,12 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    impl From<Vec<PathBuf>> for Directories {
+        fn from(all: Vec<PathBuf>) -> Self {
+            Self(all)
+        }
+    }
 
     #[test]
     fn the_directories_are_those_of_systemd_the_system_and_the_user() {

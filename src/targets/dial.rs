@@ -51,8 +51,8 @@ pub(crate) async fn dial(
     options: DialOptions,
 ) -> Result<(TcpStream, SocketAddr), DialError> {
     let deadline = Instant::now() + options.connect_timeout;
-    let for_lookup = options.connect_timeout - options.connect_timeout / CONNECT_PART;
-    let mut addrs = dialer.candidates(Protocol::Tcp, target, for_lookup).await?;
+    let for_answer = options.connect_timeout - options.connect_timeout / CONNECT_PART;
+    let mut addrs = dialer.candidates(Protocol::Tcp, target, for_answer).await?;
     let usable = |a: &SocketAddr| options.source.is_none_or(|s| s.is_ipv4() == a.is_ipv4());
     let first = addrs[0];
     addrs.retain(usable);
@@ -109,9 +109,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        fixture::keepalive_of,
         mapping::Host,
-        sock::keepalive_of,
-        targets::{ResolveError, Resolver, resolve::Lookup},
+        targets::{ResolveError, Resolver},
     };
 
     const LIMIT: Duration = Duration::from_secs(5);
@@ -122,17 +122,17 @@ mod tests {
 
     /// A target that listens, its address by name, and a resolver that has just been asked for that
     /// name.
-    async fn named() -> (TcpListener, TargetAddr, Resolver, Lookup, Arc<str>) {
+    async fn named() -> (TcpListener, TargetAddr, Resolver, impl Fn(&[IpAddr]), Arc<str>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = NonZeroU16::new(listener.local_addr().unwrap().port()).unwrap();
         let name: Arc<str> = "slow.test".into();
-        let (resolver, lookup) = Resolver::asking(&name);
-        (listener, TargetAddr { host: Host::Name(Arc::clone(&name)), port }, resolver, lookup, name)
+        let (resolver, answer) = Resolver::asking(&name);
+        (listener, TargetAddr { host: Host::Name(Arc::clone(&name)), port }, resolver, answer, name)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_name_that_nobody_answers_for_is_given_up_within_the_time_for_the_target() {
-        let (_listener, target, resolver, _lookup, _) = named().await;
+        let (_listener, target, resolver, _answer, _) = named().await;
         let start = Instant::now();
         let error = dial(&Dialer::with(resolver.clone()), &target, within(LIMIT)).await.unwrap_err();
         assert!(start.elapsed() <= LIMIT, "{:?}", start.elapsed());
@@ -142,11 +142,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lookup_that_takes_almost_all_of_its_time_leaves_enough_to_connect() {
-        let (listener, target, resolver, lookup, _) = named().await;
+    async fn a_answer_that_takes_almost_all_of_its_time_leaves_enough_to_connect() {
+        let (listener, target, resolver, answer, _) = named().await;
         let answer = async {
             sleep(LIMIT - LIMIT / CONNECT_PART - Duration::from_millis(10)).await;
-            lookup.answer(&[Ipv4Addr::LOCALHOST.into()]);
+            answer(&[Ipv4Addr::LOCALHOST.into()]);
         };
         let dialer = Dialer::with(resolver);
         let (reached, ()) = tokio::join!(dial(&dialer, &target, within(LIMIT)), answer);
@@ -154,17 +154,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lookup_that_came_too_late_serves_the_next_session() {
-        let (_listener, target, resolver, lookup, _) = named().await;
+    async fn a_answer_that_came_too_late_serves_the_next_session() {
+        let (_listener, target, resolver, answer, _) = named().await;
         dial(&Dialer::with(resolver.clone()), &target, within(LIMIT)).await.unwrap_err();
-        lookup.answer(&[Ipv4Addr::LOCALHOST.into()]);
+        answer(&[Ipv4Addr::LOCALHOST.into()]);
         dial(&Dialer::with(resolver.clone()), &target, within(LIMIT)).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_older_answer_is_taken_in_time_to_connect_however_short_the_limit_is() {
         for limit in [Duration::from_millis(200), Duration::from_secs(1), LIMIT, LIMIT * 100] {
-            let (listener, target, resolver, _lookup, name) = named().await;
+            let (listener, target, resolver, _answer, name) = named().await;
             resolver.remembers(&name, &[Ipv4Addr::LOCALHOST.into()]);
             let start = Instant::now();
             let reached = dial(&Dialer::with(resolver.clone()), &target, within(limit)).await;

@@ -106,12 +106,6 @@ struct NameRecord {
 }
 
 impl Resolver {
-    /// A resolver that knows nothing yet.
-    #[cfg(test)]
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
     /// The addresses of `target`: at least one, in the resolver's order of preference, after
     /// `patience` at the most. A literal address costs nothing.
     ///
@@ -243,47 +237,32 @@ fn is_localhost(name: &str) -> bool {
 }
 
 #[cfg(test)]
-impl Resolver {
-    /// A resolver in the middle of a lookup of `name`, which ends when [`Lookup::answer`] is
-    /// called.
-    pub(super) fn asking(name: &Arc<str>) -> (Self, Lookup) {
-        let resolver = Self::new();
-        let (done, latest) = watch::channel(None);
-        let entry = NameRecord { latest: Some((Instant::now(), latest)), ..NameRecord::default() };
-        resolver.shared.names.lock().unwrap().insert(Arc::clone(name), entry);
-        let lookup = Lookup { shared: Arc::clone(&resolver.shared), name: Arc::clone(name), done };
-        (resolver, lookup)
-    }
-
-    /// Knows `ips` from an earlier lookup of `name`.
-    pub(super) fn remembers(&self, name: &Arc<str>, ips: &[IpAddr]) {
-        self.shared.note(name, &Ok(ips.into()), false);
-    }
-}
-
-/// A lookup under way, in the hands of a test.
-#[cfg(test)]
-pub(super) struct Lookup {
-    shared: Arc<Shared>,
-    name: Arc<str>,
-    done: watch::Sender<Option<LookupResult>>,
-}
-
-#[cfg(test)]
-impl Lookup {
-    /// Ends with `ips`.
-    pub(super) fn answer(&self, ips: &[IpAddr]) {
-        let answer = Ok(ips.into());
-        self.shared.note(&self.name, &answer, false);
-        self.done.send_replace(Some(answer));
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use std::num::NonZeroU16;
 
     use super::*;
+
+    impl Resolver {
+        /// A resolver in the middle of a lookup of `name`, which ends with the addresses that the
+        /// function is called with.
+        pub(in crate::targets) fn asking(name: &Arc<str>) -> (Self, impl Fn(&[IpAddr]) + use<>) {
+            let resolver = Self::default();
+            let (done, latest) = watch::channel(None);
+            let entry = NameRecord { latest: Some((Instant::now(), latest)), ..NameRecord::default() };
+            resolver.shared.names.lock().unwrap().insert(Arc::clone(name), entry);
+            let (asked, name) = (resolver.clone(), Arc::clone(name));
+            let answer = move |ips: &[IpAddr]| {
+                asked.remembers(&name, ips);
+                done.send_replace(Some(Ok(ips.into())));
+            };
+            (resolver, answer)
+        }
+
+        /// Knows `ips` from an earlier lookup of `name`.
+        pub(in crate::targets) fn remembers(&self, name: &Arc<str>, ips: &[IpAddr]) {
+            self.shared.note(name, &Ok(ips.into()), false);
+        }
+    }
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -293,20 +272,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_literal_address_is_its_own_answer() {
-        let answer = Resolver::new().resolve(&target(Host::LOOPBACK), PATIENCE).await.unwrap();
+        let answer = Resolver::default().resolve(&target(Host::LOOPBACK), PATIENCE).await.unwrap();
         assert_eq!(answer, ["127.0.0.1:80".parse().unwrap()]);
     }
 
     #[tokio::test]
     async fn localhost_resolves_through_the_system() {
         let answer =
-            Resolver::new().resolve(&target(Host::name("localhost").unwrap()), PATIENCE).await.unwrap();
+            Resolver::default().resolve(&target(Host::name("localhost").unwrap()), PATIENCE).await.unwrap();
         assert!(answer.iter().all(|a| a.ip().is_loopback() && a.port() == 80), "{answer:?}");
     }
 
     #[tokio::test]
     async fn a_failed_lookup_is_not_repeated_within_five_seconds() {
-        let resolver = Resolver::new();
+        let resolver = Resolver::default();
         let name: Arc<str> = "x".repeat(64).into(); // A label that no resolver can send.
         let nowhere = target(Host::Name(Arc::clone(&name)));
         resolver.resolve(&nowhere, PATIENCE).await.unwrap_err();
@@ -323,7 +302,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_last_good_address_outlives_a_failing_resolver() {
-        let resolver = Resolver::new();
+        let resolver = Resolver::default();
         let name: Arc<str> = "x".repeat(64).into(); // A label that no resolver can send.
         resolver.remembers(&name, &[[192, 0, 2, 7].into()]);
         let answer = resolver.resolve(&target(Host::Name(name)), PATIENCE).await.unwrap();

@@ -17,7 +17,7 @@ use crate::harness::{
 };
 
 #[allow(dead_code, reason = "the library's own tests use all of it")]
-#[path = "../../src/policy/country/builder.rs"]
+#[path = "../mmdb.rs"]
 mod mmdb;
 
 /// Every line, as JSON.

@@ -1,12 +1,10 @@
 //! `[lists]`, `[geoip]`, `[guard]` and `[limits]`.
 
 use super::*;
-use crate::policy::{Country, ListName, ListSpec};
-
-#[path = "../../policy/country/builder.rs"]
-#[allow(clippy::duplicate_mod, reason = "the tests of the policy keep it to themselves")]
-#[expect(dead_code, reason = "those tests need the rest of it")]
-mod builder;
+use crate::{
+    fixture::mmdb,
+    policy::{Country, ListName, ListSpec},
+};
 
 const ONE: &str = "publish = [\"80:9\"]\n";
 
@@ -98,7 +96,7 @@ fn countries_come_from_the_database_beside_the_configuration() {
                 [[mapping]]\npublish = \"3389:10.0.0.7:3389\"\ndeny_countries = \"Fr\"\n";
     let files = Files::new(&[
         ("portway.toml", text.as_bytes()),
-        ("geo/countries.mmdb", &builder::database(&[("192.0.2.0/24", "DE")])),
+        ("geo/countries.mmdb", &mmdb::database(&[("192.0.2.0/24", "DE")])),
     ]);
     let loaded = files.load().unwrap_or_else(|e| panic!("{e}"));
     let access = &loaded.plan.mappings.values().next().unwrap().policy.access;

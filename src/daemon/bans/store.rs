@@ -123,18 +123,6 @@ impl Store {
             self.directories.after(path).into_iter().find_map(|path| save_in(path, &snapshot, &error));
         if self.instead.is_some() { Ok(()) } else { Err(error) }
     }
-
-    /// Saves that failed since the last one that did not.
-    #[cfg(test)]
-    pub(super) fn failures(&self) -> u64 {
-        self.failures
-    }
-
-    /// When the log said last that bans are not saved.
-    #[cfg(test)]
-    pub(super) fn said(&self) -> Option<Instant> {
-        self.said
-    }
 }
 
 /// Adds the bans of a file to the guard's, and counts them.
@@ -176,6 +164,18 @@ mod tests {
 
     use super::*;
     use crate::{fixture::LogCatcher, policy::Gate};
+
+    impl Store {
+        /// Saves that failed since the last one that did not.
+        pub(in crate::daemon::bans) fn failures(&self) -> u64 {
+            self.failures
+        }
+
+        /// When the log said last that bans are not saved.
+        pub(in crate::daemon::bans) fn said(&self) -> Option<Instant> {
+            self.said
+        }
+    }
 
     /// As a portway of an earlier version wrote it.
     const OLD: &str = r#"{"version":1,"bans":[

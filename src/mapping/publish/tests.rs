@@ -315,3 +315,14 @@ proptest! {
         meant::target(&text, Protocols::Both, &services);
     }
 }
+
+impl Publish {
+    /// Every listener that the spec asks for, and the target of each.
+    pub(crate) fn expand(&self) -> impl Iterator<Item = (Protocol, ListenAddr, TargetAddr)> {
+        let span = self.listen.ports;
+        self.protocols.iter().flat_map(move |protocol| {
+            span.ports()
+                .map(move |port| (protocol, self.listen.addr(port), self.target.counterpart(span, port)))
+        })
+    }
+}

@@ -3,7 +3,8 @@ use std::net::Ipv4Addr;
 use ipnet::IpNet;
 use proptest::prelude::*;
 
-use super::{super::country::builder, *};
+use super::*;
+use crate::fixture::mmdb;
 
 fn spec(allow: &str, deny: &str, allow_countries: &str, deny_countries: &str) -> AccessSpec {
     let entries = |text: &str| Entries {
@@ -29,8 +30,7 @@ fn spec(allow: &str, deny: &str, allow_countries: &str, deny_countries: &str) ->
 
 /// A list of one name, for any user.
 fn decide_with(access: &AccessSpec, list: &Arc<List>, client: &str) -> Result<(), Refusal> {
-    let bytes =
-        builder::database(&[("192.0.2.0/24", "DE"), ("198.51.100.0/24", "FR"), ("2001:db8::/32", "DE")]);
+    let bytes = mmdb::database(&[("192.0.2.0/24", "DE"), ("198.51.100.0/24", "FR"), ("2001:db8::/32", "DE")]);
     let countries = Arc::new(Countries::from_bytes(bytes).expect("a database"));
     let client = client.parse().expect("an address");
     Access::new(access, |_| list.clone()).decide(client, || Some(countries))

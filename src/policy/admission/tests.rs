@@ -1,9 +1,12 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use super::*;
-use crate::policy::{
-    AccessSpec, Caps, Countries, Country, Entries, GateInput, GateSpec, GuardSpec, IpSet, Limit, ListName,
-    Rates, access::entry::parse_net, country::builder,
+use crate::{
+    fixture::mmdb,
+    policy::{
+        AccessSpec, Caps, Countries, Country, Entries, GateInput, GateSpec, GuardSpec, IpSet, Limit,
+        ListName, Rates, access::entry::parse_net,
+    },
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -388,7 +391,7 @@ async fn a_list_a_country_or_a_ban_that_changes_counts_for_those_inside_too() {
     let check = |client: &str| admission.recheck(ip(client), Instant::now());
     assert_eq!((check("192.0.2.1"), check("198.51.100.1")), (Ok(()), Err(Refusal::Country)));
     let countries =
-        |code| Arc::new(Countries::from_bytes(builder::database(&[("198.51.100.0/24", code)])).unwrap());
+        |code| Arc::new(Countries::from_bytes(mmdb::database(&[("198.51.100.0/24", code)])).unwrap());
     gate.replace_countries(countries("DE"));
     assert_eq!(check("198.51.100.1"), Ok(()));
     gate.replace_countries(countries("FR"));

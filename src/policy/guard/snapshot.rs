@@ -62,12 +62,6 @@ impl Guard {
 }
 
 impl GuardSnapshot {
-    /// How many bans there are.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.bans.len()
-    }
-
     fn restore(self, table: &mut BanTable, longest: Duration, now: Instant, date: SystemTime) -> Restored {
         let mut restored = Restored::default();
         // If there are too many bans, those that end last are taken.

@@ -197,3 +197,10 @@ proptest! {
         }
     }
 }
+
+impl ClientLimiter {
+    /// How many clients are remembered.
+    pub(in super::super) fn clients(&self) -> usize {
+        self.buckets.len()
+    }
+}

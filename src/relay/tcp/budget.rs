@@ -52,12 +52,6 @@ impl SessionBudget {
         *limit = sessions;
     }
 
-    /// The limit.
-    #[cfg(test)]
-    pub(crate) fn limit(&self) -> usize {
-        *self.0.limit.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A slot for one more session, if one is free now.
     pub(super) fn try_take(&self) -> Option<SessionSlot> {
         self.0.free.try_acquire().ok()?.forget();
@@ -115,6 +109,13 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+
+    impl SessionBudget {
+        /// The limit.
+        pub(crate) fn limit(&self) -> usize {
+            *self.0.limit.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
 
     #[test]
     fn a_lowered_limit_takes_nothing_away_and_a_raised_one_forgives() {

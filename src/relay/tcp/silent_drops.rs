@@ -101,12 +101,6 @@ impl SilentDrops {
         }
     }
 
-    /// How many sockets there are.
-    #[cfg(test)]
-    pub(crate) fn count(&self) -> usize {
-        self.kept().len()
-    }
-
     /// Closes all of them silently, at the end of the daemon. The kernel would send a reset for
     /// each.
     pub(crate) fn clear(&self) {
@@ -158,6 +152,13 @@ mod tests {
     };
 
     use super::*;
+
+    impl SilentDrops {
+        /// How many sockets there are.
+        pub(crate) fn count(&self) -> usize {
+            self.kept().len()
+        }
+    }
 
     /// A client, and the socket that was accepted for it.
     fn pair() -> (TcpStream, OwnedFd) {

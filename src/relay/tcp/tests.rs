@@ -6,6 +6,7 @@ use std::{io, num::NonZeroU64, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     mapping::{Host, ListenAddr, MappingName, Protocol, TargetAddr, Timeout},
     meter::{Ended, ListenerMeter, LiveSession, SessionIds},
+    policy::{Admission, Caps, Gate, Limit, Policy},
     relay::AdmissionHandle,
     sock::stream::reset_on_close,
     targets::{Dialer, Targets},
@@ -363,4 +365,18 @@ async fn the_task_of_a_session_stays_small() {
     let task = session::run(near, permit, Arc::new(spec), Dialer::new());
     // With up to 400 bytes tokio's own part and this fit into one allocation of 512.
     assert!(size_of_val(&task) <= 400, "{} bytes", size_of_val(&task));
+}
+
+impl AdmissionHandle {
+    /// One under this policy, which does not change.
+    pub(in crate::relay) fn under(policy: Policy) -> Self {
+        let admission = Admission::new(&Arc::new(policy), &Gate::new(std::time::SystemTime::now));
+        Self { admission: watch::Sender::new(admission).subscribe(), refused: Arc::default() }
+    }
+
+    /// One that admits every client.
+    pub(in crate::relay) fn open() -> Self {
+        let caps = Caps { sessions: Limit::Unlimited, sessions_per_client: Limit::Unlimited };
+        Self::under(Policy { caps, ..Policy::default() })
+    }
 }

@@ -134,18 +134,19 @@ impl Settled {
     pub(super) fn oldest(&self) -> Option<usize> {
         self.of_all.first().map(|(_, slot)| *slot)
     }
-
-    /// How many there are.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        assert_eq!(self.of_all.len(), self.by_client.len());
-        self.of_all.len()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Settled {
+        /// How many there are.
+        pub(in crate::relay::udp) fn len(&self) -> usize {
+            assert_eq!(self.of_all.len(), self.by_client.len());
+            self.of_all.len()
+        }
+    }
 
     const SECOND: Duration = Duration::from_secs(1);
 

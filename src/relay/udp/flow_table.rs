@@ -472,40 +472,4 @@ impl<T> FlowTable<T> {
 }
 
 #[cfg(test)]
-impl<T> FlowTable<T> {
-    /// Panics where the table contradicts itself.
-    fn check_invariants(&self) {
-        assert_eq!(self.by_key.len(), self.flows.len(), "every flow has one key");
-        let (mut held_by_all, mut settled) = (0, 0);
-        for (slot, flow) in &self.flows {
-            assert_eq!(self.by_key.get(&flow.key), Some(&slot), "a flow's key leads to it");
-            assert!(flow.serial < self.next_serial);
-            if matches!(&flow.phase, Phase::Open { activity, .. } if activity.is_settled()) {
-                settled += 1;
-                let own = self.settled.oldest_of(ClientKey::of(flow.key.client.ip()));
-                assert!(own.is_some_and(|own| self.flows[own].serial <= flow.serial), "the oldest is first");
-            }
-            match &flow.phase {
-                Phase::Connecting { held, bytes, .. } => {
-                    assert_eq!(held.iter().map(Vec::len).sum::<usize>(), *bytes);
-                    assert!(held.len() <= EARLY_DATAGRAMS && (*bytes <= EARLY_BYTES || held.len() == 1));
-                    held_by_all += bytes;
-                }
-                Phase::Open { deadline: Some(deadline), queued, .. } => {
-                    let at = queued.expect("a flow with a deadline is queued");
-                    assert!(at <= *deadline, "a flow is looked at before its deadline");
-                    let due = Due { at, slot, serial: flow.serial };
-                    assert!(self.due.iter().any(|entry| entry.0 == due), "its entry is in the heap");
-                }
-                Phase::Open { deadline: None, .. } => {}
-            }
-        }
-        assert_eq!(self.settled.len(), settled, "the settled flows are known, and no others");
-        assert_eq!(held_by_all, self.held);
-        assert!(self.held <= EARLY_BYTES_OF_ALL);
-        assert!(self.due.len() <= 2 * self.flows.len() + STALE_ENTRIES, "stale entries are swept out");
-    }
-}
-
-#[cfg(test)]
 mod tests;

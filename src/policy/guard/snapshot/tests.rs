@@ -143,3 +143,10 @@ async fn as_many_bans_as_there_can_be_are_taken_back() {
     }
     assert_eq!(restored(before.snapshot(now)).1.bans, CLIENTS);
 }
+
+impl GuardSnapshot {
+    /// How many bans there are.
+    pub(crate) fn len(&self) -> usize {
+        self.bans.len()
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! A search tree over the bits of IPv6 addresses (IPv4 addresses are at `::a.b.c.d`), 24-bit
 //! records, sixteen zero bytes, the data section, the marker, the metadata. Uses nothing of the
-//! crate, so that a test of another crate can take this file in by its path.
+//! crate: unit and integration tests take this file in by its path.
 
 use std::net::{IpAddr, Ipv6Addr};
 
