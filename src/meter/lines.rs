@@ -113,16 +113,16 @@ impl SessionLog {
         self.budget.take(now).is_some()
     }
 
-    /// What was left out since the last summary, if anything was and that one is a minute ago.
-    pub(crate) fn summary(&self, now: Instant) -> Option<LeftOut> {
+    /// What was left out since the last summary, if anything was and that one is a minute ago. The
+    /// last summary, at the end of the daemon, does not wait.
+    pub(crate) fn summary(&self, now: Instant, is_last: bool) -> Option<LeftOut> {
         let mut state = self.state();
-        let is_due = state.summed.is_none_or(|last| now >= last + INTERVAL);
-        if is_due { state.sum_up(now) } else { None }
-    }
-
-    /// The same without a look at the clock: the mapping or the daemon ends.
-    pub(crate) fn last_summary(&self, now: Instant) -> Option<LeftOut> {
-        self.state().sum_up(now)
+        let is_due = is_last || state.summed.is_none_or(|last| now >= last + INTERVAL);
+        if !is_due || state.left_out.is_empty() {
+            return None;
+        }
+        state.summed = Some(now);
+        Some(std::mem::take(&mut state.left_out))
     }
 
     /// Whether something was left out that no summary has told yet.
@@ -133,16 +133,6 @@ impl SessionLog {
     fn state(&self) -> MutexGuard<'_, State> {
         // No change of the state can stop half-way: a panic elsewhere does not matter.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn sum_up(&mut self, now: Instant) -> Option<LeftOut> {
-        if self.left_out.is_empty() {
-            return None;
-        }
-        self.summed = Some(now);
-        Some(std::mem::take(&mut self.left_out))
     }
 }
 
@@ -215,17 +205,17 @@ mod tests {
         written(&log, AT_ONCE + 7, start);
         assert!(!log.takes(Ended::Idle, (10, 0), start));
         assert!(log.unsaid());
-        let sums = log.summary(start).unwrap();
+        let sums = log.summary(start, false).unwrap();
         assert_eq!((sums.count(), sums.bytes_in, sums.bytes_out), (8, 24, 21));
         assert_eq!(sums.to_string(), "client-closed 7, idle 1");
-        assert!(log.summary(start + INTERVAL).is_none() && !log.unsaid());
+        assert!(log.summary(start + INTERVAL, false).is_none() && !log.unsaid());
         let later = start + INTERVAL - Duration::from_millis(1);
         written(&log, 2 * AT_ONCE, later);
-        assert!(log.summary(later).is_none() && log.unsaid());
-        assert_eq!(log.summary(start + INTERVAL).map(|sums| sums.count()), Some(AT_ONCE.into()));
+        assert!(log.summary(later, false).is_none() && log.unsaid());
+        assert_eq!(log.summary(start + INTERVAL, false).map(|sums| sums.count()), Some(AT_ONCE.into()));
         written(&log, 2 * AT_ONCE, start + INTERVAL);
-        assert!(log.summary(start + INTERVAL).is_none());
-        assert!(log.last_summary(start + INTERVAL).is_some(), "the end does not wait");
+        assert!(log.summary(start + INTERVAL, false).is_none());
+        assert!(log.summary(start + INTERVAL, true).is_some(), "the end does not wait");
     }
 
     #[tokio::test(start_paused = true)]

@@ -182,14 +182,10 @@ impl Admission {
     }
 
     /// What was refused since the last summary, if anything was, and if that one is a minute ago:
-    /// to be asked after a refusal, and once a minute, so that the last ones are told, too.
-    pub fn summary(&self, now: Instant) -> Option<Summary> {
-        self.refusals.summary(now)
-    }
-
-    /// The same without a look at the clock: the daemon ends.
-    pub fn last_summary(&self, now: Instant) -> Option<Summary> {
-        self.refusals.last_summary(now)
+    /// to be asked after a refusal, and once a minute, so that the last ones are told, too. The
+    /// last summary, at the end of the daemon, does not wait.
+    pub fn summary(&self, now: Instant, is_last: bool) -> Option<Summary> {
+        self.refusals.summary(now, is_last)
     }
 
     /// Whether there are refusals that no summary has told yet.

@@ -9,7 +9,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Weak},
 };
 
@@ -24,18 +24,11 @@ const BACKLOG: i32 = 4096;
 
 /// A socket that was bound.
 #[derive(Debug)]
-pub(crate) struct Bound<S> {
+pub(crate) struct Bound {
     /// The socket, non-blocking.
-    pub socket: S,
+    pub socket: OwnedFd,
     /// Whether `[::]` was asked for and the machine has no IPv6.
     pub ipv4_only: bool,
-}
-
-impl<S> Bound<S> {
-    /// The same with the socket as another type.
-    pub(crate) fn map<T>(self, into: impl FnOnce(S) -> T) -> Bound<T> {
-        Bound { socket: into(self.socket), ipv4_only: self.ipv4_only }
-    }
 }
 
 /// A listening socket of a running listener. It does not keep the socket open.
@@ -109,11 +102,7 @@ pub(crate) fn settle(protocol: Protocol, socket: &impl AsFd) -> io::Result<()> {
 /// # Errors
 /// What the system says; see [`is_absent`](super::errno::is_absent) for an address that is not
 /// there yet.
-pub(crate) fn bind_tcp(
-    listen: &ListenAddr,
-    keepalive: Timeout,
-    overlap: Overlap,
-) -> io::Result<Bound<std::net::TcpListener>> {
+pub(crate) fn bind_tcp(listen: &ListenAddr, keepalive: Timeout, overlap: Overlap) -> io::Result<Bound> {
     with_fallback(listen, |addr| {
         let socket = open(addr, Type::STREAM)?;
         // Without this a restart waits for the last sessions' TIME_WAIT. A listener that lives
@@ -128,7 +117,7 @@ pub(crate) fn bind_tcp(
         if overlap == Overlap::Nothing {
             socket.listen(BACKLOG)?;
         }
-        Ok(socket.into())
+        Ok(socket)
     })
 }
 
@@ -138,7 +127,7 @@ pub(crate) fn bind_tcp(
 /// # Errors
 /// What the system says; see [`is_absent`](super::errno::is_absent) for an address that is not
 /// there yet.
-pub(crate) fn bind_udp(listen: &ListenAddr, overlap: Overlap) -> io::Result<Bound<std::net::UdpSocket>> {
+pub(crate) fn bind_udp(listen: &ListenAddr, overlap: Overlap) -> io::Result<Bound> {
     with_fallback(listen, |addr| {
         let socket = open(addr, Type::DGRAM)?;
         if overlap == Overlap::OwnSockets {
@@ -146,7 +135,7 @@ pub(crate) fn bind_udp(listen: &ListenAddr, overlap: Overlap) -> io::Result<Boun
         }
         socket.bind(&addr.into())?;
         join_group(&socket, addr)?;
-        Ok(socket.into())
+        Ok(socket)
     })
 }
 
@@ -176,17 +165,17 @@ fn open(addr: SocketAddr, kind: Type) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn with_fallback<S>(listen: &ListenAddr, bind: impl Fn(SocketAddr) -> io::Result<S>) -> io::Result<Bound<S>> {
+fn with_fallback(listen: &ListenAddr, bind: impl Fn(SocketAddr) -> io::Result<Socket>) -> io::Result<Bound> {
     let port = listen.port.get();
     let addr = match &listen.zone {
         Some(zone) => scoped(listen.ip, zone, port)?,
         None => SocketAddr::new(listen.ip, port),
     };
     match bind(addr) {
-        Ok(socket) => Ok(Bound { socket, ipv4_only: false }),
+        Ok(socket) => Ok(Bound { socket: socket.into(), ipv4_only: false }),
         Err(error) if listen.ip.is_unspecified() && listen.ip.is_ipv6() && lacks_ipv6(&error) => {
             let addr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
-            Ok(Bound { socket: bind(addr)?, ipv4_only: true })
+            Ok(Bound { socket: bind(addr)?.into(), ipv4_only: true })
         }
         Err(error) => Err(error),
     }
@@ -220,8 +209,8 @@ mod tests {
     fn what_is_accepted_has_the_options_of_its_listener() {
         let secs = Duration::from_secs;
         let port = free_port();
-        let listener =
-            bind_tcp(&ListenAddr::every(port), Timeout::After(secs(30)), Overlap::Nothing).unwrap().socket;
+        let bound = bind_tcp(&ListenAddr::every(port), Timeout::After(secs(30)), Overlap::Nothing);
+        let listener = std::net::TcpListener::from(bound.unwrap().socket);
         let accepted = || {
             let _client = std::net::TcpStream::connect(("127.0.0.1", port.get())).unwrap();
             listener.accept().unwrap().0

@@ -27,7 +27,7 @@ use crate::{
     meter::Ended,
     policy::{Gate, GateInput, Refuse},
     relay::Drain,
-    sock::bind::Listening,
+    sock::bind::{Listening, Overlap},
     targets::Dialer,
 };
 
@@ -259,7 +259,7 @@ impl Listeners {
         if !running.is_waiting() {
             return None;
         }
-        match stage(key, plan, Tolerance::Nothing) {
+        match stage(Overlap::Nothing, key, plan, Tolerance::Nothing) {
             Ok(Staged::Bound(bound)) => {
                 say_ipv4_only(key, &bound, &mut self.said_ipv4_only);
                 running.serve(bound.socket);

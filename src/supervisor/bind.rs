@@ -1,6 +1,6 @@
 //! Binds a listener's socket. If that fails, says what is wrong and what would help.
 
-use std::{collections::HashMap, io, os::fd::OwnedFd, path::Path, time::Duration};
+use std::{collections::HashMap, io, path::Path, time::Duration};
 
 use rustix::io::Errno;
 
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) enum Staged {
     /// Bound, not serving.
-    Bound(Bound<OwnedFd>),
+    Bound(Bound),
     /// It cannot be bound now. The supervisor tries again every second.
     Waiting(BindError),
 }
@@ -77,15 +77,6 @@ impl BindError {
             Tolerance::AbsentOrTaken => is_absent(&self.source) || self.is_taken(),
         }
     }
-}
-
-/// Binds what `key` asks for.
-pub(super) fn stage(
-    key: &ListenerKey,
-    plan: &ListenerPlan,
-    tolerance: Tolerance,
-) -> Result<Staged, BindError> {
-    stage_in(Overlap::Nothing, key, plan, tolerance)
 }
 
 /// Binds every one of `keys`, or reports each that cannot be bound. It also fails if ports are
@@ -139,7 +130,7 @@ fn stage_all_in(
 ) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
     let (mut staged, mut errors) = (Vec::with_capacity(keys.len()), Vec::new());
     for key in keys {
-        match stage_in(overlap, key, &plan.listeners[key], tolerance) {
+        match stage(overlap, key, &plan.listeners[key], tolerance) {
             Ok(socket) => staged.push((key.clone(), socket)),
             Err(error) => errors.push(error),
         }
@@ -147,13 +138,14 @@ fn stage_all_in(
     if errors.is_empty() { Ok(staged) } else { Err(errors) }
 }
 
-fn stage_in(
+/// Binds what `key` asks for.
+pub(super) fn stage(
     overlap: Overlap,
     key: &ListenerKey,
     plan: &ListenerPlan,
     tolerance: Tolerance,
 ) -> Result<Staged, BindError> {
-    match kind::stage(key, &plan.service, overlap) {
+    match kind::stage(&key.addr, &plan.service, overlap) {
         Ok(bound) => Ok(Staged::Bound(bound)),
         Err(source) => {
             let error = BindError { key: key.clone(), source, cure: String::new() };
@@ -188,7 +180,7 @@ fn mapping(error: &BindError, plan: &Plan) -> Option<String> {
 }
 
 /// Logs once that the machine has no IPv6, when a listener on every address takes IPv4 only.
-pub(super) fn say_ipv4_only(key: &ListenerKey, bound: &Bound<OwnedFd>, is_said: &mut bool) {
+pub(super) fn say_ipv4_only(key: &ListenerKey, bound: &Bound, is_said: &mut bool) {
     if bound.ipv4_only && !std::mem::replace(is_said, true) {
         tracing::warn!(
             listen.addr = %key.addr,

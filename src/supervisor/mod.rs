@@ -321,7 +321,7 @@ impl Supervisor {
                 _ = retry.tick(), if self.listeners.any_waiting() => self.listeners.retry().await,
                 () = self.sweep.due() => self.sweep.run(|| self.listeners.sweep()),
                 () = self.summaries.due() => {
-                    self.summaries.say(&self.admissions.borrow(), &self.listeners.session_logs());
+                    self.summaries.say(&self.admissions.borrow(), &self.listeners.session_logs(), false);
                 }
                 () = self.silence.tend() => {}
                 () = self.beat.asked() => self.beat.answer(),
@@ -371,7 +371,7 @@ impl Supervisor {
 
     async fn stop(&mut self) {
         self.end_sessions().await;
-        Summaries::say_last(&self.admissions.borrow(), &self.listeners.session_logs());
+        self.summaries.say(&self.admissions.borrow(), &self.listeners.session_logs(), true);
         self.silence.clear();
     }
 

@@ -76,7 +76,12 @@ impl Running {
         let (drain, number) = (Drain::new(), self.shared.next.fetch_add(1, Relaxed));
         let (key, failed) = (self.key.clone(), self.shared.failed.clone());
         let report = move |error: &io::Error| {
-            say_failed(&key, error);
+            tracing::error!(
+                protocol = key.protocol.as_str(),
+                listen.addr = %key.addr,
+                error = %error,
+                "listener failed; binding it again"
+            );
             let _ = failed.send(Failed { key, number });
         };
         let parts = Parts {
@@ -123,16 +128,10 @@ impl Running {
         self.serving.as_ref().map(|serving| serving.socket.clone())
     }
 
-    /// Notes that its socket is gone. It waits to be bound again.
-    fn suspend(&mut self) {
-        self.serving = None;
-    }
-
-    /// Notes that a socket died, if it is still the one in use.
+    /// Notes that a socket died. If it is still the one in use, the listener waits to be bound
+    /// again.
     pub(super) fn failed(&mut self, failed: &Failed) {
-        if self.serving.as_ref().is_some_and(|serving| serving.number == failed.number) {
-            self.suspend();
-        }
+        self.serving.take_if(|serving| serving.number == failed.number);
     }
 
     /// Notes why it could not be bound. Returns whether that is another cause than the last time.
@@ -244,13 +243,4 @@ impl Running {
     pub(super) fn key(&self) -> &ListenerKey {
         &self.key
     }
-}
-
-fn say_failed(key: &ListenerKey, error: &io::Error) {
-    tracing::error!(
-        protocol = key.protocol.as_str(),
-        listen.addr = %key.addr,
-        error = %error,
-        "listener failed; binding it again"
-    );
 }

@@ -46,41 +46,24 @@ impl Summaries {
         sleep_until(next).await;
     }
 
-    /// Writes what is due, and stops the timer when nothing is left.
-    pub(super) fn say(&mut self, admissions: &Admissions, logs: &SessionLogs) {
+    /// Writes what is due, or everything that is left where this is the last time. Stops the timer
+    /// when nothing is left.
+    pub(super) fn say(&mut self, admissions: &Admissions, logs: &SessionLogs, is_last: bool) {
         let now = Instant::now();
-        self.next = None;
+        let mut is_left = false;
         for (mapping, admission) in admissions {
-            if let Some(summary) = admission.summary(now) {
+            if let Some(summary) = admission.summary(now, is_last) {
                 say_refused(mapping, &summary);
             }
-            if admission.unsaid() {
-                self.next = Some(now + AGAIN);
-            }
+            is_left |= admission.unsaid();
         }
         for (mapping, log) in logs {
-            if let Some(left_out) = log.summary(now) {
+            if let Some(left_out) = log.summary(now, is_last) {
                 say_left_out(mapping, &left_out);
             }
-            if log.unsaid() {
-                self.next = Some(now + AGAIN);
-            }
+            is_left |= log.unsaid();
         }
-    }
-
-    /// Writes everything that is left, at the end of the daemon.
-    pub(super) fn say_last(admissions: &Admissions, logs: &SessionLogs) {
-        let now = Instant::now();
-        for (mapping, admission) in admissions {
-            if let Some(summary) = admission.last_summary(now) {
-                say_refused(mapping, &summary);
-            }
-        }
-        for (mapping, log) in logs {
-            if let Some(left_out) = log.last_summary(now) {
-                say_left_out(mapping, &left_out);
-            }
-        }
+        self.next = is_left.then(|| now + AGAIN);
     }
 }
 
@@ -138,7 +121,7 @@ mod tests {
         let start = Instant::now();
         summaries.due().await;
         assert_eq!(start.elapsed(), FIRST, "the first summary takes in what came at once");
-        summaries.say(&admissions, &SessionLogs::new());
+        summaries.say(&admissions, &SessionLogs::new(), false);
         assert!(!admissions[0].1.unsaid(), "all thousand");
         assert!(timeout(10 * MINUTE, summaries.due()).await.is_err(), "an idle daemon has no timer");
     }
@@ -148,13 +131,13 @@ mod tests {
         let (mut summaries, admissions) = (Summaries::default(), closed_to_everyone());
         refuse(&summaries, &admissions);
         summaries.due().await;
-        summaries.say(&admissions, &SessionLogs::new());
+        summaries.say(&admissions, &SessionLogs::new(), false);
         let said = Instant::now();
         sleep(MINUTE / 6).await;
         refuse(&summaries, &admissions);
         while admissions[0].1.unsaid() {
             summaries.due().await;
-            summaries.say(&admissions, &SessionLogs::new());
+            summaries.say(&admissions, &SessionLogs::new(), false);
         }
         assert!((MINUTE..MINUTE + 2 * AGAIN).contains(&said.elapsed()), "{:?}", said.elapsed());
         assert!(summaries.next.is_none());

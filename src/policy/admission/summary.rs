@@ -48,17 +48,11 @@ impl Refusals {
         Refusal::ALL.into_iter().any(|refusal| self.of(refusal) != told.counts[refusal as usize])
     }
 
-    pub(super) fn summary(&self, now: Instant) -> Option<Summary> {
+    pub(super) fn summary(&self, now: Instant, is_last: bool) -> Option<Summary> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = told.last.is_none_or(|last| now >= last + INTERVAL);
-        if is_due { self.sum_up(&mut told, now) } else { None }
-    }
-
-    pub(super) fn last_summary(&self, now: Instant) -> Option<Summary> {
-        self.sum_up(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner), now)
-    }
-
-    fn sum_up(&self, told: &mut Summarized, now: Instant) -> Option<Summary> {
+        if !is_last && told.last.is_some_and(|last| now < last + INTERVAL) {
+            return None;
+        }
         let counts = Refusal::ALL.map(|refusal| self.of(refusal));
         let new =
             Refusal::ALL.map(|refusal| (refusal, counts[refusal as usize] - told.counts[refusal as usize]));
@@ -110,7 +104,7 @@ mod tests {
     async fn the_first_refusal_is_told_at_once_and_then_a_minute_at_a_time() {
         let refusals = Refusals::default();
         let summary =
-            || refusals.summary(Instant::now()).map(|summary| (summary.total(), summary.to_string()));
+            || refusals.summary(Instant::now(), false).map(|summary| (summary.total(), summary.to_string()));
         assert_eq!(summary(), None, "nothing to tell");
         refusals.count(Refusal::Denied, 1);
         assert_eq!(summary(), Some((1, "denied 1".to_owned())));

@@ -75,7 +75,7 @@ async fn the_plain_policy_lets_everyone_in() {
     assert_eq!((admission.inside(), admission.refuse()), (3, Refuse::Close));
     assert!(!admission.limits_datagrams());
     assert_eq!(admission.datagrams(ip("192.0.2.1"), 1_000_000, Instant::now()), 1_000_000);
-    assert_eq!(admission.summary(Instant::now()), None);
+    assert_eq!(admission.summary(Instant::now(), false), None);
     drop(permits);
     assert_eq!(admission.inside(), 0);
 }
@@ -102,7 +102,7 @@ async fn a_client_is_told_the_first_reason_there_is() {
     assert_eq!(refusal(&admission, "198.51.100.1"), Refusal::Banned);
     let counted = Refusal::ALL.map(|refusal| admission.refused(refusal));
     assert_eq!(counted, [1, 1, 0, 1, 0, 0, 1, 0]);
-    let summary = admission.summary(Instant::now()).unwrap();
+    let summary = admission.summary(Instant::now(), false).unwrap();
     assert_eq!(
         (summary.total(), summary.to_string().as_str()),
         (4, "banned 1, denied 1, rate 1, client-full 1")

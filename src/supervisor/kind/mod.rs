@@ -1,8 +1,8 @@
 //! The kinds of listeners: what differs between a TCP listener, a UDP listener and a decoy. A file
 //! a kind.
 //!
-//! A kind binds its socket ([`stage`]), serves on it, takes a changed plan while it serves, and
-//! says whether its sessions need that socket. All else is the same for every kind, and is in
+//! A kind serves on the socket that [`stage`] bound for it, takes a changed plan while it serves,
+//! and says whether its sessions need that socket. All else is the same for every kind, and is in
 //! [`Running`](super::running::Running). The diff of two plans replaces a listener whose kind
 //! changes.
 
@@ -17,11 +17,11 @@ use tokio::sync::watch;
 use super::{mapping::MappingRuntime, shared::Shared};
 use crate::{
     config::Service,
-    mapping::ListenerKey,
+    mapping::{ListenAddr, Timeout},
     meter::ListenerMeter,
     policy::Admission,
     relay::{AdmissionHandle, DrainWatch},
-    sock::bind::{Bound, Listening, Overlap},
+    sock::bind::{Bound, Listening, Overlap, bind_tcp, bind_udp},
 };
 
 /// What a listener does with what arrives, while it runs.
@@ -92,11 +92,11 @@ impl<S> Feed<S> {
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn stage(key: &ListenerKey, service: &Service, overlap: Overlap) -> io::Result<Bound<OwnedFd>> {
+pub(super) fn stage(listen: &ListenAddr, service: &Service, overlap: Overlap) -> io::Result<Bound> {
     match service {
-        Service::Tcp(spec) => tcp::stage(&key.addr, spec, overlap),
-        Service::Udp(_) => udp::stage(&key.addr, overlap),
-        Service::Trap => trap::stage(&key.addr, overlap),
+        Service::Tcp(spec) => bind_tcp(listen, spec.options.keepalive, overlap),
+        Service::Udp(_) => bind_udp(listen, overlap),
+        Service::Trap => bind_tcp(listen, Timeout::Never, overlap),
     }
 }
 

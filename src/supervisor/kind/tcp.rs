@@ -7,17 +7,11 @@ use tokio::sync::watch;
 use super::{Feed, Kind, Parts, Work};
 use crate::{
     config::Service,
-    mapping::ListenAddr,
     policy::Admission,
     relay::tcp::{TcpService, TcpSpec},
-    sock::bind::{Bound, Listening, Overlap, bind_tcp},
+    sock::bind::Listening,
     supervisor::named::few,
 };
-
-/// Binds its socket.
-pub(super) fn stage(listen: &ListenAddr, spec: &TcpSpec, overlap: Overlap) -> io::Result<Bound<OwnedFd>> {
-    Ok(bind_tcp(listen, spec.options.keepalive, overlap)?.map(OwnedFd::from))
-}
 
 /// A TCP listener of a mapping.
 #[derive(Debug)]
@@ -37,7 +31,7 @@ impl Kind for Tcp {
             sessions,
         };
         let listener = Arc::new(TcpListener::from(socket));
-        let listening: Listening = Arc::downgrade(&listener) as Listening;
+        let listening = Arc::downgrade(&listener) as Listening;
         Ok((listening, Box::pin(service.serve(listener, closing))))
     }
 

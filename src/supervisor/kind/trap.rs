@@ -3,17 +3,7 @@
 use std::{io, net::TcpListener, os::fd::OwnedFd, sync::Arc};
 
 use super::{Kind, Parts, Work};
-use crate::{
-    config::Service,
-    mapping::{ListenAddr, Timeout},
-    relay::tcp::TrapService,
-    sock::bind::{Bound, Listening, Overlap, bind_tcp},
-};
-
-/// Binds its socket.
-pub(super) fn stage(listen: &ListenAddr, overlap: Overlap) -> io::Result<Bound<OwnedFd>> {
-    Ok(bind_tcp(listen, Timeout::Never, overlap)?.map(OwnedFd::from))
-}
+use crate::{config::Service, relay::tcp::TrapService, sock::bind::Listening};
 
 /// A decoy has nothing that could change.
 #[derive(Debug)]

@@ -7,17 +7,11 @@ use tokio::sync::watch;
 use super::{Feed, Kind, Parts, Work};
 use crate::{
     config::Service,
-    mapping::ListenAddr,
     policy::Admission,
     relay::udp::{UdpDrops, UdpService, UdpSpec},
-    sock::bind::{Bound, Listening, Overlap, bind_udp},
+    sock::bind::Listening,
     supervisor::named::few,
 };
-
-/// Binds its socket.
-pub(super) fn stage(listen: &ListenAddr, overlap: Overlap) -> io::Result<Bound<OwnedFd>> {
-    Ok(bind_udp(listen, overlap)?.map(OwnedFd::from))
-}
 
 /// A UDP listener of a mapping, with the counts that outlive a socket.
 #[derive(Debug)]
