@@ -80,11 +80,21 @@ pub(crate) fn takes(listen: IpAddr, to: IpAddr) -> bool {
 
 impl fmt::Display for ListenAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.ip, &self.zone) {
-            (IpAddr::V4(ip), _) => write!(f, "{ip}:{}", self.port),
-            (IpAddr::V6(ip), None) => write!(f, "[{ip}]:{}", self.port),
-            (IpAddr::V6(ip), Some(zone)) => write!(f, "[{ip}%{}]:{}", zone.as_str(), self.port),
-        }
+        write_with_port(f, self.ip, self.zone.as_ref(), self.port)
+    }
+}
+
+/// Writes an address with a port, or with several: `10.0.0.7:80`, `[fe80::1%eth0]:80-90`.
+pub(super) fn write_with_port(
+    f: &mut fmt::Formatter<'_>,
+    ip: IpAddr,
+    zone: Option<&Zone>,
+    port: impl fmt::Display,
+) -> fmt::Result {
+    match (ip, zone) {
+        (IpAddr::V4(ip), _) => write!(f, "{ip}:{port}"),
+        (IpAddr::V6(ip), None) => write!(f, "[{ip}]:{port}"),
+        (IpAddr::V6(ip), Some(zone)) => write!(f, "[{ip}%{}]:{port}", zone.as_str()),
     }
 }
 
@@ -119,6 +129,14 @@ impl Host {
         let valid = (1..=Self::MAX_NAME_LEN).contains(&bare.len()) && bare.split('.').all(label);
         (valid && !last_is_number).then(|| Self::Name(text.into()))
     }
+
+    /// Writes it with a port, or with several.
+    pub(super) fn write_with_port(&self, f: &mut fmt::Formatter<'_>, port: impl fmt::Display) -> fmt::Result {
+        match self {
+            Self::Ip(ip, zone) => write_with_port(f, *ip, zone.as_ref(), port),
+            Self::Name(name) => write!(f, "{name}:{port}"),
+        }
+    }
 }
 
 /// Where a target is: a host and a port.
@@ -132,12 +150,7 @@ pub(crate) struct TargetAddr {
 
 impl fmt::Display for TargetAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Ip(IpAddr::V4(ip), _) => write!(f, "{ip}:{}", self.port),
-            Host::Ip(IpAddr::V6(ip), None) => write!(f, "[{ip}]:{}", self.port),
-            Host::Ip(IpAddr::V6(ip), Some(zone)) => write!(f, "[{ip}%{}]:{}", zone.as_str(), self.port),
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
-        }
+        self.host.write_with_port(f, self.port)
     }
 }
 

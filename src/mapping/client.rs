@@ -119,12 +119,6 @@ pub(crate) fn ipv4_inside(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     Some(inside.into())
 }
 
-impl From<IpAddr> for ClientKey {
-    fn from(ip: IpAddr) -> Self {
-        Self::of(ip)
-    }
-}
-
 impl fmt::Display for ClientKey {
     /// `203.0.113.9`, `fe80::9`, or `2001:db8:1:2::/64`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -20,7 +20,7 @@ use std::{
 
 use part::{Part, Role};
 
-use super::{Host, ListenAddr, PortSpan, Protocol, TargetAddr, Zone};
+use super::{Host, ListenAddr, PortSpan, Protocol, TargetAddr, Zone, address::write_with_port};
 
 /// Looks up a service name, as services(5) has it.
 pub(crate) type Services<'a> = &'a dyn Fn(&str, Protocol) -> Option<u16>;
@@ -104,16 +104,12 @@ impl ListenSpec {
     /// # Errors
     /// Where it is none, with the part to blame.
     pub(crate) fn parse(text: &str, protocols: Protocols, services: Services<'_>) -> Result<Self, SpecError> {
-        let spec = part::without_protocol(part::plain(Part::new(text))?)?;
-        let parts = part::cut(spec)?;
-        match *parts.as_slice() {
-            [ports] if part::is_address(ports) => Err(ports
-                .error("the listen port is missing")
-                .hint(format!("add the port: {}:8080", ports.text))),
-            [ports] => Self::from_parts(None, ports, protocols, services),
-            [ip, ports] => Self::from_parts(Some(ip), ports, protocols, services),
-            _ => Err(part::too_many(spec, "[ADDRESS:]PORT")),
+        let (ip, ports) = part::halves(text, "[ADDRESS:]PORT")?;
+        if ip.is_none() && part::is_address(ports) {
+            let hint = format!("add the port: {}:8080", ports.text);
+            return Err(ports.error("the listen port is missing").hint(hint));
         }
+        Self::from_parts(ip, ports, protocols, services)
     }
 
     fn from_parts(
@@ -139,11 +135,10 @@ impl ListenSpec {
 
 impl fmt::Display for ListenSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.ip, &self.zone) {
-            _ if self.is_every_address() => write!(f, "{}", self.ports),
-            (IpAddr::V4(ip), _) => write!(f, "{ip}:{}", self.ports),
-            (IpAddr::V6(ip), None) => write!(f, "[{ip}]:{}", self.ports),
-            (IpAddr::V6(ip), Some(zone)) => write!(f, "[{ip}%{}]:{}", zone.as_str(), self.ports),
+        if self.is_every_address() {
+            self.ports.fmt(f)
+        } else {
+            write_with_port(f, self.ip, self.zone.as_ref(), self.ports)
         }
     }
 }
@@ -164,16 +159,12 @@ impl TargetSpec {
     /// # Errors
     /// Where it is none, with the part to blame.
     pub(crate) fn parse(text: &str, protocols: Protocols, services: Services<'_>) -> Result<Self, SpecError> {
-        let spec = part::without_protocol(part::plain(Part::new(text))?)?;
-        let parts = part::cut(spec)?;
-        match *parts.as_slice() {
-            [ports] if part::is_host_without_port(ports) => Err(ports
-                .error("the target port is missing")
-                .hint(format!("add the port: {}:80", ports.text))),
-            [ports] => Self::from_parts(None, ports, protocols, services),
-            [host, ports] => Self::from_parts(Some(host), ports, protocols, services),
-            _ => Err(part::too_many(spec, "[HOST:]PORT")),
+        let (host, ports) = part::halves(text, "[HOST:]PORT")?;
+        if host.is_none() && part::is_host_without_port(ports) {
+            let hint = format!("add the port: {}:80", ports.text);
+            return Err(ports.error("the target port is missing").hint(hint));
         }
+        Self::from_parts(host, ports, protocols, services)
     }
 
     fn from_parts(
@@ -209,13 +200,7 @@ impl TargetSpec {
 
 impl fmt::Display for TargetSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            host if *host == Host::LOOPBACK => write!(f, "{}", self.ports),
-            Host::Ip(IpAddr::V4(ip), _) => write!(f, "{ip}:{}", self.ports),
-            Host::Ip(IpAddr::V6(ip), None) => write!(f, "[{ip}]:{}", self.ports),
-            Host::Ip(IpAddr::V6(ip), Some(zone)) => write!(f, "[{ip}%{}]:{}", zone.as_str(), self.ports),
-            Host::Name(name) => write!(f, "{name}:{}", self.ports),
-        }
+        if self.host == Host::LOOPBACK { self.ports.fmt(f) } else { self.host.write_with_port(f, self.ports) }
     }
 }
 

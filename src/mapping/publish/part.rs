@@ -63,8 +63,18 @@ pub(super) fn split_protocol(spec: Part<'_>) -> Result<(Part<'_>, Protocols), Sp
     Ok((front, protocols(tail.sub(1, tail.text.len()))?))
 }
 
+/// The address, if there is one, and the ports of an entry of the long form.
+pub(super) fn halves<'t>(text: &'t str, form: &str) -> Result<(Option<Part<'t>>, Part<'t>), SpecError> {
+    let spec = without_protocol(plain(Part::new(text))?)?;
+    match *cut(spec)?.as_slice() {
+        [ports] => Ok((None, ports)),
+        [address, ports] => Ok((Some(address), ports)),
+        _ => Err(too_many(spec, form)),
+    }
+}
+
 /// Refuses a protocol where the long form has a key for it.
-pub(super) fn without_protocol(spec: Part<'_>) -> Result<Part<'_>, SpecError> {
+fn without_protocol(spec: Part<'_>) -> Result<Part<'_>, SpecError> {
     let Some(slash) = protocol_slash(spec) else { return Ok(spec) };
     let (_, tail) = spec.split_at(slash);
     let word = &tail.text[1..];

@@ -106,11 +106,8 @@ fn without_protocols(text: &str) -> (String, Option<Protocols>) {
         while let Some((from, to)) = standing_alone(&rest, word) {
             rest.replace_range(from..to, "");
             kept.replace_range(from..to, "");
-            found = match found {
-                None => Some(protocols),
-                Some(found) if found == protocols => Some(found),
-                Some(_) => Some(Protocols::Both),
-            };
+            found =
+                Some(if found.is_none_or(|found| found == protocols) { protocols } else { Protocols::Both });
         }
     }
     (kept, found)
