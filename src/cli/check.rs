@@ -132,11 +132,8 @@ fn stride(a: Listener<'_>, b: Listener<'_>) -> Option<u16> {
 
 /// Whether all but ports is alike: those on the router go on as those here do.
 fn have_same_terms(a: Listener<'_>, b: Listener<'_>) -> bool {
-    let goes_on = match (options::external_port(a), options::external_port(b)) {
-        (None, None) => true,
-        (Some(a), Some(b)) => a.checked_add(1) == Some(b),
-        _ => false,
-    };
+    let goes_on =
+        options::external_port(a).map(|port| port.checked_add(1)) == options::external_port(b).map(Some);
     let has_ipv6 = |l: Listener<'_>| l.plan.exposure.is_some_and(|exposure| exposure.ipv6);
     goes_on && has_ipv6(a) == has_ipv6(b) && a.mapping == b.mapping && options(a) == options(b)
 }

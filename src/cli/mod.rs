@@ -120,11 +120,8 @@ fn start(source: PlanSource, options: daemon::Options) -> ExitCode {
 
 fn check(args: &Check) -> ExitCode {
     let result = config::load(&args.source, &System);
-    let code = match &result {
-        Ok(loaded) if args.strict && !loaded.warnings.is_empty() => ExitCode::from(BAD_CONFIG),
-        Ok(_) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(BAD_CONFIG),
-    };
+    let is_good = result.as_ref().is_ok_and(|loaded| !args.strict || loaded.warnings.is_empty());
+    let code = if is_good { ExitCode::SUCCESS } else { ExitCode::from(BAD_CONFIG) };
     match &result {
         result if args.json => printed(&check::json(result), code),
         Ok(loaded) => printed(&check::table(loaded, width()), code),

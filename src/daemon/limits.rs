@@ -1,5 +1,5 @@
-//! The limit of open descriptors, and the fast paths. How the descriptors are shared out is
-//! [`Budgets`]' business.
+//! The limit of open descriptors, and the fast paths. The supervisor
+//! divides the descriptors.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-use crate::{config::environment, job, supervisor::Budgets};
+use crate::{config::environment, job};
 
 /// So many have to be free at the start: the runtime takes six, reading files, a listener and a
 /// session the rest.
@@ -73,15 +73,10 @@ fn make_room(descriptors: u64) {
     drop(job::thread("portway-room", grow));
 }
 
-/// Shares `descriptors` out between sessions, flows and pipes.
-pub(super) fn share_out(descriptors: u64) -> Budgets {
-    Budgets::new(descriptors, !fast_paths_are_off())
-}
-
 /// `PORTWAY_FAST_PATHS=off`, or another word for it, leaves every byte to plain reads and writes:
 /// no splice, no GRO, no GSO. For the suspicion that a kernel or a network driver gets one of these
 /// wrong.
-fn fast_paths_are_off() -> bool {
+pub(super) fn fast_paths_are_off() -> bool {
     // The command line has refused what is neither on nor off.
     let off = std::env::var(FAST_PATHS).is_ok_and(|word| environment::switch(&word) == Some(false));
     if off {

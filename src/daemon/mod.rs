@@ -30,6 +30,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+pub(crate) use logging::for_stderr;
+pub(crate) use signals::hold as hold_signals;
 pub(crate) use start::{StartError, Unopened};
 use tokio::{
     sync::Notify,
@@ -43,7 +45,7 @@ use crate::{
     gateway::Gateway,
     job,
     policy::Gate,
-    supervisor::{Handle, Means, PlanSource, Tolerance},
+    supervisor::{Budgets, Handle, Means, PlanSource, Tolerance},
 };
 use bans::BanSaver;
 use limits::Descriptors;
@@ -83,21 +85,6 @@ pub(crate) fn run(source: PlanSource, options: Options) -> Result<(), StartError
     runtime.shutdown_background();
     logging::flush();
     result
-}
-
-/// A text for standard error. Where that is the journal of systemd, each line has the priority of
-/// an error.
-pub(crate) fn for_stderr(text: &str) -> String {
-    logging::for_stderr(text)
-}
-
-/// Blocks the signals that [`run`] takes or ignores, so that a thread that the caller starts before
-/// does not take them.
-///
-/// # Errors
-/// What the system said.
-pub(crate) fn hold_signals() -> io::Result<()> {
-    signals::hold()
 }
 
 /// A thread for each processor that this process may use, whatever `TOKIO_WORKER_THREADS` says: it
@@ -186,7 +173,7 @@ impl Daemon {
         let descriptors = descriptors.told();
         let (tasks, alarm) = (TaskTracker::new(), Alarm::default());
         let (listeners, format) = (loaded.plan.listeners.len(), loaded.settings.log.format);
-        let budgets = limits::share_out(descriptors);
+        let budgets = Budgets::new(descriptors, !limits::fast_paths_are_off());
         let gate = Gate::new(SystemTime::now);
         let bans = BanSaver::of(&gate);
         bans.restore(&loaded.gate.spec).await;

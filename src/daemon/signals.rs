@@ -34,11 +34,12 @@ const LEFT_ALONE: [Number; 9] = [
 ];
 
 /// Blocks signals on this thread, and on those that it makes later: what comes until
-/// [`Signals::install`] waits.
+/// [`Signals::install`] waits. A caller that starts a thread before [`run`](super::run) calls this
+/// first, so that the thread takes no signal.
 ///
 /// # Errors
 /// What the system said.
-pub(super) fn hold() -> io::Result<()> {
+pub(crate) fn hold() -> io::Result<()> {
     let mut held = SigSet::all();
     LEFT_ALONE.iter().for_each(|signal| held.remove(*signal));
     Ok(held.thread_set_mask()?)

@@ -35,8 +35,9 @@ pub(super) fn prefix(level: Level) -> &'static str {
     }
 }
 
-/// A text of several lines, for the journal or as it is: each line of an error has its priority.
-pub(super) fn error(text: &str) -> String {
+/// A text for standard error beside the log. Where that is the journal, each line has the priority
+/// of an error.
+pub(crate) fn for_stderr(text: &str) -> String {
     if !is_stderr() {
         return text.to_owned();
     }

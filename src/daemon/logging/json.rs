@@ -1,29 +1,22 @@
 //! Lines of JSON without characters that a terminal obeys: JSON itself lets all but the first 32
 //! stand.
 
-use std::io::{self, Write};
-
-use tracing_subscriber::fmt::MakeWriter;
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 use super::lines::Lines;
 use crate::text::escaped_json;
 
 /// Where lines of JSON go.
-#[derive(Clone, Debug)]
-pub(super) struct Plain(pub(super) Lines);
-
-impl<'a> MakeWriter<'a> for Plain {
-    type Writer = &'a Self;
-
-    fn make_writer(&'a self) -> &'a Self {
-        self
-    }
-}
+#[derive(Debug)]
+pub(super) struct Plain(pub(super) Arc<Lines>);
 
 /// Every write is a whole line, as the formatter makes it.
 impl Write for &Plain {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut lines = &self.0;
+        let mut lines = &*self.0;
         let is_plain = line.iter().all(|c| matches!(c, b' '..=b'~' | b'\n'));
         match str::from_utf8(line) {
             Ok(text) if !is_plain => lines.write_all(escaped_json(text).as_bytes())?,

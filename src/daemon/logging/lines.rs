@@ -31,7 +31,6 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
 };
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::job;
 
@@ -47,12 +46,9 @@ const REST: Duration = Duration::from_millis(5);
 const GIVE_UP: Duration = Duration::from_secs(1);
 const THREAD: &str = "portway-log";
 
-/// Where lines go. Clones lead to the same thread.
-#[derive(Clone, Debug)]
-pub(super) struct Lines(Arc<Shared>);
-
+/// Where lines go: what the loggers share with the thread.
 #[derive(Debug, Default)]
-struct Shared {
+pub(super) struct Lines {
     state: Mutex<State>,
     /// There is something to do for the thread.
     work: Condvar,
@@ -77,18 +73,18 @@ struct State {
 
 impl Lines {
     /// Starts the thread that writes to standard error.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start() -> io::Result<Arc<Self>> {
         Self::to(Stderr, |lines| {
             tracing::warn!(lines, "log lines lost: the reader of the log is too slow");
         })
     }
 
     /// Starts a thread that writes to `out`; `tell` logs how many lines were lost.
-    fn to(out: impl Write + Send + 'static, tell: impl Fn(u64) + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::<Shared>::default();
-        let scribe = Scribe { shared: Arc::clone(&shared), out, unwritten: 0 };
+    fn to(out: impl Write + Send + 'static, tell: impl Fn(u64) + Send + 'static) -> io::Result<Arc<Self>> {
+        let lines = Arc::<Self>::default();
+        let scribe = Scribe { lines: Arc::clone(&lines), out, unwritten: 0 };
         job::thread(THREAD, move || scribe.run(tell)).map_err(|(error, _)| error)?;
-        Ok(Self(shared))
+        Ok(lines)
     }
 
     /// Waits until everything that was logged is written, or the reader takes nothing any more.
@@ -99,12 +95,12 @@ impl Lines {
         // The thread logs how many lines were lost before it writes the others: the second time,
         // that is written, too.
         for _ in 0..2 {
-            self.0.settle();
+            self.settle();
         }
     }
 
     fn add(&self, line: &[u8]) {
-        let mut state = self.0.state();
+        let mut state = self.state();
         let before = state.buffer.len();
         if before + line.len() > CAPACITY {
             state.lost += 1;
@@ -117,32 +113,10 @@ impl Lines {
         let wake = std::mem::take(&mut state.asleep) || is_half_full;
         drop(state);
         if wake {
-            self.0.work.notify_one();
+            self.work.notify_one();
         }
     }
-}
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = &'a Self;
-
-    fn make_writer(&'a self) -> &'a Self {
-        self
-    }
-}
-
-/// Every write is a whole line, as the formatter makes it.
-impl Write for &Lines {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.add(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -193,9 +167,21 @@ impl Shared {
     }
 }
 
+/// Every write is a whole line, as the formatter makes it.
+impl Write for &Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.add(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The thread that writes.
 struct Scribe<W> {
-    shared: Arc<Shared>,
+    lines: Arc<Lines>,
     out: W,
     /// Lines that could not be written, since the last one that could.
     unwritten: u64,
@@ -205,15 +191,15 @@ impl<W: Write> Scribe<W> {
     fn run(mut self, tell: impl Fn(u64)) {
         let mut batch = Vec::new();
         loop {
-            let lost = self.shared.next(&mut batch);
+            let lost = self.lines.next(&mut batch);
             if lost > 0 {
                 tell(lost);
-                self.shared.told(lost);
+                self.lines.told(lost);
             }
             self.write(&batch);
             batch.clear();
             batch.shrink_to(KEPT);
-            self.shared.rest();
+            self.lines.rest();
         }
     }
 
@@ -221,7 +207,7 @@ impl<W: Write> Scribe<W> {
         while !lines.is_empty() {
             let (piece, rest) = lines.split_at(piece(lines));
             let written = self.out.write_all(piece).is_ok();
-            let mut state = self.shared.state();
+            let mut state = self.lines.state();
             state.done += piece.len() as u64;
             if written {
                 state.lost += std::mem::take(&mut self.unwritten);
@@ -229,7 +215,7 @@ impl<W: Write> Scribe<W> {
                 self.unwritten += piece.iter().filter(|byte| **byte == b'\n').count() as u64;
             }
             drop(state);
-            self.shared.progress.notify_all();
+            self.lines.progress.notify_all();
             lines = rest;
         }
     }
@@ -293,10 +279,10 @@ mod tests {
         }
     }
 
-    fn lines() -> (Lines, Sender<io::Result<()>>, Written) {
+    fn lines() -> (Arc<Lines>, Sender<io::Result<()>>, Written) {
         let ((word, may), written) = (channel(), Written::default());
         let reader = Reader { may, written: Arc::clone(&written) };
-        let own = Arc::new(OnceLock::<Lines>::new());
+        let own = Arc::new(OnceLock::<Arc<Lines>>::new());
         let teller = Arc::clone(&own);
         let tell = move |lost: u64| teller.wait().add(format!("lost {lost}\n").as_bytes());
         let lines = Lines::to(reader, tell).unwrap();
@@ -347,7 +333,7 @@ mod tests {
         let line = format!("{}\n", "x".repeat(1023));
         let total = 3 * CAPACITY / line.len();
         (0..total).for_each(|_| lines.add(line.as_bytes()));
-        assert!(lines.0.state().buffer.len() <= CAPACITY);
+        assert!(lines.state().buffer.len() <= CAPACITY);
         drop(word);
         lines.flush();
         let text = text(&written);

@@ -11,10 +11,11 @@ mod text;
 
 use std::{
     io::{self, IsTerminal},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use journal::WithPriority;
+pub(crate) use journal::for_stderr;
 use lines::Lines;
 use text::Stamp;
 use tracing_subscriber::{
@@ -24,7 +25,7 @@ use tracing_subscriber::{
 use crate::config::{LogFormat, LogSettings};
 
 /// The process has one standard error.
-static LINES: OnceLock<Lines> = OnceLock::new();
+static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
 /// The running log.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub(super) fn init(settings: &LogSettings) -> io::Result<Logging> {
     let is_journal = journal::is_stderr();
     let done = match settings.format {
         LogFormat::Json => {
-            let lines = lines.with_writer(json::Plain(writer.clone()));
+            let lines = lines.with_writer(Arc::new(json::Plain(writer.clone())));
             let json = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
             registry.with(json.map_event_format(|format| WithPriority { format, is_journal })).try_init()
         }
@@ -77,12 +78,6 @@ pub(super) fn flush() {
     if let Some(lines) = LINES.get() {
         lines.flush();
     }
-}
-
-/// A text for standard error beside the log: where that is the journal, each line has the priority
-/// of an error.
-pub(super) fn for_stderr(text: &str) -> String {
-    journal::error(text)
 }
 
 impl Logging {

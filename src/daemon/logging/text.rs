@@ -11,9 +11,11 @@
 use std::{
     cell::Cell,
     fmt::{self, Debug, Write as _},
+    io,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use humantime::format_rfc3339_seconds;
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -172,26 +174,12 @@ fn stamp(writer: &mut impl fmt::Write, since_epoch: Duration) -> fmt::Result {
     writer.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
 }
 
-/// A second since 1970 as date and time, by the calendar's rules for any year of four digits.
+/// A second since 1970 as date and time.
 fn second(since_epoch: u64) -> [u8; 19] {
-    let (days, of_day) = (since_epoch / 86_400, since_epoch % 86_400);
-    // Years begin in March here, so that the day that some of them lack is their last one; eras are
-    // of 400 years.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-
     let mut text = *b"0000-00-00T00:00:00";
-    put(&mut text[..4], year);
-    let parts = [month, day_of_month, of_day / 3600, of_day / 60 % 60, of_day % 60];
-    for (place, part) in [5, 8, 11, 14, 17].into_iter().zip(parts) {
-        put(&mut text[place..place + 2], part);
-    }
+    let moment = UNIX_EPOCH + Duration::from_secs(since_epoch);
+    // What does not fit, the `Z` at the end, is left out.
+    let _ = io::Write::write_fmt(&mut &mut text[..], format_args!("{}", format_rfc3339_seconds(moment)));
     text
 }
 
