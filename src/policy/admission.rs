@@ -171,16 +171,6 @@ impl Admission {
         self.terms.load().refuse
     }
 
-    /// How many sessions and flows are inside.
-    pub fn inside(&self) -> u32 {
-        self.quotas.tcp.inside().saturating_add(self.quotas.udp.inside())
-    }
-
-    /// How many clients were refused for that reason so far.
-    pub fn refused(&self, refusal: Refusal) -> u64 {
-        self.refusals.of(refusal)
-    }
-
     /// What was refused since the last summary, if anything was, and if that one is a minute ago:
     /// to be asked after a refusal, and once a minute, so that the last ones are told, too. The
     /// last summary, at the end of the daemon, does not wait.

@@ -6,7 +6,7 @@
 //! code itself). The result of a look-up is checked: what does not decode to two letters is not a
 //! country. A database never changes. A new file is a new one.
 
-use std::{io::Read as _, net::IpAddr, path::Path};
+use std::{net::IpAddr, path::Path};
 
 use maxminddb::{LookupResult, PathElement, Reader, WithinOptions};
 
@@ -62,18 +62,11 @@ impl Countries {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let (file, metadata) = files::open(path).map_err(|e| e.to_string())?;
-    if !metadata.is_file() {
-        return Err("this is not a file".to_owned());
+    let bytes = files::read(path, LARGEST).map_err(|e| e.to_string())?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(format!("more than {} MiB are no database of countries", LARGEST >> 20));
     }
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    let fits = u64::try_from(bytes.len()).is_ok_and(|len| len <= LARGEST);
-    if fits {
-        Ok(bytes)
-    } else {
-        Err(format!("more than {} MiB are no database of countries", LARGEST >> 20))
-    }
+    Ok(bytes)
 }
 
 /// The layout by which the first record with a country has it.
@@ -148,7 +141,7 @@ mod tests {
         }
         let asn = mmdb::with_records("GeoLite2-ASN", &[("192.0.2.0/24", mmdb::map(&[("org", b"\x43abc")]))]);
         assert!(open("asn", &asn).contains("`GeoLite2-ASN` has no countries: take"));
-        assert!(Countries::open(dir.path()).unwrap_err().contains("not a file"));
+        assert!(Countries::open(dir.path()).unwrap_err().contains("it is a directory"));
         assert!(Countries::open(&dir.path().join("none")).unwrap_err().contains("No such file"));
     }
 

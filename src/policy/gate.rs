@@ -81,7 +81,7 @@ impl Gate {
     pub fn apply(&self, input: &GateInput) {
         let mut changed = self.replace_lists(&input.lists);
         let countries = self.countries.swap(input.countries.clone());
-        changed |= !same(countries.as_ref(), input.countries.as_ref());
+        changed |= countries.as_ref().map(Arc::as_ptr) != input.countries.as_ref().map(Arc::as_ptr);
         let guard = input.spec.guard.as_ref();
         let exempt = guard.map(|guard| Side::new(&guard.exempt, |name| self.list(name))).unwrap_or_default();
         self.guard.retune(guard, exempt);
@@ -153,13 +153,6 @@ impl Gate {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ListName, Arc<List>>> {
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn same(before: Option<&Arc<Countries>>, after: Option<&Arc<Countries>>) -> bool {
-    match (before, after) {
-        (Some(before), Some(after)) => Arc::ptr_eq(before, after),
-        (before, after) => before.is_none() && after.is_none(),
     }
 }
 

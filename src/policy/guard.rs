@@ -110,8 +110,11 @@ impl Guard {
     /// changed.
     pub(super) fn retune(&self, spec: Option<&GuardSpec>, exempt: Side) {
         let terms = spec.map(|spec| {
-            let old = self.terms.load_full().filter(|old| old.refusals.rate() == offences(spec));
-            let refusals = old.map_or_else(|| new_limiter(spec), |old| old.refusals.clone());
+            // As many at once as in its time.
+            let rate = Rate { burst: spec.refusals.count, ..spec.refusals };
+            let old = self.terms.load_full().filter(|old| old.refusals.rate() == rate);
+            let new = || ClientLimiter::new(rate, CLIENTS, Crowded::Replace).into();
+            let refusals = old.map_or_else(new, |old| old.refusals.clone());
             GuardTerms { ban: spec.ban, exempt, refusals }.into()
         });
         self.terms.store(terms);
@@ -174,17 +177,6 @@ impl Guard {
         was_banned
     }
 
-    /// The ban that keeps `client` out.
-    pub fn is_banned(&self, client: IpAddr, now: Instant) -> Option<Ban> {
-        if self.banned.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        let key = ClientKey::of(client);
-        let table = self.read();
-        let ban = table.bans.get(&key, now)?;
-        self.holds(ban.reason, client).then(|| ban.clone())
-    }
-
     /// Whether a ban keeps `client` out. Every client is asked this first, so the answer allocates
     /// nothing.
     pub(super) fn keeps_out(&self, client: IpAddr, now: Instant) -> bool {
@@ -193,18 +185,6 @@ impl Guard {
         }
         let reason = self.read().bans.get(&ClientKey::of(client), now).map(|ban| ban.reason);
         reason.is_some_and(|reason| self.holds(reason, client))
-    }
-
-    /// Every ban that is in force; the one that ends first comes first.
-    pub fn bans(&self, now: Instant) -> Vec<Ban> {
-        let all = self.terms.load().is_some();
-        let table = self.read();
-        table.bans.iter(now).filter(|ban| all || ban.reason == BanReason::Operator).cloned().collect()
-    }
-
-    /// How many connections to traps there were, also of clients that are exempt or banned already.
-    pub fn trap_touches(&self) -> u64 {
-        self.trap_touches.load(Ordering::Relaxed)
     }
 
     /// Removes what has ended; says how many bans that were. Only memory and the snapshot depend on
@@ -283,15 +263,6 @@ impl Guard {
         self.banned.store(table.bans.len(), Ordering::Relaxed);
         result
     }
-}
-
-/// The rate of refusals that a client may have: as many at once as in its time.
-fn offences(spec: &GuardSpec) -> Rate {
-    Rate { burst: spec.refusals.count, ..spec.refusals }
-}
-
-fn new_limiter(spec: &GuardSpec) -> Arc<ClientLimiter> {
-    ClientLimiter::new(offences(spec), CLIENTS, Crowded::Replace).into()
 }
 
 /// How long the ban is that follows `repeats` others.

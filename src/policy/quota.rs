@@ -51,11 +51,6 @@ impl Quota {
         self.most_per_client.store(number(caps.sessions_per_client), Ordering::Relaxed);
     }
 
-    /// How many sessions there are.
-    pub(super) fn inside(&self) -> u32 {
-        self.inside.load(Ordering::Relaxed)
-    }
-
     /// A place for a session of `client`. Its own cap comes first: a client at its cap commits an
     /// offence, however full the mapping is.
     pub(super) fn enter(self: &Arc<Self>, client: ClientKey) -> Result<Permit, Refusal> {
@@ -130,6 +125,13 @@ mod tests {
 
     use super::*;
     use crate::fixture::Random;
+
+    impl Quota {
+        /// How many sessions there are.
+        pub(in crate::policy) fn inside(&self) -> u32 {
+            self.inside.load(Ordering::Relaxed)
+        }
+    }
 
     fn caps(sessions: u32, per_client: u32) -> Caps {
         let limit = |n| NonZeroU32::new(n).map_or(Limit::Unlimited, Limit::AtMost);

@@ -1,10 +1,7 @@
 //! Why a client was refused.
 
-use serde::Serialize;
-
 /// Why a client was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// It is banned.
     Banned,

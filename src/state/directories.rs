@@ -62,13 +62,10 @@ impl Directories {
     /// The first one that can be written to, created if it is missing. Those that cannot be used
     /// are logged.
     pub(crate) fn prepared(&self) -> Option<&Path> {
-        let usable = |dir: &Path| match prepare(dir) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::info!(dir = %dir.display(), %error, "state directory not usable");
-                false
-            }
+        let say = |dir: &Path, error: &io::Error| {
+            tracing::info!(dir = %dir.display(), %error, "state directory not usable");
         };
+        let usable = |dir: &Path| prepare(dir).inspect_err(|error| say(dir, error)).is_ok();
         self.0.iter().map(PathBuf::as_path).find(|dir| usable(dir))
     }
 

@@ -42,7 +42,7 @@ mod shared;
 mod summaries;
 mod sweep;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 pub(crate) use bind::BindError;
 pub use bind::Tolerance;
@@ -82,7 +82,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// What applying a plan did, in numbers of listeners, and the names of their mappings.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Newly opened.
     pub opened: usize,
@@ -103,7 +103,7 @@ pub enum ReloadError {
     #[error(transparent)]
     Config(#[from] Problems),
     /// Some listeners could not be opened.
-    #[error("{}", Lines(.0))]
+    #[error("{}", lines(.0))]
     Bind(Vec<BindError>),
     /// The configuration could not be read.
     #[error("read the configuration: {0}")]
@@ -134,18 +134,9 @@ fn joined(messages: impl Iterator<Item = String>, count: usize) -> String {
     line
 }
 
-struct Lines<'a>(&'a [BindError]);
-
-impl fmt::Display for Lines<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, error) in self.0.iter().enumerate() {
-            if i > 0 {
-                f.write_str("\n")?;
-            }
-            error.fmt(f)?;
-        }
-        Ok(())
-    }
+/// Each error on a line of its own.
+fn lines(errors: &[BindError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 enum Request {

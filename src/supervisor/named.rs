@@ -13,7 +13,7 @@ const SHOWN: usize = 10;
 
 /// The names of the mappings that a reload opened, closed and changed. Each field has the first ten
 /// and the number of the others. It is `None` if there are none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangedNames {
     /// With listeners that are new.
     pub opened: Option<String>,

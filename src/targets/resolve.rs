@@ -142,11 +142,9 @@ impl Resolver {
             Some(_) => PATIENCE_WITH_FALLBACK.min(patience / FALLBACK_PART),
             None => patience,
         };
-        let answer = match timeout(limit, latest.wait_for(Option::is_some)).await {
-            Ok(Ok(answer)) => answer.clone(),
-            // The lookup's task was lost with the runtime, or is late.
-            Ok(Err(_)) | Err(_) => None,
-        };
+        // It is late, or its task was lost with the runtime, where there is no answer.
+        let waited = timeout(limit, latest.wait_for(Option::is_some)).await;
+        let answer = waited.ok().and_then(Result::ok).and_then(|answer| answer.clone());
         match (answer, last_good) {
             (Some(Ok(ips)), _) | (_, Some(ips)) => Ok(ips),
             (Some(Err(reason)), None) => Err(ResolveError::Failed { name: Arc::clone(name), reason }),

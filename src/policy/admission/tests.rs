@@ -438,3 +438,15 @@ fn no_place_and_no_token_is_lost_when_everybody_comes_at_once() {
     });
     assert_eq!(admission.inside(), 0);
 }
+
+impl Admission {
+    /// How many sessions and flows are inside.
+    pub(crate) fn inside(&self) -> u32 {
+        self.quotas.tcp.inside().saturating_add(self.quotas.udp.inside())
+    }
+
+    /// How many clients were refused for that reason so far.
+    pub(crate) fn refused(&self, refusal: Refusal) -> u64 {
+        self.refusals.of(refusal)
+    }
+}

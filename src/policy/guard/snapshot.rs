@@ -104,10 +104,7 @@ fn end_of(
         Some(until) => Some(until.duration_since(date).ok().filter(|left| !left.is_zero())?),
         None => None,
     };
-    let left = match (left, most) {
-        (Some(left), Some(most)) => Some(left.min(most)),
-        (left, most) => left.or(most),
-    };
+    let left = left.into_iter().chain(most).min();
     let end = left.and_then(|left| now.checked_add(left)).map_or(End::Never, End::At);
     Some((end, left.and_then(|left| date.checked_add(left))))
 }

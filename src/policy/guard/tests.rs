@@ -291,3 +291,28 @@ async fn a_ban_is_one_line_and_a_flood_of_them_a_line_a_second() {
     let told = log.lines();
     assert!(told.len() == 1 && told[0].contains("reason=trap repeats=0 untold=941"), "{told:?}");
 }
+
+impl Guard {
+    /// The ban that keeps `client` out.
+    pub(crate) fn is_banned(&self, client: IpAddr, now: Instant) -> Option<Ban> {
+        if self.banned.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let key = ClientKey::of(client);
+        let table = self.read();
+        let ban = table.bans.get(&key, now)?;
+        self.holds(ban.reason, client).then(|| ban.clone())
+    }
+
+    /// Every ban that is in force; the one that ends first comes first.
+    pub(crate) fn bans(&self, now: Instant) -> Vec<Ban> {
+        let all = self.terms.load().is_some();
+        let table = self.read();
+        table.bans.iter(now).filter(|ban| all || ban.reason == BanReason::Operator).cloned().collect()
+    }
+
+    /// How many connections to traps there were, also of clients that are exempt or banned already.
+    pub(crate) fn trap_touches(&self) -> u64 {
+        self.trap_touches.load(Ordering::Relaxed)
+    }
+}

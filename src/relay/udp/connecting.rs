@@ -16,6 +16,7 @@ use std::{
 
 use super::{
     ListenerShared, UdpSpec,
+    batch::JoinLimit,
     failover::Trouble,
     flow::{Flow, Target},
     open_error::OpenError,
@@ -121,7 +122,10 @@ fn try_one(
     addr: SocketAddr,
 ) -> Result<Target, OpenError> {
     match sockets::connect(addr, spec.options.source) {
-        Ok((socket, peer)) => Ok(Target::new(socket, peer, addr, of.clone(), flow.kernel_joins())),
+        Ok((socket, peer)) => {
+            let joins = JoinLimit::new(flow.kernel_joins);
+            Ok(Target { socket, peer, addr, of: of.clone(), joins })
+        }
         Err(source) if is_own_shortage(&source) => Err(OpenError::NoSocket { addr, source }),
         Err(source) => {
             // Where `source` is not there, nothing was tried.
@@ -158,14 +162,14 @@ pub(super) async fn fail_over(
     let but = match trouble {
         // A new socket to the same address has a new own address.
         Trouble::NoWay => None,
-        Trouble::Silent if !from.has_own_address() => None,
+        Trouble::Silent if !sockets::has_own_address(&from.socket) => None,
         Trouble::Silent if !has_moved(listener, from).await => return false,
-        Trouble::Silent => Some(from.addr()),
+        Trouble::Silent => Some(from.addr),
         Trouble::Refused => {
             let error = io::Error::from(io::ErrorKind::ConnectionRefused);
-            listener.dialer.failed(Protocol::Udp, from.addr(), &error);
+            listener.dialer.failed(Protocol::Udp, from.addr, &error);
             report_refusal(listener, flow, from, &error).await;
-            Some(from.addr())
+            Some(from.addr)
         }
     };
     match connect(flow, &spec, &listener.dialer, but).await {
@@ -173,8 +177,8 @@ pub(super) async fn fail_over(
             tracing::debug!(
                 mapping = %listener.meter.mapping(),
                 client.addr = %flow.live().client,
-                target.addr = %target.addr(),
-                target.before = %from.addr(),
+                target.addr = %target.addr,
+                target.before = %from.addr,
                 trouble = ?trouble,
                 "flow moved to another target address"
             );
@@ -187,22 +191,22 @@ pub(super) async fn fail_over(
 
 /// Whether the flow's name has other addresses now.
 async fn has_moved(listener: &ListenerShared, from: &Target) -> bool {
-    let addrs = listener.dialer.candidates(Protocol::Udp, from.of(), LOOKUP_LIMIT).await;
-    addrs.is_ok_and(|addrs| !addrs.contains(&from.addr()))
+    let addrs = listener.dialer.candidates(Protocol::Udp, &from.of, LOOKUP_LIMIT).await;
+    addrs.is_ok_and(|addrs| !addrs.contains(&from.addr))
 }
 
 /// Reports the target of a refused address where all of its addresses are dead.
 async fn report_refusal(listener: &ListenerShared, flow: &Flow, from: &Target, error: &io::Error) {
-    let Ok(addrs) = listener.dialer.candidates(Protocol::Udp, from.of(), LOOKUP_LIMIT).await else { return };
+    let Ok(addrs) = listener.dialer.candidates(Protocol::Udp, &from.of, LOOKUP_LIMIT).await else { return };
     if addrs.iter().all(|addr| listener.dialer.is_dead(Protocol::Udp, *addr)) {
-        listener.dialer.target_failed(&leg(flow, from.of()), Sign::of(error), error);
+        listener.dialer.target_failed(&leg(flow, &from.of), Sign::of(error), error);
     }
 }
 
 /// Reports that the flow had an answer.
 pub(super) fn report_answer(listener: &ListenerShared, flow: &Flow, from: &Target) {
-    listener.dialer.worked(Protocol::Udp, from.addr());
-    listener.dialer.target_worked(|| leg(flow, from.of()));
+    listener.dialer.worked(Protocol::Udp, from.addr);
+    listener.dialer.target_worked(|| leg(flow, &from.of));
 }
 
 fn leg(flow: &Flow, target: &TargetAddr) -> Leg {

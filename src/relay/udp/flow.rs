@@ -58,7 +58,8 @@ pub(super) struct Flow {
     /// [`Trouble`].
     trouble: AtomicU8,
     in_trouble: AtomicWaker,
-    kernel_joins: bool,
+    /// Whether the kernel may join its datagrams.
+    pub(super) kernel_joins: bool,
     to_client: JoinLimit,
     /// The system will not send from the address that the client hit (it was a broadcast address,
     /// or is gone).
@@ -73,46 +74,15 @@ pub(super) struct Flow {
 /// Where a flow leads: the socket, whose port the target sees, and the address.
 #[derive(Debug)]
 pub(super) struct Target {
-    socket: UdpSocket,
-    peer: Peer,
-    addr: SocketAddr,
+    pub(super) socket: UdpSocket,
+    pub(super) peer: Peer,
+    pub(super) addr: SocketAddr,
     /// The target of the configuration that has this address.
-    of: TargetAddr,
-    joins: JoinLimit,
+    pub(super) of: TargetAddr,
+    pub(super) joins: JoinLimit,
 }
 
 impl Target {
-    /// A target at `addr`, one of the addresses of `of`.
-    pub(super) fn new(
-        socket: UdpSocket,
-        peer: Peer,
-        addr: SocketAddr,
-        of: TargetAddr,
-        kernel_joins: bool,
-    ) -> Self {
-        Self { socket, peer, addr, of, joins: JoinLimit::new(kernel_joins) }
-    }
-
-    /// The socket to it.
-    pub(super) fn socket(&self) -> &UdpSocket {
-        &self.socket
-    }
-
-    /// Its address.
-    pub(super) fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    /// The target of the configuration that has this address.
-    pub(super) fn of(&self) -> &TargetAddr {
-        &self.of
-    }
-
-    /// Whether the machine still has the address from which the target is reached.
-    pub(super) fn has_own_address(&self) -> bool {
-        sockets::has_own_address(&self.socket)
-    }
-
     fn send(&self, contents: &[u8], segment_size: Option<usize>, offload: &UdpSocketState) -> io::Result<()> {
         match (segment_size, self.peer) {
             // The socket is connected: without an address the kernel spares the route lookup.
@@ -180,11 +150,6 @@ impl Flow {
     /// Where the flow leads, once that is known.
     pub(super) fn target(&self) -> Option<Arc<Target>> {
         self.target.load_full()
-    }
-
-    /// Whether the kernel may join its datagrams.
-    pub(super) fn kernel_joins(&self) -> bool {
-        self.kernel_joins
     }
 
     /// Tells the flow's task of a trouble on the way to the target.

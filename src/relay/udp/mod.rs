@@ -444,7 +444,7 @@ impl ListenerShared {
         let mut expired = Vec::new();
         // A system call under the lock, but only for a flow that is due.
         let has_news =
-            |flow: &Arc<Flow>| flow.target().is_some_and(|target| sockets::holds_datagrams(target.socket()));
+            |flow: &Arc<Flow>| flow.target().is_some_and(|target| sockets::holds_datagrams(&target.socket));
         self.table().expire(Instant::now().into_std(), has_news, |flow| expired.push(flow));
         for flow in expired {
             flow.live().cut(Ended::Idle);

@@ -141,7 +141,7 @@ async fn carry_from(
     target: &Target,
     judge: &mut FailoverJudge,
 ) -> Event {
-    let socket = target.socket();
+    let socket = &target.socket;
     let mut backoff = Backoff::default();
     let mut pace = Pace::Single;
     // One future for the whole loop, not one for each reply: tokio does not wait for "readable or

@@ -352,7 +352,8 @@ async fn the_error_of_an_earlier_datagram_does_not_cost_the_next_one() {
     let permits = (FlowBudget::new(1).take().unwrap(), permit(client));
     let flow = Flow::new(key, meter.open(client), permits, None, true);
     let (way, peer) = sockets::connect(addr, None).unwrap();
-    flow.reached(flow::Target::new(way, peer, addr, target_addr(addr), true));
+    let (of, joins) = (target_addr(addr), batch::JoinLimit::new(true));
+    flow.reached(flow::Target { socket: way, peer, addr, of, joins });
     // No task reads the flow's socket, so that the error meets the send.
     assert_eq!(flow.send_to_target(Run::single(b"A"), &offload).refused, 0);
     let target = UdpSocket::bind(addr).await.unwrap();
