@@ -107,7 +107,7 @@ impl fmt::Debug for MappingName {
     }
 }
 
-/// A time limit that may be absent. There is no "0 means off": absence has its own name.
+/// A time limit that may be absent. Zero does not mean "off": absence has its own name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Timeout {
     /// No limit (`"never"`).

@@ -62,7 +62,7 @@ pub(crate) struct Lowered {
 }
 
 /// What the listeners of a mapping are made from.
-struct Terms {
+struct ListenerOptions {
     mapping: MappingNumber,
     is_named: bool,
     tcp: TcpOptions,
@@ -98,9 +98,9 @@ pub(crate) struct Lowering<'a> {
     entries: Vec<ListenEntry>,
     claims: Claims,
     openings: Openings,
-    /// Some mapping, be it disabled, wants to be open on the router.
+    /// Some mapping, even a disabled one, wants to be open on the router.
     uses_router: bool,
-    /// Which bursts some mapping, be it disabled, has a rate for.
+    /// Which bursts some mapping, even a disabled one, has a rate for.
     has_rates: HasRates,
     names: HashMap<String, Span>,
     disabled: usize,
@@ -238,7 +238,7 @@ impl<'a> Lowering<'a> {
         let policy = Arc::new(own.policy.policy(&defaults.policy));
         let log = own.log.resolve(&defaults.log, SessionLines::default());
         let is_named = name.is_some();
-        let terms = Terms {
+        let terms = ListenerOptions {
             mapping: self.draft.mapping(name, MappingPlan { policy: Arc::clone(&policy), log }),
             is_named,
             tcp: own.options.tcp(&defaults.options),
@@ -318,7 +318,7 @@ impl<'a> Lowering<'a> {
 
     /// Claims the ports of an enabled entry and plans their listeners; without terms they are
     /// decoys.
-    fn open(&mut self, entry: ListenEntry, terms: Option<&Terms>) {
+    fn open(&mut self, entry: ListenEntry, terms: Option<&ListenerOptions>) {
         let asked = entry.listen.ports.count() * entry.protocols.iter().count();
         if self.claims.asked + asked > MOST_LISTENERS {
             if !std::mem::replace(&mut self.is_full, true) {
@@ -386,7 +386,7 @@ impl<'a> Lowering<'a> {
     fn listener(
         &mut self,
         entry: &ListenEntry,
-        terms: &Terms,
+        terms: &ListenerOptions,
         key: ListenerKey,
         default: MappingName,
         shared: Option<Targets>,

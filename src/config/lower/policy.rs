@@ -21,7 +21,7 @@ use crate::{
         text::{
             Code, Diagnostics, Keys, Located, Pace, Reader, Setting, Span, Term, Value,
             amount::{self, UNLIMITED},
-            spelling::{self},
+            spelling,
             table::word,
         },
     },

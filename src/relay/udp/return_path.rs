@@ -9,11 +9,11 @@
 //!
 //! An ICMP error comes in as an error of the flow's socket. It says that a datagram was lost, not
 //! that the next one will be: the target may be starting. So it is counted, and the flow goes on.
-//! It is also a trouble, as are those that the listener tells of: where `failover` says so, the
-//! flow looks for another address.
+//! Such a failure counts, as do those that the listener met: if `failover` says so, the flow looks
+//! for another address.
 //!
-//! The task ends when its session is cut, be it by the listener because the flow was idle. It
-//! leaves in this order: the flow's place in the table, the flow (with its socket, permit and
+//! The task ends when its session is cut. The listener cuts an idle flow. What the task holds is
+//! released in this order: the flow's place in the table, the flow (with its socket, permit and
 //! account), the listener, its sign of life.
 
 use std::{
