@@ -44,28 +44,14 @@ impl Driver {
     /// [`RouterError::Lost`] if no router answers in that protocol, [`RouterError::Denied`] if it
     /// is switched off.
     pub(super) async fn search(via: RouterProtocol, at: &RouterAddr) -> Result<(Self, Found), RouterError> {
-        Ok(match via {
+        match via {
             RouterProtocol::Upnp => {
-                let (upnp, found) = Upnp::search(at).await?;
-                (Self::Upnp(Box::new(upnp)), found)
+                Upnp::search(at).await.map(|(upnp, found)| (Self::Upnp(Box::new(upnp)), found))
             }
-            RouterProtocol::Pcp => {
-                let (pcp, found) = Pcp::search(at).await?;
-                (Self::Pcp(pcp), found)
-            }
+            RouterProtocol::Pcp => Pcp::search(at).await.map(|(pcp, found)| (Self::Pcp(pcp), found)),
             RouterProtocol::NatPmp => {
-                let (natpmp, found) = NatPmp::search(at).await?;
-                (Self::NatPmp(natpmp), found)
+                NatPmp::search(at).await.map(|(natpmp, found)| (Self::NatPmp(natpmp), found))
             }
-        })
-    }
-
-    /// The protocol it speaks.
-    pub(super) fn via(&self) -> RouterProtocol {
-        match self {
-            Self::Upnp(_) => RouterProtocol::Upnp,
-            Self::Pcp(_) => RouterProtocol::Pcp,
-            Self::NatPmp(_) => RouterProtocol::NatPmp,
         }
     }
 
@@ -156,8 +142,7 @@ impl Driver {
     pub(super) async fn still_there(&self) -> Result<Option<u32>, RouterError> {
         match self {
             Self::Upnp(upnp) => upnp.still_there().await,
-            Self::Pcp(pcp) => pcp.health().await.map(|health| health.boot_id),
-            Self::NatPmp(natpmp) => natpmp.health().await.map(|health| health.boot_id),
+            Self::Pcp(_) | Self::NatPmp(_) => self.health().await.map(|health| health.boot_id),
         }
     }
 }

@@ -42,7 +42,6 @@ use std::{
 
 pub(crate) use ports::{MOST_OPENINGS, PortRefusal, RouterPorts};
 pub(crate) use settings::{OnConflict, RouterProtocol, RouterSettings};
-pub(crate) use status::RouterStatus;
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, timeout},
@@ -52,6 +51,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{alarm::Alarm, job, mapping::LiveSet, state::Directories};
 use reconcile::{Reconciler, Wires};
 use record::Memory;
+use status::RouterStatus;
 
 /// How much longer than its own limit the end may take.
 const SLACK: Duration = Duration::from_millis(500);

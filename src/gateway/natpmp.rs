@@ -13,9 +13,7 @@ use tokio::time::timeout;
 
 use super::{
     RouterProtocol,
-    port5351::{
-        PATIENCE, PORT, external_address, granted, internal_port, leaves_from, options, protocol, silent,
-    },
+    port5351::{PATIENCE, PORT, external_address, granted, leaves_from, options, protocol, silent},
     router::{CALL, Found, Granted, Health, MapRequest, RouterAddr, RouterError},
 };
 use crate::text::clean;
@@ -38,7 +36,7 @@ impl NatPmp {
     pub(super) async fn any_port(&self, request: &MapRequest) -> Result<Granted, RouterError> {
         let router = self.router_for(request)?;
         let mapped =
-            natpmp::port_mapping(router, protocol(request), internal_port(request)?, options(request));
+            natpmp::port_mapping(router, protocol(request), request.internal_port()?, options(request));
         let mapping = timeout(CALL, mapped).await.map_err(|_| silent())?.map_err(|e| error(&e))?;
         Ok(granted(&mapping))
     }
@@ -46,16 +44,14 @@ impl NatPmp {
     /// Closes what this machine has open at the internal port.
     pub(super) async fn close(&self, request: &MapRequest) -> Result<(), RouterError> {
         let router = self.router_for(request)?;
-        let port = Some(internal_port(request)?);
+        let port = Some(request.internal_port()?);
         let dropped = natpmp::try_drop_mapping(router, protocol(request), port, Some(PATIENCE));
         timeout(CALL, dropped).await.map_err(|_| silent())?.map_err(|e| error(&e))
     }
 
     /// Its epoch and its external address.
     pub(super) async fn health(&self) -> Result<Health, RouterError> {
-        let told = external_address(self.at.own, self.at.gateway_at(PORT)).await?;
-        let external = told.external.map(IpAddr::V4);
-        Ok(Health { external, tells: true, epoch: Some(told.epoch), boot_id: None })
+        external_address(self.at.own, self.at.gateway_at(PORT)).await
     }
 
     fn router_for(&self, request: &MapRequest) -> Result<GatewayAddress, RouterError> {

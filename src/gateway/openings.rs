@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     RouterSettings,
-    lease::{Answer, Call, Context, Gone, Habits, Lease, Mark, State},
+    lease::{Answer, Call, Context, Habits, Lease, Mark, State},
     want::{Key, Want},
 };
 
@@ -42,17 +42,6 @@ pub(super) enum Next {
     Rest,
 }
 
-/// An opening that is gone, for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Departed {
-    /// What it was for.
-    pub(super) want: Want,
-    /// The port it had.
-    pub(super) external_port: u16,
-    /// How it ended.
-    pub(super) how: Gone,
-}
-
 /// What is known of an opening that may be there, as it is kept over a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OpeningRecord {
@@ -74,11 +63,11 @@ pub(super) struct RouterRecord {
 }
 
 /// All openings on one router.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Openings {
     wanted: BTreeMap<Key, Lease>,
     leaving: Vec<Lease>,
-    departed: Vec<Departed>,
+    departed: Vec<Lease>,
     habits: Habits,
     formers: Vec<IpAddr>,
     last_write: Option<Instant>,
@@ -90,16 +79,7 @@ pub(super) struct Openings {
 impl Openings {
     /// None yet.
     pub(super) fn new(rng: Rng) -> Self {
-        Self {
-            wanted: BTreeMap::new(),
-            leaving: Vec::new(),
-            departed: Vec::new(),
-            habits: Habits::default(),
-            formers: Vec::new(),
-            last_write: None,
-            hot: None,
-            rng,
-        }
+        Self { rng, ..Self::default() }
     }
 
     /// Starts on another router, or on the first, with what is known of it from before. What is
@@ -244,10 +224,8 @@ impl Openings {
         let Some(lease) = lease else { return };
         lease.answered(answer, &mut cx);
         let want = lease.want().clone();
-        if let (State::Gone(how), Slot::Leaving(nth)) = (lease.state().clone(), &slot) {
-            let lease = leaving.remove(*nth);
-            let external_port = lease.external_port().get();
-            self.departed.push(Departed { want: want.clone(), external_port, how });
+        if let (State::Gone(_), Slot::Leaving(nth)) = (lease.state(), &slot) {
+            self.departed.push(leaving.remove(*nth));
             self.hot = None;
         } else {
             self.hot = Some(slot);
@@ -303,8 +281,8 @@ impl Openings {
         self.habits
     }
 
-    /// What has gone since the last call.
-    pub(super) fn departed(&mut self) -> Vec<Departed> {
+    /// The leases that have ended since the last call.
+    pub(super) fn departed(&mut self) -> Vec<Lease> {
         std::mem::take(&mut self.departed)
     }
 

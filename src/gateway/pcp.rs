@@ -19,10 +19,7 @@ use tokio::time::timeout;
 
 use super::{
     RouterProtocol,
-    port5351::{
-        PATIENCE, PORT, announce, external_address, granted, internal_port, leaves_from, options, protocol,
-        silent,
-    },
+    port5351::{PATIENCE, PORT, announce, external_address, granted, leaves_from, options, protocol, silent},
     router::{CALL, Found, Granted, Health, MapRequest, RouterAddr, RouterError},
 };
 use crate::text::clean;
@@ -45,7 +42,7 @@ impl Pcp {
     /// Opens the requested port or another one.
     pub(super) async fn any_port(&self, request: &MapRequest) -> Result<Granted, RouterError> {
         let router = self.router_for(request)?;
-        let (own, port) = (request.internal.ip(), internal_port(request)?);
+        let (own, port) = (request.internal.ip(), request.internal_port()?);
         let base = BaseMapRequest::new(router, own, protocol(request), port);
         let mapped = pcp::port_mapping(base, Some(words(request.nonce)), None, options(request));
         let mapping = timeout(CALL, mapped).await.map_err(|_| silent())?.map_err(|e| error(&e))?;
@@ -60,7 +57,7 @@ impl Pcp {
     /// Closes what the router opened under the nonce of `request`.
     pub(super) async fn close(&self, request: &MapRequest) -> Result<(), RouterError> {
         let router = self.router_for(request)?;
-        let internal_port = internal_port(request)?;
+        let internal_port = request.internal_port()?;
         let one = DropMappingRange::Single { internal_port, protocol: protocol(request) };
         let nonce = words(request.nonce);
         let dropped = pcp::try_drop_mapping(router, request.internal.ip(), nonce, one, Some(PATIENCE));
@@ -82,7 +79,7 @@ impl Pcp {
         if self.at.gateway.is_ipv4()
             && let Ok(told) = external_address(self.at.own, server).await
         {
-            (external, tells) = (told.external.map(IpAddr::V4), true);
+            (external, tells) = (told.external, true);
         }
         Ok(Health { external, tells, epoch: Some(epoch), boot_id: None })
     }

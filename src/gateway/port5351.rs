@@ -13,7 +13,6 @@
 use std::{
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    num::NonZeroU16,
     time::Duration,
 };
 
@@ -22,7 +21,7 @@ use tokio::{net::UdpSocket, time::timeout};
 
 use super::{
     route,
-    router::{Granted, MapRequest, RouterError},
+    router::{Granted, Health, MapRequest, RouterError},
 };
 use crate::mapping::Protocol;
 
@@ -45,17 +44,8 @@ pub(super) const PATIENCE: TimeoutConfig = TimeoutConfig {
 /// Requested in place of an opening without end, which these protocols do not have.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What a NAT-PMP router reports about itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Address {
-    /// Seconds since it forgot all openings.
-    pub(super) epoch: u32,
-    /// Its external address; `None` while it has none.
-    pub(super) external: Option<Ipv4Addr>,
-}
-
-/// Asks for the external address over NAT-PMP (RFC 6886 section 3.2).
-pub(super) async fn external_address(own: IpAddr, router: SocketAddr) -> Result<Address, RouterError> {
+/// Asks for the external address and the epoch over NAT-PMP (RFC 6886 section 3.2).
+pub(super) async fn external_address(own: IpAddr, router: SocketAddr) -> Result<Health, RouterError> {
     ask(own, router, &[0, 0], parse_address).await
 }
 
@@ -86,11 +76,6 @@ pub(super) fn protocol(request: &MapRequest) -> InternetProtocol {
         Protocol::Tcp => InternetProtocol::Tcp,
         Protocol::Udp => InternetProtocol::Udp,
     }
-}
-
-pub(super) fn internal_port(request: &MapRequest) -> Result<NonZeroU16, RouterError> {
-    NonZeroU16::new(request.internal.port())
-        .ok_or_else(|| RouterError::Failed("port 0 cannot be opened".into()))
 }
 
 pub(super) fn options(request: &MapRequest) -> PortMappingOptions {
@@ -141,7 +126,7 @@ async fn ask<T>(
 }
 
 /// The answer about the external address: version 0, operation 128, result, epoch, address.
-fn parse_address(answer: &[u8]) -> Option<Result<Address, RouterError>> {
+fn parse_address(answer: &[u8]) -> Option<Result<Health, RouterError>> {
     if answer.len() < 8 || answer[1] & 0x80 == 0 {
         return None;
     }
@@ -151,14 +136,15 @@ fn parse_address(answer: &[u8]) -> Option<Result<Address, RouterError>> {
     if answer[1] != 0x80 {
         return None;
     }
-    let epoch = u32_at(answer, 4)?;
+    let epoch = Some(u32_at(answer, 4)?);
+    let health = |external| Ok(Health { external, tells: true, epoch, boot_id: None });
     Some(match (u16::from_be_bytes([answer[2], answer[3]]), answer.get(8..12)) {
         (0, Some(ip)) => {
             let ip = Ipv4Addr::new(ip[0], ip[1], ip[2], ip[3]);
-            Ok(Address { epoch, external: Some(ip).filter(|ip| !ip.is_unspecified()) })
+            health(Some(IpAddr::V4(ip)).filter(|ip| !ip.is_unspecified()))
         }
         // "Network failure": the router is there, and has no address yet.
-        (3, _) => Ok(Address { epoch, external: None }),
+        (3, _) => health(None),
         (0, None) => return None,
         (2, _) => Err(RouterError::Denied("NAT-PMP is switched off".into())),
         (code, _) => Err(RouterError::Lost(format!("NAT-PMP result {code}"))),
@@ -200,8 +186,7 @@ fn parse_announce(answer: &[u8]) -> Option<Result<u32, RouterError>> {
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    let four = bytes.get(at..at + 4)?;
-    Some(u32::from_be_bytes([four[0], four[1], four[2], four[3]]))
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
 #[cfg(test)]
@@ -214,8 +199,8 @@ mod tests {
     fn an_answer_is_read_by_its_result() {
         let address =
             |result, rest: &[u8]| parse_address(&[&[0, 0x80, 0, result, 0, 0, 0, 9][..], rest].concat());
-        let here = |external| Some(Ok(Address { epoch: 9, external }));
-        assert_eq!(address(0, &[11, 99, 0, 1]), here(Some(Ipv4Addr::new(11, 99, 0, 1))));
+        let here = |external| Some(Ok(Health { external, tells: true, epoch: Some(9), boot_id: None }));
+        assert_eq!(address(0, &[11, 99, 0, 1]), here(Some([11, 99, 0, 1].into())));
         assert_eq!(address(0, &[0; 4]), here(None));
         assert_eq!(address(3, &[]), here(None), "it is there, without an address");
         assert_eq!(address(0, &[11]), None, "cut short");

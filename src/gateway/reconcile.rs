@@ -34,9 +34,9 @@ use super::{
     report::Reporter,
     route::NoRoute,
     router::{Found, Health, RouterAddr},
-    status::{Frame, OpeningStatus, RouterState, RouterStatus},
+    status::{OpeningStatus, RouterState, RouterStatus},
     verdict::Verdict,
-    want::{Key, Own, Unfit, Wants},
+    want::{Own, Unfit, Wants},
 };
 use crate::mapping::LiveSet;
 
@@ -164,18 +164,12 @@ impl Reconciler {
         self.follow(&mut wires.live, settings);
         match self.next(Instant::now()) {
             Task::Wait(until) => {
-                let over = async {
-                    match until {
-                        Some(until) => sleep_until(until).await,
-                        None => std::future::pending().await,
-                    }
-                };
                 tokio::select! {
                     () = stop.cancelled() => return false,
                     // A closed channel comes just before the stop.
                     Ok(()) = wires.live.changed() => {}
                     Ok(()) = wires.settings.changed() => {}
-                    () = over => {}
+                    () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
                 }
                 true
             }
@@ -267,44 +261,29 @@ impl Reconciler {
     }
 
     fn status(&self) -> RouterStatus {
-        let (state, reason) = match (&self.router_addr, &self.router) {
-            _ if !self.is_needed() => (RouterState::Off, String::new()),
-            (Some(Err(error)), _) => (RouterState::NoNetwork, error.to_string()),
-            // One that answers a search and nothing else is none.
-            (_, Some(router)) if router.health_at.is_some() => (RouterState::Ready, String::new()),
-            (_, None) if self.searches > 0 => (RouterState::Lost, self.search_error.clone()),
-            _ if self.strikes > 1 => {
-                (RouterState::Lost, format!("it answers the search alone: {}", self.lost_error))
+        let ready = self.router.as_ref().filter(|router| router.health_at.is_some());
+        let router = match (&self.router_addr, ready) {
+            _ if !self.is_needed() => RouterState::Off,
+            (Some(Err(error)), _) => RouterState::Missing(error.to_string()),
+            (_, Some(router)) => RouterState::Ready(router.found.clone()),
+            _ if self.router.is_none() && self.searches > 0 => {
+                RouterState::Missing(self.search_error.clone())
             }
-            _ => (RouterState::Searching, String::new()),
+            // A router that answers a search and nothing else cannot be used.
+            _ if self.strikes > 1 => {
+                RouterState::Missing(format!("it answers the search alone: {}", self.lost_error))
+            }
+            _ => RouterState::Searching,
         };
-        let router = self.router.as_ref().filter(|router| router.health_at.is_some());
-        let external = router.and_then(|router| router.health.external);
+        let (via, health) = (ready.map(|router| router.found.via), ready.map(|router| &router.health));
+        let external = health.and_then(|health| health.external);
+        let leases = self.openings.leases().map(|lease| OpeningStatus::of(lease, via, external));
         RouterStatus {
-            state,
-            reason,
-            model: router.map(|router| router.found.model.clone()).unwrap_or_default(),
-            address: router.map(|router| router.found.addr),
-            protocol: router.map(|router| router.driver.via()),
+            router,
             external,
-            verdict: router.filter(|router| router.health.tells).map(|_| Verdict::of(external)),
-            openings: self
-                .opening_statuses(Frame { via: router.map(|router| router.driver.via()), external }),
+            verdict: health.filter(|health| health.tells).map(|_| Verdict::of(external)),
+            openings: leases.chain(self.unfit.iter().map(OpeningStatus::unfit)).collect(),
         }
-    }
-
-    fn opening_statuses(&self, frame: Frame) -> Vec<OpeningStatus> {
-        let unix = |at| self.calendar.unix(at);
-        if self.own.is_none() {
-            let exposed = self.live.iter().filter(|(_, live)| live.exposure.is_some());
-            let blank = exposed.map(|(listener, live)| {
-                let key = Key { listener: listener.clone(), pinhole: None };
-                OpeningStatus::blank(&key, live.mapping.clone())
-            });
-            return blank.collect();
-        }
-        let leases = self.openings.leases().map(|lease| OpeningStatus::of(lease, frame, unix));
-        leases.chain(self.unfit.iter().map(OpeningStatus::unfit)).collect()
     }
 }
 

@@ -11,28 +11,20 @@ use tracing::{field::display, info, warn};
 
 use super::{
     RouterProtocol,
-    lease::Gone,
-    openings::Departed,
+    lease::{Gone, Lease, State},
+    router::{Found, Holder},
     status::{OpeningState, OpeningStatus, RouterState, RouterStatus},
     verdict::Verdict,
-    want::Want,
+    want::Key,
 };
-use crate::mapping::{ListenAddr, Protocol};
 
-/// So many lines of one kind …
+/// The most lines of one kind within [`SPAN`].
 const MOST: u32 = 10;
-/// … in so much time.
 const SPAN: Duration = Duration::from_secs(3600);
 
-/// Which opening a line is about.
-type OpeningKey = (Protocol, ListenAddr, Option<IpAddr>);
-
-/// What was last said of an opening: its state without times, and while it is open its port and how
-/// often it was opened.
+/// What was last logged of an opening: its state, and while it is open its port and how often it
+/// was opened.
 type ToldOpening = (OpeningState, Option<(u16, u32)>);
-
-/// What was last said of the router: what was found, or that none was.
-type ToldRouter = Option<(String, Option<IpAddr>, Option<RouterProtocol>)>;
 
 /// What a limit counts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,69 +33,77 @@ enum Kind {
     Restart,
     External,
     Verdict,
-    Opening(OpeningKey),
+    Opening(Key),
 }
 
-/// Says what changed.
+/// Logs what changed.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
-    router: Option<ToldRouter>,
+    /// The router that was last logged; inside, `None` where none was found.
+    router: Option<Option<Found>>,
     external: Option<IpAddr>,
     verdict: Option<Verdict>,
-    openings: BTreeMap<OpeningKey, ToldOpening>,
+    openings: BTreeMap<Key, ToldOpening>,
     said: BTreeMap<Kind, (Instant, u32)>,
 }
 
+/// Logs a line about an opening: what identifies it, then the other fields and the message.
+macro_rules! opening_line {
+    ($level:ident, $mapping:expr, $listener:expr; $($rest:tt)+) => {
+        $level!(
+            mapping = %$mapping,
+            protocol = $listener.protocol.as_str(),
+            listen.addr = %$listener.addr,
+            $($rest)+
+        )
+    };
+}
+
 impl Reporter {
-    /// Says what changed since the last time.
+    /// Logs what changed since the last time.
     pub(super) fn report(&mut self, status: &RouterStatus, now: Instant) {
-        self.report_router(status, now);
+        self.report_router(&status.router, now);
         self.report_address(status, now);
+        let via = if let RouterState::Ready(found) = &status.router { Some(found.via) } else { None };
         for opening in &status.openings {
-            self.report_opening(opening, status.protocol, now);
+            self.report_opening(opening, via, now);
         }
-        let there: Vec<OpeningKey> = status.openings.iter().map(key).collect();
-        self.openings.retain(|key, _| there.contains(key));
+        let there = |key: &Key| status.openings.iter().any(|opening| opening.key == *key);
+        self.openings.retain(|key, _| there(key));
         self.said.retain(|kind, (since, _)| match kind {
-            Kind::Opening(key) => there.contains(key) || *since + SPAN > now,
+            Kind::Opening(key) => there(key) || *since + SPAN > now,
             _ => true,
         });
     }
 
-    fn report_router(&mut self, status: &RouterStatus, now: Instant) {
-        let router = match status.state {
-            RouterState::Ready => Some((status.model.clone(), status.address, status.protocol)),
-            RouterState::NoNetwork | RouterState::Lost => None,
+    fn report_router(&mut self, state: &RouterState, now: Instant) {
+        let router = match state {
+            RouterState::Ready(found) => Some(found),
+            RouterState::Missing(_) => None,
             RouterState::Off | RouterState::Searching => return,
         };
-        if self.router.as_ref() == Some(&router) || !self.may_say(Kind::Router, now) {
+        if self.router.as_ref().is_some_and(|told| told.as_ref() == router)
+            || !self.may_say(Kind::Router, now)
+        {
             return;
         }
-        match &router {
-            Some((model, address, via)) => info!(
-                router.model = %model,
-                router.addr = address.map(display),
-                via = via.map(RouterProtocol::as_str),
-                "router found"
-            ),
-            None => warn!(error = %status.reason, "no router found"),
+        self.router = Some(router.cloned());
+        match state {
+            RouterState::Ready(Found { model, addr, via, .. }) => {
+                info!(router.model = %model, router.addr = %addr, via = via.as_str(), "router found");
+            }
+            RouterState::Missing(reason) => warn!(error = %reason, "no router found"),
+            RouterState::Off | RouterState::Searching => {}
         }
-        self.router = Some(router);
     }
 
     fn report_address(&mut self, status: &RouterStatus, now: Instant) {
         let Some(verdict) = status.verdict else { return };
-        if let Some(external) = status.external
-            && self.external != Some(external)
-        {
-            let before = self.external;
-            match before {
-                None => self.external = Some(external),
-                Some(before) if self.may_say(Kind::External, now) => {
-                    info!(external.addr = %external, external.before = %before, "external address changed");
-                    self.external = Some(external);
-                }
-                Some(_) => {}
+        if let Some(external) = status.external {
+            let before = *self.external.get_or_insert(external);
+            if before != external && self.may_say(Kind::External, now) {
+                info!(external.addr = %external, external.before = %before, "external address changed");
+                self.external = Some(external);
             }
         }
         if self.verdict == Some(verdict) || !self.may_say(Kind::Verdict, now) {
@@ -126,23 +126,17 @@ impl Reporter {
     }
 
     fn report_opening(&mut self, opening: &OpeningStatus, via: Option<RouterProtocol>, now: Instant) {
-        let mut told = (opening.state.clone(), None);
-        match &mut told.0 {
+        let open = match opening.state {
             OpeningState::Searching => return,
-            OpeningState::Open { lease_s, ends, .. } => {
-                (*lease_s, *ends) = (None, None);
-                told.1 = Some((opening.external_port, opening.times_opened));
-            }
-            OpeningState::Conflict { .. } => {}
-            OpeningState::Denied { next_try, .. } => *next_try = 0,
-            OpeningState::Failed { next_try, .. } => *next_try = None,
-        }
-        let key = key(opening);
-        if self.openings.get(&key) == Some(&told) || !self.may_say(Kind::Opening(key.clone()), now) {
+            OpeningState::Open { .. } => Some((opening.external_port, opening.times_opened)),
+            _ => None,
+        };
+        let (key, told) = (&opening.key, (opening.state.clone(), open));
+        if self.openings.get(key) == Some(&told) || !self.may_say(Kind::Opening(key.clone()), now) {
             return;
         }
-        say(opening, via);
-        self.openings.insert(key, told);
+        say(opening, via, now);
+        self.openings.insert(key.clone(), told);
     }
 
     /// Logs a restart of the router. A router whose clock stands still seems to restart at every
@@ -153,32 +147,21 @@ impl Reporter {
         }
     }
 
-    /// Says what has gone from the router.
-    pub(super) fn report_departed(&mut self, departed: &Departed) {
-        let Departed { want, external_port, how } = departed;
-        let (mapping, listen) = (&want.mapping, &want.key.listener.addr);
-        let protocol = want.protocol().as_str();
-        match how {
-            Gone::Nothing => {}
-            Gone::Closed => {
-                self.forget_open(want, *external_port);
-                info!(
-                %mapping, protocol, listen.addr = %listen, external.port = external_port,
-                "closed on the router"
-                );
+    /// Logs the end of a lease.
+    pub(super) fn report_departed(&mut self, lease: &Lease) {
+        let (key, mapping, port) = (&lease.want().key, &lease.want().mapping, lease.external_port().get());
+        match lease.state() {
+            State::Gone(Gone::Closed) => {
+                // If it is opened again, that is logged again.
+                if matches!(self.openings.get(key), Some((_, Some((told, _)))) if *told == port) {
+                    self.openings.remove(key);
+                }
+                opening_line!(info, mapping, key.listener; external.port = port, "closed on the router");
             }
-            Gone::Left(error) => warn!(
-                %mapping, protocol, listen.addr = %listen, external.port = external_port, error,
-                "left open on the router"
+            State::Gone(Gone::Left(error)) => opening_line!(
+                warn, mapping, key.listener; external.port = port, error, "left open on the router"
             ),
-        }
-    }
-
-    /// What was closed and is opened again is said again.
-    fn forget_open(&mut self, want: &Want, port: u16) {
-        let key = (want.protocol(), want.key.listener.addr.clone(), want.key.pinhole.map(IpAddr::V6));
-        if matches!(self.openings.get(&key), Some((_, Some((told, _)))) if *told == port) {
-            self.openings.remove(&key);
+            _ => {}
         }
     }
 
@@ -193,79 +176,48 @@ impl Reporter {
     }
 }
 
-fn key(opening: &OpeningStatus) -> OpeningKey {
-    let pinhole = opening.internal.filter(|_| opening.pinhole);
-    (opening.protocol, opening.listen.clone(), pinhole)
-}
-
-/// One word for each state, the same in every line and in the README.
-fn word(state: &OpeningState) -> &'static str {
-    match state {
-        OpeningState::Searching => "searching",
-        OpeningState::Open { .. } => "open",
-        OpeningState::Conflict { .. } => "conflict",
-        OpeningState::Denied { .. } => "denied",
-        OpeningState::Failed { .. } => "failed",
-    }
-}
-
 /// The holder of the port. Only UPnP distinguishes a held port from a refused one.
-fn holder(holder: Option<&str>, via: Option<RouterProtocol>) -> &str {
+fn named(holder: Option<&Holder>, via: Option<RouterProtocol>) -> String {
     match (holder, via) {
-        (Some(holder), _) => holder,
+        (Some(holder), _) => holder.to_string(),
         (None, Some(RouterProtocol::Pcp | RouterProtocol::NatPmp)) => {
-            "unknown: the router gave another port; held, or refused by a rule"
+            "unknown: the router gave another port; held, or refused by a rule".to_owned()
         }
-        (None, _) => "unknown",
+        (None, _) => "unknown".to_owned(),
     }
 }
 
 /// Why it may not be open although the router says so.
 const UNVERIFIED: &str = "the router grants it and does not show it: try it from outside";
 
-fn say(opening: &OpeningStatus, via: Option<RouterProtocol>) {
-    let (mapping, state) = (&opening.mapping, word(&opening.state));
-    let (protocol, listen) = (opening.protocol.as_str(), &opening.listen);
-    let port = opening.external_port;
+/// Logs the state of an opening. The word for a state is the same in every line and in the README.
+fn say(opening: &OpeningStatus, via: Option<RouterProtocol>, now: Instant) {
+    let OpeningStatus { mapping, external_port: port, .. } = opening;
+    let (listener, external) = (&opening.key.listener, opening.external.map(display));
+    let lease_s = opening.lease.map(|lease| lease.as_secs());
     match &opening.state {
         OpeningState::Searching => {}
-        OpeningState::Open { via, lease_s, unverified: true, .. } => warn!(
-            %mapping, protocol, listen.addr = %listen, state,
-            external.addr = opening.external.map(|external| display(external.ip())),
-            external.port = port,
-            via = via.as_str(),
-            lease_s,
-            unverified = UNVERIFIED,
-            "open on the router"
+        OpeningState::Open { via, unverified: true } => opening_line!(
+            warn, mapping, listener; state = "open", external.addr = external, external.port = port,
+            via = via.as_str(), lease_s, unverified = UNVERIFIED, "open on the router"
         ),
-        OpeningState::Open { via, lease_s, .. } => info!(
-            %mapping, protocol, listen.addr = %listen, state,
-            external.addr = opening.external.map(|external| display(external.ip())),
-            external.port = port,
-            via = via.as_str(),
-            lease_s,
-            "open on the router"
+        OpeningState::Open { via, unverified: false } => opening_line!(
+            info, mapping, listener; state = "open", external.addr = external, external.port = port,
+            via = via.as_str(), lease_s, "open on the router"
         ),
-        OpeningState::Conflict { holder: by } => warn!(
-            %mapping, protocol, listen.addr = %listen, state, external.port = port,
-            holder = holder(by.as_deref(), via),
-            "held by another machine"
+        OpeningState::Conflict(holder) => opening_line!(
+            warn, mapping, listener; state = "conflict", external.port = port,
+            holder = named(holder.as_ref(), via), "held by another machine"
         ),
-        OpeningState::Denied { error, .. } => warn!(
-            %mapping, protocol, listen.addr = %listen, state, external.port = port, error,
-            "router refuses"
+        OpeningState::Denied(error) => opening_line!(
+            warn, mapping, listener; state = "denied", external.port = port, error, "router refuses"
         ),
-        OpeningState::Failed { error, next_try } => warn!(
-            %mapping, protocol, listen.addr = %listen, state, external.port = port, error,
-            retry_s = next_try.map(|at| at.saturating_sub(unix_now())),
+        OpeningState::Failed(error) => opening_line!(
+            warn, mapping, listener; state = "failed", external.port = port, error,
+            retry_s = opening.retry_at.map(|at| at.saturating_duration_since(now).as_secs()),
             "not open on the router"
         ),
     }
-}
-
-fn unix_now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
@@ -273,7 +225,10 @@ mod tests {
     use std::num::NonZeroU16;
 
     use super::*;
-    use crate::{fixture::LogCatcher, mapping::MappingName};
+    use crate::{
+        fixture::LogCatcher,
+        mapping::{ListenAddr, ListenerKey, MappingName, Protocol},
+    };
 
     /// What is logged while `body` runs, line by line.
     fn logged(body: impl FnOnce()) -> Vec<String> {
@@ -284,39 +239,39 @@ mod tests {
 
     fn status(state: OpeningState, times_opened: u32) -> RouterStatus {
         let opening = OpeningStatus {
+            key: Key {
+                listener: ListenerKey {
+                    protocol: Protocol::Tcp,
+                    addr: ListenAddr::every(NonZeroU16::new(80).unwrap()),
+                },
+                pinhole: None,
+            },
             mapping: MappingName::new("web").unwrap(),
-            protocol: Protocol::Tcp,
-            listen: ListenAddr::every(NonZeroU16::new(80).unwrap()),
-            external: Some("11.22.33.1:80".parse().unwrap()),
+            external: Some([11, 22, 33, 1].into()),
             external_port: 80,
-            internal: None,
-            pinhole: false,
+            lease: Some(Duration::from_secs(3600)),
+            retry_at: None,
             state,
             times_opened,
         };
         RouterStatus {
-            state: RouterState::Ready,
-            address: Some([192, 168, 77, 1].into()),
-            protocol: Some(RouterProtocol::Upnp),
+            router: RouterState::Ready(found(RouterProtocol::Upnp)),
             external: Some([11, 22, 33, 1].into()),
             verdict: Some(Verdict::Public),
             openings: vec![opening],
-            ..RouterStatus::default()
         }
     }
 
-    fn open(ends: u64) -> OpeningState {
-        OpeningState::Open {
-            via: RouterProtocol::Upnp,
-            lease_s: Some(3600),
-            ends: Some(ends),
-            unverified: false,
-        }
+    fn found(via: RouterProtocol) -> Found {
+        Found { via, addr: [192, 168, 77, 1].into(), model: String::new(), id: String::new() }
     }
+
+    const OPEN: OpeningState = OpeningState::Open { via: RouterProtocol::Upnp, unverified: false };
 
     fn missing() -> RouterStatus {
         let mut status = status(OpeningState::Searching, 1);
-        (status.state, status.verdict, status.external) = (RouterState::Lost, None, None);
+        (status.verdict, status.external) = (None, None);
+        status.router = RouterState::Missing("no answer".to_owned());
         status
     }
 
@@ -329,15 +284,17 @@ mod tests {
         let now = Instant::now();
         let lines = logged(|| {
             let mut reporter = Reporter::default();
-            for ends in 0..100 {
-                reporter.report(&status(open(ends), 1), now);
+            for lease_s in 0..100 {
+                let mut renewed = status(OPEN, 1);
+                renewed.openings[0].lease = Some(Duration::from_secs(lease_s));
+                reporter.report(&renewed, now);
             }
-            let error = || "501".to_owned();
-            for next_try in 0..100 {
-                let failed = OpeningState::Failed { error: error(), next_try: Some(next_try) };
-                reporter.report(&status(failed, 1), now);
+            for retry_s in 0..100 {
+                let mut failed = status(OpeningState::Failed("501".to_owned()), 1);
+                failed.openings[0].retry_at = Some(now + Duration::from_secs(retry_s));
+                reporter.report(&failed, now);
             }
-            reporter.report(&status(open(0), 2), now);
+            reporter.report(&status(OPEN, 2), now);
         });
         assert_eq!(lines.len(), 4, "{lines:#?}");
         assert_eq!((count(&lines, "router found"), count(&lines, "open on the router")), (1, 3));
@@ -348,13 +305,26 @@ mod tests {
     }
 
     #[test]
+    fn an_opening_by_another_protocol_is_said_again() {
+        let lines = logged(|| {
+            let mut reporter = Reporter::default();
+            for via in [RouterProtocol::Upnp, RouterProtocol::Pcp] {
+                let opened = status(OpeningState::Open { via, unverified: false }, 1);
+                reporter.report(&opened, Instant::now());
+            }
+        });
+        assert_eq!(count(&lines, "open on the router"), 2, "{lines:#?}");
+        assert!(lines.iter().any(|line| line.contains("via=\"pcp\"")), "{lines:#?}");
+    }
+
+    #[test]
     fn each_line_about_an_opening_has_its_state_in_one_word() {
         let error = || "606".to_owned();
         for (state, word) in [
-            (open(0), "open"),
-            (OpeningState::Conflict { holder: None }, "conflict"),
-            (OpeningState::Denied { error: error(), next_try: 0 }, "denied"),
-            (OpeningState::Failed { error: error(), next_try: None }, "failed"),
+            (OPEN, "open"),
+            (OpeningState::Conflict(None), "conflict"),
+            (OpeningState::Denied(error()), "denied"),
+            (OpeningState::Failed(error()), "failed"),
         ] {
             let lines = logged(|| Reporter::default().report(&status(state, 1), Instant::now()));
             assert!(lines[1].contains(&format!("state=\"{word}\"")), "{lines:#?}");
@@ -366,8 +336,8 @@ mod tests {
         for (via, words) in
             [(RouterProtocol::Upnp, "holder=\"unknown\""), (RouterProtocol::Pcp, "refused by a rule")]
         {
-            let conflict = status(OpeningState::Conflict { holder: None }, 1);
-            let status = RouterStatus { protocol: Some(via), ..conflict };
+            let conflict = status(OpeningState::Conflict(None), 1);
+            let status = RouterStatus { router: RouterState::Ready(found(via)), ..conflict };
             let lines = logged(|| Reporter::default().report(&status, Instant::now()));
             assert!(lines[1].contains(words), "{lines:#?}");
         }
@@ -380,7 +350,7 @@ mod tests {
             let mut reporter = Reporter::default();
             for nth in 0..8640 {
                 let now = start + Duration::from_secs(10 * u64::from(nth));
-                let there = if nth % 2 == 0 { missing() } else { status(open(0), nth) };
+                let there = if nth % 2 == 0 { missing() } else { status(OPEN, nth) };
                 reporter.report(&there, now);
             }
         });
@@ -405,7 +375,7 @@ mod tests {
         let lines = logged(|| {
             let mut reporter = Reporter::default();
             for nth in 0..100 {
-                let there = if nth % 2 == 0 { status(open(0), 1) } else { missing() };
+                let there = if nth % 2 == 0 { status(OPEN, 1) } else { missing() };
                 reporter.report(&there, start);
             }
             reporter.report(&missing(), start + SPAN);
@@ -417,7 +387,7 @@ mod tests {
     fn a_second_nat_is_said_once_a_change_with_what_to_do() {
         let now = Instant::now();
         let behind = |ip: [u8; 4]| {
-            let mut status = status(open(0), 1);
+            let mut status = status(OPEN, 1);
             (status.external, status.verdict) = (Some(ip.into()), Some(Verdict::of(Some(ip.into()))));
             status
         };
@@ -431,7 +401,7 @@ mod tests {
         assert_eq!(count(&lines, "behind a second NAT"), 1);
         assert_eq!(count(&lines, "reachable from the internet again"), 1);
         // Many routers hide an address that is not one of the internet.
-        let nothing = RouterStatus { external: None, verdict: Some(Verdict::of(None)), ..status(open(0), 1) };
+        let nothing = RouterStatus { external: None, verdict: Some(Verdict::of(None)), ..status(OPEN, 1) };
         let said = logged(|| Reporter::default().report(&nothing, now));
         assert_eq!(count(&said, "behind a second NAT"), 1, "{said:#?}");
         assert!(lines.iter().any(|line| line.contains("advice=")), "{lines:#?}");

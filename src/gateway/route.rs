@@ -23,33 +23,10 @@ use nix::net::if_::if_nametoindex;
 
 use super::router::RouterAddr;
 
-/// The names that interfaces which do not lead to a home router start with.
-const NOT_HOME: [&str; 24] = [
-    "tun",
-    "tap",
-    "utun",
-    "wg",
-    "vpn",
-    "ppp",
-    "ipsec",
-    "xfrm",
-    "gre",
-    "sit",
-    "tailscale",
-    "zt",
-    "nebula",
-    "nordlynx",
-    "proton",
-    "docker",
-    "br-",
-    "veth",
-    "virbr",
-    "vnet",
-    "lxc",
-    "lxd",
-    "cni",
-    "podman",
-];
+/// What the names of interfaces that do not lead to a home router start with: tunnels, containers,
+/// and virtual machines.
+const NOT_HOME: &str = "tun tap utun wg vpn ppp ipsec xfrm gre sit tailscale zt nebula nordlynx proton \
+                        docker br- veth virbr vnet lxc lxd cni podman";
 
 /// Why a home router cannot be found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,17 +104,11 @@ pub(super) fn source_toward(to: SocketAddr) -> io::Result<IpAddr> {
 }
 
 /// This machine's IPv6 addresses that the internet can reach and that stay: global, not temporary,
-/// not ULA, not deprecated; those of one interface (its index), or of all where it is 0.
-///
-/// # Errors
-///
-/// The file system's. A machine without IPv6 has none.
-pub(super) fn global_addresses(interface: u32) -> io::Result<Vec<Ipv6Addr>> {
-    match fs::read_to_string("/proc/thread-self/net/if_inet6") {
-        Ok(text) => Ok(stable_globals(&text, interface)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(e),
-    }
+/// not ULA, not deprecated; those of one interface (its index), or of all where it is 0. None where
+/// the kernel has no list: a machine without IPv6 has no such file.
+pub(super) fn global_addresses(interface: u32) -> Vec<Ipv6Addr> {
+    let list = fs::read_to_string("/proc/thread-self/net/if_inet6");
+    list.map(|text| stable_globals(&text, interface)).unwrap_or_default()
 }
 
 /// An IPv4 route.
@@ -227,7 +198,7 @@ fn default_route<'a>(routes: &'a [Route], interface: Option<&str>) -> Result<&'a
 /// Whether a home network may be at an interface of that name.
 fn is_home(name: &str) -> bool {
     // The loopback alone: other names may start with these letters.
-    name != "lo" && !NOT_HOME.iter().any(|prefix| name.starts_with(prefix))
+    name != "lo" && !NOT_HOME.split(' ').any(|prefix| name.starts_with(prefix))
 }
 
 /// The interface with the address on its own network; the most specific network counts.

@@ -74,6 +74,14 @@ pub(super) struct MapRequest {
     pub(super) pinhole: Option<u16>,
 }
 
+impl MapRequest {
+    /// The internal port, which every opening needs.
+    pub(super) fn internal_port(&self) -> Result<NonZeroU16, RouterError> {
+        NonZeroU16::new(self.internal.port())
+            .ok_or_else(|| RouterError::Failed("port 0 cannot be opened".into()))
+    }
+}
+
 /// An opening that was granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Granted {

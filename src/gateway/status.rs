@@ -1,187 +1,127 @@
-//! The state of the router and of every wanted opening, for display.
+//! The state of the router and of every wanted opening.
 //!
-//! Values only, ready to be serialized. Times are seconds since 1970, because a reader has another
-//! clock.
+//! Values only: they change when there is something to tell, not with the time. The log compares
+//! them ([`report`](super::report)).
 
-use std::net::{IpAddr, SocketAddr};
+use std::{net::IpAddr, time::Duration};
 
-use serde::Serialize;
+use tokio::time::Instant;
 
 use super::{
     RouterProtocol,
     lease::{Lease, State},
-    router::Holder,
+    router::{Found, Holder},
     verdict::Verdict,
     want::{Key, Unfit},
 };
-use crate::mapping::{ListenAddr, MappingName, Protocol};
+use crate::mapping::MappingName;
 
-/// How the gateway is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum RouterState {
+/// How the search for a router is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum RouterState {
     /// Nothing is to be open.
     #[default]
     Off,
-    /// This machine has no way to a router.
-    NoNetwork,
-    /// A router is looked for.
+    /// The search goes on.
     Searching,
-    /// A router was found.
-    Ready,
-    /// No router was found; it is looked for again after a while.
-    Lost,
+    /// This router was found.
+    Ready(Found),
+    /// This machine has no way to a router, or no router answers; with the reason.
+    Missing(String),
 }
 
 /// The router and what is to be open on it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct RouterStatus {
-    /// How it is doing as a whole.
-    pub state: RouterState,
-    /// Why, where nothing was found; empty elsewhere.
-    pub reason: String,
-    /// The router's model, as it names itself: at most 200 visible characters. Empty where it does
-    /// not say.
-    pub model: String,
-    /// The router's address.
-    pub address: Option<IpAddr>,
-    /// The protocol that it is spoken to in.
-    pub protocol: Option<RouterProtocol>,
-    /// Its external address.
-    pub external: Option<IpAddr>,
-    /// What that address says; `None` before it was asked for, and where the router cannot tell.
-    pub verdict: Option<Verdict>,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct RouterStatus {
+    pub(super) router: RouterState,
+    /// The router's external address.
+    pub(super) external: Option<IpAddr>,
+    /// What that address says; `None` before the router was asked, and where it cannot tell.
+    pub(super) verdict: Option<Verdict>,
     /// Every exposed listener, and every pinhole of one.
-    pub openings: Vec<OpeningStatus>,
+    pub(super) openings: Vec<OpeningStatus>,
 }
 
 /// How one opening is doing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct OpeningStatus {
-    /// The mapping.
-    pub mapping: MappingName,
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// The listener.
-    pub listen: ListenAddr,
-    /// Where it can be reached from the internet, once it is open: the router's external address,
-    /// or for a pinhole the listener's own.
-    pub external: Option<SocketAddr>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OpeningStatus {
+    pub(super) key: Key,
+    pub(super) mapping: MappingName,
+    pub(super) state: OpeningState,
+    /// Where the internet reaches it while it is open: the router's external address, or for a
+    /// pinhole the listener's own.
+    pub(super) external: Option<IpAddr>,
     /// The port on the router.
-    pub external_port: u16,
-    /// The address of this machine that it leads to; `None` while that is not known.
-    pub internal: Option<IpAddr>,
-    /// Whether it is a pinhole in the router's IPv6 firewall.
-    pub pinhole: bool,
-    /// How it is doing.
-    #[serde(flatten)]
-    pub state: OpeningState,
+    pub(super) external_port: u16,
+    /// The granted lease; `None` without end, and while it is not open.
+    pub(super) lease: Option<Duration>,
+    /// When it is tried again after a failure; `None` where only a changed configuration helps.
+    pub(super) retry_at: Option<Instant>,
     /// How often it was opened where nothing was; a renewal does not count.
-    #[serde(skip)]
     pub(super) times_opened: u32,
 }
 
-/// How one opening is doing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "kebab-case")]
-pub(crate) enum OpeningState {
+/// What is known of one opening.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum OpeningState {
     /// No router is known yet, or it is being asked.
     Searching,
     /// It is open.
     Open {
         /// The protocol by which it was opened.
         via: RouterProtocol,
-        /// The lease that was granted, in seconds; `None` without end.
-        lease_s: Option<u64>,
-        /// When the lease ends, in seconds since 1970; it is renewed long before.
-        ends: Option<u64>,
         /// The router granted it and does not show it, although routers of this protocol can.
         unverified: bool,
     },
-    /// Another machine has the port on the router.
-    Conflict {
-        /// Its address, and the text that the router shows; `None` where the router does not report
-        /// it.
-        holder: Option<String>,
-    },
-    /// The router refuses it.
-    Denied {
-        /// Its words.
-        error: String,
-        /// When it is asked again, in seconds since 1970.
-        next_try: u64,
-    },
-    /// It does not work.
-    Failed {
-        /// Why.
-        error: String,
-        /// When it is tried again, in seconds since 1970; `None` where only a changed configuration
-        /// helps.
-        next_try: Option<u64>,
-    },
-}
-
-/// What is said of every opening alike.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Frame {
-    /// The protocol of the router, while there is one.
-    pub(super) via: Option<RouterProtocol>,
-    /// Its external address.
-    pub(super) external: Option<IpAddr>,
+    /// Another machine has the port; `None` where the router does not report which one.
+    Conflict(Option<Holder>),
+    /// The router refuses it, with these words.
+    Denied(String),
+    /// It does not work, for this reason.
+    Failed(String),
 }
 
 impl OpeningStatus {
-    /// How a lease is doing.
-    pub(super) fn of(lease: &Lease, frame: Frame, unix: impl Fn(tokio::time::Instant) -> u64) -> Self {
-        let want = lease.want();
-        let state = match (lease.state(), frame.via) {
-            (State::Open(open), Some(via)) if open.settled => OpeningState::Open {
-                via,
-                lease_s: open.lease.map(|lease| lease.as_secs()),
-                ends: open.ends.map(&unix),
-                unverified: via == RouterProtocol::Upnp && want.key.pinhole.is_none() && !lease.is_shown(),
-            },
-            (State::Conflict(holder), Some(_)) => {
-                OpeningState::Conflict { holder: holder.as_ref().map(Holder::to_string) }
+    /// The status of a lease, on a router with this protocol and external address.
+    pub(super) fn of(lease: &Lease, via: Option<RouterProtocol>, external: Option<IpAddr>) -> Self {
+        let key = &lease.want().key;
+        let (mut reached, mut granted, mut retry_at) = (None, None, None);
+        let state = match (lease.state(), via) {
+            (State::Open(open), Some(via)) if open.settled => {
+                (reached, granted) = (key.pinhole.map(IpAddr::V6).or(external), open.lease);
+                let can_show = via == RouterProtocol::Upnp && key.pinhole.is_none();
+                OpeningState::Open { via, unverified: can_show && !lease.is_shown() }
             }
-            (State::Denied(error), Some(_)) => {
-                OpeningState::Denied { error: error.clone(), next_try: unix(lease.due()) }
-            }
+            (State::Conflict(holder), Some(_)) => OpeningState::Conflict(holder.clone()),
+            (State::Denied(error), Some(_)) => OpeningState::Denied(error.clone()),
             (State::Failed(error), Some(_)) => {
-                OpeningState::Failed { error: error.clone(), next_try: Some(unix(lease.due())) }
+                retry_at = Some(lease.due());
+                OpeningState::Failed(error.clone())
             }
             _ => OpeningState::Searching,
         };
-        let port = lease.external_port().get();
-        let reached = want.key.pinhole.map(IpAddr::V6).or(frame.external);
-        let is_open = matches!(state, OpeningState::Open { .. });
         Self {
-            external: reached.filter(|_| is_open).map(|ip| SocketAddr::new(ip, port)),
-            external_port: port,
-            internal: Some(want.internal.ip()),
+            key: key.clone(),
+            mapping: lease.want().mapping.clone(),
             state,
+            external: reached,
+            external_port: lease.external_port().get(),
+            lease: granted,
+            retry_at,
             times_opened: lease.times_opened(),
-            ..Self::blank(&want.key, want.mapping.clone())
         }
     }
 
-    /// What cannot be open at all.
+    /// The status of a listener that cannot be open at all.
     pub(super) fn unfit(unfit: &Unfit) -> Self {
-        let state = OpeningState::Failed { error: unfit.reason.to_owned(), next_try: None };
-        Self { state, ..Self::blank(&unfit.key, unfit.mapping.clone()) }
-    }
-
-    /// What has no router yet.
-    pub(super) fn blank(key: &Key, mapping: MappingName) -> Self {
         Self {
-            mapping,
-            protocol: key.listener.protocol,
-            listen: key.listener.addr.clone(),
+            key: unfit.key.clone(),
+            mapping: unfit.mapping.clone(),
+            state: OpeningState::Failed(unfit.reason.to_owned()),
             external: None,
-            external_port: key.listener.addr.port.get(),
-            internal: key.pinhole.map(IpAddr::V6),
-            pinhole: key.pinhole.is_some(),
-            state: OpeningState::Searching,
+            external_port: unfit.key.listener.addr.port.get(),
+            lease: None,
+            retry_at: None,
             times_opened: 0,
         }
     }

@@ -258,23 +258,15 @@ impl Lease {
         }
     }
 
+    /// A renewal failed. As long as enough of the lease is left, it is tried again.
     fn not_renewed(&mut self, error: &RouterError, cx: &mut Context<'_>) {
-        let now = cx.now;
-        let left = self.left(now);
-        match error {
-            RouterError::Conflict => self.go(Step::SeeHolder, now),
-            RouterError::OnlyPermanent | RouterError::SamePort => self.not_granted(error, cx),
-            RouterError::Denied(_) => self.deny(error.to_string(), cx),
-            RouterError::Failed(_) | RouterError::Lost(_) => {
-                let Some(left) = left else { return self.fail(error.to_string(), cx) };
-                if left <= LEAST_WAIT_TO_RENEW {
-                    return self.fail(error.to_string(), cx);
-                }
-                if let State::Open(open) = &mut self.state {
-                    open.renew_at = now + (left / 8).max(LEAST_WAIT_TO_RENEW);
-                }
+        let left = self.left(cx.now).filter(|left| *left > LEAST_WAIT_TO_RENEW);
+        match (error, left, &mut self.state) {
+            (RouterError::Failed(_) | RouterError::Lost(_), Some(left), State::Open(open)) => {
+                open.renew_at = cx.now + (left / 8).max(LEAST_WAIT_TO_RENEW);
                 self.rest(cx);
             }
+            _ => self.not_granted(error, cx),
         }
     }
 

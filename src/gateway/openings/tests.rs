@@ -13,7 +13,7 @@ use crate::{
     gateway::{
         OnConflict,
         jitter::wait_after,
-        lease::{Done, Open},
+        lease::{Done, Gone, Open},
         router::{Entry, Granted, Holder, MapRequest, RouterError},
     },
     mapping::{ListenAddr, ListenerKey, MappingName, Protocol},
@@ -321,8 +321,9 @@ impl World {
         } else {
             self.lost = 0;
         }
-        let left = self.openings.departed().into_iter().filter(|gone| matches!(gone.how, Gone::Left(_)));
-        self.given_up.extend(left.map(|gone| (gone.want.internal.ip(), gone.want.text)));
+        let departed = self.openings.departed();
+        let left = departed.iter().filter(|gone| matches!(gone.state(), State::Gone(Gone::Left(_))));
+        self.given_up.extend(left.map(|gone| (gone.want().internal.ip(), gone.want().text.clone())));
         self.no_more_than_one_each();
     }
 

@@ -17,7 +17,7 @@ use crate::gateway::{
     driver::Driver,
     jitter::wait_after,
     lease::{Call, Gone, State},
-    openings::{Departed, Slot},
+    openings::Slot,
     questions::{limited, put, search, take_back},
     record::Calendar,
     route,
@@ -60,7 +60,7 @@ impl Reconciler {
         if let Ok(router_addr) = &router_addr {
             let with_ipv6 = self.live.values().any(|live| live.exposure.is_some_and(|e| e.ipv6));
             let global = match with_ipv6 {
-                true => route::global_addresses(router_addr.interface).unwrap_or_default(),
+                true => route::global_addresses(router_addr.interface),
                 false => Vec::new(),
             };
             let own = Own { toward_router: router_addr.own, global, host: self.host.clone() };
@@ -242,13 +242,12 @@ impl Reconciler {
                     tasks.spawn(one(lease));
                 }
                 let Ok(lease) = done else { continue };
-                let State::Gone(how) = lease.state().clone() else { continue };
+                let State::Gone(how) = lease.state() else { continue };
                 waiting.retain(|key| *key != lease.want().key);
                 if !matches!(how, Gone::Left(_)) {
                     left.retain(|other| other.want() != lease.want());
                 }
-                let (want, external_port) = (lease.want().clone(), lease.external_port().get());
-                self.reporter.report_departed(&Departed { want, external_port, how });
+                self.reporter.report_departed(&lease);
             }
         }
         if !waiting.is_empty() {

@@ -142,7 +142,7 @@ async fn a_restart_that_a_failed_call_showed_lifts_a_refusal() {
     let mut reconciler = router.reconciler();
     reconciler.live = live();
     router.mind.result.store(2, Ordering::Relaxed);
-    act(&mut reconciler, |state| matches!(state, OpeningState::Denied { .. })).await;
+    act(&mut reconciler, |state| matches!(state, OpeningState::Denied(_))).await;
 
     // Lost and found again without a restart, it is not asked again.
     reconciler.lose("a test");
@@ -244,7 +244,7 @@ async fn a_protocol_that_nobody_speaks_is_tried_once_when_another_one_works() {
     router.found(&mut reconciler).await;
     let took = began.elapsed();
     assert!(took < CALL + Duration::from_secs(5), "{took:?}");
-    assert_eq!(reconciler.router.map(|router| router.driver.via()), Some(RouterProtocol::NatPmp));
+    assert_eq!(reconciler.router.map(|router| router.found.via), Some(RouterProtocol::NatPmp));
 }
 
 #[tokio::test]

@@ -12,7 +12,6 @@
 
 use std::{
     fmt::Display,
-    io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -96,12 +95,17 @@ pub(super) async fn send_soap(
     body: &str,
 ) -> Result<String, RequestError> {
     let rest = url.strip_prefix("http://").ok_or_else(|| invalid("not an http address"))?;
-    let (to, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let to = to.parse().map_err(|_| invalid("not the address of a router"))?;
+    let (to, path) = host_and_path(rest)?;
     let request = post(to, path, action, body)?;
     let (status, text) = exchange(source, to, request.as_bytes()).await?;
     fault(status, &text)?;
     Ok(text)
+}
+
+/// The two parts of an address without its scheme.
+pub(super) fn host_and_path(rest: &str) -> Result<(SocketAddr, &str), RequestError> {
+    let (to, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    Ok((to.parse().map_err(|_| invalid("not the address of a router"))?, path))
 }
 
 /// An answer that tells of an error, as one.
@@ -179,23 +183,19 @@ async fn exchange(source: IpAddr, to: SocketAddr, request: &[u8]) -> Result<(u16
         let mut reply = Reply::default();
         let received = receive(&mut stream, &mut reply).await;
         match (reply.finish(), sent, received) {
-            (_, _, Err(Cut::TooLong)) => Err(invalid("its answer is too long")),
+            // It is too long.
+            (_, _, Err(error @ RequestError::InvalidResponse(_))) => Err(error),
             (Some(answer), ..) => Ok(answer),
-            (None, Err(error), _) | (None, _, Err(Cut::Broken(error))) => Err(error.into()),
+            (None, Err(error), _) => Err(error.into()),
+            (None, _, Err(error)) => Err(error),
             (None, Ok(()), Ok(())) => Err(invalid("no answer")),
         }
     };
     timeout(CALL, exchange).await?
 }
 
-/// Why an answer was not read to its end.
-enum Cut {
-    Broken(io::Error),
-    TooLong,
-}
-
 /// Reads an answer to its end, or until nothing more comes of one that may be whole.
-async fn receive(stream: &mut TcpStream, reply: &mut Reply) -> Result<(), Cut> {
+async fn receive(stream: &mut TcpStream, reply: &mut Reply) -> Result<(), RequestError> {
     let mut buffer = vec![0; 4096];
     loop {
         let patience = match reply.wait() {
@@ -205,8 +205,10 @@ async fn receive(stream: &mut TcpStream, reply: &mut Reply) -> Result<(), Cut> {
         };
         match timeout(patience, stream.read(&mut buffer)).await {
             Ok(Ok(0)) | Err(_) => return Ok(()),
-            Ok(Ok(length)) => reply.take(&buffer[..length]).map_err(|_| Cut::TooLong)?,
-            Ok(Err(error)) => return Err(Cut::Broken(error)),
+            Ok(Ok(length)) => {
+                reply.take(&buffer[..length]).map_err(|_| invalid("its answer is too long"))?;
+            }
+            Ok(Err(error)) => return Err(error.into()),
         }
     }
 }

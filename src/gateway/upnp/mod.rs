@@ -42,7 +42,7 @@ use url::Url;
 
 use self::{
     description::{Description, Service, actions},
-    http::{Bound, get, is_bare, send_soap, sent_from},
+    http::{Bound, get, host_and_path, is_bare, send_soap, sent_from},
     refusal::{refused, unheard},
     ssdp::{Responder, Search},
 };
@@ -124,12 +124,10 @@ impl Upnp {
         };
         chosen.control_schema = actions(document.as_deref(), &chosen.service_type);
         let id = clean(&described.udn);
-        let found = Found {
-            via: RouterProtocol::Upnp,
-            addr: at.gateway,
-            model: clean(&described.model),
-            id: if id.is_empty() { at.gateway.to_string() } else { id },
-        };
+        let mut found = Found { model: clean(&described.model), ..at.found(RouterProtocol::Upnp) };
+        if !id.is_empty() {
+            found.id = id;
+        }
         let upnp = Self {
             at: at.clone(),
             location: answer.location,
@@ -334,8 +332,7 @@ async fn fetch(own: IpAddr, answer: &Responder, target: &str) -> Result<String, 
     match target.strip_prefix("http://") {
         None => get(own, answer.addr, target).await,
         Some(rest) => {
-            let (to, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let to = to.parse().map_err(|_| RequestError::InvalidResponse("not an address".into()))?;
+            let (to, path) = host_and_path(rest)?;
             get(own, to, path).await
         }
     }

@@ -7,7 +7,6 @@
 
 use std::{
     net::{Ipv6Addr, SocketAddrV6},
-    num::NonZeroU16,
     sync::PoisonError,
     time::Duration,
 };
@@ -52,9 +51,7 @@ impl Upnp {
             id = Some(self.heard(added).map_err(refused)?);
         }
         // A firewall translates nothing: the external port is the same.
-        let external_port = NonZeroU16::new(internal.port());
-        let external_port =
-            external_port.ok_or_else(|| RouterError::Failed("port 0 cannot be opened".into()))?;
+        let external_port = request.internal_port()?;
         Ok(Granted { external_port, lease: Some(Duration::from_secs(lease)), pinhole: id })
     }
 
