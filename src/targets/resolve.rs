@@ -142,7 +142,7 @@ impl Resolver {
             Some(_) => PATIENCE_WITH_FALLBACK.min(patience / FALLBACK_PART),
             None => patience,
         };
-        // It is late, or its task was lost with the runtime, where there is no answer.
+        // It is late, or its task was lost with the runtime, where the answer is missing.
         let waited = timeout(limit, latest.wait_for(Option::is_some)).await;
         let answer = waited.ok().and_then(Result::ok).and_then(|answer| answer.clone());
         match (answer, last_good) {

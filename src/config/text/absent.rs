@@ -1,6 +1,6 @@
 //! Keys of the interface that this version does not have.
 //!
-//! An author who writes such a key knows it from the interface, so another key is not suggested.
+//! The author of such a key knows it from the interface, so another key is not suggested.
 //! When a version reads the key, it moves from here to the table that reads it.
 
 /// Tables at the top of the file.

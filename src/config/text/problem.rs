@@ -95,7 +95,7 @@ impl Problems {
     /// How many are printed.
     const PRINTED: usize = 100;
 
-    /// The problems, with the warnings of the command line; nothing where there is no problem.
+    /// The problems, with the warnings of the command line; `None` without a problem.
     pub(crate) fn new(list: Vec<Problem>, warnings: &[Problem], read: ReadSet) -> Option<Self> {
         let of_command_line = |warning: &&Problem| matches!(warning.origin, Origin::CommandLine);
         let warnings = warnings.iter().filter(of_command_line).cloned().collect();
