@@ -31,7 +31,6 @@ mod bind;
 mod budgets;
 mod holder;
 mod kind;
-
 mod mapping;
 mod named;
 mod pulse;
@@ -48,7 +47,6 @@ pub(crate) use bind::BindError;
 pub use bind::Tolerance;
 pub use budgets::Budgets;
 pub(crate) use mapping::Admissions;
-
 pub(crate) use pulse::Pulse;
 use tokio::{
     sync::{mpsc, oneshot, watch},

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_answer_that_takes_almost_all_of_its_time_leaves_enough_to_connect() {
+    async fn an_answer_that_takes_almost_all_of_its_time_leaves_enough_to_connect() {
         let (listener, target, resolver, answer, _) = named().await;
         let answer = async {
             sleep(LIMIT - LIMIT / CONNECT_PART - Duration::from_millis(10)).await;
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_answer_that_came_too_late_serves_the_next_session() {
+    async fn an_answer_that_came_too_late_serves_the_next_session() {
         let (_listener, target, resolver, answer, _) = named().await;
         dial(&Dialer::with(resolver.clone()), &target, within(LIMIT)).await.unwrap_err();
         answer(&[Ipv4Addr::LOCALHOST.into()]);

@@ -14,12 +14,11 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::{
+    config::text::amount::UNLIMITED,
     mapping::Timeout,
     meter::SessionLines,
     policy::{Country, Entries, Limit, Rate, Refuse},
 };
-
-const UNLIMITED: &str = "unlimited";
 
 /// A key of a mapping and its value in a plan.
 pub(crate) struct Term<'p> {
