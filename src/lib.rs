@@ -4,8 +4,9 @@
 //! turns text into a [plan](config::Plan): every promise, keyed by the socket it needs. The
 //! [supervisor] keeps what runs equal to the plan. The [relay] moves the bytes: each admitted
 //! connection is a *session*, each admitted client of a datagram listener a *flow*. The [meter]
-//! counts what the relay does. The [gateway] keeps the router open for exactly what is live. The
-//! [daemon] starts and stops these parts in order. The [cli] reads the command line.
+//! counts what the relay does. The [gateway] keeps the router open for exactly what is live.
+//! [Status](status) is a picture of all of it. The [daemon] starts and stops these parts in order.
+//! The [cli] reads the command line.
 //!
 //! Modules stand in layers, the lowest first. A module uses only what is declared above its own
 //! group. Sockets ([sock]) are above [mapping], because they are bound to its addresses.
@@ -33,6 +34,8 @@ mod relay;
 mod config;
 
 mod supervisor;
+
+mod status;
 
 mod daemon;
 
