@@ -16,6 +16,7 @@ mod alarm;
 mod fixture;
 mod help;
 mod job;
+mod log_level;
 mod log_limiter;
 mod mapping;
 mod text;

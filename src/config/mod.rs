@@ -44,7 +44,7 @@ pub use host::System;
 use include::Walk;
 pub(crate) use lower::lists::{ListFileError, ListRead, read_list};
 pub(crate) use lower::overrides::terms;
-pub(crate) use lower::settings::{LimitSettings, LogFormat, LogLevel, LogOverride, LogSettings, Settings};
+pub(crate) use lower::settings::{LimitSettings, LogFormat, LogOverride, LogSettings, Settings};
 use lower::{Context, lists};
 pub(crate) use plan::diff::{PlanDiff, diff};
 pub(crate) use plan::{ListenerPlan, MappingPlan, Plan, Service};
@@ -55,6 +55,7 @@ use text::{Code, Diagnostics};
 pub(crate) use text::{Problem, Problems};
 pub(crate) use text::{Spell, Term};
 
+pub(crate) use crate::log_level::LogLevel;
 use crate::policy::GateInput;
 
 /// Where the configuration comes from.

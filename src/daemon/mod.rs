@@ -209,7 +209,8 @@ impl Daemon {
         logging: &logging::Logging,
     ) -> Result<(), StartError> {
         let reloads = reload_when_asked(&self.handle, reload);
-        tokio::pin!(reloads);
+        let levels = logging.level().follow();
+        tokio::pin!(reloads, levels);
         let mut settings = self.handle.settings();
         loop {
             tokio::select! {
@@ -221,6 +222,7 @@ impl Daemon {
                     ),
                 },
                 never = &mut reloads => match never {},
+                never = &mut levels => match never {},
                 part = self.alarm.raised() => return Err(StartError::Part(part)),
                 Ok(()) = settings.changed() => logging.retune(&settings.borrow_and_update().log),
             }

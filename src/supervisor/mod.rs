@@ -350,7 +350,8 @@ impl Supervisor {
         }
         self.admissions.send_replace(self.listeners.admissions());
         send_if_other(&self.router, loaded.settings.router.clone());
-        send_if_other(&self.settings, loaded.settings);
+        // Also when they are the same: each reload ends a log level that an operator asked for.
+        self.settings.send_replace(loaded.settings);
         Ok(changed.applied)
     }
 

@@ -1,10 +1,9 @@
 //! What concerns the daemon as a whole: `[limits]`, `[log]` and `[shutdown]`, and the terms of
 //! `[router]`.
 
-use std::{fmt, num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use serde::Serialize;
-use tracing::level_filters::LevelFilter;
 
 use crate::{
     config::text::{
@@ -14,6 +13,7 @@ use crate::{
         table::word,
     },
     gateway::RouterSettings,
+    log_level::LogLevel,
     mapping::Timeout,
 };
 
@@ -85,66 +85,6 @@ impl LogOverride {
             level: self.level.unwrap_or(settings.level),
             format: self.format.unwrap_or(settings.format),
         }
-    }
-}
-
-/// The least important line that is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// Nothing at all.
-    Off,
-    /// What failed.
-    Error,
-    /// What an operator should act on.
-    Warn,
-    /// What an operator wants to know.
-    #[default]
-    Info,
-    /// What strangers do.
-    Debug,
-    /// Every step.
-    Trace,
-}
-
-impl LogLevel {
-    /// Every level, the quietest first.
-    pub const ALL: [Self; 6] = [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
-
-    /// The word for it in the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-
-    /// The level with this name, in upper or lower case.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(name))
-    }
-}
-
-impl From<LogLevel> for LevelFilter {
-    fn from(level: LogLevel) -> Self {
-        match level {
-            LogLevel::Off => Self::OFF,
-            LogLevel::Error => Self::ERROR,
-            LogLevel::Warn => Self::WARN,
-            LogLevel::Info => Self::INFO,
-            LogLevel::Debug => Self::DEBUG,
-            LogLevel::Trace => Self::TRACE,
-        }
-    }
-}
-
-impl fmt::Display for LogLevel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

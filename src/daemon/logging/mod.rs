@@ -18,11 +18,12 @@ use journal::WithPriority;
 pub(crate) use journal::for_stderr;
 use lines::Lines;
 use text::Stamp;
-use tracing_subscriber::{
-    Registry, filter::LevelFilter, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
-};
+use tracing_subscriber::{filter::LevelFilter, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
-use crate::config::{LogFormat, LogSettings};
+use crate::{
+    config::{LogFormat, LogSettings},
+    log_level::LevelControl,
+};
 
 /// The process has one standard error.
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
@@ -30,7 +31,7 @@ static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 /// The running log.
 #[derive(Debug)]
 pub(super) struct Logging {
-    level: reload::Handle<LevelFilter, Registry>,
+    level: LevelControl,
     format: LogFormat,
 }
 
@@ -70,6 +71,11 @@ pub(super) fn init(settings: &LogSettings) -> io::Result<Logging> {
             report(panic);
         }));
     }
+    let level = LevelControl::new(settings.level, move |wanted| {
+        if level.modify(|level| *level = wanted.into()).is_err() {
+            tracing::warn!("the log level could not be changed");
+        }
+    });
     Ok(Logging { level, format: settings.format })
 }
 
@@ -81,11 +87,14 @@ pub(super) fn flush() {
 }
 
 impl Logging {
+    /// What changes the level while the daemon runs.
+    pub(super) fn level(&self) -> &LevelControl {
+        &self.level
+    }
+
     /// Takes changed settings: the level at once; the format needs a new start, and that is said.
     pub(super) fn retune(&self, settings: &LogSettings) {
-        if self.level.modify(|level| *level = settings.level.into()).is_err() {
-            tracing::warn!("the log level could not be changed");
-        }
+        self.level.reloaded(settings.level);
         if settings.format != self.format {
             tracing::warn!("a changed log format takes effect at the next start");
         }
