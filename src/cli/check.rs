@@ -5,7 +5,6 @@
 //! would write: the table leaves out what is as by default, JSON leaves out nothing (`json`); both
 //! spell it alike (`spelling`).
 
-mod columns;
 mod json;
 mod options;
 
@@ -17,6 +16,7 @@ use std::{
 pub use json::json;
 use options::{guard, options};
 
+use super::table::{Cell, Column, Table, Terminal};
 use crate::{
     config::{ListenerPlan, Loaded, MappingPlan, Plan},
     mapping::{ListenerKey, TargetAddr},
@@ -25,14 +25,22 @@ use crate::{
     text::Escaped,
 };
 
-/// The plan as a table no wider than `width`, then the warnings, then how much it is; ends with a
+const COLUMNS: [Column; 5] = [
+    Column::words("MAPPING"),
+    Column::words("PROTOCOL"),
+    Column::words("LISTEN"),
+    Column::words("TARGET"),
+    Column::words("OPTIONS"),
+];
+
+/// The plan as a table that fits the terminal, then the warnings, then how much it is; ends with a
 /// line break.
-pub fn table(loaded: &Loaded, width: Option<usize>) -> String {
+pub(super) fn table(loaded: &Loaded, terminal: Terminal) -> String {
     let listeners: Vec<_> = listeners(&loaded.plan).collect();
     let runs = runs(&listeners);
-    let mut rows = vec![["MAPPING", "PROTOCOL", "LISTEN", "TARGET", "OPTIONS"].map(String::from)];
-    rows.extend(runs.iter().map(|run| row(run)));
-    let mut text = columns::fitted(&rows, width);
+    let mut table = Table::new(&COLUMNS);
+    runs.iter().for_each(|run| table.row(row(run).map(Cell::words)));
+    let mut text = table.text(terminal);
     text.push_str(&gate(&loaded.gate));
     for warning in &loaded.warnings {
         let _ = write!(text, "\n{}\n", super::warned(warning));

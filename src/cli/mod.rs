@@ -6,6 +6,7 @@
 mod args;
 pub mod check;
 mod demo;
+mod table;
 mod usage;
 
 use std::{
@@ -20,6 +21,7 @@ use clap::{
     CommandFactory, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
+use table::Terminal;
 
 use crate::{
     config::{self, HostView, Problem, Problems, System},
@@ -124,7 +126,7 @@ fn check(args: &Check) -> ExitCode {
     let code = if is_good { ExitCode::SUCCESS } else { ExitCode::from(BAD_CONFIG) };
     match &result {
         result if args.json => printed(&check::json(result), code),
-        Ok(loaded) => printed(&check::table(loaded, width()), code),
+        Ok(loaded) => printed(&check::table(loaded, Terminal::of_stdout()), code),
         Err(problems) => refuse(problems),
     }
 }
@@ -135,14 +137,6 @@ fn refuse(problems: &Problems) -> ExitCode {
     }
     say(&problems.to_string());
     ExitCode::from(BAD_CONFIG)
-}
-
-/// How wide a line may be: what `COLUMNS` says, or the terminal. `None` where standard output is
-/// not a terminal.
-fn width() -> Option<usize> {
-    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let terminal = || rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
-    said.or_else(terminal).filter(|columns| *columns > 0)
 }
 
 /// Writes to standard output: `code`, or that of a failure where the text did not arrive (a full

@@ -2,7 +2,7 @@ use std::{collections::HashSet, net::IpAddr, ops::RangeInclusive};
 
 use serde_json::{Value, json};
 
-use super::json;
+use super::{Terminal, json};
 use crate::{
     config::{HostView, Loaded, Problems, Source, load},
     mapping::Protocol,
@@ -10,7 +10,7 @@ use crate::{
 
 /// The table on a terminal of any width.
 fn table(loaded: &Loaded) -> String {
-    super::table(loaded, None)
+    super::table(loaded, Terminal::default())
 }
 
 struct Nothing;
