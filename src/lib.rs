@@ -21,6 +21,7 @@ mod log_limiter;
 mod mapping;
 mod text;
 
+mod events;
 mod sock;
 mod state;
 

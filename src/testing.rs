@@ -3,6 +3,7 @@
 pub use crate::{
     alarm::Alarm,
     config::{Source, System, load},
+    events::Events,
     mapping::Protocol,
     policy::{
         AccessSpec, Admission, Caps, Entries, Gate, GateInput, IpSet, Limit, ListName, Policy, Rate, Rates,

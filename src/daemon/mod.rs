@@ -42,6 +42,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     alarm::Alarm,
     config::Loaded,
+    events::{Draft, EventKind, Events},
     gateway::Gateway,
     job,
     policy::Gate,
@@ -161,6 +162,7 @@ struct Daemon {
     gateway: Gateway,
     bans: Arc<BanSaver>,
     alarm: Alarm,
+    events: Events,
 }
 
 impl Daemon {
@@ -174,11 +176,12 @@ impl Daemon {
         let (tasks, alarm) = (TaskTracker::new(), Alarm::default());
         let (listeners, format) = (loaded.plan.listeners.len(), loaded.settings.log.format);
         let budgets = Budgets::new(descriptors, !limits::fast_paths_are_off());
-        let gate = Gate::new(SystemTime::now);
+        let events = Events::default();
+        let gate = Gate::telling(SystemTime::now, events.clone());
         let bans = BanSaver::of(&gate);
         bans.restore(&loaded.gate.spec).await;
         let tolerance = if options.strict { Tolerance::Nothing } else { Tolerance::AbsentOrTaken };
-        let means = Means { budgets, gate, alarm: alarm.clone() };
+        let means = Means { budgets, gate, alarm: alarm.clone(), events: events.clone() };
         let handle = Handle::start(source, loaded, tolerance, means, &tasks).await;
         let handle = handle.map_err(|errors| StartError::Bind(Unopened::log(errors, format)))?;
         watchdog::start(handle.pulse())?;
@@ -188,14 +191,15 @@ impl Daemon {
         };
         spawn("ban saver", Box::pin(Arc::clone(&bans).follow(handle.clone())));
         spawn("list follower", Box::pin(lists::follow(handle.clone())));
-        let gateway = Gateway::start(handle.live(), handle.router_settings(), alarm.clone(), &tasks);
+        let gateway =
+            Gateway::start(handle.live(), handle.router_settings(), alarm.clone(), events.clone(), &tasks);
         if let Some(read_from) = options.watch {
             spawn("configuration watcher", Box::pin(watch::follow(handle.clone(), read_from)));
         }
         let listening = handle.live().borrow().len();
         let (version, waiting) = (env!("CARGO_PKG_VERSION"), listeners.saturating_sub(listening));
         tracing::info!(version, listeners, listening, waiting, descriptors, "ready");
-        Ok(Self { handle, gateway, bans, alarm })
+        Ok(Self { handle, gateway, bans, alarm, events })
     }
 
     /// Does what signals ask for, until they ask for the end.
@@ -245,6 +249,7 @@ impl Daemon {
     /// A part that ended without plan, or that does not end.
     async fn stop(&self, signals: &mut Signals) -> Result<(), StartError> {
         tracing::info!("stopping");
+        self.events.emit(EventKind::Stopping, || Draft::new("the daemon stops"));
         let in_a_hurry = CancellationToken::new();
         let gateway_stopped = async {
             tokio::select! {

@@ -48,7 +48,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{alarm::Alarm, job, mapping::LiveSet, state::Directories};
+use crate::{alarm::Alarm, events::Events, job, mapping::LiveSet, state::Directories};
 use reconcile::{Reconciler, Wires};
 use record::Memory;
 use status::RouterStatus;
@@ -74,12 +74,13 @@ impl Gateway {
         live: watch::Receiver<LiveSet>,
         settings: watch::Receiver<RouterSettings>,
         alarm: Alarm,
+        events: Events,
         tasks: &TaskTracker,
     ) -> Self {
         let status_tx = watch::Sender::new(RouterStatus::default());
         let (ended_tx, ended) = watch::channel(false);
         let stop = CancellationToken::new();
-        let wires = Wires { live, settings, status: status_tx, stop: stop.clone() };
+        let wires = Wires { live, settings, status: status_tx, stop: stop.clone(), events };
         tasks.spawn(async move {
             let directories = Directories::new(|name| std::env::var_os(name));
             alarm.guard("router", watch_over(wires, directories, &alarm)).await;

@@ -38,7 +38,7 @@ use super::{
     verdict::Verdict,
     want::{Own, Unfit, Wants},
 };
-use crate::mapping::LiveSet;
+use crate::{events::Events, mapping::LiveSet};
 
 /// How long taking everything back may take at the end.
 pub(super) const RELEASE: Duration = Duration::from_secs(3);
@@ -50,6 +50,7 @@ pub(super) struct Wires {
     pub(super) settings: watch::Receiver<RouterSettings>,
     pub(super) status: watch::Sender<RouterStatus>,
     pub(super) stop: CancellationToken,
+    pub(super) events: Events,
 }
 
 /// The router that was found.
@@ -114,6 +115,7 @@ impl Reconciler {
     pub(super) async fn run(memory: Memory, leftovers: bool, host: String, mut wires: Wires) {
         let settings = wires.settings.borrow().clone();
         let mut reconciler = Self::new(memory, leftovers, host, settings);
+        reconciler.reporter = Reporter::telling(wires.events.clone());
         while reconciler.turn(&mut wires).await {
             reconciler.publish(&wires.status);
         }

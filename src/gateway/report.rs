@@ -1,10 +1,14 @@
 //! What a person reads about the router: each change once.
 //!
-//! Owns what was said already, and compares each status with it. A router that comes and goes makes
-//! a bounded number of lines: of each kind at most [`MOST`] in [`SPAN`]; what was held back is said
-//! later, if it is still so then.
+//! Owns what was said already, and compares each status with it. Each line is an event, too. A
+//! router that comes and goes makes a bounded number of lines: of each kind at most [`MOST`] in
+//! [`SPAN`]; what was held back is said later, if it is still so then.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tracing::{field::display, info, warn};
@@ -16,6 +20,10 @@ use super::{
     status::{OpeningState, OpeningStatus, RouterState, RouterStatus},
     verdict::Verdict,
     want::Key,
+};
+use crate::{
+    events::{Draft, EventKind, Events},
+    mapping::MappingName,
 };
 
 /// The most lines of one kind within [`SPAN`].
@@ -45,6 +53,7 @@ pub(super) struct Reporter {
     verdict: Option<Verdict>,
     openings: BTreeMap<Key, ToldOpening>,
     said: BTreeMap<Kind, (Instant, u32)>,
+    events: Events,
 }
 
 /// Logs a line about an opening: what identifies it, then the other fields and the message.
@@ -60,6 +69,11 @@ macro_rules! opening_line {
 }
 
 impl Reporter {
+    /// A reporter that has said nothing. It says everything to `events`, too.
+    pub(super) fn telling(events: Events) -> Self {
+        Self { events, ..Self::default() }
+    }
+
     /// Logs what changed since the last time.
     pub(super) fn report(&mut self, status: &RouterStatus, now: Instant) {
         self.report_router(&status.router, now);
@@ -91,8 +105,12 @@ impl Reporter {
         match state {
             RouterState::Ready(Found { model, addr, via, .. }) => {
                 info!(router.model = %model, router.addr = %addr, via = via.as_str(), "router found");
+                self.tell(None, || format!("found the router {addr} ({model}) by {}", via.as_str()));
             }
-            RouterState::Missing(reason) => warn!(error = %reason, "no router found"),
+            RouterState::Missing(reason) => {
+                warn!(error = %reason, "no router found");
+                self.tell(None, || format!("no router found: {reason}"));
+            }
             RouterState::Off | RouterState::Searching => {}
         }
     }
@@ -103,6 +121,7 @@ impl Reporter {
             let before = *self.external.get_or_insert(external);
             if before != external && self.may_say(Kind::External, now) {
                 info!(external.addr = %external, external.before = %before, "external address changed");
+                self.tell(None, || format!("the external address changed from {before} to {external}"));
                 self.external = Some(external);
             }
         }
@@ -110,6 +129,12 @@ impl Reporter {
             return;
         }
         let (external, advice) = (status.external.map(display), verdict.advice());
+        if verdict != Verdict::Public || self.verdict.is_some() {
+            self.tell(None, || match verdict {
+                Verdict::Public => "reachable from the internet again".to_owned(),
+                _ => format!("not reachable from the internet: {advice}"),
+            });
+        }
         match verdict {
             // The first good one goes without saying.
             Verdict::Public if self.verdict.is_none() => {}
@@ -136,6 +161,7 @@ impl Reporter {
             return;
         }
         say(opening, via, now);
+        self.tell(Some(&opening.mapping), || sentence(opening, via));
         self.openings.insert(key.clone(), told);
     }
 
@@ -144,6 +170,7 @@ impl Reporter {
     pub(super) fn report_restart(&mut self, now: Instant) {
         if self.may_say(Kind::Restart, now) {
             info!("router restarted");
+            self.tell(None, || "the router restarted".to_owned());
         }
     }
 
@@ -157,12 +184,23 @@ impl Reporter {
                     self.openings.remove(key);
                 }
                 opening_line!(info, mapping, key.listener; external.port = port, "closed on the router");
+                self.tell(Some(mapping), || format!("port {port} is closed on the router"));
             }
-            State::Gone(Gone::Left(error)) => opening_line!(
-                warn, mapping, key.listener; external.port = port, error, "left open on the router"
-            ),
+            State::Gone(Gone::Left(error)) => {
+                opening_line!(
+                    warn, mapping, key.listener; external.port = port, error, "left open on the router"
+                );
+                self.tell(Some(mapping), || format!("port {port} is left open on the router: {error}"));
+            }
             _ => {}
         }
+    }
+
+    fn tell(&self, mapping: Option<&MappingName>, message: impl FnOnce() -> String) {
+        self.events.emit(EventKind::Router, || {
+            let draft = Draft::new(message());
+            mapping.into_iter().cloned().fold(draft, Draft::mapping)
+        });
     }
 
     /// Whether one more line of this kind is not too many.
@@ -217,6 +255,27 @@ fn say(opening: &OpeningStatus, via: Option<RouterProtocol>, now: Instant) {
             retry_s = opening.retry_at.map(|at| at.saturating_duration_since(now).as_secs()),
             "not open on the router"
         ),
+    }
+}
+
+/// The same as an event.
+fn sentence(opening: &OpeningStatus, via: Option<RouterProtocol>) -> String {
+    let OpeningStatus { key, external_port: port, .. } = opening;
+    let listener = &key.listener;
+    match &opening.state {
+        OpeningState::Searching => format!("the router is asked for port {port}"),
+        OpeningState::Open { unverified, .. } => {
+            let doubt = if *unverified { format!("; {UNVERIFIED}") } else { String::new() };
+            match opening.external {
+                Some(ip) => format!("{listener} is open as {}{doubt}", SocketAddr::new(ip, *port)),
+                None => format!("{listener} is open as port {port}{doubt}"),
+            }
+        }
+        OpeningState::Conflict(holder) => {
+            format!("port {port} on the router is held by {}", named(holder.as_ref(), via))
+        }
+        OpeningState::Denied(error) => format!("the router refuses port {port}: {error}"),
+        OpeningState::Failed(error) => format!("port {port} is not open on the router: {error}"),
     }
 }
 

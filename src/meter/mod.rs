@@ -19,6 +19,7 @@ use std::{
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use atomic_waker::AtomicWaker;
@@ -27,15 +28,27 @@ pub(crate) use lines::{LeftOut, SessionLines, SessionLog};
 use slab::Slab;
 use tokio::time::Instant;
 
-use crate::mapping::{ListenAddr, MappingName, Protocol, TargetAddr};
+use crate::{
+    events::{Draft, EventKind, Events},
+    mapping::{ListenAddr, MappingName, Protocol, TargetAddr},
+};
 
-/// Numbers sessions across the whole daemon, from 1; none is reused. Clones share one count.
+/// What the accounts of all listeners share. Clones are one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct SessionIds(Arc<AtomicU64>);
+pub(crate) struct Ledger {
+    /// The number of the last session of the daemon. They begin with 1, and none is reused.
+    last_id: Arc<AtomicU64>,
+    events: Events,
+}
 
-impl SessionIds {
-    fn next(&self) -> u64 {
-        self.0.fetch_add(1, Relaxed) + 1
+impl Ledger {
+    /// A ledger without sessions. They are told to `events`.
+    pub(crate) fn new(events: Events) -> Self {
+        Self { last_id: Arc::default(), events }
+    }
+
+    fn next_id(&self) -> u64 {
+        self.last_id.fetch_add(1, Relaxed) + 1
     }
 }
 
@@ -46,7 +59,7 @@ pub(crate) struct ListenerMeter {
     log: Mutex<Arc<SessionLog>>,
     protocol: Protocol,
     listen: ListenAddr,
-    ids: SessionIds,
+    ledger: Ledger,
     table: Mutex<Table>,
     sessions: AtomicU64,
     bytes_in: AtomicU64,
@@ -69,14 +82,14 @@ impl ListenerMeter {
         mapping: MappingName,
         protocol: Protocol,
         listen: ListenAddr,
-        ids: SessionIds,
+        ledger: Ledger,
     ) -> Arc<Self> {
         Arc::new(Self {
             mapping: Mutex::new(mapping),
             log: Mutex::new(SessionLog::new(SessionLines::All, Arc::default())),
             protocol,
             listen,
-            ids,
+            ledger,
             table: Mutex::default(),
             sessions: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
@@ -89,7 +102,7 @@ impl ListenerMeter {
     /// In a closed account the session is asked to end at once.
     pub(crate) fn open(self: &Arc<Self>, client: SocketAddr) -> SessionMeter {
         let live = Arc::new(LiveSession {
-            id: self.ids.next(),
+            id: self.ledger.next_id(),
             client,
             target: Mutex::new(None),
             started: Instant::now(),
@@ -106,6 +119,10 @@ impl ListenerMeter {
             live.cut(reason);
         }
         drop(table);
+        self.events().emit(EventKind::SessionStarted, || {
+            let message = format_args!("{} session from {client} started", self.protocol);
+            Draft::new(message).mapping(self.mapping()).session(live.id).client(client)
+        });
         SessionMeter { listener: Arc::clone(self), live, slot, settled: false }
     }
 
@@ -158,6 +175,11 @@ impl ListenerMeter {
 
     fn log(&self) -> Arc<SessionLog> {
         Arc::clone(&self.log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Where it tells what happens.
+    pub(crate) fn events(&self) -> &Events {
+        &self.ledger.events
     }
 
     /// The protocol of the listener.
@@ -304,6 +326,7 @@ impl SessionMeter {
         let now = Instant::now();
         let duration = now.saturating_duration_since(self.live.started);
         self.listener.table().live.remove(self.slot);
+        self.tell_end(reason, duration, error);
         // Where the level hides the lines, none of them is missed.
         if !tracing::enabled!(tracing::Level::INFO)
             || !self.listener.log().takes(reason, (bytes_in, bytes_out), now)
@@ -324,6 +347,27 @@ impl SessionMeter {
             error = error.map(tracing::field::display),
             "session ended"
         );
+    }
+
+    fn tell_end(&self, reason: Ended, duration: Duration, error: Option<&dyn std::fmt::Display>) {
+        let Self { listener, live, .. } = self;
+        listener.events().emit(EventKind::SessionEnded, || {
+            let (client, target) = (live.client, live.target());
+            let mut message = format!(
+                "{} session from {client} to {} ended: {}, {} bytes in, {} bytes out, {:.1} s",
+                listener.protocol,
+                Shown(target.as_ref()),
+                reason.as_str(),
+                live.bytes_in(),
+                live.bytes_out(),
+                duration.as_secs_f64(),
+            );
+            if let Some(error) = error {
+                message.push_str(&format!(" ({error})"));
+            }
+            let draft = Draft::new(message).mapping(listener.mapping());
+            draft.session(live.id).client(client).reason(reason.as_str())
+        });
     }
 }
 
@@ -408,7 +452,7 @@ mod tests {
     async fn a_closed_account_ends_sessions_that_are_entered_later() {
         let port = std::num::NonZeroU16::MIN;
         let name = MappingName::new("1/tcp").unwrap();
-        let meter = ListenerMeter::new(name, Protocol::Tcp, ListenAddr::every(port), SessionIds::default());
+        let meter = ListenerMeter::new(name, Protocol::Tcp, ListenAddr::every(port), Ledger::default());
         let client = "127.0.0.1:1".parse().unwrap();
         let before = meter.open(client);
         meter.close(Ended::Reload);

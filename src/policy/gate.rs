@@ -22,6 +22,7 @@ use super::{
     Countries, Guard, GuardSpec, IpSet, ListName,
     access::{List, Side},
 };
+use crate::events::Events;
 
 /// What the configuration says for all mappings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,14 +66,20 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate without lists and without bans. `dates` tells the date when a ban begins.
+    /// A gate without lists and without bans. `dates` tells the date when a ban begins. Its bans
+    /// are told to no window.
     pub fn new(dates: fn() -> SystemTime) -> Arc<Self> {
+        Self::telling(dates, Events::default())
+    }
+
+    /// The same, but its bans are told to `events`.
+    pub(crate) fn telling(dates: fn() -> SystemTime, events: Events) -> Arc<Self> {
         let revision = watch::Sender::new(0);
         Arc::new(Self {
             spec: ArcSwap::default(),
             lists: Mutex::default(),
             countries: ArcSwapOption::empty(),
-            guard: Guard::new(revision.clone(), dates),
+            guard: Guard::new(revision.clone(), dates, events),
             revision,
         })
     }

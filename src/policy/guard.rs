@@ -54,7 +54,10 @@ use super::{
     access::Side,
     rate::{CLIENTS, ClientLimiter, Crowded},
 };
-use crate::mapping::{ClientKey, canonical};
+use crate::{
+    events::{Draft, EventKind, Events},
+    mapping::{ClientKey, canonical},
+};
 
 /// The longest that a ban grows to by repeats; a first ban may be longer. A ban of a snapshot lasts
 /// no longer, either.
@@ -79,6 +82,7 @@ pub struct Guard {
     changes: watch::Sender<u64>,
     /// Tells the date.
     dates: fn() -> SystemTime,
+    events: Events,
 }
 
 /// A [`GuardSpec`], ready to be applied.
@@ -91,8 +95,8 @@ struct GuardTerms {
 
 impl Guard {
     /// A guard without terms and bans. It counts `revision` up for each new ban, and has its dates
-    /// from `dates`.
-    pub(super) fn new(revision: watch::Sender<u64>, dates: fn() -> SystemTime) -> Self {
+    /// from `dates`. It tells `events` of the bans that the log has.
+    pub(super) fn new(revision: watch::Sender<u64>, dates: fn() -> SystemTime, events: Events) -> Self {
         Self {
             terms: ArcSwapOption::empty(),
             table: RwLock::default(),
@@ -102,6 +106,7 @@ impl Guard {
             revision,
             changes: watch::Sender::new(0),
             dates,
+            events,
         }
     }
 
@@ -154,7 +159,7 @@ impl Guard {
         let (end, until) = ends(length, now, date);
         let ban = Ban { client, since: date, until, reason: BanReason::Operator, repeats: 0 };
         self.change(|table| table.bans.insist(client, end, ban.clone()));
-        lines::operator_banned(client, length);
+        lines::operator_banned(client, length, &self.events);
         self.tell_new_ban();
         ban
     }
@@ -173,6 +178,9 @@ impl Guard {
         self.tell_change();
         if was_banned {
             tracing::info!(client.addr = %key, "client unbanned");
+            self.events.emit(EventKind::Unbanned, || {
+                Draft::new(format_args!("an operator ended the ban of {key}")).client(key)
+            });
         }
         was_banned
     }
@@ -228,7 +236,7 @@ impl Guard {
             table.past.insert(client, forgotten, past);
             Some((ban, length))
         })?;
-        self.lines.banned(&ban, length, now);
+        self.lines.banned(&ban, length, now, &self.events);
         self.tell_new_ban();
         Some(ban)
     }

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use crate::{
+    events::{Draft, EventKind},
     meter::ListenerMeter,
     policy::{Admission, Permit, Refusal},
 };
@@ -50,5 +51,10 @@ impl AdmissionHandle {
             reason = refusal.as_str(),
             "session refused"
         );
+        meter.events().emit(EventKind::SessionRefused, || {
+            let reason = refusal.as_str();
+            let message = format_args!("{} client {client} refused: {reason}", meter.protocol());
+            Draft::new(message).mapping(meter.mapping()).client(client).reason(reason)
+        });
     }
 }

@@ -23,8 +23,9 @@ use super::{
 use crate::{
     alarm::Alarm,
     config::{self, LimitSettings, ListenerPlan, Plan, PlanDiff, Service, Settings},
+    events::Events,
     mapping::{ListenerKey, LiveListener, LiveSet, MappingId, MappingName, Timeout},
-    meter::Ended,
+    meter::{Ended, Ledger},
     policy::{Gate, GateInput, Refuse},
     relay::Drain,
     sock::bind::{Listening, Overlap},
@@ -70,16 +71,17 @@ pub(super) struct Listeners {
     retiring: Vec<Retiring>,
     retirement: Drain,
     shared: Shared,
+    events: Events,
     failed: mpsc::UnboundedReceiver<Failed>,
 }
 
 impl Listeners {
     pub(super) fn new(
-        dialer: Dialer,
         budgets: Budgets,
         gate: Arc<Gate>,
         refused: Arc<Notify>,
         alarm: Alarm,
+        events: Events,
     ) -> Self {
         let (sender, failed) = mpsc::unbounded_channel();
         Self {
@@ -90,7 +92,17 @@ impl Listeners {
             running: BTreeMap::new(),
             retiring: Vec::new(),
             retirement: Drain::new(),
-            shared: Shared { dialer, budgets, gate, refused, alarm, failed: sender, next: Arc::default() },
+            shared: Shared {
+                dialer: Dialer::new(events.clone()),
+                budgets,
+                ledger: Ledger::new(events.clone()),
+                gate,
+                refused,
+                alarm,
+                failed: sender,
+                next: Arc::default(),
+            },
+            events,
             failed,
         }
     }
@@ -107,7 +119,7 @@ impl Listeners {
     ) -> Result<Changed, Vec<BindError>> {
         match self.change_to(plan, globals, tolerance).await {
             Ok((changed, waiting)) => {
-                say_waiting(&explained(waiting).await, &self.plan);
+                say_waiting(&explained(waiting).await, &self.plan, &self.events);
                 Ok(changed)
             }
             Err(errors) => Err(explained(errors).await),
@@ -274,6 +286,7 @@ impl Listeners {
     fn retire(&mut self, key: &ListenerKey, is_replaced: bool) -> Option<Arc<Running>> {
         let running = self.running.remove(key)?;
         running.close();
+        running.tell_closed();
         let running = Arc::new(running);
         let retired = Arc::clone(&running);
         let (grace, mut granted) = watch::channel(None);
@@ -348,7 +361,7 @@ impl Listeners {
         let waiting: Vec<_> =
             self.running.values().filter(|r| r.is_waiting()).map(|r| r.key().clone()).collect();
         let news = waiting.iter().filter_map(|key| self.bind_again(key)).collect();
-        say_waiting(&explained(news).await, &self.plan);
+        say_waiting(&explained(news).await, &self.plan, &self.events);
     }
 
     /// Closes every listener.
@@ -416,11 +429,11 @@ mod tests {
         let (plan, globals) = (loaded.plan, Globals::of(loaded.gate, &loaded.settings));
         let budgets = Budgets::new(64, true);
         let mut listeners = Listeners::new(
-            Dialer::new(),
             budgets,
             Gate::new(std::time::SystemTime::now),
             Arc::default(),
             Alarm::default(),
+            Events::default(),
         );
         for plan in [plan.clone(), Plan::default(), plan.clone()] {
             listeners.apply(plan, &globals, Tolerance::Absent).await.unwrap();

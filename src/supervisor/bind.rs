@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     config::{ListenerPlan, Plan},
+    events::{Draft, EventKind, Events},
     job,
     mapping::{ListenerKey, Protocol},
     sock::{
@@ -156,8 +157,9 @@ pub(super) fn stage(
 
 /// Logs why listeners wait: the first few of each kind, and how many more there are. A range of
 /// ports may have thousands.
-pub(super) fn say_waiting(errors: &[BindError], plan: &Plan) {
+pub(super) fn say_waiting(errors: &[BindError], plan: &Plan, events: &Events) {
     const NAMED: usize = 10;
+    tell_waiting(&errors[..errors.len().min(NAMED)], plan, events);
     let (taken, absent): (Vec<_>, Vec<_>) = errors.iter().partition(|error| !is_absent(&error.source));
     for error in taken.iter().take(NAMED) {
         let (mapping, protocol) = (mapping(error, plan), error.key.protocol.as_str());
@@ -172,6 +174,18 @@ pub(super) fn say_waiting(errors: &[BindError], plan: &Plan) {
     }
     if let Some(left_out @ 1..) = absent.len().checked_sub(NAMED) {
         tracing::warn!(left_out, "more listeners waiting");
+    }
+}
+
+fn tell_waiting(errors: &[BindError], plan: &Plan, events: &Events) {
+    for error in errors {
+        events.emit(EventKind::ListenerWaiting, || {
+            let draft = Draft::new(format_args!("{} does not listen: {}", error.key, error.cause()));
+            match plan.listeners.get(&error.key) {
+                Some(listener) => draft.mapping(listener.name.clone()),
+                None => draft,
+            }
+        });
     }
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use crate::{
     config::{LimitSettings, Plan},
-    meter::SessionIds,
     relay::{
         LogLimits,
         tcp::{SessionBudget, SilentDrops, WAITING_ROOM},
@@ -51,8 +50,6 @@ pub struct Budgets {
     pub(super) joins: bool,
     /// The lines that outsiders can cause.
     pub(super) log: Arc<LogLimits>,
-    /// The numbers of sessions.
-    pub(super) ids: SessionIds,
     /// The limit that they are divided from.
     descriptors: u64,
 }
@@ -83,7 +80,6 @@ impl Budgets {
             silence: SilentDrops::new(silent),
             joins: fast,
             log: Arc::default(),
-            ids: SessionIds::default(),
             descriptors,
         }
     }

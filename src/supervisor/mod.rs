@@ -57,13 +57,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     alarm::Alarm,
     config::{self, Loaded, Problems, ReadSet, Settings},
+    events::{Draft, EventKind, Events},
     gateway::RouterSettings,
     job::JobError,
     mapping::{LiveSet, Timeout},
     meter::Ended,
     policy::Gate,
     relay::tcp::SilentDrops,
-    targets::Dialer,
 };
 use apply::{Globals, Listeners};
 pub(crate) use named::ChangedNames;
@@ -165,6 +165,8 @@ pub struct Means {
     pub gate: Arc<Gate>,
     /// Raised where the supervisor or a listener ends without plan.
     pub alarm: Alarm,
+    /// Where what happens is told.
+    pub events: Events,
 }
 
 impl Handle {
@@ -176,14 +178,14 @@ impl Handle {
         source: PlanSource,
         loaded: Loaded,
         tolerance: Tolerance,
-        Means { budgets, gate, alarm }: Means,
+        Means { budgets, gate, alarm, events }: Means,
         tasks: &TaskTracker,
     ) -> Result<Self, Vec<BindError>> {
         let (summaries, reloads) = (Summaries::default(), Reloads::new(source));
         let (silence, sweep) = (budgets.silence.clone(), Sweep::of(&gate));
         let (beat, pulse) = pulse::pair();
         let mut listeners =
-            Listeners::new(Dialer::new(), budgets, Arc::clone(&gate), summaries.bell(), alarm.clone());
+            Listeners::new(budgets, Arc::clone(&gate), summaries.bell(), alarm.clone(), events.clone());
         listeners.apply(loaded.plan, &Globals::of(loaded.gate, &loaded.settings), tolerance).await?;
         let (mailbox, requests) = mpsc::channel(16);
         let (admissions_tx, admissions) = watch::channel(listeners.admissions());
@@ -205,6 +207,7 @@ impl Handle {
             silence,
             at_once: at_once.clone(),
             beat,
+            events,
         };
         tasks.spawn(async move { alarm.guard("supervisor", supervisor.run(requests)).await });
         Ok(Self { mailbox, at_once, settings, router, read, gate, admissions, live, pulse })
@@ -286,6 +289,7 @@ struct Supervisor {
     live: watch::Sender<LiveSet>,
     at_once: CancellationToken,
     beat: Beat,
+    events: Events,
 }
 
 impl Supervisor {
@@ -330,7 +334,7 @@ impl Supervisor {
                 Err(error)
             }
         };
-        report(&outcome);
+        report(&outcome, &self.events);
         let outcome = outcome.map_err(Arc::new);
         for reply in replies {
             let _ = reply.send(outcome.clone());
@@ -406,7 +410,7 @@ async fn wait(limit: Timeout) {
     }
 }
 
-fn report(outcome: &Result<Applied, ReloadError>) {
+fn report(outcome: &Result<Applied, ReloadError>, events: &Events) {
     match outcome {
         Ok(Applied { opened, closed, retuned, replaced, names }) => {
             tracing::info!(
@@ -419,8 +423,20 @@ fn report(outcome: &Result<Applied, ReloadError>) {
                 "changed.names" = names.changed.as_deref(),
                 "reload applied"
             );
+            events.emit(EventKind::ReloadApplied, || {
+                Draft::new(format_args!(
+                    "configuration applied: {opened} listeners opened, {closed} closed, {retuned} changed, \
+                     {replaced} replaced"
+                ))
+            });
         }
-        Err(error) => tracing::warn!(error = error.on_one_line(), "reload refused"),
+        Err(error) => {
+            let error = error.on_one_line();
+            events.emit(EventKind::ReloadRefused, || {
+                Draft::new(format_args!("configuration refused: {error}"))
+            });
+            tracing::warn!(error, "reload refused");
+        }
     }
 }
 

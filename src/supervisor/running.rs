@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     config::ListenerPlan,
+    events::{Draft, EventKind},
     mapping::{ListenerKey, MappingId, Protocol},
     meter::{Ended, ListenerMeter},
     relay::Drain,
@@ -55,7 +56,7 @@ impl Running {
         mapping: Option<&MappingRuntime>,
         shared: Shared,
     ) -> Self {
-        let meter = ListenerMeter::new(plan.name, key.protocol, key.addr.clone(), shared.budgets.ids.clone());
+        let meter = ListenerMeter::new(plan.name, key.protocol, key.addr.clone(), shared.ledger.clone());
         if let Some(mapping) = mapping {
             meter.log_to(&mapping.log);
         }
@@ -75,6 +76,7 @@ impl Running {
     pub(super) fn serve(&mut self, socket: OwnedFd) {
         let (drain, number) = (Drain::new(), self.shared.next.fetch_add(1, Relaxed));
         let (key, failed) = (self.key.clone(), self.shared.failed.clone());
+        let meter = Arc::clone(&self.meter);
         let report = move |error: &io::Error| {
             tracing::error!(
                 protocol = key.protocol.as_str(),
@@ -82,6 +84,10 @@ impl Running {
                 error = %error,
                 "listener failed; binding it again"
             );
+            meter.events().emit(EventKind::ListenerFailed, || {
+                let message = format_args!("{key} failed and is bound again: {error}");
+                Draft::new(message).mapping(meter.mapping())
+            });
             let _ = failed.send(Failed { key, number });
         };
         let parts = Parts {
@@ -116,6 +122,18 @@ impl Running {
             trap = self.kind.admission().is_none().then_some(true),
             "listening"
         );
+        self.tell(EventKind::Listening, || format!("listening on {}", self.key));
+    }
+
+    fn tell(&self, kind: EventKind, message: impl FnOnce() -> String) {
+        self.meter.events().emit(kind, || Draft::new(message()).mapping(self.meter.mapping()));
+    }
+
+    /// Tells that it takes no more clients, because the plan has it no more.
+    pub(super) fn tell_closed(&self) {
+        if !self.is_waiting() {
+            self.tell(EventKind::ListenerClosed, || format!("{} is closed", self.key));
+        }
     }
 
     /// Whether it has no socket.

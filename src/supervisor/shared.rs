@@ -5,13 +5,15 @@ use std::sync::{Arc, atomic::AtomicU64};
 use tokio::sync::{Notify, mpsc};
 
 use super::Budgets;
-use crate::{alarm::Alarm, mapping::ListenerKey, policy::Gate, targets::Dialer};
+use crate::{alarm::Alarm, mapping::ListenerKey, meter::Ledger, policy::Gate, targets::Dialer};
 
 /// What every listener shares.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     pub(super) dialer: Dialer,
     pub(super) budgets: Budgets,
+    /// Numbers the sessions, and leads to the event bus.
+    pub(super) ledger: Ledger,
     pub(super) gate: Arc<Gate>,
     /// Notified after each refusal.
     pub(super) refused: Arc<Notify>,

@@ -16,6 +16,8 @@ use crate::{
     policy::{IpSet, ListName},
 };
 
+mod told;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A supervisor whose second reading of the configuration, and every later one, blocks until it is
@@ -48,6 +50,7 @@ impl Blocked {
                 budgets: Budgets::new(64, true),
                 gate: Gate::new(std::time::SystemTime::now),
                 alarm: Alarm::default(),
+                events: Events::default(),
             },
             &tasks,
         )

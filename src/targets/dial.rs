@@ -109,6 +109,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        events::Events,
         fixture::keepalive_of,
         mapping::Host,
         targets::{ResolveError, Resolver},
@@ -187,7 +188,7 @@ mod tests {
             (Timeout::After(secs(60)), Some((secs(60), secs(15), 3))),
         ] {
             let options = DialOptions { keepalive, ..within(LIMIT) };
-            let (stream, _) = dial(&Dialer::new(), &target, options).await.unwrap();
+            let (stream, _) = dial(&Dialer::new(Events::default()), &target, options).await.unwrap();
             assert_eq!(keepalive_of(&stream), expected);
         }
     }

@@ -15,15 +15,18 @@ use super::{
     own::OwnListeners,
     race,
 };
-use crate::mapping::{ListenAddr, MappingName, Protocol, TargetAddr};
+use crate::{
+    events::Events,
+    mapping::{ListenAddr, MappingName, Protocol, TargetAddr},
+};
 
 /// Reaches targets. Clones share one memory.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     resolver: Resolver,
     dead: DeadAddrs,
@@ -32,9 +35,14 @@ struct Shared {
 }
 
 impl Dialer {
-    /// A dialer that knows nothing yet.
-    pub(crate) fn new() -> Self {
-        Self::default()
+    /// A dialer that knows nothing yet. It tells `events` which targets go down and come back.
+    pub(crate) fn new(events: Events) -> Self {
+        Self::of(Resolver::default(), events)
+    }
+
+    fn of(resolver: Resolver, events: Events) -> Self {
+        let (dead, own) = (DeadAddrs::default(), OwnListeners::default());
+        Self { shared: Arc::new(Shared { resolver, dead, down: DownTargets::new(events), own }) }
     }
 
     /// Notes what listens now. Sessions that lead there are refused: they would loop.
@@ -124,6 +132,6 @@ impl Dialer {
 impl Dialer {
     /// A dialer with a resolver of a test.
     pub(super) fn with(resolver: Resolver) -> Self {
-        Self { shared: Arc::new(Shared { resolver, ..Shared::default() }) }
+        Self::of(resolver, Events::default())
     }
 }

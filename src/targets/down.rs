@@ -35,6 +35,7 @@ use super::{
     dead::{REFUSED_REMEMBERED, REMEMBERED},
 };
 use crate::{
+    events::{Draft, EventKind, Events},
     log_limiter::LogLimiter,
     mapping::{MappingName, Protocol, TargetAddr},
     sock::errno::is_own_shortage,
@@ -101,6 +102,7 @@ pub(super) struct DownTargets {
     state: Mutex<State>,
     /// How many entries say that their target fails, for a look without the lock.
     failing: AtomicUsize,
+    events: Events,
 }
 
 #[derive(Debug)]
@@ -125,15 +127,14 @@ struct Run {
     lines: LogLimiter,
 }
 
-impl Default for DownTargets {
-    fn default() -> Self {
+impl DownTargets {
+    /// Every target is up. A change is told to `events`.
+    pub(super) fn new(events: Events) -> Self {
         let state =
             State { known: IndexMap::new(), all: LogLimiter::new(ALL_BURST, ALL_REFILL), left_out: 0 };
-        Self { state: Mutex::new(state), failing: AtomicUsize::new(0) }
+        Self { state: Mutex::new(state), failing: AtomicUsize::new(0), events }
     }
-}
 
-impl DownTargets {
     /// Notes that a session, or a flow, could not use the target.
     pub(super) fn failed(&self, leg: &Leg, sign: Sign, error: &dyn Display) {
         if sign == Sign::Own {
@@ -173,6 +174,10 @@ impl DownTargets {
             error = %error,
             "target down"
         );
+        self.events.emit(EventKind::TargetDown, || {
+            let message = format_args!("target {}/{} is down: {error}", leg.target, leg.protocol);
+            Draft::new(message).mapping(leg.mapping.clone())
+        });
     }
 
     /// The targets of a mapping, those that failed lately last.
@@ -222,6 +227,10 @@ impl DownTargets {
                 down_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
                 "target up"
             );
+            self.events.emit(EventKind::TargetUp, || {
+                let message = format_args!("target {}/{} is up again", leg.target, leg.protocol);
+                Draft::new(message).mapping(leg.mapping.clone())
+            });
         }
     }
 
@@ -273,7 +282,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_clear_failure_is_enough_and_a_doubtful_one_needs_another() {
-        let targets = DownTargets::default();
+        let targets = DownTargets::new(Events::default());
         targets.failed(&leg(1), Sign::Clear, &"refused");
         assert_eq!(state(&targets, 1), (true, true));
         targets.failed(&leg(2), Sign::Doubtful, &"reset");
@@ -289,7 +298,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_target_that_failed_lately_is_tried_last() {
-        let targets = DownTargets::default();
+        let targets = DownTargets::new(Events::default());
         let all = Targets::new([leg(1).target, leg(2).target, leg(3).target]).unwrap();
         let order = || -> Vec<u16> {
             let order = targets.order(|| leg(1).mapping, Protocol::Tcp, &all);
@@ -308,7 +317,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_target_that_comes_and_goes_says_so_five_times_and_then_once_a_minute() {
-        let targets = DownTargets::default();
+        let targets = DownTargets::new(Events::default());
         let mut told = 0;
         for _ in 0..600 {
             targets.failed(&leg(1), Sign::Clear, &"refused");
@@ -322,7 +331,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_scan_over_dead_targets_writes_few_lines_and_keeps_few_of_them() {
-        let targets = DownTargets::default();
+        let targets = DownTargets::new(Events::default());
         let mut told = 0;
         for port in 1..=10_000 {
             targets.failed(&leg(port), Sign::Clear, &"refused");

@@ -1,4 +1,4 @@
-//! The log lines of bans.
+//! The log lines and the events of bans.
 //!
 //! An operator wants to know of each ban. But strangers cause bans, and one of them may have very
 //! many addresses. So the log has [`AT_ONCE`] bans after a quiet time, then one each [`PERIOD`].
@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Ban, ban::rfc3339};
+use super::{Ban, BanReason, ban::rfc3339};
 use crate::{
+    events::{Draft, EventKind, Events},
     log_limiter::LogLimiter,
     mapping::{ClientKey, Timeout},
 };
@@ -28,7 +29,7 @@ impl Default for Lines {
 
 impl Lines {
     /// Logs an automatic ban of that length.
-    pub(super) fn banned(&self, ban: &Ban, length: Duration, now: Instant) {
+    pub(super) fn banned(&self, ban: &Ban, length: Duration, now: Instant, events: &Events) {
         let Some(untold) = self.0.take(now) else { return };
         tracing::info!(
             client.addr = %ban.client,
@@ -39,11 +40,23 @@ impl Lines {
             untold = (untold > 0).then_some(untold),
             "client banned"
         );
+        tell(events, ban.client, Timeout::After(length), ban.reason);
     }
 }
 
 /// Logs a ban by the operator, without a limit.
-pub(super) fn operator_banned(client: ClientKey, length: Option<Duration>) {
+pub(super) fn operator_banned(client: ClientKey, length: Option<Duration>, events: &Events) {
     let length = length.map_or(Timeout::Never, Timeout::After);
     tracing::info!(client.addr = %client, ban.r#for = %length, reason = "operator", "client banned");
+    tell(events, client, length, BanReason::Operator);
+}
+
+fn tell(events: &Events, client: ClientKey, length: Timeout, reason: BanReason) {
+    events.emit(EventKind::Banned, || {
+        let message = match length {
+            Timeout::After(_) => format!("{client} is banned for {length}: {reason}"),
+            Timeout::Never => format!("{client} is banned until an operator ends it: {reason}"),
+        };
+        Draft::new(message).client(client).reason(reason.as_str())
+    });
 }

@@ -11,7 +11,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn without_terms() -> Guard {
-    Guard::new(watch::Sender::new(0), SystemTime::now)
+    Guard::new(watch::Sender::new(0), SystemTime::now, Events::default())
 }
 
 /// Three refusals a minute are allowed; the first ban is an hour.
@@ -220,7 +220,7 @@ async fn without_terms_the_operators_bans_alone_hold() {
 #[tokio::test(start_paused = true)]
 async fn a_change_is_told_to_whoever_saves_and_a_new_ban_to_whoever_rechecks() {
     let revision = watch::Sender::new(0);
-    let guard = Guard::new(revision.clone(), SystemTime::now);
+    let guard = Guard::new(revision.clone(), SystemTime::now, Events::default());
     retune(&guard, 3, HOUR, "");
     let (mut changes, mut revision) = (guard.changes(), revision.subscribe());
     let mut told = || {

@@ -17,8 +17,9 @@ use super::{
     session,
 };
 use crate::{
+    events::Events,
     mapping::{Host, ListenAddr, MappingName, Protocol, TargetAddr, Timeout},
-    meter::{Ended, ListenerMeter, LiveSession, SessionIds},
+    meter::{Ended, Ledger, ListenerMeter, LiveSession},
     policy::{Admission, Caps, Gate, Limit, Policy},
     relay::AdmissionHandle,
     sock::stream::reset_on_close,
@@ -43,7 +44,7 @@ impl Session {
     async fn throttled(limits: Limits, bandwidth: Option<NonZeroU64>) -> Self {
         let listen = ListenAddr::every(80.try_into().unwrap());
         let meter =
-            ListenerMeter::new(MappingName::new("t").unwrap(), Protocol::Tcp, listen, SessionIds::default());
+            ListenerMeter::new(MappingName::new("t").unwrap(), Protocol::Tcp, listen, Ledger::default());
         let (client, inside_client) = pair().await;
         let (inside_target, target) = pair().await;
         let session = meter.open(client.local_addr().unwrap());
@@ -354,15 +355,14 @@ async fn a_throttled_session_is_cut_at_once() {
 async fn the_task_of_a_session_stays_small() {
     let (client, _far) = pair().await;
     let listen = ListenAddr::every(80.try_into().unwrap());
-    let meter =
-        ListenerMeter::new(MappingName::new("t").unwrap(), Protocol::Tcp, listen, SessionIds::default());
+    let meter = ListenerMeter::new(MappingName::new("t").unwrap(), Protocol::Tcp, listen, Ledger::default());
     let from = client.local_addr().unwrap();
     let target = TargetAddr { host: Host::Ip(from.ip(), None), port: 80.try_into().unwrap() };
     let spec = TcpSpec { targets: Targets::one(target), options: TcpOptions::default() };
     let permit = AdmissionHandle::open().admit(from.ip(), &meter).unwrap();
     let slot = SessionBudget::new(1, 0).try_take().unwrap();
     let near = ClientSide { client, meter: meter.open(from), slot };
-    let task = session::run(near, permit, Arc::new(spec), Dialer::new());
+    let task = session::run(near, permit, Arc::new(spec), Dialer::new(Events::default()));
     // With up to 400 bytes tokio's own part and this fit into one allocation of 512.
     assert!(size_of_val(&task) <= 400, "{} bytes", size_of_val(&task));
 }

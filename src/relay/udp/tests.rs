@@ -12,8 +12,9 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::*;
 use crate::{
+    events::Events,
     mapping::{Host, ListenAddr, MappingName, Protocol, TargetAddr, Zone},
-    meter::SessionIds,
+    meter::Ledger,
     policy::{Permit, Policy, Rate, Rates},
     relay::Drain,
 };
@@ -70,13 +71,13 @@ impl Relay {
             name,
             Protocol::Udp,
             ListenAddr { ip: addr.ip(), zone: None, port },
-            SessionIds::default(),
+            Ledger::default(),
         );
         let (drain, drops) = (Drain::new(), Arc::new(UdpDrops::default()));
         let (spec, specs) = watch::channel(Arc::new(spec));
         let service = UdpService {
             spec: specs,
-            dialer: Dialer::new(),
+            dialer: Dialer::new(Events::default()),
             meter: Arc::clone(&meter),
             admission,
             budget: budget.clone(),
@@ -346,7 +347,7 @@ async fn the_error_of_an_earlier_datagram_does_not_cost_the_next_one() {
     let client = socket().await.local_addr().unwrap();
     let listen = ListenAddr::every(NonZeroU16::MIN);
     let meter =
-        ListenerMeter::new(MappingName::new("1/udp").unwrap(), Protocol::Udp, listen, SessionIds::default());
+        ListenerMeter::new(MappingName::new("1/udp").unwrap(), Protocol::Udp, listen, Ledger::default());
     let key = FlowKey { client, local: None };
     let offload = sockets::offload(client).unwrap();
     let permits = (FlowBudget::new(1).take().unwrap(), permit(client));
@@ -638,7 +639,7 @@ fn shared(target: SocketAddr, meter: Arc<ListenerMeter>, budget: FlowBudget) -> 
         log: Arc::default(),
         held: MemoryUse::default(),
         spec: watch::channel(Arc::new(leading_to(target))).1,
-        dialer: Dialer::new(),
+        dialer: Dialer::new(Events::default()),
         meter,
     }
 }
@@ -647,7 +648,7 @@ fn shared(target: SocketAddr, meter: Arc<ListenerMeter>, budget: FlowBudget) -> 
 async fn replies_that_had_to_wait_are_sent_whole_and_in_order() {
     let listen = ListenAddr::every(NonZeroU16::MIN);
     let meter =
-        ListenerMeter::new(MappingName::new("1/udp").unwrap(), Protocol::Udp, listen, SessionIds::default());
+        ListenerMeter::new(MappingName::new("1/udp").unwrap(), Protocol::Udp, listen, Ledger::default());
     let client = socket().await;
     let addr = client.local_addr().unwrap();
     let budget = FlowBudget::new(1);
@@ -700,7 +701,8 @@ async fn an_idle_flow_costs_less_than_two_kibibytes() {
         Verdict::New(id, _) => id,
         verdict => panic!("{verdict:?}"),
     };
-    let connecting = Connecting::begin(Arc::clone(&flow), Arc::new(leading_to(target)), Dialer::new());
+    let connecting =
+        Connecting::begin(Arc::clone(&flow), Arc::new(leading_to(target)), Dialer::new(Events::default()));
     let task = return_path::run(alive, Arc::clone(&listener), flow, id, connecting);
     assert!(size_of_val(&task) + size_of::<Flow>() < 1280, "{} + {}", size_of_val(&task), size_of::<Flow>());
 }

@@ -4,6 +4,7 @@ use super::{
     super::tests::{guard, ip},
     *,
 };
+use crate::events::Events;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -128,7 +129,7 @@ async fn a_ban_does_not_grow_on_a_machine_whose_clock_is_slow() {
 
 #[test]
 fn the_dates_of_a_ban_are_those_that_the_guard_was_given() {
-    let guard = Guard::new(tokio::sync::watch::Sender::new(0), || UNIX_EPOCH + HOUR);
+    let guard = Guard::new(tokio::sync::watch::Sender::new(0), || UNIX_EPOCH + HOUR, Events::default());
     let ban = guard.ban(ip("192.0.2.7"), Some(HOUR), Instant::now());
     assert_eq!((ban.since, ban.until), (UNIX_EPOCH + HOUR, Some(UNIX_EPOCH + 2 * HOUR)));
 }

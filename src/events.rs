@@ -1,0 +1,422 @@
+//! What happens, as it happens: one bus for every part that has something to say, and for every
+//! window that follows it.
+//!
+//! Owns the numbers of the events, the recent ones for a reader that comes back, and the channel to
+//! the readers ([`Events`]). A part makes an event where it decides what the event is about. Must
+//! not know how an event is shown.
+//!
+//! - The bus is off until a window needs it. Then it keeps nothing, and [`Events::emit`] is one
+//!   relaxed load.
+//! - Numbers rise by one from 1. So a reader knows from two numbers how many it has missed.
+//! - The recent events are bounded: [`RECENT_SESSIONS`] of sessions and [`RECENT_OTHERS`] of the
+//!   rest, each of at most a few hundred characters. Strangers cause the first kind, and it does
+//!   not push out the second. Refusals have a budget beside that ([`REFUSALS`]).
+//! - The channel is lossy: a reader that is slower than [`AHEAD`] events is told how many it lost.
+//!   No part ever waits for a reader.
+//!
+//! It ends with its last handle.
+
+#![allow(dead_code, reason = "the windows that read it come later")]
+
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    fmt::Display,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync::broadcast, time::Instant};
+
+use crate::{log_limiter::LogLimiter, mapping::MappingName, text::clean_start};
+
+/// The recent events of sessions.
+const RECENT_SESSIONS: usize = 1024;
+/// The recent events of everything else.
+const RECENT_OTHERS: usize = 512;
+/// How many events a reader may be behind.
+const AHEAD: usize = 1024;
+/// Refusals that become events, at once and in a second. The counters have all of them.
+const REFUSALS: u32 = 20;
+/// The longest text for people, in characters.
+const LONGEST: usize = 400;
+/// The longest client and the longest reason.
+const LONGEST_WORD: usize = 64;
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum EventKind {
+    /// A client was admitted.
+    SessionStarted,
+    /// A session ended.
+    SessionEnded,
+    /// A client was refused.
+    SessionRefused,
+    /// Sessions cannot reach a target.
+    TargetDown,
+    /// They can again.
+    TargetUp,
+    /// A listener takes clients.
+    Listening,
+    /// A listener has no socket, because its address or port is not free.
+    ListenerWaiting,
+    /// The socket of a listener died.
+    ListenerFailed,
+    /// A listener takes no more clients.
+    ListenerClosed,
+    /// A client was banned.
+    Banned,
+    /// An operator ended a ban.
+    Unbanned,
+    /// A changed configuration runs.
+    ReloadApplied,
+    /// A changed configuration was refused.
+    ReloadRefused,
+    /// Something changed on the home router.
+    Router,
+    /// A mapping was made at run time.
+    MappingAdded,
+    /// A mapping that was made at run time was removed.
+    MappingRemoved,
+    /// A mapping was paused.
+    MappingPaused,
+    /// A paused mapping goes on.
+    MappingResumed,
+    /// The log has another level.
+    LogLevel,
+    /// The daemon ends.
+    Stopping,
+}
+
+impl EventKind {
+    /// The word of the interface.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::SessionStarted => "session-started",
+            Self::SessionEnded => "session-ended",
+            Self::SessionRefused => "session-refused",
+            Self::TargetDown => "target-down",
+            Self::TargetUp => "target-up",
+            Self::Listening => "listening",
+            Self::ListenerWaiting => "listener-waiting",
+            Self::ListenerFailed => "listener-failed",
+            Self::ListenerClosed => "listener-closed",
+            Self::Banned => "banned",
+            Self::Unbanned => "unbanned",
+            Self::ReloadApplied => "reload-applied",
+            Self::ReloadRefused => "reload-refused",
+            Self::Router => "router",
+            Self::MappingAdded => "mapping-added",
+            Self::MappingRemoved => "mapping-removed",
+            Self::MappingPaused => "mapping-paused",
+            Self::MappingResumed => "mapping-resumed",
+            Self::LogLevel => "log-level",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// Whether strangers cause it at will.
+    const fn is_of_sessions(self) -> bool {
+        matches!(self, Self::SessionStarted | Self::SessionEnded | Self::SessionRefused)
+    }
+}
+
+/// What a part says of an event.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    mapping: Option<MappingName>,
+    session: Option<u64>,
+    client: Option<String>,
+    reason: Option<Cow<'static, str>>,
+    message: String,
+}
+
+impl Draft {
+    /// An event with this text for people.
+    pub(crate) fn new(message: impl Display) -> Self {
+        let message = clean_start(&message.to_string(), LONGEST);
+        Self { mapping: None, session: None, client: None, reason: None, message }
+    }
+
+    /// Names the mapping.
+    pub(crate) fn mapping(mut self, name: MappingName) -> Self {
+        self.mapping = Some(name);
+        self
+    }
+
+    /// Names the session.
+    pub(crate) fn session(mut self, id: u64) -> Self {
+        self.session = Some(id);
+        self
+    }
+
+    /// Names the client: an address with its port, an address, or a network.
+    pub(crate) fn client(mut self, client: impl Display) -> Self {
+        self.client = Some(clean_start(&client.to_string(), LONGEST_WORD));
+        self
+    }
+
+    /// Says why, in the word of the session line, of a refusal or of a ban.
+    pub(crate) fn reason(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
+        let reason = reason.into();
+        self.reason = Some(match reason.len() {
+            0..=LONGEST_WORD => reason,
+            _ => clean_start(&reason, LONGEST_WORD).into(),
+        });
+        self
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    /// Its number: one more than that of the event before.
+    pub id: u64,
+    /// When, by the wall clock.
+    pub at: SystemTime,
+    /// What it is about.
+    pub kind: EventKind,
+    /// The mapping.
+    pub mapping: Option<MappingName>,
+    /// The number of the session.
+    pub session: Option<u64>,
+    /// The client.
+    pub client: Option<String>,
+    /// Why: the word of the session line, of a refusal or of a ban.
+    pub reason: Option<Cow<'static, str>>,
+    /// A text for people, on one line.
+    pub message: String,
+}
+
+/// What a reader follows. There is no gap between the recent events and the next one.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    /// Events that were asked for and are still known, the oldest first.
+    pub recent: Vec<Arc<Event>>,
+    /// Events that were asked for and are not known any more.
+    pub lost: u64,
+    /// What comes next. It tells a slow reader how many events it lost.
+    pub next: broadcast::Receiver<Arc<Event>>,
+}
+
+/// The bus. Clones lead to the same one. By default it is off.
+#[derive(Clone, Debug)]
+pub struct Events(Arc<Bus>);
+
+#[derive(Debug)]
+struct Bus {
+    is_on: AtomicBool,
+    state: Mutex<State>,
+    refusals: LogLimiter,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The number of the last event.
+    last: u64,
+    /// `None` while the bus is off.
+    on: Option<On>,
+}
+
+#[derive(Debug)]
+struct On {
+    sessions: VecDeque<Arc<Event>>,
+    others: VecDeque<Arc<Event>>,
+    readers: broadcast::Sender<Arc<Event>>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        let refusals = LogLimiter::new(REFUSALS, Duration::from_secs(1) / REFUSALS);
+        Self(Arc::new(Bus { is_on: AtomicBool::new(false), state: Mutex::default(), refusals }))
+    }
+}
+
+impl Events {
+    /// Turns the bus on or off. Off, it forgets the recent events and ends its readers. The numbers
+    /// go on.
+    pub(crate) fn switch(&self, on: bool) {
+        let mut state = self.state();
+        if on != state.on.is_some() {
+            state.on = on.then(On::new);
+        }
+        self.0.is_on.store(on, Relaxed);
+    }
+
+    /// Whether an event goes anywhere.
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_on.load(Relaxed)
+    }
+
+    /// Makes an event. While the bus is off, `draft` is not called.
+    #[inline]
+    pub(crate) fn emit(&self, kind: EventKind, draft: impl FnOnce() -> Draft) {
+        if self.is_on() {
+            self.take(kind, draft);
+        }
+    }
+
+    #[cold]
+    fn take(&self, kind: EventKind, draft: impl FnOnce() -> Draft) {
+        if kind == EventKind::SessionRefused && self.0.refusals.take(Instant::now()).is_none() {
+            return;
+        }
+        let (at, Draft { mapping, session, client, reason, message }) = (SystemTime::now(), draft());
+        let mut state = self.state();
+        let State { last, on: Some(on) } = &mut *state else { return };
+        *last += 1;
+        let event = Arc::new(Event { id: *last, at, kind, mapping, session, client, reason, message });
+        on.keep(&event);
+        // Under the lock, so that readers get the events in the order of their numbers. An error
+        // means that there is no reader.
+        let _ = on.readers.send(event);
+    }
+
+    /// Follows the events from now on. With `after`, the known ones behind that number come first;
+    /// 0 asks for all of them. A number that this run has not given yet is of an earlier run, and
+    /// stands for 0. `None` while the bus is off.
+    pub(crate) fn subscribe(&self, after: Option<u64>) -> Option<Subscription> {
+        let state = self.state();
+        let (last, on) = (state.last, state.on.as_ref()?);
+        let after = after.map_or(last, |after| if after > last { 0 } else { after });
+        let recent = on.after(after);
+        let lost = (last - after).saturating_sub(recent.len() as u64);
+        Some(Subscription { recent, lost, next: on.readers.subscribe() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere cannot leave it half-changed: nothing in these sections panics.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl On {
+    fn new() -> Self {
+        let readers = broadcast::Sender::new(AHEAD);
+        Self { sessions: VecDeque::new(), others: VecDeque::new(), readers }
+    }
+
+    fn keep(&mut self, event: &Arc<Event>) {
+        let (kept, most) = match event.kind.is_of_sessions() {
+            true => (&mut self.sessions, RECENT_SESSIONS),
+            false => (&mut self.others, RECENT_OTHERS),
+        };
+        if kept.len() == most {
+            kept.pop_front();
+        }
+        kept.push_back(Arc::clone(event));
+    }
+
+    /// The known events behind that number, in order.
+    fn after(&self, after: u64) -> Vec<Arc<Event>> {
+        let known = self.sessions.iter().chain(&self.others);
+        let mut known: Vec<_> = known.filter(|event| event.id > after).cloned().collect();
+        known.sort_unstable_by_key(|event| event.id);
+        known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+
+    use super::*;
+
+    fn bus() -> Events {
+        let events = Events::default();
+        events.switch(true);
+        events
+    }
+
+    fn say(events: &Events, kind: EventKind, count: usize) {
+        (0..count).for_each(|n| events.emit(kind, || Draft::new(n)));
+    }
+
+    fn ids(subscription: &Subscription) -> Vec<u64> {
+        subscription.recent.iter().map(|event| event.id).collect()
+    }
+
+    #[tokio::test]
+    async fn a_bus_that_is_off_asks_for_no_event_and_keeps_none() {
+        let events = Events::default();
+        events.emit(EventKind::Stopping, || unreachable!("the bus is off"));
+        assert!(events.subscribe(Some(0)).is_none());
+        events.switch(true);
+        say(&events, EventKind::Listening, 2);
+        let mut reader = events.subscribe(None).unwrap();
+        events.switch(false);
+        events.switch(true);
+        say(&events, EventKind::Listening, 1);
+        assert_eq!(reader.next.recv().await.unwrap_err(), RecvError::Closed);
+        let after = events.subscribe(Some(0)).unwrap();
+        assert_eq!((ids(&after), after.lost), (vec![3], 2), "the numbers go on");
+    }
+
+    #[tokio::test]
+    async fn a_reader_gets_what_is_known_and_then_what_comes_without_a_gap() {
+        let events = bus();
+        say(&events, EventKind::Listening, 3);
+        let mut reader = events.subscribe(Some(1)).unwrap();
+        say(&events, EventKind::SessionEnded, 2);
+        assert_eq!((ids(&reader), reader.lost), (vec![2, 3], 0));
+        assert_eq!(reader.next.recv().await.unwrap().id, 4);
+        assert_eq!(reader.next.recv().await.unwrap().id, 5);
+        assert_eq!(reader.next.try_recv().unwrap_err(), TryRecvError::Empty);
+        assert_eq!(ids(&events.subscribe(None).unwrap()), [0; 0]);
+        assert_eq!(ids(&events.subscribe(Some(5)).unwrap()), [0; 0]);
+        let of_an_earlier_run = events.subscribe(Some(70)).unwrap();
+        assert_eq!((ids(&of_an_earlier_run), of_an_earlier_run.lost), (vec![1, 2, 3, 4, 5], 0));
+    }
+
+    #[tokio::test]
+    async fn sessions_do_not_push_out_what_an_operator_must_see() {
+        let events = bus();
+        say(&events, EventKind::TargetDown, 1);
+        say(&events, EventKind::SessionStarted, 5 * RECENT_SESSIONS);
+        let reader = events.subscribe(Some(0)).unwrap();
+        assert_eq!(reader.recent[0].kind, EventKind::TargetDown);
+        assert_eq!(reader.recent.len(), 1 + RECENT_SESSIONS);
+        assert_eq!(reader.lost, 4 * RECENT_SESSIONS as u64);
+        assert!(reader.recent.is_sorted_by_key(|event| event.id));
+        say(&events, EventKind::Listening, 2 * RECENT_OTHERS);
+        assert_eq!(events.subscribe(Some(0)).unwrap().recent.len(), RECENT_SESSIONS + RECENT_OTHERS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_refusals_is_twenty_events_a_second() {
+        let events = bus();
+        let mut drafted = 0;
+        for _ in 0..10 {
+            for _ in 0..1_000 {
+                events.emit(EventKind::SessionRefused, || {
+                    drafted += 1;
+                    Draft::new("refused")
+                });
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(drafted, 10 * REFUSALS);
+        assert_eq!(events.subscribe(Some(0)).unwrap().lost, 0, "what is left out has no number");
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_learns_how_many_events_it_lost() {
+        let events = bus();
+        let mut reader = events.subscribe(None).unwrap();
+        say(&events, EventKind::SessionEnded, AHEAD + 7);
+        assert_eq!(reader.next.recv().await.unwrap_err(), RecvError::Lagged(7));
+        assert_eq!(reader.next.recv().await.unwrap().id, 8);
+    }
+
+    #[test]
+    fn an_event_has_a_bounded_size_and_one_line() {
+        let long = "é".repeat(100_000);
+        let draft = Draft::new(format!("a\nb{long}")).client(&long).reason(long);
+        assert!(draft.message.starts_with("a.bé") && draft.message.len() < 1_000);
+        assert!(draft.client.unwrap().len() < 200 && draft.reason.unwrap().len() < 200);
+    }
+}
