@@ -11,6 +11,8 @@
 //! Modules stand in layers, the lowest first. A module uses only what is declared above its own
 //! group. Sockets ([sock]) are above [mapping], because they are bound to its addresses.
 
+#![allow(dead_code, reason = "the windows come after their values")]
+
 mod alarm;
 #[cfg(test)]
 mod fixture;
@@ -37,6 +39,7 @@ mod config;
 
 mod supervisor;
 
+#[cfg(feature = "api")]
 mod status;
 
 mod daemon;

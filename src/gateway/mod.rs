@@ -42,16 +42,17 @@ use std::{
 
 pub(crate) use ports::{MOST_OPENINGS, PortRefusal, RouterPorts};
 pub(crate) use settings::{OnConflict, RouterProtocol, RouterSettings};
+pub(crate) use status::{OpeningState, OpeningStatus, RouterState, RouterStatus};
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+pub(crate) use verdict::Verdict;
 
 use crate::{alarm::Alarm, events::Events, job, mapping::LiveSet, state::Directories};
 use reconcile::{Reconciler, Wires};
 use record::Memory;
-use status::RouterStatus;
 
 /// How much longer than its own limit the end may take.
 const SLACK: Duration = Duration::from_millis(500);
@@ -65,6 +66,7 @@ const RETRY: Duration = Duration::from_secs(10);
 pub(crate) struct Gateway {
     stop: CancellationToken,
     ended: watch::Receiver<bool>,
+    status: watch::Receiver<RouterStatus>,
 }
 
 impl Gateway {
@@ -78,6 +80,7 @@ impl Gateway {
         tasks: &TaskTracker,
     ) -> Self {
         let status_tx = watch::Sender::new(RouterStatus::default());
+        let status = status_tx.subscribe();
         let (ended_tx, ended) = watch::channel(false);
         let stop = CancellationToken::new();
         let wires = Wires { live, settings, status: status_tx, stop: stop.clone(), events };
@@ -86,7 +89,12 @@ impl Gateway {
             alarm.guard("router", watch_over(wires, directories, &alarm)).await;
             ended_tx.send_replace(true);
         });
-        Self { stop, ended }
+        Self { stop, ended, status }
+    }
+
+    /// The router, and what is open on it. It changes when there is something to tell.
+    pub(crate) fn status(&self) -> watch::Receiver<RouterStatus> {
+        self.status.clone()
     }
 
     /// Takes back what is open on the router, and returns within about three seconds, whatever the

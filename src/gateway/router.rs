@@ -136,11 +136,11 @@ pub(super) enum Entry {
 
 /// The holder of a port of the router.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     /// The machine and port that the opening leads to.
-    pub(super) addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
     /// The text beside it: printable, cut.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 impl fmt::Display for Holder {
@@ -152,15 +152,15 @@ impl fmt::Display for Holder {
 
 /// A router that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// The protocol it is spoken to in.
-    pub(super) via: RouterProtocol,
+    pub(crate) via: RouterProtocol,
     /// Its address.
-    pub(super) addr: IpAddr,
+    pub(crate) addr: IpAddr,
     /// The model as it names itself: printable, cut to 200 characters; empty where it does not say.
-    pub(super) model: String,
+    pub(crate) model: String,
     /// What tells it from another router: its UDN, or its address.
-    pub(super) id: String,
+    pub(crate) id: String,
 }
 
 /// How a router is doing.

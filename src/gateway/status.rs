@@ -18,7 +18,7 @@ use crate::mapping::MappingName;
 
 /// How the search for a router is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum RouterState {
+pub(crate) enum RouterState {
     /// Nothing is to be open.
     #[default]
     Off,
@@ -32,38 +32,42 @@ pub(super) enum RouterState {
 
 /// The router and what is to be open on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct RouterStatus {
-    pub(super) router: RouterState,
+pub(crate) struct RouterStatus {
+    /// How the search is doing.
+    pub(crate) router: RouterState,
     /// The router's external address.
-    pub(super) external: Option<IpAddr>,
+    pub(crate) external: Option<IpAddr>,
     /// What that address says; `None` before the router was asked, and where it cannot tell.
-    pub(super) verdict: Option<Verdict>,
+    pub(crate) verdict: Option<Verdict>,
     /// Every exposed listener, and every pinhole of one.
-    pub(super) openings: Vec<OpeningStatus>,
+    pub(crate) openings: Vec<OpeningStatus>,
 }
 
 /// How one opening is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct OpeningStatus {
-    pub(super) key: Key,
-    pub(super) mapping: MappingName,
-    pub(super) state: OpeningState,
+pub(crate) struct OpeningStatus {
+    /// The listener, and the address of a pinhole.
+    pub(crate) key: Key,
+    /// The mapping.
+    pub(crate) mapping: MappingName,
+    /// What is known of it.
+    pub(crate) state: OpeningState,
     /// Where the internet reaches it while it is open: the router's external address, or for a
     /// pinhole the listener's own.
-    pub(super) external: Option<IpAddr>,
+    pub(crate) external: Option<IpAddr>,
     /// The port on the router.
-    pub(super) external_port: u16,
+    pub(crate) external_port: u16,
     /// The granted lease; `None` without end, and while it is not open.
-    pub(super) lease: Option<Duration>,
+    pub(crate) lease: Option<Duration>,
     /// When it is tried again after a failure; `None` where only a changed configuration helps.
-    pub(super) retry_at: Option<Instant>,
+    pub(crate) retry_at: Option<Instant>,
     /// How often it was opened where nothing was; a renewal does not count.
-    pub(super) times_opened: u32,
+    pub(crate) times_opened: u32,
 }
 
 /// What is known of one opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum OpeningState {
+pub(crate) enum OpeningState {
     /// No router is known yet, or it is being asked.
     Searching,
     /// It is open.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// What an external address says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// An address of the internet.
     Public,
     /// A private address (RFC 1918): there is another router in front of this one.
@@ -53,7 +53,7 @@ impl Verdict {
     }
 
     /// What the person at home can do about it; empty where nothing has to be done.
-    pub(super) fn advice(self) -> &'static str {
+    pub(crate) fn advice(self) -> &'static str {
         match self {
             Self::Public => "",
             Self::SecondNat => {

@@ -25,12 +25,12 @@ const NO_PINHOLE: &str = "it listens on no IPv6 address that the internet can re
 
 /// What tells one opening from another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+pub(crate) struct Key {
     /// The listener it is for.
-    pub(super) listener: ListenerKey,
+    pub(crate) listener: ListenerKey,
     /// The address that the router's IPv6 firewall lets through, unspecified where there is none to
     /// let through; `None` for a port of the router's IPv4 address.
-    pub(super) pinhole: Option<Ipv6Addr>,
+    pub(crate) pinhole: Option<Ipv6Addr>,
 }
 
 /// An opening that is to be there.

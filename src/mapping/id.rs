@@ -10,7 +10,7 @@ use super::MappingName;
 /// first listener. Two addresses can have the same port, so mappings can share a default name:
 /// `nth` tells them apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct MappingId {
+pub struct MappingId {
     /// The given name, or the default name of the first listener.
     pub name: MappingName,
     /// The place among the mappings of this name, in the order of their first listeners; 0 for a

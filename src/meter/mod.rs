@@ -68,6 +68,17 @@ pub(crate) struct ListenerMeter {
     ended: [AtomicU64; Ended::ALL.len()],
 }
 
+/// Sessions, and what they moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Sessions and flows.
+    pub sessions: u64,
+    /// Bytes from clients to targets.
+    pub bytes_in: u64,
+    /// Bytes from targets to clients.
+    pub bytes_out: u64,
+}
+
 /// The live sessions of a listener.
 #[derive(Debug, Default)]
 struct Table {
@@ -150,6 +161,23 @@ impl ListenerMeter {
         for live in live {
             live.cut(reason);
         }
+    }
+
+    /// What its sessions and flows did since it was made, also the live ones.
+    pub(crate) fn totals(&self) -> Totals {
+        // The lock keeps a session from being settled in between, which would count its bytes
+        // twice.
+        let table = self.table();
+        let mut totals = Totals {
+            sessions: self.sessions.load(Relaxed),
+            bytes_in: self.bytes_in.load(Relaxed),
+            bytes_out: self.bytes_out.load(Relaxed),
+        };
+        for (_, live) in &table.live {
+            totals.bytes_in += live.bytes_in();
+            totals.bytes_out += live.bytes_out();
+        }
+        totals
     }
 
     /// The mapping this listener belongs to.
@@ -248,6 +276,11 @@ impl LiveSession {
         std::future::poll_fn(|cx| self.poll_cut(cx)).await
     }
 
+    /// The target as the session line shows it; `None` before it is known.
+    pub(crate) fn target_text(&self) -> Option<String> {
+        self.target().as_ref().map(|reached| Shown(Some(reached)).to_string())
+    }
+
     fn target(&self) -> MutexGuard<'_, Option<Reached>> {
         self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -320,12 +353,16 @@ impl SessionMeter {
         }
         let ListenerMeter { protocol, listen, .. } = &*self.listener;
         let (bytes_in, bytes_out) = (self.live.bytes_in(), self.live.bytes_out());
-        self.listener.bytes_in.fetch_add(bytes_in, Relaxed);
-        self.listener.bytes_out.fetch_add(bytes_out, Relaxed);
-        self.listener.ended[reason.index()].fetch_add(1, Relaxed);
         let now = Instant::now();
         let duration = now.saturating_duration_since(self.live.started);
-        self.listener.table().live.remove(self.slot);
+        {
+            let mut table = self.listener.table();
+            table.live.remove(self.slot);
+            // Under the lock, so that no reader of the totals counts them twice, or not at all.
+            self.listener.bytes_in.fetch_add(bytes_in, Relaxed);
+            self.listener.bytes_out.fetch_add(bytes_out, Relaxed);
+            self.listener.ended[reason.index()].fetch_add(1, Relaxed);
+        }
         self.tell_end(reason, duration, error);
         // Where the level hides the lines, none of them is missed.
         if !tracing::enabled!(tracing::Level::INFO)

@@ -179,6 +179,11 @@ impl Admission {
     }
 
     /// Whether there are refusals that no summary has told yet.
+    pub fn refusals(&self) -> impl Iterator<Item = (Refusal, u64)> {
+        Refusal::ALL.into_iter().map(|refusal| (refusal, self.refusals.of(refusal)))
+    }
+
+    /// Whether a summary is due, now or later.
     pub fn unsaid(&self) -> bool {
         self.refusals.unsaid()
     }

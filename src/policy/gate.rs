@@ -9,6 +9,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -19,7 +20,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 
 use super::{
-    Countries, Guard, GuardSpec, IpSet, ListName,
+    Countries, Country, Guard, GuardSpec, IpSet, ListName,
     access::{List, Side},
 };
 use crate::events::Events;
@@ -135,6 +136,11 @@ impl Gate {
     /// The place of the list of that name. It is empty until the list is set.
     pub(super) fn list(&self, name: &ListName) -> Arc<List> {
         self.lock().entry(name.clone()).or_default().clone()
+    }
+
+    /// The country of `ip`; `None` without a database, and where it does not know the address.
+    pub(crate) fn country(&self, ip: IpAddr) -> Option<Country> {
+        self.countries.load().as_ref()?.country(ip)
     }
 
     /// The database of countries as it is now.

@@ -185,6 +185,13 @@ impl Guard {
         was_banned
     }
 
+    /// The bans in force; the one that ends first comes first.
+    pub(crate) fn bans(&self, now: Instant) -> Vec<Ban> {
+        let all = self.terms.load().is_some();
+        let table = self.read();
+        table.bans.iter(now).filter(|ban| all || ban.reason == BanReason::Operator).cloned().collect()
+    }
+
     /// Whether a ban keeps `client` out. Every client is asked this first, so the answer allocates
     /// nothing.
     pub(super) fn keeps_out(&self, client: IpAddr, now: Instant) -> bool {

@@ -29,7 +29,7 @@ pub(crate) use admission::Summary;
 pub(crate) use country::Countries;
 pub use gate::{Gate, GateInput};
 pub(crate) use gate::{GateSpec, ListSpec};
-pub(crate) use guard::{Guard, GuardSnapshot, Restored};
+pub(crate) use guard::{Ban, BanReason, Guard, GuardSnapshot, Restored};
 pub(crate) use quota::Permit;
 pub use refusal::Refusal;
 pub use spec::{AccessSpec, Caps, Entries, Limit, ListName, Policy, Rate, Rates};

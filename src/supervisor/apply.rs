@@ -16,13 +16,14 @@ use super::{
     budgets::Needs,
     mapping::{Admissions, Mappings, SessionLogs},
     quiet_stop::Remaining,
+    roster::{Changes, Roster},
     running::Running,
     shared::{Failed, Shared},
     wait,
 };
 use crate::{
     alarm::Alarm,
-    config::{self, LimitSettings, ListenerPlan, Plan, PlanDiff, Service, Settings},
+    config::{self, LimitSettings, ListenerPlan, Plan, PlanDiff, Problem, Service, Settings},
     events::Events,
     mapping::{ListenerKey, LiveListener, LiveSet, MappingId, MappingName, Timeout},
     meter::{Ended, Ledger},
@@ -60,7 +61,9 @@ struct Retiring {
 /// Every listener, and the plan that is applied.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    plan: Plan,
+    plan: Arc<Plan>,
+    /// Counts up when a [`Roster`] would be another one.
+    revision: u64,
     /// The log says that this machine has no IPv6.
     said_ipv4_only: bool,
     /// What the budgets were last set for.
@@ -85,7 +88,8 @@ impl Listeners {
     ) -> Self {
         let (sender, failed) = mpsc::unbounded_channel();
         Self {
-            plan: Plan::default(),
+            plan: Arc::default(),
+            revision: 0,
             said_ipv4_only: false,
             shares: None,
             mappings: Mappings::new(Arc::clone(&gate), Arc::clone(&refused)),
@@ -119,7 +123,7 @@ impl Listeners {
     ) -> Result<Changed, Vec<BindError>> {
         match self.change_to(plan, globals, tolerance).await {
             Ok((changed, waiting)) => {
-                say_waiting(&explained(waiting).await, &self.plan, &self.events);
+                self.say_waiting(waiting).await;
                 Ok(changed)
             }
             Err(errors) => Err(explained(errors).await),
@@ -134,6 +138,7 @@ impl Listeners {
     ) -> Result<(Changed, Vec<BindError>), Vec<BindError>> {
         let diff = config::diff(&self.plan, &plan);
         let staged = self.stage(&diff, &plan, tolerance)?;
+        let changes = self.changes(&diff, &plan);
 
         // Nothing fails from here on.
         let closed = diff.replace.iter().map(|r| r.close.len()).sum::<usize>() + diff.close.len();
@@ -173,9 +178,10 @@ impl Listeners {
             self.running.insert(key, running);
         }
         let names = ChangedNames::of(&diff, &self.plan, &plan);
-        self.plan = plan;
+        self.plan = Arc::new(plan);
+        self.revision += 1;
         self.retiring.retain(|retiring| Arc::strong_count(&retiring.running) > 1);
-        let applied = Applied { opened, closed, retuned: diff.retune.len(), replaced, names };
+        let applied = Applied { opened, closed, retuned: diff.retune.len(), replaced, names, changes };
         Ok((Changed { applied, revokes }, waiting))
     }
 
@@ -276,6 +282,7 @@ impl Listeners {
                 say_ipv4_only(key, &bound, &mut self.said_ipv4_only);
                 running.serve(bound.socket);
                 self.note_listening(std::iter::empty());
+                self.revision += 1;
                 None
             }
             Ok(Staged::Waiting(error)) | Err(error) => running.waits_for(error.errno()).then_some(error),
@@ -337,6 +344,7 @@ impl Listeners {
     pub(super) fn suspend(&mut self, failed: &Failed) {
         if let Some(running) = self.running.get_mut(&failed.key) {
             running.failed(failed);
+            self.revision += 1;
             self.note_listening(std::iter::empty());
         }
     }
@@ -360,8 +368,54 @@ impl Listeners {
     pub(super) async fn retry(&mut self) {
         let waiting: Vec<_> =
             self.running.values().filter(|r| r.is_waiting()).map(|r| r.key().clone()).collect();
-        let news = waiting.iter().filter_map(|key| self.bind_again(key)).collect();
-        say_waiting(&explained(news).await, &self.plan, &self.events);
+        let news: Vec<_> = waiting.iter().filter_map(|key| self.bind_again(key)).collect();
+        self.say_waiting(news).await;
+    }
+
+    /// Notes and logs why listeners wait.
+    async fn say_waiting(&mut self, errors: Vec<BindError>) {
+        if errors.is_empty() {
+            return;
+        }
+        let errors = explained(errors).await;
+        for error in &errors {
+            if let Some(running) = self.running.get_mut(&error.key) {
+                running.is_in_trouble(error.trouble());
+            }
+        }
+        self.revision += 1;
+        say_waiting(&errors, &self.plan, &self.events);
+    }
+
+    /// What reaches the targets.
+    pub(super) fn dialer(&self) -> &Dialer {
+        &self.shared.dialer
+    }
+
+    /// A number that changes with [`Listeners::roster`].
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// What others see of the plan and its listeners.
+    pub(super) fn roster(&self, warnings: &Arc<[Problem]>, is_stopping: bool) -> Roster {
+        let planned = self.running.values().map(|running| running.record(is_stopping));
+        let retiring = self.retiring.iter().map(|retiring| retiring.running.record(true));
+        Roster {
+            plan: Arc::clone(&self.plan),
+            listeners: planned.chain(retiring).collect(),
+            warnings: Arc::clone(warnings),
+            is_stopping,
+        }
+    }
+
+    /// What `plan` would change.
+    pub(super) fn preview(&self, plan: &Plan) -> Changes {
+        self.changes(&config::diff(&self.plan, plan), plan)
+    }
+
+    fn changes(&self, diff: &PlanDiff, plan: &Plan) -> Changes {
+        Changes::of(diff, &self.plan, plan, |key| self.running.get(key).map(Running::meter))
     }
 
     /// Closes every listener.
@@ -439,7 +493,7 @@ mod tests {
             listeners.apply(plan, &globals, Tolerance::Absent).await.unwrap();
         }
         let key = plan.listeners.keys().next().unwrap();
-        let died = |number| Failed { key: key.clone(), number };
+        let died = |number| Failed { key: key.clone(), number, error: String::new() };
         listeners.suspend(&died(0));
         assert!(!listeners.any_waiting(), "that was the socket before the last two reloads");
         listeners.suspend(&died(1));

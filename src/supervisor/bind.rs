@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use super::{
     holder::{self, Holder},
     kind,
+    roster::Trouble,
 };
 use crate::{
     config::{ListenerPlan, Plan},
@@ -53,9 +54,15 @@ pub struct BindError {
     pub source: io::Error,
     /// The holder of the port, or what would help. Empty before [`explained`].
     cure: String,
+    /// The holder alone.
+    holder: Option<String>,
 }
 
 impl BindError {
+    fn new(key: &ListenerKey, source: io::Error) -> Self {
+        Self { key: key.clone(), source, cure: String::new(), holder: None }
+    }
+
     /// Whether another program has the port.
     pub(super) fn is_taken(&self) -> bool {
         self.errno() == Some(Errno::ADDRINUSE)
@@ -64,6 +71,16 @@ impl BindError {
     /// The system's number for it.
     pub(super) fn errno(&self) -> Option<Errno> {
         Errno::from_io_error(&self.source)
+    }
+
+    /// What others see of it.
+    pub(super) fn trouble(&self) -> Trouble {
+        Trouble { error: self.cause(), holder: self.holder.clone() }
+    }
+
+    /// The program that has the port, where that is known.
+    pub(crate) fn holder(&self) -> Option<&str> {
+        self.holder.as_deref()
     }
 
     /// The cause and the cure, without the listener.
@@ -107,7 +124,7 @@ pub(super) fn stage_over(
     keys: &[ListenerKey],
     plan: &Plan,
 ) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
-    let refused = |key: &ListenerKey, source| BindError { key: key.clone(), source, cure: String::new() };
+    let refused = |key: &ListenerKey, source| BindError::new(key, source);
     let _aside = Aside::of(old).map_err(|error| {
         keys.iter()
             .map(|key| refused(key, io::Error::new(error.kind(), error.to_string())))
@@ -149,7 +166,7 @@ pub(super) fn stage(
     match kind::stage(&key.addr, &plan.service, overlap) {
         Ok(bound) => Ok(Staged::Bound(bound)),
         Err(source) => {
-            let error = BindError { key: key.clone(), source, cure: String::new() };
+            let error = BindError::new(key, source);
             if error.is_tolerated(tolerance) { Ok(Staged::Waiting(error)) } else { Err(error) }
         }
     }
@@ -211,6 +228,17 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
+/// The listeners of `keys` whose port another program has, as errors to bind them. It binds
+/// nothing.
+pub(super) async fn held(keys: Vec<ListenerKey>) -> Vec<BindError> {
+    let found = job::run_within(PATIENCE, "portway-holder", move || {
+        let holders = holder::find(&keys);
+        keys.into_iter().zip(holders).filter_map(|(key, holder)| holder.map(|_| key)).collect::<Vec<_>>()
+    });
+    let in_use = |key: &ListenerKey| BindError::new(key, Errno::ADDRINUSE.into());
+    explained(found.await.unwrap_or_default().iter().map(in_use).collect()).await
+}
+
 /// Adds to each of `errors` the holder of the port, or what would help.
 pub(super) async fn explained(mut errors: Vec<BindError>) -> Vec<BindError> {
     if errors.is_empty() {
@@ -220,19 +248,24 @@ pub(super) async fn explained(mut errors: Vec<BindError>) -> Vec<BindError> {
     let causes: Vec<(ListenerKey, Option<Errno>)> = causes.collect();
     // Without cures the errors are still true.
     let cures = job::run_within(PATIENCE, "portway-holder", move || cures(&causes)).await.unwrap_or_default();
-    for (error, cure) in errors.iter_mut().zip(cures) {
-        error.cure = cure;
+    for (error, (cure, holder)) in errors.iter_mut().zip(cures) {
+        (error.cure, error.holder) = (cure, holder);
     }
     errors
 }
 
-fn cures(causes: &[(ListenerKey, Option<Errno>)]) -> Vec<String> {
+/// The cure of each, and the holder of its port.
+fn cures(causes: &[(ListenerKey, Option<Errno>)]) -> Vec<(String, Option<String>)> {
     let taken = causes.iter().filter(|(_, error)| *error == Some(Errno::ADDRINUSE));
     let taken: Vec<ListenerKey> = taken.map(|(key, _)| key.clone()).collect();
     let holders = holder::find(&taken);
     let holders: HashMap<&ListenerKey, Holder> =
         taken.iter().zip(holders).filter_map(|(key, holder)| Some((key, holder?))).collect();
-    causes.iter().map(|(key, error)| cure(key, *error, holders.get(key))).collect()
+    let cured = |(key, error): &(ListenerKey, Option<Errno>)| {
+        let holder = holders.get(key);
+        (cure(key, *error, holder), holder.map(ToString::to_string))
+    };
+    causes.iter().map(cured).collect()
 }
 
 /// The holder of the port, or what to do.

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The admission of every mapping, for the readers of its counters.
-pub(crate) type Admissions = Vec<(MappingName, Arc<Admission>)>;
+pub(crate) type Admissions = Vec<(MappingId, Arc<Admission>)>;
 
 /// The budget of session lines of every mapping.
 pub(super) type SessionLogs = Vec<(MappingName, Arc<SessionLog>)>;
@@ -81,7 +81,7 @@ impl Mappings {
     /// The admissions of the plan.
     pub(super) fn admissions(&self) -> Admissions {
         let planned = self.all.iter().filter(|(_, mapping)| mapping.is_planned);
-        planned.map(|(id, mapping)| (id.name.clone(), Arc::clone(&mapping.admission))).collect()
+        planned.map(|(id, mapping)| (id.clone(), Arc::clone(&mapping.admission))).collect()
     }
 }
 

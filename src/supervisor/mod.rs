@@ -36,6 +36,7 @@ mod named;
 mod pulse;
 mod quiet_stop;
 mod reloads;
+mod roster;
 mod running;
 mod shared;
 mod summaries;
@@ -64,6 +65,7 @@ use crate::{
     meter::Ended,
     policy::Gate,
     relay::tcp::SilentDrops,
+    targets::Dialer,
 };
 use apply::{Globals, Listeners};
 pub(crate) use named::ChangedNames;
@@ -71,6 +73,7 @@ use pulse::Beat;
 use quiet_stop::lull;
 pub(crate) use reloads::PlanSource;
 use reloads::{Reloads, Reply};
+pub(crate) use roster::{Changes, LastReload, ListenerRecord, Roster, Serving, SessionFilter};
 use summaries::Summaries;
 use sweep::Sweep;
 
@@ -92,6 +95,17 @@ pub struct Applied {
     pub replaced: usize,
     /// Their mappings.
     pub names: ChangedNames,
+    /// The listeners themselves.
+    pub(crate) changes: Changes,
+}
+
+/// What a reload would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Preview {
+    /// The listeners that would change, and the sessions that would end.
+    pub(crate) changes: Changes,
+    /// The warnings of the configuration.
+    pub(crate) warnings: Vec<config::Problem>,
 }
 
 /// Why a plan was not applied; what ran before runs on.
@@ -138,7 +152,7 @@ fn lines(errors: &[BindError]) -> String {
 }
 
 enum Request {
-    Reload(Reply),
+    Read(Reply),
     Stop(oneshot::Sender<()>),
 }
 
@@ -153,6 +167,10 @@ pub struct Handle {
     gate: Arc<Gate>,
     admissions: watch::Receiver<Admissions>,
     live: watch::Receiver<LiveSet>,
+    roster: watch::Receiver<Arc<Roster>>,
+    last_reload: watch::Receiver<Option<Arc<LastReload>>>,
+    budgets: Budgets,
+    dialer: Dialer,
     pulse: Pulse,
 }
 
@@ -184,16 +202,22 @@ impl Handle {
         let (summaries, reloads) = (Summaries::default(), Reloads::new(source));
         let (silence, sweep) = (budgets.silence.clone(), Sweep::of(&gate));
         let (beat, pulse) = pulse::pair();
+        let shared_budgets = budgets.clone();
         let mut listeners =
             Listeners::new(budgets, Arc::clone(&gate), summaries.bell(), alarm.clone(), events.clone());
         listeners.apply(loaded.plan, &Globals::of(loaded.gate, &loaded.settings), tolerance).await?;
+        let dialer = listeners.dialer().clone();
         let (mailbox, requests) = mpsc::channel(16);
         let (admissions_tx, admissions) = watch::channel(listeners.admissions());
         let (router_tx, router) = watch::channel(loaded.settings.router.clone());
         let (settings_tx, settings) = watch::channel(loaded.settings);
         let (read_tx, read) = watch::channel(loaded.read);
         let (live_tx, live) = watch::channel(listeners.live());
+        let warnings = loaded.warnings.into();
+        let (roster_tx, roster) = watch::channel(Arc::new(listeners.roster(&warnings, false)));
+        let (last_tx, last_reload) = watch::channel(None);
         let at_once = CancellationToken::new();
+        let listeners_revision = listeners.revision();
         let supervisor = Supervisor {
             reloads,
             listeners,
@@ -202,6 +226,10 @@ impl Handle {
             read: read_tx,
             admissions: admissions_tx,
             live: live_tx,
+            roster: roster_tx,
+            shown: listeners_revision,
+            warnings,
+            last_reload: last_tx,
             summaries,
             sweep,
             silence,
@@ -210,7 +238,21 @@ impl Handle {
             events,
         };
         tasks.spawn(async move { alarm.guard("supervisor", supervisor.run(requests)).await });
-        Ok(Self { mailbox, at_once, settings, router, read, gate, admissions, live, pulse })
+        Ok(Self {
+            mailbox,
+            at_once,
+            settings,
+            router,
+            read,
+            gate,
+            admissions,
+            live,
+            roster,
+            last_reload,
+            budgets: shared_budgets,
+            dialer,
+            pulse,
+        })
     }
 
     /// Reads the configuration again and applies it, whole or not at all. Requests that come while
@@ -220,8 +262,45 @@ impl Handle {
     /// [`ReloadError`]; what ran before runs on.
     pub async fn reload(&self) -> Result<Applied, Arc<ReloadError>> {
         let (reply, answer) = oneshot::channel();
-        self.mailbox.send(Request::Reload(reply)).await.map_err(|_| ReloadError::Stopping)?;
+        self.mailbox.send(Request::Read(Reply::Apply(reply))).await.map_err(|_| ReloadError::Stopping)?;
         answer.await.unwrap_or_else(|_| Err(ReloadError::Stopping.into()))
+    }
+
+    /// Reads the configuration again, and says what [`Handle::reload`] would change. It changes and
+    /// binds nothing.
+    ///
+    /// # Errors
+    /// [`ReloadError`]: the configuration is wrong, or another program has a port.
+    pub(crate) async fn reload_dry_run(&self) -> Result<Preview, Arc<ReloadError>> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(Request::Read(Reply::DryRun(reply))).await.map_err(|_| ReloadError::Stopping)?;
+        answer.await.unwrap_or_else(|_| Err(ReloadError::Stopping.into()))
+    }
+
+    /// Ends the sessions that `which` means, with the reason `closed-by-operator`. Returns how many
+    /// these are. Each ends within a turn of its task.
+    pub(crate) fn close_sessions(&self, which: &SessionFilter) -> usize {
+        self.roster.borrow().close_sessions(which)
+    }
+
+    /// The plan and its listeners. It changes only when these do.
+    pub(crate) fn roster(&self) -> watch::Receiver<Arc<Roster>> {
+        self.roster.clone()
+    }
+
+    /// What came of the last reload; `None` before the first one.
+    pub(crate) fn last_reload(&self) -> watch::Receiver<Option<Arc<LastReload>>> {
+        self.last_reload.clone()
+    }
+
+    /// Which targets are down.
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// What the data plane may use of the machine, and uses now.
+    pub(crate) fn budgets(&self) -> &Budgets {
+        &self.budgets
     }
 
     /// Stops: no new sessions; those that live have the grace, then they are cut. Returns when all
@@ -287,6 +366,12 @@ struct Supervisor {
     /// Clients that are dropped in silence. The loop releases them when their time is over.
     silence: SilentDrops,
     live: watch::Sender<LiveSet>,
+    roster: watch::Sender<Arc<Roster>>,
+    /// The revision of the listeners that `roster` shows.
+    shown: u64,
+    /// The warnings of the configuration that runs.
+    warnings: Arc<[config::Problem]>,
+    last_reload: watch::Sender<Option<Arc<LastReload>>>,
     at_once: CancellationToken,
     beat: Beat,
     events: Events,
@@ -299,7 +384,7 @@ impl Supervisor {
         loop {
             tokio::select! {
                 request = requests.recv() => match request {
-                    Some(Request::Reload(reply)) => self.reloads.ask(reply),
+                    Some(Request::Read(reply)) => self.reloads.ask(reply),
                     Some(Request::Stop(reply)) => {
                         // Requests from here on are refused: no task would answer them.
                         requests.close();
@@ -319,26 +404,61 @@ impl Supervisor {
                 () = self.silence.tend() => {}
                 () = self.beat.asked() => self.beat.answer(),
             }
-            self.publish(self.listeners.live());
+            self.publish();
         }
     }
 
     /// Applies what was read, and answers the requests for it.
     async fn reload(&mut self, loaded: Result<Loaded, ReloadError>, replies: Vec<Reply>) {
+        let loaded = loaded.map_err(Arc::new);
+        let (mut apply, mut dry_run) = (Vec::new(), Vec::new());
+        for reply in replies {
+            match reply {
+                Reply::Apply(reply) => apply.push(reply),
+                Reply::DryRun(reply) => dry_run.push(reply),
+            }
+        }
+        if !dry_run.is_empty() {
+            let preview = match &loaded {
+                Ok(loaded) => self.preview(loaded).await.map_err(Arc::new),
+                Err(error) => Err(Arc::clone(error)),
+            };
+            for reply in dry_run {
+                let _ = reply.send(preview.clone());
+            }
+        }
+        if apply.is_empty() {
+            return;
+        }
         let outcome = match loaded {
-            Ok(loaded) => self.take(loaded).await,
+            Ok(loaded) => self.take(loaded).await.map_err(Arc::new),
             Err(error) => {
-                if let ReloadError::Config(problems) = &error {
+                if let ReloadError::Config(problems) = &*error {
                     self.read.send_replace(problems.read.clone());
                 }
                 Err(error)
             }
         };
         report(&outcome, &self.events);
-        let outcome = outcome.map_err(Arc::new);
-        for reply in replies {
+        self.last_reload.send_replace(Some(Arc::new(LastReload::of(&outcome))));
+        // An answer must not come before what it says can be seen.
+        self.publish();
+        for reply in apply {
             let _ = reply.send(outcome.clone());
         }
+    }
+
+    /// What `loaded` would change.
+    ///
+    /// # Errors
+    /// The listeners whose port another program has.
+    async fn preview(&self, loaded: &Loaded) -> Result<Preview, ReloadError> {
+        let changes = self.listeners.preview(&loaded.plan);
+        let taken = bind::held(changes.opened.iter().map(|(_, key)| key.clone()).collect()).await;
+        if !taken.is_empty() {
+            return Err(ReloadError::Bind(taken));
+        }
+        Ok(Preview { changes, warnings: loaded.warnings.clone() })
     }
 
     async fn take(&mut self, loaded: Loaded) -> Result<Applied, ReloadError> {
@@ -349,6 +469,7 @@ impl Supervisor {
         for warning in &loaded.warnings {
             tracing::warn!(warning = %warning.one_line(), "configuration");
         }
+        self.warnings = loaded.warnings.into();
         if changed.revokes {
             self.sweep.request();
         }
@@ -359,8 +480,13 @@ impl Supervisor {
         Ok(changed.applied)
     }
 
-    fn publish(&self, now: LiveSet) {
-        send_if_other(&self.live, now);
+    /// Shows what has changed.
+    fn publish(&mut self) {
+        let revision = self.listeners.revision();
+        if std::mem::replace(&mut self.shown, revision) != revision {
+            send_if_other(&self.live, self.listeners.live());
+            self.roster.send_replace(Arc::new(self.listeners.roster(&self.warnings, false)));
+        }
     }
 
     async fn stop(&mut self) {
@@ -373,7 +499,8 @@ impl Supervisor {
     async fn end_sessions(&mut self) {
         let grace = wait(self.settings.borrow().grace);
         self.listeners.close_all();
-        self.publish(LiveSet::new());
+        send_if_other(&self.live, LiveSet::new());
+        self.roster.send_replace(Arc::new(self.listeners.roster(&self.warnings, true)));
         let ended = self.listeners.finished();
         let lull = lull(|| self.listeners.left());
         tokio::pin!(ended, grace, lull);
@@ -410,9 +537,9 @@ async fn wait(limit: Timeout) {
     }
 }
 
-fn report(outcome: &Result<Applied, ReloadError>, events: &Events) {
+fn report(outcome: &Result<Applied, Arc<ReloadError>>, events: &Events) {
     match outcome {
-        Ok(Applied { opened, closed, retuned, replaced, names }) => {
+        Ok(Applied { opened, closed, retuned, replaced, names, .. }) => {
             tracing::info!(
                 opened,
                 closed,

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Applied, ReloadError};
+use super::{Applied, Preview, ReloadError};
 use crate::{
     config::{Loaded, Problems},
     job::{self, Job, JobError},
@@ -31,8 +31,13 @@ const MOST_LATE: usize = 4;
 /// Reads the whole configuration, and may block. The composition root gives it to the supervisor,
 /// which does not know where plans come from.
 pub(crate) type PlanSource = Arc<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
-/// Where the outcome of a reload goes.
-pub(super) type Reply = oneshot::Sender<Result<Applied, Arc<ReloadError>>>;
+/// Where the outcome of a reading goes.
+pub(super) enum Reply {
+    /// The plan is applied.
+    Apply(oneshot::Sender<Result<Applied, Arc<ReloadError>>>),
+    /// The changes are only told.
+    DryRun(oneshot::Sender<Result<Preview, Arc<ReloadError>>>),
+}
 
 /// The reading under way, and the next one.
 pub(super) struct Reloads {
@@ -122,7 +127,7 @@ mod tests {
             let _ = blocked.lock().unwrap().recv();
             config::load(&Source { publish: vec!["8080:80".into()], ..Source::default() }, &System)
         }));
-        let reply = || oneshot::channel().0;
+        let reply = || Reply::Apply(oneshot::channel().0);
         reloads.ask(reply());
         while begun.load(SeqCst) == 0 {
             tokio::task::yield_now().await;
@@ -149,7 +154,7 @@ mod tests {
             config::load(&Source::default(), &System)
         }));
         for _ in 0..MOST_LATE + 2 {
-            reloads.ask(oneshot::channel().0);
+            reloads.ask(Reply::Apply(oneshot::channel().0));
             tokio::time::advance(LIMIT).await;
             let (loaded, replies) = reloads.done().await;
             assert!(matches!(loaded, Err(ReloadError::Job(JobError::TimedOut(_)))));

@@ -14,6 +14,7 @@ use super::{
     kind::{self, Kind, Parts},
     mapping::MappingRuntime,
     quiet_stop::Remaining,
+    roster::{ListenerRecord, Serving, Trouble},
     shared::{Failed, Shared},
 };
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
 
 /// The task that holds a socket.
 #[derive(Debug)]
-struct Serving {
+struct Held {
     drain: Drain,
     number: u64,
     socket: Listening,
@@ -41,9 +42,13 @@ pub(super) struct Running {
     kind: Box<dyn Kind>,
     meter: Arc<ListenerMeter>,
     /// `None` while it waits for its port.
-    serving: Option<Serving>,
+    serving: Option<Held>,
     /// The cause of the last failure to bind it, since it last served.
     waits_for: Option<Errno>,
+    /// Why it has no socket, as others see it.
+    trouble: Trouble,
+    /// It had a socket, which died.
+    has_failed: bool,
     sessions: Drain,
     shared: Shared,
 }
@@ -67,6 +72,8 @@ impl Running {
             meter,
             serving: None,
             waits_for: None,
+            trouble: Trouble::default(),
+            has_failed: false,
             sessions: Drain::new(),
             shared,
         }
@@ -88,7 +95,7 @@ impl Running {
                 let message = format_args!("{key} failed and is bound again: {error}");
                 Draft::new(message).mapping(meter.mapping())
             });
-            let _ = failed.send(Failed { key, number });
+            let _ = failed.send(Failed { key, number, error: error.to_string() });
         };
         let parts = Parts {
             shared: &self.shared,
@@ -112,8 +119,9 @@ impl Running {
                 Weak::<std::net::UdpSocket>::new()
             }
         };
-        self.serving = Some(Serving { drain, number, socket });
+        self.serving = Some(Held { drain, number, socket });
         self.waits_for = None;
+        self.has_failed = false;
         tracing::info!(
             mapping = %self.meter.mapping(),
             protocol = self.key.protocol.as_str(),
@@ -149,7 +157,32 @@ impl Running {
     /// Notes that a socket died. If it is still the one in use, the listener waits to be bound
     /// again.
     pub(super) fn failed(&mut self, failed: &Failed) {
-        self.serving.take_if(|serving| serving.number == failed.number);
+        if self.serving.take_if(|serving| serving.number == failed.number).is_some() {
+            self.has_failed = true;
+            self.trouble = Trouble { error: failed.error.clone(), holder: None };
+        }
+    }
+
+    /// Notes what others see of why it has no socket.
+    pub(super) fn is_in_trouble(&mut self, trouble: Trouble) {
+        self.trouble = trouble;
+    }
+
+    /// What others see of it.
+    pub(super) fn record(&self, is_closing: bool) -> ListenerRecord {
+        let state = match &self.serving {
+            _ if is_closing => Serving::Closing,
+            Some(_) => Serving::Listening,
+            None if self.has_failed => Serving::Failed(self.trouble.clone()),
+            None => Serving::Waiting(self.trouble.clone()),
+        };
+        let (key, mapping, meter) = (self.key.clone(), self.mapping.clone(), Arc::clone(&self.meter));
+        ListenerRecord { key, mapping, state, meter }
+    }
+
+    /// Its sessions and totals.
+    pub(super) fn meter(&self) -> &Arc<ListenerMeter> {
+        &self.meter
     }
 
     /// Notes why it could not be bound. Returns whether that is another cause than the last time.

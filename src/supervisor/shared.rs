@@ -31,4 +31,6 @@ pub(super) struct Shared {
 pub(super) struct Failed {
     pub(super) key: ListenerKey,
     pub(super) number: u64,
+    /// What the system said.
+    pub(super) error: String,
 }

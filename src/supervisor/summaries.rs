@@ -53,7 +53,7 @@ impl Summaries {
         let mut is_left = false;
         for (mapping, admission) in admissions {
             if let Some(summary) = admission.summary(now, is_last) {
-                say_refused(mapping, &summary);
+                say_refused(&mapping.name, &summary);
             }
             is_left |= admission.unsaid();
         }
@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        mapping::{MappingName, Protocol},
+        mapping::{MappingId, MappingName, Protocol},
         policy::{AccessSpec, Admission, Entries, Gate, Policy},
     };
 
@@ -102,7 +102,7 @@ mod tests {
             &Arc::new(Policy { access, ..Policy::default() }),
             &Gate::new(std::time::SystemTime::now),
         );
-        vec![(MappingName::new("closed").unwrap(), admission)]
+        vec![(MappingId { name: MappingName::new("closed").unwrap(), nth: 0 }, admission)]
     }
 
     fn refuse(summaries: &Summaries, admissions: &Admissions) {

@@ -11,7 +11,7 @@ use std::{fmt::Display, io, net::SocketAddr, sync::Arc, time::Duration};
 use super::{
     ResolveError, Resolver, Targets,
     dead::DeadAddrs,
-    down::{DownTargets, Leg, Sign},
+    down::{Down, DownTargets, Leg, Sign},
     own::OwnListeners,
     race,
 };
@@ -119,6 +119,11 @@ impl Dialer {
     /// `target down` when that is news.
     pub(crate) fn target_failed(&self, leg: &Leg, sign: Sign, error: &dyn Display) {
         self.shared.down.failed(leg, sign, error);
+    }
+
+    /// What is wrong with a target; `None` where it is not down.
+    pub(crate) fn down(&self, leg: &Leg) -> Option<Down> {
+        self.shared.down.get(leg)
     }
 
     /// Notes that a session reached the target, or that a flow had an answer from it. Writes

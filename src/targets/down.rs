@@ -96,6 +96,15 @@ impl Sign {
     }
 }
 
+/// A target that is down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Down {
+    /// When its failures began.
+    pub since: Instant,
+    /// What the failure said that made it "down".
+    pub error: String,
+}
+
 /// The targets that failed last time.
 #[derive(Debug)]
 pub(super) struct DownTargets {
@@ -124,6 +133,8 @@ struct Run {
     last_until: Instant,
     down: bool,
     told: bool,
+    /// What the last failure that made it "down" said.
+    error: String,
     lines: LogLimiter,
 }
 
@@ -158,6 +169,7 @@ impl DownTargets {
             return;
         }
         run.down = true;
+        run.error = error.to_string();
         run.told = run.lines.take(now).and_then(|_| state.all.take(now)).is_some();
         if !run.told {
             state.left_out += 1;
@@ -234,6 +246,16 @@ impl DownTargets {
         }
     }
 
+    /// What is wrong with a target; `None` where it is not down.
+    pub(super) fn get(&self, leg: &Leg) -> Option<Down> {
+        if self.failing.load(Relaxed) == 0 {
+            return None;
+        }
+        let state = self.state();
+        let run = state.known.get(leg).filter(|run| run.failed > 0 && run.down)?;
+        Some(Down { since: run.since, error: run.error.clone() })
+    }
+
     /// Makes room: first go the targets that are up, then any one.
     fn forget_one(&self, state: &mut State) {
         state.known.retain(|_, run| run.failed > 0);
@@ -255,6 +277,7 @@ impl Run {
             last_until: now,
             down: false,
             told: false,
+            error: String::new(),
             lines: LogLimiter::new(BURST, REFILL),
         }
     }

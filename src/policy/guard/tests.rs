@@ -304,13 +304,6 @@ impl Guard {
         self.holds(ban.reason, client).then(|| ban.clone())
     }
 
-    /// Every ban that is in force; the one that ends first comes first.
-    pub(crate) fn bans(&self, now: Instant) -> Vec<Ban> {
-        let all = self.terms.load().is_some();
-        let table = self.read();
-        table.bans.iter(now).filter(|ban| all || ban.reason == BanReason::Operator).cloned().collect()
-    }
-
     /// How many connections to traps there were, also of clients that are exempt or banned already.
     pub(crate) fn trap_touches(&self) -> u64 {
         self.trap_touches.load(Ordering::Relaxed)

@@ -1,0 +1,407 @@
+//! The [`Board`]: read ends of everything that runs, and the values that they make.
+//!
+//! Every answer is made when it is asked for, from what runs at that moment. While nothing asks,
+//! the board costs nothing. A clone reads the same. It takes the locks of the meters for the time
+//! of copying references, so a reader does not hold up the relay.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{ago, millis, rfc3339, router, view};
+use crate::{
+    config::{self, ListenerPlan, Plan, Settings},
+    gateway::RouterStatus,
+    mapping::{ListenerKey, MappingId, MappingName, Protocol},
+    meter::{LiveSession, Totals},
+    policy::{BanReason, Gate},
+    supervisor::{
+        Admissions, Changes, Handle, LastReload, ListenerRecord, Preview, ReloadError, Roster, Serving,
+        SessionFilter,
+    },
+    targets::{Dialer, Leg},
+};
+
+/// The most reasons that `not_ready` lists.
+const MOST_REASONS: usize = 20;
+
+/// What does not change while the daemon runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    /// When it started.
+    pub(crate) started: SystemTime,
+    /// The same, by the monotonic clock.
+    pub(crate) since: Instant,
+    /// How many descriptors it may have.
+    pub(crate) descriptors: u64,
+}
+
+/// Reads what runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Board {
+    facts: Facts,
+    roster: watch::Receiver<Arc<Roster>>,
+    last_reload: watch::Receiver<Option<Arc<LastReload>>>,
+    admissions: watch::Receiver<Admissions>,
+    settings: watch::Receiver<Settings>,
+    router: watch::Receiver<RouterStatus>,
+    gate: Arc<Gate>,
+    dialer: Dialer,
+}
+
+impl Board {
+    /// The board of what `handle` leads to, and of the router.
+    pub(crate) fn new(facts: Facts, handle: &Handle, router: watch::Receiver<RouterStatus>) -> Self {
+        Self {
+            facts,
+            roster: handle.roster(),
+            last_reload: handle.last_reload(),
+            admissions: handle.admissions(),
+            settings: handle.settings(),
+            router,
+            gate: Arc::clone(handle.gate()),
+            dialer: handle.dialer().clone(),
+        }
+    }
+
+    fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster.borrow())
+    }
+
+    /// The daemon as a whole.
+    pub(crate) fn status(&self) -> view::Status {
+        let roster = self.roster();
+        let planned = roster.listeners.iter().filter(|listener| listener.state != Serving::Closing);
+        let count = |protocol| -> usize {
+            let of = roster.listeners.iter().filter(|listener| listener.key.protocol == protocol);
+            of.map(|listener| listener.meter.live_count()).sum()
+        };
+        let not_ready = not_ready(&roster);
+        view::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("PORTWAY_COMMIT").map(str::to_owned),
+            pid: std::process::id(),
+            started: rfc3339(self.facts.started),
+            uptime_ms: millis(self.facts.since.elapsed()),
+            ready: not_ready.is_empty(),
+            not_ready,
+            mappings: roster.plan.mappings.len(),
+            listeners: planned.count(),
+            sessions: count(Protocol::Tcp),
+            flows: count(Protocol::Udp),
+            bans: self.gate.guard().bans(Instant::now()).len(),
+            last_reload: self.last_reload.borrow().as_deref().map(last_reload),
+            warnings: roster.warnings.iter().map(view::Problem::from).collect(),
+            descriptors: view::Descriptors { open: open_descriptors(), limit: self.facts.descriptors },
+            external: self.router.borrow().external.map(|ip| ip.to_string()),
+            log_level: Some(self.settings.borrow().log.level.to_string()),
+        }
+    }
+
+    /// Why the daemon is not ready: the listeners that do not listen, and the stop. Nothing while
+    /// it is.
+    pub(crate) fn not_ready(&self) -> Vec<String> {
+        not_ready(&self.roster.borrow())
+    }
+
+    /// Every mapping, in the order of their names.
+    pub(crate) fn mappings(&self) -> Vec<view::Mapping> {
+        let roster = self.roster();
+        roster.plan.mappings.keys().map(|id| self.mapping_view(id, &roster)).collect()
+    }
+
+    /// The mapping with this name, or with a listener of this name.
+    pub(crate) fn mapping(&self, name: &MappingName) -> Option<view::Mapping> {
+        let roster = self.roster();
+        let of_listener = || {
+            let named = roster.listeners.iter().find(|listener| listener.has_name(name));
+            named.and_then(|listener| listener.mapping.clone())
+        };
+        let id = roster.plan.mappings.keys().find(|id| id.name == *name).cloned().or_else(of_listener)?;
+        roster.plan.mappings.contains_key(&id).then(|| self.mapping_view(&id, &roster))
+    }
+
+    fn mapping_view(&self, id: &MappingId, roster: &Roster) -> view::Mapping {
+        let of_plan = |(_, listener): &(&ListenerKey, &ListenerPlan)| listener.mapping.as_ref() == Some(id);
+        let planned: Vec<_> = roster.plan.listeners.iter().filter(of_plan).collect();
+        let records: Vec<_> = roster.listeners.iter().filter(|l| l.mapping.as_ref() == Some(id)).collect();
+        let live: Vec<_> = records.iter().flat_map(|record| record.meter.live()).collect();
+        let mut total = Totals::default();
+        for record in &records {
+            let Totals { sessions, bytes_in, bytes_out } = record.meter.totals();
+            total.sessions += sessions;
+            total.bytes_in += bytes_in;
+            total.bytes_out += bytes_out;
+        }
+        let exposed = planned.iter().any(|(_, listener)| listener.exposure.is_some());
+        view::Mapping {
+            name: id.name.to_string(),
+            enabled: true,
+            listeners: planned.iter().filter_map(|(key, _)| listener(key, &records)).collect(),
+            targets: self.targets(&planned, &live),
+            sessions: live.len() as u64,
+            sessions_total: total.sessions,
+            bytes_in: total.bytes_in,
+            bytes_out: total.bytes_out,
+            refused: self.refused(id),
+            router: exposed.then(|| self.openings(&planned)),
+            policy: policy(id, &planned, &roster.plan),
+            ..view::Mapping::default()
+        }
+    }
+
+    /// The targets of the listeners of one mapping, each once.
+    fn targets(
+        &self,
+        planned: &[(&ListenerKey, &ListenerPlan)],
+        live: &[Arc<LiveSession>],
+    ) -> Vec<view::Target> {
+        let mut sessions: HashMap<String, u64> = HashMap::new();
+        for target in live.iter().filter_map(|session| session.target_text()) {
+            *sessions.entry(target).or_default() += 1;
+        }
+        let mut views: Vec<view::Target> = Vec::new();
+        let mut is_single = true;
+        for (key, listener) in planned {
+            let Some(targets) = listener.service.targets() else { continue };
+            is_single &= targets.is_single();
+            for target in targets.iter() {
+                let address = target.to_string();
+                let leg =
+                    Leg { mapping: listener.name.clone(), protocol: key.protocol, target: target.clone() };
+                let down = self.dialer.down(&leg);
+                let view = match views.iter_mut().find(|view| view.address == address) {
+                    Some(view) => view,
+                    None => {
+                        let sessions = sessions.get(&address).copied().unwrap_or_default();
+                        views.push(view::Target { address, sessions, ..view::Target::default() });
+                        let Some(view) = views.last_mut() else { continue };
+                        view
+                    }
+                };
+                if let Some(down) = down {
+                    view.state = view::TargetState::Down;
+                    view.since = Some(ago(down.since.elapsed()));
+                    view.last_error = Some(down.error);
+                }
+            }
+        }
+        // A name leads to addresses. With one target, all sessions lead there.
+        if let ([view], true) = (&mut views[..], is_single) {
+            view.sessions = sessions.values().sum();
+        }
+        views
+    }
+
+    fn refused(&self, id: &MappingId) -> BTreeMap<String, u64> {
+        let admissions = self.admissions.borrow();
+        let admission = admissions.iter().find(|(of, _)| of == id);
+        let refused = admission.map(|(_, admission)| admission.refusals());
+        let counted = refused.into_iter().flatten().filter(|(_, count)| *count > 0);
+        counted.map(|(refusal, count)| (refusal.as_str().to_owned(), count)).collect()
+    }
+
+    fn openings(&self, planned: &[(&ListenerKey, &ListenerPlan)]) -> Vec<view::Opening> {
+        let (status, now) = (self.router.borrow(), Instant::now());
+        let of_mapping = |key: &ListenerKey| planned.iter().any(|(planned, _)| *planned == key);
+        let openings = status.openings.iter().filter(|opening| of_mapping(&opening.key.listener));
+        openings.map(|opening| router::opening(opening, now)).collect()
+    }
+
+    /// The live sessions that `filter` means, by number. At most `limit`, with a number above
+    /// `after`; whether there are more.
+    pub(crate) fn sessions(
+        &self,
+        filter: &SessionFilter,
+        after: u64,
+        limit: usize,
+    ) -> (Vec<view::Session>, bool) {
+        let roster = self.roster();
+        let mut found: Vec<(Arc<LiveSession>, usize)> = Vec::new();
+        for (index, record) in roster.listeners.iter().enumerate() {
+            if filter.takes_listener(record) {
+                let live = record.meter.live().into_iter();
+                let taken = live.filter(|session| session.id > after && filter.takes(session));
+                found.extend(taken.map(|session| (session, index)));
+            }
+        }
+        found.sort_unstable_by_key(|(session, _)| session.id);
+        let is_cut = found.len() > limit;
+        found.truncate(limit);
+        let clock = (Instant::now(), SystemTime::now());
+        let views = found.iter().map(|(session, index)| {
+            session_view(session, &roster.listeners[*index], self.country(session.client.ip()), clock)
+        });
+        (views.collect(), is_cut)
+    }
+
+    fn country(&self, client: IpAddr) -> Option<String> {
+        self.gate.country(client).map(|country| country.as_str().to_owned())
+    }
+
+    /// The bans in force; the one that ends first comes first.
+    pub(crate) fn bans(&self) -> Vec<view::Ban> {
+        let bans = self.gate.guard().bans(Instant::now());
+        let view = |ban: crate::policy::Ban| view::Ban {
+            client: ban.client.to_string(),
+            since: rfc3339(ban.since),
+            until: ban.until.map(rfc3339),
+            reason: ban.reason.to_string(),
+            count: ban.repeats.saturating_add(1),
+            manual: ban.reason == BanReason::Operator,
+        };
+        bans.into_iter().map(view).collect()
+    }
+
+    /// The router, and what is open on it.
+    pub(crate) fn router(&self) -> view::Router {
+        router::router(&self.router.borrow(), Instant::now())
+    }
+}
+
+fn not_ready(roster: &Roster) -> Vec<String> {
+    if roster.is_stopping {
+        return vec!["the daemon is stopping".to_owned()];
+    }
+    let reason = |listener: &ListenerRecord| match &listener.state {
+        Serving::Waiting(trouble) | Serving::Failed(trouble) => {
+            Some(format!("{} {}: {}", listener.meter.mapping(), listener.key, trouble.error))
+        }
+        Serving::Listening | Serving::Closing => None,
+    };
+    roster.listeners.iter().filter_map(reason).take(MOST_REASONS).collect()
+}
+
+fn listener(key: &ListenerKey, records: &[&ListenerRecord]) -> Option<view::Listener> {
+    let record = records.iter().find(|record| record.key == *key)?;
+    let (state, trouble) = match &record.state {
+        Serving::Listening => (view::ListenerState::Listening, None),
+        Serving::Waiting(trouble) => (view::ListenerState::Waiting, Some(trouble)),
+        Serving::Failed(trouble) => (view::ListenerState::Failed, Some(trouble)),
+        Serving::Closing => (view::ListenerState::Closed, None),
+    };
+    Some(view::Listener {
+        protocol: Some(key.protocol),
+        listen: key.addr.to_string(),
+        state,
+        error: trouble.map(|trouble| trouble.error.clone()),
+        holder: trouble.and_then(|trouble| trouble.holder.clone()),
+    })
+}
+
+/// The keys of a mapping, those of its first listener.
+fn policy(
+    id: &MappingId,
+    planned: &[(&ListenerKey, &ListenerPlan)],
+    plan: &Plan,
+) -> serde_json::Map<String, serde_json::Value> {
+    let Some(((key, listener), mapping)) = planned.first().zip(plan.mappings.get(id)) else {
+        return serde_json::Map::new();
+    };
+    let terms = config::terms(key, listener, mapping);
+    terms.into_iter().map(|term| (term.key.to_owned(), term.value.json())).collect()
+}
+
+fn session_view(
+    session: &LiveSession,
+    listener: &ListenerRecord,
+    country: Option<String>,
+    (now, date): (Instant, SystemTime),
+) -> view::Session {
+    let age = now.saturating_duration_since(session.started);
+    view::Session {
+        id: session.id,
+        mapping: listener.meter.mapping().to_string(),
+        protocol: Some(listener.key.protocol),
+        client: session.client.to_string(),
+        listen: listener.key.addr.to_string(),
+        target: session.target_text(),
+        country,
+        started: rfc3339(date.checked_sub(age).unwrap_or(date)),
+        age_ms: millis(age),
+        idle_ms: None,
+        bytes_in: session.bytes_in(),
+        bytes_out: session.bytes_out(),
+    }
+}
+
+fn last_reload(last: &LastReload) -> view::LastReload {
+    let is_applied = last.refused.is_empty() && last.problems.is_empty();
+    let said = |message: &String| view::Problem { message: message.clone(), ..view::Problem::default() };
+    view::LastReload {
+        at: rfc3339(last.at),
+        outcome: if is_applied { "applied" } else { "refused" }.to_owned(),
+        problems: last
+            .problems
+            .iter()
+            .map(view::Problem::from)
+            .chain(last.refused.iter().map(said))
+            .collect(),
+    }
+}
+
+/// How many descriptors the process has open; 0 where the system does not say.
+fn open_descriptors() -> u64 {
+    let open = procfs::process::Process::myself().and_then(|me| me.fd_count());
+    open.map_or(0, |count| count as u64)
+}
+
+impl From<&config::Problem> for view::Problem {
+    fn from(problem: &config::Problem) -> Self {
+        Self {
+            code: Some(problem.code.as_str().to_owned()),
+            file: Some(problem.file.clone()),
+            line: Some(problem.line),
+            column: Some(problem.column),
+            message: problem.message.clone(),
+            help: problem.help.clone(),
+        }
+    }
+}
+
+impl From<&Changes> for view::Reload {
+    fn from(changes: &Changes) -> Self {
+        let shown = |all: &[(MappingName, ListenerKey)]| {
+            all.iter().map(|(name, key)| format!("{name} {key}")).collect()
+        };
+        Self {
+            opened: shown(&changes.opened),
+            closed: shown(&changes.closed),
+            changed: shown(&changes.changed),
+            replaced: shown(&changes.replaced),
+            sessions_cut: changes.cut.clone(),
+            sessions_cut_count: changes.cut_count as u64,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&Preview> for view::Reload {
+    fn from(preview: &Preview) -> Self {
+        let warnings = preview.warnings.iter().map(view::Problem::from).collect();
+        Self { dry_run: true, warnings, ..Self::from(&preview.changes) }
+    }
+}
+
+impl From<&ReloadError> for view::Failure {
+    fn from(error: &ReloadError) -> Self {
+        let said = |message: String| view::Problem { message, ..view::Problem::default() };
+        let (error, problems) = match error {
+            ReloadError::Config(problems) => (
+                format!("the configuration has {} problem(s); nothing has changed", problems.len()),
+                problems.iter().map(view::Problem::from).collect(),
+            ),
+            ReloadError::Bind(errors) => (
+                format!("{} listener(s) cannot be opened; nothing has changed", errors.len()),
+                errors.iter().map(|error| said(error.to_string())).collect(),
+            ),
+            ReloadError::Job(_) | ReloadError::Stopping => (error.to_string(), Vec::new()),
+        };
+        Self { error, problems }
+    }
+}
