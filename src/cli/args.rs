@@ -83,6 +83,10 @@ struct PlanArgs {
     /// PORTWAY_ROUTER]
     #[arg(long)]
     router: bool,
+    /// The unix socket of the API, in place of [api] socket; off is none [env: PORTWAY_SOCKET]
+    /// [default: portway.sock in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR or /run/portway]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     /// The least important log line that is written, in place of [log] level [env:
     /// PORTWAY_LOG_LEVEL]
     #[arg(long, value_name = "LEVEL", value_parser = level_parser(), ignore_case = true)]
@@ -191,6 +195,7 @@ impl PlanArgs {
             publish_from,
             router: self.router | variables.switch("PORTWAY_ROUTER")?,
             log: LogOverride { level: self.log_level.or(level), format: self.log_format.or(format) },
+            socket: self.socket.or_else(|| variables.value("PORTWAY_SOCKET").map(PathBuf::from)),
             strays: variables.strays.clone(),
         })
     }

@@ -23,10 +23,14 @@ const OF_TESTS: [&str; 2] = ["PORTWAY_TEST_", "PORTWAY_SEED"];
 pub(crate) const SWITCHES: [&str; 5] =
     ["PORTWAY_ROUTER", "PORTWAY_WATCH", "PORTWAY_STRICT", "PORTWAY_JSON", "PORTWAY_FAST_PATHS"];
 /// The variables that hold something else.
-pub(crate) const VALUES: [&str; 5] =
-    ["PORTWAY_CONFIG", "PORTWAY_PUBLISH", "PORTWAY_BASE_DIR", "PORTWAY_LOG_LEVEL", "PORTWAY_LOG_FORMAT"];
-/// Variables of the interface that this version does not read.
-const ABSENT: [&str; 1] = ["PORTWAY_SOCKET"];
+pub(crate) const VALUES: [&str; 6] = [
+    "PORTWAY_CONFIG",
+    "PORTWAY_PUBLISH",
+    "PORTWAY_BASE_DIR",
+    "PORTWAY_SOCKET",
+    "PORTWAY_LOG_LEVEL",
+    "PORTWAY_LOG_FORMAT",
+];
 
 /// Reads the word of a switch, in upper or lower case. Nothing for any other word.
 pub(crate) fn switch(word: &str) -> Option<bool> {
@@ -78,12 +82,6 @@ pub(super) fn warn_of_strays(
     let suffixes: Vec<String> = SWITCHES.iter().chain(&VALUES).map(|name| suffix(name)).collect();
     let suffixes: Vec<&str> = suffixes.iter().map(String::as_str).collect();
     for name in strays.iter().filter(|name| !asked.for_name(name)) {
-        if ABSENT.contains(&name.as_str()) {
-            diagnostics
-                .warning(Code::Unsupported, span, format!("this version does not read the variable {name}"))
-                .hint("remove it");
-            continue;
-        }
         let hint = match closest(&suffix(name), &suffixes) {
             Some(near) => format!("did you mean {PREFIX}{}?", near.to_ascii_uppercase()),
             None => format!("the variables are {}", [&VALUES[..], &SWITCHES[..]].concat().join(", ")),

@@ -11,6 +11,7 @@ use toml::{
 use crate::{
     config::{
         lower::{
+            api::{self, ApiText},
             gate::{self, GateText},
             guard::GuardText,
             lists::{self, ListText},
@@ -40,6 +41,7 @@ pub(super) struct MainText {
     pub(super) defaults: Overrides,
     pub(super) settings: Settings,
     pub(super) gate: GateText,
+    pub(super) api: ApiText,
     /// Where `[router]` is, if anywhere.
     pub(super) router: Option<Span>,
 }
@@ -98,6 +100,8 @@ pub(super) fn homes(reader: &mut Reader<'_>) -> Homes {
             let file = reader.file;
             Keys::names(reader, |reader, keys| GuardText::read(reader, keys, file))
         }),
+        ("[api]", Keys::names(reader, ApiText::api)),
+        ("[metrics]", Keys::names(reader, api::metrics)),
     ]
 }
 
@@ -129,6 +133,7 @@ impl MainText {
             text.defaults = defaults(reader, &mut Keys::of(table));
         }
         text.gate = GateText::read(reader, top);
+        text.api = ApiText::read(reader, top);
         let limits = top.table(reader, "limits", |reader, keys, _| LimitSettings::read(reader, keys));
         text.settings.limits = limits.unwrap_or_default();
         let router =

@@ -42,8 +42,12 @@ use fragment::Fragments;
 pub(crate) use host::HostView;
 pub use host::System;
 use include::Walk;
+#[allow(unused_imports, reason = "the API, and the commands that talk to it, will use them")]
+pub(crate) use lower::api::{ApiSettings, ApiSocket, MetricsSettings, OFF, Role, Secret, Token};
 pub(crate) use lower::lists::{ListFileError, ListRead, read_list};
 pub(crate) use lower::overrides::terms;
+#[allow(unused_imports, reason = "the commands that talk to a daemon will use it")]
+pub(crate) use lower::own_paths::sockets;
 pub(crate) use lower::settings::{LimitSettings, LogFormat, LogOverride, LogSettings, Settings};
 use lower::{Context, lists};
 pub(crate) use plan::diff::{PlanDiff, diff};
@@ -75,6 +79,8 @@ pub struct Source {
     pub router: bool,
     /// What is logged, and how, in place of `[log]`.
     pub log: LogOverride,
+    /// The socket of the API in place of `[api] socket`; the word `off` is none.
+    pub socket: Option<PathBuf>,
     /// Variables of the environment that look like portway's and are not (see
     /// [`environment::strays`]).
     pub strays: Vec<String>,
@@ -132,17 +138,22 @@ fn merge(
     asked: &Asked<'_>,
 ) -> Result<Loaded, Problems> {
     let list = &mut fragments.together;
-    let MainText { defaults, mut settings, mut gate, router } =
+    let MainText { defaults, mut settings, mut gate, api, router } =
         list.first_mut().map(|f| std::mem::take(&mut f.text.main)).unwrap_or_default();
     settings.log = source.log.over(settings.log);
     let lists = list.iter_mut().flat_map(|f| std::mem::take(&mut f.text.lists));
     gate.lists = lists::merged(lists, &mut diagnostics);
     let known = gate.known(list.first().is_some_and(|f| f.text.is_broken), fragments.is_broken);
     let everything_on_router = source.router;
-    let context = Context { host: asked, defaults: &defaults, known: &known, everything_on_router, router };
+    let services = api.services();
+    let services = &services;
+    let context =
+        Context { host: asked, defaults: &defaults, known: &known, everything_on_router, router, services };
     let lowered = fragments.lower(context, gate.traps(), &mut diagnostics);
     let Fragments { mut sources, read, .. } = fragments;
     let gate = gate.load(source.directory(), &known, asked, &mut sources, &mut diagnostics);
+    let socket = source.socket.as_deref().map(|path| (path, sources.add(Origin::CommandLine, String::new())));
+    (settings.api, settings.metrics) = api.load(source.directory(), socket, asked, &mut diagnostics);
     if source.file.is_none() && source.publish.is_empty() {
         let span = sources.add(Origin::CommandLine, String::new());
         let message = "nothing to forward: neither a file nor a mapping is named";

@@ -16,6 +16,7 @@ use super::*;
 use crate::mapping::{ListenerKey, Protocol, Timeout};
 
 mod access;
+mod api;
 mod files;
 mod fragments;
 mod gate;

@@ -59,6 +59,17 @@ impl Directories {
         self.0.iter().map(PathBuf::as_path).find(|dir| usable(dir))
     }
 
+    /// The first one that exists and may be written to; otherwise, the first that could be created.
+    /// Nothing is changed.
+    pub(crate) fn likely(&self) -> Option<&Path> {
+        let could_be_created = |dir: &Path| {
+            let above = dir.ancestors().skip(1).find(|above| above.exists());
+            let is_writable = |above: &Path| above.is_dir() && access(above, Access::WRITE_OK).is_ok();
+            !dir.exists() && above.is_some_and(is_writable)
+        };
+        self.existing().or_else(|| self.0.iter().map(PathBuf::as_path).find(|dir| could_be_created(dir)))
+    }
+
     /// The first one that can be written to, created if it is missing. Those that cannot be used
     /// are logged.
     pub(crate) fn prepared(&self) -> Option<&Path> {
@@ -148,12 +159,14 @@ mod tests {
         fs::write(dir.path().join("file"), "").unwrap();
         let [in_file, made, other] = ["file/portway", "a/portway", "b"].map(|name| dir.path().join(name));
         let all = Directories(vec![in_file.clone(), made.clone(), other]);
-        assert_eq!(all.existing(), None);
+        assert_eq!((all.existing(), all.likely()), (None, Some(made.as_path())));
         assert_eq!(all.prepared(), Some(made.as_path()));
         let mode = fs::metadata(&made).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
         assert_eq!((all.existing(), all.prepared()), (Some(made.as_path()), Some(made.as_path())));
-        assert_eq!(Directories(vec![in_file]).prepared(), None);
+        assert_eq!(all.likely(), Some(made.as_path()));
+        let none = Directories(vec![in_file]);
+        assert_eq!((none.likely(), none.prepared()), (None, None));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::{
     alarm::Alarm,
     config::{self, LimitSettings, ListenerPlan, Plan, PlanDiff, Problem, Service, Settings},
     events::Events,
-    mapping::{ListenerKey, LiveListener, LiveSet, MappingId, MappingName, Timeout},
+    mapping::{ListenAddr, ListenerKey, LiveListener, LiveSet, MappingId, MappingName, Timeout},
     meter::{Ended, Ledger},
     policy::{Gate, GateInput, Refuse},
     relay::Drain,
@@ -40,11 +40,14 @@ pub(super) struct Globals {
     pub(super) limits: LimitSettings,
     /// How long sessions of listeners that close may go on.
     pub(super) grace: Timeout,
+    /// Where the API listens, or will.
+    pub(super) api: Vec<ListenAddr>,
 }
 
 impl Globals {
     pub(super) fn of(gate: GateInput, settings: &Settings) -> Self {
-        Self { gate, limits: settings.limits, grace: settings.grace }
+        let api = settings.api.listen.iter().chain(&settings.metrics.listen).cloned().collect();
+        Self { gate, limits: settings.limits, grace: settings.grace, api }
     }
 }
 
@@ -221,6 +224,7 @@ impl Listeners {
     /// its access.
     fn take_terms(&mut self, plan: &Plan, globals: &Globals) -> bool {
         self.shared.gate.apply(&globals.gate);
+        self.shared.dialer.api_listens_on(globals.api.iter());
         let shares = (globals.limits, Needs::of(plan));
         if self.shares.replace(shares) != Some(shares) {
             self.shared.budgets.retune(shares.0, shares.1);

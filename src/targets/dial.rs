@@ -111,7 +111,7 @@ mod tests {
     use crate::{
         events::Events,
         fixture::keepalive_of,
-        mapping::Host,
+        mapping::{Host, ListenAddr},
         targets::{ResolveError, Resolver},
     };
 
@@ -173,6 +173,20 @@ mod tests {
             let took = start.elapsed();
             assert!(took <= (limit / 4).min(Duration::from_millis(1010)), "{took:?} of {limit:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_comes_to_mean_the_api_is_not_dialled() {
+        let (listener, target, resolver, _answer, name) = named().await;
+        resolver.remembers(&name, &[Ipv4Addr::LOCALHOST.into()]);
+        let dialer = Dialer::with(resolver);
+        let api = ListenAddr { ip: Ipv4Addr::LOCALHOST.into(), zone: None, port: target.port };
+        dialer.api_listens_on(std::iter::once(&api));
+        let error = dial(&dialer, &target, within(LIMIT)).await.unwrap_err();
+        assert!(matches!(error, DialError::Resolve(ResolveError::Api { .. })), "{error}");
+        dialer.api_listens_on(std::iter::empty());
+        dial(&dialer, &target, within(LIMIT)).await.unwrap();
+        drop(listener);
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use super::{
     ResolveError, Resolver, Targets,
     dead::DeadAddrs,
     down::{Down, DownTargets, Leg, Sign},
-    own::OwnListeners,
+    own::{Own, OwnListeners},
     race,
 };
 use crate::{
@@ -50,6 +50,12 @@ impl Dialer {
         self.shared.own.are(all);
     }
 
+    /// Notes where the API listens, or will. Sessions that lead there are refused: they would
+    /// publish it.
+    pub(crate) fn api_listens_on<'a>(&self, all: impl Iterator<Item = &'a ListenAddr>) {
+        self.shared.own.services_are(all);
+    }
+
     /// The targets of a mapping in the order in which they are tried: those that failed lately come
     /// last.
     pub(crate) fn in_order<'a>(
@@ -63,11 +69,11 @@ impl Dialer {
 
     /// The addresses of `target` in the order in which they are tried: those that failed lately
     /// come last, and the families of the others alternate. There is at least one. Those that would
-    /// lead back here are left out. A name is looked up for `patience` at most.
+    /// lead back here, or to the API, are left out. A name is looked up for `patience` at most.
     ///
     /// # Errors
     /// [`ResolveError`] when the name has no address in time and has never had one, or when all
-    /// lead back here.
+    /// lead back here or to the API.
     pub(crate) async fn candidates(
         &self,
         protocol: Protocol,
@@ -77,14 +83,17 @@ impl Dialer {
         let mut addrs = self.shared.resolver.resolve(target, patience).await?;
         let mut own = None;
         addrs.retain(|addr| {
-            let takes = self.shared.own.take(protocol, *addr);
-            if takes {
-                own = Some(*addr);
-            }
-            !takes
+            let taker = self.shared.own.taker(protocol, *addr);
+            own = taker.map(|taker| (taker, *addr)).or(own);
+            taker.is_none()
         });
         match own {
-            Some(addr) if addrs.is_empty() => Err(ResolveError::Loop { target: target.clone(), addr }),
+            Some((Own::Listener, addr)) if addrs.is_empty() => {
+                Err(ResolveError::Loop { target: target.clone(), addr })
+            }
+            Some((Own::Api, addr)) if addrs.is_empty() => {
+                Err(ResolveError::Api { target: target.clone(), addr })
+            }
             _ => {
                 let alive = self.shared.dead.order(protocol, &mut addrs);
                 race::alternate(&mut addrs[..alive]);

@@ -67,6 +67,14 @@ pub(crate) enum ResolveError {
         /// The last of its addresses.
         addr: SocketAddr,
     },
+    /// Every address is one where portway's own API answers.
+    #[error("{target} leads to {addr}, where portway's own API listens: a mapping must not publish it")]
+    Api {
+        /// The target.
+        target: TargetAddr,
+        /// The last of its addresses.
+        addr: SocketAddr,
+    },
     /// The interface of a link-local address is not there.
     #[error("interface {zone} of {target}: {reason}")]
     NoInterface {

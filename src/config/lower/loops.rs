@@ -192,6 +192,7 @@ impl Search<'_> {
     }
 }
 
-fn is_localhost(name: &str) -> bool {
+/// Whether a name is `localhost`.
+pub(super) fn is_localhost(name: &str) -> bool {
     name.trim_end_matches('.').eq_ignore_ascii_case("localhost")
 }

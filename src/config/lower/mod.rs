@@ -4,6 +4,7 @@
 //! A disabled mapping is checked like any other, but claims no port and opens no listener. The two
 //! forms in which a mapping is written come together in `forms`.
 
+pub(super) mod api;
 mod claims;
 pub(super) mod declared;
 pub(super) mod draft;
@@ -18,6 +19,8 @@ mod loops;
 mod many;
 mod openings;
 pub(super) mod overrides;
+mod own_api;
+pub(super) mod own_paths;
 mod policy;
 mod router;
 pub(super) mod settings;
@@ -30,6 +33,7 @@ use crate::{
         file::{FileText, MappingText},
         host::HostView,
         lower::{
+            api::OwnService,
             claims::{Claim, Claims},
             declared::Declared,
             draft::{Draft, MappingNumber},
@@ -80,6 +84,8 @@ pub(crate) struct Context<'a> {
     pub(crate) everything_on_router: bool,
     /// Where `[router]` is, if anywhere.
     pub(crate) router: Option<Span>,
+    /// The listeners of portway itself, which no mapping may take or lead to.
+    pub(crate) services: &'a [OwnService],
 }
 
 impl Context<'_> {
@@ -161,6 +167,8 @@ impl<'a> Lowering<'a> {
     pub(crate) fn finish(self) -> Lowered {
         let plan = self.draft.finish();
         loops::refuse(&plan, &self.claims, &self.entries, self.context.host, self.diagnostics);
+        let Context { services, host, .. } = self.context;
+        own_api::refuse(&plan, &self.claims, &self.entries, services, host, self.diagnostics);
         if let Some(span) = self.context.router
             && !self.uses_router
         {

@@ -1,16 +1,19 @@
 //! What concerns the daemon as a whole: `[limits]`, `[log]` and `[shutdown]`, and the terms of
-//! `[router]`.
+//! `[router]`, `[api]` and `[metrics]`.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
-    config::text::{
-        Code, Keys, Kind, Reader, Refusal, Value, amount,
-        cure::{self},
-        duration::{self, DURATION},
-        table::word,
+    config::{
+        lower::api::{ApiSettings, MetricsSettings},
+        text::{
+            Code, Keys, Kind, Reader, Refusal, Value, amount,
+            cure::{self},
+            duration::{self, DURATION},
+            table::word,
+        },
     },
     gateway::RouterSettings,
     log_level::LogLevel,
@@ -28,6 +31,10 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// How the home router is asked.
     pub router: RouterSettings,
+    /// Where requests are answered.
+    pub api: ApiSettings,
+    /// Where metrics are read.
+    pub metrics: MetricsSettings,
 }
 
 /// How many sessions and flows the daemon may have (`[limits]`); `None` is `"auto"`: as many as the
@@ -56,6 +63,8 @@ impl Default for Settings {
             grace: Timeout::After(Duration::from_secs(30)),
             limits: LimitSettings::default(),
             router: RouterSettings::default(),
+            api: ApiSettings::default(),
+            metrics: MetricsSettings::default(),
         }
     }
 }

@@ -39,8 +39,14 @@ pub(super) fn are_sound(specs: &[String], host: &dyn HostView) -> bool {
 
 fn lower(text: &FileText, host: &dyn HostView, diagnostics: &mut Diagnostics) {
     let (defaults, known) = (Overrides::default(), Declared::anything());
-    let context =
-        Context { host, defaults: &defaults, known: &known, everything_on_router: false, router: None };
+    let context = Context {
+        host,
+        defaults: &defaults,
+        known: &known,
+        everything_on_router: false,
+        router: None,
+        services: &[],
+    };
     let mut lowering = Lowering::new(context, diagnostics).without_cures();
     lowering.mappings(text);
     lowering.finish();

@@ -9,7 +9,9 @@ fn specs_alone_make_a_plan() {
         plan(&loaded),
         ["8080/tcp [::]:8080/tcp 127.0.0.1:80", "53/udp 127.0.0.1:53/udp 10.0.0.53:53"]
     );
-    assert_eq!(loaded.settings, Settings::default());
+    let ApiSettings { socket, managed, .. } = loaded.settings.api.clone();
+    let api = ApiSettings { socket, managed, ..ApiSettings::default() };
+    assert_eq!(loaded.settings, Settings { api, ..Settings::default() });
     assert_eq!(loaded.settings.grace, Timeout::After(Duration::from_secs(30)));
 }
 
@@ -160,7 +162,7 @@ fn keys_that_only_this_version_does_not_have_are_not_called_unknown() {
                       accept_proxy = []\non_down = \"keep\"\n";
     let text = format!(
         "[[mapping]]\nlisten = \"80\"\ntargets = [{{ address = \"a:1\", weight = 2, backup = true }}]\n{of_mapping}\
-         [defaults]\n{of_mapping}[api]\nlisten = \"127.0.0.1:9180\"\n"
+         [defaults]\n{of_mapping}[docker]\nnetwork = \"auto\"\n"
     );
     let found = problems(&text);
     let places = [&found[0], &found[2], &found[15], &found[16]];
@@ -171,7 +173,7 @@ fn keys_that_only_this_version_does_not_have_are_not_called_unknown() {
 
 #[test]
 fn a_short_word_is_a_slip_only_of_what_begins_so_or_differs_by_a_letter() {
-    let found = file("ap = 1\nlgo = 1\nlos = 1\nip = 1\ninc = 1\npublish = \"80:9\"\n").load().unwrap_err();
+    let found = file("ub = 1\nlgo = 1\nlos = 1\nip = 1\ninc = 1\npublish = \"80:9\"\n").load().unwrap_err();
     let guesses = found.iter().map(|p| p.help.as_deref().unwrap().starts_with("did you mean"));
     assert_eq!(guesses.collect::<Vec<_>>(), [false, true, true, false, true], "{found}");
 }

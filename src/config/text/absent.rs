@@ -4,7 +4,7 @@
 //! When a version reads the key, it moves from here to the table that reads it.
 
 /// Tables at the top of the file.
-pub(crate) const OF_FILE: [&str; 1] = ["api"];
+pub(crate) const OF_FILE: [&str; 3] = ["docker", "knock", "probe"];
 /// Keys of a mapping, and of `[defaults]`.
 pub(crate) const OF_MAPPING: [&str; 7] =
     ["send_proxy", "accept_proxy", "balance", "health", "on_down", "hosts", "match"];

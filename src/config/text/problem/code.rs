@@ -85,6 +85,8 @@ codes! {
     Unreachable = "unreachable",
     /// A mapping leads to itself.
     Loop = "loop",
+    /// A mapping leads to portway's own API.
+    ExposedApi = "exposed-api",
     /// The configuration forwards nothing.
     NothingToForward = "nothing-to-forward",
 
