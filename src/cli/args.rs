@@ -18,7 +18,7 @@ use clap::{
 };
 
 use super::refusal;
-use crate::config::{self, LogFormat, LogLevel, LogOverride, Source, SpecsFrom, environment};
+use crate::config::{self, LogFormat, LogLevel, LogOverride, LogTarget, Source, SpecsFrom, environment};
 
 /// Forwards ports: TCP and UDP, from a listen address to a target.
 #[derive(Debug, Parser)]
@@ -94,6 +94,14 @@ struct PlanArgs {
     /// The form of a log line, in place of [log] format [env: PORTWAY_LOG_FORMAT]
     #[arg(long, value_name = "FORMAT", value_parser = format_parser(), ignore_case = true)]
     log_format: Option<LogFormat>,
+    /// Where log lines go, in place of [log] target: stderr, journald, syslog,
+    /// syslog:udp://HOST:PORT, syslog:tcp://HOST:PORT or file:/PATH [env: PORTWAY_LOG_TARGET]
+    #[arg(long, value_name = "TARGET", value_parser = log_target)]
+    log_target: Option<LogTarget>,
+}
+
+fn log_target(text: &str) -> Result<LogTarget, String> {
+    LogTarget::parse(text).map_err(|refusal| format!("{refusal}; {}", refusal.hint))
 }
 
 fn level_parser() -> impl TypedValueParser<Value = LogLevel> {
@@ -187,6 +195,12 @@ impl PlanArgs {
             variables.word("PORTWAY_LOG_LEVEL", &LogLevel::ALL.map(LogLevel::as_str), LogLevel::named)?;
         let format =
             variables.word("PORTWAY_LOG_FORMAT", &LogFormat::ALL.map(LogFormat::as_str), LogFormat::named)?;
+        let target = variables.log_target("PORTWAY_LOG_TARGET")?;
+        let log = LogOverride {
+            level: self.log_level.or(level),
+            format: self.log_format.or(format),
+            target: self.log_target.or(target),
+        };
         Ok(Source {
             file,
             base: None,
@@ -194,7 +208,7 @@ impl PlanArgs {
             publish,
             publish_from,
             router: self.router | variables.switch("PORTWAY_ROUTER")?,
-            log: LogOverride { level: self.log_level.or(level), format: self.log_format.or(format) },
+            log,
             socket: self.socket.or_else(|| variables.value("PORTWAY_SOCKET").map(PathBuf::from)),
             strays: variables.strays.clone(),
         })
@@ -241,6 +255,16 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
         let Some(value) = self.value(name) else { return Ok(None) };
         let word = value.to_str().and_then(named);
         word.map(Some).ok_or_else(|| refused(name, &value, &format!("use one of {}", words.join(", "))))
+    }
+
+    /// A value that is a log target.
+    fn log_target(&self, name: &str) -> Result<Option<LogTarget>, clap::Error> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let target = value
+            .to_str()
+            .ok_or_else(|| "use UTF-8 text".into())
+            .and_then(|text| LogTarget::parse(text).map_err(|refusal| refusal.hint));
+        target.map(Some).map_err(|cure| refused(name, &value, &cure))
     }
 
     /// Whether a switch is on.
@@ -351,6 +375,7 @@ mod tests {
             ("PORTWAY_JSON", "\"true\"", "PORTWAY_JSON is \"\\\"true\\\"\""),
             ("PORTWAY_LOG_LEVEL", "loud", "PORTWAY_LOG_LEVEL is \"loud\""),
             ("PORTWAY_LOG_FORMAT", "xml", "PORTWAY_LOG_FORMAT is \"xml\""),
+            ("PORTWAY_LOG_TARGET", "file:x", "PORTWAY_LOG_TARGET is \"file:x\""),
         ] {
             let error = resolved(&[], &[(name, value)]).unwrap_err();
             assert_eq!(error.exit_code(), 2);

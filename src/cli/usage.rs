@@ -14,8 +14,8 @@ const MOST: usize = 40;
 /// Options that other programs have for `--config`.
 const OTHER_CONFIG: [&str; 5] = ["-f", "--file", "-C", "--conf", "--config-file"];
 /// Options that take the next argument.
-const WITH_VALUE: [&str; 7] =
-    ["-c", "--config", "-p", "--publish", "--base-dir", "--log-level", "--log-format"];
+const WITH_VALUE: [&str; 8] =
+    ["-c", "--config", "-p", "--publish", "--base-dir", "--log-level", "--log-format", "--log-target"];
 
 /// The command that was meant by `args` (without the program), if `takes` takes it.
 pub(super) fn command_meant(

@@ -45,10 +45,11 @@ use include::Walk;
 #[allow(unused_imports, reason = "the API, and the commands that talk to it, will use them")]
 pub(crate) use lower::api::{ApiSettings, ApiSocket, MetricsSettings, OFF, Role, Secret, Token};
 pub(crate) use lower::lists::{ListFileError, ListRead, read_list};
+pub(crate) use lower::log::{LogFormat, LogOverride, LogSettings, LogTarget};
 pub(crate) use lower::overrides::terms;
 #[allow(unused_imports, reason = "the commands that talk to a daemon will use it")]
 pub(crate) use lower::own_paths::sockets;
-pub(crate) use lower::settings::{LimitSettings, LogFormat, LogOverride, LogSettings, Settings};
+pub(crate) use lower::settings::{LimitSettings, Settings};
 use lower::{Context, lists};
 pub(crate) use plan::diff::{PlanDiff, diff};
 pub(crate) use plan::{ListenerPlan, MappingPlan, Plan, Service};

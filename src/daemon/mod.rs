@@ -136,7 +136,13 @@ async fn live(source: PlanSource, options: Options, descriptors: Descriptors) ->
     let load = job::run_within(READ_LIMIT, "portway-config", move || first());
     let Some(loaded) = signals.unless_stopped(&reload, load).await else { return Ok(()) };
     let loaded = loaded.map_err(StartError::Read)??;
-    let logging = logging::init(&loaded.settings.log)?;
+    let log = &loaded.settings.log;
+    let (target, format) = (log.target.clone(), log.format);
+    let open = job::run_within(READ_LIMIT, "portway-open", move || logging::Sink::open(&target, format));
+    let Some(sink) = signals.unless_stopped(&reload, open).await else { return Ok(()) };
+    let sink = sink.unwrap_or_else(|error| Err(io::Error::other(error)));
+    let sink = sink.map_err(|error| StartError::Log { target: log.target.clone(), error })?;
+    let logging = logging::init(log, sink)?;
     for warning in &loaded.warnings {
         tracing::warn!(warning = %warning.one_line(), "configuration");
     }
@@ -174,7 +180,7 @@ impl Daemon {
     ) -> Result<Self, StartError> {
         let descriptors = descriptors.told();
         let (tasks, alarm) = (TaskTracker::new(), Alarm::default());
-        let (listeners, format) = (loaded.plan.listeners.len(), loaded.settings.log.format);
+        let (listeners, log) = (loaded.plan.listeners.len(), loaded.settings.log.clone());
         let budgets = Budgets::new(descriptors, !limits::fast_paths_are_off());
         let events = Events::default();
         let gate = Gate::telling(SystemTime::now, events.clone());
@@ -183,7 +189,7 @@ impl Daemon {
         let tolerance = if options.strict { Tolerance::Nothing } else { Tolerance::AbsentOrTaken };
         let means = Means { budgets, gate, alarm: alarm.clone(), events: events.clone() };
         let handle = Handle::start(source, loaded, tolerance, means, &tasks).await;
-        let handle = handle.map_err(|errors| StartError::Bind(Unopened::log(errors, format)))?;
+        let handle = handle.map_err(|errors| StartError::Bind(Unopened::log(errors, &log)))?;
         watchdog::start(handle.pulse())?;
         let spawn = |name: &'static str, task: Pin<Box<dyn Future<Output = ()> + Send>>| {
             let alarm = alarm.clone();

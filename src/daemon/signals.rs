@@ -6,6 +6,9 @@
 //! others stay blocked and end nothing: a log file at its limit (`SIGXFSZ`) is a failed write, and
 //! a background job may write to its terminal (`SIGTTOU`).
 //!
+//! `SIGUSR1` opens the log file again at every moment, so it is no request to another part: it is
+//! done here.
+//!
 //! Left alone are the signals of the program's own faults, and those that stop it and let it go on:
 //! `SIGTSTP` is Ctrl-Z.
 
@@ -17,7 +20,9 @@ use tokio::{
     sync::Notify,
 };
 
-/// Those that [`Signals`] takes. `SIGUSR1` means nothing yet.
+use super::logging;
+
+/// Those that [`Signals`] takes.
 const TAKEN: [Number; 5] =
     [Number::SIGHUP, Number::SIGTERM, Number::SIGINT, Number::SIGUSR1, Number::SIGUSR2];
 /// Those that keep their default.
@@ -62,6 +67,7 @@ pub(super) struct Signals {
     hangup: Stream,
     terminate: Stream,
     interrupt: Stream,
+    first_user: Stream,
     second_user: Stream,
 }
 
@@ -71,12 +77,11 @@ impl Signals {
     /// # Errors
     /// What the system said.
     pub(super) fn install() -> io::Result<Self> {
-        // A signal that was taken once never has its default again.
-        drop(signal(SignalKind::user_defined1())?);
         let signals = Self {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            first_user: signal(SignalKind::user_defined1())?,
             second_user: signal(SignalKind::user_defined2())?,
         };
         // Also where the parent left them blocked.
@@ -86,11 +91,14 @@ impl Signals {
 
     /// The next request.
     pub(super) async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.hangup.recv() => Signal::Reload,
-            _ = self.terminate.recv() => Signal::Stop,
-            _ = self.interrupt.recv() => Signal::Stop,
-            _ = self.second_user.recv() => Signal::HandOver,
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => return Signal::Reload,
+                _ = self.terminate.recv() => return Signal::Stop,
+                _ = self.interrupt.recv() => return Signal::Stop,
+                _ = self.first_user.recv() => logging::reopen(),
+                _ = self.second_user.recv() => return Signal::HandOver,
+            }
         }
     }
 

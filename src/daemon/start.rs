@@ -6,7 +6,7 @@
 use std::{fmt, io, sync::Arc};
 
 use crate::{
-    config::{LogFormat, Problems},
+    config::{LogFormat, LogSettings, LogTarget, Problems},
     job::JobError,
     supervisor::BindError,
 };
@@ -23,6 +23,14 @@ pub(crate) enum StartError {
     /// The configuration could not be read: no thread, or no answer.
     #[error("start: read the configuration: {0}")]
     Read(JobError),
+    /// The log target cannot be opened.
+    #[error("start: open the log target {target}: {error}; write another [log] target, or mend its path")]
+    Log {
+        /// The target.
+        target: LogTarget,
+        /// What the system said.
+        error: io::Error,
+    },
     /// A part of the running daemon has ended or stands, by a mistake of portway.
     #[error("{0} has ended without plan, or does not end")]
     Part(Arc<str>),
@@ -50,20 +58,22 @@ impl StartError {
 pub(crate) struct Unopened {
     /// Every one of them.
     pub errors: Vec<BindError>,
-    /// How the log has them; `None` where its level hides them.
+    /// How standard error has them from the log; `None` where its level hides them, or it goes to
+    /// another target.
     logged_as: Option<LogFormat>,
 }
 
 impl Unopened {
     /// Logs the first of `errors`, and how many more there are.
-    pub(super) fn log(errors: Vec<BindError>, format: LogFormat) -> Self {
+    pub(super) fn log(errors: Vec<BindError>, log: &LogSettings) -> Self {
         for error in errors.iter().take(NAMED) {
             tracing::error!("{error}");
         }
         if let Some(left_out) = left_out(&errors) {
             tracing::error!(left_out, "more listeners could not be opened");
         }
-        let logged_as = tracing::enabled!(tracing::Level::ERROR).then_some(format);
+        let is_seen = log.target == LogTarget::Stderr && tracing::enabled!(tracing::Level::ERROR);
+        let logged_as = is_seen.then_some(log.format);
         Self { errors, logged_as }
     }
 }

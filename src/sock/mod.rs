@@ -13,12 +13,16 @@ pub(crate) mod stream;
 pub(crate) mod udp;
 
 mod backoff;
+mod file;
 mod keepalive;
 mod recv;
 mod scope;
 mod tcp_info;
 
 pub(crate) use backoff::Backoff;
+#[cfg(test)]
+pub(crate) use file::receive_file;
+pub(crate) use file::send_file;
 pub(crate) use keepalive::{set_keepalive, set_unanswered_limit, unanswered_limit};
 pub(crate) use recv::{Received, receive};
 pub(crate) use scope::{leads_here, scoped};

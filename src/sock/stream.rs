@@ -33,6 +33,14 @@ pub(super) fn prepare(socket: &Socket) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets the system hold about so many bytes that the peer has not taken yet.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn limit_unsent(stream: &impl AsFd, bytes: usize) -> io::Result<()> {
+    SockRef::from(stream).set_send_buffer_size(bytes)
+}
+
 /// Connects to `addr`, from `source` if that is given.
 ///
 /// # Errors

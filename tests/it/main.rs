@@ -30,6 +30,7 @@ mod host_bits;
 mod journal;
 mod layers;
 mod limits;
+mod log_targets;
 mod logging;
 mod policy;
 mod ports;

@@ -15,6 +15,7 @@ pub(super) mod gate;
 pub(super) mod guard;
 pub(super) mod listen_entry;
 pub(super) mod lists;
+pub(super) mod log;
 mod loops;
 mod many;
 mod openings;

@@ -1,22 +1,21 @@
-//! What concerns the daemon as a whole: `[limits]`, `[log]` and `[shutdown]`, and the terms of
-//! `[router]`, `[api]` and `[metrics]`.
+//! What concerns the daemon as a whole: `[limits]` and `[shutdown]`, and the terms of `[router]`,
+//! `[log]`, `[api]` and `[metrics]`.
 
 use std::{num::NonZeroU32, time::Duration};
 
-use serde::Serialize;
-
 use crate::{
     config::{
-        lower::api::{ApiSettings, MetricsSettings},
+        lower::{
+            api::{ApiSettings, MetricsSettings},
+            log::LogSettings,
+        },
         text::{
-            Code, Keys, Kind, Reader, Refusal, Value, amount,
+            Keys, Kind, Reader, Refusal, amount,
             cure::{self},
             duration::{self, DURATION},
-            table::word,
         },
     },
     gateway::RouterSettings,
-    log_level::LogLevel,
     mapping::Timeout,
 };
 
@@ -67,92 +66,6 @@ impl Default for Settings {
             metrics: MetricsSettings::default(),
         }
     }
-}
-
-/// What is logged, and how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogSettings {
-    /// The least important line that is written.
-    pub level: LogLevel,
-    /// The form of a line.
-    pub format: LogFormat,
-}
-
-/// What the command line or the environment says in place of `[log]`. It holds for reloads, too.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogOverride {
-    /// In place of `level`.
-    pub level: Option<LogLevel>,
-    /// In place of `format`.
-    pub format: Option<LogFormat>,
-}
-
-impl LogOverride {
-    /// The settings with what is said here in place of theirs.
-    pub(crate) fn over(self, settings: LogSettings) -> LogSettings {
-        LogSettings {
-            level: self.level.unwrap_or(settings.level),
-            format: self.format.unwrap_or(settings.format),
-        }
-    }
-}
-
-/// The form of a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs: an object a line.
-    Json,
-}
-
-impl LogFormat {
-    /// Every format.
-    pub const ALL: [Self; 2] = [Self::Text, Self::Json];
-
-    /// The word for it in the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        }
-    }
-
-    /// The format with this name, in upper or lower case.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.as_str().eq_ignore_ascii_case(name))
-    }
-}
-
-impl LogSettings {
-    /// Reads `[log]`.
-    pub(crate) fn read(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Self {
-        let levels = LogLevel::ALL.map(|l| (l.as_str(), l));
-        let formats = LogFormat::ALL.map(|f| (f.as_str(), f));
-        let default = Self::default();
-        let settings = Self {
-            level: keys.get("level").and_then(|v| word(reader, "level", v, &levels)).unwrap_or(default.level),
-            format: keys
-                .get("format")
-                .and_then(|v| word(reader, "format", v, &formats))
-                .unwrap_or(default.format),
-        };
-        if let Some(value) = keys.get("target") {
-            target(reader, value);
-        }
-        settings
-    }
-}
-
-fn target(reader: &mut Reader<'_>, value: &Value<'_>) {
-    let Some(text) = reader.text("target", value).filter(|t| t.value != "stderr") else { return };
-    reader
-        .diagnostics
-        .problem(Code::Unsupported, text.span(), format!("the log target `{}` is not supported", text.value))
-        .text(&text.value)
-        .hint("only \"stderr\" is supported in this version");
 }
 
 /// Reads `[shutdown]`; it is the grace. With none at all, a stop ends sessions at once.

@@ -114,7 +114,10 @@ fn settings_are_read() {
     let settings =
         loaded("publish = [\"1:9\"]\n[log]\nlevel = \"trace\"\nformat = \"json\"\ntarget = \"stderr\"\n[shutdown]\ngrace = \"never\"\n")
             .settings;
-    assert_eq!(settings.log, LogSettings { level: LogLevel::Trace, format: LogFormat::Json });
+    assert_eq!(
+        settings.log,
+        LogSettings { level: LogLevel::Trace, format: LogFormat::Json, target: LogTarget::Stderr }
+    );
     assert_eq!(settings.grace, Timeout::Never);
     let grace =
         |text: &str| loaded(&format!("publish = [\"1:9\"]\n[shutdown]\ngrace = \"{text}\"\n")).settings.grace;
@@ -125,12 +128,12 @@ fn settings_are_read() {
 fn settings_are_refused_with_what_would_be_right() {
     assert_eq!(
         problems(
-            "publish = [\"1:9\"]\n[log]\nlevel = \"inof\"\nformat = \"xml\"\ntarget = \"journald\"\n[shutdown]\ngrace = \"0\"\nforce = 1\n"
+            "publish = [\"1:9\"]\n[log]\nlevel = \"inof\"\nformat = \"xml\"\ntarget = \"journal\"\n[shutdown]\ngrace = \"0\"\nforce = 1\n"
         ),
         [
             "3:10 invalid-value",
             "4:11 invalid-value",
-            "5:11 unsupported",
+            "5:11 invalid-value",
             "7:10 invalid-value",
             "8:1 unknown-key"
         ]

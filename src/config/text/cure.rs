@@ -15,11 +15,14 @@ use crate::config::text::hint::instead;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Refusal {
+    /// What is wrong.
     pub(crate) message: String,
+    /// What would be right.
     pub(crate) hint: Cow<'static, str>,
 }
 
 impl Refusal {
+    /// Both of these.
     pub(crate) fn new(message: impl Into<String>, hint: impl Into<Cow<'static, str>>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }

@@ -1,18 +1,12 @@
 //! Standard error as the journal of systemd.
 //!
-//! Owns the question whether it is the journal, and the prefix `<3>` to `<7>` by which the journal
-//! takes the priority of a line (sd-daemon(3)). The journal takes it away again, and notes the time
-//! itself. Without a prefix every line has the same priority, and `journalctl -p warning` shows
-//! nothing.
-
-use std::fmt;
+//! Owns the question whether standard error is the journal, and the prefix `<3>` to `<7>` by which
+//! the journal takes the priority of a line (sd-daemon(3)). The journal takes it away again, and
+//! notes the time itself. Without a prefix every line has the same priority, and `journalctl -p
+//! warning` shows nothing.
 
 use rustix::fs::fstat;
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::{
-    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
-    registry::LookupSpan,
-};
+use tracing::Level;
 
 /// Where systemd says which stream the journal is: its device and inode, in decimal
 /// (systemd.exec(5)). A program that was started with another standard error inherits the variable,
@@ -43,29 +37,4 @@ pub(crate) fn for_stderr(text: &str) -> String {
     }
     let prefix = prefix(Level::ERROR);
     text.lines().map(|line| format!("{prefix}{line}")).collect::<Vec<_>>().join("\n")
-}
-
-/// A format of one line for each event, with the prefix before it where `is_journal`.
-pub(super) struct WithPriority<F> {
-    pub(super) format: F,
-    pub(super) is_journal: bool,
-}
-
-impl<S, N, F> FormatEvent<S, N> for WithPriority<F>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-    F: FormatEvent<S, N>,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        if self.is_journal {
-            writer.write_str(prefix(*event.metadata().level()))?;
-        }
-        self.format.format_event(context, writer, event)
-    }
 }

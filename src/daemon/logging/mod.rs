@@ -1,69 +1,54 @@
-//! Logging to standard error, as text or as JSON, with a level that a reload may change. Where
-//! standard error is the journal of systemd, each line has its priority: see `journal`.
+//! The log: to standard error, a file, the journal or syslog, with a level and a target that a
+//! reload may change.
 //!
-//! Logging never waits for the reader: see `lines`. Code that ends the program, or writes to
-//! standard error beside the log, calls [`flush`] first.
+//! An event becomes a `record`, which goes through the buffer of `lines` to a `sink`. Logging never
+//! waits for the sink. Code that ends the program, or writes to standard error beside the log,
+//! calls [`flush`] first.
 
+mod entry;
 mod journal;
 mod json;
 mod lines;
+mod local_time;
+mod record;
+mod sink;
+mod syslog;
 mod text;
 
 use std::{
-    io::{self, IsTerminal},
+    io,
     sync::{Arc, OnceLock},
 };
 
-use journal::WithPriority;
 pub(crate) use journal::for_stderr;
-use lines::Lines;
-use text::Stamp;
-use tracing_subscriber::{filter::LevelFilter, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use lines::{Lines, Order};
+use record::Recorder;
+pub(super) use sink::Sink;
+use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
-use crate::{
-    config::{LogFormat, LogSettings},
-    log_level::LevelControl,
-};
+use crate::{config::LogSettings, log_level::LevelControl};
 
-/// The process has one standard error.
+/// The process has one log.
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
 /// The running log.
 #[derive(Debug)]
 pub(super) struct Logging {
     level: LevelControl,
-    format: LogFormat,
+    lines: Arc<Lines>,
 }
 
-/// Starts to log. Without effect when the process logs already (in a test).
+/// Starts to log to a sink. Without effect when the process logs already (in a test).
 ///
 /// # Errors
 /// For a system that makes no thread.
-pub(super) fn init(settings: &LogSettings) -> io::Result<Logging> {
+pub(super) fn init(settings: &LogSettings, sink: Sink) -> io::Result<Logging> {
     let (layer, level) = reload::Layer::new(LevelFilter::from(settings.level));
-    let registry = tracing_subscriber::registry().with(layer);
-    let writer = Lines::start()?;
-    let lines = fmt::layer().with_writer(writer.clone()).with_target(false);
-    let is_journal = journal::is_stderr();
-    let done = match settings.format {
-        LogFormat::Json => {
-            let lines = lines.with_writer(Arc::new(json::Plain(writer.clone())));
-            let json = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
-            registry.with(json.map_event_format(|format| WithPriority { format, is_journal })).try_init()
-        }
-        LogFormat::Text => {
-            let stamp = if is_journal {
-                Stamp::Priority
-            } else if colour() {
-                Stamp::Coloured
-            } else {
-                Stamp::Plain
-            };
-            let lines = lines.with_ansi(stamp == Stamp::Coloured);
-            registry.with(lines.event_format(text::Plain { stamp })).try_init()
-        }
-    };
-    if done.is_ok() && LINES.set(writer).is_ok() {
+    let lines = Lines::start(sink)?;
+    let writer = Arc::clone(&lines);
+    let recorder = Recorder(move |record: &[u8]| writer.add(record));
+    let done = tracing_subscriber::registry().with(layer).with(recorder).try_init();
+    if done.is_ok() && LINES.set(Arc::clone(&lines)).is_ok() {
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             // A panic is reported beside the log, and after what led to it.
@@ -76,13 +61,20 @@ pub(super) fn init(settings: &LogSettings) -> io::Result<Logging> {
             tracing::warn!("the log level could not be changed");
         }
     });
-    Ok(Logging { level, format: settings.format })
+    Ok(Logging { level, lines })
 }
 
-/// Waits until everything that was logged is written, unless the reader has stopped.
+/// Waits until everything that was logged is sent, unless the sink takes nothing.
 pub(super) fn flush() {
     if let Some(lines) = LINES.get() {
         lines.flush();
+    }
+}
+
+/// Opens the file of the log again, if it is one: a program may have given it another name.
+pub(super) fn reopen() {
+    if let Some(lines) = LINES.get() {
+        lines.order(Order::Reopen);
     }
 }
 
@@ -92,16 +84,10 @@ impl Logging {
         &self.level
     }
 
-    /// Takes changed settings: the level at once; the format needs a new start, and that is said.
+    /// Takes the settings of a reload. A target that cannot be opened is refused in the log, and
+    /// the old one stays.
     pub(super) fn retune(&self, settings: &LogSettings) {
         self.level.reloaded(settings.level);
-        if settings.format != self.format {
-            tracing::warn!("a changed log format takes effect at the next start");
-        }
+        self.lines.order(Order::Use(settings.target.clone(), settings.format));
     }
-}
-
-/// Colour only on a terminal, and never with `NO_COLOR` (no-color.org: any value but an empty one).
-fn colour() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }

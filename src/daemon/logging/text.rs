@@ -10,32 +10,22 @@
 
 use std::{
     cell::Cell,
-    fmt::{self, Debug, Write as _},
+    fmt::{self, Write as _},
     io,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use humantime::format_rfc3339_seconds;
-use tracing::{
-    Event, Level, Subscriber,
-    field::{Field, Visit},
-};
-use tracing_subscriber::{
-    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
-    registry::LookupSpan,
-};
+use tracing::Level;
 
-use super::journal;
+use super::{
+    journal,
+    record::{FieldOf, Kind, Record},
+};
 use crate::text::Escaping;
 
-/// The format.
-pub(super) struct Plain {
-    /// What each line begins with.
-    pub(super) stamp: Stamp,
-}
-
 /// What a line begins with, which depends on where it goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stamp {
     /// The time.
     Plain,
@@ -60,98 +50,68 @@ fn paint(level: Level) -> &'static str {
     }
 }
 
-impl<S, N> FormatEvent<S, N> for Plain
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let level = *event.metadata().level();
-        let coloured = self.stamp == Stamp::Coloured;
-        let word = match level {
-            Level::ERROR => " ERROR",
-            Level::WARN => "  WARN",
-            Level::INFO => "  INFO",
-            Level::DEBUG => " DEBUG",
-            Level::TRACE => " TRACE",
-        };
-        if self.stamp == Stamp::Priority {
-            writer.write_str(journal::prefix(level))?;
-            writer.write_str(word.trim_start())?;
-        } else {
-            let [dim, paint, plain] = if coloured { [DIM, paint(level), PLAIN] } else { [""; 3] };
-            writer.write_str(dim)?;
-            stamp(&mut writer, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())?;
-            for part in [plain, paint, word, plain] {
-                writer.write_str(part)?;
-            }
-        }
-        let mut fields = Fields { writer, colour: coloured, result: Ok(()) };
-        event.record(&mut fields);
-        fields.result?;
-        fields.writer.write_char('\n')
-    }
-}
+/// Bytes as a place for text: it takes all.
+pub(super) struct Text<'a>(pub(super) &'a mut Vec<u8>);
 
-/// Writes the fields of an event, each after a space.
-struct Fields<'a> {
-    writer: Writer<'a>,
-    colour: bool,
-    result: fmt::Result,
-}
-
-impl Fields<'_> {
-    fn field(&mut self, field: &Field, value: fmt::Arguments<'_>) -> fmt::Result {
-        self.writer.write_char(' ')?;
-        if field.name() == "message" {
-            return Escaping(&mut self.writer).write_fmt(value);
-        }
-        self.name(field)?;
-        Escaping(&mut self.writer).write_fmt(value)
-    }
-
-    fn name(&mut self, field: &Field) -> fmt::Result {
-        let name = field.name();
-        let name = name.strip_prefix("r#").unwrap_or(name);
-        let [italic, plain, dim] = if self.colour { [ITALIC, PLAIN, DIM] } else { [""; 3] };
-        for part in [italic, name, plain, dim, "=", plain] {
-            self.writer.write_str(part)?;
-        }
+impl fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
         Ok(())
     }
+}
 
-    fn word(&mut self, field: &Field, word: &str) -> fmt::Result {
-        self.writer.write_char(' ')?;
-        self.name(field)?;
-        self.writer.write_char('"')?;
-        self.writer.write_str(word)?;
-        self.writer.write_char('"')
+/// Appends the line of a record, with its end.
+pub(super) fn line(out: &mut Vec<u8>, record: Record<'_>, begin: Stamp) {
+    let coloured = begin == Stamp::Coloured;
+    let word = match record.level {
+        Level::ERROR => " ERROR",
+        Level::WARN => "  WARN",
+        Level::INFO => "  INFO",
+        Level::DEBUG => " DEBUG",
+        Level::TRACE => " TRACE",
+    };
+    if begin == Stamp::Priority {
+        push(out, &[journal::prefix(record.level), word.trim_start()]);
+    } else {
+        let [dim, paint, plain] = if coloured { [DIM, paint(record.level), PLAIN] } else { [""; 3] };
+        push(out, &[dim]);
+        stamp(out, record.at);
+        push(out, &[plain, paint, word, plain]);
+    }
+    body(out, record, coloured);
+    out.push(b'\n');
+}
+
+/// Appends the message and the fields of a record, each after a space.
+pub(super) fn body(out: &mut Vec<u8>, record: Record<'_>, coloured: bool) {
+    for field in record.fields() {
+        out.push(b' ');
+        if field.name != "message" {
+            name(out, field.name, coloured);
+        }
+        value(out, field);
     }
 }
 
-impl Visit for Fields<'_> {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.' | b' ');
-        if self.result.is_err() {
-        } else if field.name() == "message" {
-            self.result = self.field(field, format_args!("{value}"));
-        } else if value.bytes().all(plain) {
-            self.result = self.word(field, value);
-        } else {
-            self.result = self.field(field, format_args!("{value:?}"));
-        }
-    }
+fn name(out: &mut Vec<u8>, name: &str, coloured: bool) {
+    let [italic, plain, dim] = if coloured { [ITALIC, PLAIN, DIM] } else { [""; 3] };
+    push(out, &[italic, name, plain, dim, "=", plain]);
+}
 
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if self.result.is_ok() {
-            self.result = self.field(field, format_args!("{value:?}"));
-        }
+fn value(out: &mut Vec<u8>, FieldOf { name, kind, value }: FieldOf<'_>) {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.' | b' ');
+    if kind != Kind::Word || name == "message" {
+        // Neither this place nor a text can fail.
+        let _ = Escaping(Text(out)).write_str(value);
+    } else if value.bytes().all(plain) {
+        push(out, &["\"", value, "\""]);
+    } else {
+        let _ = write!(Escaping(Text(out)), "{value:?}");
     }
+}
+
+fn push(out: &mut Vec<u8>, parts: &[&str]) {
+    parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
 }
 
 /// The second that a thread wrote last, and its text. Most lines are of the same second.
@@ -161,8 +121,8 @@ thread_local! {
     static LAST: Cell<Second> = const { Cell::new((0, *b"1970-01-01T00:00:00")) };
 }
 
-/// Writes a moment of UTC as RFC 3339 has it, with microseconds.
-fn stamp(writer: &mut impl fmt::Write, since_epoch: Duration) -> fmt::Result {
+/// Appends a moment of UTC as RFC 3339 has it, with microseconds.
+pub(super) fn stamp(out: &mut Vec<u8>, since_epoch: Duration) {
     let mut last = LAST.get();
     if last.0 != since_epoch.as_secs() {
         last = (since_epoch.as_secs(), second(since_epoch.as_secs()));
@@ -171,7 +131,7 @@ fn stamp(writer: &mut impl fmt::Write, since_epoch: Duration) -> fmt::Result {
     let mut text = *b"0000-00-00T00:00:00.000000Z";
     text[..19].copy_from_slice(&last.1);
     put(&mut text[20..26], u64::from(since_epoch.subsec_micros()));
-    writer.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    out.extend_from_slice(&text);
 }
 
 /// A second since 1970 as date and time.
@@ -196,12 +156,10 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
-    use crate::fixture::Kept;
-
-    /// The lines without their time stamps.
-    fn lines(kept: &Kept) -> Vec<String> {
-        kept.take().lines().map(|line| line.get(27..).unwrap_or(line).to_owned()).collect()
-    }
+    use crate::{
+        daemon::logging::record::{Records, tests::records_of},
+        fixture::Kept,
+    };
 
     fn say() {
         let error = std::io::Error::other("no \"such\" thing");
@@ -222,54 +180,58 @@ mod tests {
         tracing::trace!("");
     }
 
+    /// The lines of what `say` logs, in this form.
+    fn lines(begin: Stamp, say: impl FnOnce()) -> String {
+        let mut out = Vec::new();
+        Records::of(&records_of(say)).for_each(|record| line(&mut out, record, begin));
+        String::from_utf8(out).unwrap()
+    }
+
+    /// The lines without their time stamps.
+    fn unstamped(text: &str) -> Vec<&str> {
+        text.lines().map(|line| line.get(27..).unwrap_or(line)).collect()
+    }
+
     #[test]
     fn a_line_is_that_of_the_library_without_colour() {
-        let (ours, theirs) = (Kept::default(), Kept::default());
-        let layer = || tracing_subscriber::fmt::layer().with_ansi(false).with_target(false);
-        let plain = layer().with_writer(ours.clone()).event_format(Plain { stamp: Stamp::Plain });
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(plain), say);
-        let library = layer().with_writer(theirs.clone());
+        let theirs = Kept::default();
+        let library = tracing_subscriber::fmt::layer().with_ansi(false).with_target(false);
+        let library = library.with_writer(theirs.clone());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(library), say);
-        let ours = lines(&ours);
-        assert_eq!(ours, lines(&theirs));
-        assert_eq!(ours.len(), 5);
+        let (ours, theirs) = (lines(Stamp::Plain, say), theirs.take());
+        assert_eq!(unstamped(&ours), unstamped(&theirs));
+        assert_eq!(ours.lines().count(), 5);
     }
 
     #[test]
     fn no_value_forges_a_line_or_commands_a_terminal() {
-        let ours = Kept::default();
-        let plain = tracing_subscriber::fmt::layer().with_writer(ours.clone());
-        let plain = plain.event_format(Plain { stamp: Stamp::Plain });
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(plain), || {
+        let ours = lines(Stamp::Plain, || {
             let name = "a\nb\u{1b}[31m\u{9b}\u{202e}";
             tracing::error!(path = %name, word = name, list = ?[name], "cannot read {name}");
         });
         let shown = "a\\nb\\u{1b}[31m\\u{9b}\\u{202e}";
         assert_eq!(
-            lines(&ours),
+            unstamped(&ours),
             [format!(" ERROR cannot read {shown} path={shown} word=\"{shown}\" list=[\"{shown}\"]")]
         );
     }
 
     #[test]
     fn a_line_for_the_journal_has_its_priority_in_place_of_the_time() {
-        let kept = Kept::default();
-        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(kept.clone());
-        let layer = layer.event_format(Plain { stamp: Stamp::Priority });
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        let ours = lines(Stamp::Priority, || {
             tracing::error!(error = %"one\ntwo", "bad");
             tracing::info!(up = true, "good");
             tracing::trace!("");
         });
-        assert_eq!(kept.take(), "<3>ERROR bad error=one\\ntwo\n<6>INFO good up=true\n<7>TRACE \n");
+        assert_eq!(ours, "<3>ERROR bad error=one\\ntwo\n<6>INFO good up=true\n<7>TRACE \n");
     }
 
     #[test]
     fn moments_are_written_by_the_calendar() {
         let written = |seconds, micros: u32| {
-            let mut text = String::new();
-            stamp(&mut text, Duration::new(seconds, micros * 1000)).unwrap();
-            text
+            let mut text = Vec::new();
+            stamp(&mut text, Duration::new(seconds, micros * 1000));
+            String::from_utf8(text).unwrap()
         };
         for (seconds, micros, expected) in [
             (0, 0, "1970-01-01T00:00:00.000000Z"),

@@ -33,6 +33,8 @@ messages! {
     LISTENING = "listening";
     LIST_NOT_USABLE = "list not usable; the last good one stays";
     LIST_RELOADED = "list reloaded";
+    LOG_TARGET_CHANGED = "log target changed";
+    LOG_TARGET_NOT_CHANGED = "log target not changed";
     MORE_LISTENERS_COULD_NOT_BE_OPENED = "more listeners could not be opened";
     MORE_LISTENERS_WAITING = "more listeners waiting";
     NAME_RESOLVES_TO_LOOPBACK = "name resolves to loopback; if this machine is meant, use 127.0.0.1 or localhost";
