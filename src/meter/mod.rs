@@ -10,12 +10,14 @@
 //! Must not know how bytes are moved, nor why a session is ended.
 
 mod ended;
+mod histogram;
 mod lines;
+mod totals;
 
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
     },
     task::{Context, Poll},
@@ -24,9 +26,14 @@ use std::{
 
 use atomic_waker::AtomicWaker;
 pub(crate) use ended::Ended;
+#[allow(unused_imports, reason = "the windows that read them come later")]
+pub(crate) use histogram::Durations;
 pub(crate) use lines::{LeftOut, SessionLines, SessionLog};
 use slab::Slab;
 use tokio::time::Instant;
+pub(crate) use totals::{MappingTotals, Moved, Totals};
+
+use totals::Account;
 
 use crate::{
     events::{Draft, EventKind, Events},
@@ -57,38 +64,26 @@ impl Ledger {
 pub(crate) struct ListenerMeter {
     mapping: Mutex<MappingName>,
     log: Mutex<Arc<SessionLog>>,
+    /// What sums its account up; it holds this one.
+    totals: Mutex<Weak<MappingTotals>>,
     protocol: Protocol,
     listen: ListenAddr,
     ledger: Ledger,
     table: Mutex<Table>,
-    sessions: AtomicU64,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    /// Sessions that ended, by reason, in the order of [`Ended::ALL`].
-    ended: [AtomicU64; Ended::ALL.len()],
 }
 
-/// Sessions, and what they moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Totals {
-    /// Sessions and flows.
-    pub sessions: u64,
-    /// Bytes from clients to targets.
-    pub bytes_in: u64,
-    /// Bytes from targets to clients.
-    pub bytes_out: u64,
-}
-
-/// The live sessions of a listener.
+/// The live sessions of a listener, and the account of all.
 #[derive(Debug, Default)]
 struct Table {
     live: Slab<Arc<LiveSession>>,
     /// Why every session ends, also one that is entered later; see [`ListenerMeter::close`].
     closed: Option<Ended>,
+    /// It has what live sessions moved only after their end.
+    account: Account,
 }
 
 impl ListenerMeter {
-    /// An account with nothing in it, and a log of its own until [`ListenerMeter::log_to`].
+    /// An account with nothing in it, and a log of its own until [`ListenerMeter::join`].
     pub(crate) fn new(
         mapping: MappingName,
         protocol: Protocol,
@@ -98,14 +93,11 @@ impl ListenerMeter {
         Arc::new(Self {
             mapping: Mutex::new(mapping),
             log: Mutex::new(SessionLog::new(SessionLines::All, Arc::default())),
+            totals: Mutex::default(),
             protocol,
             listen,
             ledger,
             table: Mutex::default(),
-            sessions: AtomicU64::new(0),
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            ended: [const { AtomicU64::new(0) }; Ended::ALL.len()],
         })
     }
 
@@ -119,11 +111,13 @@ impl ListenerMeter {
             started: Instant::now(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            datagrams_in: AtomicU64::new(0),
+            datagrams_out: AtomicU64::new(0),
             cut: AtomicU8::new(0),
             waker: AtomicWaker::new(),
         });
-        self.sessions.fetch_add(1, Relaxed);
         let mut table = self.table();
+        table.account.started();
         let slot = table.live.insert(Arc::clone(&live));
         if let Some(reason) = table.closed {
             // Its task has not polled yet: this wakes nothing.
@@ -163,23 +157,6 @@ impl ListenerMeter {
         }
     }
 
-    /// What its sessions and flows did since it was made, also the live ones.
-    pub(crate) fn totals(&self) -> Totals {
-        // The lock keeps a session from being settled in between, which would count its bytes
-        // twice.
-        let table = self.table();
-        let mut totals = Totals {
-            sessions: self.sessions.load(Relaxed),
-            bytes_in: self.bytes_in.load(Relaxed),
-            bytes_out: self.bytes_out.load(Relaxed),
-        };
-        for (_, live) in &table.live {
-            totals.bytes_in += live.bytes_in();
-            totals.bytes_out += live.bytes_out();
-        }
-        totals
-    }
-
     /// The mapping this listener belongs to.
     pub(crate) fn mapping(&self) -> MappingName {
         self.mapping.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -190,9 +167,36 @@ impl ListenerMeter {
         *self.mapping.lock().unwrap_or_else(PoisonError::into_inner) = mapping;
     }
 
-    /// Counts the session lines from now on against `log`, that of the mapping.
-    pub(crate) fn log_to(&self, log: &Arc<SessionLog>) {
+    /// Joins a mapping: its log has the session lines from now on, and its totals the account.
+    pub(crate) fn join(self: &Arc<Self>, log: &Arc<SessionLog>, totals: &Arc<MappingTotals>) {
         *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(log);
+        let mut joined = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        if Weak::as_ptr(&joined) == Arc::as_ptr(totals) {
+            return;
+        }
+        if let Some(before) = joined.upgrade() {
+            before.leave(self);
+        }
+        totals.join(self);
+        *joined = Arc::downgrade(totals);
+    }
+
+    /// How many sessions live, and the account with what they moved so far.
+    fn account(&self) -> (u64, Account) {
+        let table = self.table();
+        let mut account = table.account.clone();
+        account.moved += table.moved_by_live();
+        (table.live.len() as u64, account)
+    }
+
+    /// The account with what live sessions moved so far, which is not in it again when they end.
+    fn take_account(&self) -> Account {
+        let mut table = self.table();
+        let moved = table.moved_by_live();
+        let mut account = std::mem::take(&mut table.account);
+        account.moved += moved;
+        table.account.moved = Moved::default().minus(moved);
+        account
     }
 
     /// Whether the mapping may write another line that strangers can cause. It counts against the
@@ -227,6 +231,16 @@ impl ListenerMeter {
     }
 }
 
+impl Table {
+    fn moved_by_live(&self) -> Moved {
+        let mut moved = Moved::default();
+        for (_, live) in &self.live {
+            moved += live.moved();
+        }
+        moved
+    }
+}
+
 /// Where a session leads, once that is known.
 #[derive(Clone, Debug)]
 enum Reached {
@@ -248,6 +262,8 @@ pub(crate) struct LiveSession {
     target: Mutex<Option<Reached>>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    datagrams_in: AtomicU64,
+    datagrams_out: AtomicU64,
     /// 0, or the [`Ended`] it was asked to end with.
     cut: AtomicU8,
     waker: AtomicWaker,
@@ -285,6 +301,16 @@ impl LiveSession {
         self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What it moved so far.
+    pub(crate) fn moved(&self) -> Moved {
+        Moved {
+            bytes_in: self.bytes_in(),
+            bytes_out: self.bytes_out(),
+            datagrams_in: self.datagrams_in.load(Relaxed),
+            datagrams_out: self.datagrams_out.load(Relaxed),
+        }
+    }
+
     /// Bytes from the client to the target so far.
     pub(crate) fn bytes_in(&self) -> u64 {
         self.bytes_in.load(Relaxed)
@@ -319,7 +345,12 @@ impl SessionMeter {
 
     /// Notes the address the session was connected to. The last one stands.
     pub(crate) fn reached(&self, target: SocketAddr) {
-        *self.live.target() = Some(Reached::Address(target));
+        let before = self.live.target().replace(Reached::Address(target));
+        // A flow needs no answer to be connected, and it can be connected again.
+        if before.is_none() && self.listener.protocol == Protocol::Tcp {
+            let took = Instant::now().saturating_duration_since(self.live.started);
+            self.listener.table().account.reached(took);
+        }
     }
 
     /// Notes the target that could not be reached, for a session that has reached none.
@@ -337,6 +368,16 @@ impl SessionMeter {
         self.live.bytes_out.fetch_add(bytes, Relaxed);
     }
 
+    /// Counts datagrams that were sent to the target.
+    pub(crate) fn add_datagrams_in(&self, datagrams: u64) {
+        self.live.datagrams_in.fetch_add(datagrams, Relaxed);
+    }
+
+    /// Counts datagrams that were sent to the client.
+    pub(crate) fn add_datagrams_out(&self, datagrams: u64) {
+        self.live.datagrams_out.fetch_add(datagrams, Relaxed);
+    }
+
     /// Settles the account: the session ended for `reason`.
     pub(crate) fn end(mut self, reason: Ended) {
         self.settle(reason, None);
@@ -352,16 +393,14 @@ impl SessionMeter {
             return;
         }
         let ListenerMeter { protocol, listen, .. } = &*self.listener;
-        let (bytes_in, bytes_out) = (self.live.bytes_in(), self.live.bytes_out());
+        let moved = self.live.moved();
+        let Moved { bytes_in, bytes_out, .. } = moved;
         let now = Instant::now();
         let duration = now.saturating_duration_since(self.live.started);
         {
             let mut table = self.listener.table();
             table.live.remove(self.slot);
-            // Under the lock, so that no reader of the totals counts them twice, or not at all.
-            self.listener.bytes_in.fetch_add(bytes_in, Relaxed);
-            self.listener.bytes_out.fetch_add(bytes_out, Relaxed);
-            self.listener.ended[reason.index()].fetch_add(1, Relaxed);
+            table.account.ended(reason, moved, duration);
         }
         self.tell_end(reason, duration, error);
         // Where the level hides the lines, none of them is missed.
@@ -476,12 +515,12 @@ mod tests {
 
         /// How many sessions were ever opened.
         pub(crate) fn sessions_total(&self) -> u64 {
-            self.sessions.load(Relaxed)
+            self.table().account.counts(Ended::Idle).0
         }
 
         /// How many sessions ended for `reason`.
         pub(crate) fn ended_total(&self, reason: Ended) -> u64 {
-            self.ended[reason.index()].load(Relaxed)
+            self.table().account.counts(reason).1
         }
     }
 

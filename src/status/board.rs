@@ -21,8 +21,8 @@ use crate::{
     meter::{LiveSession, Totals},
     policy::{BanReason, Gate},
     supervisor::{
-        Admissions, Changes, Handle, LastReload, ListenerRecord, Preview, ReloadError, Roster, Serving,
-        SessionFilter,
+        Admissions, AllTotals, Changes, Handle, LastReload, ListenerRecord, Preview, ReloadError, Roster,
+        Serving, SessionFilter,
     },
     targets::{Dialer, Leg},
 };
@@ -48,6 +48,7 @@ pub(crate) struct Board {
     roster: watch::Receiver<Arc<Roster>>,
     last_reload: watch::Receiver<Option<Arc<LastReload>>>,
     admissions: watch::Receiver<Admissions>,
+    totals: watch::Receiver<AllTotals>,
     settings: watch::Receiver<Settings>,
     router: watch::Receiver<RouterStatus>,
     gate: Arc<Gate>,
@@ -62,6 +63,7 @@ impl Board {
             roster: handle.roster(),
             last_reload: handle.last_reload(),
             admissions: handle.admissions(),
+            totals: handle.totals(),
             settings: handle.settings(),
             router,
             gate: Arc::clone(handle.gate()),
@@ -131,13 +133,8 @@ impl Board {
         let planned: Vec<_> = roster.plan.listeners.iter().filter(of_plan).collect();
         let records: Vec<_> = roster.listeners.iter().filter(|l| l.mapping.as_ref() == Some(id)).collect();
         let live: Vec<_> = records.iter().flat_map(|record| record.meter.live()).collect();
-        let mut total = Totals::default();
-        for record in &records {
-            let Totals { sessions, bytes_in, bytes_out } = record.meter.totals();
-            total.sessions += sessions;
-            total.bytes_in += bytes_in;
-            total.bytes_out += bytes_out;
-        }
+        let totals = self.totals_of(id);
+        let sum = |count: fn(&Totals) -> u64| totals.iter().map(count).sum();
         let exposed = planned.iter().any(|(_, listener)| listener.exposure.is_some());
         view::Mapping {
             name: id.name.to_string(),
@@ -145,9 +142,9 @@ impl Board {
             listeners: planned.iter().filter_map(|(key, _)| listener(key, &records)).collect(),
             targets: self.targets(&planned, &live),
             sessions: live.len() as u64,
-            sessions_total: total.sessions,
-            bytes_in: total.bytes_in,
-            bytes_out: total.bytes_out,
+            sessions_total: sum(|totals| totals.sessions),
+            bytes_in: sum(|totals| totals.moved.bytes_in),
+            bytes_out: sum(|totals| totals.moved.bytes_out),
             refused: self.refused(id),
             router: exposed.then(|| self.openings(&planned)),
             policy: policy(id, &planned, &roster.plan),
@@ -196,6 +193,17 @@ impl Board {
             view.sessions = sessions.values().sum();
         }
         views
+    }
+
+    /// What happened on a mapping, by protocol, since it came into the plan.
+    fn totals_of(&self, id: &MappingId) -> Vec<Totals> {
+        let all = self.totals.borrow();
+        let of_mapping = all.iter().find(|(of, _)| of == id);
+        let protocols = [Protocol::Tcp, Protocol::Udp];
+        of_mapping
+            .into_iter()
+            .flat_map(|(_, totals)| protocols.map(|protocol| totals.read(protocol)))
+            .collect()
     }
 
     fn refused(&self, id: &MappingId) -> BTreeMap<String, u64> {

@@ -14,7 +14,7 @@ use super::{
     Applied, BindError, Budgets, ChangedNames,
     bind::{Staged, Tolerance, explained, say_ipv4_only, say_waiting, stage, stage_all, stage_over},
     budgets::Needs,
-    mapping::{Admissions, Mappings, SessionLogs},
+    mapping::{Admissions, AllTotals, Mappings, SessionLogs},
     quiet_stop::Remaining,
     roster::{Changes, Roster},
     running::Running,
@@ -245,6 +245,11 @@ impl Listeners {
     fn note_listening<'a>(&'a self, more: impl Iterator<Item = &'a ListenerKey>) {
         let serving = self.running.iter().filter(|(_, running)| !running.is_waiting()).map(|(key, _)| key);
         self.shared.dialer.listens_on(serving.chain(more).map(|key| (key.protocol, &key.addr)));
+    }
+
+    /// The totals of the plan's mappings.
+    pub(super) fn totals(&self) -> AllTotals {
+        self.mappings.totals()
     }
 
     /// The admissions of the plan.

@@ -14,12 +14,15 @@ use tokio::sync::Notify;
 use crate::{
     config::{ListenerPlan, MappingPlan, Plan},
     mapping::{MappingId, MappingName},
-    meter::SessionLog,
+    meter::{MappingTotals, SessionLog},
     policy::{Admission, Gate, Policy},
 };
 
 /// The admission of every mapping, for the readers of its counters.
 pub(crate) type Admissions = Vec<(MappingId, Arc<Admission>)>;
+
+/// The totals of every mapping of the plan.
+pub(crate) type AllTotals = Vec<(MappingId, Arc<MappingTotals>)>;
 
 /// The budget of session lines of every mapping.
 pub(super) type SessionLogs = Vec<(MappingName, Arc<SessionLog>)>;
@@ -31,6 +34,8 @@ pub(super) struct MappingRuntime {
     pub(super) admission: Arc<Admission>,
     /// The budget of session lines.
     pub(super) log: Arc<SessionLog>,
+    /// What its sessions did, for as long as it is in the plan.
+    pub(super) totals: Arc<MappingTotals>,
     policy: Arc<Policy>,
     /// False if only sessions of closing listeners use it.
     is_planned: bool,
@@ -78,6 +83,12 @@ impl Mappings {
         self.all.iter().map(|(id, mapping)| (id.name.clone(), Arc::clone(&mapping.log))).collect()
     }
 
+    /// The totals of the plan's mappings.
+    pub(super) fn totals(&self) -> AllTotals {
+        let planned = self.all.iter().filter(|(_, mapping)| mapping.is_planned);
+        planned.map(|(id, mapping)| (id.clone(), Arc::clone(&mapping.totals))).collect()
+    }
+
     /// The admissions of the plan.
     pub(super) fn admissions(&self) -> Admissions {
         let planned = self.all.iter().filter(|(_, mapping)| mapping.is_planned);
@@ -90,6 +101,7 @@ impl MappingRuntime {
         Self {
             admission: Admission::new(&plan.policy, gate),
             log: SessionLog::new(plan.log, Arc::clone(bell)),
+            totals: Arc::default(),
             policy: Arc::clone(&plan.policy),
             is_planned: true,
         }

@@ -47,7 +47,7 @@ use std::{sync::Arc, time::Duration};
 pub(crate) use bind::BindError;
 pub use bind::Tolerance;
 pub use budgets::Budgets;
-pub(crate) use mapping::Admissions;
+pub(crate) use mapping::{Admissions, AllTotals};
 pub(crate) use pulse::Pulse;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -166,6 +166,7 @@ pub struct Handle {
     read: watch::Receiver<ReadSet>,
     gate: Arc<Gate>,
     admissions: watch::Receiver<Admissions>,
+    totals: watch::Receiver<AllTotals>,
     live: watch::Receiver<LiveSet>,
     roster: watch::Receiver<Arc<Roster>>,
     last_reload: watch::Receiver<Option<Arc<LastReload>>>,
@@ -209,6 +210,7 @@ impl Handle {
         let dialer = listeners.dialer().clone();
         let (mailbox, requests) = mpsc::channel(16);
         let (admissions_tx, admissions) = watch::channel(listeners.admissions());
+        let (totals_tx, totals) = watch::channel(listeners.totals());
         let (router_tx, router) = watch::channel(loaded.settings.router.clone());
         let (settings_tx, settings) = watch::channel(loaded.settings);
         let (read_tx, read) = watch::channel(loaded.read);
@@ -225,6 +227,7 @@ impl Handle {
             router: router_tx,
             read: read_tx,
             admissions: admissions_tx,
+            totals: totals_tx,
             live: live_tx,
             roster: roster_tx,
             shown: listeners_revision,
@@ -246,6 +249,7 @@ impl Handle {
             read,
             gate,
             admissions,
+            totals,
             live,
             roster,
             last_reload,
@@ -337,6 +341,12 @@ impl Handle {
         self.admissions.clone()
     }
 
+    /// What the sessions of every mapping did since the mapping came into the plan. Each applied
+    /// plan sends them again.
+    pub(crate) fn totals(&self) -> watch::Receiver<AllTotals> {
+        self.totals.clone()
+    }
+
     /// The files that the last reading of the configuration looked at, whether it was applied or
     /// refused.
     pub fn read_set(&self) -> watch::Receiver<ReadSet> {
@@ -361,6 +371,7 @@ struct Supervisor {
     router: watch::Sender<RouterSettings>,
     read: watch::Sender<ReadSet>,
     admissions: watch::Sender<Admissions>,
+    totals: watch::Sender<AllTotals>,
     summaries: Summaries,
     sweep: Sweep,
     /// Clients that are dropped in silence. The loop releases them when their time is over.
@@ -474,6 +485,7 @@ impl Supervisor {
             self.sweep.request();
         }
         self.admissions.send_replace(self.listeners.admissions());
+        self.totals.send_replace(self.listeners.totals());
         send_if_other(&self.router, loaded.settings.router.clone());
         // Also when they are the same: each reload ends a log level that an operator asked for.
         self.settings.send_replace(loaded.settings);

@@ -63,7 +63,7 @@ impl Running {
     ) -> Self {
         let meter = ListenerMeter::new(plan.name, key.protocol, key.addr.clone(), shared.ledger.clone());
         if let Some(mapping) = mapping {
-            meter.log_to(&mapping.log);
+            meter.join(&mapping.log, &mapping.totals);
         }
         Self {
             key,
@@ -200,7 +200,7 @@ impl Running {
     /// Joins a mapping: its admission decides from now on, and its budget holds for the session
     /// lines. Returns whether the admission is another one.
     pub(super) fn join(&self, mapping: &MappingRuntime) -> bool {
-        self.meter.log_to(&mapping.log);
+        self.meter.join(&mapping.log, &mapping.totals);
         self.kind.admission().is_some_and(|admission| {
             admission.send_if_modified(|present| {
                 let other = !Arc::ptr_eq(present, &mapping.admission);

@@ -257,6 +257,8 @@ impl JoinLimit {
 pub(super) struct Pushed<'a> {
     /// Payload bytes that the kernel took.
     pub(super) bytes: u64,
+    /// In so many datagrams.
+    pub(super) datagrams: u64,
     /// Datagrams that it refused.
     pub(super) refused: u64,
     /// What is left because the socket takes no more at the moment.
@@ -280,6 +282,7 @@ pub(super) fn push<'a>(
             match send(&left[..joined], Some(run.segment)) {
                 Ok(()) => {
                     pushed.bytes += joined as u64;
+                    pushed.datagrams += joined.div_ceil(run.segment) as u64;
                     at += joined;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -312,7 +315,10 @@ fn push_singly<'a>(
     let part = Run { bytes: &run.bytes[*at..*at + span], ..*run };
     for datagram in part.datagrams() {
         match send(datagram, None) {
-            Ok(()) => pushed.bytes += datagram.len() as u64,
+            Ok(()) => {
+                pushed.bytes += datagram.len() as u64;
+                pushed.datagrams += 1;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 pushed.rest = Some(Run { bytes: &run.bytes[*at..], ..*run });
                 return;

@@ -225,6 +225,7 @@ impl Flow {
         });
         pushed.refused += lost_before;
         self.session().add_in(pushed.bytes);
+        self.session().add_datagrams_in(pushed.datagrams);
         pushed
     }
 
@@ -258,6 +259,7 @@ impl Flow {
             }
         });
         self.session().add_out(pushed.bytes);
+        self.session().add_datagrams_out(pushed.datagrams);
         pushed
     }
 }

@@ -85,6 +85,12 @@ async fn what_happens_is_told_in_order() {
         "reload-applied - - false false",
     ];
     assert_eq!(told.first(expected.len()).await, expected);
+    let totals = told.handle.totals().borrow().clone();
+    let [(web, totals)] = &totals[..] else { panic!("{totals:?}") };
+    let totals = totals.read(crate::mapping::Protocol::Tcp);
+    let unreachable = totals.ended.iter().find(|(reason, _)| *reason == Ended::Unreachable);
+    assert_eq!(web.to_string(), "web");
+    assert_eq!((totals.sessions, unreachable), (1, Some(&(Ended::Unreachable, 1))), "over two reloads");
     told.handle.stop_at_once();
     told.handle.stop().await;
 }

@@ -139,5 +139,5 @@ fn one_empty_datagram_is_one_send() {
         sends += 1;
         Ok(())
     });
-    assert_eq!((sends, pushed), (1, Pushed::default()));
+    assert_eq!((sends, pushed), (1, Pushed { datagrams: 1, ..Pushed::default() }));
 }
