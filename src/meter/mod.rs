@@ -113,6 +113,8 @@ impl ListenerMeter {
             bytes_out: AtomicU64::new(0),
             datagrams_in: AtomicU64::new(0),
             datagrams_out: AtomicU64::new(0),
+            noted: AtomicU64::new(0),
+            moved_ms: AtomicU64::new(0),
             cut: AtomicU8::new(0),
             waker: AtomicWaker::new(),
         });
@@ -187,6 +189,19 @@ impl ListenerMeter {
         let mut account = table.account.clone();
         account.moved += table.moved_by_live();
         (table.live.len() as u64, account)
+    }
+
+    /// How many sessions live, and what moved so far. Notes for each live session whether it has
+    /// moved anything since the last sample.
+    fn sample(&self, now: Instant) -> (u64, Moved) {
+        let table = self.table();
+        let mut moved = table.account.moved;
+        for (_, live) in &table.live {
+            let of_session = live.moved();
+            live.note(&of_session, now);
+            moved += of_session;
+        }
+        (table.live.len() as u64, moved)
     }
 
     /// The account with what live sessions moved so far, which is not in it again when they end.
@@ -264,6 +279,10 @@ pub(crate) struct LiveSession {
     bytes_out: AtomicU64,
     datagrams_in: AtomicU64,
     datagrams_out: AtomicU64,
+    /// The sum of these four at the last sample, and when it had last changed, in milliseconds
+    /// after the start. Only samples write these two.
+    noted: AtomicU64,
+    moved_ms: AtomicU64,
     /// 0, or the [`Ended`] it was asked to end with.
     cut: AtomicU8,
     waker: AtomicWaker,
@@ -309,6 +328,23 @@ impl LiveSession {
             datagrams_in: self.datagrams_in.load(Relaxed),
             datagrams_out: self.datagrams_out.load(Relaxed),
         }
+    }
+
+    fn note(&self, moved: &Moved, now: Instant) {
+        let Moved { bytes_in, bytes_out, datagrams_in, datagrams_out } = *moved;
+        let sum = bytes_in.wrapping_add(bytes_out).wrapping_add(datagrams_in).wrapping_add(datagrams_out);
+        if self.noted.load(Relaxed) != sum {
+            self.noted.store(sum, Relaxed);
+            let ms = now.saturating_duration_since(self.started).as_millis();
+            self.moved_ms.store(u64::try_from(ms).unwrap_or(u64::MAX), Relaxed);
+        }
+    }
+
+    /// How long nothing has moved, as far as samples have shown; since the start, where none was
+    /// taken.
+    pub(crate) fn quiet(&self, now: Instant) -> Duration {
+        let moved = Duration::from_millis(self.moved_ms.load(Relaxed));
+        now.saturating_duration_since(self.started).saturating_sub(moved)
     }
 
     /// Bytes from the client to the target so far.

@@ -18,6 +18,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use super::{
     Ended, ListenerMeter,
     histogram::{DIAL_MS, Durations, Histogram, SESSION_MS},
@@ -172,6 +174,24 @@ impl MappingTotals {
         Totals { live, sessions, moved, ended, dials: dials.read(), durations: durations.read() }
     }
 
+    /// How many sessions and flows live, and what moved so far. It also notes for each of them
+    /// whether it has moved anything since the last sample. So a second must pass between two
+    /// samples, and one task takes them.
+    pub(crate) fn sample(&self, now: Instant) -> (u64, Moved) {
+        let (mut live, mut moved) = (0, Moved::default());
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let mut listeners = self.listeners(protocol);
+            listeners.forget_the_gone();
+            moved += listeners.gone.moved;
+            for listener in &listeners.present {
+                let (count, of_listener) = listener.sample(now);
+                live += count;
+                moved += of_listener;
+            }
+        }
+        (live, moved)
+    }
+
     /// Counts a listener from now on.
     pub(super) fn join(&self, listener: &Arc<ListenerMeter>) {
         let mut listeners = self.listeners(listener.protocol());
@@ -308,6 +328,47 @@ mod tests {
         assert_eq!(totals.read(Protocol::Udp).dials.count(), 0);
         let dials = totals.read(Protocol::Tcp).dials;
         assert_eq!((dials.count(), dials.sum), (1, Duration::from_millis(30)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sample_notes_when_a_session_last_moved_something() {
+        let totals = Arc::<MappingTotals>::default();
+        let listener = listener(Protocol::Udp);
+        join(&listener, &totals);
+        let session = listener.open(client());
+        let mut quiet = Vec::new();
+        for second in 0..8 {
+            match second {
+                2 => session.add_in(1),
+                // An empty datagram.
+                5 => session.add_datagrams_out(1),
+                _ => {}
+            }
+            totals.sample(Instant::now());
+            quiet.push(session.live().quiet(Instant::now()).as_secs());
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(quiet, [0, 1, 0, 1, 2, 0, 1, 2]);
+        assert_eq!(totals.sample(Instant::now()).0, 1);
+    }
+
+    /// Not a claim: `cargo test --release --lib ten_thousand -- --ignored --nocapture` shows it.
+    #[tokio::test]
+    #[ignore = "a measurement"]
+    async fn a_sample_of_ten_thousand_sessions() {
+        let totals = Arc::<MappingTotals>::default();
+        let listener = listener(Protocol::Tcp);
+        join(&listener, &totals);
+        let sessions: Vec<_> = (0..10_000).map(|_| listener.open(client())).collect();
+        let mut took = Vec::new();
+        for _ in 0..50 {
+            sessions.iter().for_each(|session| session.add_in(1));
+            let start = Instant::now();
+            totals.sample(start);
+            took.push(start.elapsed());
+        }
+        took.sort_unstable();
+        println!("median {:?}, most {:?}", took[25], took[49]);
     }
 
     #[test]

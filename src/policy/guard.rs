@@ -212,6 +212,16 @@ impl Guard {
         ended
     }
 
+    /// How many bans have not ended.
+    pub(crate) fn count(&self, now: Instant) -> usize {
+        self.read().bans.count(now)
+    }
+
+    /// How many connections to traps there were, also of clients that are exempt or banned already.
+    pub(crate) fn trap_touches(&self) -> u64 {
+        self.trap_touches.load(Ordering::Relaxed)
+    }
+
     /// A number that changes with [`Guard::snapshot`].
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{ago, millis, rfc3339, router, view};
+use super::{ago, history::History, millis, rfc3339, router, view};
 use crate::{
     config::{self, ListenerPlan, Plan, Settings},
     gateway::RouterStatus,
@@ -53,6 +53,7 @@ pub(crate) struct Board {
     router: watch::Receiver<RouterStatus>,
     gate: Arc<Gate>,
     dialer: Dialer,
+    history: History,
 }
 
 impl Board {
@@ -68,6 +69,7 @@ impl Board {
             router,
             gate: Arc::clone(handle.gate()),
             dialer: handle.dialer().clone(),
+            history: History::default(),
         }
     }
 
@@ -96,7 +98,7 @@ impl Board {
             listeners: planned.count(),
             sessions: count(Protocol::Tcp),
             flows: count(Protocol::Udp),
-            bans: self.gate.guard().bans(Instant::now()).len(),
+            bans: self.gate.guard().count(Instant::now()),
             last_reload: self.last_reload.borrow().as_deref().map(last_reload),
             warnings: roster.warnings.iter().map(view::Problem::from).collect(),
             descriptors: view::Descriptors { open: open_descriptors(), limit: self.facts.descriptors },
@@ -111,6 +113,25 @@ impl Board {
         not_ready(&self.roster.borrow())
     }
 
+    /// Measures rates, and how long each session has moved nothing, while that is wanted. One of
+    /// these runs, among the tasks of the relay.
+    pub(crate) fn measure(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.history.clone().run(self.totals.clone())
+    }
+
+    /// Says whether a window wants that.
+    pub(crate) fn switch_history(&self, on: bool) {
+        self.history.switch(on);
+    }
+
+    /// The rates of the last `minutes`, of the mapping with this name or of all together; `None`
+    /// for an unknown name. It has no points while nothing measures them.
+    pub(crate) fn history(&self, name: Option<&MappingName>, minutes: u32) -> Option<view::History> {
+        let Some(name) = name else { return Some(self.history.view(None, minutes)) };
+        let id = id_of(name, &self.roster())?;
+        Some(self.history.view(Some(&id), minutes))
+    }
+
     /// Every mapping, in the order of their names.
     pub(crate) fn mappings(&self) -> Vec<view::Mapping> {
         let roster = self.roster();
@@ -120,12 +141,7 @@ impl Board {
     /// The mapping with this name, or with a listener of this name.
     pub(crate) fn mapping(&self, name: &MappingName) -> Option<view::Mapping> {
         let roster = self.roster();
-        let of_listener = || {
-            let named = roster.listeners.iter().find(|listener| listener.has_name(name));
-            named.and_then(|listener| listener.mapping.clone())
-        };
-        let id = roster.plan.mappings.keys().find(|id| id.name == *name).cloned().or_else(of_listener)?;
-        roster.plan.mappings.contains_key(&id).then(|| self.mapping_view(&id, &roster))
+        id_of(name, &roster).map(|id| self.mapping_view(&id, &roster))
     }
 
     fn mapping_view(&self, id: &MappingId, roster: &Roster) -> view::Mapping {
@@ -133,7 +149,7 @@ impl Board {
         let planned: Vec<_> = roster.plan.listeners.iter().filter(of_plan).collect();
         let records: Vec<_> = roster.listeners.iter().filter(|l| l.mapping.as_ref() == Some(id)).collect();
         let live: Vec<_> = records.iter().flat_map(|record| record.meter.live()).collect();
-        let totals = self.totals_of(id);
+        let (totals, rates) = (self.totals_of(id), self.history.rates(id));
         let sum = |count: fn(&Totals) -> u64| totals.iter().map(count).sum();
         let exposed = planned.iter().any(|(_, listener)| listener.exposure.is_some());
         view::Mapping {
@@ -145,6 +161,8 @@ impl Board {
             sessions_total: sum(|totals| totals.sessions),
             bytes_in: sum(|totals| totals.moved.bytes_in),
             bytes_out: sum(|totals| totals.moved.bytes_out),
+            rate_in: rates.map(|(bytes_in, _)| bytes_in),
+            rate_out: rates.map(|(_, bytes_out)| bytes_out),
             refused: self.refused(id),
             router: exposed.then(|| self.openings(&planned)),
             policy: policy(id, &planned, &roster.plan),
@@ -241,9 +259,12 @@ impl Board {
         found.sort_unstable_by_key(|(session, _)| session.id);
         let is_cut = found.len() > limit;
         found.truncate(limit);
-        let clock = (Instant::now(), SystemTime::now());
+        let (clock, is_measured) = ((Instant::now(), SystemTime::now()), self.history.is_on());
         let views = found.iter().map(|(session, index)| {
-            session_view(session, &roster.listeners[*index], self.country(session.client.ip()), clock)
+            let country = self.country(session.client.ip());
+            let view = session_view(session, &roster.listeners[*index], country, clock);
+            let idle_ms = is_measured.then(|| millis(session.quiet(clock.0)));
+            view::Session { idle_ms, ..view }
         });
         (views.collect(), is_cut)
     }
@@ -313,6 +334,17 @@ fn policy(
     };
     let terms = config::terms(key, listener, mapping);
     terms.into_iter().map(|term| (term.key.to_owned(), term.value.json())).collect()
+}
+
+/// The mapping of the plan with this name, or with a listener of this name.
+fn id_of(name: &MappingName, roster: &Roster) -> Option<MappingId> {
+    let mappings = &roster.plan.mappings;
+    let of_listener = || {
+        let named = roster.listeners.iter().find(|listener| listener.has_name(name));
+        named.and_then(|listener| listener.mapping.clone())
+    };
+    let id = mappings.keys().find(|id| id.name == *name).cloned().or_else(of_listener)?;
+    mappings.contains_key(&id).then_some(id)
 }
 
 fn session_view(

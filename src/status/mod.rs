@@ -9,6 +9,7 @@
 #![allow(dead_code, reason = "the windows come after their values")]
 
 mod board;
+mod history;
 mod router;
 pub(crate) mod view;
 

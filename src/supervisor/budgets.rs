@@ -54,6 +54,15 @@ pub struct Budgets {
     descriptors: u64,
 }
 
+/// How much of something there may be, and is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Taken now. It is more than the limit after that was lowered.
+    pub used: usize,
+    /// As much as may be taken.
+    pub limit: usize,
+}
+
 /// What a plan needs of the descriptors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Needs {
@@ -82,6 +91,16 @@ impl Budgets {
             log: Arc::default(),
             descriptors,
         }
+    }
+
+    /// TCP sessions, with those that wait for their target.
+    pub(crate) fn sessions(&self) -> Usage {
+        Usage { used: self.sessions.used(), limit: self.sessions.limit() }
+    }
+
+    /// UDP flows.
+    pub(crate) fn flows(&self) -> Usage {
+        Usage { used: self.flows.used(), limit: self.flows.limit() }
     }
 
     /// Sets the limits by the needs of a plan and the configuration, as far as the descriptors

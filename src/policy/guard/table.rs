@@ -57,6 +57,11 @@ impl<T> Ending<T> {
         self.entries.len()
     }
 
+    /// How many have not ended.
+    pub(super) fn count(&self, now: Instant) -> usize {
+        self.len() - self.order.iter().take_while(|(end, _)| *end <= End::At(now)).count()
+    }
+
     /// The entry of `client`, if it has not ended.
     pub(super) fn get(&self, client: &ClientKey, now: Instant) -> Option<&T> {
         self.entries.get(client).filter(|(end, _)| *end > End::At(now)).map(|(_, entry)| entry)
@@ -159,6 +164,7 @@ mod tests {
         let later = now + Duration::from_secs(1);
         assert_eq!(table.get(&client(1), later), None);
         assert_eq!(table.iter(later).copied().collect::<Vec<_>>(), [2]);
+        assert_eq!((table.count(now), table.count(later), table.len()), (2, 1, 2));
         assert_eq!(table.expire(later), 1);
         assert_eq!(
             (table.remove(&client(2)), table.remove(&client(2)), table.order.len()),

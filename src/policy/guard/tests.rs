@@ -303,9 +303,4 @@ impl Guard {
         let ban = table.bans.get(&key, now)?;
         self.holds(ban.reason, client).then(|| ban.clone())
     }
-
-    /// How many connections to traps there were, also of clients that are exempt or banned already.
-    pub(crate) fn trap_touches(&self) -> u64 {
-        self.trap_touches.load(Ordering::Relaxed)
-    }
 }

@@ -52,6 +52,17 @@ impl SessionBudget {
         *limit = sessions;
     }
 
+    /// The limit.
+    pub(crate) fn limit(&self) -> usize {
+        *self.0.limit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many slots are taken; more than the limit after it was lowered.
+    pub(crate) fn used(&self) -> usize {
+        let limit = self.0.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        (*limit + self.0.owed.load(Relaxed)).saturating_sub(self.0.free.available_permits())
+    }
+
     /// A slot for one more session, if one is free now.
     pub(super) fn try_take(&self) -> Option<SessionSlot> {
         self.0.free.try_acquire().ok()?.forget();
@@ -110,18 +121,12 @@ mod tests {
 
     use super::*;
 
-    impl SessionBudget {
-        /// The limit.
-        pub(crate) fn limit(&self) -> usize {
-            *self.0.limit.lock().unwrap_or_else(PoisonError::into_inner)
-        }
-    }
-
     #[test]
     fn a_lowered_limit_takes_nothing_away_and_a_raised_one_forgives() {
         let budget = SessionBudget::new(4, 0);
         let mut rooms: Vec<_> = (0..4).map(|_| budget.try_take().unwrap()).collect();
         budget.set_limit(2);
+        assert_eq!((budget.used(), budget.limit()), (4, 2));
         assert!(budget.try_take().is_none());
         rooms.truncate(2);
         assert!(budget.try_take().is_none(), "two are still there");
@@ -134,7 +139,9 @@ mod tests {
         assert!(budget.try_take().is_none());
         drop((rooms, second, third));
         let all: Vec<_> = std::iter::from_fn(|| budget.try_take()).collect();
-        assert_eq!((all.len(), budget.limit()), (3, 3));
+        assert_eq!((all.len(), budget.used(), budget.limit()), (3, 3, 3));
+        drop(all);
+        assert_eq!(budget.used(), 0);
     }
 
     #[tokio::test(start_paused = true)]

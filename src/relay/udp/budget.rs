@@ -39,6 +39,11 @@ impl FlowBudget {
         self.count.limit.load(Relaxed)
     }
 
+    /// How many flows there are; more than the limit after it was lowered.
+    pub(crate) fn used(&self) -> usize {
+        self.count.used.load(Relaxed)
+    }
+
     /// One flow's share, or `None` when the budget is spent.
     pub(super) fn take(&self) -> Option<FlowPermit> {
         let limit = self.limit();
@@ -64,13 +69,6 @@ impl Drop for FlowPermit {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    impl FlowBudget {
-        /// How many flows there are.
-        pub(crate) fn used(&self) -> usize {
-            self.count.used.load(Relaxed)
-        }
-    }
 
     #[test]
     fn a_permit_is_given_back_once_and_the_limit_holds() {
