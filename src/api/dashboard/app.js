@@ -13,10 +13,12 @@ const ROUND_MS = 1000;
 /** Bans and leases change seldom: every third round, and at once after an event about them. */
 const SELDOM = 3;
 /** Events that are worth a fresh look at everything. */
-const TELLING = /^(session-ended|banned|unbanned|router|reload|mapping|listen|target)/;
+const TELLING = /^(session-started|session-ended|banned|unbanned|router|reload|mapping|listen|target)/;
+/** How close to each other such looks may be. */
+const HURRY_MS = 500;
 
 const view = { status: undefined, mappings: [], sessions: [], more: false, bans: [], router: undefined, admin: true, at: 0 };
-const link = { gone: false, since: 0, locked: false, started: undefined, round: 0, stream: undefined, lastEvent: 0 };
+const link = { gone: false, since: 0, locked: false, role: undefined, started: undefined, round: 0, stream: undefined, last: 0 };
 
 const done = async (text) => {
   toast(text);
@@ -36,18 +38,20 @@ async function look(everything = false) {
   const seldom = everything || link.round % SELDOM === 0;
   link.round += 1;
   try {
-    const [status, all, live, banned, outside] = await Promise.all([
+    const [status, all, live, banned, outside, login] = await Promise.all([
       read("/v1/status"),
       read("/v1/mappings"),
       read(parts.sessions.path(view.mappings)),
       seldom ? read("/v1/bans") : undefined,
       seldom ? read("/v1/router") : undefined,
+      link.role ? undefined : read("/v1/login"),
     ]);
     view.at = performance.now();
     Object.assign(view, { status, mappings: all.mappings ?? [], sessions: live.sessions ?? [], more: Boolean(live.next) });
     if (banned) view.bans = banned.bans ?? [];
     if (outside) view.router = outside;
-    if (status.role) view.admin = status.role === "admin";
+    if (login) link.role = login.role;
+    view.admin = link.role === "admin";
     found();
     draw();
   } catch (error) {
@@ -57,7 +61,12 @@ async function look(everything = false) {
 }
 
 function found() {
-  if (link.started !== undefined && link.started !== view.status.started) parts.mappings.forget();
+  if (link.started !== undefined && link.started !== view.status.started) {
+    // Another daemon: its events count from 1, and it remembers other rates.
+    parts.mappings.forget();
+    link.stream?.close();
+    link.last = 0;
+  }
   link.started = view.status.started;
   if (link.gone) announce("portway answers again");
   link.gone = false;
@@ -69,9 +78,13 @@ function lost(error) {
   if (error.status === 401) return lock();
   if (!link.gone) link.since = Date.now();
   link.gone = true;
+  link.role = undefined;
   const known = link.started !== undefined;
   const first = error.status ? error.message : "portway does not answer.";
-  const text = `${first} ${known ? `This page shows ${time(new Date(link.since))}. ` : ""}It tries again every second.`;
+  const stale = known ? ` What you see below is from ${time(new Date(link.since))}.` : "";
+  const text = `${first} This page tries again every second.${stale}`;
+  say(get("headline"), "No answer from portway.");
+  said = undefined;
   const node = get("gone");
   if (node.hidden) node.replaceChildren(el("div", { class: "wrap" }, shape("bad"), el("span", {}, text)));
   show(node, true);
@@ -84,6 +97,7 @@ function lock() {
   show(get("gone"), false);
   if (link.locked) return;
   link.locked = true;
+  link.role = undefined;
   link.stream?.close();
   link.stream = undefined;
   for (const id of ["content", "nav", "actions", "footer"]) show(get(id), false);
@@ -106,8 +120,7 @@ get("login-form").addEventListener("submit", async (event) => {
   const field = get("token");
   say(get("login-error"), "");
   try {
-    const answer = await request("POST", "/v1/login", { token: field.value.trim() });
-    if (answer.role) view.admin = answer.role === "admin";
+    link.role = (await request("POST", "/v1/login", { token: field.value.trim() })).role;
     field.value = "";
     await look(true);
     get("main").focus();
@@ -117,10 +130,13 @@ get("login-form").addEventListener("submit", async (event) => {
   }
 });
 
-/** Follows the events. The browser connects again by itself, and says which event it had last. */
+/**
+ * Follows the events, from the oldest that the daemon knows. The browser connects again by itself, and says which event
+ * it had last. What comes twice is left out.
+ */
 function follow() {
   if (link.stream && link.stream.readyState !== EventSource.CLOSED) return;
-  const stream = new EventSource("/v1/events");
+  const stream = new EventSource("/v1/events?after=" + link.last);
   link.stream = stream;
   stream.addEventListener("message", ({ data }) => {
     let event;
@@ -129,6 +145,8 @@ function follow() {
     } catch {
       return;
     }
+    if (event.id <= link.last) return;
+    link.last = event.id;
     parts.events.add(event);
     if (TELLING.test(event.kind)) soon();
   });
@@ -199,13 +217,14 @@ function trouble(status) {
 
 let timer;
 let running = false;
+let began = 0;
 
 /** One round, and the next a second later. A hidden page asks nothing. */
 async function round() {
   clearTimeout(timer);
   if (running || document.hidden) return;
   running = true;
-  const began = performance.now();
+  began = performance.now();
   if (!link.locked) await look();
   running = false;
   timer = setTimeout(round, Math.max(200, ROUND_MS - (performance.now() - began)));
@@ -213,15 +232,16 @@ async function round() {
 
 let hurried = false;
 
-/** A round before its time, and never more than a few in a second. */
+/** A round before its time, but not at once after another one. */
 function soon() {
   if (hurried || document.hidden) return;
   hurried = true;
+  const wait = running ? HURRY_MS : Math.max(20, HURRY_MS - (performance.now() - began));
   setTimeout(() => {
     hurried = false;
     link.round = 0;
     round();
-  }, 250);
+  }, wait);
 }
 
 document.addEventListener("visibilitychange", () => {

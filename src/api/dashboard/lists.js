@@ -182,7 +182,7 @@ export function events() {
 
   function render() {
     keyed(list, all.filter(fits), (event) => event.key, row);
-    say(get("events-more"), all.length === 0 ? "Nothing has happened since this page was opened." : "");
+    say(get("events-more"), all.length === 0 ? "Nothing has happened yet." : "");
     show(get("events-box"), all.length > 0);
   }
 

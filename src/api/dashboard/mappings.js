@@ -58,7 +58,7 @@ function addresses(mapping, status) {
   return [...found.values()];
 }
 
-const scope = (host) => (isPrivate(host) ? "in your network" : "from the internet, if the firewalls admit it");
+const scope = (host) => (isPrivate(host) ? "in your network" : "a public address");
 
 /** What to call a port that is open on every address. */
 function own(port, status) {
