@@ -5,7 +5,8 @@
 //! [supervisor] keeps what runs equal to the plan. The [relay] moves the bytes: each admitted
 //! connection is a *session*, each admitted client of a datagram listener a *flow*. The [meter]
 //! counts what the relay does. The [gateway] keeps the router open for exactly what is live.
-//! [Status](status) is a picture of all of it. The [daemon] starts and stops these parts in order.
+//! [Status](status) is a picture of all of it. The `api` shows that picture and passes on requests.
+//! The [daemon] starts and stops these parts in order.
 //! The [cli] reads the command line.
 //!
 //! Modules stand in layers, the lowest first. A module uses only what is declared above its own
@@ -41,6 +42,9 @@ mod supervisor;
 
 #[cfg(feature = "api")]
 mod status;
+
+#[cfg(feature = "api")]
+mod api;
 
 mod daemon;
 
