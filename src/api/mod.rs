@@ -2,5 +2,4 @@
 //!
 //! [`client`] is the side that asks.
 
-#[allow(dead_code, reason = "the commands that ask follow")]
 pub(crate) mod client;

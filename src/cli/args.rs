@@ -1,15 +1,11 @@
 //! The arguments of the command line, and the variables that stand in for them.
 //!
-//! Owns every flag and the rule for its variable: an argument goes before the variable, and an
-//! empty variable, as `docker run -e PORTWAY_CONFIG=` makes one, counts as unset. An empty argument
-//! is a mistake. So clap reads no variable here.
+//! Owns the flags of `run` and `check`, and the rule for their variables: an argument goes before
+//! the variable, and an empty argument is a mistake. So clap reads no variable here.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "a help text shows `[optional]` parts in brackets")]
 
-use std::{
-    ffi::{OsStr, OsString},
-    path::PathBuf,
-};
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{
     Args, Parser, Subcommand,
@@ -17,7 +13,9 @@ use clap::{
     error::ErrorKind,
 };
 
-use super::refusal;
+#[cfg(feature = "api")]
+use super::ctl::Ctl;
+use super::{refusal, variables::Variables};
 use crate::config::{self, LogFormat, LogLevel, LogOverride, LogTarget, Source, SpecsFrom, environment};
 
 /// Forwards ports: TCP and UDP, from a listen address to a target.
@@ -38,6 +36,9 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Run a complete example on loopback, with nothing set up
     Demo,
+    #[cfg(feature = "api")]
+    #[command(flatten)]
+    Ctl(Ctl),
 }
 
 #[derive(Debug, Args)]
@@ -217,69 +218,6 @@ impl PlanArgs {
 
 fn split_specs(text: &str) -> Vec<String> {
     text.split([',', '\n']).map(str::trim).filter(|spec| !spec.is_empty()).map(str::to_owned).collect()
-}
-
-/// The variables of the environment.
-pub(super) struct Variables<F> {
-    value: F,
-    /// Those that look like portway's and are not.
-    strays: Vec<String>,
-}
-
-impl Variables<fn(&str) -> Option<OsString>> {
-    /// Those of this process.
-    pub(super) fn of_process() -> Self {
-        Self { value: |name| std::env::var_os(name), strays: environment::strays(std::env::vars_os()) }
-    }
-}
-
-impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
-    /// The value of a variable, unless it is empty.
-    fn value(&self, name: &str) -> Option<OsString> {
-        (self.value)(name).filter(|value| !value.is_empty())
-    }
-
-    /// A value that is text.
-    fn text(&self, name: &str) -> Result<Option<String>, clap::Error> {
-        let text = self.value(name).map(OsString::into_string).transpose();
-        text.map_err(|_| refusal(ErrorKind::InvalidUtf8, &format!("{name} is not UTF-8 text"), None))
-    }
-
-    /// A value that is one of a few words.
-    fn word<T>(
-        &self,
-        name: &str,
-        words: &[&str],
-        named: fn(&str) -> Option<T>,
-    ) -> Result<Option<T>, clap::Error> {
-        let Some(value) = self.value(name) else { return Ok(None) };
-        let word = value.to_str().and_then(named);
-        word.map(Some).ok_or_else(|| refused(name, &value, &format!("use one of {}", words.join(", "))))
-    }
-
-    /// A value that is a log target.
-    fn log_target(&self, name: &str) -> Result<Option<LogTarget>, clap::Error> {
-        let Some(value) = self.value(name) else { return Ok(None) };
-        let target = value
-            .to_str()
-            .ok_or_else(|| "use UTF-8 text".into())
-            .and_then(|text| LogTarget::parse(text).map_err(|refusal| refusal.hint));
-        target.map(Some).map_err(|cure| refused(name, &value, &cure))
-    }
-
-    /// Whether a switch is on.
-    fn switch(&self, name: &str) -> Result<bool, clap::Error> {
-        let Some(value) = self.value(name) else { return Ok(false) };
-        let on = value.to_str().and_then(environment::switch);
-        on.ok_or_else(|| refused(name, &value, "use true, 1, yes or on; or false, 0, no or off"))
-    }
-}
-
-fn refused(name: &str, value: &OsStr, cure: &str) -> clap::Error {
-    const SHOWN: usize = 60;
-    let value: String = value.to_string_lossy().chars().take(SHOWN).collect();
-    // Quotes and control characters are shown escaped.
-    refusal(ErrorKind::InvalidValue, &format!("the variable {name} is {value:?}"), Some(cure))
 }
 
 #[cfg(test)]

@@ -5,9 +5,12 @@
 
 mod args;
 pub mod check;
+#[cfg(feature = "api")]
+mod ctl;
 mod demo;
 mod table;
 mod usage;
+mod variables;
 
 use std::{
     io::{self, Write},
@@ -16,12 +19,13 @@ use std::{
     time::SystemTime,
 };
 
-use args::{Check, Cli, Command, Run, Variables};
+use args::{Check, Cli, Command, Run};
 use clap::{
     CommandFactory, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use table::Terminal;
+use variables::Variables;
 
 use crate::{
     config::{self, HostView, Problem, Problems, System},
@@ -35,21 +39,34 @@ const FAILED: u8 = 1;
 const BAD_CONFIG: u8 = 78;
 
 /// Commands of the interface that this version does not have, with what does in their place.
-const ABSENT: [(&str, Option<&str>); 13] = [
-    ("status", None),
-    ("sessions", None),
-    ("events", Some("the log says what happens")),
+const ABSENT: [(&str, Option<&str>); 4] = [
     ("top", None),
-    ("close", None),
-    ("reload", Some("send the process SIGHUP, as `systemctl reload portway` does, or run it with --watch")),
-    ("ban", Some("put the address into `deny`, or into a list file that `deny` names")),
-    ("unban", Some("put the address into `exempt` of [guard], and reload")),
-    ("bans", Some("the file `state` of [guard] has them")),
-    ("router", Some("the log says what is open on the router")),
     ("doctor", Some("`portway check` finds what is wrong with a configuration")),
     ("completions", None),
     ("man", Some("`portway help`, and config/portway.toml with every key")),
 ];
+
+/// Commands that talk to a running daemon, in a program that was built without them.
+#[cfg(not(feature = "api"))]
+const OF_API: [&str; 15] = [
+    "status",
+    "sessions",
+    "events",
+    "close",
+    "reload",
+    "ban",
+    "unban",
+    "bans",
+    "router",
+    "health",
+    "add",
+    "remove",
+    "pause",
+    "resume",
+    "log-level",
+];
+#[cfg(feature = "api")]
+const OF_API: [&str; 0] = [];
 
 /// Says what was meant: a command that is only unknown to this version, a mapping without `-p`, a
 /// file without `-c`.
@@ -60,6 +77,10 @@ fn explained(error: clap::Error) -> clap::Error {
         return refusal(error.kind(), first.trim_start_matches("error: "), Some(&format!("write {meant}")));
     }
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+    if OF_API.contains(&&**word) {
+        let message = format!("`{word}` needs the API, and this portway was built without it");
+        return refusal(ErrorKind::InvalidSubcommand, &message, Some("build it with `--features api`"));
+    }
     let Some((command, instead)) = ABSENT.iter().find(|(command, _)| command == word) else { return error };
     refusal(ErrorKind::InvalidSubcommand, &format!("`{command}` is not in this version"), *instead)
 }
@@ -99,6 +120,8 @@ pub fn main() -> ExitCode {
             args.resolve(&variables).map_or_else(|error| answer(&error), |args| check(&args))
         }
         Command::Demo => demo::run(),
+        #[cfg(feature = "api")]
+        Command::Ctl(command) => command.run(&variables),
     }
 }
 

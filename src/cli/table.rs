@@ -7,7 +7,7 @@
 //! Owns the layout, the escaping of cells and their colours. Must not know what the cells mean.
 //! Invariant: a cell cannot forge a line or a colour, as each odd character of it is escaped.
 
-#![allow(dead_code, reason = "the commands that print more tables follow")]
+#![cfg_attr(not(feature = "api"), allow(dead_code, reason = "only commands of the API have such cells"))]
 
 use std::{fmt::Display, io::IsTerminal as _};
 

@@ -47,7 +47,7 @@ pub(crate) use lower::api::{ApiSettings, ApiSocket, MetricsSettings, OFF, Role, 
 pub(crate) use lower::lists::{ListFileError, ListRead, read_list};
 pub(crate) use lower::log::{LogFormat, LogOverride, LogSettings, LogTarget};
 pub(crate) use lower::overrides::terms;
-#[allow(unused_imports, reason = "the commands that talk to a daemon will use it")]
+#[cfg(feature = "api")]
 pub(crate) use lower::own_paths::sockets;
 pub(crate) use lower::settings::{LimitSettings, Settings};
 use lower::{Context, lists};

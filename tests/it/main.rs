@@ -17,6 +17,7 @@ mod check_warnings;
 mod circles;
 mod cli;
 mod clients;
+mod ctl;
 mod cures;
 mod dial;
 mod docs;

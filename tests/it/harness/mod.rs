@@ -7,6 +7,7 @@ mod address;
 mod client;
 mod content;
 mod daemon;
+mod fake_api;
 mod household;
 mod lab;
 pub(crate) mod messages;
@@ -21,6 +22,7 @@ pub(crate) use address::{own_addr, own_ip};
 pub(crate) use client::{Client, echoes, enters, is_reset, reset, reset_seen, udp_client, udp_client_from};
 pub(crate) use content::Content;
 pub(crate) use daemon::{Line, Portway, Ran, Setup, portway};
+pub(crate) use fake_api::{End, FakeApi};
 pub(crate) use household::{HomeRouter, Household, LAN_TARGET};
 pub(crate) use lab::{
     add_address, as_root, in_fake_household, in_household, in_own_network, in_router_lab, run, with_tools,

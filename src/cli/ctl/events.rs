@@ -1,0 +1,147 @@
+//! `portway events`: what happened, and what happens.
+//!
+//! Prints each event as it comes. It ends with a signal, with a reader of its output that goes
+//! away, and with the daemon, which is a failure.
+
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
+
+use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::json;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{Daemon, Failed, Outcome, human::clock};
+use crate::{
+    api::client::{Ask, Received},
+    cli::table::{Colour, Terminal},
+    status::view::Event,
+    text::{Escaped, escaped_json},
+};
+
+/// How often it looks whether anything still reads its output.
+const LOOK: Duration = Duration::from_secs(1);
+/// The longest kind of an event.
+const KIND: usize = 16;
+
+/// Which events.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Events {
+    /// Go on with what happens from now on
+    #[arg(short, long)]
+    follow: bool,
+    /// Only what is about this mapping
+    #[arg(long, value_name = "NAME")]
+    mapping: Option<String>,
+    /// With -f: begin with what the daemon remembers; without -f it is always shown
+    #[arg(long)]
+    recent: bool,
+}
+
+/// Prints events until the last one.
+pub(super) async fn events(args: Events, daemon: &Daemon) -> Result<Outcome, Failed> {
+    let after = (args.recent || !args.follow).then_some(0);
+    let ask = Ask::get("/v1/events").with("follow", (!args.follow).then_some("false"));
+    let mut stream = daemon.client.follow(ask, after).await?;
+    let failed = |error: io::Error| Failed::Other(format!("start: {error}"), None);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let received = tokio::select! {
+            received = stream.next() => received?,
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            _ = look.tick() => {
+                if has_no_reader() {
+                    break;
+                }
+                continue;
+            }
+        };
+        let line = match received {
+            Some(Received::Event { event, json }) => {
+                if args.mapping.is_some() && event.mapping != args.mapping {
+                    continue;
+                }
+                if daemon.json { one_line(&json) } else { line(&event, daemon.terminal) }
+            }
+            Some(Received::Lost(count)) if daemon.json => json!({ "lost": count }).to_string(),
+            Some(Received::Lost(count)) => format!("… {count} more events were not kept or came too fast"),
+            None if args.follow => {
+                return Err(Failed::Other("the portway daemon ended".to_owned(), None));
+            }
+            None => break,
+        };
+        let mut out = io::stdout().lock();
+        writeln!(out, "{line}").and_then(|()| out.flush()).map_err(Failed::Output)?;
+    }
+    Ok(Outcome::done(String::new()))
+}
+
+/// Whether standard output is a pipe, or the like, whose other end is closed.
+fn has_no_reader() -> bool {
+    let out = io::stdout();
+    let mut polled = [PollFd::new(&out, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok_and(|count| count > 0)
+        && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+}
+
+/// JSON of the daemon on one line: line breaks in it stand between its parts.
+fn one_line(json: &str) -> String {
+    escaped_json(&json.replace(['\n', '\r'], " "))
+}
+
+/// An event for a person.
+fn line(event: &Event, terminal: Terminal) -> String {
+    let kind = colour(&event.kind).map_or_else(
+        || Escaped(&event.kind).to_string(),
+        |colour| colour.mark(&Escaped(&event.kind).to_string()),
+    );
+    let gap = " ".repeat(KIND.saturating_sub(event.kind.chars().count()));
+    let mapping = event.mapping.as_deref().map(|name| format!("{}: ", Escaped(name))).unwrap_or_default();
+    let line = format!("{}  {kind}{gap}  {mapping}{}", clock(&event.at), Escaped(&event.message));
+    Colour::paint(&line, terminal.colour)
+}
+
+fn colour(kind: &str) -> Option<Colour> {
+    Some(match kind {
+        "target-down" | "listener-failed" | "listener-waiting" | "reload-refused" | "stopping" => Colour::Bad,
+        "target-up" | "listening" | "reload-applied" => Colour::Good,
+        "banned" | "unbanned" | "session-refused" | "mapping-paused" | "listener-closed" => Colour::Pale,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line() {
+        let event = Event {
+            id: 7,
+            at: "2026-11-29T14:11:20.5Z".into(),
+            kind: "target-down".into(),
+            mapping: Some("web".into()),
+            message: "target a\nb/tcp is down".into(),
+            ..Event::default()
+        };
+        assert_eq!(
+            line(&event, Terminal::default()),
+            "2026-11-29 14:11:20  target-down       web: target a\\nb/tcp is down"
+        );
+        let coloured = line(&event, Terminal { colour: true, width: None });
+        assert!(coloured.contains("\u{1b}[31mtarget-down\u{1b}[0m "), "{coloured}");
+        let bare = Event { kind: "stopping".into(), message: "the daemon stops".into(), ..Event::default() };
+        assert_eq!(line(&bare, Terminal::default()), "  stopping          the daemon stops");
+        assert_eq!(one_line("{\"a\":\n\"\u{202e}\"}"), "{\"a\": \"\\u202e\"}");
+    }
+}
