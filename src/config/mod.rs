@@ -24,6 +24,7 @@
 //! size of the files, the depth of their nesting, the depth of includes, the number of listeners
 //! and of entries that each of them copies.
 
+mod effective;
 pub(crate) mod environment;
 mod file;
 mod fragment;
@@ -34,8 +35,15 @@ mod plan;
 mod source;
 mod text;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+pub(crate) use effective::DaemonTerms;
+#[allow(unused_imports, reason = "the API will use it")]
+pub(crate) use effective::effective;
 use environment::Asked;
 use file::MainText;
 use fragment::Fragments;
@@ -50,18 +58,18 @@ pub(crate) use lower::overrides::terms;
 #[cfg(feature = "api")]
 pub(crate) use lower::own_paths::sockets;
 pub(crate) use lower::settings::{LimitSettings, Settings};
-use lower::{Context, lists};
+use lower::{Context, draft::Abouts, lists};
+pub(crate) use plan::about::About;
 pub(crate) use plan::diff::{PlanDiff, diff};
 pub(crate) use plan::{ListenerPlan, MappingPlan, Plan, Service};
 pub(crate) use source::{DEFAULT_FILE, ReadSet, STDIN, SpecsFrom};
 use source::{NAME_A_MAPPING, Origin};
-use text::SourceMap;
-use text::{Code, Diagnostics};
+use text::{Code, Diagnostics, SourceMap, Span};
 pub(crate) use text::{Problem, Problems};
 pub(crate) use text::{Spell, Term};
 
 pub(crate) use crate::log_level::LogLevel;
-use crate::policy::GateInput;
+use crate::{mapping::MappingId, policy::GateInput};
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -163,11 +171,22 @@ fn merge(
         warn_of_an_empty_plan(lowered.disabled, &sources, &mut diagnostics);
     }
     warn_of_the_command_line(source, asked, &mut sources, &mut diagnostics);
+    let mut plan = lowered.plan;
+    plan.about = Arc::new(placed(lowered.abouts, &sources));
     let (problems, warnings) = diagnostics.finish(&sources);
     match Problems::new(problems, &warnings, read.clone()) {
         Some(problems) => Err(problems),
-        None => Ok(Loaded { plan: lowered.plan, settings, gate, warnings, read }),
+        None => Ok(Loaded { plan, settings, gate, warnings, read }),
     }
+}
+
+/// Says where each mapping stands.
+fn placed(abouts: Abouts, sources: &SourceMap) -> BTreeMap<MappingId, About> {
+    let place = |(id, (span, mut about)): (MappingId, (Span, About))| {
+        (about.origin, about.place) = (sources.origin(span).of_mappings(), sources.describe(span));
+        (id, about)
+    };
+    abouts.into_iter().map(place).collect()
 }
 
 /// Warns of what the command line and the environment say, and of what they leave out.

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use crate::mapping::MappingOrigin;
+
 /// Where the configuration is, when nothing else is said.
 pub(crate) const DEFAULT_FILE: &str = "/etc/portway/portway.toml";
 /// The name of standard input, in the place of a file.
@@ -49,6 +51,16 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
+    /// The origin of the mappings that stand in this text.
+    pub(crate) fn of_mappings(&self) -> MappingOrigin {
+        match self {
+            Self::File(_) => MappingOrigin::File,
+            Self::Spec(..) | Self::CommandLine => MappingOrigin::CommandLine,
+            #[cfg(test)]
+            Self::Label(_) => MappingOrigin::Docker,
+        }
+    }
+
     /// Whether a problem of this text concerns this text alone. The files and the command line
     /// hold together: a problem in one refuses all of them.
     pub(crate) fn stands_alone(&self) -> bool {

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::mapping::{ListenerKey, Protocol, Timeout};
 
+mod about;
 mod access;
 mod api;
 mod files;

@@ -11,6 +11,7 @@ mod client;
 mod exposure;
 mod id;
 mod listener;
+mod origin;
 pub(crate) mod publish;
 mod special;
 
@@ -23,6 +24,7 @@ pub(crate) use client::{ClientKey, ipv4_inside};
 pub(crate) use exposure::Exposure;
 pub(crate) use id::MappingId;
 pub(crate) use listener::{ListenerKey, LiveListener, LiveSet};
+pub(crate) use origin::MappingOrigin;
 use serde::Serialize;
 pub(crate) use special::{is_loopback, is_nowhere, is_of_one_machine};
 

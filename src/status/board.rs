@@ -15,7 +15,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{ago, history::History, millis, rfc3339, router, view};
 use crate::{
-    config::{self, ListenerPlan, Plan, Settings},
+    config::{self, About, ListenerPlan, Settings},
     gateway::RouterStatus,
     mapping::{ListenerKey, MappingId, MappingName, Protocol},
     meter::{LiveSession, Totals},
@@ -94,7 +94,7 @@ impl Board {
             uptime_ms: millis(self.facts.since.elapsed()),
             ready: not_ready.is_empty(),
             not_ready,
-            mappings: roster.plan.mappings.len(),
+            mappings: roster.plan.about.len(),
             listeners: planned.count(),
             sessions: count(Protocol::Tcp),
             flows: count(Protocol::Udp),
@@ -135,18 +135,19 @@ impl Board {
     /// Every mapping, in the order of their names.
     pub(crate) fn mappings(&self) -> Vec<view::Mapping> {
         let roster = self.roster();
-        roster.plan.mappings.keys().map(|id| self.mapping_view(id, &roster)).collect()
+        roster.plan.about.iter().map(|(id, about)| self.mapping_view(id, about, &roster)).collect()
     }
 
     /// The mapping with this name, or with a listener of this name.
     pub(crate) fn mapping(&self, name: &MappingName) -> Option<view::Mapping> {
         let roster = self.roster();
-        id_of(name, &roster).map(|id| self.mapping_view(&id, &roster))
+        let id = id_of(name, &roster)?;
+        roster.plan.about.get(&id).map(|about| self.mapping_view(&id, about, &roster))
     }
 
-    fn mapping_view(&self, id: &MappingId, roster: &Roster) -> view::Mapping {
-        let of_plan = |(_, listener): &(&ListenerKey, &ListenerPlan)| listener.mapping.as_ref() == Some(id);
-        let planned: Vec<_> = roster.plan.listeners.iter().filter(of_plan).collect();
+    fn mapping_view(&self, id: &MappingId, about: &About, roster: &Roster) -> view::Mapping {
+        let keys = about.listeners.iter().filter(|_| about.is_open());
+        let planned: Vec<_> = keys.filter_map(|key| roster.plan.listeners.get_key_value(key)).collect();
         let records: Vec<_> = roster.listeners.iter().filter(|l| l.mapping.as_ref() == Some(id)).collect();
         let live: Vec<_> = records.iter().flat_map(|record| record.meter.live()).collect();
         let (totals, rates) = (self.totals_of(id), self.history.rates(id));
@@ -154,9 +155,13 @@ impl Board {
         let exposed = planned.iter().any(|(_, listener)| listener.exposure.is_some());
         view::Mapping {
             name: id.name.to_string(),
-            enabled: true,
-            listeners: planned.iter().filter_map(|(key, _)| listener(key, &records)).collect(),
-            targets: self.targets(&planned, &live),
+            origin: about.origin,
+            place: Some(about.place.clone()),
+            enabled: about.enabled,
+            paused: about.paused,
+            until: about.until.map(rfc3339),
+            listeners: about.listeners.iter().map(|key| listener(key, &records)).collect(),
+            targets: if about.is_open() { self.targets(&planned, &live) } else { closed_targets(about) },
             sessions: live.len() as u64,
             sessions_total: sum(|totals| totals.sessions),
             bytes_in: sum(|totals| totals.moved.bytes_in),
@@ -165,8 +170,7 @@ impl Board {
             rate_out: rates.map(|(_, bytes_out)| bytes_out),
             refused: self.refused(id),
             router: exposed.then(|| self.openings(&planned)),
-            policy: policy(id, &planned, &roster.plan),
-            ..view::Mapping::default()
+            policy: about.options(),
         }
     }
 
@@ -306,39 +310,33 @@ fn not_ready(roster: &Roster) -> Vec<String> {
     roster.listeners.iter().filter_map(reason).take(MOST_REASONS).collect()
 }
 
-fn listener(key: &ListenerKey, records: &[&ListenerRecord]) -> Option<view::Listener> {
-    let record = records.iter().find(|record| record.key == *key)?;
-    let (state, trouble) = match &record.state {
-        Serving::Listening => (view::ListenerState::Listening, None),
-        Serving::Waiting(trouble) => (view::ListenerState::Waiting, Some(trouble)),
-        Serving::Failed(trouble) => (view::ListenerState::Failed, Some(trouble)),
-        Serving::Closing => (view::ListenerState::Closed, None),
+/// A listener of a mapping; closed, where nothing of it runs.
+fn listener(key: &ListenerKey, records: &[&ListenerRecord]) -> view::Listener {
+    let record = records.iter().find(|record| record.key == *key);
+    let (state, trouble) = match record.map(|record| &record.state) {
+        Some(Serving::Listening) => (view::ListenerState::Listening, None),
+        Some(Serving::Waiting(trouble)) => (view::ListenerState::Waiting, Some(trouble)),
+        Some(Serving::Failed(trouble)) => (view::ListenerState::Failed, Some(trouble)),
+        Some(Serving::Closing) | None => (view::ListenerState::Closed, None),
     };
-    Some(view::Listener {
+    view::Listener {
         protocol: Some(key.protocol),
         listen: key.addr.to_string(),
         state,
         error: trouble.map(|trouble| trouble.error.clone()),
         holder: trouble.and_then(|trouble| trouble.holder.clone()),
-    })
+    }
 }
 
-/// The keys of a mapping, those of its first listener.
-fn policy(
-    id: &MappingId,
-    planned: &[(&ListenerKey, &ListenerPlan)],
-    plan: &Plan,
-) -> serde_json::Map<String, serde_json::Value> {
-    let Some(((key, listener), mapping)) = planned.first().zip(plan.mappings.get(id)) else {
-        return serde_json::Map::new();
-    };
-    let terms = config::terms(key, listener, mapping);
-    terms.into_iter().map(|term| (term.key.to_owned(), term.value.json())).collect()
+/// The targets of a mapping that has no listeners, of which nothing is known.
+fn closed_targets(about: &About) -> Vec<view::Target> {
+    let view = |address: String| view::Target { address, ..view::Target::default() };
+    about.targets.iter().map(|target| view(target.to_string())).collect()
 }
 
 /// The mapping of the plan with this name, or with a listener of this name.
 fn id_of(name: &MappingName, roster: &Roster) -> Option<MappingId> {
-    let mappings = &roster.plan.mappings;
+    let mappings = &roster.plan.about;
     let of_listener = || {
         let named = roster.listeners.iter().find(|listener| listener.has_name(name));
         named.and_then(|listener| listener.mapping.clone())

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use crate::mapping::MappingOrigin;
 use crate::mapping::Protocol;
 
 /// The daemon as a whole (`GET /v1/status`).
@@ -96,21 +97,6 @@ pub(crate) struct Problem {
     /// What helps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-}
-
-/// Where a mapping stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum MappingOrigin {
-    /// A configuration file.
-    #[default]
-    File,
-    /// The managed file: the API may change it.
-    Managed,
-    /// A `-p` spec, or its variable.
-    CommandLine,
-    /// A label of a container.
-    Docker,
 }
 
 /// A mapping with what happens on it.

@@ -1,16 +1,12 @@
 //! The outcome as JSON: every term of every listener, also where it is as by default.
 
-use std::{borrow::Cow, num::NonZeroU32, path::Path};
-
 use serde::{Serialize, Serializer};
-use serde_json::Value;
 
 use super::{Listener, listeners, targets};
 use crate::{
-    config::{LimitSettings, Loaded, Problem, Problems, Spell as _, Term, terms},
-    gateway::{OnConflict, RouterProtocol, RouterSettings},
+    config::{DaemonTerms, Loaded, Problem, Problems, Term, terms},
     mapping::{ListenAddr, MappingName, Protocol, TargetAddr},
-    policy::{GateInput, GuardSpec, ListSpec},
+    policy::GateInput,
     text::escaped_json,
 };
 
@@ -19,7 +15,7 @@ struct Report<'r> {
     ok: bool,
     mappings: Vec<Line<'r>>,
     #[serde(flatten)]
-    daemon: Option<Daemon<'r>>,
+    daemon: Option<DaemonTerms<'r>>,
     warnings: Vec<&'r Problem>,
     problems: Vec<&'r Problem>,
 }
@@ -46,56 +42,13 @@ impl Serialize for Terms<'_> {
     }
 }
 
-/// What holds for all mappings.
-#[derive(Serialize)]
-struct Daemon<'r> {
-    lists: Vec<List<'r>>,
-    geoip: Option<Cow<'r, str>>,
-    guard: Option<Guard<'r>>,
-    limits: Limits,
-    router: Router<'r>,
-}
-
-#[derive(Serialize)]
-struct List<'r> {
-    name: &'r str,
-    entries: usize,
-    file: Option<Cow<'r, str>>,
-}
-
-#[derive(Serialize)]
-struct Guard<'r> {
-    refusals: String,
-    ban: String,
-    exempt: Value,
-    state: Option<Cow<'r, str>>,
-}
-
-#[derive(Serialize)]
-struct Limits {
-    sessions: Value,
-    flows: Value,
-}
-
-#[derive(Serialize)]
-struct Router<'r> {
-    protocols: &'r [RouterProtocol],
-    gateway: String,
-    interface: &'r str,
-    lease: String,
-    on_conflict: OnConflict,
-    check_every: String,
-}
-
-const AUTO: &str = "auto";
-
 /// The outcome as JSON, a listener an entry of `mappings`; ends with a line break.
 pub fn json(result: &Result<Loaded, Problems>) -> String {
     let report = match result {
         Ok(loaded) => Report {
             ok: true,
             mappings: listeners(&loaded.plan).map(line).collect(),
-            daemon: Some(Daemon::of(loaded)),
+            daemon: Some(daemon(loaded)),
             warnings: loaded.warnings.iter().collect(),
             problems: Vec::new(),
         },
@@ -111,11 +64,6 @@ pub fn json(result: &Result<Loaded, Problems>) -> String {
     escaped_json(&text) + "\n"
 }
 
-/// A path in JSON, which is Unicode: a path need not be.
-fn text(path: &Path) -> Cow<'_, str> {
-    path.to_string_lossy()
-}
-
 fn line<'r>(listener: Listener<'r>) -> Line<'r> {
     let Listener { key, plan, mapping } = listener;
     let terms = mapping.map(|mapping| terms(key, plan, mapping)).unwrap_or_default();
@@ -129,56 +77,7 @@ fn line<'r>(listener: Listener<'r>) -> Line<'r> {
     }
 }
 
-impl<'r> Daemon<'r> {
-    fn of(loaded: &'r Loaded) -> Self {
-        let GateInput { spec, lists, .. } = &loaded.gate;
-        let LimitSettings { sessions, flows } = loaded.settings.limits;
-        let count = |n: Option<NonZeroU32>| n.map_or(AUTO.into(), |n| n.json());
-        Self {
-            lists: lists
-                .iter()
-                .map(|(name, set)| List {
-                    name: &name.0,
-                    entries: set.len(),
-                    file: spec.lists.get(name).and_then(|list| match list {
-                        ListSpec::File(path) => Some(text(path)),
-                        ListSpec::Inline(_) => None,
-                    }),
-                })
-                .collect(),
-            geoip: spec.geoip.as_deref().map(text),
-            guard: spec.guard.as_ref().map(Guard::of),
-            limits: Limits { sessions: count(sessions), flows: count(flows) },
-            router: Router::of(&loaded.settings.router),
-        }
-    }
-}
-
-impl<'r> Guard<'r> {
-    fn of(spec: &'r GuardSpec) -> Self {
-        Self {
-            refusals: spec.refusals.brief(),
-            ban: spec.ban.brief(),
-            exempt: spec.exempt.json(),
-            state: spec.state.as_deref().map(text),
-        }
-    }
-}
-
-impl<'r> Router<'r> {
-    fn of(settings: &'r RouterSettings) -> Self {
-        let gateway = match settings.gateway {
-            None => AUTO.to_owned(),
-            Some((ip, None)) => ip.to_string(),
-            Some((ip, Some(port))) => std::net::SocketAddr::new(ip, port.get()).to_string(),
-        };
-        Self {
-            protocols: &settings.protocols,
-            gateway,
-            interface: settings.interface.as_deref().unwrap_or(AUTO),
-            lease: settings.lease.brief(),
-            on_conflict: settings.on_conflict,
-            check_every: settings.check_every.brief(),
-        }
-    }
+fn daemon(loaded: &Loaded) -> DaemonTerms<'_> {
+    let GateInput { spec, lists, .. } = &loaded.gate;
+    DaemonTerms::of(&loaded.settings, spec, |name| lists.get(name).map(|set| set.len()))
 }

@@ -37,7 +37,7 @@ use crate::{
             api::OwnService,
             claims::{Claim, Claims},
             declared::Declared,
-            draft::{Draft, MappingNumber},
+            draft::{Abouts, Draft, MappingNumber},
             exposure::OwnAddresses,
             listen_entry::ListenEntry,
             many::Many,
@@ -45,7 +45,7 @@ use crate::{
             overrides::Overrides,
             policy::HasRates,
         },
-        plan::{MappingPlan, Plan, Service},
+        plan::{MappingPlan, Plan, Service, about::State},
         text::{Code, Diagnostics, Setting, Span, Text, hint::instead},
     },
     mapping::{
@@ -63,6 +63,8 @@ use crate::{
 /// The outcome of all mappings.
 pub(crate) struct Lowered {
     pub(crate) plan: Plan,
+    /// What is known of the mappings, which is not yet in the plan.
+    pub(crate) abouts: Abouts,
     pub(crate) disabled: usize,
 }
 
@@ -111,6 +113,8 @@ pub(crate) struct Lowering<'a> {
     has_rates: HasRates,
     names: HashMap<String, Span>,
     disabled: usize,
+    /// The listeners of closed mappings that are remembered.
+    remembered: usize,
     is_full: bool,
     /// The targets of all listeners together.
     ways: usize,
@@ -142,6 +146,7 @@ impl<'a> Lowering<'a> {
             has_rates: HasRates::default(),
             names: HashMap::new(),
             disabled: 0,
+            remembered: 0,
             is_full: false,
             ways: 0,
             cures: 0,
@@ -166,7 +171,7 @@ impl<'a> Lowering<'a> {
 
     /// Checks what only the whole shows, and hands over the plan.
     pub(crate) fn finish(self) -> Lowered {
-        let plan = self.draft.finish();
+        let (plan, abouts) = self.draft.finish();
         loops::refuse(&plan, &self.claims, &self.entries, self.context.host, self.diagnostics);
         let Context { services, host, .. } = self.context;
         own_api::refuse(&plan, &self.claims, &self.entries, services, host, self.diagnostics);
@@ -187,7 +192,7 @@ impl<'a> Lowering<'a> {
                     .hint("choose another name");
             }
         }
-        Lowered { plan, disabled: self.disabled }
+        Lowered { plan, abouts, disabled: self.disabled }
     }
 
     /// A spec outside any mapping: it has its defaults and nothing else.
@@ -196,7 +201,7 @@ impl<'a> Lowering<'a> {
         let Some(entry) = self.short(text) else { return };
         let entries = vec![entry];
         self.check(&entries, &own);
-        self.open_all(entries, None, &own);
+        self.open_all(entries, None, text.span(), &own);
     }
 
     fn mapping(&mut self, mapping: &MappingText, is_broken: bool) {
@@ -219,7 +224,7 @@ impl<'a> Lowering<'a> {
         }
         self.check(&entries, &mapping.overrides);
         warn_of_source(&mapping.overrides, &self.own, self.diagnostics);
-        self.open_all(entries, name, &mapping.overrides);
+        self.open_all(entries, name, mapping.span, &mapping.overrides);
     }
 
     /// Checks what does not depend on other mappings.
@@ -237,28 +242,58 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Opens the listeners of a mapping, unless it is disabled.
-    fn open_all(&mut self, entries: Vec<ListenEntry>, name: Option<MappingName>, own: &Overrides) {
-        if !own.enabled.resolve(&self.context.defaults.enabled, true) {
-            self.disabled += 1;
-            return;
-        }
+    /// Opens the listeners of a mapping, unless it is closed.
+    fn open_all(
+        &mut self,
+        entries: Vec<ListenEntry>,
+        name: Option<MappingName>,
+        span: Span,
+        own: &Overrides,
+    ) {
+        let enabled = own.enabled.resolve(&self.context.defaults.enabled, true);
+        let state = State { enabled, paused: false, until: None };
         let defaults = self.context.defaults;
         let policy = Arc::new(own.policy.policy(&defaults.policy));
         let log = own.log.resolve(&defaults.log, SessionLines::default());
         let is_named = name.is_some();
+        let plan = MappingPlan { policy: Arc::clone(&policy), log };
         let terms = ListenerOptions {
-            mapping: self.draft.mapping(name, MappingPlan { policy: Arc::clone(&policy), log }),
+            mapping: self.draft.mapping(name, span, plan, state),
             is_named,
             tcp: own.options.tcp(&defaults.options),
             udp: own.options.udp(&defaults.options),
             wanted: self.context.wanted(own),
         };
+        if !state.is_open() {
+            self.disabled += 1;
+            return self.remember_closed(&entries, &terms);
+        }
         for entry in entries {
             let on_router = terms.wanted.is_some();
             exposure::warn(&entry, &policy, on_router, self.context.host, self.diagnostics);
             self.own.warn_of_listener(&entry, self.diagnostics);
             self.open(entry, Some(&terms));
+        }
+    }
+
+    /// Takes in the listeners that a closed mapping would have. They claim nothing.
+    fn remember_closed(&mut self, entries: &[ListenEntry], terms: &ListenerOptions) {
+        /// More of one range are not shown, and less where there are many of all mappings.
+        const MOST: usize = 1000;
+        const MOST_OF_ALL: usize = 65_536;
+        for entry in entries {
+            let shared = shared_targets(entry);
+            for protocol in entry.protocols.iter() {
+                let most = if self.remembered < MOST_OF_ALL { MOST } else { 1 };
+                for port in entry.listen.ports.ports().take(most) {
+                    self.remembered += 1;
+                    let key = ListenerKey { protocol, addr: entry.listen.addr(port) };
+                    let Some(service) = service(entry, terms, &key, shared.clone()) else { continue };
+                    let name = MappingName::default_for(entry.listen.ports, protocol);
+                    let exposure = terms.wanted.as_ref().and_then(|wanted| wanted.exposure(entry, &key));
+                    self.draft.listener(terms.mapping, key, name, service, exposure);
+                }
+            }
         }
     }
 
@@ -400,13 +435,8 @@ impl<'a> Lowering<'a> {
         default: MappingName,
         shared: Option<Targets>,
     ) {
-        let targets = shared
-            .or_else(|| targets(entry, key.addr.port))
+        let service = service(entry, terms, &key, shared)
             .expect("an entry of a mapping is made with at least one target");
-        let service = match key.protocol {
-            Protocol::Tcp => Service::Tcp(TcpSpec { targets, options: terms.tcp.clone() }),
-            Protocol::Udp => Service::Udp(UdpSpec { targets, options: terms.udp.clone() }),
-        };
         let wanted = terms.wanted.as_ref();
         let exposure = wanted.and_then(|wanted| self.openings.open(wanted, entry, &key, self.diagnostics));
         self.draft.listener(terms.mapping, key, default, service, exposure);
@@ -425,6 +455,20 @@ fn name_meant(text: &str) -> Option<String> {
 fn shared_targets(entry: &ListenEntry) -> Option<Targets> {
     let is_same = entry.targets.iter().all(|(target, _)| target.ports.count() == 1);
     if is_same { targets(entry, entry.listen.ports.first()) } else { None }
+}
+
+/// What a listener of an entry does. `shared` are the targets of all of them.
+fn service(
+    entry: &ListenEntry,
+    terms: &ListenerOptions,
+    key: &ListenerKey,
+    shared: Option<Targets>,
+) -> Option<Service> {
+    let targets = shared.or_else(|| targets(entry, key.addr.port))?;
+    Some(match key.protocol {
+        Protocol::Tcp => Service::Tcp(TcpSpec { targets, options: terms.tcp.clone() }),
+        Protocol::Udp => Service::Udp(UdpSpec { targets, options: terms.udp.clone() }),
+    })
 }
 
 fn targets(entry: &ListenEntry, port: NonZeroU16) -> Option<Targets> {

@@ -107,6 +107,18 @@ impl Wanted {
         }
     }
 
+    /// How a listener of an entry is reachable through the router; `None` where it is not, or past
+    /// the last port.
+    pub(super) fn exposure(&self, entry: &ListenEntry, key: &ListenerKey) -> Option<Exposure> {
+        let external = self.external(entry, key).filter(|_| is_reachable(entry.listen.ip))?;
+        let external_port = self.exposure.external_port.map(|_| external);
+        Some(Exposure { external_port, ..self.exposure })
+    }
+
+    fn external(&self, entry: &ListenEntry, key: &ListenerKey) -> Option<NonZeroU16> {
+        self.first(entry).checked_add(key.addr.port.get() - entry.listen.ports.first().get())
+    }
+
     fn first(&self, entry: &ListenEntry) -> NonZeroU16 {
         self.exposure.external_port.unwrap_or(entry.listen.ports.first())
     }
@@ -146,13 +158,10 @@ impl Openings {
         key: &ListenerKey,
         diagnostics: &mut Diagnostics,
     ) -> Option<Exposure> {
-        if !is_reachable(entry.listen.ip) {
-            return None;
-        }
         let span = wanted.own.unwrap_or(entry.span);
-        let offset = key.addr.port.get() - entry.listen.ports.first().get();
         // Past the last port: that is noted already.
-        let external = wanted.first(entry).checked_add(offset)?;
+        let exposure = wanted.exposure(entry, key)?;
+        let external = wanted.external(entry, key)?;
         let port = match entry.listen.ip {
             IpAddr::V6(ip) if !has_ipv4(ip.into()) => (key.protocol, key.addr.port, Some(ip)),
             _ => (key.protocol, external, None),
@@ -164,8 +173,7 @@ impl Openings {
             }
             Err(PortRefusal::TooMany) => self.report_many(span, diagnostics),
         }
-        let external_port = wanted.exposure.external_port.map(|_| external);
-        Some(Exposure { external_port, ..wanted.exposure })
+        Some(exposure)
     }
 
     fn report_many(&mut self, span: Span, diagnostics: &mut Diagnostics) {

@@ -116,7 +116,8 @@ mod tests {
     use crate::{
         config::{
             lower::draft::Draft,
-            plan::{MappingPlan, Service},
+            plan::{MappingPlan, Service, about::State},
+            text::SourceMap,
         },
         mapping::{Exposure, MappingName, PortSpan, Protocol, publish::Publish},
         meter::SessionLines,
@@ -141,10 +142,11 @@ mod tests {
                 Protocol::Udp => Service::Udp(UdpSpec { targets, options: UdpOptions::default() }),
             };
             let shared = MappingPlan { policy: Arc::default(), log: SessionLines::All };
-            let mapping = draft.mapping(None, shared);
+            let state = State { enabled: true, paused: false, until: None };
+            let mapping = draft.mapping(None, SourceMap::default().start(), shared, state);
             draft.listener(mapping, ListenerKey { protocol, addr }, name, service, None);
         }
-        draft.finish()
+        draft.finish().0
     }
 
     fn names(keys: &[ListenerKey]) -> Vec<String> {

@@ -4,9 +4,12 @@
 //! of two plans is a difference of sets. Every listener names its mapping by [`MappingId`], and
 //! that mapping is in the same plan.
 
+pub(super) mod about;
 pub(super) mod diff;
 
 use std::{collections::BTreeMap, sync::Arc};
+
+use about::About;
 
 use crate::{
     mapping::{Exposure, ListenerKey, MappingId, MappingName},
@@ -17,13 +20,24 @@ use crate::{
 };
 
 /// Everything that should run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// The mappings.
     pub(crate) mappings: BTreeMap<MappingId, MappingPlan>,
     /// Their listeners, and the decoys.
     pub(crate) listeners: BTreeMap<ListenerKey, ListenerPlan>,
+    /// What is known of the mappings, also of those that are closed.
+    pub(crate) about: Arc<BTreeMap<MappingId, About>>,
 }
+
+/// Two plans are the same where the same runs. Where it stands does not matter.
+impl PartialEq for Plan {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.mappings, &self.listeners) == (&other.mappings, &other.listeners)
+    }
+}
+
+impl Eq for Plan {}
 
 impl Plan {
     /// The mapping of a listener of this plan; `None` for a decoy.

@@ -1,0 +1,233 @@
+//! The configuration as it holds, for programs: every key with its value, also where that is as by
+//! default. Secrets are left out.
+//!
+//! `portway check --json` and `GET /v1/config` show the same of the daemon. The API shows each
+//! mapping once, with its place, and closed ones, too.
+
+use std::{borrow::Cow, num::NonZeroU32, path::Path};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    config::{
+        LimitSettings, Plan, Settings,
+        lower::api::{ApiSettings, OFF, Role},
+        text::Spell as _,
+    },
+    gateway::{OnConflict, RouterProtocol, RouterSettings},
+    mapping::{ListenAddr, MappingOrigin, Protocol, TargetAddr},
+    policy::{GateSpec, GuardSpec, ListName, ListSpec},
+};
+
+const AUTO: &str = "auto";
+
+/// The whole configuration as JSON, without secrets.
+pub(crate) fn effective(plan: &Plan, settings: &Settings, gate: &GateSpec) -> Value {
+    let mappings = plan.about.iter().map(|(id, about)| Mapping {
+        name: id.name.as_str(),
+        origin: about.origin,
+        place: &about.place,
+        enabled: about.enabled,
+        paused: about.paused,
+        until: about.until.map(|until| humantime::format_rfc3339_seconds(until).to_string()),
+        listeners: about.listeners.iter().map(|key| Listener(key.protocol, &key.addr)).collect(),
+        targets: &about.targets,
+        options: about.options(),
+    });
+    let all = Effective { mappings: mappings.collect(), daemon: DaemonTerms::of(settings, gate, |_| None) };
+    serde_json::to_value(&all).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct Effective<'r> {
+    mappings: Vec<Mapping<'r>>,
+    #[serde(flatten)]
+    daemon: DaemonTerms<'r>,
+}
+
+#[derive(Serialize)]
+struct Mapping<'r> {
+    name: &'r str,
+    origin: MappingOrigin,
+    place: &'r str,
+    enabled: bool,
+    paused: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
+    listeners: Vec<Listener<'r>>,
+    targets: &'r [TargetAddr],
+    #[serde(flatten)]
+    options: Map<String, Value>,
+}
+
+/// A listener of a mapping.
+struct Listener<'r>(Protocol, &'r ListenAddr);
+
+impl Serialize for Listener<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([("protocol", self.0.to_string()), ("listen", self.1.to_string())])
+    }
+}
+
+/// What holds for all mappings.
+#[derive(Serialize)]
+pub(crate) struct DaemonTerms<'r> {
+    lists: Vec<List<'r>>,
+    geoip: Option<Cow<'r, str>>,
+    guard: Option<Guard<'r>>,
+    limits: Limits,
+    router: Router<'r>,
+    api: Api<'r>,
+    metrics: Metrics<'r>,
+    log: Log,
+    shutdown: Shutdown,
+}
+
+#[derive(Serialize)]
+struct List<'r> {
+    name: &'r str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries: Option<usize>,
+    file: Option<Cow<'r, str>>,
+}
+
+#[derive(Serialize)]
+struct Guard<'r> {
+    refusals: String,
+    ban: String,
+    exempt: Value,
+    state: Option<Cow<'r, str>>,
+}
+
+#[derive(Serialize)]
+struct Limits {
+    sessions: Value,
+    flows: Value,
+}
+
+#[derive(Serialize)]
+struct Router<'r> {
+    protocols: &'r [RouterProtocol],
+    gateway: String,
+    interface: &'r str,
+    lease: String,
+    on_conflict: OnConflict,
+    check_every: String,
+}
+
+#[derive(Serialize)]
+struct Api<'r> {
+    socket: Cow<'r, str>,
+    listen: Option<&'r ListenAddr>,
+    tokens: Vec<Token>,
+    hosts: &'r [String],
+    managed: Option<Cow<'r, str>>,
+}
+
+/// A token, without itself.
+#[derive(Serialize)]
+struct Token {
+    role: Role,
+}
+
+#[derive(Serialize)]
+struct Metrics<'r> {
+    listen: Option<&'r ListenAddr>,
+}
+
+#[derive(Serialize)]
+struct Log {
+    level: String,
+    format: String,
+    target: String,
+}
+
+#[derive(Serialize)]
+struct Shutdown {
+    grace: String,
+}
+
+impl<'r> DaemonTerms<'r> {
+    /// The terms of these settings. `count` says how many entries a list has.
+    pub(crate) fn of(
+        settings: &'r Settings,
+        gate: &'r GateSpec,
+        count: impl Fn(&ListName) -> Option<usize>,
+    ) -> Self {
+        let LimitSettings { sessions, flows } = settings.limits;
+        let limit = |n: Option<NonZeroU32>| n.map_or(AUTO.into(), |n| n.json());
+        Self {
+            lists: gate
+                .lists
+                .iter()
+                .map(|(name, list)| List {
+                    name: &name.0,
+                    entries: count(name),
+                    file: match list {
+                        ListSpec::File(path) => Some(text(path)),
+                        ListSpec::Inline(_) => None,
+                    },
+                })
+                .collect(),
+            geoip: gate.geoip.as_deref().map(text),
+            guard: gate.guard.as_ref().map(Guard::of),
+            limits: Limits { sessions: limit(sessions), flows: limit(flows) },
+            router: Router::of(&settings.router),
+            api: Api::of(&settings.api),
+            metrics: Metrics { listen: settings.metrics.listen.as_ref() },
+            log: Log {
+                level: settings.log.level.to_string(),
+                format: settings.log.format.as_str().to_owned(),
+                target: settings.log.target.to_string(),
+            },
+            shutdown: Shutdown { grace: settings.grace.to_string() },
+        }
+    }
+}
+
+impl<'r> Guard<'r> {
+    fn of(spec: &'r GuardSpec) -> Self {
+        Self {
+            refusals: spec.refusals.brief(),
+            ban: spec.ban.brief(),
+            exempt: spec.exempt.json(),
+            state: spec.state.as_deref().map(text),
+        }
+    }
+}
+
+impl<'r> Router<'r> {
+    fn of(settings: &'r RouterSettings) -> Self {
+        let gateway = match settings.gateway {
+            None => AUTO.to_owned(),
+            Some((ip, None)) => ip.to_string(),
+            Some((ip, Some(port))) => std::net::SocketAddr::new(ip, port.get()).to_string(),
+        };
+        Self {
+            protocols: &settings.protocols,
+            gateway,
+            interface: settings.interface.as_deref().unwrap_or(AUTO),
+            lease: settings.lease.brief(),
+            on_conflict: settings.on_conflict,
+            check_every: settings.check_every.brief(),
+        }
+    }
+}
+
+impl<'r> Api<'r> {
+    fn of(settings: &'r ApiSettings) -> Self {
+        Self {
+            socket: settings.socket.path().map_or(OFF.into(), text),
+            listen: settings.listen.as_ref(),
+            tokens: settings.tokens.iter().map(|token| Token { role: token.role }).collect(),
+            hosts: &settings.hosts,
+            managed: settings.managed.as_deref().map(text),
+        }
+    }
+}
+
+/// A path in JSON, which is Unicode: a path need not be.
+fn text(path: &Path) -> Cow<'_, str> {
+    path.to_string_lossy()
+}
