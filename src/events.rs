@@ -283,9 +283,12 @@ impl Events {
         let state = self.state();
         let (last, on) = (state.last, state.on.as_ref()?);
         let after = after.map_or(last, |after| if after > last { 0 } else { after });
-        let recent = on.after(after);
+        let (mut recent, next) = (on.after(after), on.readers.subscribe());
+        // The parts that make events do not wait for more than the copies.
+        drop(state);
+        recent.sort_unstable_by_key(|event| event.id);
         let lost = (last - after).saturating_sub(recent.len() as u64);
-        Some(Subscription { recent, lost, next: on.readers.subscribe() })
+        Some(Subscription { recent, lost, next })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -311,12 +314,10 @@ impl On {
         kept.push_back(Arc::clone(event));
     }
 
-    /// The known events behind that number, in order.
+    /// The known events behind that number, in no particular order.
     fn after(&self, after: u64) -> Vec<Arc<Event>> {
         let known = self.sessions.iter().chain(&self.others);
-        let mut known: Vec<_> = known.filter(|event| event.id > after).cloned().collect();
-        known.sort_unstable_by_key(|event| event.id);
-        known
+        known.filter(|event| event.id > after).cloned().collect()
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     config::{Plan, PlanDiff, Problem},
     mapping::{ListenerKey, MappingId, MappingName, Protocol},
     meter::{Ended, ListenerMeter},
+    relay::udp::UdpDrops,
 };
 
 /// The most entries of a list in [`Changes`].
@@ -39,6 +40,8 @@ pub(crate) struct ListenerRecord {
     pub(crate) state: Serving,
     /// Its sessions and totals.
     pub(crate) meter: Arc<ListenerMeter>,
+    /// Its count of datagrams that were not forwarded; `None` with TCP.
+    pub(crate) drops: Option<Arc<UdpDrops>>,
 }
 
 impl ListenerRecord {

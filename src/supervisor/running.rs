@@ -177,7 +177,7 @@ impl Running {
             None => Serving::Waiting(self.trouble.clone()),
         };
         let (key, mapping, meter) = (self.key.clone(), self.mapping.clone(), Arc::clone(&self.meter));
-        ListenerRecord { key, mapping, state, meter }
+        ListenerRecord { key, mapping, state, meter, drops: self.kind.drops().cloned() }
     }
 
     /// Its sessions and totals.

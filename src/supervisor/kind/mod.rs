@@ -20,7 +20,7 @@ use crate::{
     mapping::{ListenAddr, Timeout},
     meter::ListenerMeter,
     policy::Admission,
-    relay::{AdmissionHandle, DrainWatch},
+    relay::{AdmissionHandle, DrainWatch, udp::UdpDrops},
     sock::bind::{Bound, Listening, Overlap, bind_tcp, bind_udp},
 };
 
@@ -43,6 +43,11 @@ pub(super) trait Kind: fmt::Debug + Send + Sync {
 
     /// The targets, as the log shows them; `None` for a decoy.
     fn targets(&self) -> Option<String> {
+        None
+    }
+
+    /// Its count of datagrams that were not forwarded; `None` where it has no datagrams.
+    fn drops(&self) -> Option<&Arc<UdpDrops>> {
         None
     }
 

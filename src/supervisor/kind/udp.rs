@@ -65,6 +65,10 @@ impl Kind for Udp {
         few(self.feed.spec.borrow().targets.iter())
     }
 
+    fn drops(&self) -> Option<&Arc<UdpDrops>> {
+        Some(&self.drops)
+    }
+
     fn shares_its_socket(&self) -> bool {
         true
     }
