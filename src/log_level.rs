@@ -145,21 +145,27 @@ impl LevelControl {
         self.change(|state| *state = State { configured, asked: None });
     }
 
-    /// Ends each level that was asked for when its time is over.
-    pub(crate) async fn follow(&self) -> Infallible {
+    /// Ends each level that was asked for when its time is over, and calls `tell` with the level
+    /// that is in force then.
+    pub(crate) async fn follow(&self, tell: impl Fn(LogLevel)) -> Infallible {
         let mut changes = self.0.state.subscribe();
         loop {
             let until = changes.borrow_and_update().until();
             tokio::select! {
                 // The sender is in this control.
                 _ = changes.changed() => {}
-                () = reached(until) => self.end(),
+                () = reached(until) => {
+                    if let Some(level) = self.end() {
+                        tell(level);
+                    }
+                }
             }
         }
     }
 
-    /// Goes back to the level of the configuration, unless another time was given meanwhile.
-    fn end(&self) {
+    /// Goes back to the level of the configuration, which it returns, unless another time was given
+    /// meanwhile.
+    fn end(&self) -> Option<LogLevel> {
         let is_over = |until: Instant| until <= Instant::now();
         let mut ended = false;
         self.change(|state| {
@@ -168,9 +174,9 @@ impl LevelControl {
                 state.asked = None;
             }
         });
-        if ended {
-            tracing::info!(level = %self.level(), "log level restored");
-        }
+        let level = ended.then(|| self.level())?;
+        tracing::info!(%level, "log level restored");
+        Some(level)
     }
 
     /// Changes the state and puts its level in force, in one step for others.
@@ -219,7 +225,7 @@ mod tests {
     /// Runs the control for this time of a paused clock.
     async fn run(control: &LevelControl, time: Duration) {
         tokio::select! {
-            never = control.follow() => match never {},
+            never = control.follow(|_| {}) => match never {},
             () = sleep(time) => {}
         }
     }
@@ -240,9 +246,9 @@ mod tests {
     async fn a_second_time_replaces_the_first() {
         let (control, _) = control();
         control.set(LogLevel::Debug, Some(MINUTE));
-        let other = control.clone();
+        let (other, told) = (control.clone(), Mutex::new(Vec::new()));
         tokio::select! {
-            never = control.follow() => match never {},
+            never = control.follow(|level| told.lock().unwrap().push(level)) => match never {},
             () = async {
                 sleep(MINUTE / 2).await;
                 other.set(LogLevel::Trace, Some(MINUTE));
@@ -252,6 +258,7 @@ mod tests {
                 assert_eq!(other.level(), LogLevel::Info);
             } => {}
         }
+        assert_eq!(*told.lock().unwrap(), [LogLevel::Info]);
     }
 
     #[tokio::test(start_paused = true)]

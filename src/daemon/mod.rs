@@ -219,7 +219,10 @@ impl Daemon {
         logging: &logging::Logging,
     ) -> Result<(), StartError> {
         let reloads = reload_when_asked(&self.handle, reload);
-        let levels = logging.level().follow();
+        let levels = logging.level().follow(|level| {
+            let draft = || Draft::new(format_args!("the log has the level {level} again"));
+            self.events.emit(EventKind::LogLevel, draft);
+        });
         tokio::pin!(reloads, levels);
         let mut settings = self.handle.settings();
         loop {

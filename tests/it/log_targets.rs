@@ -79,7 +79,7 @@ fn a_log_file_has_the_lines_and_is_closed_to_others() {
     Client::to(eventually("the daemon serves", || echoes(at).then_some(at))).ping();
     let exit = portway.stop().with(0);
     assert_eq!(exit.log, "", "nothing beside the log");
-    let ended = file.lines("log").into_iter().filter(|line| says(line, "session ended"));
+    let ended = file.lines("log").into_iter().filter(|line| says(line, messages::SESSION_ENDED));
     let ended: Vec<Value> = ended.collect();
     assert!(ended.len() >= 2, "{ended:?}");
     for line in &ended {
@@ -90,11 +90,11 @@ fn a_log_file_has_the_lines_and_is_closed_to_others() {
         assert!(line["session.id"].is_u64() && line["client.addr"].is_string(), "{line}");
     }
     assert_eq!(file.count("log", "before"), 1, "it is appended to");
-    assert_eq!(file.lines("log").last().map(|line| says(line, "stopped")), Some(true));
+    assert_eq!(file.lines("log").last().map(|line| says(line, messages::STOPPED)), Some(true));
 
     let other = LogFile::new();
     let portway = Portway::with(&config(at, target.addr, &other.target("new"))).launch();
-    other.wait_for("new", "ready");
+    other.wait_for("new", messages::READY);
     let mode = fs::metadata(other.path("new")).expect("the log file").permissions().mode();
     assert_eq!(mode & 0o777 & !0o640, 0, "{mode:o}");
     portway.stop().with(0);
@@ -104,7 +104,7 @@ fn a_log_file_has_the_lines_and_is_closed_to_others() {
 fn a_rotated_log_loses_no_line() {
     let (target, at, file) = (TcpTarget::echo(), own_addr(8080), LogFile::new());
     let portway = Portway::with(&config(at, target.addr, &file.target("log"))).launch();
-    file.wait_for("log", "ready");
+    file.wait_for("log", messages::READY);
     const ROTATIONS: usize = 5;
     const SESSIONS: usize = 200;
     thread::scope(|scope| {
@@ -118,7 +118,7 @@ fn a_rotated_log_loses_no_line() {
     });
     portway.stop().with(0);
     let names = (0..ROTATIONS).map(|n| format!("log.{n}")).chain(["log".to_owned()]);
-    let ended: usize = names.map(|name| file.count(&name, "session ended")).sum();
+    let ended: usize = names.map(|name| file.count(&name, messages::SESSION_ENDED)).sum();
     assert_eq!(ended, SESSIONS);
 }
 
@@ -126,13 +126,27 @@ fn a_rotated_log_loses_no_line() {
 fn a_reload_that_leaves_the_target_does_not_open_the_file_again() {
     let (target, at, file) = (TcpTarget::echo(), own_addr(8080), LogFile::new());
     let portway = Portway::with(&config(at, target.addr, &file.target("log"))).launch();
-    file.wait_for("log", "ready");
+    file.wait_for("log", messages::READY);
     fs::rename(file.path("log"), file.path("old")).expect("the test's own file");
     portway.signal(Signal::HUP);
     file.wait_for("old", messages::RELOAD_APPLIED);
     portway.stop().with(0);
-    assert_eq!(file.count("old", "stopped"), 1);
+    assert_eq!(file.count("old", messages::STOPPED), 1);
     assert!(!file.path("log").exists());
+}
+
+#[test]
+fn a_log_file_that_cannot_be_opened_again_stays() {
+    let (target, at, file) = (TcpTarget::echo(), own_addr(8080), LogFile::new());
+    let portway = Portway::with(&config(at, target.addr, &file.target("log"))).launch();
+    file.wait_for("log", messages::READY);
+    fs::rename(file.path("log"), file.path("old")).expect("the test's own file");
+    fs::create_dir(file.path("log")).expect("the test's own directory");
+    portway.signal(Signal::USR1);
+    file.wait_for("old", messages::LOG_FILE_NOT_REOPENED);
+    Client::to(at).ping();
+    file.wait_for("old", messages::SESSION_ENDED);
+    portway.stop().with(0);
 }
 
 #[test]
@@ -172,8 +186,8 @@ fn a_reload_changes_the_target_or_keeps_the_old_one() {
         assert!(line.is_some_and(|line| line["error"].as_str().is_some_and(|e| e.contains(error))));
     }
     Client::to(at).ping();
-    file.wait_for("two", "session ended");
-    assert_eq!(file.count("one", "session ended"), 0);
+    file.wait_for("two", messages::SESSION_ENDED);
+    assert_eq!(file.count("one", messages::SESSION_ENDED), 0);
     reload("format = \"json\"");
     portway.wait_log(messages::LOG_TARGET_CHANGED, |_| true);
     portway.stop().with(0).says("\"stopped\"");
@@ -208,7 +222,7 @@ fn the_flag_and_its_variable_stand_in_for_the_key() {
         (Portway::with(&config).env("PORTWAY_LOG_TARGET", &variable), "variable"),
     ] {
         let portway = setup.launch();
-        file.wait_for(name, "ready");
+        file.wait_for(name, messages::READY);
         portway.signal(Signal::HUP);
         file.wait_for(name, messages::RELOAD_APPLIED);
         portway.stop().with(0);
@@ -234,7 +248,7 @@ fn a_syslog_server_gets_datagrams_with_the_fields() {
         let line = next();
         let pid = format!(" portway {} - ", portway.pid());
         assert!(line.starts_with('<') && line.contains(">1 20") && line.contains(&pid), "{line}");
-        if line.ends_with("] session ended") {
+        if line.ends_with(&format!("] {}", messages::SESSION_ENDED)) {
             break line;
         }
     };
@@ -296,15 +310,15 @@ fn a_syslog_server_gets_a_stream_and_gets_it_again_after_a_restart() {
     let (target, at, server) = (TcpTarget::echo(), own_addr(8080), Server::new());
     let portway = Portway::with(&config(at, target.addr, &server.log())).launch();
     let mut stream = server.accept();
-    let ready = read_until(&mut stream, "] ready");
+    let ready = read_until(&mut stream, &format!("] {}", messages::READY));
     assert!(ready.contains(" version=\""), "{ready}");
     drop(stream);
     Client::to(at).ping();
     let mut stream = server.accept();
-    let ended = read_until(&mut stream, "] session ended");
+    let ended = read_until(&mut stream, &format!("] {}", messages::SESSION_ENDED));
     assert!(ended.contains(" mapping=\"web\" "), "{ended}");
     portway.stop().with(0);
-    read_until(&mut stream, " stopped");
+    read_until(&mut stream, &format!(" {}", messages::STOPPED));
     assert_eq!(frame(&mut stream), None);
 }
 
@@ -318,7 +332,7 @@ fn a_syslog_server_may_come_later() {
     wait_serving(at);
     let server = Server(TcpListener::bind(addr).expect("the port is still free"));
     let mut stream = server.accept();
-    read_until(&mut stream, "] ready");
+    read_until(&mut stream, &format!("] {}", messages::READY));
     let log = portway.stop().with(0).log;
     assert_eq!(log.lines().count(), 1, "{log}");
 }
@@ -350,14 +364,14 @@ fn a_syslog_server_that_stops_reading_slows_no_session_and_learns_what_it_missed
     SockRef::from(&server.0).set_recv_buffer_size(4096).expect("the test's own socket");
     let mut portway = Portway::with(&format!("{mappings}[log]\n{}\n", server.log())).launch();
     let mut stream = server.accept();
-    read_until(&mut stream, "] ready");
+    read_until(&mut stream, &format!("] {}", messages::READY));
     let (mut kept, mut lost) = (0, 0);
     let sessions = short_sessions(&at, 400);
     assert!(portway.runs());
     portway.signal(Signal::TERM);
     while let Some(message) = frame(&mut stream) {
-        kept += usize::from(message.ends_with("] session ended"));
-        if message.contains("] log lines lost") {
+        kept += usize::from(message.ends_with(&format!("] {}", messages::SESSION_ENDED)));
+        if message.contains(&format!("] {}", messages::LOG_LINES_LOST)) {
             let (_, count) = message.split_once("lines=\"").expect("it has the count");
             lost += count.split_once('"').and_then(|(n, _)| n.parse::<usize>().ok()).expect("a number");
         }
@@ -379,7 +393,7 @@ fn a_reload_leaves_a_server_that_reads_nothing() {
     portway.signal(Signal::HUP);
     file.wait_for("log", messages::LOG_TARGET_CHANGED);
     Client::to(at).ping();
-    file.wait_for("log", "session ended");
+    file.wait_for("log", messages::SESSION_ENDED);
     portway.stop().with(0);
     drop(stream);
 }
@@ -444,9 +458,9 @@ fn the_journal_gets_the_fields_also_after_its_restart() {
                 break fields;
             }
         };
-        assert_eq!(next(&first, "ready")["PRIORITY"], "6");
+        assert_eq!(next(&first, messages::READY)["PRIORITY"], "6");
         Client::to(at).ping();
-        let ended = next(&first, "session ended");
+        let ended = next(&first, messages::SESSION_ENDED);
         assert_eq!(
             (&*ended["MAPPING"], &*ended["PROTOCOL"], &*ended["REASON"]),
             ("web", "tcp", "client-closed")
@@ -457,9 +471,9 @@ fn the_journal_gets_the_fields_also_after_its_restart() {
         drop(first);
         Client::to(at).ping();
         let second = named_socket(&path);
-        next(&second, "session ended");
+        next(&second, messages::SESSION_ENDED);
         portway.stop().with(0);
-        next(&second, "stopped");
+        next(&second, messages::STOPPED);
     });
 }
 
@@ -482,16 +496,16 @@ fn the_syslog_of_the_machine_gets_lines() {
                 break said.to_owned();
             }
         };
-        next(&first, "ready ");
+        next(&first, messages::READY);
         Client::to(at).ping();
-        let ended = next(&first, "session ended");
+        let ended = next(&first, messages::SESSION_ENDED);
         assert!(ended.contains(" mapping=web ") && ended.contains(" client.addr=127."), "{ended}");
         drop(first);
         Client::to(at).ping();
         let second = named_socket(&path);
-        next(&second, "session ended");
+        next(&second, messages::SESSION_ENDED);
         portway.stop().with(0);
-        next(&second, "stopped");
+        next(&second, messages::STOPPED);
     });
 }
 

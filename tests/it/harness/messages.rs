@@ -33,6 +33,8 @@ messages! {
     LISTENING = "listening";
     LIST_NOT_USABLE = "list not usable; the last good one stays";
     LIST_RELOADED = "list reloaded";
+    LOG_FILE_NOT_REOPENED = "log file not reopened";
+    LOG_LINES_LOST = "log lines lost";
     LOG_TARGET_CHANGED = "log target changed";
     LOG_TARGET_NOT_CHANGED = "log target not changed";
     MORE_LISTENERS_COULD_NOT_BE_OPENED = "more listeners could not be opened";
