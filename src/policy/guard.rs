@@ -10,16 +10,16 @@
 //!   its last ban, for the length of that ban and [`FORGIVEN`].
 //! - An attempt of a banned client is not an offence, and does not prolong the ban.
 //! - `exempt` clients are never banned automatically, nor kept out by a ban that another address of
-//!   their /64 earned. The operator's word is stronger: [`Guard::ban`] takes any client, for any
-//!   time, also until further notice.
+//!   their /64 earned. The operator's word is stronger: [`Guard::ban`] takes any client, and whole
+//!   networks, for any time, also until further notice.
 //! - Without terms (no `[guard]`) there are no automatic bans, and those from before keep out no
 //!   client. They count again if terms come back before they have ended. The operator's bans hold
 //!   in any case.
 //! - Bans outlive a change of the terms, and, by [`Guard::snapshot`] and [`Guard::restore`], the
 //!   process.
 //!
-//! Invariants: [`CLIENTS`] bans and as many memories of earlier ones at most, and the entry that
-//! ends first makes room. A client has at most one ban. `banned` is the number of bans in the
+//! Invariants: [`CLIENTS`] bans of clients and as many memories of earlier ones at most, and few
+//! bans of networks; the entry that ends first makes room. A client has at most one ban. `banned` is the number of bans in the
 //! table, so that a check costs one load where there is none. The guard reads no clock and no disk.
 //! Times are arguments, of the monotonic clock: a machine that learns the date late ends no ban by
 //! it. The dates that are shown and saved are taken once, when a ban begins, from the `dates` that
@@ -27,6 +27,7 @@
 
 mod ban;
 mod lines;
+mod nets;
 mod snapshot;
 mod table;
 
@@ -41,22 +42,24 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 pub(crate) use ban::{Ban, BanReason};
+use ipnet::IpNet;
 pub(crate) use snapshot::{GuardSnapshot, Restored};
 use tokio::{sync::watch, time::Instant};
 
 use self::{
-    ban::PastBans,
+    ban::{Banned, PastBans},
     lines::Lines,
     table::{BanTable, End},
 };
 use super::{
     GuardSpec, Rate,
-    access::Side,
+    access::{Side, entry::canonical_net},
     rate::{CLIENTS, ClientLimiter, Crowded},
 };
 use crate::{
     events::{Draft, EventKind, Events},
     mapping::{ClientKey, canonical},
+    text::clean_start,
 };
 
 /// The longest that a ban grows to by repeats; a first ban may be longer. A ban of a snapshot lasts
@@ -65,6 +68,8 @@ pub(super) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a client must have been quiet after its last ban, besides the length of that ban, until
 /// that is forgotten.
 const FORGIVEN: Duration = Duration::from_secs(24 * 3600);
+/// The longest note of an operator, in characters.
+const LONGEST_NOTE: usize = 200;
 /// A ban that is longer has no end: dates have four digits for a year.
 const ENDLESS: Duration = Duration::from_secs(1000 * 365 * 24 * 3600);
 
@@ -152,44 +157,68 @@ impl Guard {
         self.ban_automatically(ClientKey::of(client), &terms, BanReason::Trap, now)
     }
 
-    /// Bans `client` by the operator's word, exempt or not, in place of any ban it has; without a
-    /// length until further notice. It does not count as a repeat.
+    /// Bans `client` by the operator's word, as [`Guard::ban_net`] does.
     pub fn ban(&self, client: IpAddr, length: Option<Duration>, now: Instant) -> Ban {
-        let (client, date) = (ClientKey::of(client), self.date());
+        self.ban_net(client.into(), length, None, now)
+    }
+
+    /// Bans the clients of a network by the operator's word, exempt or not, in place of any ban that
+    /// it has; without a length until further notice. It does not count as a repeat. A single
+    /// address stands for its client.
+    pub(crate) fn ban_net(
+        &self,
+        net: IpNet,
+        length: Option<Duration>,
+        note: Option<&str>,
+        now: Instant,
+    ) -> Ban {
+        let (client, date) = (Banned::of(canonical_net(net)), self.date());
         let (end, until) = ends(length, now, date);
-        let ban = Ban { client, since: date, until, reason: BanReason::Operator, repeats: 0 };
-        self.change(|table| table.bans.insist(client, end, ban.clone()));
-        lines::operator_banned(client, length, &self.events);
+        let note = note.map(|note| clean_start(note, LONGEST_NOTE)).filter(|note| !note.is_empty());
+        let ban = Ban { client, since: date, until, reason: BanReason::Operator, repeats: 0, note };
+        self.change(|table| match client {
+            Banned::Client(client) => table.bans.insist(client, end, ban.clone()),
+            Banned::Net(net) => table.nets.insist(net, end, ban.clone()),
+        });
+        lines::operator_banned(&ban, length, &self.events);
         self.tell_new_ban();
         ban
     }
 
-    /// Ends the ban of `client` and forgets its offences and earlier bans; `false` where there was
-    /// no ban.
+    /// Ends the ban of `client`, as [`Guard::unban_net`] does.
     pub fn unban(&self, client: IpAddr) -> bool {
-        let key = ClientKey::of(client);
-        if let Some(terms) = &*self.terms.load() {
+        self.unban_net(client.into())
+    }
+
+    /// Ends the ban of exactly this network; `false` where there was none. Of a client, it forgets
+    /// the offences and earlier bans, too.
+    pub(crate) fn unban_net(&self, net: IpNet) -> bool {
+        let client = Banned::of(canonical_net(net));
+        if let (Some(terms), Banned::Client(key)) = (&*self.terms.load(), client) {
             terms.refusals.forget(key);
         }
-        let was_banned = self.change(|table| {
-            table.past.remove(&key);
-            table.bans.remove(&key).is_some()
+        let was_banned = self.change(|table| match client {
+            Banned::Client(key) => {
+                table.past.remove(&key);
+                table.bans.remove(&key).is_some()
+            }
+            Banned::Net(net) => table.nets.remove(net),
         });
         self.tell_change();
         if was_banned {
-            tracing::info!(client.addr = %key, "client unbanned");
+            tracing::info!(client.addr = %client, "client unbanned");
             self.events.emit(EventKind::Unbanned, || {
-                Draft::new(format_args!("an operator ended the ban of {key}")).client(key)
+                Draft::new(format_args!("an operator ended the ban of {client}")).client(client)
             });
         }
         was_banned
     }
 
-    /// The bans in force; the one that ends first comes first.
+    /// The bans in force, those of networks last; of each kind the one that ends first comes first.
     pub(crate) fn bans(&self, now: Instant) -> Vec<Ban> {
         let all = self.terms.load().is_some();
         let table = self.read();
-        table.bans.iter(now).filter(|ban| all || ban.reason == BanReason::Operator).cloned().collect()
+        table.bans(now).filter(|ban| all || ban.reason == BanReason::Operator).cloned().collect()
     }
 
     /// Whether a ban keeps `client` out. Every client is asked this first, so the answer allocates
@@ -198,7 +227,13 @@ impl Guard {
         if self.banned.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        let reason = self.read().bans.get(&ClientKey::of(client), now).map(|ban| ban.reason);
+        let table = self.read();
+        // An operator's ban of the network holds, whatever becomes of the client's own.
+        if table.nets.holding(canonical(client), now).is_some() {
+            return true;
+        }
+        let reason = table.bans.get(&ClientKey::of(client), now).map(|ban| ban.reason);
+        drop(table);
         reason.is_some_and(|reason| self.holds(reason, client))
     }
 
@@ -243,7 +278,8 @@ impl Guard {
             let repeats = table.past.get(&client, now).map_or(0, |past| past.bans);
             let length = lengthened(terms.ban, repeats);
             let (end, until) = ends(Some(length), now, date);
-            let ban = Ban { client, since: date, until, reason, repeats };
+            let banned = Banned::Client(client);
+            let ban = Ban { client: banned, since: date, until, reason, repeats, note: None };
             if !table.bans.insert(client, end, ban.clone()) {
                 return None;
             }
@@ -285,7 +321,7 @@ impl Guard {
         let mut table: RwLockWriteGuard<'_, BanTable> =
             self.table.write().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut table);
-        self.banned.store(table.bans.len(), Ordering::Relaxed);
+        self.banned.store(table.len(), Ordering::Relaxed);
         result
     }
 }

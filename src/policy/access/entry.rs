@@ -54,7 +54,7 @@ pub(crate) fn host_bits(text: &str) -> Option<String> {
 
 /// The one form of a network: without host bits, and IPv4 where it holds only IPv4-mapped
 /// addresses, because that is how its clients are known.
-pub(super) fn canonical_net(net: IpNet) -> IpNet {
+pub(in crate::policy) fn canonical_net(net: IpNet) -> IpNet {
     let mapped = match net.trunc() {
         IpNet::V6(v6) => v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(MAPPED_BITS)),
         IpNet::V4(_) => None,

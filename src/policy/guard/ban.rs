@@ -1,12 +1,13 @@
 //! A ban, and what is remembered of earlier ones: plain values, which are shown and kept over a
 //! restart.
 
-use std::{fmt, net::IpAddr, time::SystemTime};
+use std::{fmt, time::SystemTime};
 
 use humantime::Rfc3339Timestamp;
-use ipnet::Ipv6Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+use super::super::access::entry::parse_net;
 use crate::mapping::ClientKey;
 
 /// One ban. As JSON, times are RFC 3339 in whole seconds of UTC, and a client is an address or a
@@ -14,9 +15,8 @@ use crate::mapping::ClientKey;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ban {
-    /// The client that is kept out.
-    #[serde(serialize_with = "write_client", deserialize_with = "read_client")]
-    pub(crate) client: ClientKey,
+    /// What is kept out.
+    pub(crate) client: Banned,
     /// Since when.
     #[serde(serialize_with = "write_date", deserialize_with = "read_date")]
     pub since: SystemTime,
@@ -27,6 +27,49 @@ pub struct Ban {
     pub reason: BanReason,
     /// How many automatic bans of the client went before, and made this one longer.
     pub repeats: u32,
+    /// The operator's own words for the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// What a ban keeps out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Banned {
+    /// One client.
+    Client(ClientKey),
+    /// All clients of a network.
+    Net(IpNet),
+}
+
+impl Banned {
+    /// Those of `net`. A single address stands for its client, which may have a whole /64.
+    pub(super) fn of(net: IpNet) -> Self {
+        let client = ClientKey::of(net.addr());
+        let is_one = net.prefix_len() == net.max_prefix_len() || client.to_string() == net.to_string();
+        if is_one { Self::Client(client) } else { Self::Net(net) }
+    }
+}
+
+impl fmt::Display for Banned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(client) => client.fmt(f),
+            Self::Net(net) => net.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Banned {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Banned {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_net(&text).map(Self::of).map_err(D::Error::custom)
+    }
 }
 
 /// Earlier automatic bans of a client.
@@ -82,11 +125,10 @@ fn write_client<S: Serializer>(client: &ClientKey, serializer: S) -> Result<S::O
 }
 
 fn read_client<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ClientKey, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let ip = text.parse::<IpAddr>().ok();
-    let net = || text.parse::<Ipv6Net>().ok().filter(|net| net.prefix_len() == 64);
-    let ip = ip.or_else(|| net().map(|net| net.addr().into()));
-    ip.map(ClientKey::of).ok_or_else(|| D::Error::custom("a client is an address or an IPv6 /64"))
+    match Banned::deserialize(deserializer)? {
+        Banned::Client(client) => Ok(client),
+        Banned::Net(_) => Err(D::Error::custom("a client is an address or an IPv6 /64")),
+    }
 }
 
 fn write_date<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
@@ -121,11 +163,12 @@ mod tests {
     fn a_ban_is_shown_with_readable_times() {
         let since = UNIX_EPOCH + Duration::from_secs(1_766_000_000);
         let mut ban = Ban {
-            client: ClientKey::of("2001:db8::".parse().unwrap()),
+            client: Banned::Client(ClientKey::of("2001:db8::".parse().unwrap())),
             since,
             until: Some(since + Duration::from_secs(3600)),
             reason: BanReason::Refusals,
             repeats: 2,
+            note: None,
         };
         let json = |ban: &Ban| serde_json::to_string(ban).unwrap();
         assert_eq!(
@@ -134,5 +177,11 @@ mod tests {
         );
         ban.until = None;
         assert!(json(&ban).contains(r#""until":null"#));
+        for client in ["203.0.113.0/24", "203.0.113.9", "2001:db8::/48", "2001:db8:0:1::/64", "fe80::1"] {
+            let text = json(&ban).replace("2001:db8::/64", client);
+            let read: Ban = serde_json::from_str(&text).unwrap();
+            assert_eq!(read.client.to_string(), client);
+            assert_eq!(json(&read), text);
+        }
     }
 }

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Ban, BanReason, ban::rfc3339};
+use super::{
+    Ban, BanReason,
+    ban::{Banned, rfc3339},
+};
 use crate::{
     events::{Draft, EventKind, Events},
     log_limiter::LogLimiter,
-    mapping::{ClientKey, Timeout},
+    mapping::Timeout,
 };
 
 const AT_ONCE: u32 = 60;
@@ -45,13 +48,14 @@ impl Lines {
 }
 
 /// Logs a ban by the operator, without a limit.
-pub(super) fn operator_banned(client: ClientKey, length: Option<Duration>, events: &Events) {
+pub(super) fn operator_banned(ban: &Ban, length: Option<Duration>, events: &Events) {
     let length = length.map_or(Timeout::Never, Timeout::After);
-    tracing::info!(client.addr = %client, ban.r#for = %length, reason = "operator", "client banned");
-    tell(events, client, length, BanReason::Operator);
+    let note = ban.note.as_deref();
+    tracing::info!(client.addr = %ban.client, ban.r#for = %length, reason = "operator", note, "client banned");
+    tell(events, ban.client, length, BanReason::Operator);
 }
 
-fn tell(events: &Events, client: ClientKey, length: Timeout, reason: BanReason) {
+fn tell(events: &Events, client: Banned, length: Timeout, reason: BanReason) {
     events.emit(EventKind::Banned, || {
         let message = match length {
             Timeout::After(_) => format!("{client} is banned for {length}: {reason}"),

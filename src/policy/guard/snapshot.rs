@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     super::rate::CLIENTS,
     BanReason, FORGIVEN, Guard, LONGEST,
-    ban::{Ban, PastBans},
+    ban::{Ban, Banned, PastBans},
     table::{BanTable, End},
 };
 
@@ -38,7 +38,7 @@ impl Guard {
     pub(crate) fn snapshot(&self, now: Instant) -> GuardSnapshot {
         let table = self.read();
         GuardSnapshot {
-            bans: table.bans.iter(now).cloned().collect(),
+            bans: table.bans(now).cloned().collect(),
             past: table.past.iter(now).cloned().collect(),
         }
     }
@@ -73,8 +73,16 @@ impl GuardSnapshot {
                 restored.expired += 1;
                 continue;
             };
-            if table.bans.get(&ban.client, now).is_none() {
-                table.bans.insert(ban.client, end, Ban { until, ..ban });
+            let is_new = match ban.client {
+                Banned::Client(client) => table.bans.get(&client, now).is_none(),
+                Banned::Net(net) => table.nets.get(net, now).is_none(),
+            };
+            if is_new {
+                let ban = Ban { until, ..ban };
+                match ban.client {
+                    Banned::Client(client) => drop(table.bans.insert(client, end, ban)),
+                    Banned::Net(net) => table.nets.insist(net, end, ban),
+                }
                 restored.bans += 1;
             }
         }

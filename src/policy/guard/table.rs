@@ -1,7 +1,7 @@
 //! The bans in force and those of before: entries that end.
 //!
 //! Owns [`Ending`], a bounded table of clients in which each entry has an end, and [`BanTable`],
-//! which has two of them. Pure: time is an argument. Invariants: the order has exactly one place
+//! which has two of them beside the bans of networks. Pure: time is an argument. Invariants: the order has exactly one place
 //! for each entry. A table holds [`CLIENTS`] entries at most. In a full table the entry that ends
 //! first makes room, which may be the new one.
 
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{
     super::{rate::CLIENTS, shards::Secret},
     ban::{Ban, PastBans},
+    nets::NetBans,
 };
 use crate::mapping::ClientKey;
 
@@ -19,6 +20,7 @@ use crate::mapping::ClientKey;
 #[derive(Debug, Default)]
 pub(super) struct BanTable {
     pub(super) bans: Ending<Ban>,
+    pub(super) nets: NetBans,
     pub(super) past: Ending<PastBans>,
 }
 
@@ -35,7 +37,17 @@ impl BanTable {
     /// Removes what has ended; says how many bans that were.
     pub(super) fn expire(&mut self, now: Instant) -> usize {
         self.past.expire(now);
-        self.bans.expire(now)
+        self.bans.expire(now) + self.nets.expire(now)
+    }
+
+    /// How many bans there are, of either kind.
+    pub(super) fn len(&self) -> usize {
+        self.bans.len() + self.nets.len()
+    }
+
+    /// The bans that have not ended: those of clients, then those of networks.
+    pub(super) fn bans(&self, now: Instant) -> impl Iterator<Item = &Ban> {
+        self.bans.iter(now).chain(self.nets.iter(now))
     }
 }
 

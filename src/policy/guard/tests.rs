@@ -304,3 +304,37 @@ impl Guard {
         self.holds(ban.reason, client).then(|| ban.clone())
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_network_is_banned_by_an_operator_and_let_in_again() {
+    let guard = guard("");
+    let net = |text: &str| text.parse::<IpNet>().unwrap();
+    let note = Some("a scan\nof all ports");
+    let ban = guard.ban_net(net("203.0.113.7/24"), Some(HOUR), note, Instant::now());
+    assert_eq!(
+        (ban.client.to_string(), ban.note.as_deref()),
+        ("203.0.113.0/24".into(), Some("a scan.of all ports"))
+    );
+    let out = |text: &str| guard.keeps_out(ip(text), Instant::now());
+    assert!(out("203.0.113.1") && out("::ffff:203.0.113.255") && !out("203.0.114.1"));
+    guard.ban(ip("203.0.113.1"), None, Instant::now());
+    assert!(guard.unban(ip("203.0.113.1")) && out("203.0.113.1"), "the network is banned all the same");
+    assert!(!guard.unban_net(net("203.0.113.0/25")), "another network");
+
+    let later = Guard::new(watch::Sender::new(0), SystemTime::now, Events::default());
+    later.restore(guard.snapshot(Instant::now()), Instant::now());
+    assert!(later.keeps_out(ip("203.0.113.9"), Instant::now()), "over a restart");
+
+    assert!(guard.unban_net(net("203.0.113.0/24")) && !out("203.0.113.1"));
+    guard.ban_net(net("2001:db8::/32"), Some(HOUR), None, Instant::now());
+    assert!(out("2001:db8:9::1"));
+    tokio::time::advance(HOUR).await;
+    assert!(!out("2001:db8:9::1"));
+    assert_eq!(guard.expire(Instant::now()), 1);
+    for n in 0..1000_u32 {
+        let length = Duration::from_secs(u64::from(n + 1));
+        let net = IpNet::new(std::net::Ipv4Addr::from(n << 8).into(), 24).unwrap();
+        guard.ban_net(net, Some(length), None, Instant::now());
+    }
+    assert!(!out("0.0.0.1") && out("0.3.231.1"), "those that end last stay");
+}
