@@ -112,7 +112,7 @@ impl State {
     }
 }
 
-#[allow(dead_code, reason = "the route that changes the level is not there yet")]
+#[cfg_attr(not(feature = "api"), allow(dead_code, reason = "only the API changes the level"))]
 impl LevelControl {
     /// The control of a log that writes `configured` and more important lines now. `apply` puts
     /// another level in force; it is called with a lock held, and must not call the control.

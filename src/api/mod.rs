@@ -1,5 +1,158 @@
 //! The API: what runs, over HTTP, and requests to change it.
 //!
-//! [`client`] is the side that asks.
+//! [`client`] is the side that asks. The rest is the side that answers.
+//!
+//! It owns the sockets that it listens on (`doors`, `socket`), its clients (`serve`, `entrance`,
+//! `stream`), the question who may do what (`auth`, `asker`, `site`), and the routes. It shows what
+//! the [`Board`](crate::status::Board) makes, and passes requests on to the supervisor's
+//! [`Handle`](crate::supervisor::Handle). It must not know how anything else works.
+//!
+//! ```text
+//! doors ─► serve ─► app: host, site, role ─► routes ─► Board │ Handle
+//! ```
+//!
+//! The relay does not pay for it. All of it runs on a thread of its own with a lower priority. Its
+//! descriptors come out of a reserve, and it takes few clients. Each of them is bounded in bytes
+//! and in time.
+//!
+//! It starts when the first plan runs, follows the settings, and ends last, so that the end of the
+//! sessions can be watched. At its end, streams end, and an answer that is under way has a moment.
 
+mod app;
+mod asker;
+mod auth;
 pub(crate) mod client;
+mod context;
+mod cookie;
+mod dashboard;
+mod doors;
+mod entrance;
+mod failure;
+mod input;
+mod routes;
+mod serve;
+mod site;
+mod socket;
+mod stream;
+
+use std::{io, sync::Arc, time::Duration};
+
+pub(crate) use context::Means;
+pub(crate) use doors::Doors;
+use tokio::{sync::watch, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{alarm::Alarm, config::Settings, job};
+use app::App;
+use context::Context;
+use doors::Keeper;
+use entrance::Clients;
+use serve::Hall;
+
+/// How long the clients may take at the end.
+const END: Duration = Duration::from_secs(3);
+/// How much longer than its own limit the end may take.
+const SLACK: Duration = Duration::from_millis(500);
+/// The priority of the thread, as nice(1) has it: the relay comes first.
+const NICE: i32 = 5;
+
+/// The API that runs.
+#[derive(Debug)]
+pub(crate) struct Api {
+    stop: CancellationToken,
+    ended: watch::Receiver<bool>,
+}
+
+impl Api {
+    /// Starts to serve `doors`, and to follow the settings. While there is no door, it costs one
+    /// waiting task of `tasks`.
+    pub(crate) fn start(doors: Doors, means: Means, alarm: Alarm, tasks: &TaskTracker) -> Self {
+        let (ended_tx, ended) = watch::channel(false);
+        let stop = CancellationToken::new();
+        let part = Part { doors, settings: means.handle.settings(), means, stop: stop.clone() };
+        tasks.spawn(async move {
+            alarm.guard("api", part.run(&alarm)).await;
+            ended_tx.send_replace(true);
+        });
+        Self { stop, ended }
+    }
+
+    /// Ends it within about three seconds, whatever its clients do.
+    pub(crate) async fn stop(&self) {
+        self.stop.cancel();
+        let mut ended = self.ended.clone();
+        // An error means that the task is gone, which is an end as well.
+        let _ = timeout(END + SLACK, ended.wait_for(|ended| *ended)).await;
+    }
+}
+
+/// What the thread of the API works with.
+struct Part {
+    doors: Doors,
+    settings: watch::Receiver<Settings>,
+    means: Means,
+    stop: CancellationToken,
+}
+
+impl Part {
+    /// Waits until there is a door, has a thread serve it, and waits for its end.
+    async fn run(mut self, alarm: &Alarm) {
+        if self.doors.is_empty() {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                found = self.settings.wait_for(doors::are_wanted) => if found.is_err() { return },
+            }
+            self.settings.mark_changed();
+        }
+        match job::start("portway-api", move || self.on_this_thread()) {
+            Ok(work) => match work.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "API not started"),
+                Err(_panicked) => alarm.raise("api"),
+            },
+            Err(error) => tracing::error!(%error, "API not started"),
+        }
+    }
+
+    fn on_this_thread(self) -> io::Result<()> {
+        // On Linux this is about the calling thread alone. Where it is refused, the thread has the
+        // priority of the others.
+        let _ = rustix::process::setpriority_process(None, NICE);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.serve());
+        runtime.shutdown_background();
+        Ok(())
+    }
+
+    async fn serve(mut self) {
+        let clients = self.means.handle.budgets().api_clients();
+        let context = Arc::new(Context::new(self.means, &self.settings.borrow().api));
+        let hall = Hall {
+            app: Arc::new(App::new(Arc::clone(&context))),
+            clients: Arc::new(Clients::new(clients)),
+            tasks: TaskTracker::new(),
+        };
+        let tasks = hall.tasks.clone();
+        context.switch(true);
+        let mut keeper = Keeper::new(hall, self.doors);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                changed = self.settings.changed() => {
+                    // The supervisor has stopped. The end of the sessions can still be watched.
+                    if changed.is_err() {
+                        self.stop.cancelled().await;
+                        break;
+                    }
+                    let settings = self.settings.borrow_and_update().clone();
+                    context.retune(&settings.api);
+                    keeper.retune(&settings).await;
+                }
+            }
+        }
+        drop(keeper);
+        context.switch(false);
+        tasks.close();
+        let _ = timeout(END, tasks.wait()).await;
+    }
+}

@@ -64,6 +64,8 @@ pub(crate) use plan::diff::{PlanDiff, diff};
 pub(crate) use plan::{ListenerPlan, MappingPlan, Plan, Service};
 pub(crate) use source::{DEFAULT_FILE, ReadSet, STDIN, SpecsFrom};
 use source::{NAME_A_MAPPING, Origin};
+#[cfg(feature = "api")]
+pub(crate) use text::duration::parse as parse_duration;
 use text::{Code, Diagnostics, SourceMap, Span};
 pub(crate) use text::{Problem, Problems};
 pub(crate) use text::{Spell, Term};

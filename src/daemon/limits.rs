@@ -11,9 +11,9 @@ use rustix::{
 
 use crate::{config::environment, job};
 
-/// So many have to be free at the start: the runtime takes six, reading files, a listener and a
-/// session the rest.
-const LEAST: u64 = 12;
+/// So many have to be free at the start: the runtime takes six, the API as many, reading files, a
+/// listener and a session the rest.
+const LEAST: u64 = if cfg!(feature = "api") { 18 } else { 12 };
 /// Descriptors that the kernel's table has room for from the start, 8 bytes each.
 const READY_DESCRIPTORS: u64 = 16 * 1024;
 

@@ -1,9 +1,10 @@
 //! The composition root: starts the parts in order, and stops them in order.
 //!
 //! Start: signals, descriptors, threads, the configuration, logging, the bans of the last run, the
-//! first plan, the gateway, ready. If the first plan cannot be applied, the daemon exits. Stop: no
-//! new sessions, then the grace for the live ones, while the gateway closes their ports on the
-//! router. Then sessions are cut. Last, the bans are saved. Problems of the configuration go to the
+//! sockets of the API, the first plan, the gateway, the API, ready. If the first plan cannot be
+//! applied, the daemon exits. Stop: no new sessions, then the grace for the live ones, while the
+//! gateway closes their ports on the router. Then sessions are cut, and the bans are saved. Last,
+//! the API ends, so that all of this can be watched. Problems of the configuration go to the
 //! terminal and not to the log.
 //!
 //! Signals are handled at every moment. A stop during the start ends it, and neither a reload nor a
@@ -20,6 +21,7 @@ mod signals;
 mod start;
 mod watch;
 mod watchdog;
+mod windows;
 
 use std::{
     convert::Infallible,
@@ -35,7 +37,7 @@ pub(crate) use signals::hold as hold_signals;
 pub(crate) use start::{StartError, Unopened};
 use tokio::{
     sync::Notify,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -45,17 +47,19 @@ use crate::{
     events::{Draft, EventKind, Events},
     gateway::Gateway,
     job,
+    log_level::LevelControl,
     policy::Gate,
     supervisor::{Budgets, Handle, Means, PlanSource, Tolerance},
 };
 use bans::BanSaver;
 use limits::Descriptors;
 use signals::{Signal, Signals};
+use windows::{Opened, View, Windows};
 
 /// How long a router may take to close its ports when the end is wanted at once.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
-/// Threads beside those of the runtime: for the log, the watchdog, and work that may block.
-const OTHER_THREADS: usize = 4;
+/// Threads beside those of the runtime: for the log, the watchdog, the API, and work that may block.
+const OTHER_THREADS: usize = 5;
 /// How long the configuration may take to be read: far more than the longest lists need.
 const READ_LIMIT: Duration = Duration::from_secs(60);
 /// How long the bans may take to be saved at the end, and everything when the end is wanted at
@@ -146,7 +150,7 @@ async fn live(source: PlanSource, options: Options, descriptors: Descriptors) ->
     for warning in &loaded.warnings {
         tracing::warn!(warning = %warning.one_line(), "configuration");
     }
-    let start = Box::pin(Daemon::start(source, loaded, options, descriptors));
+    let start = Box::pin(Daemon::start(source, loaded, options, descriptors, logging.level()));
     if let Some(daemon) = signals.unless_stopped(&reload, start).await {
         let daemon = daemon?;
         let served = daemon.serve(&mut signals, &reload, &logging).await;
@@ -167,6 +171,7 @@ struct Daemon {
     handle: Handle,
     gateway: Gateway,
     bans: Arc<BanSaver>,
+    windows: Windows,
     alarm: Alarm,
     events: Events,
 }
@@ -177,8 +182,10 @@ impl Daemon {
         loaded: Loaded,
         options: Options,
         descriptors: Descriptors,
+        log_level: &LevelControl,
     ) -> Result<Self, StartError> {
         let descriptors = descriptors.told();
+        let started = (SystemTime::now(), Instant::now());
         let (tasks, alarm) = (TaskTracker::new(), Alarm::default());
         let (listeners, log) = (loaded.plan.listeners.len(), loaded.settings.log.clone());
         let budgets = Budgets::new(descriptors, !limits::fast_paths_are_off());
@@ -186,6 +193,7 @@ impl Daemon {
         let gate = Gate::telling(SystemTime::now, events.clone());
         let bans = BanSaver::of(&gate);
         bans.restore(&loaded.gate.spec).await;
+        let windows = Opened::open(&loaded.settings, &events).await?;
         let tolerance = if options.strict { Tolerance::Nothing } else { Tolerance::AbsentOrTaken };
         let means = Means { budgets, gate, alarm: alarm.clone(), events: events.clone() };
         let handle = Handle::start(source, loaded, tolerance, means, &tasks).await;
@@ -202,10 +210,13 @@ impl Daemon {
         if let Some(read_from) = options.watch {
             spawn("configuration watcher", Box::pin(watch::follow(handle.clone(), read_from)));
         }
+        let view =
+            View { started, descriptors, handle: &handle, gateway: &gateway, log_level, events: &events };
+        let windows = windows.serve(&view, &alarm, &tasks);
         let listening = handle.live().borrow().len();
         let (version, waiting) = (env!("CARGO_PKG_VERSION"), listeners.saturating_sub(listening));
         tracing::info!(version, listeners, listening, waiting, descriptors, "ready");
-        Ok(Self { handle, gateway, bans, alarm, events })
+        Ok(Self { handle, gateway, bans, windows, alarm, events })
     }
 
     /// Does what signals ask for, until they ask for the end.
@@ -291,6 +302,10 @@ impl Daemon {
             saved = timeout(LAST_SAVE, self.bans.save_last()) => if saved.is_err() {
                 tracing::warn!("bans not saved: the disk does not answer");
             },
+            () = signals.stop() => {}
+        }
+        tokio::select! {
+            () = self.windows.stop() => {}
             () = signals.stop() => {}
         }
         Ok(())

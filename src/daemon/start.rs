@@ -34,6 +34,9 @@ pub(crate) enum StartError {
     /// A part of the running daemon has ended or stands, by a mistake of portway.
     #[error("{0} has ended without plan, or does not end")]
     Part(Arc<str>),
+    /// A socket of the API could not be opened.
+    #[error("start: {0}")]
+    Window(String),
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] Problems),

@@ -31,6 +31,8 @@ pub use gate::{Gate, GateInput};
 pub(crate) use gate::{GateSpec, ListSpec};
 pub(crate) use guard::{Ban, BanReason, Guard, GuardSnapshot, Restored};
 pub(crate) use quota::Permit;
+#[cfg(feature = "api")]
+pub(crate) use rate::{ClientLimiter, Crowded};
 pub use refusal::Refusal;
 pub use spec::{AccessSpec, Caps, Entries, Limit, ListName, Policy, Rate, Rates};
 pub(crate) use spec::{Country, GuardSpec, Refuse};

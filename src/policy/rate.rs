@@ -20,8 +20,9 @@ use std::{
 use governor::{Quota, RateLimiter, clock::Clock, middleware::NoOpMiddleware, nanos::Nanos, state::NotKeyed};
 use tokio::time::Instant;
 
+pub(super) use self::buckets::CLIENTS;
+pub(crate) use self::buckets::Crowded;
 use self::buckets::{Bucket, Buckets};
-pub(super) use self::buckets::{CLIENTS, Crowded};
 use super::Rate;
 use crate::mapping::ClientKey;
 
@@ -63,7 +64,7 @@ impl Limiter {
 
 /// A bucket for each client.
 #[derive(Debug)]
-pub(super) struct ClientLimiter {
+pub(crate) struct ClientLimiter {
     rate: Rate,
     time: Time,
     buckets: Buckets,
@@ -72,7 +73,7 @@ pub(super) struct ClientLimiter {
 
 impl ClientLimiter {
     /// Buckets for up to `clients` clients that are not full; `crowded` says what happens to more.
-    pub(super) fn new(rate: Rate, clients: usize, crowded: Crowded) -> Self {
+    pub(crate) fn new(rate: Rate, clients: usize, crowded: Crowded) -> Self {
         let time = Time::new(rate);
         let buckets = Buckets::new(clients, crowded, time.hands.clone());
         let limiter = RateLimiter::new(time.quota, buckets.clone(), time.hands.clone());
@@ -84,7 +85,7 @@ impl ClientLimiter {
     }
 
     /// Whether one more of `client` may; it is counted if so.
-    pub(super) fn take(&self, client: ClientKey, now: Instant) -> bool {
+    pub(crate) fn take(&self, client: ClientKey, now: Instant) -> bool {
         self.time.set(now);
         self.limiter.check_key(&client).is_ok()
     }
@@ -118,7 +119,7 @@ impl ClientLimiter {
     }
 
     /// Uncounts one that was taken and came to nothing.
-    pub(super) fn give_back(&self, client: ClientKey) {
+    pub(crate) fn give_back(&self, client: ClientKey) {
         self.buckets.give_back(client, self.time.each());
     }
 

@@ -11,6 +11,8 @@ pub(crate) mod bind;
 pub(crate) mod errno;
 pub(crate) mod stream;
 pub(crate) mod udp;
+#[cfg(feature = "api")]
+pub(crate) mod unix;
 
 mod backoff;
 mod file;

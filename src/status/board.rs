@@ -4,6 +4,8 @@
 //! the board costs nothing. A clone reads the same. It takes the locks of the meters for the time
 //! of copying references, so a reader does not hold up the relay.
 
+mod sessions;
+
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
@@ -11,6 +13,7 @@ use std::{
     time::SystemTime,
 };
 
+pub(crate) use sessions::SessionList;
 use tokio::{sync::watch, time::Instant};
 
 use super::{ago, history::History, millis, rfc3339, router, view};
@@ -19,10 +22,10 @@ use crate::{
     gateway::RouterStatus,
     mapping::{ListenerKey, MappingId, MappingName, Protocol},
     meter::{LiveSession, Totals},
-    policy::{BanReason, Gate},
+    policy::{Ban, BanReason, Gate},
     supervisor::{
         Admissions, AllTotals, Changes, Handle, LastReload, ListenerRecord, Preview, ReloadError, Roster,
-        Serving, SessionFilter,
+        Serving,
     },
     targets::{Dialer, Leg},
 };
@@ -243,36 +246,6 @@ impl Board {
         openings.map(|opening| router::opening(opening, now)).collect()
     }
 
-    /// The live sessions that `filter` means, by number. At most `limit`, with a number above
-    /// `after`; whether there are more.
-    pub(crate) fn sessions(
-        &self,
-        filter: &SessionFilter,
-        after: u64,
-        limit: usize,
-    ) -> (Vec<view::Session>, bool) {
-        let roster = self.roster();
-        let mut found: Vec<(Arc<LiveSession>, usize)> = Vec::new();
-        for (index, record) in roster.listeners.iter().enumerate() {
-            if filter.takes_listener(record) {
-                let live = record.meter.live().into_iter();
-                let taken = live.filter(|session| session.id > after && filter.takes(session));
-                found.extend(taken.map(|session| (session, index)));
-            }
-        }
-        found.sort_unstable_by_key(|(session, _)| session.id);
-        let is_cut = found.len() > limit;
-        found.truncate(limit);
-        let (clock, is_measured) = ((Instant::now(), SystemTime::now()), self.history.is_on());
-        let views = found.iter().map(|(session, index)| {
-            let country = self.country(session.client.ip());
-            let view = session_view(session, &roster.listeners[*index], country, clock);
-            let idle_ms = is_measured.then(|| millis(session.quiet(clock.0)));
-            view::Session { idle_ms, ..view }
-        });
-        (views.collect(), is_cut)
-    }
-
     fn country(&self, client: IpAddr) -> Option<String> {
         self.gate.country(client).map(|country| country.as_str().to_owned())
     }
@@ -280,15 +253,7 @@ impl Board {
     /// The bans in force; the one that ends first comes first.
     pub(crate) fn bans(&self) -> Vec<view::Ban> {
         let bans = self.gate.guard().bans(Instant::now());
-        let view = |ban: crate::policy::Ban| view::Ban {
-            client: ban.client.to_string(),
-            since: rfc3339(ban.since),
-            until: ban.until.map(rfc3339),
-            reason: ban.reason.to_string(),
-            count: ban.repeats.saturating_add(1),
-            manual: ban.reason == BanReason::Operator,
-        };
-        bans.into_iter().map(view).collect()
+        bans.iter().map(view::Ban::from).collect()
     }
 
     /// The router, and what is open on it.
@@ -345,29 +310,6 @@ fn id_of(name: &MappingName, roster: &Roster) -> Option<MappingId> {
     mappings.contains_key(&id).then_some(id)
 }
 
-fn session_view(
-    session: &LiveSession,
-    listener: &ListenerRecord,
-    country: Option<String>,
-    (now, date): (Instant, SystemTime),
-) -> view::Session {
-    let age = now.saturating_duration_since(session.started);
-    view::Session {
-        id: session.id,
-        mapping: listener.meter.mapping().to_string(),
-        protocol: Some(listener.key.protocol),
-        client: session.client.to_string(),
-        listen: listener.key.addr.to_string(),
-        target: session.target_text(),
-        country,
-        started: rfc3339(date.checked_sub(age).unwrap_or(date)),
-        age_ms: millis(age),
-        idle_ms: None,
-        bytes_in: session.bytes_in(),
-        bytes_out: session.bytes_out(),
-    }
-}
-
 fn last_reload(last: &LastReload) -> view::LastReload {
     let is_applied = last.refused.is_empty() && last.problems.is_empty();
     let said = |message: &String| view::Problem { message: message.clone(), ..view::Problem::default() };
@@ -387,6 +329,19 @@ fn last_reload(last: &LastReload) -> view::LastReload {
 fn open_descriptors() -> u64 {
     let open = procfs::process::Process::myself().and_then(|me| me.fd_count());
     open.map_or(0, |count| count as u64)
+}
+
+impl From<&Ban> for view::Ban {
+    fn from(ban: &Ban) -> Self {
+        Self {
+            client: ban.client.to_string(),
+            since: rfc3339(ban.since),
+            until: ban.until.map(rfc3339),
+            reason: ban.note.clone().unwrap_or_else(|| ban.reason.to_string()),
+            count: ban.repeats.saturating_add(1),
+            manual: ban.reason == BanReason::Operator,
+        }
+    }
 }
 
 impl From<&config::Problem> for view::Problem {

@@ -9,12 +9,13 @@
 #![allow(dead_code, reason = "the windows come after their values")]
 
 mod board;
+mod event;
 mod history;
 mod router;
 pub(crate) mod view;
 
 #[allow(unused_imports, reason = "the windows come after the board")]
-pub(crate) use board::{Board, Facts};
+pub(crate) use board::{Board, Facts, SessionList};
 
 use std::time::{Duration, SystemTime};
 

@@ -19,6 +19,13 @@ use crate::{
 /// runtime (10), a configuration that is read (4), the bans (2), the search for the holder of a
 /// port (4), a few name lookups (12). It is at most a quarter of a small limit.
 const CONTROL: u64 = 32;
+/// Descriptors of the API: its clients (64, and a quarter of that for others that come when it is
+/// full), its sockets (3), its runtime (4), and one for each file that a request reads or writes.
+/// It is at most an eighth of a small limit, and the API takes fewer clients then.
+const API: u64 = if cfg!(feature = "api") { 90 } else { 0 };
+/// The part of them that is not for clients.
+const API_OWN: u64 = 10;
+const API_CLIENTS: u64 = 64;
 /// One of so many descriptors is kept for listeners that a reload adds. The next reload has as many
 /// again.
 const NEW_SHARE: u64 = 16;
@@ -103,6 +110,12 @@ impl Budgets {
         Usage { used: self.flows.used(), limit: self.flows.limit() }
     }
 
+    /// How many clients of the API the reserve has room for.
+    pub(crate) fn api_clients(&self) -> usize {
+        let clients = api_share(self.descriptors).saturating_sub(API_OWN) * 4 / 5;
+        usize::try_from(clients.clamp(1, API_CLIENTS)).unwrap_or(1)
+    }
+
     /// Sets the limits by the needs of a plan and the configuration, as far as the descriptors
     /// allow. A lowered limit ends no session.
     pub(super) fn retune(&self, limits: LimitSettings, needs: Needs) {
@@ -111,6 +124,11 @@ impl Budgets {
         self.sessions.set_limit(within("limits.sessions", wanted(limits.sessions), sessions));
         self.flows.set_limit(within("limits.flows", wanted(limits.flows), flows));
     }
+}
+
+/// The descriptors of the API.
+fn api_share(descriptors: u64) -> u64 {
+    API.min(descriptors / 8)
 }
 
 /// How the descriptors are divided.
@@ -127,7 +145,8 @@ impl Shares {
     /// UDP flows, one each, may take half of that, so that forged UDP clients cannot keep TCP
     /// clients out.
     fn of(descriptors: u64, Needs { listeners, with_router }: Needs) -> Self {
-        let reserve = CONTROL.min(descriptors / 4) + (descriptors / NEW_SHARE).min(MOST_NEW);
+        let control = CONTROL.min(descriptors / 4) + api_share(descriptors);
+        let reserve = control + (descriptors / NEW_SHARE).min(MOST_NEW);
         let pipes = (descriptors / PIPES_SHARE / 2).min(MOST_PIPES);
         let silent = (descriptors / SILENT_SHARE).min(MOST_SILENT);
         let listeners = listeners as u64;
@@ -185,8 +204,11 @@ mod tests {
                     Shares::of(descriptors, Needs { listeners, with_router });
                 let waiting = (4 * listeners).min(64);
                 let new = (descriptors / NEW_SHARE).min(MOST_NEW);
-                let used =
-                    CONTROL + new + router + (listeners + waiting + silent + 2 * (pipes + sessions)) as u64;
+                let used = CONTROL
+                    + api_share(descriptors)
+                    + new
+                    + router
+                    + (listeners + waiting + silent + 2 * (pipes + sessions)) as u64;
                 assert!(used <= descriptors && sessions > 10, "{used} of {descriptors}");
             }
         }

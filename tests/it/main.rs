@@ -10,6 +10,11 @@ mod harness;
 #[path = "../random.rs"]
 mod random;
 
+mod api;
+mod api_access;
+mod api_limits;
+mod api_routes;
+mod api_socket;
 mod bench;
 mod bounds;
 mod check_input;

@@ -33,7 +33,7 @@ const ROOM: usize = 64;
 
 /// What happens to a newcomer when the table is full of clients whose buckets are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Crowded {
+pub(crate) enum Crowded {
     /// The share of its networks decides ([`Shares`]), so a flood from elsewhere does not lock it
     /// out. The clients in the table stay.
     Share,

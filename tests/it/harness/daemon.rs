@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{DEADLINE, eventually, messages};
+use super::{Api, DEADLINE, eventually, messages};
 
 /// Set where every daemon under test runs with its fast paths off: `tests/run` has such a second pass.
 const FAST_PATHS_OFF: &str = "PORTWAY_TEST_FAST_PATHS_OFF";
@@ -240,7 +240,12 @@ impl Setup {
             write_config(&config, text);
             words.extend([OsStr::new("--config"), config.as_os_str()]);
         }
+        let run = dir.path().join("run");
+        std::fs::create_dir(&run).expect("the test's own directory");
+        std::os::unix::fs::chown(&run, self.for_user, self.for_user).expect("the test's own directory");
         let mut command = clean(Command::new(words[0]));
+        // Each daemon has a socket of its own.
+        command.env("RUNTIME_DIRECTORY", &run);
         command.args(&words[1..]).envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("start {command:?}: {e}"));
@@ -335,6 +340,16 @@ impl Portway {
     /// Its configuration file.
     pub(crate) fn config(&self) -> &Path {
         &self.config
+    }
+
+    /// Its API, on the usual socket.
+    pub(crate) fn api(&self) -> Api {
+        Api::Unix(self.socket())
+    }
+
+    /// The usual socket of its API.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("run/portway.sock")
     }
 
     /// Its process id.

@@ -13,6 +13,8 @@ macro_rules! messages {
 }
 
 messages! {
+    API_HAS_NO_SOCKET = "API has no socket";
+    API_LISTENER_NOT_MOVED = "API listener not moved";
     BANS_NOT_RESTORED = "bans not restored";
     BANS_NOT_SAVED = "bans not saved";
     BANS_RESTORED = "bans restored";

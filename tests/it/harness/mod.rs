@@ -4,6 +4,7 @@
 //! condition, with a deadline and a message that says what did not happen.
 
 mod address;
+mod api;
 mod client;
 mod content;
 mod daemon;
@@ -19,6 +20,7 @@ mod wait;
 
 pub(crate) use crate::free_ports::free_port;
 pub(crate) use address::{own_addr, own_ip};
+pub(crate) use api::{Api, ApiLine};
 pub(crate) use client::{Client, echoes, enters, is_reset, reset, reset_seen, udp_client, udp_client_from};
 pub(crate) use content::Content;
 pub(crate) use daemon::{Line, Portway, Ran, Setup, portway};

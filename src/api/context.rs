@@ -1,0 +1,59 @@
+//! What the routes work with.
+//!
+//! Owns nothing that runs: read ends, the supervisor's handle, and who may ask. Clones of the parts
+//! lead to the same daemon.
+
+use arc_swap::ArcSwap;
+
+use super::auth::Auth;
+use crate::{
+    config::ApiSettings, events::Events, log_level::LevelControl, status::Board, supervisor::Handle,
+};
+
+/// What the composition root gives to the API.
+#[derive(Clone, Debug)]
+pub(crate) struct Means {
+    /// What is shown.
+    pub(crate) board: Board,
+    /// What is asked to change something.
+    pub(crate) handle: Handle,
+    /// What happens.
+    pub(crate) events: Events,
+    /// What is asked for another level of the log.
+    pub(crate) log_level: LevelControl,
+}
+
+/// What the routes work with.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) means: Means,
+    pub(super) auth: Auth,
+    /// Further names for the `Host` header.
+    pub(super) hosts: ArcSwap<Vec<String>>,
+}
+
+impl Context {
+    pub(super) fn new(means: Means, settings: &ApiSettings) -> Self {
+        Self {
+            means,
+            auth: Auth::new(&settings.tokens),
+            hosts: ArcSwap::from_pointee(settings.hosts.clone()),
+        }
+    }
+
+    /// Takes what another configuration says.
+    pub(super) fn retune(&self, settings: &ApiSettings) {
+        self.auth.retune(&settings.tokens);
+        self.hosts.store(settings.hosts.clone().into());
+    }
+
+    /// Turns on or off what costs something while nothing looks at it: events and rates.
+    pub(super) fn switch(&self, on: bool) {
+        self.means.events.switch(on);
+        self.means.board.switch_history(on);
+    }
+
+    pub(super) fn board(&self) -> &Board {
+        &self.means.board
+    }
+}

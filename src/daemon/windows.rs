@@ -1,0 +1,123 @@
+//! The API, in a portway that was built with it; nothing in another one.
+//!
+//! Owns the steps: bind before the first plan, so that a socket that is missing is seen while
+//! nothing runs; serve when the plan runs; end last.
+
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use crate::{events::Events, gateway::Gateway, log_level::LevelControl, supervisor::Handle};
+
+#[cfg(feature = "api")]
+pub(super) use with_api::{Opened, Windows};
+#[cfg(not(feature = "api"))]
+pub(super) use without::{Opened, Windows};
+
+/// What the windows look at.
+pub(super) struct View<'v> {
+    /// When the daemon started, by both clocks.
+    pub(super) started: (SystemTime, Instant),
+    /// How many descriptors it may have.
+    pub(super) descriptors: u64,
+    pub(super) handle: &'v Handle,
+    pub(super) gateway: &'v Gateway,
+    pub(super) log_level: &'v LevelControl,
+    pub(super) events: &'v Events,
+}
+
+#[cfg(feature = "api")]
+mod with_api {
+    use std::time::Duration;
+
+    use tokio_util::task::TaskTracker;
+
+    use super::View;
+    use crate::{
+        alarm::Alarm,
+        api::{Api, Doors, Means},
+        config::Settings,
+        daemon::start::StartError,
+        events::Events,
+        job,
+        status::{Board, Facts},
+    };
+
+    /// How long the system may take to make the sockets.
+    const OPEN_LIMIT: Duration = Duration::from_secs(10);
+
+    /// The sockets, bound.
+    pub(in crate::daemon) struct Opened(Doors);
+
+    /// The API that runs.
+    pub(in crate::daemon) struct Windows(Api);
+
+    impl Opened {
+        /// Binds what the settings name. If there is anything, events are kept from here on.
+        ///
+        /// # Errors
+        /// A socket that is named and cannot be bound.
+        pub(in crate::daemon) async fn open(
+            settings: &Settings,
+            events: &Events,
+        ) -> Result<Self, StartError> {
+            let settings = settings.clone();
+            let open = job::run_within(OPEN_LIMIT, "portway-open", move || Doors::open(&settings));
+            let opened = open.await.map_err(|error| StartError::Window(error.to_string()))?;
+            let doors = opened.map_err(|error| StartError::Window(error.to_string()))?;
+            // The first events are those of the first plan.
+            events.switch(!doors.is_empty());
+            Ok(Self(doors))
+        }
+
+        /// Begins to serve.
+        pub(in crate::daemon) fn serve(self, view: &View<'_>, alarm: &Alarm, tasks: &TaskTracker) -> Windows {
+            let (started, since) = view.started;
+            let facts = Facts { started, since, descriptors: view.descriptors };
+            let board = Board::new(facts, view.handle, view.gateway.status());
+            let (measured, raised) = (board.measure(), alarm.clone());
+            tasks.spawn(async move { raised.guard("history", measured).await });
+            let means = Means {
+                board,
+                handle: view.handle.clone(),
+                events: view.events.clone(),
+                log_level: view.log_level.clone(),
+            };
+            Windows(Api::start(self.0, means, alarm.clone(), tasks))
+        }
+    }
+
+    impl Windows {
+        pub(in crate::daemon) async fn stop(&self) {
+            self.0.stop().await;
+        }
+    }
+}
+
+#[cfg(not(feature = "api"))]
+mod without {
+    use tokio_util::task::TaskTracker;
+
+    use super::View;
+    use crate::{alarm::Alarm, config::Settings, daemon::start::StartError, events::Events};
+
+    pub(in crate::daemon) struct Opened;
+
+    pub(in crate::daemon) struct Windows;
+
+    impl Opened {
+        #[expect(clippy::unused_async, reason = "the one that binds sockets waits for them")]
+        pub(in crate::daemon) async fn open(_: &Settings, _: &Events) -> Result<Self, StartError> {
+            Ok(Self)
+        }
+
+        pub(in crate::daemon) fn serve(self, _: &View<'_>, _: &Alarm, _: &TaskTracker) -> Windows {
+            Windows
+        }
+    }
+
+    impl Windows {
+        #[expect(clippy::unused_async, reason = "the one that serves waits for its clients")]
+        pub(in crate::daemon) async fn stop(&self) {}
+    }
+}
