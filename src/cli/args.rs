@@ -15,6 +15,8 @@ use clap::{
 
 #[cfg(feature = "api")]
 use super::ctl::Ctl;
+#[cfg(feature = "top")]
+use super::top::Top;
 use super::{refusal, variables::Variables};
 use crate::config::{self, LogFormat, LogLevel, LogOverride, LogTarget, Source, SpecsFrom, environment};
 
@@ -39,6 +41,9 @@ pub(super) enum Command {
     #[cfg(feature = "api")]
     #[command(flatten)]
     Ctl(Ctl),
+    /// Watch what runs, on the whole terminal
+    #[cfg(feature = "top")]
+    Top(Top),
 }
 
 #[derive(Debug, Args)]

@@ -8,15 +8,15 @@
 //! each such text is escaped where it is put into an outcome.
 
 mod bans;
-mod events;
+pub(super) mod events;
 mod health;
-mod human;
+pub(super) mod human;
 mod log_level;
 mod mappings;
 mod reload;
-mod router;
+pub(super) mod router;
 mod sessions;
-mod status;
+pub(super) mod status;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -148,20 +148,8 @@ impl Daemon {
         variables: &Variables<F>,
     ) -> Result<Self, clap::Error> {
         let json = json | variables.switch("PORTWAY_JSON")?;
-        let said = match socket {
-            Some(socket) => Some(socket),
-            None => variables.value("PORTWAY_SOCKET").map(PathBuf::from),
-        };
-        let sockets = match said {
-            Some(path) if path == *config::OFF || path.as_os_str().is_empty() => {
-                let message = format!("the socket is `{}`: there is no daemon to talk to", path.display());
-                let help = Some("name the socket of a daemon with `--socket PATH`");
-                return Err(refusal(ErrorKind::InvalidValue, &message, help));
-            }
-            Some(path) => vec![path],
-            None => config::sockets(|name| variables.value(name)),
-        };
-        Ok(Self { client: Client::new(sockets), json, terminal: Terminal::of_stdout() })
+        let client = client(socket, variables)?;
+        Ok(Self { client, json, terminal: Terminal::of_stdout() })
     }
 
     /// Asks, and shows the value of the answer, or its JSON.
@@ -183,6 +171,27 @@ impl Daemon {
         let value = answer.read()?;
         Ok(Outcome::done(if self.json { pretty(&answer.json) } else { shown(&value) }))
     }
+}
+
+/// The daemon at this socket, at the one that `PORTWAY_SOCKET` names, or at a usual place.
+pub(super) fn client<F: Fn(&str) -> Option<OsString>>(
+    socket: Option<PathBuf>,
+    variables: &Variables<F>,
+) -> Result<Client, clap::Error> {
+    let said = match socket {
+        Some(socket) => Some(socket),
+        None => variables.value("PORTWAY_SOCKET").map(PathBuf::from),
+    };
+    let sockets = match said {
+        Some(path) if path == *config::OFF || path.as_os_str().is_empty() => {
+            let message = format!("the socket is `{}`: there is no daemon to talk to", path.display());
+            let help = Some("name the socket of a daemon with `--socket PATH`");
+            return Err(refusal(ErrorKind::InvalidValue, &message, help));
+        }
+        Some(path) => vec![path],
+        None => config::sockets(|name| variables.value(name)),
+    };
+    Ok(Client::new(sockets))
 }
 
 /// JSON for a person and for a program, safe on a terminal.

@@ -9,6 +9,8 @@ pub mod check;
 mod ctl;
 mod demo;
 mod table;
+#[cfg(feature = "top")]
+mod top;
 mod usage;
 mod variables;
 
@@ -39,8 +41,7 @@ const FAILED: u8 = 1;
 const BAD_CONFIG: u8 = 78;
 
 /// Commands of the interface that this version does not have, with what does in their place.
-const ABSENT: [(&str, Option<&str>); 4] = [
-    ("top", None),
+const ABSENT: [(&str, Option<&str>); 3] = [
     ("doctor", Some("`portway check` finds what is wrong with a configuration")),
     ("completions", None),
     ("man", Some("`portway help`, and config/portway.toml with every key")),
@@ -68,6 +69,9 @@ const OF_API: [&str; 15] = [
 #[cfg(feature = "api")]
 const OF_API: [&str; 0] = [];
 
+/// The live view, in a program that was built without it.
+const OF_TOP: &[&str] = if cfg!(feature = "top") { &[] } else { &["top"] };
+
 /// Says what was meant: a command that is only unknown to this version, a mapping without `-p`, a
 /// file without `-c`.
 fn explained(error: clap::Error) -> clap::Error {
@@ -80,6 +84,10 @@ fn explained(error: clap::Error) -> clap::Error {
     if OF_API.contains(&&**word) {
         let message = format!("`{word}` needs the API, and this portway was built without it");
         return refusal(ErrorKind::InvalidSubcommand, &message, Some("build it with `--features api`"));
+    }
+    if OF_TOP.contains(&&**word) {
+        let message = format!("this portway was built without `{word}`");
+        return refusal(ErrorKind::InvalidSubcommand, &message, Some("build it with `--features top`"));
     }
     let Some((command, instead)) = ABSENT.iter().find(|(command, _)| command == word) else { return error };
     refusal(ErrorKind::InvalidSubcommand, &format!("`{command}` is not in this version"), *instead)
@@ -120,6 +128,8 @@ pub fn main() -> ExitCode {
             args.resolve(&variables).map_or_else(|error| answer(&error), |args| check(&args))
         }
         Command::Demo => demo::run(),
+        #[cfg(feature = "top")]
+        Command::Top(top) => top.run(&variables),
         #[cfg(feature = "api")]
         Command::Ctl(command) => command.run(&variables),
     }

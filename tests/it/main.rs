@@ -58,6 +58,7 @@ mod targets;
 mod tasks;
 mod tcp;
 mod throttle;
+mod top;
 mod udp;
 mod udp_lead;
 mod urgent;

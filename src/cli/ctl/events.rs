@@ -111,7 +111,8 @@ fn line(event: &Event, terminal: Terminal) -> String {
     Colour::paint(&line, terminal.colour)
 }
 
-fn colour(kind: &str) -> Option<Colour> {
+/// The colour of a kind of event.
+pub(in crate::cli) fn colour(kind: &str) -> Option<Colour> {
     Some(match kind {
         "target-down" | "listener-failed" | "listener-waiting" | "reload-refused" | "stopping" => Colour::Bad,
         "target-up" | "listening" | "reload-applied" => Colour::Good,

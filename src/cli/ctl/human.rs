@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::text::escaped;
 
 /// A duration in its two largest units: `3m 12s`.
-pub(super) fn span(ms: u64) -> String {
+pub(in crate::cli) fn span(ms: u64) -> String {
     const UNITS: [(u64, &str); 5] = [(365 * 86_400, "y"), (86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
     let seconds = ms / 1000;
     let Some(first) = UNITS.iter().position(|(unit, _)| seconds >= *unit) else { return "0s".to_owned() };
@@ -18,7 +18,7 @@ pub(super) fn span(ms: u64) -> String {
 }
 
 /// A number of bytes: `1.2 MiB`.
-pub(super) fn bytes(count: u64) -> String {
+pub(in crate::cli) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if count < 1024 {
         return format!("{count} B");
@@ -33,17 +33,17 @@ pub(super) fn bytes(count: u64) -> String {
 }
 
 /// Bytes a second: `1.2 MiB/s`.
-pub(super) fn rate(count: u64) -> String {
+pub(in crate::cli) fn rate(count: u64) -> String {
     format!("{}/s", bytes(count))
 }
 
 /// `1 session`, `2 sessions`.
-pub(super) fn count(n: u64, noun: &str) -> String {
+pub(in crate::cli) fn count(n: u64, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 /// A time of the interface to the second: `2026-11-29 14:11:20`. Times are in UTC.
-pub(super) fn clock(time: &str) -> String {
+pub(in crate::cli) fn clock(time: &str) -> String {
     match parsed(time) {
         Some(time) => {
             let seconds = humantime::format_rfc3339_seconds(time).to_string();
@@ -54,12 +54,12 @@ pub(super) fn clock(time: &str) -> String {
 }
 
 /// How long ago a time of the interface was: `3m 12s`.
-pub(super) fn ago(time: &str) -> Option<String> {
+pub(in crate::cli) fn ago(time: &str) -> Option<String> {
     Some(whole(SystemTime::now().duration_since(parsed(time)?).unwrap_or_default()))
 }
 
 /// How long it is until a time of the interface.
-pub(super) fn until(time: &str) -> Option<String> {
+pub(in crate::cli) fn until(time: &str) -> Option<String> {
     Some(whole(parsed(time)?.duration_since(SystemTime::now()).unwrap_or_default()))
 }
 

@@ -90,7 +90,8 @@ pub(super) fn openings(openings: &[Opening], terminal: Terminal) -> String {
     table.text(terminal)
 }
 
-fn colour(state: &str) -> Colour {
+/// The colour of the state of an opening.
+pub(in crate::cli) fn colour(state: &str) -> Colour {
     match state {
         "open" => Colour::Good,
         "searching" => Colour::Pale,

@@ -125,7 +125,7 @@ fn table(mappings: &[Mapping], terminal: Terminal) -> String {
 }
 
 /// The first one, and how many more there are.
-fn few(all: &[String]) -> String {
+pub(in crate::cli) fn few(all: &[String]) -> String {
     match all {
         [] => String::new(),
         [one] => one.clone(),
@@ -135,7 +135,7 @@ fn few(all: &[String]) -> String {
 }
 
 /// The state of a mapping: that of its listeners and targets.
-fn state(mapping: &Mapping) -> (String, Colour) {
+pub(in crate::cli) fn state(mapping: &Mapping) -> (String, Colour) {
     if mapping.paused {
         return ("paused".to_owned(), Colour::Pale);
     }
@@ -162,7 +162,7 @@ fn state(mapping: &Mapping) -> (String, Colour) {
 }
 
 /// The word for a state.
-pub(super) fn listeners_state(state: ListenerState) -> &'static str {
+pub(in crate::cli) fn listeners_state(state: ListenerState) -> &'static str {
     match state {
         ListenerState::Listening => "listening",
         ListenerState::Waiting => "waiting",
@@ -172,7 +172,7 @@ pub(super) fn listeners_state(state: ListenerState) -> &'static str {
 }
 
 /// A listener with its protocol: `0.0.0.0:80/tcp`.
-pub(super) fn listener(listener: &Listener) -> String {
+pub(in crate::cli) fn listener(listener: &Listener) -> String {
     match listener.protocol {
         Some(protocol) => format!("{}/{protocol}", listener.listen),
         None => listener.listen.clone(),

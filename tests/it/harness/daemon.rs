@@ -26,6 +26,11 @@ const CLOSE_INHERITED: &str = "for fd in /proc/self/fd/*; do fd=${fd##*/}; \
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_portway");
 
+/// The program under test.
+pub(crate) fn portway_program() -> &'static Path {
+    Path::new(PROGRAM)
+}
+
 /// `portway` with arguments, and nothing of the caller's environment that it listens to.
 pub(crate) fn portway<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Ran {
     Ran::of(clean(Command::new(PROGRAM)).args(args))

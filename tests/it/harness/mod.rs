@@ -16,6 +16,7 @@ mod program;
 mod router;
 mod source;
 mod target;
+mod terminal;
 mod wait;
 
 pub(crate) use crate::free_ports::free_port;
@@ -23,7 +24,7 @@ pub(crate) use address::{own_addr, own_ip};
 pub(crate) use api::{Api, ApiLine};
 pub(crate) use client::{Client, echoes, enters, is_reset, reset, reset_seen, udp_client, udp_client_from};
 pub(crate) use content::Content;
-pub(crate) use daemon::{Line, Portway, Ran, Setup, portway};
+pub(crate) use daemon::{Line, Portway, Ran, Setup, portway, portway_program};
 pub(crate) use fake_api::{End, FakeApi};
 pub(crate) use household::{HomeRouter, Household, LAN_TARGET};
 pub(crate) use lab::{
@@ -33,6 +34,7 @@ pub(crate) use program::Program;
 pub(crate) use router::{FakeRouter, RouterLab};
 pub(crate) use source::{paths, sources, src};
 pub(crate) use target::{TcpTarget, UdpTarget};
+pub(crate) use terminal::RealTerminal;
 pub(crate) use wait::{DEADLINE, eventually, eventually_within, paced, pass};
 
 use std::net::SocketAddr;
