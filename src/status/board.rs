@@ -16,7 +16,7 @@ use std::{
 pub(crate) use sessions::SessionList;
 use tokio::{sync::watch, time::Instant};
 
-use super::{ago, history::History, millis, rfc3339, router, view};
+use super::{addresses::addresses, ago, history::History, millis, rfc3339, router, view};
 use crate::{
     config::{self, About, ListenerPlan, Settings},
     gateway::RouterStatus,
@@ -106,6 +106,7 @@ impl Board {
             warnings: roster.warnings.iter().map(view::Problem::from).collect(),
             descriptors: view::Descriptors { open: open_descriptors(), limit: self.facts.descriptors },
             external: self.router.borrow().external.map(|ip| ip.to_string()),
+            addresses: addresses(),
             log_level: Some(self.settings.borrow().log.level.to_string()),
         }
     }

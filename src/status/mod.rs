@@ -8,6 +8,7 @@
 
 #![allow(dead_code, reason = "the windows come after their values")]
 
+mod addresses;
 mod board;
 mod event;
 mod history;

@@ -49,6 +49,9 @@ pub(crate) struct Status {
     /// The external address of the router.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<String>,
+    /// This machine's own addresses but loopback; the one that leads to the internet comes first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
     /// The least important log line that is written now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_level: Option<String>,
