@@ -24,6 +24,7 @@ mod cli;
 mod clients;
 mod ctl;
 mod cures;
+mod dashboard;
 mod dial;
 mod docs;
 mod drain;

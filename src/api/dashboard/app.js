@@ -12,6 +12,8 @@ import { end, sessions } from "./sessions.js";
 const ROUND_MS = 1000;
 /** Bans and leases change seldom: every third round, and at once after an event about them. */
 const SELDOM = 3;
+/** More mappings than this are a long list, and that is then seldom read, too. */
+const MANY = 300;
 /** Events that are worth a fresh look at everything. */
 const TELLING = /^(session-started|session-ended|banned|unbanned|router|reload|mapping|listen|target)/;
 /** How close to each other such looks may be. */
@@ -36,18 +38,19 @@ const parts = {
 /** Asks for everything that is due, and draws it. */
 async function look(everything = false) {
   const seldom = everything || link.round % SELDOM === 0;
+  const list = seldom || view.mappings.length <= MANY;
   link.round += 1;
   try {
     const [status, all, live, banned, outside, login] = await Promise.all([
       read("/v1/status"),
-      read("/v1/mappings"),
+      list ? read("/v1/mappings") : undefined,
       read(parts.sessions.path(view.mappings)),
       seldom ? read("/v1/bans") : undefined,
       seldom ? read("/v1/router") : undefined,
       link.role ? undefined : read("/v1/login"),
     ]);
-    view.at = performance.now();
-    Object.assign(view, { status, mappings: all.mappings ?? [], sessions: live.sessions ?? [], more: Boolean(live.next) });
+    Object.assign(view, { status, sessions: live.sessions ?? [], more: Boolean(live.next) });
+    if (all) Object.assign(view, { mappings: all.mappings ?? [], at: performance.now() });
     if (banned) view.bans = banned.bans ?? [];
     if (outside) view.router = outside;
     if (login) link.role = login.role;
@@ -250,7 +253,7 @@ document.addEventListener("visibilitychange", () => {
   round();
 });
 
-addMapping(done);
+addMapping(done, (name) => view.mappings.some((mapping) => mapping.name === name));
 reload(done);
 navigation();
 round();

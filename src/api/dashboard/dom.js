@@ -120,7 +120,9 @@ export function problems(node, failure) {
 
 /** One problem, or one warning. */
 export function problem(value) {
-  const place = [value.file, value.line, value.column].filter((part) => part !== undefined && part !== "");
+  // What the page itself sent has no place that a person can look at.
+  const isFile = value.file && value.file !== "body" && value.file !== "query";
+  const place = isFile ? [value.file, value.line, value.column].filter((part) => part !== undefined) : [];
   return el(
     "li",
     { "data-code": value.code },
@@ -138,6 +140,10 @@ export function dialog(id, { submit, failed }) {
   for (const close of node.querySelectorAll("[data-close]")) close.addEventListener("click", () => node.close());
   node.addEventListener("click", (event) => {
     if (event.target === node) node.close();
+  });
+  // What had the focus before may be gone by now.
+  node.addEventListener("close", () => {
+    if (document.activeElement === document.body) get("main").focus({ preventScroll: true });
   });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();

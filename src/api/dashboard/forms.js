@@ -20,11 +20,13 @@ function table() {
   const port = text("m-port") || listen.replace(/^.*:/, "");
   const protocol = get("m-protocol").value;
   const spec = [listen, bracketed, port].filter(Boolean).join(":");
+  const hours = Number(get("m-for").value);
   const allow = text("m-allow").split(/[\s,]+/).filter(Boolean);
   return {
     publish: protocol === "tcp" ? spec : `${spec}/${protocol}`,
     ...(allow.length ? { allow } : {}),
     ...(get("m-router").checked ? { router: true } : {}),
+    ...(hours > 0 ? { until: new Date(Date.now() + hours * 3_600_000).toISOString().replace(/\.\d+/, "") } : {}),
   };
 }
 
@@ -34,17 +36,17 @@ const name = () => text("m-name") || `${text("m-listen").replace(/^.*:/, "")}/${
 function preview() {
   const all = { ...(text("m-name") ? { name: text("m-name") } : {}), ...table() };
   const lines = Object.entries(all).map(([key, value]) => `${key} = ${toml(value)}`);
-  const end = get("m-for").selectedOptions[0];
-  if (end.value) lines.push(`# ${end.textContent.toLowerCase()}, portway removes it`);
   say(get("m-toml"), ["[[mapping]]", ...lines].join("\n"));
 }
 
-export function addMapping(done) {
+/** `isTaken` says whether a mapping has a name: a PUT would replace that one. */
+export function addMapping(done, isTaken) {
   const form = get("mapping-dialog").querySelector("form");
   const box = dialog("mapping-dialog", {
     failed: (failure) => problems(get("m-problems"), failure),
     submit: async () => {
       const wanted = name();
+      if (isTaken(wanted)) throw new Error(`A mapping has the name ${wanted}. Choose another name.`);
       await request("PUT", route(wanted), table());
       await done(`${wanted} is added`);
     },

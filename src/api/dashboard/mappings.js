@@ -55,7 +55,25 @@ function addresses(mapping, status) {
     else if (!isWildcard(parts.host)) add(listener.listen, scope(parts.host), listener.protocol);
     else add(...own(parts.port, status), listener.protocol);
   }
-  return [...found.values()];
+  return ranges([...found.values()]);
+}
+
+/** Ports in a row become one address: `203.0.113.7:5000-5010`. */
+function ranges(all) {
+  const joined = [];
+  for (const value of all) {
+    const parts = split(value.text);
+    const last = joined.at(-1);
+    const protocols = [...value.protocols].join();
+    if (parts && last && last.host === parts.host && last.to + 1 === Number(parts.port) && last.same === protocols + value.scope) {
+      last.to += 1;
+      last.text = join(parts.host, `${last.from}-${last.to}`);
+    } else {
+      const port = Number(parts?.port);
+      joined.push({ ...value, host: parts?.host, from: port, to: port, same: protocols + value.scope });
+    }
+  }
+  return joined;
 }
 
 const scope = (host) => (isPrivate(host) ? "in your network" : "a public address");

@@ -462,6 +462,12 @@ impl Portway {
         self.reload(config, messages::RELOAD_REFUSED)
     }
 
+    /// Replaces the configuration file, and no more.
+    #[track_caller]
+    pub(crate) fn write_config(&self, config: &str) {
+        write_config(&self.config, config);
+    }
+
     fn reload(&mut self, config: &str, outcome: &str) -> Line {
         let mark = self.log_len();
         write_config(&self.config, config);

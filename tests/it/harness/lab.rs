@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{FakeRouter, Household, Ran, RouterLab, eventually};
+use super::{Browser, FakeRouter, Household, Ran, RouterLab, axe, eventually};
 
 /// Set in the copy of this program that runs inside a network of its own.
 const INSIDE: &str = "PORTWAY_TEST_NETWORK";
@@ -130,6 +130,16 @@ pub(crate) fn in_fake_household<F: FnOnce(&Household<FakeRouter>)>(mode: &str, b
 pub(crate) fn with_tools<F: FnOnce()>(tools: &[&str], body: F) {
     if can_run(&body, false, tools) {
         body();
+    }
+}
+
+/// Runs the test's `body` if a browser and axe-core, the rules of accessibility, are there.
+#[track_caller]
+pub(crate) fn with_accessibility_rules<F: FnOnce(&str)>(body: F) {
+    match axe() {
+        Some(axe) if can_run(&body, false, &Browser::TOOLS) => body(&axe),
+        Some(_) => {}
+        None => skip(&body, "not installed: axe-core"),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod address;
 mod api;
+mod browser;
 mod client;
 mod content;
 mod daemon;
@@ -22,13 +23,15 @@ mod wait;
 pub(crate) use crate::free_ports::free_port;
 pub(crate) use address::{own_addr, own_ip};
 pub(crate) use api::{Api, ApiLine};
+pub(crate) use browser::{Browser, axe};
 pub(crate) use client::{Client, echoes, enters, is_reset, reset, reset_seen, udp_client, udp_client_from};
 pub(crate) use content::Content;
 pub(crate) use daemon::{Line, Portway, Ran, Setup, portway, portway_program};
 pub(crate) use fake_api::{End, FakeApi};
 pub(crate) use household::{HomeRouter, Household, LAN_TARGET};
 pub(crate) use lab::{
-    add_address, as_root, in_fake_household, in_household, in_own_network, in_router_lab, run, with_tools,
+    add_address, as_root, in_fake_household, in_household, in_own_network, in_router_lab, run,
+    with_accessibility_rules, with_tools,
 };
 pub(crate) use program::Program;
 pub(crate) use router::{FakeRouter, RouterLab};
