@@ -41,6 +41,9 @@ mod config;
 mod supervisor;
 
 #[cfg(feature = "api")]
+mod sources;
+
+#[cfg(feature = "api")]
 mod status;
 
 #[cfg(feature = "api")]

@@ -1,7 +1,7 @@
 //! One file: its tables as they are written, before anything is known of other files or other
 //! mappings.
 
-use std::path::Path;
+use std::{path::Path, time::SystemTime};
 
 use toml::{
     Spanned,
@@ -32,6 +32,8 @@ pub(super) struct FileText {
     pub(super) mappings: Vec<MappingText>,
     pub(super) lists: Vec<ListText>,
     pub(super) main: MainText,
+    /// The names of mappings that are paused; the managed file has them.
+    pub(super) paused: Vec<Text>,
     /// It was not TOML throughout: what seems to be missing may stand in the broken lines.
     pub(super) is_broken: bool,
 }
@@ -57,32 +59,56 @@ pub(super) struct MappingText {
     pub(super) targets: Option<List>,
     /// An unknown key may be one of those that are missing.
     pub(super) has_slip: bool,
+    /// When it ends by itself; the managed file can say so.
+    pub(super) until: Option<SystemTime>,
     pub(super) overrides: Overrides,
+}
+
+/// Which keys a file may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileKind {
+    /// The file that a person names: everything.
+    Main,
+    /// One that is included: mappings and lists.
+    Included,
+    /// The managed file: mappings, and what the API keeps of them.
+    Managed,
 }
 
 impl FileText {
     /// Reads a file whose relative paths begin at `directory`; `is_broken` where the parser could
-    /// not take all of it, `is_main` where nothing included it.
+    /// not take all of it.
     pub(super) fn read(
         reader: &mut Reader<'_>,
         document: &DeTable<'_>,
         is_broken: bool,
         directory: &Path,
-        is_main: bool,
+        kind: FileKind,
     ) -> Self {
         reader.homes = homes(reader);
         let top = &mut Keys::of(document);
         let file = Self {
             publish: texts(reader, top, "publish"),
             include: texts(reader, top, "include"),
-            mappings: top.get("mapping").map(|v| mappings(reader, v)).unwrap_or_default(),
+            mappings: top.get("mapping").map(|v| mappings(reader, v, kind)).unwrap_or_default(),
             lists: lists(reader, top, directory),
             main: MainText::read(reader, top),
+            paused: if kind == FileKind::Managed { texts(reader, top, "paused") } else { Vec::new() },
             is_broken,
         };
         top.refuse_others(reader, "at the top of the file", &absent::OF_FILE);
-        if !is_main {
+        if kind != FileKind::Main {
             refuse_main_only(reader, document);
+        }
+        if kind == FileKind::Managed {
+            for key in ["include", "lists"] {
+                if let Some((span, _)) = Keys::of(document).entry(reader, key) {
+                    reader
+                        .diagnostics
+                        .problem(Code::MisplacedKey, span, format!("`{key}` in the managed file"))
+                        .hint("put it in the main file");
+                }
+            }
         }
         file
     }
@@ -175,9 +201,9 @@ fn defaults(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Overrides {
     defaults
 }
 
-fn mappings(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<MappingText> {
+fn mappings(reader: &mut Reader<'_>, value: &Value<'_>, kind: FileKind) -> Vec<MappingText> {
     match value.get_ref() {
-        DeValue::Array(items) => items.iter().filter_map(|item| mapping(reader, item)).collect(),
+        DeValue::Array(items) => items.iter().filter_map(|item| mapping(reader, item, kind)).collect(),
         DeValue::Table(table) => {
             let span = reader.span(value.span());
             let keys = mapping_keys(reader);
@@ -193,7 +219,7 @@ fn mappings(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<MappingText> {
                 return Vec::new();
             }
             note.hint("write [[mapping]], with two brackets");
-            mapping(reader, value).into_iter().collect()
+            mapping(reader, value, kind).into_iter().collect()
         }
         _ => {
             reader.wrong_type("mapping", value, "a list of tables, as in [[mapping]]");
@@ -202,7 +228,7 @@ fn mappings(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<MappingText> {
     }
 }
 
-fn mapping(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<MappingText> {
+fn mapping(reader: &mut Reader<'_>, value: &Value<'_>, kind: FileKind) -> Option<MappingText> {
     let DeValue::Table(table) = value.get_ref() else {
         reader.wrong_type("mapping", value, "a list of tables, as in [[mapping]]");
         return None;
@@ -216,11 +242,45 @@ fn mapping(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<MappingText> {
         listen: list(reader, keys, "listen", |r, v| r.text("listen", v)),
         targets: list(reader, keys, "targets", target),
         has_slip: false,
+        until: None,
         overrides: Overrides::read(reader, keys),
     };
+    if kind == FileKind::Managed || table.contains_key("until") {
+        mapping.until = until(reader, keys, kind);
+    }
     mapping.has_slip = keys.has_slip_of(reader, &OWN_KEYS[1..]);
     keys.refuse_others(reader, "in [[mapping]]", &absent::OF_MAPPING);
     Some(mapping)
+}
+
+/// When a mapping ends by itself: a time in UTC, as a string or as TOML writes a time.
+fn until(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>, kind: FileKind) -> Option<SystemTime> {
+    const FORM: &str = "write a time in UTC, as in \"2026-11-29T18:00:00Z\"";
+    let (at, value) = keys.entry(reader, "until")?;
+    if kind != FileKind::Managed {
+        reader
+            .diagnostics
+            .problem(Code::MisplacedKey, at, "`until` belongs to the managed file")
+            .hint("make such a mapping by `portway add SPEC --for 2h`");
+        return None;
+    }
+    let written = match value.get_ref() {
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::String(text) => text.to_string(),
+        _ => {
+            reader.wrong_type("until", value, "a time").hint(FORM);
+            return None;
+        }
+    };
+    let time = humantime::parse_rfc3339(&written).ok();
+    if time.is_none() {
+        let span = reader.inner_span(value);
+        reader
+            .diagnostics
+            .problem(Code::InvalidValue, span, format!("`{written}` is not a time in UTC"))
+            .hint(FORM);
+    }
+    time
 }
 
 fn list(

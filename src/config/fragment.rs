@@ -12,7 +12,7 @@
 use std::path::Path;
 
 use crate::config::{
-    file::FileText,
+    file::{FileKind, FileText},
     host::HostView,
     lower::{Context, Lowered, Lowering, trial},
     source::{Origin, ReadSet, SpecsFrom},
@@ -35,6 +35,9 @@ pub(super) struct Fragments {
     pub(super) read: ReadSet,
     /// A file could not be read throughout: what seems to be missing may stand there.
     pub(super) is_broken: bool,
+    /// The names that the managed file pauses, also where the rest of it is left out: a mistake in
+    /// that file must not open what is closed.
+    pub(super) paused: Vec<Text>,
     budget: ExpansionBudget,
 }
 
@@ -47,14 +50,19 @@ impl Fragments {
         host: &dyn HostView,
         diagnostics: &mut Diagnostics,
     ) -> Vec<Text> {
+        let kind = match self.sources.origin(span) {
+            Origin::Managed(_) => FileKind::Managed,
+            _ if is_main => FileKind::Main,
+            _ => FileKind::Included,
+        };
         let (mut notes, text) = (Diagnostics::default(), self.sources.text(span));
         let (document, errors) = syntax::parse(text);
         let is_sound = |text: &str, line| trial::is_sound(text, line, host);
         syntax::refuse(text, span, &errors, &is_sound, &mut notes);
         let mut reader = Reader::new(span, text, host, &self.budget, &mut notes);
-        let mut read =
-            FileText::read(&mut reader, document.get_ref(), !errors.is_empty(), directory, is_main);
+        let mut read = FileText::read(&mut reader, document.get_ref(), !errors.is_empty(), directory, kind);
         let includes = std::mem::take(&mut read.include);
+        self.paused.append(&mut read.paused);
         if diagnostics.absorb(notes, &self.sources).is_none() {
             self.is_broken |= read.is_broken;
             self.push(Fragment { span, text: read });

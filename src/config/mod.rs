@@ -31,6 +31,7 @@ mod fragment;
 mod host;
 mod include;
 mod lower;
+mod managed;
 mod plan;
 mod source;
 mod text;
@@ -39,6 +40,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 pub(crate) use effective::DaemonTerms;
@@ -58,7 +60,9 @@ pub(crate) use lower::overrides::terms;
 #[cfg(feature = "api")]
 pub(crate) use lower::own_paths::sockets;
 pub(crate) use lower::settings::{LimitSettings, Settings};
-use lower::{Context, draft::Abouts, lists};
+use lower::{Context, api::ApiText, draft::Abouts, lists, paused::Paused};
+#[cfg(feature = "api")]
+pub(crate) use managed::MOST as MOST_MANAGED;
 pub(crate) use plan::about::About;
 pub(crate) use plan::diff::{PlanDiff, diff};
 pub(crate) use plan::{ListenerPlan, MappingPlan, Plan, Service};
@@ -71,6 +75,8 @@ pub(crate) use text::{Problem, Problems};
 pub(crate) use text::{Spell, Term};
 
 pub(crate) use crate::log_level::LogLevel;
+#[cfg(feature = "api")]
+use crate::mapping::{MappingName, publish::Publish};
 use crate::{mapping::MappingId, policy::GateInput};
 
 /// Where the configuration comes from.
@@ -95,6 +101,15 @@ pub struct Source {
     /// Variables of the environment that look like portway's and are not (see
     /// [`environment::strays`]).
     pub strays: Vec<String>,
+}
+
+impl Loaded {
+    /// What keeps mappings of the managed file out of the plan. A start goes on without them. A
+    /// reload must not: it would close what runs.
+    pub(crate) fn problems_of_managed_file(&self) -> Option<Problems> {
+        let problems = self.warnings.iter().filter_map(Problem::of_managed_file).collect();
+        Problems::new(problems, &[], self.read.clone())
+    }
 }
 
 impl Source {
@@ -131,6 +146,13 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
     merge(fragments, diagnostics, source, &asked)
 }
 
+/// The name that a mapping with this publish spec has where it is given none.
+#[cfg(feature = "api")]
+pub(crate) fn default_name(spec: &str) -> Option<MappingName> {
+    let spec = Publish::parse(spec, &|name, protocol| System.service(name, protocol)).ok()?;
+    Some(MappingName::default_for(spec.listen.ports, spec.protocols.iter().next()?))
+}
+
 /// Reads the files and the specs.
 fn read(source: &Source, host: &dyn HostView, fragments: &mut Fragments, diagnostics: &mut Diagnostics) {
     if let Some(path) = &source.file {
@@ -138,6 +160,14 @@ fn read(source: &Source, host: &dyn HostView, fragments: &mut Fragments, diagnos
     }
     for spec in &source.publish {
         fragments.spec(spec, source.publish_from);
+    }
+    // Without the API nothing could change that file.
+    if cfg!(feature = "api") {
+        let none = ApiText::default();
+        let api = fragments.together.first().map_or(&none, |main| &main.text.main.api);
+        if let Some(path) = api.managed(source.directory(), host) {
+            managed::read(&path, host, fragments, diagnostics);
+        }
     }
 }
 
@@ -157,10 +187,19 @@ fn merge(
     let known = gate.known(list.first().is_some_and(|f| f.text.is_broken), fragments.is_broken);
     let everything_on_router = source.router;
     let services = api.services();
-    let services = &services;
-    let context =
-        Context { host: asked, defaults: &defaults, known: &known, everything_on_router, router, services };
+    let paused = Paused::new(std::mem::take(&mut fragments.paused));
+    let context = Context {
+        host: asked,
+        defaults: &defaults,
+        known: &known,
+        everything_on_router,
+        router,
+        services: &services,
+        paused: &paused,
+        now: SystemTime::now(),
+    };
     let lowered = fragments.lower(context, gate.traps(), &mut diagnostics);
+    paused.warn_of_unknown(&mut diagnostics);
     let Fragments { mut sources, read, .. } = fragments;
     let gate = gate.load(source.directory(), &known, asked, &mut sources, &mut diagnostics);
     let socket = source.socket.as_deref().map(|path| (path, sources.add(Origin::CommandLine, String::new())));

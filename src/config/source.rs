@@ -41,6 +41,8 @@ impl fmt::Display for SpecsFrom {
 pub(crate) enum Origin {
     /// A file, by the path as it was given.
     File(String),
+    /// The managed file, by its path.
+    Managed(String),
     /// A publish spec beside the file.
     Spec(SpecsFrom, String),
     /// The command line as a whole.
@@ -55,10 +57,16 @@ impl Origin {
     pub(crate) fn of_mappings(&self) -> MappingOrigin {
         match self {
             Self::File(_) => MappingOrigin::File,
+            Self::Managed(_) => MappingOrigin::Managed,
             Self::Spec(..) | Self::CommandLine => MappingOrigin::CommandLine,
             #[cfg(test)]
             Self::Label(_) => MappingOrigin::Docker,
         }
+    }
+
+    /// Whether a place in it is a line and a column.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self, Self::File(_) | Self::Managed(_))
     }
 
     /// Whether a problem of this text concerns this text alone. The files and the command line
@@ -66,6 +74,7 @@ impl Origin {
     pub(crate) fn stands_alone(&self) -> bool {
         match self {
             Self::File(_) | Self::Spec(..) | Self::CommandLine => false,
+            Self::Managed(_) => true,
             #[cfg(test)]
             Self::Label(_) => true,
         }
@@ -75,7 +84,7 @@ impl Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path) => f.write_str(path),
+            Self::File(path) | Self::Managed(path) => f.write_str(path),
             Self::Spec(from, spec) if spec.chars().count() > 80 => {
                 write!(f, "{from} \"{}...\"", spec.chars().take(77).collect::<String>())
             }

@@ -22,6 +22,7 @@ mod files;
 mod fragments;
 mod gate;
 mod golden;
+mod managed;
 mod meaning;
 mod router;
 

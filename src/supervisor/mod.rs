@@ -423,6 +423,10 @@ impl Supervisor {
 
     /// Applies what was read, and answers the requests for it.
     async fn reload(&mut self, loaded: Result<Loaded, ReloadError>, replies: Vec<Reply>) {
+        let loaded = loaded.and_then(|loaded| match loaded.problems_of_managed_file() {
+            Some(problems) => Err(ReloadError::Config(problems)),
+            None => Ok(loaded),
+        });
         let loaded = loaded.map_err(Arc::new);
         let (mut apply, mut dry_run) = (Vec::new(), Vec::new());
         for reply in replies {

@@ -217,10 +217,7 @@ impl ApiText {
             (None, Some(text)) => socket(&directory.join(&text.value), text.span(), diagnostics),
             (None, None) => ApiSocket::Usual(own_paths::socket(|name| host.env(name).map(Into::into))),
         };
-        let managed = match &self.managed {
-            Some(text) => Some(absolute(&directory.join(&text.value))),
-            None => own_paths::managed(|name| host.env(name).map(Into::into)),
-        };
+        let managed = self.managed(directory, host);
         let settings = ApiSettings {
             socket,
             tokens: load_tokens(&self.tokens, directory, diagnostics).into(),
@@ -232,6 +229,14 @@ impl ApiText {
             listen: self.metrics.and_then(|metrics| metrics.listen).map(|listen| listen.value),
         };
         (settings, metrics)
+    }
+
+    /// The managed file. A relative path begins at `directory`.
+    pub(crate) fn managed(&self, directory: &Path, host: &dyn HostView) -> Option<PathBuf> {
+        match &self.managed {
+            Some(text) => Some(absolute(&directory.join(&text.value))),
+            None => own_paths::managed(|name| host.env(name).map(Into::into)),
+        }
     }
 
     /// Checks what the keys say of each other.

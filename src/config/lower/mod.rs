@@ -22,12 +22,13 @@ mod openings;
 pub(super) mod overrides;
 mod own_api;
 pub(super) mod own_paths;
+pub(super) mod paused;
 mod policy;
 mod router;
 pub(super) mod settings;
 pub(super) mod trial;
 
-use std::{collections::HashMap, net::IpAddr, num::NonZeroU16, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, num::NonZeroU16, sync::Arc, time::SystemTime};
 
 use crate::{
     config::{
@@ -43,6 +44,7 @@ use crate::{
             many::Many,
             openings::{Openings, Wanted},
             overrides::Overrides,
+            paused::Paused,
             policy::HasRates,
         },
         plan::{MappingPlan, Plan, Service, about::State},
@@ -89,6 +91,10 @@ pub(crate) struct Context<'a> {
     pub(crate) router: Option<Span>,
     /// The listeners of portway itself, which no mapping may take or lead to.
     pub(crate) services: &'a [OwnService],
+    /// The mappings that are paused.
+    pub(crate) paused: &'a Paused,
+    /// Mappings that end before this are left out.
+    pub(crate) now: SystemTime,
 }
 
 impl Context<'_> {
@@ -201,10 +207,13 @@ impl<'a> Lowering<'a> {
         let Some(entry) = self.short(text) else { return };
         let entries = vec![entry];
         self.check(&entries, &own);
-        self.open_all(entries, None, text.span(), &own);
+        self.open_all(entries, None, (text.span(), None), &own);
     }
 
     fn mapping(&mut self, mapping: &MappingText, is_broken: bool) {
+        if mapping.until.is_some_and(|until| until <= self.context.now) {
+            return;
+        }
         let name = mapping.name.as_ref().and_then(|text| self.name(text));
         let entries = self.entries_of(mapping, is_broken);
         if !entries.is_empty() && entries.iter().all(|e| !e.protocols.has_tcp()) {
@@ -224,7 +233,7 @@ impl<'a> Lowering<'a> {
         }
         self.check(&entries, &mapping.overrides);
         warn_of_source(&mapping.overrides, &self.own, self.diagnostics);
-        self.open_all(entries, name, mapping.span, &mapping.overrides);
+        self.open_all(entries, name, (mapping.span, mapping.until), &mapping.overrides);
     }
 
     /// Checks what does not depend on other mappings.
@@ -247,11 +256,15 @@ impl<'a> Lowering<'a> {
         &mut self,
         entries: Vec<ListenEntry>,
         name: Option<MappingName>,
-        span: Span,
+        (span, until): (Span, Option<SystemTime>),
         own: &Overrides,
     ) {
         let enabled = own.enabled.resolve(&self.context.defaults.enabled, true);
-        let state = State { enabled, paused: false, until: None };
+        let paused = match &name {
+            Some(name) => self.context.paused.has(name),
+            None => default_name(&entries).is_some_and(|name| self.context.paused.has(&name)),
+        };
+        let state = State { enabled, paused, until };
         let defaults = self.context.defaults;
         let policy = Arc::new(own.policy.policy(&defaults.policy));
         let log = own.log.resolve(&defaults.log, SessionLines::default());
@@ -455,6 +468,16 @@ fn name_meant(text: &str) -> Option<String> {
 fn shared_targets(entry: &ListenEntry) -> Option<Targets> {
     let is_same = entry.targets.iter().all(|(target, _)| target.ports.count() == 1);
     if is_same { targets(entry, entry.listen.ports.first()) } else { None }
+}
+
+/// The name of a mapping that was given none: that of its first listener.
+fn default_name(entries: &[ListenEntry]) -> Option<MappingName> {
+    let keys = entries.iter().flat_map(|entry| {
+        let addr = entry.listen.addr(entry.listen.ports.first());
+        entry.protocols.iter().map(move |protocol| (ListenerKey { protocol, addr: addr.clone() }, entry))
+    });
+    let (key, entry) = keys.min_by(|(one, _), (other, _)| one.cmp(other))?;
+    Some(MappingName::default_for(entry.listen.ports, key.protocol))
 }
 
 /// What a listener of an entry does. `shared` are the targets of all of them.

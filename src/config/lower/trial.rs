@@ -1,13 +1,13 @@
 //! A text lowered on trial, to learn whether it would be right.
 
-use std::path::Path;
+use std::{path::Path, time::SystemTime};
 
 use toml::de::DeTable;
 
 use crate::config::{
-    file::FileText,
+    file::{FileKind, FileText},
     host::HostView,
-    lower::{Context, Lowering, declared::Declared, overrides::Overrides},
+    lower::{Context, Lowering, declared::Declared, overrides::Overrides, paused::Paused},
     source::{Origin, SpecsFrom},
     text::{Code, Diagnostics, ExpansionBudget, Reader, SourceMap, Text},
 };
@@ -22,7 +22,8 @@ pub(crate) fn is_sound(text: &str, line: usize, host: &dyn HostView) -> bool {
     }
     let budget = ExpansionBudget::default();
     let mut reader = Reader::new(span, text, host, &budget, &mut diagnostics);
-    let file = FileText::read(&mut reader, document.get_ref(), !errors.is_empty(), Path::new(""), true);
+    let file =
+        FileText::read(&mut reader, document.get_ref(), !errors.is_empty(), Path::new(""), FileKind::Main);
     lower(&file, host, &mut diagnostics);
     let (problems, _) = diagnostics.finish(&sources);
     !problems.iter().any(|problem| problem.line == line + 1)
@@ -39,6 +40,7 @@ pub(super) fn are_sound(specs: &[String], host: &dyn HostView) -> bool {
 
 fn lower(text: &FileText, host: &dyn HostView, diagnostics: &mut Diagnostics) {
     let (defaults, known) = (Overrides::default(), Declared::anything());
+    let (paused, now) = (Paused::default(), SystemTime::UNIX_EPOCH);
     let context = Context {
         host,
         defaults: &defaults,
@@ -46,6 +48,8 @@ fn lower(text: &FileText, host: &dyn HostView, diagnostics: &mut Diagnostics) {
         everything_on_router: false,
         router: None,
         services: &[],
+        paused: &paused,
+        now,
     };
     let mut lowering = Lowering::new(context, diagnostics).without_cures();
     lowering.mappings(text);

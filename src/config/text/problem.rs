@@ -47,14 +47,27 @@ pub struct Problem {
     origin: Origin,
     #[serde(skip)]
     excerpt: Option<Excerpt>,
+    /// A text that stands alone is left out because of this.
+    #[serde(skip)]
+    is_left_out: bool,
 }
 
+/// What the warning begins with.
+const LEFT_OUT: &str = "left out: ";
+
 impl Problem {
+    /// The problem of the managed file that keeps it out of the plan, where this warning says so.
+    pub(crate) fn of_managed_file(&self) -> Option<Self> {
+        let is_managed = self.is_left_out && matches!(self.origin, Origin::Managed(_));
+        let message = self.message.strip_prefix(LEFT_OUT).filter(|_| is_managed)?.to_owned();
+        Some(Self { message, is_left_out: false, ..self.clone() })
+    }
+
     /// The place and the message on one line: `file:line:column: message`.
     pub fn summary(&self) -> String {
         let Self { file, line, column, message, .. } = self;
-        match self.origin {
-            Origin::File(_) => format!("{file}:{line}:{column}: {message}"),
+        match &self.origin {
+            origin if origin.is_file() => format!("{file}:{line}:{column}: {message}"),
             Origin::CommandLine => format!("{file}: {message}"),
             _ => format!("{file} (column {column}): {message}"),
         }
@@ -151,6 +164,7 @@ pub(crate) struct Diagnostic {
     circle: Option<Span>,
     text: Option<String>,
     is_whole_file: bool,
+    is_left_out: bool,
 }
 
 impl Diagnostic {
@@ -198,8 +212,8 @@ impl Diagnostic {
         let place = self.alone(sources).unwrap_or(self.span);
         let is_here = place.source() == self.span.source();
         let at = if is_here { String::new() } else { format!("at {}, ", sources.describe(self.span)) };
-        self.message = format!("left out: {at}{}", self.message).into();
-        Self { span: place, ..self }
+        self.message = format!("{LEFT_OUT}{at}{}", self.message).into();
+        Self { span: place, is_left_out: true, ..self }
     }
 
     /// Names the offending text where it differs from what stands in the file.
@@ -217,7 +231,7 @@ impl Diagnostic {
     fn into_problem(self, sources: &SourceMap) -> Problem {
         let (line, column) = sources.position(self.span);
         let origin = sources.origin(self.span);
-        let is_file = matches!(origin, Origin::File(_));
+        let is_file = origin.is_file();
         let has_excerpt = is_file && !self.is_whole_file && !sources.text(self.span).is_empty();
         let text = match (self.text, self.is_whole_file) {
             (Some(text), _) => text,
@@ -235,6 +249,7 @@ impl Diagnostic {
             help: self.hint.map(|h| printable(&h)),
             excerpt: has_excerpt.then(|| sources.excerpt(self.span)),
             origin: origin.clone(),
+            is_left_out: self.is_left_out,
         }
     }
 }
@@ -278,6 +293,7 @@ impl Diagnostics {
             circle: None,
             text: None,
             is_whole_file: false,
+            is_left_out: false,
         };
         if list.len() >= Self::TAKEN {
             list.pop();

@@ -96,7 +96,7 @@ impl SourceMap {
     pub(crate) fn describe(&self, span: Span) -> String {
         let (line, column) = self.position(span);
         match self.origin(span) {
-            origin @ Origin::File(_) => format!("{origin}:{line}:{column}"),
+            origin if origin.is_file() => format!("{origin}:{line}:{column}"),
             origin => origin.to_string(),
         }
     }
