@@ -256,9 +256,9 @@ impl Failed {
             return printed(&escaped_json(&value.to_string()), code);
         }
         // A single problem often says the same as the message.
-        let of_problem = |problem: &Problem| problem.file.is_none() || message.contains(&problem.message);
+        let says_the_same = |problem: &Problem| message.contains(&problem.message);
         let text = match problems {
-            [one] if of_problem(one) => help::below(&message, one.help.as_deref().or(help.as_deref()), 2),
+            [one] if says_the_same(one) => help::below(&message, one.help.as_deref().or(help.as_deref()), 2),
             _ => {
                 let blocks = problems.iter().map(|problem| format!("\n\n{}", explained(problem)));
                 help::below(&message, help.as_deref(), 2) + &blocks.collect::<String>()

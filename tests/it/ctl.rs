@@ -326,12 +326,13 @@ fn events_are_lines_and_those_that_were_lost_are_counted() {
     let fake = FakeApi::telling(TOLD, End::Whole);
     let ran = ctl(&fake.socket(), ["events"]).exits(0).says("2026-11-29 14:11:20  banned            a\n");
     assert!(ran.out.contains("… 12 more events") && ran.out.contains("session-started   web: b\n"), "{ran}");
-    let ran = ctl(&fake.socket(), ["events", "--mapping", "web", "--json"]).exits(0);
+    let ran = ctl(&fake.socket(), ["events", "--mapping", "8080/tcp", "--json"]).exits(0);
     let lines: Vec<Value> =
         ran.out.lines().map(|line| serde_json::from_str(line).expect("JSON on each line")).collect();
-    assert_eq!((&lines[0]["lost"], &lines[1]["id"], lines.len()), (&json!(12), &json!(17), 2), "{ran}");
+    assert_eq!((&lines[1]["lost"], &lines[2]["id"], lines.len()), (&json!(12), &json!(17), 3), "{ran}");
     let asked = fake.asked();
     assert_eq!(asked[0].line, "GET /v1/events?follow=false");
+    assert_eq!(asked[1].line, "GET /v1/events?mapping=8080%2Ftcp&follow=false");
     assert!(asked[0].head.contains(&"last-event-id: 0".to_owned()), "{asked:?}");
     ctl(&fake.socket(), ["events", "-f"]);
     ctl(&fake.socket(), ["events", "-f", "--recent"]);

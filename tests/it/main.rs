@@ -23,6 +23,7 @@ mod circles;
 mod cli;
 mod clients;
 mod ctl;
+mod ctl_daemon;
 mod cures;
 mod dashboard;
 mod dial;

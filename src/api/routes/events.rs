@@ -3,7 +3,7 @@
 //! Each event has its number as `id`. A client that comes back says which one it had last, by
 //! `Last-Event-ID` or `after`, and gets the known ones behind it. A client that is too slow for the
 //! channel is told how many events it lost, by an event `lost`. A heartbeat says every [`BEAT`] that
-//! the daemon lives.
+//! the daemon lives. With `follow=false`, the stream ends behind the known events.
 //!
 //! A stream ends with its door, and when the tokens change: the client has to show its token again.
 
@@ -45,7 +45,12 @@ pub(super) async fn events(
     headers: HeaderMap,
     params: Params,
 ) -> Answer<Response> {
-    let [mapping, after] = params.take(["mapping", "after"])?;
+    let [mapping, after, follow] = params.take(["mapping", "after", "follow"])?;
+    let follow = match follow.as_deref() {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(_) => return Err(wrong_param("follow", "not a choice", "it may be true or false")),
+    };
     let mapping = mapping.map(|name| {
         MappingName::new(&name)
             .map_err(|error| wrong_param("mapping", error.to_string(), "use a mapping's name"))
@@ -70,6 +75,7 @@ pub(super) async fn events(
         lost: subscription.lost,
         next: subscription.next,
         mapping: mapping.transpose()?,
+        follow,
         has_begun: false,
         closing: entrance.closing,
         revoked: context.auth.revoked(),
@@ -85,6 +91,8 @@ struct Reader {
     lost: u64,
     next: Receiver<Arc<Event>>,
     mapping: Option<MappingName>,
+    /// Whether the stream goes on behind the known events.
+    follow: bool,
     has_begun: bool,
     closing: CancellationToken,
     revoked: CancellationToken,
@@ -126,6 +134,7 @@ impl Reader {
             }
             let event = match self.recent.pop_front() {
                 Some(event) => event,
+                None if !self.follow => return None,
                 None => match self.received().await? {
                     Ok(event) => event,
                     Err(lost) => {

@@ -46,7 +46,9 @@ pub(in crate::cli) struct Events {
 /// Prints events until the last one.
 pub(super) async fn events(args: Events, daemon: &Daemon) -> Result<Outcome, Failed> {
     let after = (args.recent || !args.follow).then_some(0);
-    let ask = Ask::get("/v1/events").with("follow", (!args.follow).then_some("false"));
+    let ask = Ask::get("/v1/events")
+        .with("mapping", args.mapping.as_deref())
+        .with("follow", (!args.follow).then_some("false"));
     let mut stream = daemon.client.follow(ask, after).await?;
     let failed = |error: io::Error| Failed::Other(format!("start: {error}"), None);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -67,10 +69,11 @@ pub(super) async fn events(args: Events, daemon: &Daemon) -> Result<Outcome, Fai
         };
         let line = match received {
             Some(Received::Event { event, json }) => {
-                if args.mapping.is_some() && event.mapping != args.mapping {
-                    continue;
+                if daemon.json {
+                    one_line(&json)
+                } else {
+                    line(&event, daemon.terminal)
                 }
-                if daemon.json { one_line(&json) } else { line(&event, daemon.terminal) }
             }
             Some(Received::Lost(count)) if daemon.json => json!({ "lost": count }).to_string(),
             Some(Received::Lost(count)) => format!("… {count} more events were not kept or came too fast"),
