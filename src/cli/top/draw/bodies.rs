@@ -86,7 +86,7 @@ fn mappings(state: &State, theme: Theme, mut area: Rect, buffer: &mut Buffer) {
         Column::number("LIVE", 2, 4),
         Column::number("IN", 3, 10),
         Column::number("OUT", 3, 10),
-        Column::wide("5 MINUTES", 4, graph),
+        Column::graph("5 MINUTES", 4, graph),
         Column::words("TARGET", 5),
         Column::words("LISTEN", 6),
         Column::number("TOTAL", 7, 6),

@@ -28,8 +28,10 @@ use crate::{
 const LOW: u16 = 13;
 /// The table keeps so many lines at least.
 const TABLE: u16 = 5;
-/// The height of both graphs.
+/// The height of both graphs, with a line about each.
 const GRAPHS: u16 = 4;
+/// The same where there is room.
+const HIGH_GRAPHS: u16 = 8;
 /// Listeners, and targets, that are shown.
 const SHOWN: usize = 4;
 
@@ -39,15 +41,19 @@ pub(super) fn take(mapping: &Mapping, state: &State, theme: Theme, area: &mut Re
         return;
     }
     let lines = lines(mapping, theme, area.width);
-    let wanted = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_add(1 + GRAPHS);
+    // The table with its heading and the words go before high graphs.
+    let words = u16::try_from(lines.len() + state.order().len() + 2).unwrap_or(u16::MAX);
+    let graphs_height = (area.height.saturating_sub(words) / 2 * 2).clamp(GRAPHS, HIGH_GRAPHS);
+    let wanted = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_add(1 + graphs_height);
     let height = wanted.min(area.height - TABLE);
     let mut place = Rect { y: area.bottom() - height, height, ..*area };
     area.height -= height;
     let title = Line::from(vec![" ".into(), Span::styled(plain(&mapping.name), theme.strong()), " ".into()]);
     Block::new().borders(Borders::TOP).border_style(theme.faint()).title(title).render(place, buffer);
     take_top(&mut place);
-    let graphs = Rect { y: place.bottom() - GRAPHS, height: GRAPHS, ..place };
-    place.height -= GRAPHS;
+    let graphs_height = graphs_height.min(place.height);
+    let graphs = Rect { y: place.bottom() - graphs_height, height: graphs_height, ..place };
+    place.height -= graphs_height;
     for line in &lines {
         put(buffer, take_top(&mut place), line);
     }
@@ -134,7 +140,7 @@ fn draw_graphs(mapping: &Mapping, state: &State, theme: Theme, area: Rect, buffe
         ("in", mapping.rate_in, rates.cells(SECONDS, width, |(a, _)| a)),
         ("out", mapping.rate_out, rates.cells(SECONDS, width, |(_, b)| b)),
     ];
-    let half = GRAPHS / 2;
+    let half = area.height / 2;
     for ((name, now, cells), y) in directions.into_iter().zip([area.y, area.y + half]) {
         let most = cells.iter().flatten().copied().max().unwrap_or(0);
         let said = format!(

@@ -9,7 +9,7 @@ use std::ops::Range;
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
-    style::{Modifier, Style},
+    style::{Color, Modifier, Style},
     text::{Line, Span},
 };
 
@@ -29,6 +29,8 @@ pub(super) struct Column {
     is_number: bool,
     /// Sentences give all the room that they can before another column is left out.
     is_long: bool,
+    /// A graph is not turned around where its row is selected: it would show its opposite.
+    is_graph: bool,
     /// Those of the highest weight are left out first. The ones without weight always stay.
     weight: u8,
     /// Its width where the cells are narrower.
@@ -37,21 +39,21 @@ pub(super) struct Column {
 
 impl Column {
     pub(super) const fn words(heading: &'static str, weight: u8) -> Self {
-        Self { heading, is_number: false, is_long: false, weight, least: 0 }
+        Self { heading, is_number: false, is_long: false, is_graph: false, weight, least: 0 }
     }
 
     pub(super) const fn sentence(heading: &'static str, weight: u8) -> Self {
-        Self { heading, is_number: false, is_long: true, weight, least: 0 }
+        Self { heading, is_number: false, is_long: true, is_graph: false, weight, least: 0 }
     }
 
     /// Numbers stand at the right. Their column keeps `least`, so that it does not jump.
     pub(super) const fn number(heading: &'static str, weight: u8, least: u16) -> Self {
-        Self { heading, is_number: true, is_long: false, weight, least }
+        Self { heading, is_number: true, is_long: false, is_graph: false, weight, least }
     }
 
-    /// A column of this width, whatever is in it.
-    pub(super) const fn wide(heading: &'static str, weight: u8, least: u16) -> Self {
-        Self { heading, is_number: false, is_long: false, weight, least }
+    /// A graph of this width.
+    pub(super) const fn graph(heading: &'static str, weight: u8, least: u16) -> Self {
+        Self { heading, is_number: false, is_long: false, is_graph: true, weight, least }
     }
 }
 
@@ -102,7 +104,7 @@ impl Grid<'_> {
             let place = Rect { y, height: 1, ..area };
             self.line(row, &widths, place, buffer);
             if nth == self.at {
-                buffer.set_style(place, Style::new().add_modifier(Modifier::REVERSED));
+                self.select(&widths, place, theme, buffer);
             }
         }
     }
@@ -173,6 +175,19 @@ impl Grid<'_> {
         }
         let heading = u16::try_from(headings[nth].chars().count()).unwrap_or(u16::MAX);
         widths[nth].saturating_sub(least.max(heading).max(NARROWEST))
+    }
+
+    /// Turns a line around, but for its graphs.
+    fn select(&self, widths: &[u16], area: Rect, theme: Theme, buffer: &mut Buffer) {
+        buffer.set_style(area, Style::new().fg(Color::Reset).add_modifier(Modifier::REVERSED));
+        let mut x = area.x;
+        for (column, width) in self.columns.iter().zip(widths).filter(|(_, width)| **width > 0) {
+            if column.is_graph {
+                let graph = Rect { x, width: *width, ..area }.intersection(area);
+                buffer.set_style(graph, theme.graph().remove_modifier(Modifier::REVERSED));
+            }
+            x = x.saturating_add(width + GAP);
+        }
     }
 
     fn line(&self, cells: &[Span<'static>], widths: &[u16], area: Rect, buffer: &mut Buffer) {

@@ -254,6 +254,18 @@ fn the_selected_row_is_always_seen() {
 }
 
 #[test]
+fn a_graph_is_never_turned_around() {
+    let mut state = full();
+    press(&mut state, "↓");
+    let buffer = screen(&state, (80, 24));
+    let y = (3..24).find(|y| buffer[(0, *y)].modifier.contains(Modifier::REVERSED)).unwrap();
+    let is_bar = |x: &u16| buffer[(*x, y)].symbol() == "█";
+    let bar = (0..80).find(is_bar).unwrap();
+    assert!(!buffer[(bar, y)].modifier.contains(Modifier::REVERSED));
+    assert!(buffer[(79, y)].modifier.contains(Modifier::REVERSED));
+}
+
+#[test]
 fn a_question_is_in_the_middle_and_says_what_ends() {
     for size in SIZES {
         let mut state = full();
