@@ -4,10 +4,12 @@
 //! lead to the same daemon.
 
 use arc_swap::ArcSwap;
+use tokio_util::task::TaskTracker;
 
 use super::auth::Auth;
 use crate::{
-    config::ApiSettings, events::Events, log_level::LevelControl, status::Board, supervisor::Handle,
+    config::ApiSettings, events::Events, log_level::LevelControl, sources::managed::Managed, status::Board,
+    supervisor::Handle,
 };
 
 /// What the composition root gives to the API.
@@ -17,6 +19,8 @@ pub(crate) struct Means {
     pub(crate) board: Board,
     /// What is asked to change something.
     pub(crate) handle: Handle,
+    /// What changes the mappings that were made at run time.
+    pub(crate) managed: Managed,
     /// What happens.
     pub(crate) events: Events,
     /// What is asked for another level of the log.
@@ -28,15 +32,18 @@ pub(crate) struct Means {
 pub(super) struct Context {
     pub(super) means: Means,
     pub(super) auth: Auth,
+    /// Changes that are finished although their client leaves.
+    pub(super) tasks: TaskTracker,
     /// Further names for the `Host` header.
     pub(super) hosts: ArcSwap<Vec<String>>,
 }
 
 impl Context {
-    pub(super) fn new(means: Means, settings: &ApiSettings) -> Self {
+    pub(super) fn new(means: Means, settings: &ApiSettings, tasks: TaskTracker) -> Self {
         Self {
             means,
             auth: Auth::new(&settings.tokens),
+            tasks,
             hosts: ArcSwap::from_pointee(settings.hosts.clone()),
         }
     }

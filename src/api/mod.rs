@@ -126,13 +126,13 @@ impl Part {
 
     async fn serve(mut self) {
         let clients = self.means.handle.budgets().api_clients();
-        let context = Arc::new(Context::new(self.means, &self.settings.borrow().api));
+        let tasks = TaskTracker::new();
+        let context = Arc::new(Context::new(self.means, &self.settings.borrow().api, tasks.clone()));
         let hall = Hall {
             app: Arc::new(App::new(Arc::clone(&context))),
             clients: Arc::new(Clients::new(clients)),
-            tasks: TaskTracker::new(),
+            tasks: tasks.clone(),
         };
-        let tasks = hall.tasks.clone();
         context.switch(true);
         let mut keeper = Keeper::new(hall, self.doors);
         loop {

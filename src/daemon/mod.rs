@@ -205,11 +205,6 @@ impl Daemon {
         };
         spawn("ban saver", Box::pin(Arc::clone(&bans).follow(handle.clone())));
         spawn("list follower", Box::pin(lists::follow(handle.clone())));
-        #[cfg(feature = "api")]
-        spawn(
-            "managed mappings",
-            Box::pin(crate::sources::managed::Managed::new(handle.clone(), events.clone()).follow()),
-        );
         let gateway =
             Gateway::start(handle.live(), handle.router_settings(), alarm.clone(), events.clone(), &tasks);
         if let Some(read_from) = options.watch {

@@ -40,6 +40,7 @@ mod with_api {
         daemon::start::StartError,
         events::Events,
         job,
+        sources::managed::Managed,
         status::{Board, Facts},
     };
 
@@ -77,7 +78,11 @@ mod with_api {
             let board = Board::new(facts, view.handle, view.gateway.status());
             let (measured, raised) = (board.measure(), alarm.clone());
             tasks.spawn(async move { raised.guard("history", measured).await });
+            let managed = Managed::new(view.handle.clone(), view.events.clone());
+            let (followed, raised) = (managed.clone().follow(), alarm.clone());
+            tasks.spawn(async move { raised.guard("managed mappings", followed).await });
             let means = Means {
+                managed,
                 board,
                 handle: view.handle.clone(),
                 events: view.events.clone(),

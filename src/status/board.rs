@@ -136,6 +136,11 @@ impl Board {
         Some(self.history.view(Some(&id), minutes))
     }
 
+    /// The configuration that runs, without secrets.
+    pub(crate) fn config(&self) -> serde_json::Value {
+        config::effective(&self.roster().plan, &self.settings.borrow(), &self.gate.spec())
+    }
+
     /// Every mapping, in the order of their names.
     pub(crate) fn mappings(&self) -> Vec<view::Mapping> {
         let roster = self.roster();

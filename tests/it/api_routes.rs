@@ -325,3 +325,24 @@ fn the_router_is_shown_also_where_it_is_not_used() {
     let portway = Portway::publishing(&format!("{}:{}", own_addr(8080), own_addr(8000))).start();
     assert_eq!(portway.api().get("/v1/router").is(200).json()["state"], "off");
 }
+
+#[test]
+fn the_configuration_is_shown_without_its_secrets() {
+    let (listen, dir) = (own_addr(7678), tempfile::tempdir().unwrap());
+    let token = dir.path().join("token");
+    std::fs::write(&token, "a-secret-of-this-test").unwrap();
+    let config = format!(
+        "{}[api]\nlisten = \"{listen}\"\ntokens = [{{ role = \"admin\", file = \"{}\" }}]\n",
+        mapping(own_addr(8080), own_addr(8000), "name = \"web\"\nmax_sessions = 7"),
+        token.display()
+    );
+    let portway = Portway::with(&config).start();
+    let reply = portway.api().get("/v1/config").is(200);
+    assert!(!reply.body.contains("a-secret-of-this-test"), "{}", reply.body);
+    let config = reply.json();
+    assert_eq!(
+        (&config["mappings"][0]["name"], &config["mappings"][0]["max_sessions"]),
+        (&json!("web"), &json!(7))
+    );
+    assert_eq!(config["api"]["listen"], json!(listen.to_string()));
+}

@@ -13,6 +13,7 @@ mod random;
 mod api;
 mod api_access;
 mod api_limits;
+mod api_managed;
 mod api_routes;
 mod api_socket;
 mod bench;

@@ -2,6 +2,7 @@
 //! supervisor's handle. It knows neither who asks nor over which socket: that was checked before.
 
 mod bans;
+mod config;
 mod events;
 mod health;
 mod history;
@@ -33,8 +34,12 @@ pub(super) fn all(context: Arc<Context>) -> Router {
         .route("/v1/login", get(login::who).post(login::log_in))
         .route("/v1/logout", post(login::log_out))
         .route("/v1/status", get(status::status))
-        .route("/v1/mappings", get(mappings::list))
-        .route("/v1/mappings/{*name}", get(mappings::one))
+        .route("/v1/config", get(config::config))
+        .route("/v1/mappings", get(mappings::list).post(mappings::add))
+        .route(
+            "/v1/mappings/{*name}",
+            get(mappings::one).put(mappings::put).delete(mappings::remove).post(mappings::act),
+        )
         .route("/v1/sessions", get(sessions::list).delete(sessions::close_all))
         .route("/v1/sessions/{id}", delete(sessions::close))
         .route("/v1/reload", post(reload::reload))
