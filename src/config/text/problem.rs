@@ -203,7 +203,8 @@ impl Diagnostic {
     /// The last place of this problem in a text that stands alone, if any: without that text, there
     /// would be no problem.
     fn alone(&self, sources: &SourceMap) -> Option<Span> {
-        let places = [Some(self.span), self.also, self.circle].into_iter().flatten();
+        // Of several in one text, the place of the problem itself: the last of the greatest counts.
+        let places = [self.circle, self.also, Some(self.span)].into_iter().flatten();
         places.filter(|place| sources.origin(*place).stands_alone()).max_by_key(|place| place.source())
     }
 
