@@ -37,8 +37,10 @@ pub(super) struct MappingRuntime {
     /// What its sessions did, for as long as it is in the plan.
     pub(super) totals: Arc<MappingTotals>,
     policy: Arc<Policy>,
-    /// False if only sessions of closing listeners use it.
+    /// False if only sessions of closing listeners use it, or nothing.
     is_planned: bool,
+    /// Whether the plan knows it, also while it is disabled or paused.
+    is_known: bool,
 }
 
 /// The mappings of a plan, and those of earlier plans that still have sessions.
@@ -69,7 +71,10 @@ impl Mappings {
                 }
             }
         }
-        self.all.retain(|_, mapping| mapping.is_planned || mapping.is_in_use());
+        for (id, mapping) in &mut self.all {
+            mapping.is_known = mapping.is_planned || plan.about.contains_key(id);
+        }
+        self.all.retain(|_, mapping| mapping.is_known || mapping.is_in_use());
         changed
     }
 
@@ -83,16 +88,16 @@ impl Mappings {
         self.all.iter().map(|(id, mapping)| (id.name.clone(), Arc::clone(&mapping.log))).collect()
     }
 
-    /// The totals of the plan's mappings.
+    /// The totals of the plan's mappings, also of those that are closed.
     pub(super) fn totals(&self) -> AllTotals {
-        let planned = self.all.iter().filter(|(_, mapping)| mapping.is_planned);
-        planned.map(|(id, mapping)| (id.clone(), Arc::clone(&mapping.totals))).collect()
+        let known = self.all.iter().filter(|(_, mapping)| mapping.is_known);
+        known.map(|(id, mapping)| (id.clone(), Arc::clone(&mapping.totals))).collect()
     }
 
-    /// The admissions of the plan.
+    /// The admissions of the plan, also of mappings that are closed.
     pub(super) fn admissions(&self) -> Admissions {
-        let planned = self.all.iter().filter(|(_, mapping)| mapping.is_planned);
-        planned.map(|(id, mapping)| (id.clone(), Arc::clone(&mapping.admission))).collect()
+        let known = self.all.iter().filter(|(_, mapping)| mapping.is_known);
+        known.map(|(id, mapping)| (id.clone(), Arc::clone(&mapping.admission))).collect()
     }
 }
 
@@ -104,6 +109,7 @@ impl MappingRuntime {
             totals: Arc::default(),
             policy: Arc::clone(&plan.policy),
             is_planned: true,
+            is_known: true,
         }
     }
 

@@ -91,6 +91,17 @@ async fn what_happens_is_told_in_order() {
     let unreachable = totals.ended.iter().find(|(reason, _)| *reason == Ended::Unreachable);
     assert_eq!(web.to_string(), "web");
     assert_eq!((totals.sessions, unreachable), (1, Some(&(Ended::Unreachable, 1))), "over two reloads");
+    fs::write(&path, text("[]") + "enabled = false\n").unwrap();
+    told.handle.reload().await.unwrap();
+    let sessions = || {
+        let totals = told.handle.totals().borrow().clone();
+        let all = totals.iter().map(|(_, totals)| totals.read(crate::mapping::Protocol::Tcp).sessions);
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(sessions(), [1], "a closed mapping keeps its totals");
+    fs::write(&path, text("[]")).unwrap();
+    told.handle.reload().await.unwrap();
+    assert_eq!(sessions(), [1], "and has them when it opens again");
     told.handle.stop_at_once();
     told.handle.stop().await;
 }
