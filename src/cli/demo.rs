@@ -1,149 +1,176 @@
 //! `portway demo`: a complete example with nothing set up.
 //!
 //! A web page and a UDP echo run as targets inside the program, on loopback and on ports that the
-//! system chooses; in front of them, the real daemon runs a real plan, on ports that are easy to
-//! type. What a person can do next is printed, then the log goes on as always.
+//! system chooses. In front of them, the real daemon runs a real configuration file, on ports that
+//! are easy to type. A few visitors come by, so that the windows have something to show. What a
+//! person can do next is printed, then the log goes on as always. The file and the socket are in a
+//! directory of the demo's own, which it removes at its end.
+
+mod targets;
+#[cfg(feature = "api")]
+mod visitors;
 
 use std::{
-    convert::Infallible,
     fmt::Write as _,
-    io,
+    fs, io,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
 };
-
-use http_body_util::Full;
-use hyper::{
-    Request, Response, StatusCode, body::Bytes, header::CONTENT_TYPE, server::conn::http1,
-    service::service_fn,
-};
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, UdpSocket};
 
 use super::{FAILED, code_of, print, say, start};
 use crate::{
     config::{self, Source, System},
     daemon::{self, Options},
-    job,
-    mapping::Timeout,
-    relay::{Drain, DrainWatch},
 };
 
-/// The page that the demo serves.
-const PAGE: &str = include_str!("demo.html");
 /// Where the first free pair of ports is looked for.
 const FIRST_PORT: u16 = 8080;
+/// Where the first free port for the dashboard is looked for.
+#[cfg(feature = "api")]
+const FIRST_API_PORT: u16 = 7678;
 const TRIES: u16 = 100;
+
+/// Where the demo is.
+struct Places {
+    /// The directory of its own.
+    directory: PathBuf,
+    web: u16,
+    echo: u16,
+    #[cfg(feature = "api")]
+    api: u16,
+}
 
 /// Runs the demo until it is stopped.
 pub(super) fn run() -> ExitCode {
-    let (web, echo) = match daemon::hold_signals().and_then(|()| targets()) {
+    let (web, echo) = match daemon::hold_signals().and_then(|()| targets::start()) {
         Ok(addrs) => addrs,
-        Err(error) => {
-            say(&format!("portway demo: start the targets: {error}"));
-            return ExitCode::from(FAILED);
-        }
+        Err(error) => return failed(&format!("start the targets: {error}")),
     };
     let Some((web_port, echo_port)) = free_ports() else {
-        say("portway demo: no free port on 127.0.0.1 between 8080 and 8180");
-        return ExitCode::from(FAILED);
+        return failed("no free port on 127.0.0.1 between 8080 and 8180");
     };
-    let publish = vec![format!("127.0.0.1:{web_port}:{web}"), format!("127.0.0.1:{echo_port}:{echo}/udp")];
-    if let Err(error) = print(&invitation(web_port, echo_port, &publish))
+    #[cfg(feature = "api")]
+    let Some(api) = (FIRST_API_PORT..FIRST_API_PORT + TRIES).find(is_free_tcp) else {
+        return failed("no free port on 127.0.0.1 between 7678 and 7778");
+    };
+    let directory = match directory() {
+        Ok(directory) => directory,
+        Err(error) => {
+            return failed(&format!("make a directory in {}: {error}", std::env::temp_dir().display()));
+        }
+    };
+    let places = Places {
+        directory,
+        web: web_port,
+        echo: echo_port,
+        #[cfg(feature = "api")]
+        api,
+    };
+    let code = serve(&places, web, echo);
+    // Nothing is lost if it stays: it is in the directory for temporary files.
+    let _ = fs::remove_dir_all(&places.directory);
+    code
+}
+
+fn failed(why: &str) -> ExitCode {
+    say(&format!("portway demo: {why}"));
+    ExitCode::from(FAILED)
+}
+
+fn serve(places: &Places, web: SocketAddr, echo: SocketAddr) -> ExitCode {
+    let file = places.directory.join("portway.toml");
+    if let Err(error) = fs::write(&file, places.configuration(web, echo)) {
+        return failed(&format!("write {}: {error}", file.display()));
+    }
+    if let Err(error) = print(&places.invitation(&file))
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         return code_of(Err(error), ExitCode::SUCCESS);
     }
-    let source = Source { publish, ..Source::default() };
-    let read = move || {
-        config::load(&source, &System).map(|mut loaded| {
-            // A demo has no sessions to wait for: Ctrl-C ends it.
-            loaded.settings.grace = Timeout::After(Duration::ZERO);
-            loaded
-        })
-    };
+    #[cfg(feature = "api")]
+    if let Err(error) = visitors::start(places.web, places.echo) {
+        say(&format!("portway demo: no visitors come: {error}"));
+    }
+    let source = Source { file: Some(file), ..Source::default() };
     // Where one of its ports is taken meanwhile, half a demo is of no use.
-    start(Arc::new(read), Options { strict: true, ..Options::default() })
+    let options = Options { strict: true, ..Options::default() };
+    start(Arc::new(move || config::load(&source, &System)), options)
 }
 
-fn invitation(web_port: u16, echo_port: u16, publish: &[String]) -> String {
-    let mut text = String::from("portway demo: two mappings on this machine, with a target behind each\n\n");
-    for spec in publish {
-        let _ = writeln!(text, "  portway -p {spec}");
+impl Places {
+    /// The configuration. A demo has no sessions to wait for: Ctrl-C ends it.
+    fn configuration(&self, web: SocketAddr, echo: SocketAddr) -> String {
+        let Self { web: web_port, echo: echo_port, .. } = self;
+        let mut text = format!(
+            "[[mapping]]\nname = \"web\"\npublish = \"127.0.0.1:{web_port}:{web}\"\n\n\
+             [[mapping]]\nname = \"echo\"\npublish = \"127.0.0.1:{echo_port}:{echo}/udp\"\n\n\
+             [shutdown]\ngrace = \"0s\"\n"
+        );
+        #[cfg(feature = "api")]
+        {
+            // By `Debug`, quotes and backslashes are as TOML wants them.
+            let path = |name: &str| format!("{:?}", self.directory.join(name).to_string_lossy());
+            let _ = write!(
+                text,
+                "\n[api]\nlisten = \"127.0.0.1:{}\"\nsocket = {}\nmanaged = {}\n",
+                self.api,
+                path("portway.sock"),
+                path("managed.toml")
+            );
+        }
+        text
     }
-    let _ = write!(
-        text,
-        "\nTry them:\n\
-         \n  open   http://127.0.0.1:{web_port}/            in a browser, or: curl http://127.0.0.1:{web_port}/\
-         \n  type   nc -u 127.0.0.1 {echo_port}              and some words: each line comes back\n\
-         \nEach connection ends with a line `session ended` below. Ctrl-C stops the demo.\n"
-    );
-    text
+
+    fn invitation(&self, file: &Path) -> String {
+        let Self { web, echo, .. } = self;
+        let mut text = String::from(
+            "portway demo: two mappings on this machine, with a target behind each\n\nTry them:\n\n",
+        );
+        #[cfg(feature = "api")]
+        let _ = writeln!(
+            text,
+            "  open   http://127.0.0.1:{}/            the dashboard: visitors come and go",
+            self.api
+        );
+        let _ = write!(
+            text,
+            "  open   http://127.0.0.1:{web}/            in a browser, or: curl http://127.0.0.1:{web}/\n  \
+             type   nc -u 127.0.0.1 {echo}              and some words: each line comes back\n"
+        );
+        #[cfg(feature = "api")]
+        {
+            let socket = self.directory.join("portway.sock");
+            let _ = writeln!(text, "  run    portway status --socket {}", socket.display());
+        }
+        let _ = write!(
+            text,
+            "\nIts configuration is {}.\n\
+             Each connection ends with a line `session ended` below. Ctrl-C stops the demo.\n",
+            file.display()
+        );
+        text
+    }
+}
+
+/// A directory of the demo's own.
+fn directory() -> io::Result<PathBuf> {
+    let directory = std::env::temp_dir().join(format!("portway-demo-{}", std::process::id()));
+    fs::DirBuilder::new().mode(0o700).create(&directory)?;
+    Ok(directory)
+}
+
+fn is_free_tcp(port: &u16) -> bool {
+    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
 }
 
 /// A TCP and a UDP port on 127.0.0.1 that are free now, one after the other. If another program
 /// takes one before the daemon binds it, the start fails and names that program.
 fn free_ports() -> Option<(u16, u16)> {
-    let free_tcp = |port: &u16| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    let free_udp = |port: &u16| std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    let web = (FIRST_PORT..FIRST_PORT + TRIES).find(free_tcp)?;
-    let echo = (web + 1..FIRST_PORT + TRIES + 1).find(free_udp)?;
+    let is_free_udp = |port: &u16| std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let web = (FIRST_PORT..FIRST_PORT + TRIES).find(is_free_tcp)?;
+    let echo = (web + 1..FIRST_PORT + TRIES + 1).find(is_free_udp)?;
     Some((web, echo))
-}
-
-/// Starts the targets on a thread of their own, as if they were other programs.
-fn targets() -> io::Result<(SocketAddr, SocketAddr)> {
-    let web = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let echo = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    web.set_nonblocking(true)?;
-    echo.set_nonblocking(true)?;
-    let addrs = (web.local_addr()?, echo.local_addr()?);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let serve = move || {
-        runtime.block_on(async {
-            let drain = Drain::new();
-            let (Ok(web), Ok(echo)) = (TcpListener::from_std(web), UdpSocket::from_std(echo)) else { return };
-            drain.watch().spawn(serve_echo(echo));
-            serve_pages(web, drain.watch()).await;
-        });
-    };
-    job::thread("demo-targets", serve).map_err(|(error, _)| error)?;
-    Ok(addrs)
-}
-
-async fn serve_pages(listener: TcpListener, tasks: DrainWatch) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => tasks.spawn(async move {
-                // A browser that goes away in the middle of a page is its own affair.
-                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(page)).await;
-            }),
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    }
-}
-
-async fn page<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (status, body) = if request.uri().path() == "/" {
-        (StatusCode::OK, PAGE)
-    } else {
-        (StatusCode::NOT_FOUND, "not found\n")
-    };
-    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
-    *response.status_mut() = status;
-    let kind = if status == StatusCode::OK { "text/html; charset=utf-8" } else { "text/plain" };
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
-    Ok(response)
-}
-
-async fn serve_echo(socket: UdpSocket) {
-    let mut buffer = vec![0; 65_535];
-    loop {
-        // An error here belongs to one client that has gone.
-        if let Ok((len, client)) = socket.recv_from(&mut buffer).await {
-            let _ = socket.send_to(&buffer[..len], client).await;
-        }
-    }
 }
