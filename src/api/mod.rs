@@ -29,6 +29,7 @@ mod doors;
 mod entrance;
 mod failure;
 mod input;
+mod metrics;
 mod routes;
 mod serve;
 mod site;

@@ -24,8 +24,8 @@ use crate::{
     meter::{LiveSession, Totals},
     policy::{Ban, BanReason, Gate},
     supervisor::{
-        Admissions, AllTotals, Changes, Handle, LastReload, ListenerRecord, Preview, ReloadError, Roster,
-        Serving,
+        Admissions, AllTotals, Budgets, Changes, Handle, LastReload, ListenerRecord, Preview, ReloadError,
+        Roster, Serving,
     },
     targets::{Dialer, Leg},
 };
@@ -47,16 +47,17 @@ pub(crate) struct Facts {
 /// Reads what runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Board {
-    facts: Facts,
+    pub(super) facts: Facts,
     roster: watch::Receiver<Arc<Roster>>,
-    last_reload: watch::Receiver<Option<Arc<LastReload>>>,
+    pub(super) last_reload: watch::Receiver<Option<Arc<LastReload>>>,
     admissions: watch::Receiver<Admissions>,
-    totals: watch::Receiver<AllTotals>,
+    pub(super) totals: watch::Receiver<AllTotals>,
     settings: watch::Receiver<Settings>,
     router: watch::Receiver<RouterStatus>,
     gate: Arc<Gate>,
     dialer: Dialer,
     history: History,
+    pub(super) budgets: Budgets,
 }
 
 impl Board {
@@ -73,10 +74,11 @@ impl Board {
             gate: Arc::clone(handle.gate()),
             dialer: handle.dialer().clone(),
             history: History::default(),
+            budgets: handle.budgets().clone(),
         }
     }
 
-    fn roster(&self) -> Arc<Roster> {
+    pub(super) fn roster(&self) -> Arc<Roster> {
         Arc::clone(&self.roster.borrow())
     }
 
@@ -317,11 +319,10 @@ fn id_of(name: &MappingName, roster: &Roster) -> Option<MappingId> {
 }
 
 fn last_reload(last: &LastReload) -> view::LastReload {
-    let is_applied = last.refused.is_empty() && last.problems.is_empty();
     let said = |message: &String| view::Problem { message: message.clone(), ..view::Problem::default() };
     view::LastReload {
         at: rfc3339(last.at),
-        outcome: if is_applied { "applied" } else { "refused" }.to_owned(),
+        outcome: if last.is_applied() { "applied" } else { "refused" }.to_owned(),
         problems: last
             .problems
             .iter()

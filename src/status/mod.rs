@@ -11,12 +11,14 @@
 mod addresses;
 mod board;
 mod event;
+mod gauges;
 mod history;
 mod router;
 pub(crate) mod view;
 
 #[allow(unused_imports, reason = "the windows come after the board")]
 pub(crate) use board::{Board, Facts, SessionList};
+pub(crate) use gauges::Gauges;
 
 use std::time::{Duration, SystemTime};
 

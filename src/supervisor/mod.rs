@@ -457,7 +457,8 @@ impl Supervisor {
             }
         };
         report(&outcome, &self.events);
-        self.last_reload.send_replace(Some(Arc::new(LastReload::of(&outcome))));
+        let last = LastReload::of(&outcome, self.last_reload.borrow().as_deref());
+        self.last_reload.send_replace(Some(Arc::new(last)));
         // An answer must not come before what it says can be seen.
         self.publish();
         for reply in apply {

@@ -78,6 +78,8 @@ pub(crate) struct Trouble {
 pub(crate) struct LastReload {
     /// When it ended.
     pub(crate) at: SystemTime,
+    /// When a reload was last applied; `None` before the first one.
+    pub(crate) applied: Option<SystemTime>,
     /// Why it was refused; nothing where it was applied.
     pub(crate) refused: Vec<String>,
     /// The problems of the configuration, where that is why.
@@ -85,8 +87,13 @@ pub(crate) struct LastReload {
 }
 
 impl LastReload {
-    /// The outcome that is known now.
-    pub(super) fn of(outcome: &Result<Applied, Arc<ReloadError>>) -> Self {
+    /// Whether it was applied.
+    pub(crate) fn is_applied(&self) -> bool {
+        self.refused.is_empty() && self.problems.is_empty()
+    }
+
+    /// The outcome that is known now, after the one before.
+    pub(super) fn of(outcome: &Result<Applied, Arc<ReloadError>>, before: Option<&Self>) -> Self {
         let (mut refused, mut problems) = (Vec::new(), Vec::new());
         match outcome.as_ref().err().map(|error| &**error) {
             Some(ReloadError::Config(config)) => problems.extend(config.iter().take(MOST_LISTED).cloned()),
@@ -96,7 +103,9 @@ impl LastReload {
             Some(error) => refused.push(error.to_string()),
             None => {}
         }
-        Self { at: SystemTime::now(), refused, problems }
+        let at = SystemTime::now();
+        let before = before.and_then(|before| before.applied);
+        Self { at, applied: if outcome.is_ok() { Some(at) } else { before }, refused, problems }
     }
 }
 

@@ -41,6 +41,7 @@ mod layers;
 mod limits;
 mod log_targets;
 mod logging;
+mod metrics;
 mod policy;
 mod ports;
 mod pressure;

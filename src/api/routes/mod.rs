@@ -9,6 +9,7 @@ mod history;
 mod log_level;
 mod login;
 mod mappings;
+mod metrics;
 mod page;
 mod reload;
 mod router;
@@ -31,6 +32,7 @@ pub(super) fn all(context: Arc<Context>) -> Router {
     let router = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/login", get(login::who).post(login::log_in))
         .route("/v1/logout", post(login::log_out))
         .route("/v1/status", get(status::status))
@@ -53,7 +55,10 @@ pub(super) fn all(context: Arc<Context>) -> Router {
 
 /// The routes of `[metrics] listen`.
 pub(super) fn metrics(context: Arc<Context>) -> Router {
-    let router = Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready));
+    let router = Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::metrics));
     finished(router.fallback(unknown), context)
 }
 
