@@ -13,6 +13,7 @@
 //! group. Sockets ([sock]) are above [mapping], because they are bound to its addresses.
 
 #![allow(dead_code, reason = "the windows come after their values")]
+#![cfg_attr(not(feature = "api"), allow(unused_imports, unused_mut, reason = "the windows use it"))]
 
 mod alarm;
 #[cfg(test)]
