@@ -75,6 +75,8 @@ struct Scrape {
     mappings: Vec<view::Mapping>,
     /// By the label of the mapping, and by protocol.
     totals: Vec<(String, Protocol, Totals)>,
+    /// By mapping and reason.
+    dropped: BTreeMap<(String, &'static str), u64>,
     gauges: Gauges,
 }
 
@@ -87,7 +89,7 @@ impl Scrape {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             tell_apart(totals.iter_mut().filter(|(_, of, _)| *of == protocol).map(|(name, ..)| name));
         }
-        Self { status: board.status(), mappings, totals, gauges: board.gauges() }
+        Self { status: board.status(), mappings, totals, dropped: board.dropped(), gauges: board.gauges() }
     }
 }
 
@@ -147,6 +149,11 @@ impl Scrape {
             let mapping = ("mapping", mapping.as_str());
             count(&mut datagrams, &[mapping, ("direction", "in")], totals.moved.datagrams_in)?;
             count(&mut datagrams, &[mapping, ("direction", "out")], totals.moved.datagrams_out)?;
+        }
+        let help = "UDP datagrams of clients that were dropped, by reason";
+        let mut dropped = counter(encoder, "portway_datagrams_dropped", help)?;
+        for ((mapping, reason), datagrams) in &self.dropped {
+            count(&mut dropped, &[("mapping", mapping.as_str()), ("reason", *reason)], *datagrams)?;
         }
         Ok(())
     }
@@ -239,6 +246,8 @@ impl Scrape {
         let help = "The version that runs";
         set(&mut gauge(encoder, "portway_build_info", help)?, &[("version", &*self.status.version)], 1)?;
         value(encoder, "portway_bans_active", "Bans in force", self.status.bans as u64)?;
+        let help = "Connections to decoys";
+        count_alone(encoder, "portway_trap_touches", help, self.gauges.trap_touches)?;
         value(encoder, "portway_sessions_limit", "TCP sessions that there may be", sessions_limit)?;
         value(encoder, "portway_flows_limit", "UDP flows that there may be", flows_limit)?;
         let help = "Whether the last reload was applied; the start counts";
@@ -283,6 +292,11 @@ fn counter<'e>(
 /// A gauge without labels.
 fn value(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     gauge(encoder, name, help)?.encode_gauge(&value)
+}
+
+/// A counter without labels.
+fn count_alone(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    counter(encoder, name, help)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
 }
 
 fn set(family: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: u64) -> fmt::Result {

@@ -54,7 +54,7 @@ pub(crate) struct Board {
     pub(super) totals: watch::Receiver<AllTotals>,
     settings: watch::Receiver<Settings>,
     router: watch::Receiver<RouterStatus>,
-    gate: Arc<Gate>,
+    pub(super) gate: Arc<Gate>,
     dialer: Dialer,
     history: History,
     pub(super) budgets: Budgets,

@@ -1,9 +1,9 @@
 //! The numbers that only metrics show.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use super::Board;
-use crate::{mapping::Protocol, meter::Totals, policy::Refusal};
+use crate::{mapping::Protocol, meter::Totals, policy::Refusal, relay::udp::DropReason};
 
 /// The reasons of refusals, as words.
 const REFUSALS: [&str; Refusal::ALL.len()] = {
@@ -29,6 +29,8 @@ pub(crate) struct Gauges {
     pub(crate) reload_success: SystemTime,
     /// When the daemon started.
     pub(crate) started: SystemTime,
+    /// How often clients touched a decoy.
+    pub(crate) trap_touches: u64,
     /// The memory of the process; 0 where the system does not say.
     pub(crate) resident_bytes: u64,
     /// Every reason of a refusal.
@@ -46,9 +48,23 @@ impl Board {
             reload_successful: last.as_ref().is_none_or(|last| last.is_applied()),
             reload_success: last.as_ref().and_then(|last| last.applied).unwrap_or(self.facts.started),
             started: self.facts.started,
+            trap_touches: self.gate.guard().trap_touches(),
             resident_bytes: resident.map_or(0, |pages| pages.resident * procfs::page_size()),
             refusals: &REFUSALS,
         }
+    }
+
+    /// Datagrams of clients that were dropped, by mapping and reason. A listener that closes takes
+    /// its number along.
+    pub(crate) fn dropped(&self) -> BTreeMap<(String, &'static str), u64> {
+        let mut dropped = BTreeMap::new();
+        for listener in &self.roster().listeners {
+            let (Some(id), Some(drops)) = (&listener.mapping, &listener.drops) else { continue };
+            for reason in DropReason::ALL {
+                *dropped.entry((id.name.to_string(), reason.as_str())).or_default() += drops.count(reason);
+            }
+        }
+        dropped
     }
 
     /// The totals of each mapping by protocol, in the order of their names, for the protocols that
