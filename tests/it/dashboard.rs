@@ -177,6 +177,53 @@ fn the_page_has_no_barriers_and_its_login_keeps_a_reader_from_changes() {
     });
 }
 
+#[test]
+fn the_page_adds_a_mapping_that_forwards_and_shows_what_is_wrong_with_another() {
+    with_tools(&Browser::TOOLS, || {
+        let target = TcpTarget::echo();
+        let (api, listen, made) = (own_addr(7678), own_addr(8080), own_addr(8081));
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let managed = format!("managed = \"{}/managed.toml\"\n", dir.path().display());
+        let text = config(api, &named("games", listen, target.addr)) + &managed;
+        let _portway = Portway::with(&text).start();
+        let browser = Browser::start(1280, 900);
+        browser.open(&format!("http://{api}/"));
+        browser.wait_text("#headline", "Everything is up.");
+
+        // A bad one is shown with its problems, and the form stays.
+        browser.click("#add");
+        browser.fill("#m-listen", &made.to_string());
+        browser.fill("#m-host", &target.addr.ip().to_string());
+        browser.fill("#m-port", &target.addr.port().to_string());
+        browser.fill("#m-name", "friends");
+        browser.fill("#m-allow", "@nobody");
+        browser.wait_text("#m-toml", &format!("publish = \"{made}:{}\"", target.addr));
+        browser.click("#mapping-dialog button[type=submit]");
+        browser.wait_text("#m-problems [data-code]", "nobody");
+        browser.fill("#m-allow", "127.0.0.0/8");
+        browser.click("#mapping-dialog button[type=submit]");
+        browser.wait_text("[data-mapping=friends] .badge", "Up");
+        assert!(echoes(made), "the mapping does not forward");
+
+        // It pauses, resumes, and goes.
+        let steer = "[data-mapping=friends] .steer button";
+        browser.click(steer);
+        browser.click("#ask-yes");
+        browser.wait_text("[data-mapping=friends] .badge", "Paused");
+        assert!(!echoes(made), "a paused mapping forwards");
+        browser.click(steer);
+        browser.wait_text("[data-mapping=friends] .badge", "Up");
+        assert!(echoes(made), "the mapping is not open again");
+        browser.click(&format!("{steer}:nth-child(2)"));
+        browser.click("#ask-yes");
+        browser.wait_gone("[data-mapping=friends]");
+        assert!(!echoes(made), "a mapping that was removed forwards");
+
+        // What a file declares has no such button.
+        assert_eq!(browser.text("[data-mapping=games] .steer button:nth-child(2)"), "");
+    });
+}
+
 /// What the console says, without the answers that the test asks for: those with a failure.
 fn errors(browser: &Browser) -> Vec<String> {
     browser.console().into_iter().filter(|line| !line.contains("Failed to load resource")).collect()

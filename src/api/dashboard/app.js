@@ -253,7 +253,7 @@ document.addEventListener("visibilitychange", () => {
   round();
 });
 
-addMapping(done, (name) => view.mappings.some((mapping) => mapping.name === name));
+addMapping(done);
 reload(done);
 navigation();
 round();

@@ -1,6 +1,6 @@
 // Adding a mapping, with the TOML that portway writes, and the reload with its dry run.
 
-import { mapping as route, request } from "./api.js";
+import { request } from "./api.js";
 import { dialog, el, get, problem, problems, say, show } from "./dom.js";
 import { plural } from "./format.js";
 
@@ -23,6 +23,7 @@ function table() {
   const hours = Number(get("m-for").value);
   const allow = text("m-allow").split(/[\s,]+/).filter(Boolean);
   return {
+    ...(text("m-name") ? { name: text("m-name") } : {}),
     publish: protocol === "tcp" ? spec : `${spec}/${protocol}`,
     ...(allow.length ? { allow } : {}),
     ...(get("m-router").checked ? { router: true } : {}),
@@ -30,25 +31,18 @@ function table() {
   };
 }
 
-/** The name that portway gives to a mapping without one. */
-const name = () => text("m-name") || `${text("m-listen").replace(/^.*:/, "")}/${get("m-protocol").value}`;
-
 function preview() {
-  const all = { ...(text("m-name") ? { name: text("m-name") } : {}), ...table() };
-  const lines = Object.entries(all).map(([key, value]) => `${key} = ${toml(value)}`);
+  const lines = Object.entries(table()).map(([key, value]) => `${key} = ${toml(value)}`);
   say(get("m-toml"), ["[[mapping]]", ...lines].join("\n"));
 }
 
-/** `isTaken` says whether a mapping has a name: a PUT would replace that one. */
-export function addMapping(done, isTaken) {
+export function addMapping(done) {
   const form = get("mapping-dialog").querySelector("form");
   const box = dialog("mapping-dialog", {
     failed: (failure) => problems(get("m-problems"), failure),
     submit: async () => {
-      const wanted = name();
-      if (isTaken(wanted)) throw new Error(`A mapping has the name ${wanted}. Choose another name.`);
-      await request("PUT", route(wanted), table());
-      await done(`${wanted} is added`);
+      const { name } = await request("POST", "/v1/mappings", table());
+      await done(`${name} is added`);
     },
   });
   form.addEventListener("input", preview);
