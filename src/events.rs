@@ -16,8 +16,6 @@
 //!
 //! It ends with its last handle.
 
-#![allow(dead_code, reason = "the windows that read it come later")]
-
 use std::{
     borrow::Cow,
     collections::VecDeque,

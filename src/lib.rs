@@ -12,8 +12,10 @@
 //! Modules stand in layers, the lowest first. A module uses only what is declared above its own
 //! group. Sockets ([sock]) are above [mapping], because they are bound to its addresses.
 
-#![allow(dead_code, reason = "the windows come after their values")]
-#![cfg_attr(not(feature = "api"), allow(unused_imports, unused_mut, reason = "the windows use it"))]
+#![cfg_attr(
+    not(feature = "api"),
+    allow(dead_code, unused_imports, unused_mut, reason = "the windows use it")
+)]
 
 mod alarm;
 #[cfg(test)]

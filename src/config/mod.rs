@@ -44,7 +44,6 @@ use std::{
 };
 
 pub(crate) use effective::DaemonTerms;
-#[allow(unused_imports, reason = "the API will use it")]
 pub(crate) use effective::effective;
 use environment::Asked;
 use file::MainText;
@@ -52,8 +51,7 @@ use fragment::Fragments;
 pub(crate) use host::HostView;
 pub use host::System;
 use include::Walk;
-#[allow(unused_imports, reason = "the API, and the commands that talk to it, will use them")]
-pub(crate) use lower::api::{ApiSettings, ApiSocket, MetricsSettings, OFF, Role, Secret, Token};
+pub(crate) use lower::api::{ApiSettings, ApiSocket, OFF, Role, Secret, Token};
 pub(crate) use lower::lists::{ListFileError, ListRead, read_list};
 pub(crate) use lower::log::{LogFormat, LogOverride, LogSettings, LogTarget};
 pub(crate) use lower::overrides::terms;

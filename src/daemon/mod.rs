@@ -58,7 +58,8 @@ use windows::{Opened, View, Windows};
 
 /// How long a router may take to close its ports when the end is wanted at once.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
-/// Threads beside those of the runtime: for the log, the watchdog, the API, and work that may block.
+/// Threads beside those of the runtime: for the log, the watchdog, the API, and work that may
+/// block.
 const OTHER_THREADS: usize = 5;
 /// How long the configuration may take to be read: far more than the longest lists need.
 const READ_LIMIT: Duration = Duration::from_secs(60);

@@ -1,8 +1,6 @@
 //! How often a duration fell into each of a few fixed ranges: plain numbers, under the lock of
 //! their owner.
 
-#![allow(dead_code, reason = "the windows that read it come later")]
-
 use std::{ops::AddAssign, time::Duration};
 
 /// The ranges, but for the last, which has no upper end.

@@ -26,7 +26,6 @@ use std::{
 
 use atomic_waker::AtomicWaker;
 pub(crate) use ended::Ended;
-#[allow(unused_imports, reason = "the windows that read them come later")]
 pub(crate) use histogram::Durations;
 pub(crate) use lines::{LeftOut, SessionLines, SessionLog};
 use slab::Slab;

@@ -10,8 +10,6 @@
 //! the table makes one step of the end of a session: out of the live ones, into the account. The
 //! totals take over the account of a listener that is gone, or that another mapping has now.
 
-#![allow(dead_code, reason = "the windows that read it come later")]
-
 use std::{
     ops::AddAssign,
     sync::{Arc, Mutex, MutexGuard, PoisonError},

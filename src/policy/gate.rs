@@ -133,13 +133,6 @@ impl Gate {
         self.revision.subscribe()
     }
 
-    /// How many entries each list has that the configuration names.
-    pub(crate) fn list_sizes(&self) -> Vec<(ListName, usize)> {
-        let (spec, lists) = (self.spec(), self.lock());
-        let named = lists.iter().filter(|(name, _)| spec.lists.contains_key(name));
-        named.map(|(name, list)| (name.clone(), list.load().len())).collect()
-    }
-
     /// The place of the list of that name. It is empty until the list is set.
     pub(super) fn list(&self, name: &ListName) -> Arc<List> {
         self.lock().entry(name.clone()).or_default().clone()

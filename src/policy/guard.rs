@@ -19,11 +19,12 @@
 //!   process.
 //!
 //! Invariants: [`CLIENTS`] bans of clients and as many memories of earlier ones at most, and few
-//! bans of networks; the entry that ends first makes room. A client has at most one ban. `banned` is the number of bans in the
-//! table, so that a check costs one load where there is none. The guard reads no clock and no disk.
-//! Times are arguments, of the monotonic clock: a machine that learns the date late ends no ban by
-//! it. The dates that are shown and saved are taken once, when a ban begins, from the `dates` that
-//! the guard was made with. So an admission does not pay for a date.
+//! bans of networks; the entry that ends first makes room. A client has at most one ban. `banned`
+//! is the number of bans in the table, so that a check costs one load where there is none. The
+//! guard reads no clock and no disk. Times are arguments, of the monotonic clock: a machine that
+//! learns the date late ends no ban by it. The dates that are shown and saved are taken once, when
+//! a ban begins, from the `dates` that the guard was made with. So an admission does not pay for a
+//! date.
 
 mod ban;
 mod lines;
@@ -162,8 +163,8 @@ impl Guard {
         self.ban_net(client.into(), length, None, now)
     }
 
-    /// Bans the clients of a network by the operator's word, exempt or not, in place of any ban that
-    /// it has; without a length until further notice. It does not count as a repeat. A single
+    /// Bans the clients of a network by the operator's word, exempt or not, in place of any ban
+    /// that it has; without a length until further notice. It does not count as a repeat. A single
     /// address stands for its client.
     pub(crate) fn ban_net(
         &self,

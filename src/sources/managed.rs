@@ -1,13 +1,13 @@
 //! The managed file: the mappings that were made at run time, and the names that are paused.
 //!
 //! [`Managed`] is its one writer. Each change is a transaction: read the file, edit it (`edit`),
-//! write it whole, ask the supervisor for a reload. Where the reload is refused, the old text is put
-//! back, and nothing has changed. A person may edit the file by hand: comments and order stay, and
-//! an edit that comes in between is noticed and never overwritten.
+//! write it whole, ask the supervisor for a reload. Where the reload is refused, the old text is
+//! put back, and nothing has changed. A person may edit the file by hand: comments and order stay,
+//! and an edit that comes in between is noticed and never overwritten.
 //!
-//! What another file declares can be paused here, but not changed. A mapping with an `until` is left
-//! out of the plan after that time. [`Managed::follow`] asks for the reload then, and takes it out
-//! of the file. It ends when the supervisor has stopped.
+//! What another file declares can be paused here, but not changed. A mapping with an `until` is
+//! left out of the plan after that time. [`Managed::follow`] asks for the reload then, and takes it
+//! out of the file. It ends when the supervisor has stopped.
 //!
 //! Knows nothing of HTTP. `config::managed` reads the file.
 

@@ -6,8 +6,6 @@
 //!
 //! Must not know how a window looks. Reads only: a change is a call on the supervisor's handle.
 
-#![allow(dead_code, reason = "the windows come after their values")]
-
 mod addresses;
 mod board;
 mod event;
@@ -16,7 +14,6 @@ mod history;
 mod router;
 pub(crate) mod view;
 
-#[allow(unused_imports, reason = "the windows come after the board")]
 pub(crate) use board::{Board, Facts, SessionList};
 pub(crate) use gauges::Gauges;
 

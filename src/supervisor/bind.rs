@@ -78,11 +78,6 @@ impl BindError {
         Trouble { error: self.cause(), holder: self.holder.clone() }
     }
 
-    /// The program that has the port, where that is known.
-    pub(crate) fn holder(&self) -> Option<&str> {
-        self.holder.as_deref()
-    }
-
     /// The cause and the cure, without the listener.
     pub(super) fn cause(&self) -> String {
         format!("{}{}", describe(&self.source), self.cure)

@@ -47,8 +47,6 @@ use std::{sync::Arc, time::Duration};
 pub(crate) use bind::BindError;
 pub use bind::Tolerance;
 pub use budgets::Budgets;
-#[allow(unused_imports, reason = "the metrics that read it come later")]
-pub(crate) use budgets::Usage;
 pub(crate) use mapping::{Admissions, AllTotals};
 pub(crate) use pulse::Pulse;
 use tokio::{

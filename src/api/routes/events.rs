@@ -2,8 +2,8 @@
 //!
 //! Each event has its number as `id`. A client that comes back says which one it had last, by
 //! `Last-Event-ID` or `after`, and gets the known ones behind it. A client that is too slow for the
-//! channel is told how many events it lost, by an event `lost`. A heartbeat says every [`BEAT`] that
-//! the daemon lives. With `follow=false`, the stream ends behind the known events.
+//! channel is told how many events it lost, by an event `lost`. A heartbeat says every [`BEAT`]
+//! that the daemon lives. With `follow=false`, the stream ends behind the known events.
 //!
 //! A stream ends with its door, and when the tokens change: the client has to show its token again.
 

@@ -1,9 +1,9 @@
 //! The bans in force and those of before: entries that end.
 //!
 //! Owns [`Ending`], a bounded table of clients in which each entry has an end, and [`BanTable`],
-//! which has two of them beside the bans of networks. Pure: time is an argument. Invariants: the order has exactly one place
-//! for each entry. A table holds [`CLIENTS`] entries at most. In a full table the entry that ends
-//! first makes room, which may be the new one.
+//! which has two of them beside the bans of networks. Pure: time is an argument. Invariants: the
+//! order has exactly one place for each entry. A table holds [`CLIENTS`] entries at most. In a full
+//! table the entry that ends first makes room, which may be the new one.
 
 use std::collections::{BTreeSet, HashMap};
 
