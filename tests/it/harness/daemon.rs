@@ -245,12 +245,14 @@ impl Setup {
             write_config(&config, text);
             words.extend([OsStr::new("--config"), config.as_os_str()]);
         }
-        let run = dir.path().join("run");
-        std::fs::create_dir(&run).expect("the test's own directory");
-        std::os::unix::fs::chown(&run, self.for_user, self.for_user).expect("the test's own directory");
         let mut command = clean(Command::new(words[0]));
-        // Each daemon has a socket of its own.
-        command.env("RUNTIME_DIRECTORY", &run);
+        // Each daemon has a socket and a state of its own.
+        for (variable, name) in [("RUNTIME_DIRECTORY", "run"), ("STATE_DIRECTORY", "state")] {
+            let own = dir.path().join(name);
+            std::fs::create_dir(&own).expect("the test's own directory");
+            std::os::unix::fs::chown(&own, self.for_user, self.for_user).expect("the test's own directory");
+            command.env(variable, &own);
+        }
         command.args(&words[1..]).envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("start {command:?}: {e}"));
