@@ -1,5 +1,7 @@
 //! `portway add`, `remove`, `pause` and `resume`: mappings while the daemon runs.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "a help text shows `[optional]` parts in brackets")]
+
 use clap::Args;
 use serde_json::{Value, json};
 
