@@ -48,9 +48,9 @@ pub(crate) use snapshot::{GuardSnapshot, Restored};
 use tokio::{sync::watch, time::Instant};
 
 use self::{
-    ban::{Banned, PastBans},
+    ban::{Banned, End, PastBans},
     lines::Lines,
-    table::{BanTable, End},
+    table::BanTable,
 };
 use super::{
     GuardSpec, Rate,

@@ -4,8 +4,6 @@
 //! the board costs nothing. A clone reads the same. It takes the locks of the meters for the time
 //! of copying references, so a reader does not hold up the relay.
 
-mod sessions;
-
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
@@ -13,7 +11,6 @@ use std::{
     time::SystemTime,
 };
 
-pub(crate) use sessions::SessionList;
 use tokio::{sync::watch, time::Instant};
 
 use super::{addresses::addresses, ago, history::History, millis, rfc3339, router, view};
@@ -56,7 +53,7 @@ pub(crate) struct Board {
     router: watch::Receiver<RouterStatus>,
     pub(super) gate: Arc<Gate>,
     dialer: Dialer,
-    history: History,
+    pub(super) history: History,
     pub(super) budgets: Budgets,
 }
 
@@ -254,7 +251,7 @@ impl Board {
         openings.map(|opening| router::opening(opening, now)).collect()
     }
 
-    fn country(&self, client: IpAddr) -> Option<String> {
+    pub(super) fn country(&self, client: IpAddr) -> Option<String> {
         self.gate.country(client).map(|country| country.as_str().to_owned())
     }
 

@@ -12,10 +12,12 @@ mod event;
 mod gauges;
 mod history;
 mod router;
+mod sessions;
 pub(crate) mod view;
 
-pub(crate) use board::{Board, Facts, SessionList};
+pub(crate) use board::{Board, Facts};
 pub(crate) use gauges::Gauges;
+pub(crate) use sessions::SessionList;
 
 use std::time::{Duration, SystemTime};
 

@@ -6,6 +6,7 @@ use std::{fmt, time::SystemTime};
 use humantime::Rfc3339Timestamp;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use tokio::time::Instant;
 
 use super::super::access::entry::parse_net;
 use crate::mapping::ClientKey;
@@ -70,6 +71,15 @@ impl<'de> Deserialize<'de> for Banned {
         let text = String::deserialize(deserializer)?;
         parse_net(&text).map(Self::of).map_err(D::Error::custom)
     }
+}
+
+/// When a ban, or the memory of one, ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum End {
+    /// At a moment.
+    At(Instant),
+    /// When the operator ends it; later than every moment.
+    Never,
 }
 
 /// Earlier automatic bans of a client.

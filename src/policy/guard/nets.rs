@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-use super::{ban::Ban, table::End};
+use super::ban::{Ban, End};
 
 /// The most bans of networks. A longer list belongs in a file: see `[lists]`.
 const MOST: usize = 256;

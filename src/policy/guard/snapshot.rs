@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::{
     super::rate::CLIENTS,
     BanReason, FORGIVEN, Guard, LONGEST,
-    ban::{Ban, Banned, PastBans},
-    table::{BanTable, End},
+    ban::{Ban, Banned, End, PastBans},
+    table::BanTable,
 };
 
 /// Everything that the guard remembers, except the refusals that have not earned a ban yet.

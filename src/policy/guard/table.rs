@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{rate::CLIENTS, shards::Secret},
-    ban::{Ban, PastBans},
+    ban::{Ban, End, PastBans},
     nets::NetBans,
 };
 use crate::mapping::ClientKey;
@@ -22,15 +22,6 @@ pub(super) struct BanTable {
     pub(super) bans: Ending<Ban>,
     pub(super) nets: NetBans,
     pub(super) past: Ending<PastBans>,
-}
-
-/// When an entry ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum End {
-    /// At a moment.
-    At(Instant),
-    /// When the operator ends it; later than every moment.
-    Never,
 }
 
 impl BanTable {
