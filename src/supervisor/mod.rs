@@ -454,11 +454,11 @@ impl Supervisor {
                 Err(error)
             }
         };
-        report(&outcome, &self.events);
         let last = LastReload::of(&outcome, self.last_reload.borrow().as_deref());
         self.last_reload.send_replace(Some(Arc::new(last)));
-        // An answer must not come before what it says can be seen.
+        // Neither an answer nor a line comes before what it says can be seen.
         self.publish();
+        report(&outcome, &self.events);
         for reply in apply {
             let _ = reply.send(outcome.clone());
         }
