@@ -57,9 +57,13 @@ impl Board {
     /// Datagrams of clients that were dropped, by mapping and reason. A listener that closes takes
     /// its number along.
     pub(crate) fn dropped(&self) -> BTreeMap<(String, &'static str), u64> {
-        let mut dropped = BTreeMap::new();
-        for listener in &self.roster().listeners {
+        let (roster, mut dropped) = (self.roster(), BTreeMap::new());
+        for listener in &roster.listeners {
             let (Some(id), Some(drops)) = (&listener.mapping, &listener.drops) else { continue };
+            // A closed listener stays for its sessions, after its mapping has gone.
+            if !roster.plan.about.contains_key(id) {
+                continue;
+            }
             for reason in DropReason::ALL {
                 *dropped.entry((id.name.to_string(), reason.as_str())).or_default() += drops.count(reason);
             }
