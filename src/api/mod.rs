@@ -61,6 +61,7 @@ const NICE: i32 = 5;
 #[derive(Debug)]
 pub(crate) struct Api {
     stop: CancellationToken,
+    serves: watch::Receiver<bool>,
     ended: watch::Receiver<bool>,
 }
 
@@ -69,13 +70,21 @@ impl Api {
     /// waiting task of `tasks`.
     pub(crate) fn start(doors: Doors, means: Means, alarm: Alarm, tasks: &TaskTracker) -> Self {
         let (ended_tx, ended) = watch::channel(false);
+        let (serves_tx, serves) = watch::channel(doors.is_empty());
         let stop = CancellationToken::new();
-        let part = Part { doors, settings: means.handle.settings(), means, stop: stop.clone() };
+        let settings = means.handle.settings();
+        let part = Part { doors, settings, means, serves: serves_tx, stop: stop.clone() };
         tasks.spawn(async move {
             alarm.guard("api", part.run(&alarm)).await;
             ended_tx.send_replace(true);
         });
-        Self { stop, ended }
+        Self { stop, serves, ended }
+    }
+
+    /// Waits until its doors are served, or cannot be.
+    pub(crate) async fn ready(&self) {
+        // An error means that it does not come, which the log says.
+        let _ = self.serves.clone().wait_for(|serves| *serves).await;
     }
 
     /// Ends it within about three seconds, whatever its clients do.
@@ -92,6 +101,8 @@ struct Part {
     doors: Doors,
     settings: watch::Receiver<Settings>,
     means: Means,
+    /// Told when the doors are served.
+    serves: watch::Sender<bool>,
     stop: CancellationToken,
 }
 
@@ -136,6 +147,7 @@ impl Part {
         };
         context.switch(true);
         let mut keeper = Keeper::new(hall, self.doors);
+        self.serves.send_replace(true);
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,

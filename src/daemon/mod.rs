@@ -213,7 +213,7 @@ impl Daemon {
         }
         let view =
             View { started, descriptors, handle: &handle, gateway: &gateway, log_level, events: &events };
-        let windows = windows.serve(&view, &alarm, &tasks);
+        let windows = windows.serve(&view, &alarm, &tasks).await;
         let listening = handle.live().borrow().len();
         let (version, waiting) = (env!("CARGO_PKG_VERSION"), listeners.saturating_sub(listening));
         tracing::info!(version, listeners, listening, waiting, descriptors, "ready");

@@ -71,8 +71,13 @@ mod with_api {
             Ok(Self(doors))
         }
 
-        /// Begins to serve.
-        pub(in crate::daemon) fn serve(self, view: &View<'_>, alarm: &Alarm, tasks: &TaskTracker) -> Windows {
+        /// Begins to serve, and waits until that is so.
+        pub(in crate::daemon) async fn serve(
+            self,
+            view: &View<'_>,
+            alarm: &Alarm,
+            tasks: &TaskTracker,
+        ) -> Windows {
             let (started, since) = view.started;
             let facts = Facts { started, since, descriptors: view.descriptors };
             let board = Board::new(facts, view.handle, view.gateway.status());
@@ -88,7 +93,9 @@ mod with_api {
                 events: view.events.clone(),
                 log_level: view.log_level.clone(),
             };
-            Windows(Api::start(self.0, means, alarm.clone(), tasks))
+            let api = Api::start(self.0, means, alarm.clone(), tasks);
+            api.ready().await;
+            Windows(api)
         }
     }
 
@@ -116,7 +123,8 @@ mod without {
             Ok(Self)
         }
 
-        pub(in crate::daemon) fn serve(self, _: &View<'_>, _: &Alarm, _: &TaskTracker) -> Windows {
+        #[expect(clippy::unused_async, reason = "the one that serves waits for its thread")]
+        pub(in crate::daemon) async fn serve(self, _: &View<'_>, _: &Alarm, _: &TaskTracker) -> Windows {
             Windows
         }
     }

@@ -350,25 +350,6 @@ mod tests {
         assert_eq!(totals.sample(Instant::now()).0, 1);
     }
 
-    /// Not a claim: `cargo test --release --lib ten_thousand -- --ignored --nocapture` shows it.
-    #[tokio::test]
-    #[ignore = "a measurement"]
-    async fn a_sample_of_ten_thousand_sessions() {
-        let totals = Arc::<MappingTotals>::default();
-        let listener = listener(Protocol::Tcp);
-        join(&listener, &totals);
-        let sessions: Vec<_> = (0..10_000).map(|_| listener.open(client())).collect();
-        let mut took = Vec::new();
-        for _ in 0..50 {
-            sessions.iter().for_each(|session| session.add_in(1));
-            let start = Instant::now();
-            totals.sample(start);
-            took.push(start.elapsed());
-        }
-        took.sort_unstable();
-        println!("median {:?}, most {:?}", took[25], took[49]);
-    }
-
     #[test]
     fn a_sum_never_goes_back_while_sessions_end() {
         let totals = Arc::<MappingTotals>::default();

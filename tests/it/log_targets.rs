@@ -387,6 +387,7 @@ fn a_reload_leaves_a_server_that_reads_nothing() {
     let portway =
         Portway::with(&config(at, target.addr, &format!("level = \"trace\"\n{}", server.log()))).launch();
     let stream = server.accept();
+    wait_serving(at);
     // Whether it is full does not matter: nothing is read.
     short_sessions(&[at], 500);
     fs::write(portway.config(), config(at, target.addr, &file.target("log"))).expect("the test's own file");
