@@ -22,7 +22,7 @@ const CONTROL: u64 = 32;
 /// Descriptors of the API: its clients (64, and a quarter of that for others that come when it is
 /// full), its sockets (3), its runtime (4), and one for each file that a request reads or writes.
 /// It is at most an eighth of a small limit, and the API takes fewer clients then.
-const API: u64 = if cfg!(feature = "api") { 90 } else { 0 };
+const API: u64 = 90;
 /// The part of them that is not for clients.
 const API_OWN: u64 = 10;
 const API_CLIENTS: u64 = 64;
@@ -126,9 +126,9 @@ impl Budgets {
     }
 }
 
-/// The descriptors of the API.
+/// The descriptors of the API; none in a build without it.
 fn api_share(descriptors: u64) -> u64 {
-    API.min(descriptors / 8)
+    if cfg!(feature = "api") { API.min(descriptors / 8) } else { 0 }
 }
 
 /// How the descriptors are divided.
