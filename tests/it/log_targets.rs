@@ -76,7 +76,8 @@ fn a_log_file_has_the_lines_and_is_closed_to_others() {
     fs::write(file.path("log"), "{\"message\":\"before\"}\n").expect("the test's own file");
     let daemon = || Portway::with(&config(at, target.addr, &file.target("log"))).launch();
     let portway = daemon();
-    Client::to(eventually("the daemon serves", || echoes(at).then_some(at))).ping();
+    file.wait_for("log", messages::READY);
+    (0..2).for_each(|_| Client::to(at).ping());
     let exit = portway.stop().with(0);
     assert_eq!(exit.log, "", "nothing beside the log");
     let ended = file.lines("log").into_iter().filter(|line| says(line, messages::SESSION_ENDED));
