@@ -21,6 +21,7 @@ use prometheus_client::{
 use crate::{
     mapping::Protocol,
     meter::{Durations, Totals},
+    policy::Refusal,
     status::{Board, Gauges, view},
 };
 
@@ -181,9 +182,9 @@ impl Scrape {
     fn refusals(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut refusals = counter(encoder, "portway_refusals", "Clients that were refused, by reason")?;
         for mapping in &self.mappings {
-            for reason in self.gauges.refusals {
-                let refused = mapping.refused.get(*reason).copied().unwrap_or_default();
-                count(&mut refusals, &[("mapping", mapping.name.as_str()), ("reason", *reason)], refused)?;
+            for reason in Refusal::ALL.map(|refusal| refusal.as_str()) {
+                let refused = mapping.refused.get(reason).copied().unwrap_or_default();
+                count(&mut refusals, &[("mapping", mapping.name.as_str()), ("reason", reason)], refused)?;
             }
         }
         Ok(())

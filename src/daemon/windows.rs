@@ -80,7 +80,7 @@ mod with_api {
         ) -> Windows {
             let (started, since) = view.started;
             let facts = Facts { started, since, descriptors: view.descriptors };
-            let board = Board::new(facts, view.handle, view.gateway.status());
+            let board = Board::new(facts, view.handle, view.gateway.status(), view.log_level.clone());
             let (measured, raised) = (board.measure(), alarm.clone());
             tasks.spawn(async move { raised.guard("history", measured).await });
             let managed = Managed::new(view.handle.clone(), view.events.clone());

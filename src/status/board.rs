@@ -17,6 +17,7 @@ use super::{addresses::addresses, ago, history::History, millis, rfc3339, router
 use crate::{
     config::{self, About, ListenerPlan, Settings},
     gateway::RouterStatus,
+    log_level::LevelControl,
     mapping::{ListenerKey, MappingId, MappingName, Protocol},
     meter::{LiveSession, Totals},
     policy::{Ban, BanReason, Gate},
@@ -51,6 +52,7 @@ pub(crate) struct Board {
     pub(super) totals: watch::Receiver<AllTotals>,
     settings: watch::Receiver<Settings>,
     router: watch::Receiver<RouterStatus>,
+    log_level: LevelControl,
     pub(super) gate: Arc<Gate>,
     dialer: Dialer,
     pub(super) history: History,
@@ -58,8 +60,13 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// The board of what `handle` leads to, and of the router.
-    pub(crate) fn new(facts: Facts, handle: &Handle, router: watch::Receiver<RouterStatus>) -> Self {
+    /// The board of what `handle` leads to, of the router, and of the level of the log.
+    pub(crate) fn new(
+        facts: Facts,
+        handle: &Handle,
+        router: watch::Receiver<RouterStatus>,
+        log_level: LevelControl,
+    ) -> Self {
         Self {
             facts,
             roster: handle.roster(),
@@ -68,6 +75,7 @@ impl Board {
             totals: handle.totals(),
             settings: handle.settings(),
             router,
+            log_level,
             gate: Arc::clone(handle.gate()),
             dialer: handle.dialer().clone(),
             history: History::default(),
@@ -102,12 +110,17 @@ impl Board {
             flows: count(Protocol::Udp),
             bans: self.gate.guard().count(Instant::now()),
             last_reload: self.last_reload.borrow().as_deref().map(last_reload),
-            warnings: roster.warnings.iter().map(view::Problem::from).collect(),
+            warnings: warnings(&roster),
             descriptors: view::Descriptors { open: open_descriptors(), limit: self.facts.descriptors },
             external: self.router.borrow().external.map(|ip| ip.to_string()),
             addresses: addresses(),
-            log_level: Some(self.settings.borrow().log.level.to_string()),
+            log_level: Some(self.log_level.level().to_string()),
         }
+    }
+
+    /// The warnings of the configuration that runs.
+    pub(crate) fn warnings(&self) -> Vec<view::Problem> {
+        warnings(&self.roster.borrow())
     }
 
     /// Why the daemon is not ready: the listeners that do not listen, and the stop. Nothing while
@@ -265,6 +278,10 @@ impl Board {
     pub(crate) fn router(&self) -> view::Router {
         router::router(&self.router.borrow(), Instant::now())
     }
+}
+
+fn warnings(roster: &Roster) -> Vec<view::Problem> {
+    roster.warnings.iter().map(view::Problem::from).collect()
 }
 
 fn not_ready(roster: &Roster) -> Vec<String> {

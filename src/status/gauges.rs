@@ -3,18 +3,7 @@
 use std::{collections::BTreeMap, time::SystemTime};
 
 use super::Board;
-use crate::{mapping::Protocol, meter::Totals, policy::Refusal, relay::udp::DropReason};
-
-/// The reasons of refusals, as words.
-const REFUSALS: [&str; Refusal::ALL.len()] = {
-    let mut words = [""; Refusal::ALL.len()];
-    let mut n = 0;
-    while n < words.len() {
-        words[n] = Refusal::ALL[n].as_str();
-        n += 1;
-    }
-    words
-};
+use crate::{mapping::Protocol, meter::Totals, relay::udp::DropReason};
 
 /// The numbers that only metrics show.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +22,6 @@ pub(crate) struct Gauges {
     pub(crate) trap_touches: u64,
     /// The memory of the process; 0 where the system does not say.
     pub(crate) resident_bytes: u64,
-    /// Every reason of a refusal.
-    pub(crate) refusals: &'static [&'static str],
 }
 
 impl Board {
@@ -50,7 +37,6 @@ impl Board {
             started: self.facts.started,
             trap_touches: self.gate.guard().trap_touches(),
             resident_bytes: resident.map_or(0, |pages| pages.resident * procfs::page_size()),
-            refusals: &REFUSALS,
         }
     }
 

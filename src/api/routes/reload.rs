@@ -21,7 +21,7 @@ pub(super) async fn reload(State(context): State<Arc<Context>>, params: Params) 
         Some("true") => handle.reload_dry_run().await.map(|preview| Reload::from(&preview)),
         None | Some("false") => handle.reload().await.map(|applied| {
             // The board has the warnings of the configuration that runs now.
-            let warnings = context.board().status().warnings;
+            let warnings = context.board().warnings();
             Reload { warnings, ..Reload::from(&applied.changes) }
         }),
         Some(_) => return Err(wrong_param("dry_run", "not a choice", "it may be true or false")),

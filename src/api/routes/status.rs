@@ -11,6 +11,5 @@ use crate::{
 
 pub(super) async fn status(State(context): State<Arc<Context>>, params: Params) -> Answer<Json<Status>> {
     let [] = params.take([])?;
-    let log_level = Some(context.means.log_level.level().to_string());
-    Ok(Json(Status { log_level, ..context.board().status() }))
+    Ok(Json(context.board().status()))
 }
