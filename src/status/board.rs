@@ -5,7 +5,7 @@
 //! of copying references, so a reader does not hold up the relay.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
     time::SystemTime,
@@ -15,11 +15,11 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{addresses::addresses, ago, history::History, millis, rfc3339, router, view};
 use crate::{
-    config::{self, About, ListenerPlan, Settings},
+    config::{self, About, ListenerPlan, Plan, Settings},
     gateway::RouterStatus,
     log_level::LevelControl,
     mapping::{ListenerKey, MappingId, MappingName, Protocol},
-    meter::{LiveSession, Totals},
+    meter::{LiveSession, MappingTotals, Totals},
     policy::{Ban, BanReason, Gate},
     supervisor::{
         Admissions, AllTotals, Budgets, Changes, Handle, LastReload, ListenerRecord, Preview, ReloadError,
@@ -156,20 +156,39 @@ impl Board {
     /// Every mapping, in the order of their names.
     pub(crate) fn mappings(&self) -> Vec<view::Mapping> {
         let roster = self.roster();
-        roster.plan.about.iter().map(|(id, about)| self.mapping_view(id, about, &roster)).collect()
+        // Once for all mappings: there may be thousands, and thousands of listeners.
+        let mut records: HashMap<&MappingId, Vec<&ListenerRecord>> = HashMap::new();
+        for record in &roster.listeners {
+            if let Some(id) = &record.mapping {
+                records.entry(id).or_default().push(record);
+            }
+        }
+        let of = |id| records.get(id).map(Vec::as_slice).unwrap_or_default();
+        let mappings = roster.plan.about.iter();
+        mappings.map(|(id, about)| self.mapping_view(id, about, &roster.plan, of(id))).collect()
     }
 
     /// The mapping with this name, or with a listener of this name.
     pub(crate) fn mapping(&self, name: &MappingName) -> Option<view::Mapping> {
         let roster = self.roster();
         let id = id_of(name, &roster)?;
-        roster.plan.about.get(&id).map(|about| self.mapping_view(&id, about, &roster))
+        let about = roster.plan.about.get(&id)?;
+        let records: Vec<_> = roster.listeners.iter().filter(|l| l.mapping.as_ref() == Some(&id)).collect();
+        Some(self.mapping_view(&id, about, &roster.plan, &records))
     }
 
-    fn mapping_view(&self, id: &MappingId, about: &About, roster: &Roster) -> view::Mapping {
+    /// The view of a mapping; `records` are its listeners, those that listen first.
+    fn mapping_view(
+        &self,
+        id: &MappingId,
+        about: &About,
+        plan: &Plan,
+        records: &[&ListenerRecord],
+    ) -> view::Mapping {
         let keys = about.listeners.iter().filter(|_| about.is_open());
-        let planned: Vec<_> = keys.filter_map(|key| roster.plan.listeners.get_key_value(key)).collect();
-        let records: Vec<_> = roster.listeners.iter().filter(|l| l.mapping.as_ref() == Some(id)).collect();
+        let planned: Vec<_> = keys.filter_map(|key| plan.listeners.get_key_value(key)).collect();
+        // Reversed, so that of two with one key the first stays: the other has closed.
+        let by_key: HashMap<_, _> = records.iter().rev().map(|record| (&record.key, *record)).collect();
         let live: Vec<_> = records.iter().flat_map(|record| record.meter.live()).collect();
         let (totals, rates) = (self.totals_of(id), self.history.rates(id));
         let sum = |count: fn(&Totals) -> u64| totals.iter().map(count).sum();
@@ -181,7 +200,7 @@ impl Board {
             enabled: about.enabled,
             paused: about.paused,
             until: about.until.map(rfc3339),
-            listeners: about.listeners.iter().map(|key| listener(key, &records)).collect(),
+            listeners: about.listeners.iter().map(|key| listener(key, by_key.get(key).copied())).collect(),
             targets: if about.is_open() { self.targets(&planned, &live) } else { closed_targets(about) },
             sessions: live.len() as u64,
             sessions_total: sum(|totals| totals.sessions),
@@ -205,7 +224,7 @@ impl Board {
         for target in live.iter().filter_map(|session| session.target_text()) {
             *sessions.entry(target).or_default() += 1;
         }
-        let mut views: Vec<view::Target> = Vec::new();
+        let (mut views, mut places) = (Vec::<view::Target>::new(), HashMap::new());
         let mut is_single = true;
         for (key, listener) in planned {
             let Some(targets) = listener.service.targets() else { continue };
@@ -215,16 +234,14 @@ impl Board {
                 let leg =
                     Leg { mapping: listener.name.clone(), protocol: key.protocol, target: target.clone() };
                 let down = self.dialer.down(&leg);
-                let view = match views.iter_mut().find(|view| view.address == address) {
-                    Some(view) => view,
-                    None => {
-                        let sessions = sessions.get(&address).copied().unwrap_or_default();
-                        views.push(view::Target { address, sessions, ..view::Target::default() });
-                        let Some(view) = views.last_mut() else { continue };
-                        view
-                    }
-                };
+                let place = *places.entry(address).or_insert_with_key(|address| {
+                    let sessions = sessions.get(address).copied().unwrap_or_default();
+                    let address = address.clone();
+                    views.push(view::Target { address, sessions, ..view::Target::default() });
+                    views.len() - 1
+                });
                 if let Some(down) = down {
+                    let view = &mut views[place];
                     view.state = view::TargetState::Down;
                     view.since = Some(ago(down.since.elapsed()));
                     view.last_error = Some(down.error);
@@ -241,26 +258,22 @@ impl Board {
     /// What happened on a mapping, by protocol, since it came into the plan.
     fn totals_of(&self, id: &MappingId) -> Vec<Totals> {
         let all = self.totals.borrow();
-        let of_mapping = all.iter().find(|(of, _)| of == id);
         let protocols = [Protocol::Tcp, Protocol::Udp];
-        of_mapping
-            .into_iter()
-            .flat_map(|(_, totals)| protocols.map(|protocol| totals.read(protocol)))
-            .collect()
+        let read = |totals: &Arc<MappingTotals>| protocols.map(|protocol| totals.read(protocol));
+        find(&all, id).into_iter().flat_map(read).collect()
     }
 
     fn refused(&self, id: &MappingId) -> BTreeMap<String, u64> {
         let admissions = self.admissions.borrow();
-        let admission = admissions.iter().find(|(of, _)| of == id);
-        let refused = admission.map(|(_, admission)| admission.refusals());
+        let refused = find(&admissions, id).map(|admission| admission.refusals());
         let counted = refused.into_iter().flatten().filter(|(_, count)| *count > 0);
         counted.map(|(refusal, count)| (refusal.as_str().to_owned(), count)).collect()
     }
 
     fn openings(&self, planned: &[(&ListenerKey, &ListenerPlan)]) -> Vec<view::Opening> {
         let (status, now) = (self.router.borrow(), Instant::now());
-        let of_mapping = |key: &ListenerKey| planned.iter().any(|(planned, _)| *planned == key);
-        let openings = status.openings.iter().filter(|opening| of_mapping(&opening.key.listener));
+        let keys: HashSet<_> = planned.iter().map(|(key, _)| *key).collect();
+        let openings = status.openings.iter().filter(|opening| keys.contains(&opening.key.listener));
         openings.map(|opening| router::opening(opening, now)).collect()
     }
 
@@ -278,6 +291,12 @@ impl Board {
     pub(crate) fn router(&self) -> view::Router {
         router::router(&self.router.borrow(), Instant::now())
     }
+}
+
+/// What belongs to this mapping. The supervisor sends `all` in the order of the mappings.
+fn find<'a, T>(all: &'a [(MappingId, T)], id: &MappingId) -> Option<&'a T> {
+    let place = all.binary_search_by(|(of, _)| of.cmp(id)).ok()?;
+    Some(&all[place].1)
 }
 
 fn warnings(roster: &Roster) -> Vec<view::Problem> {
@@ -298,8 +317,7 @@ fn not_ready(roster: &Roster) -> Vec<String> {
 }
 
 /// A listener of a mapping; closed, where nothing of it runs.
-fn listener(key: &ListenerKey, records: &[&ListenerRecord]) -> view::Listener {
-    let record = records.iter().find(|record| record.key == *key);
+fn listener(key: &ListenerKey, record: Option<&ListenerRecord>) -> view::Listener {
     let (state, trouble) = match record.map(|record| &record.state) {
         Some(Serving::Listening) => (view::ListenerState::Listening, None),
         Some(Serving::Waiting(trouble)) => (view::ListenerState::Waiting, Some(trouble)),

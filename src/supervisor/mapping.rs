@@ -18,10 +18,10 @@ use crate::{
     policy::{Admission, Gate, Policy},
 };
 
-/// The admission of every mapping, for the readers of its counters.
+/// The admission of every mapping, for the readers of its counters, in the order of the mappings.
 pub(crate) type Admissions = Vec<(MappingId, Arc<Admission>)>;
 
-/// The totals of every mapping of the plan.
+/// The totals of every mapping of the plan, in the order of the mappings.
 pub(crate) type AllTotals = Vec<(MappingId, Arc<MappingTotals>)>;
 
 /// The budget of session lines of every mapping.
