@@ -284,7 +284,7 @@ pub(crate) struct Router {
     /// Its external address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external: Option<String>,
-    /// What that address means, where it means that nobody outside can come in.
+    /// What that address means: a word, and the cure where the internet cannot reach it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
     /// What is open, or should be.
