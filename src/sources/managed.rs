@@ -356,8 +356,8 @@ fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Replaces the file, with the mode that it had. A file without a right to write stays as it is: its
-/// owner meant that.
+/// Replaces the file, with the mode that it had. A file without a right to write stays as it is:
+/// its owner meant that.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     const GROUP: u32 = 0o660;
     let mode = fs::metadata(path).ok().map(|metadata| metadata.permissions().mode());
