@@ -25,6 +25,7 @@ mod job;
 mod log_level;
 mod log_limiter;
 mod mapping;
+mod preface;
 mod text;
 
 mod events;
@@ -33,6 +34,7 @@ mod state;
 
 mod policy;
 mod targets;
+mod wake;
 
 mod meter;
 

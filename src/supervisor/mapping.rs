@@ -150,7 +150,7 @@ mod tests {
 
     fn plan(mappings: &[(&MappingId, u32)]) -> Plan {
         let mapping = |(id, sessions): &(&MappingId, u32)| {
-            ((*id).clone(), MappingPlan { policy: policy(*sessions), log: SessionLines::All })
+            ((*id).clone(), MappingPlan { policy: policy(*sessions), ..MappingPlan::default() })
         };
         Plan { mappings: mappings.iter().map(mapping).collect(), ..Plan::default() }
     }

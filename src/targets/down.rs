@@ -322,7 +322,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_target_that_failed_lately_is_tried_last() {
         let targets = DownTargets::new(Events::default());
-        let all = Targets::new([leg(1).target, leg(2).target, leg(3).target]).unwrap();
+        let all = Targets::new([leg(1).target, leg(2).target, leg(3).target].map(Into::into)).unwrap();
         let order = || -> Vec<u16> {
             let order = targets.order(|| leg(1).mapping, Protocol::Tcp, &all);
             order.iter().map(|target| target.port.get()).collect()

@@ -14,14 +14,39 @@ mod lookup;
 mod own;
 mod race;
 mod resolve;
+mod selection;
 
 pub(crate) use dialer::Dialer;
 pub(crate) use down::{CLEAR_SILENCE, Leg, Sign};
 pub(crate) use resolve::{ResolveError, Resolver};
+pub(crate) use selection::{Balance, Health, OnDown, Selection};
 
-use std::sync::Arc;
+use std::{num::NonZeroU16, sync::Arc};
 
 use crate::mapping::TargetAddr;
+
+/// One of the targets of a mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Where it is.
+    pub addr: TargetAddr,
+    /// Its share of the sessions, against the weights of the others.
+    pub weight: NonZeroU16,
+    /// It takes sessions only while no other target works.
+    pub backup: bool,
+}
+
+impl Target {
+    /// The highest weight.
+    pub(crate) const MAX_WEIGHT: u16 = 1000;
+}
+
+impl From<TargetAddr> for Target {
+    /// A target of weight 1.
+    fn from(addr: TargetAddr) -> Self {
+        Self { addr, weight: NonZeroU16::MIN, backup: false }
+    }
+}
 
 /// The targets of a mapping, in the order given: never empty.
 ///
@@ -29,26 +54,26 @@ use crate::mapping::TargetAddr;
 /// once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Targets {
-    first: TargetAddr,
-    rest: Arc<[TargetAddr]>,
+    first: Target,
+    rest: Arc<[Target]>,
 }
 
 impl Targets {
     /// One target.
     #[cfg(test)]
     pub(crate) fn one(target: TargetAddr) -> Self {
-        Self { first: target, rest: Arc::default() }
+        Self { first: target.into(), rest: Arc::default() }
     }
 
     /// The targets in `all`, or `None` when there is none.
-    pub(crate) fn new(all: impl IntoIterator<Item = TargetAddr>) -> Option<Self> {
+    pub(crate) fn new(all: impl IntoIterator<Item = Target>) -> Option<Self> {
         let mut all = all.into_iter();
         Some(Self { first: all.next()?, rest: all.collect() })
     }
 
-    /// The first target: the one that takes the sessions while it can be reached.
+    /// The address of the first target.
     pub(crate) fn first(&self) -> &TargetAddr {
-        &self.first
+        &self.first.addr
     }
 
     /// Whether there is but one.
@@ -57,7 +82,12 @@ impl Targets {
     }
 
     /// All of them, in the order given.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &TargetAddr> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Target> {
         std::iter::once(&self.first).chain(self.rest.iter())
+    }
+
+    /// Their addresses, in the order given.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &TargetAddr> {
+        self.all().map(|target| &target.addr)
     }
 }

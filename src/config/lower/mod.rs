@@ -56,10 +56,10 @@ use crate::{
     },
     meter::SessionLines,
     relay::{
-        tcp::{TcpOptions, TcpSpec},
+        tcp::{Route, TcpOptions, TcpSpec},
         udp::{UdpOptions, UdpSpec},
     },
-    targets::Targets,
+    targets::{Selection, Targets},
 };
 
 /// The outcome of all mappings.
@@ -269,7 +269,7 @@ impl<'a> Lowering<'a> {
         let policy = Arc::new(own.policy.policy(&defaults.policy));
         let log = own.log.resolve(&defaults.log, SessionLines::default());
         let is_named = name.is_some();
-        let plan = MappingPlan { policy: Arc::clone(&policy), log };
+        let plan = MappingPlan { policy: Arc::clone(&policy), log, selection: Selection::default() };
         let terms = ListenerOptions {
             mapping: self.draft.mapping(name, span, plan, state),
             is_named,
@@ -489,14 +489,14 @@ fn service(
 ) -> Option<Service> {
     let targets = shared.or_else(|| targets(entry, key.addr.port))?;
     Some(match key.protocol {
-        Protocol::Tcp => Service::Tcp(TcpSpec { targets, options: terms.tcp.clone() }),
+        Protocol::Tcp => Service::Tcp(TcpSpec { route: Route::Targets(targets), options: terms.tcp.clone() }),
         Protocol::Udp => Service::Udp(UdpSpec { targets, options: terms.udp.clone() }),
     })
 }
 
 fn targets(entry: &ListenEntry, port: NonZeroU16) -> Option<Targets> {
     let ports = entry.listen.ports;
-    Targets::new(entry.targets.iter().map(|(target, _)| target.counterpart(ports, port)))
+    Targets::new(entry.targets.iter().map(|(target, _)| target.counterpart(ports, port).into()))
 }
 
 /// Notes a source that this machine does not have.

@@ -67,7 +67,7 @@ impl About {
             if !self.samples.iter().any(|(sample, _)| sample.protocol == key.protocol) {
                 self.samples.push((key.clone(), listener.clone()));
             }
-            for target in listener.service.targets().into_iter().flat_map(|targets| targets.iter()) {
+            for target in listener.service.all_targets() {
                 if known.len() < MOST && known.insert(target) {
                     self.targets.push(target.clone());
                 }

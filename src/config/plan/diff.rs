@@ -120,10 +120,9 @@ mod tests {
             text::SourceMap,
         },
         mapping::{Exposure, MappingName, PortSpan, Protocol, publish::Publish},
-        meter::SessionLines,
         policy::{Policy, Refuse},
         relay::{
-            tcp::{TcpOptions, TcpSpec},
+            tcp::{Route, TcpOptions, TcpSpec},
             udp::{UdpOptions, UdpSpec},
         },
         targets::Targets,
@@ -138,10 +137,12 @@ mod tests {
             let name = MappingName::default_for(PortSpan::single(addr.port), protocol);
             let targets = Targets::one(target);
             let service = match protocol {
-                Protocol::Tcp => Service::Tcp(TcpSpec { targets, options: TcpOptions::default() }),
+                Protocol::Tcp => {
+                    Service::Tcp(TcpSpec { route: Route::Targets(targets), options: TcpOptions::default() })
+                }
                 Protocol::Udp => Service::Udp(UdpSpec { targets, options: UdpOptions::default() }),
             };
-            let shared = MappingPlan { policy: Arc::default(), log: SessionLines::All };
+            let shared = MappingPlan::default();
             let state = State { enabled: true, paused: false, until: None };
             let mapping = draft.mapping(None, SourceMap::default().start(), shared, state);
             draft.listener(mapping, ListenerKey { protocol, addr }, name, service, None);

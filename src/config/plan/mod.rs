@@ -12,11 +12,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use about::About;
 
 use crate::{
-    mapping::{Exposure, ListenerKey, MappingId, MappingName},
+    mapping::{Exposure, ListenerKey, MappingId, MappingName, TargetAddr},
     meter::SessionLines,
     policy::Policy,
     relay::{tcp::TcpSpec, udp::UdpSpec},
-    targets::Targets,
+    targets::{Selection, Targets},
 };
 
 /// Everything that should run.
@@ -47,12 +47,14 @@ impl Plan {
 }
 
 /// What the listeners of one mapping share.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MappingPlan {
     /// The rules for its clients.
     pub policy: Arc<Policy>,
     /// The sessions that get a line in the log.
     pub log: SessionLines,
+    /// How its targets are chosen.
+    pub selection: Selection,
 }
 
 /// What one listener promises.
@@ -80,12 +82,22 @@ pub(crate) enum Service {
 }
 
 impl Service {
-    /// Where it leads; a decoy leads nowhere.
+    /// The targets of clients that say no name; a decoy leads nowhere.
     pub(crate) fn targets(&self) -> Option<&Targets> {
         match self {
-            Self::Tcp(spec) => Some(&spec.targets),
+            Self::Tcp(spec) => spec.route.targets(),
             Self::Udp(spec) => Some(&spec.targets),
             Self::Trap => None,
         }
+    }
+
+    /// Every target, those of its host names too.
+    pub(crate) fn all_targets(&self) -> impl Iterator<Item = &TargetAddr> {
+        let (named, plain) = match self {
+            Self::Tcp(spec) => (Some(spec.route.all()), None),
+            Self::Udp(spec) => (None, Some(spec.targets.iter())),
+            Self::Trap => (None, None),
+        };
+        named.into_iter().flatten().chain(plain.into_iter().flatten())
     }
 }

@@ -11,6 +11,7 @@ mod acceptor;
 mod budget;
 mod direction;
 mod flight;
+mod names;
 mod pipe;
 mod pump;
 mod session;
@@ -23,18 +24,21 @@ mod tests;
 
 pub(crate) use accept::{TcpService, WAITING_ROOM};
 pub(crate) use budget::SessionBudget;
+pub(crate) use names::{Asleep, HostRoute, Match, Names, Route};
 pub(crate) use silent_drops::SilentDrops;
 pub(crate) use trap::TrapService;
 
-use std::{net::IpAddr, num::NonZeroU64, time::Duration};
+use std::{net::IpAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
-use crate::{mapping::Timeout, targets::Targets};
+use ipnet::IpNet;
+
+use crate::{mapping::Timeout, preface::proxy::SendProxy, wake::WakeSpec};
 
 /// What a TCP listener does with a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TcpSpec {
     /// Where sessions lead.
-    pub targets: Targets,
+    pub route: Route,
     /// How they are treated.
     pub options: TcpOptions,
 }
@@ -54,6 +58,16 @@ pub(crate) struct TcpOptions {
     pub source: Option<IpAddr>,
     /// Bytes a second that a session may move in each direction.
     pub bandwidth: Option<NonZeroU64>,
+    /// The PROXY header that a target gets.
+    pub send_proxy: SendProxy,
+    /// The peers whose PROXY header is required and believed.
+    pub accept_proxy: Arc<[IpNet]>,
+    /// How long a client may take to say the name that it wants, and a peer to send its header.
+    pub match_timeout: Duration,
+    /// Whether the target sees the client's own address.
+    pub transparent: bool,
+    /// What starts the target when a client comes.
+    pub wake: Option<Arc<WakeSpec>>,
 }
 
 impl Default for TcpOptions {
@@ -65,6 +79,11 @@ impl Default for TcpOptions {
             keepalive: Timeout::After(Duration::from_secs(60)),
             source: None,
             bandwidth: None,
+            send_proxy: SendProxy::Off,
+            accept_proxy: Arc::default(),
+            match_timeout: Duration::from_secs(3),
+            transparent: false,
+            wake: None,
         }
     }
 }

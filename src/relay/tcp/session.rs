@@ -71,13 +71,15 @@ async fn reach(near: &ClientSide, spec: &TcpSpec, dialer: &Dialer) -> Result<Tcp
         keepalive: spec.options.keepalive,
         source: spec.options.source,
     };
-    let (first, mut ending) = (spec.targets.first(), Ending::from(Ended::Unreachable));
+    let mut ending = Ending::from(Ended::Unreachable);
+    let Some(all) = spec.route.targets() else { return Err(Ended::Unreachable.into()) };
+    let first = all.first();
     let mut last = first;
     let ordered;
-    let targets = if spec.targets.is_single() {
+    let targets = if all.is_single() {
         slice::from_ref(&first)
     } else {
-        ordered = dialer.in_order(|| meter.mapping(), Protocol::Tcp, &spec.targets);
+        ordered = dialer.in_order(|| meter.mapping(), Protocol::Tcp, all);
         &ordered
     };
     for &target in targets {

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    SessionBudget, TcpOptions, TcpSpec,
+    Route, SessionBudget, TcpOptions, TcpSpec,
     pump::{ClientSide, Ending, Limits, pump},
     session,
 };
@@ -358,7 +358,7 @@ async fn the_task_of_a_session_stays_small() {
     let meter = ListenerMeter::new(MappingName::new("t").unwrap(), Protocol::Tcp, listen, Ledger::default());
     let from = client.local_addr().unwrap();
     let target = TargetAddr { host: Host::Ip(from.ip(), None), port: 80.try_into().unwrap() };
-    let spec = TcpSpec { targets: Targets::one(target), options: TcpOptions::default() };
+    let spec = TcpSpec { route: Route::Targets(Targets::one(target)), options: TcpOptions::default() };
     let permit = AdmissionHandle::open().admit(from.ip(), &meter).unwrap();
     let slot = SessionBudget::new(1, 0).try_take().unwrap();
     let near = ClientSide { client, meter: meter.open(from), slot };

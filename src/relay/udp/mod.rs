@@ -56,6 +56,7 @@ use std::{
 
 pub(crate) use budget::FlowBudget;
 pub(crate) use drops::{DropReason, UdpDrops};
+use ipnet::IpNet;
 use quinn_udp::UdpSocketState;
 use tokio::{
     net::UdpSocket,
@@ -76,8 +77,10 @@ use crate::{
     mapping::{Protocol, Timeout, canonical_socket},
     meter::{Ended, ListenerMeter},
     policy::{Admission, Refusal},
+    preface::proxy::SendProxy,
     sock::{Backoff, bind::Listening, udp as sockets},
     targets::{Dialer, Targets},
+    wake::WakeSpec,
 };
 
 /// Batches that a listener handles before it lets other tasks have a turn.
@@ -106,11 +109,27 @@ pub(crate) struct UdpOptions {
     pub source: Option<IpAddr>,
     /// Bytes a second that a session may move in each direction.
     pub bandwidth: Option<NonZeroU64>,
+    /// The PROXY header that a target gets.
+    pub send_proxy: SendProxy,
+    /// The peers whose PROXY header is required and believed.
+    pub accept_proxy: Arc<[IpNet]>,
+    /// Whether the target sees the client's own address.
+    pub transparent: bool,
+    /// What starts the target when a client comes.
+    pub wake: Option<Arc<WakeSpec>>,
 }
 
 impl Default for UdpOptions {
     fn default() -> Self {
-        Self { idle_timeout: Timeout::After(Duration::from_secs(60)), source: None, bandwidth: None }
+        Self {
+            idle_timeout: Timeout::After(Duration::from_secs(60)),
+            source: None,
+            bandwidth: None,
+            send_proxy: SendProxy::Off,
+            accept_proxy: Arc::default(),
+            transparent: false,
+            wake: None,
+        }
     }
 }
 

@@ -568,7 +568,7 @@ async fn the_second_target_is_taken_where_the_first_does_not_resolve() {
     let target = echo().await;
     let nowhere = Host::Ip(Ipv6Addr::LOCALHOST.into(), Zone::new("no-such-if0"));
     let nowhere = TargetAddr { host: nowhere, port: NonZeroU16::MIN };
-    let targets = Targets::new([nowhere, target_addr(target)]).unwrap();
+    let targets = Targets::new([nowhere, target_addr(target)].map(Into::into)).unwrap();
     let relay = Relay::start(UdpSpec { targets, ..leading_to(target) });
     let client = relay.client().await;
     assert_eq!(ask(&client, b"hello").await, b"hello");

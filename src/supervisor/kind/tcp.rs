@@ -46,6 +46,6 @@ impl Kind for Tcp {
     }
 
     fn targets(&self) -> Option<String> {
-        few(self.0.spec.borrow().targets.iter())
+        few(self.0.spec.borrow().route.all())
     }
 }

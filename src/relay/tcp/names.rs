@@ -1,0 +1,99 @@
+//! Where connections lead: to the targets of the mapping, or by the name that the client wants.
+
+use std::sync::Arc;
+
+use crate::{
+    mapping::TargetAddr,
+    policy::AccessSpec,
+    preface::{hosts::HostTable, proxy::SendProxy},
+    targets::Targets,
+    wake::WakeSpec,
+};
+
+/// Where the connections of a listener lead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// All of them to these targets.
+    Targets(Targets),
+    /// Each by the name that the client wants.
+    Names(Arc<Names>),
+}
+
+impl Route {
+    /// The targets that need no name: those of the mapping.
+    pub(crate) fn targets(&self) -> Option<&Targets> {
+        match self {
+            Self::Targets(targets) => Some(targets),
+            Self::Names(names) => names.otherwise.as_ref(),
+        }
+    }
+
+    /// Every target, those of the mapping first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &TargetAddr> {
+        let hosts = match self {
+            Self::Targets(_) => None,
+            Self::Names(names) => Some(names.hosts.values().flat_map(|host| host.targets.iter())),
+        };
+        self.targets().into_iter().flat_map(Targets::iter).chain(hosts.into_iter().flatten())
+    }
+}
+
+/// The names on one port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// Where the client says the name.
+    pub by: Match,
+    /// The targets of each name.
+    pub hosts: Arc<HostTable<HostRoute>>,
+    /// The targets of every other name; without them such a client is closed.
+    pub otherwise: Option<Targets>,
+    /// What players are told while no target is up.
+    pub asleep: Option<Arc<Asleep>>,
+}
+
+/// Where a client says which name it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Match {
+    /// In the server name of a TLS ClientHello.
+    TlsSni,
+    /// In the host of an HTTP request.
+    HttpHost,
+    /// In the handshake of Minecraft.
+    Minecraft,
+    /// In TLS or HTTP, whichever it speaks.
+    Auto,
+}
+
+impl Match {
+    /// The word for it in the interface.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::TlsSni => "tls-sni",
+            Self::HttpHost => "http-host",
+            Self::Minecraft => "minecraft",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+/// What a name leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostRoute {
+    /// The targets.
+    pub targets: Targets,
+    /// The clients that may come to it, besides what the mapping says of them.
+    pub access: AccessSpec,
+    /// The PROXY header for its targets; `None` as the mapping says.
+    pub send_proxy: Option<SendProxy>,
+    /// What starts its target; `None` as the mapping says.
+    pub wake: Option<Arc<WakeSpec>>,
+}
+
+/// What players are told while no target is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asleep {
+    /// The text in the list of servers, and of the disconnect.
+    pub motd: Arc<str>,
+    /// Players that are on, and the most that may be.
+    pub players: (u32, u32),
+}
