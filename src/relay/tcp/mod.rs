@@ -24,7 +24,7 @@ mod tests;
 
 pub(crate) use accept::{TcpService, WAITING_ROOM};
 pub(crate) use budget::SessionBudget;
-pub(crate) use names::{Asleep, HostRoute, Match, Names, Route};
+pub(crate) use names::{Asleep, HostRoute, Names, Route};
 pub(crate) use silent_drops::SilentDrops;
 pub(crate) use trap::TrapService;
 

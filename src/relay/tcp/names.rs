@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     mapping::TargetAddr,
     policy::AccessSpec,
-    preface::{hosts::HostTable, proxy::SendProxy},
+    preface::{Match, hosts::HostTable, proxy::SendProxy},
     targets::Targets,
     wake::WakeSpec,
 };
@@ -49,31 +49,6 @@ pub(crate) struct Names {
     pub otherwise: Option<Targets>,
     /// What players are told while no target is up.
     pub asleep: Option<Arc<Asleep>>,
-}
-
-/// Where a client says which name it wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Match {
-    /// In the server name of a TLS ClientHello.
-    TlsSni,
-    /// In the host of an HTTP request.
-    HttpHost,
-    /// In the handshake of Minecraft.
-    Minecraft,
-    /// In TLS or HTTP, whichever it speaks.
-    Auto,
-}
-
-impl Match {
-    /// The word for it in the interface.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::TlsSni => "tls-sni",
-            Self::HttpHost => "http-host",
-            Self::Minecraft => "minecraft",
-            Self::Auto => "auto",
-        }
-    }
 }
 
 /// What a name leads to.
