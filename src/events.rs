@@ -57,6 +57,14 @@ pub(crate) enum EventKind {
     TargetDown,
     /// They can again.
     TargetUp,
+    /// A target is started, because a client came.
+    TargetStarting,
+    /// A started target takes clients.
+    TargetStarted,
+    /// A target was stopped, because no session was left.
+    TargetStopped,
+    /// A target could not be started.
+    StartFailed,
     /// A listener takes clients.
     Listening,
     /// A listener has no socket, because its address or port is not free.
@@ -98,6 +106,10 @@ impl EventKind {
             Self::SessionRefused => "session-refused",
             Self::TargetDown => "target-down",
             Self::TargetUp => "target-up",
+            Self::TargetStarting => "target-starting",
+            Self::TargetStarted => "target-started",
+            Self::TargetStopped => "target-stopped",
+            Self::StartFailed => "start-failed",
             Self::Listening => "listening",
             Self::ListenerWaiting => "listener-waiting",
             Self::ListenerFailed => "listener-failed",
