@@ -335,6 +335,7 @@ pub(crate) struct Event {
     /// When.
     pub at: String,
     /// What: `session-started`, `session-ended`, `session-refused`, `target-down`, `target-up`,
+    /// `target-starting`, `target-started`, `target-stopped`, `start-failed`,
     /// `listening`, `listener-waiting`, `listener-failed`, `listener-closed`, `banned`, `unbanned`,
     /// `reload-applied`, `reload-refused`, `router`, `mapping-added`, `mapping-removed`,
     /// `mapping-paused`, `mapping-resumed`, `log-level`, `stopping`.

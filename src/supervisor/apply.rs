@@ -31,6 +31,7 @@ use crate::{
     relay::Drain,
     sock::bind::{Listening, Overlap},
     targets::Dialer,
+    wake::Wakers,
 };
 
 /// What the configuration says for all mappings together.
@@ -101,6 +102,7 @@ impl Listeners {
             retirement: Drain::new(),
             shared: Shared {
                 dialer: Dialer::new(events.clone()),
+                wakers: Wakers::new(events.clone()),
                 budgets,
                 ledger: Ledger::new(events.clone()),
                 gate,
@@ -232,6 +234,7 @@ impl Listeners {
         if plan.listeners.values().any(|listener| drops_clients(plan, listener)) {
             self.shared.budgets.silence.say_how_quiet();
         }
+        self.shared.wakers.keep(plan.wakes());
         let mut revokes = self.mappings.apply(plan);
         for (key, running) in &self.running {
             if let Some(mapping) = plan.listeners.get(key).and_then(|listener| self.mappings.of(listener)) {
@@ -399,6 +402,11 @@ impl Listeners {
     /// What reaches the targets.
     pub(super) fn dialer(&self) -> &Dialer {
         &self.shared.dialer
+    }
+
+    /// What starts targets.
+    pub(super) fn wakers(&self) -> &Wakers {
+        &self.shared.wakers
     }
 
     /// A number that changes with [`Listeners::roster`].

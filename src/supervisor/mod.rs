@@ -66,6 +66,7 @@ use crate::{
     policy::Gate,
     relay::tcp::SilentDrops,
     targets::Dialer,
+    wake::Wakers,
 };
 use apply::{Globals, Listeners};
 pub(crate) use named::ChangedNames;
@@ -172,6 +173,7 @@ pub struct Handle {
     last_reload: watch::Receiver<Option<Arc<LastReload>>>,
     budgets: Budgets,
     dialer: Dialer,
+    wakers: Wakers,
     pulse: Pulse,
 }
 
@@ -207,7 +209,7 @@ impl Handle {
         let mut listeners =
             Listeners::new(budgets, Arc::clone(&gate), summaries.bell(), alarm.clone(), events.clone());
         listeners.apply(loaded.plan, &Globals::of(loaded.gate, &loaded.settings), tolerance).await?;
-        let dialer = listeners.dialer().clone();
+        let (dialer, wakers) = (listeners.dialer().clone(), listeners.wakers().clone());
         let (mailbox, requests) = mpsc::channel(16);
         let (admissions_tx, admissions) = watch::channel(listeners.admissions());
         let (totals_tx, totals) = watch::channel(listeners.totals());
@@ -255,6 +257,7 @@ impl Handle {
             last_reload,
             budgets: shared_budgets,
             dialer,
+            wakers,
             pulse,
         })
     }
@@ -300,6 +303,11 @@ impl Handle {
     /// Which targets are down.
     pub(crate) fn dialer(&self) -> &Dialer {
         &self.dialer
+    }
+
+    /// Which targets were started, and how it is with them.
+    pub(crate) fn wakers(&self) -> &Wakers {
+        &self.wakers
     }
 
     /// What the data plane may use of the machine, and uses now.

@@ -5,12 +5,14 @@ use std::sync::{Arc, atomic::AtomicU64};
 use tokio::sync::{Notify, mpsc};
 
 use super::Budgets;
-use crate::{alarm::Alarm, mapping::ListenerKey, meter::Ledger, policy::Gate, targets::Dialer};
+use crate::{alarm::Alarm, mapping::ListenerKey, meter::Ledger, policy::Gate, targets::Dialer, wake::Wakers};
 
 /// What every listener shares.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     pub(super) dialer: Dialer,
+    /// What starts targets. It outlives a reload.
+    pub(super) wakers: Wakers,
     pub(super) budgets: Budgets,
     /// Numbers the sessions, and leads to the event bus.
     pub(super) ledger: Ledger,

@@ -35,7 +35,8 @@ struct Registry {
 pub(crate) struct Place<'a> {
     /// Its mapping.
     pub mapping: &'a MappingName,
-    /// The name that the client wants, where the mapping routes by names.
+    /// The name of the table that matched, where the mapping routes by names: not what a stranger
+    /// said, as each name is a thing of its own.
     pub host: Option<&'a str>,
     /// The first of its targets.
     pub target: &'a TargetAddr,
@@ -59,7 +60,16 @@ pub(crate) struct Shown {
 struct Key {
     start: Start,
     /// A command is told whom it is for, so it is another one for each mapping and host name.
-    owner: Option<(MappingName, Option<Box<str>>)>,
+    owner: Option<Owner>,
+}
+
+/// Whom a command is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Owner {
+    /// The name of the mapping, without the protocol that a default name has: TCP and UDP of one
+    /// mapping lead to the same thing.
+    mapping: Box<str>,
+    host: Option<Box<str>>,
 }
 
 impl Wakers {
@@ -122,12 +132,20 @@ impl Wakers {
 impl Key {
     fn new(spec: &WakeSpec, mapping: &MappingName, host: Option<&str>) -> Self {
         let is_told = matches!(spec.start, Start::Command { .. });
-        let owner = is_told.then(|| (mapping.clone(), host.map(Into::into)));
+        let owner = || Owner { mapping: Owner::mapping(mapping).into(), host: host.map(Into::into) };
+        let owner = is_told.then(owner);
         Self { start: spec.start.clone(), owner }
     }
 
     /// Whether `mapping` starts this by `start`.
     fn is_of(&self, mapping: &MappingName, start: &Start) -> bool {
-        self.start == *start && self.owner.as_ref().is_none_or(|(owner, _)| owner == mapping)
+        self.start == *start
+            && self.owner.as_ref().is_none_or(|owner| *owner.mapping == *Owner::mapping(mapping))
+    }
+}
+
+impl Owner {
+    fn mapping(name: &MappingName) -> &str {
+        name.as_str().rsplit_once('/').map_or(name.as_str(), |(ports, _)| ports)
     }
 }

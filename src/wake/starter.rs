@@ -102,7 +102,9 @@ impl Kind {
     #[cfg(feature = "wake")]
     fn of(start: &Start, tasks: &TaskTracker) -> Self {
         match start {
-            Start::Command { start, stop } => Self::Command(command::Command::new(start, stop.as_ref(), tasks)),
+            Start::Command { start, stop } => {
+                Self::Command(command::Command::new(start, stop.as_ref(), tasks))
+            }
             _ => Self::Missing,
         }
     }

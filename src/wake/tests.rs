@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     events::Events,
-    mapping::{Host, MappingName, TargetAddr},
+    mapping::{Host, MappingName, PortSpan, Protocol, TargetAddr},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -403,13 +403,16 @@ async fn what_is_the_same_is_one_and_a_command_belongs_to_its_mapping_and_name()
     let unit = machine(1, WAIT);
     assert!(same(of(&unit, &game, None), of(&machine(1, SECOND), &other, Some("a"))));
     assert!(!same(of(&unit, &game, None), of(&machine(2, WAIT), &game, None)));
+    let port = PortSpan::single(25565.try_into().unwrap());
     let start: Arc<[String]> = ["start".to_owned()].into();
     let start = Start::Command { start, stop: None };
     let command = Arc::new(WakeSpec { start, wait: WAIT, stop_after: None });
     assert!(same(of(&command, &game, None), of(&command, &game, None)));
     assert!(!same(of(&command, &game, None), of(&command, &other, None)));
     assert!(!same(of(&command, &game, Some("a")), of(&command, &game, Some("b"))));
-    assert_eq!(wakers.shown().len(), 6);
+    let [tcp, udp] = [Protocol::Tcp, Protocol::Udp].map(|protocol| MappingName::default_for(port, protocol));
+    assert!(same(of(&command, &tcp, None), of(&command, &udp, None)), "one mapping of both protocols");
+    assert_eq!(wakers.shown().len(), 7);
 
     let session = of(&unit, &game, None);
     wakers.keep([(&other, &*command)]);

@@ -17,6 +17,7 @@ use crate::{
     policy::Policy,
     relay::{tcp::TcpSpec, udp::UdpSpec},
     targets::{Selection, Targets},
+    wake::WakeSpec,
 };
 
 /// Everything that should run.
@@ -40,6 +41,11 @@ impl PartialEq for Plan {
 impl Eq for Plan {}
 
 impl Plan {
+    /// What starts targets, with the name that a session's mapping is shown by.
+    pub(crate) fn wakes(&self) -> impl Iterator<Item = (&MappingName, &WakeSpec)> {
+        self.listeners.values().flat_map(ListenerPlan::wakes)
+    }
+
     /// The mapping of a listener of this plan; `None` for a decoy.
     pub(crate) fn mapping_of(&self, listener: &ListenerPlan) -> Option<&MappingPlan> {
         self.mappings.get(listener.mapping.as_ref()?)
@@ -70,6 +76,12 @@ pub(crate) struct ListenerPlan {
     pub exposure: Option<Exposure>,
 }
 
+impl ListenerPlan {
+    fn wakes(&self) -> impl Iterator<Item = (&MappingName, &WakeSpec)> {
+        self.service.wakes().map(|spec| (&self.name, spec))
+    }
+}
+
 /// What a listener does, by protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
@@ -89,6 +101,16 @@ impl Service {
             Self::Udp(spec) => Some(&spec.targets),
             Self::Trap => None,
         }
+    }
+
+    /// What starts its targets, those of its host names too.
+    fn wakes(&self) -> impl Iterator<Item = &WakeSpec> {
+        let (named, plain) = match self {
+            Self::Tcp(spec) => (Some(spec.route.wakes()), spec.options.wake.as_deref()),
+            Self::Udp(spec) => (None, spec.options.wake.as_deref()),
+            Self::Trap => (None, None),
+        };
+        named.into_iter().flatten().chain(plain)
     }
 
     /// Every target, those of its host names too.

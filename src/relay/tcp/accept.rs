@@ -36,6 +36,7 @@ use crate::{
     relay::{AdmissionHandle, DrainWatch, LogLimits},
     sock::set_keepalive,
     targets::Dialer,
+    wake::Wakers,
 };
 
 /// The admitted clients of one listener that may wait for room in the session budget; each holds a
@@ -51,6 +52,8 @@ pub(crate) struct TcpService {
     pub admission: AdmissionHandle,
     /// How its targets are reached.
     pub dialer: Dialer,
+    /// What starts its targets.
+    pub wakers: Wakers,
     /// Its account.
     pub meter: Arc<ListenerMeter>,
     /// The sessions that the daemon may have.

@@ -28,6 +28,15 @@ impl Route {
         }
     }
 
+    /// What starts the targets of its host names, where these have something of their own.
+    pub(crate) fn wakes(&self) -> impl Iterator<Item = &WakeSpec> {
+        let hosts = match self {
+            Self::Targets(_) => None,
+            Self::Names(names) => Some(names.hosts.values()),
+        };
+        hosts.into_iter().flatten().filter_map(|host| host.wake.as_deref())
+    }
+
     /// Every target, those of the mapping first.
     pub(crate) fn all(&self) -> impl Iterator<Item = &TargetAddr> {
         let hosts = match self {

@@ -80,7 +80,7 @@ use crate::{
     preface::proxy::SendProxy,
     sock::{Backoff, bind::Listening, udp as sockets},
     targets::{Dialer, Targets},
-    wake::WakeSpec,
+    wake::{WakeSpec, Wakers},
 };
 
 /// Batches that a listener handles before it lets other tasks have a turn.
@@ -141,6 +141,8 @@ pub(crate) struct UdpService {
     pub spec: watch::Receiver<Arc<UdpSpec>>,
     /// How its targets are reached.
     pub dialer: Dialer,
+    /// What starts its targets.
+    pub wakers: Wakers,
     /// Decides on clients.
     pub admission: AdmissionHandle,
     /// Its account.
@@ -177,6 +179,7 @@ impl UdpService {
             held: MemoryUse::default(),
             spec: self.spec.clone(),
             dialer: self.dialer.clone(),
+            wakers: self.wakers.clone(),
             meter: Arc::clone(&self.meter),
         };
         let (said, next_summary) = (self.drops.total(), Instant::now());
@@ -433,6 +436,7 @@ struct ListenerShared {
     /// What the mapping says now, for flows that are led to another address.
     spec: watch::Receiver<Arc<UdpSpec>>,
     dialer: Dialer,
+    wakers: Wakers,
     meter: Arc<ListenerMeter>,
 }
 

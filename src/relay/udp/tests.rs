@@ -78,6 +78,7 @@ impl Relay {
         let service = UdpService {
             spec: specs,
             dialer: Dialer::new(Events::default()),
+            wakers: Wakers::new(Events::default()),
             meter: Arc::clone(&meter),
             admission,
             budget: budget.clone(),
@@ -640,6 +641,7 @@ fn shared(target: SocketAddr, meter: Arc<ListenerMeter>, budget: FlowBudget) -> 
         held: MemoryUse::default(),
         spec: watch::channel(Arc::new(leading_to(target))).1,
         dialer: Dialer::new(Events::default()),
+        wakers: Wakers::new(Events::default()),
         meter,
     }
 }

@@ -24,6 +24,7 @@ impl Kind for Tcp {
             spec: self.0.spec.subscribe(),
             admission: self.0.admission_handle(shared),
             dialer: shared.dialer.clone(),
+            wakers: shared.wakers.clone(),
             meter: Arc::clone(meter),
             budget: shared.budgets.sessions.clone(),
             silence: shared.budgets.silence.clone(),

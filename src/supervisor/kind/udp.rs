@@ -35,6 +35,7 @@ impl Kind for Udp {
             spec: self.feed.spec.subscribe(),
             admission: self.feed.admission_handle(shared),
             dialer: shared.dialer.clone(),
+            wakers: shared.wakers.clone(),
             meter: Arc::clone(meter),
             budget: shared.budgets.flows.clone(),
             joins: shared.budgets.joins,

@@ -106,10 +106,12 @@ impl Command {
         let last = Arc::<Mutex<String>>::default();
         // On tasks of their own: a server that it left behind may write for a long time, and would
         // end by a broken pipe otherwise.
-        let out = child.stdout.take().map(|out| self.tasks.spawn(Output::of(program, call).follow(out, None)));
-        let err = child.stderr.take().map(|err| {
-            self.tasks.spawn(Output::of(program, call).follow(err, Some(Arc::clone(&last))))
-        });
+        let out =
+            child.stdout.take().map(|out| self.tasks.spawn(Output::of(program, call).follow(out, None)));
+        let err = child
+            .stderr
+            .take()
+            .map(|err| self.tasks.spawn(Output::of(program, call).follow(err, Some(Arc::clone(&last)))));
         let mut asked = false;
         let status = loop {
             tokio::select! {
@@ -176,7 +178,11 @@ fn failure(status: ExitStatus, last: &str) -> String {
         (None, Some(signal)) => format!("ended by signal {signal}"),
         (None, None) => status.to_string(),
     };
-    if last.is_empty() { format!("{status}, and nothing on standard error") } else { format!("{status}: {last}") }
+    if last.is_empty() {
+        format!("{status}, and nothing on standard error")
+    } else {
+        format!("{status}: {last}")
+    }
 }
 
 /// What a command writes, on its way to the log.
