@@ -26,11 +26,14 @@ pub(crate) enum Ended {
     Reload,
     /// The daemon stopped, and the grace was over.
     Shutdown,
+    /// The client, or a proxy before it, did not say in time what it has to say first: a name that
+    /// leads somewhere, or a PROXY header.
+    Preface,
 }
 
 impl Ended {
     /// Every cause, in the order of the interface.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::ClientClosed,
         Self::TargetClosed,
         Self::ClientError,
@@ -42,6 +45,7 @@ impl Ended {
         Self::Policy,
         Self::Reload,
         Self::Shutdown,
+        Self::Preface,
     ];
 
     /// The word of the session line and of metric labels.
@@ -58,6 +62,7 @@ impl Ended {
             Self::Policy => "policy",
             Self::Reload => "reload",
             Self::Shutdown => "shutdown",
+            Self::Preface => "preface",
         }
     }
 

@@ -103,11 +103,16 @@ impl ListenerMeter {
     /// Enters a session of `client` (its canonical address). It is live until the guard is settled.
     /// In a closed account the session is asked to end at once.
     pub(crate) fn open(self: &Arc<Self>, client: SocketAddr) -> SessionMeter {
+        self.open_since(client, Instant::now())
+    }
+
+    /// The same for a client that came earlier: who it is turned out just now.
+    pub(crate) fn open_since(self: &Arc<Self>, client: SocketAddr, started: Instant) -> SessionMeter {
         let live = Arc::new(LiveSession {
             id: self.ledger.next_id(),
             client,
             target: Mutex::new(None),
-            started: Instant::now(),
+            started,
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             datagrams_in: AtomicU64::new(0),

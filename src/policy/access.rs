@@ -23,7 +23,11 @@
 pub(super) mod entry;
 pub(super) mod set;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use arc_swap::ArcSwap;
 
@@ -102,6 +106,45 @@ impl Access {
         }
     }
 }
+
+/// Access to a part of a mapping, such as one of its host names. It is prepared when the first
+/// client asks, and shared by its clones from then on.
+#[derive(Clone, Debug, Default)]
+pub struct PartAccess {
+    spec: AccessSpec,
+    ready: OnceLock<Arc<Access>>,
+}
+
+impl PartAccess {
+    /// What the configuration says.
+    pub(crate) fn spec(&self) -> &AccessSpec {
+        &self.spec
+    }
+
+    /// Ready to be asked; `None` where every client may enter. `list` finds a named list.
+    pub(super) fn access(&self, list: impl Fn(&ListName) -> Arc<List>) -> Option<&Access> {
+        let AccessSpec { allow, deny, allow_countries, deny_countries } = &self.spec;
+        let is_open = allow.is_none()
+            && (deny.nets.is_empty() && deny.lists.is_empty())
+            && allow_countries.is_none()
+            && deny_countries.is_empty();
+        (!is_open).then(|| &**self.ready.get_or_init(|| Access::new(&self.spec, list).into()))
+    }
+}
+
+impl From<AccessSpec> for PartAccess {
+    fn from(spec: AccessSpec) -> Self {
+        Self { spec, ready: OnceLock::new() }
+    }
+}
+
+impl PartialEq for PartAccess {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+}
+
+impl Eq for PartAccess {}
 
 /// The IPv4 address that is the owner of an IPv6 address.
 fn inside(client: IpAddr) -> Option<IpAddr> {

@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use self::summary::Refusals;
 use super::{
     Gate, Permit, Policy, Rate, Rates, Refusal, Refuse,
-    access::Access,
+    access::{Access, PartAccess},
     quota::Quota,
     rate::{CLIENTS, ClientLimiter, Crowded, Limiter},
 };
@@ -138,6 +138,36 @@ impl Admission {
                     self.gate.guard().offence(client, now);
                 }
             })
+    }
+
+    /// Lets a peer in that comes for clients and says which one: it may not be banned. The client is
+    /// admitted later. A refusal is counted.
+    ///
+    /// # Errors
+    /// That it is banned.
+    pub fn admit_peer(&self, peer: IpAddr, now: Instant) -> Result<(), Refusal> {
+        if self.gate.guard().keeps_out(canonical(peer), now) {
+            self.refusals.count(Refusal::Banned, 1);
+            return Err(Refusal::Banned);
+        }
+        Ok(())
+    }
+
+    /// Lets an admitted TCP client into a part of the mapping, or says why not. The refusal counts
+    /// as one of [`Admission::admit`]: the client has used up nothing.
+    ///
+    /// # Errors
+    /// Why it may not enter.
+    pub fn admit_to(&self, part: &PartAccess, client: IpAddr, now: Instant) -> Result<(), Refusal> {
+        let client = canonical(client);
+        let Some(access) = part.access(|name| self.gate.list(name)) else { return Ok(()) };
+        access.decide(client, || self.gate.countries()).inspect_err(|refusal| {
+            self.terms.load().sessions.tcp.give_back(ClientKey::of(client));
+            self.refusals.count(*refusal, 1);
+            if refusal.is_offence() {
+                self.gate.guard().offence(client, now);
+            }
+        })
     }
 
     /// How many of `datagrams` that a client inside has sent may pass; the others are counted as

@@ -19,6 +19,7 @@ mod refusal;
 mod shards;
 mod spec;
 
+pub(crate) use access::PartAccess;
 pub use access::set::IpSet;
 pub(crate) use access::{
     entry::{host_bits, parse_net},

@@ -450,3 +450,32 @@ impl Admission {
         self.refusals.of(refusal)
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_part_has_rules_of_its_own_and_a_client_that_it_refuses_has_used_up_no_rate() {
+    let rates = Rates { new_sessions_per_client: rate(1, HOUR), ..Rates::default() };
+    let (admission, _gate) = with(Policy { rates, ..Policy::default() });
+    let deny = Entries { lists: listed("office").lists, ..nets("203.0.113.0/24") };
+    let part = PartAccess::from(AccessSpec { deny, ..AccessSpec::default() });
+    let enter = |client: &str| admission.admit_to(&part, ip(client), Instant::now());
+    for client in ["192.0.2.1", "203.0.113.1"] {
+        for _ in 0..3 {
+            drop(tcp(&admission, client).unwrap());
+            assert_eq!(enter(client), Err(Refusal::Denied));
+        }
+    }
+    drop(tcp(&admission, "198.51.100.1").unwrap());
+    assert_eq!(enter("198.51.100.1"), Ok(()));
+    assert_eq!(admission.admit_to(&PartAccess::default(), ip("192.0.2.1"), Instant::now()), Ok(()));
+    assert_eq!(admission.refusals.of(Refusal::Denied), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_comes_for_others_has_only_not_to_be_banned() {
+    let access = AccessSpec { allow: Some(Entries::default()), ..AccessSpec::default() };
+    let (admission, gate) = with(Policy { access, ..Policy::default() });
+    assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::Denied);
+    assert_eq!(admission.admit_peer(ip("192.0.2.1"), Instant::now()), Ok(()));
+    gate.guard().ban(ip("192.0.2.1"), None, Instant::now());
+    assert_eq!(admission.admit_peer(ip("192.0.2.1"), Instant::now()), Err(Refusal::Banned));
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     mapping::TargetAddr,
-    policy::AccessSpec,
+    policy::PartAccess,
     preface::{Match, hosts::HostTable, proxy::SendProxy},
     targets::Targets,
     wake::WakeSpec,
@@ -66,7 +66,7 @@ pub(crate) struct HostRoute {
     /// The targets.
     pub targets: Targets,
     /// The clients that may come to it, besides what the mapping says of them.
-    pub access: AccessSpec,
+    pub access: PartAccess,
     /// The PROXY header for its targets; `None` as the mapping says.
     pub send_proxy: Option<SendProxy>,
     /// What starts its target; `None` as the mapping says.
