@@ -140,8 +140,8 @@ impl Admission {
             })
     }
 
-    /// Lets a peer in that comes for clients and says which one: it may not be banned. The client is
-    /// admitted later. A refusal is counted.
+    /// Lets a peer in that comes for clients and says which one: it may not be banned. The client
+    /// is admitted later. A refusal is counted.
     ///
     /// # Errors
     /// That it is banned.

@@ -3,6 +3,7 @@
 //! ```text
 //! accept ─► admission ─► slot in the session budget ─► session
 //!              └ refused: closed, reset or dropped        └ none: wait, a few of each listener
+//! accept ─► listed peer, not banned ─► slot ─► `proxied`, which admits the real client
 //! ```
 //!
 //! Owns the order of these steps, and the few clients that wait. The [`Acceptor`] handles errors of
@@ -19,59 +20,45 @@
 
 use std::{collections::VecDeque, io, net::SocketAddr, ops::ControlFlow, os::fd::OwnedFd, sync::Arc};
 
-use tokio::{net::TcpStream, sync::watch, time::Instant};
+use ipnet::IpNet;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
-    TcpSpec,
     acceptor::{Acceptor, say_exhausted},
-    budget::{SessionBudget, SessionSlot},
+    budget::SessionSlot,
+    proxied::{self, Peer},
     pump::ClientSide,
+    service::TcpService,
     session,
-    silent_drops::{SilentDrops, refuse},
+    silent_drops::refuse,
 };
 use crate::{
     mapping::canonical_socket,
-    meter::ListenerMeter,
     policy::{Permit, Refusal},
-    relay::{AdmissionHandle, DrainWatch, LogLimits},
+    relay::DrainWatch,
     sock::set_keepalive,
-    targets::Dialer,
-    wake::Wakers,
 };
 
 /// The admitted clients of one listener that may wait for room in the session budget; each holds a
 /// descriptor.
 pub(crate) const WAITING_ROOM: usize = 4;
 
-/// What a TCP listener works with.
-#[derive(Debug)]
-pub(crate) struct TcpService {
-    /// What it does with a connection; a change takes hold with the next one.
-    pub spec: watch::Receiver<Arc<TcpSpec>>,
-    /// Decides on clients.
-    pub admission: AdmissionHandle,
-    /// How its targets are reached.
-    pub dialer: Dialer,
-    /// What starts its targets.
-    pub wakers: Wakers,
-    /// Its account.
-    pub meter: Arc<ListenerMeter>,
-    /// The sessions that the daemon may have.
-    pub budget: SessionBudget,
-    /// Where dropped clients are kept.
-    pub silence: SilentDrops,
-    /// How often it may log what outsiders can cause.
-    pub log: Arc<LogLimits>,
-    /// Where its sessions run.
-    pub sessions: DrainWatch,
-}
-
 /// An admitted client without a session yet.
 #[derive(Debug)]
 struct Admitted {
     socket: OwnedFd,
     client: SocketAddr,
-    permit: Permit,
+    right: Right,
+    since: Instant,
+}
+
+/// By which right a client is in.
+#[derive(Debug)]
+enum Right {
+    /// It was admitted.
+    Own(Permit),
+    /// It is a listed peer, which has to say who its client is.
+    Peer,
 }
 
 impl TcpService {
@@ -85,10 +72,12 @@ impl TcpService {
         listener: Arc<std::net::TcpListener>,
         closing: DrainWatch,
     ) -> io::Result<()> {
-        let mut acceptor = Acceptor::new(listener, Arc::clone(&self.log))?;
-        let mut queue = self.budget.queue();
+        let service = Arc::new(self);
+        let mut acceptor = Acceptor::new(listener, Arc::clone(&service.log))?;
+        let mut queue = service.budget.queue();
         let mut waiting = VecDeque::new();
-        let mut spec = self.spec.clone();
+        let mut spec = service.spec.clone();
+        let mut peers = Arc::clone(&spec.borrow_and_update().options.accept_proxy);
         let closing = closing.closing();
         tokio::pin!(closing);
         loop {
@@ -98,25 +87,37 @@ impl TcpService {
                 biased;
                 () = &mut closing => return Ok(()),
                 Ok(()) = spec.changed() => {
-                    let keepalive = spec.borrow_and_update().options.keepalive;
-                    set_keepalive(acceptor.socket(), keepalive)?;
+                    let spec = Arc::clone(&spec.borrow_and_update());
+                    peers = Arc::clone(&spec.options.accept_proxy);
+                    set_keepalive(acceptor.socket(), spec.options.keepalive)?;
                 }
                 slot = queue.slot(), if !waiting.is_empty() => {
                     if let Some(next) = waiting.pop_front() {
-                        self.let_in_late(next, slot);
+                        service.let_in_late(next, slot);
                     }
                 }
-                done = acceptor.turn(|socket, addr| self.meet(socket, addr, &mut waiting)),
+                done = acceptor.turn(|socket, addr| service.meet(socket, addr, &peers, &mut waiting)),
                     if waiting.len() < WAITING_ROOM => done?,
             }
         }
     }
 
     /// Decides on a client. Breaks when no further client can be taken.
-    fn meet(&self, socket: OwnedFd, addr: SocketAddr, waiting: &mut VecDeque<Admitted>) -> ControlFlow<()> {
-        let client = canonical_socket(addr);
-        let admitted = match self.admission.admit(client.ip(), &self.meter) {
-            Ok(permit) => Admitted { socket, client, permit },
+    fn meet(
+        self: &Arc<Self>,
+        socket: OwnedFd,
+        addr: SocketAddr,
+        peers: &[IpNet],
+        waiting: &mut VecDeque<Admitted>,
+    ) -> ControlFlow<()> {
+        let (client, since) = (canonical_socket(addr), Instant::now());
+        let decided = if peers.iter().any(|net| net.contains(&client.ip())) {
+            self.admission.current().admit_peer(client.ip(), since).map(|()| Right::Peer)
+        } else {
+            self.admission.admit(client.ip(), &self.meter).map(Right::Own)
+        };
+        let admitted = match decided {
+            Ok(right) => Admitted { socket, client, right, since },
             Err(refusal) => {
                 self.turn_away(socket, client, refusal);
                 return ControlFlow::Continue(());
@@ -134,23 +135,38 @@ impl TcpService {
     }
 
     /// Lets a client in that had to wait, if it may still enter.
-    fn let_in_late(&self, admitted: Admitted, slot: SessionSlot) {
-        let verdict = self.admission.current().recheck(admitted.client.ip(), Instant::now());
+    fn let_in_late(self: &Arc<Self>, admitted: Admitted, slot: SessionSlot) {
+        let (admission, client, now) = (self.admission.current(), admitted.client.ip(), Instant::now());
+        let verdict = match admitted.right {
+            Right::Own(_) => admission.recheck(client, now),
+            Right::Peer => admission.admit_peer(client, now),
+        };
+        drop(admission);
         match verdict {
-            Ok(()) => self.let_in(admitted, slot),
+            // The time that it waited is not its own.
+            Ok(()) => self.let_in(Admitted { since: now, ..admitted }, slot),
             Err(refusal) => self.turn_away(admitted.socket, admitted.client, refusal),
         }
     }
 
-    fn let_in(&self, Admitted { socket, client, permit }: Admitted, slot: SessionSlot) {
+    fn let_in(self: &Arc<Self>, admitted: Admitted, slot: SessionSlot) {
+        let Admitted { socket, client, right, since } = admitted;
         let stream = match TcpStream::from_std(socket.into()) {
             Ok(stream) => stream,
             // The reactor takes no more; the client is closed.
             Err(error) => return say_exhausted(&self.log, &error),
         };
-        let spec = Arc::clone(&self.spec.borrow());
-        let near = ClientSide { client: stream, meter: self.meter.open(client), slot };
-        self.sessions.spawn(session::run(near, permit, spec, self.dialer.clone()));
+        let service = Arc::clone(self);
+        match right {
+            Right::Own(permit) => {
+                let near = ClientSide { client: stream, meter: self.meter.open(client), slot };
+                self.sessions.spawn(session::run(near, permit, service, None));
+            }
+            Right::Peer => {
+                let peer = Peer { socket: stream, addr: client, slot, since };
+                self.sessions.spawn(proxied::run(peer, service));
+            }
+        }
     }
 
     fn turn_away(&self, socket: OwnedFd, client: SocketAddr, refusal: Refusal) {

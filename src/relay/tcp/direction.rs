@@ -99,15 +99,32 @@ enum State {
 }
 
 /// Bytes on their way, from `sent` on.
-struct Pending {
+#[derive(Debug)]
+pub(super) struct Pending {
     bytes: Vec<u8>,
     sent: usize,
+    /// So many of the first bytes are our own, and are not counted.
+    ours: usize,
+}
+
+impl Pending {
+    /// What a sink gets first. `ours` of the bytes are not the source's.
+    pub(super) fn first(bytes: Vec<u8>, ours: usize) -> Self {
+        Self { bytes, sent: 0, ours }
+    }
+
+    /// Bytes of the source.
+    fn of(bytes: Vec<u8>) -> Self {
+        Self { bytes, sent: 0, ours: 0 }
+    }
 }
 
 impl<'p> Direction<'p> {
-    /// A direction that moves no more than `bandwidth` bytes a second.
-    pub(super) fn new(bandwidth: Option<NonZeroU64>) -> Self {
-        Self { throttle: bandwidth.map(|rate| Box::new(Throttle::new(rate))), ..Self::default() }
+    /// A direction that moves no more than `bandwidth` bytes a second, beside those that the sink
+    /// gets first.
+    pub(super) fn new(bandwidth: Option<NonZeroU64>, first: Option<Box<Pending>>) -> Self {
+        let throttle = bandwidth.map(|rate| Box::new(Throttle::new(rate)));
+        Self { throttle, pending: first, ..Self::default() }
     }
 
     /// Moves what can be moved now, notes that, and registers for what cannot be moved yet.
@@ -204,7 +221,7 @@ impl<'p> Direction<'p> {
                 Err(error) => return Err(Broken::Sink(error)),
             };
             if sent < bytes.len() {
-                self.pending = Some(Box::new(Pending { bytes: bytes[sent..].to_vec(), sent: 0 }));
+                self.pending = Some(Box::new(Pending::of(bytes[sent..].to_vec())));
             }
             Ok(Poll::Ready(sent))
         })
@@ -277,21 +294,23 @@ impl<'p> Direction<'p> {
     fn unload(&mut self) -> io::Result<()> {
         let Some(bulk) = self.bulk.as_mut().filter(|bulk| bulk.laden() > 0) else { return Ok(()) };
         let bytes = bulk.unload()?;
-        self.pending = Some(Box::new(Pending { bytes, sent: 0 }));
+        self.pending = Some(Box::new(Pending::of(bytes)));
         self.end_bulk();
         Ok(())
     }
 
-    /// Writes once of what is pending. Ready with the bytes delivered.
+    /// Writes once of what is pending. Ready with the bytes of the source that were delivered.
     fn flush(&mut self, cx: &mut Context<'_>, sink: &TcpStream) -> io::Result<Poll<usize>> {
         let Some(pending) = &mut self.pending else { return Ok(Poll::Ready(0)) };
         match write(sink, &pending.bytes[pending.sent..]) {
             Ok(sent) => {
+                let ours = sent.min(pending.ours);
+                pending.ours -= ours;
                 pending.sent += sent;
                 if pending.sent == pending.bytes.len() {
                     self.pending = None;
                 }
-                Ok(Poll::Ready(sent))
+                Ok(Poll::Ready(sent - ours))
             }
             Err(error) if is_transient(&error) => wait_writable(cx, sink),
             Err(error) => Err(error),
@@ -363,6 +382,19 @@ fn read(source: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     with_readiness(source, Interest::READABLE, || {
         let Received { bytes, is_all } = receive(source, buffer)?;
         Ok((bytes, bytes > 0 && is_all))
+    })
+}
+
+/// Reads once, `most` bytes at most, into the thread's buffer. Returns how many there were; none at
+/// the end of the stream.
+///
+/// # Errors
+/// What the system says, also that nothing is there.
+pub(super) fn read_once(source: &TcpStream, most: usize, took: impl FnOnce(&[u8])) -> io::Result<usize> {
+    SCRATCH.with_borrow_mut(|buffer| {
+        let bytes = read(source, &mut buffer[..most.min(BUFFER)])?;
+        took(&buffer[..bytes]);
+        Ok(bytes)
     })
 }
 

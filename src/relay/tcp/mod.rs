@@ -2,29 +2,40 @@
 //! needs.
 //!
 //! Both take connections from an `acceptor`. `silent_drops` answers refused clients, `budget`
-//! counts sessions. Each session is one task: it dials, pumps and settles (`session`). The `pump`
-//! decides half-close, resets and limits, over two directions (`direction`) that move the bytes.
-//! Bulk goes through pipes (`splice`, `pipe`).
+//! counts sessions. Each session is one task: it finds its way, dials, greets, pumps and settles
+//! (`session`). The way leads by the name that the client says first (`preface`, `route`), or to
+//! the targets of the mapping. `proxied` hears peers out that speak for a client. A client that
+//! gets to no target is told so by `stand_in`. The `pump` decides half-close, resets and limits,
+//! over two directions (`direction`) that move the bytes. Bulk goes through pipes (`splice`,
+//! `pipe`).
 
 mod accept;
 mod acceptor;
 mod budget;
 mod direction;
 mod flight;
+mod greet;
 mod names;
 mod pipe;
+mod preface;
+mod proxied;
 mod pump;
+mod route;
+mod said;
+mod service;
 mod session;
 mod silent_drops;
 mod splice;
+mod stand_in;
 mod trap;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use accept::{TcpService, WAITING_ROOM};
+pub(crate) use accept::WAITING_ROOM;
 pub(crate) use budget::SessionBudget;
 pub(crate) use names::{Asleep, HostRoute, Names, Route};
+pub(crate) use service::TcpService;
 pub(crate) use silent_drops::SilentDrops;
 pub(crate) use trap::TrapService;
 

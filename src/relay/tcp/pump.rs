@@ -42,7 +42,7 @@ use tokio::{
 
 use super::{
     budget::SessionSlot,
-    direction::{Broken, Direction, Link, Moved, is_after_end},
+    direction::{Broken, Direction, Link, Moved, Pending, is_after_end},
     flight::Flights,
 };
 use crate::{
@@ -98,21 +98,23 @@ impl From<Ended> for Ending {
 
 /// Moves bytes between the client and `target`. It ends when both have ended, one of them failed,
 /// a limit was reached, or the session was cut. A peer may leave bytes without an answer for
-/// `unanswered`. No direction moves more than `bandwidth` bytes a second. Both sockets are left to
-/// be closed by the caller, in the way the ending asks for.
+/// `unanswered`. No direction moves more than `bandwidth` bytes a second. The target gets `first`
+/// before anything else. Both sockets are left to be closed by the caller, in the way the ending
+/// asks for.
 pub(super) fn pump<'a>(
     near: &'a ClientSide,
     target: &'a TcpStream,
     limits: Limits,
     unanswered: Option<Duration>,
     bandwidth: Option<NonZeroU64>,
+    first: Option<Box<Pending>>,
 ) -> impl Future<Output = Ending> + 'a {
     let mut pump = Pump {
         near,
         target,
         limits,
-        inward: Direction::new(bandwidth),
-        outward: Direction::new(bandwidth),
+        inward: Direction::new(bandwidth, first),
+        outward: Direction::new(bandwidth, None),
         first_end: None,
         timer: None,
         last_byte: Instant::now(),

@@ -1,49 +1,59 @@
-//! One TCP session: dial, pump, settle. It ends with exactly one session line, whatever happens.
+//! One TCP session: find its way, dial, greet, pump, settle. It ends with exactly one session line,
+//! whatever happens.
 
-use std::{io, slice, sync::Arc};
+use std::{io, net::SocketAddr, slice, sync::Arc};
 
 use tokio::{io::Interest, net::TcpStream};
 
 use super::{
-    TcpSpec,
+    Route, TcpSpec, greet,
+    preface::Lead,
     pump::{ClientSide, Ending, Limits, pump},
+    route::{self, Way},
+    service::TcpService,
+    stand_in,
 };
 use crate::{
     mapping::Protocol,
-    meter::Ended,
+    meter::{Ended, SessionMeter},
     policy::Permit,
+    preface::minecraft::Greeting,
     sock::unanswered_limit,
     targets::{
-        Dialer, Leg,
-        dial::{DialOptions, dial},
+        Dialer, Leg, Targets,
+        dial::{DialError, DialOptions, dial},
     },
+    wake::{Place, Waker},
 };
 
 /// Carries one admitted connection to its target and back until it ends; then its place in the
-/// mapping and its room in the budget are free again.
+/// mapping and its room in the budget are free again. `lead` is what came before it, where a peer
+/// has spoken for it; what the session keeps besides is in it, too.
 ///
 /// Not an `async fn`: that would keep every argument twice, and a task is as large as its future.
 #[expect(clippy::manual_async_fn, reason = "its arguments would be kept twice")]
 pub(super) fn run(
     near: ClientSide,
     permit: Permit,
-    spec: Arc<TcpSpec>,
-    dialer: Dialer,
+    service: Arc<TcpService>,
+    mut lead: Option<Box<Lead>>,
 ) -> impl Future<Output = ()> + Send {
     async move {
+        let spec = Arc::clone(&service.spec.borrow());
         // Boxed: the way to the target is short and needs much, the session is long and needs
         // little.
-        let reached = Box::pin(reach(&near, &spec, &dialer)).await;
+        let reached = Box::pin(reach(&near, &spec, &service, &mut lead)).await;
         let options = &spec.options;
         let limits = Limits { idle: options.idle_timeout, half_close: options.half_close_timeout };
         let (unanswered, bandwidth) = (unanswered_limit(options.keepalive), options.bandwidth);
         // The session may last for days: what only the start needs is let go.
-        drop((spec, dialer));
+        drop((spec, service));
         let target = match reached {
             Ok(target) => target,
             Err(ending) => return settle(near, permit, ending),
         };
-        let ending = pump(&near, &target, limits, unanswered, bandwidth).await;
+        let first = lead.as_mut().and_then(|lead| lead.first.take());
+        let ending = pump(&near, &target, limits, unanswered, bandwidth, first).await;
         drop(target);
         settle(near, permit, ending);
     }
@@ -61,18 +71,129 @@ fn settle(near: ClientSide, permit: Permit, ending: Ending) {
     }
 }
 
-/// An open connection to the first target that takes one, or how the session ended without any.
-/// Targets that failed lately are tried last. A client that is gone meanwhile (it was reset; one
-/// that has only finished still wants its answer) needs none, and takes up no place.
-async fn reach(near: &ClientSide, spec: &TcpSpec, dialer: &Dialer) -> Result<TcpStream, Ending> {
+/// The target of the session, or how the session ended without any. A cut ends the search.
+async fn reach(
+    near: &ClientSide,
+    spec: &TcpSpec,
+    service: &TcpService,
+    lead: &mut Option<Box<Lead>>,
+) -> Result<TcpStream, Ending> {
+    let mut own = lead.take().map_or_else(Lead::default, |lead| *lead);
+    let reached = tokio::select! {
+        biased;
+        reason = near.meter.live().wait_cut() => Err(reason.into()),
+        reached = search(near, spec, service, &mut own) => reached,
+    };
+    if own.first.is_some() || own.awake.is_some() {
+        *lead = Some(Box::new(own));
+    }
+    reached
+}
+
+async fn search(
+    near: &ClientSide,
+    spec: &TcpSpec,
+    service: &TcpService,
+    lead: &mut Lead,
+) -> Result<TcpStream, Ending> {
+    let mut way = match &spec.route {
+        Route::Targets(targets) => Way::of_mapping(targets, &spec.options),
+        Route::Names(names) => route::find(near, names, &spec.options, service, &mut lead.said).await?,
+    };
+    let is_ping = way.player.as_ref().is_some_and(Greeting::is_ping);
+    let waker = way.wake.map(|wake| {
+        let (mapping, target) = (&near.meter.mapping(), way.targets.first());
+        service.wakers.of(wake, Place { mapping, host: way.host, target })
+    });
+    lead.awake = waker.as_ref().filter(|_| !is_ping).map(Waker::enter);
+    let dialled = match &waker {
+        // A player gets an answer at once, and comes again.
+        Some(waker) if way.player.is_none() => wake(near, spec, &way, service, waker).await,
+        _ => dial_any(near, spec, way.targets, &service.dialer).await,
+    };
+    if let (Some(waker), Ok(_), false) = (&waker, &dialled, is_ping) {
+        waker.reached();
+    }
+    match dialled {
+        Ok(target) => {
+            lead.first = greet::first(near, &way, lead);
+            Ok(target)
+        }
+        Err(ending) => {
+            if let (Some(player), Ended::Unreachable) = (way.player.take(), ending.reason) {
+                let state = waker.map(|waker| if is_ping { waker.state() } else { waker.start_soon() });
+                stand_in::in_place_of_target(near, player, spec, state, &mut lead.said).await;
+            }
+            Err(ending)
+        }
+    }
+}
+
+/// A connection to a target that may have to be started first.
+async fn wake(
+    near: &ClientSide,
+    spec: &TcpSpec,
+    way: &Way<'_>,
+    service: &TcpService,
+    waker: &Waker,
+) -> Result<TcpStream, Ending> {
     let ClientSide { client, meter, .. } = near;
-    let options = DialOptions {
+    let woken = tokio::select! {
+        woken = waker.reach(|| try_any(spec, way.targets, meter, service)) => woken,
+        _ = client.ready(Interest::ERROR) => {
+            meter.missed(way.targets.first());
+            return Err(Ended::ClientError.into());
+        }
+    };
+    woken
+        .map(|(stream, addr)| {
+            meter.reached(addr);
+            stream
+        })
+        .map_err(|unreached| {
+            meter.missed(way.targets.first());
+            Ending { reason: Ended::Unreachable, error: Some(io::Error::other(unreached.to_string())) }
+        })
+}
+
+/// Tries each target once. A failure says nothing here: the target may be starting.
+async fn try_any(
+    spec: &TcpSpec,
+    all: &Targets,
+    meter: &SessionMeter,
+    service: &TcpService,
+) -> Result<(TcpStream, SocketAddr), DialError> {
+    let dialer = &service.dialer;
+    let mut missed = None;
+    for target in dialer.in_order(|| meter.mapping(), Protocol::Tcp, all) {
+        match dial(dialer, target, options(spec)).await {
+            Ok(reached) => return Ok(reached),
+            Err(error) => missed = Some(error),
+        }
+    }
+    Err(missed.expect("there is a target"))
+}
+
+fn options(spec: &TcpSpec) -> DialOptions {
+    DialOptions {
         connect_timeout: spec.options.connect_timeout,
         keepalive: spec.options.keepalive,
         source: spec.options.source,
-    };
+    }
+}
+
+/// An open connection to the first target that takes one, or how the session ended without any.
+/// Targets that failed lately are tried last. A client that is gone meanwhile (it was reset; one
+/// that has only finished still wants its answer) needs none, and takes up no place.
+async fn dial_any(
+    near: &ClientSide,
+    spec: &TcpSpec,
+    all: &Targets,
+    dialer: &Dialer,
+) -> Result<TcpStream, Ending> {
+    let ClientSide { client, meter, .. } = near;
+    let options = options(spec);
     let mut ending = Ending::from(Ended::Unreachable);
-    let Some(all) = spec.route.targets() else { return Err(Ended::Unreachable.into()) };
     let first = all.first();
     let mut last = first;
     let ordered;
@@ -96,7 +217,6 @@ async fn reach(near: &ClientSide, spec: &TcpSpec, dialer: &Dialer) -> Result<Tcp
                     io::Error::other(error)
                 }
             },
-            reason = meter.live().wait_cut() => return Err(reason.into()),
             _ = client.ready(Interest::ERROR) => {
                 meter.missed(target);
                 return Err(Ended::ClientError.into());

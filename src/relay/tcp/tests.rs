@@ -1,6 +1,8 @@
 //! The pump between two real sockets, under a paused clock: loopback delivers at once, so no time
 //! passes but what a test lets pass.
 
+mod lead;
+
 use std::{io, num::NonZeroU64, sync::Arc, time::Duration};
 
 use tokio::{
@@ -12,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Route, SessionBudget, TcpOptions, TcpSpec,
+    Route, SessionBudget, SilentDrops, TcpOptions, TcpService, TcpSpec,
     pump::{ClientSide, Ending, Limits, pump},
     session,
 };
@@ -21,9 +23,10 @@ use crate::{
     mapping::{Host, ListenAddr, MappingName, Protocol, TargetAddr, Timeout},
     meter::{Ended, Ledger, ListenerMeter, LiveSession},
     policy::{Admission, Caps, Gate, Limit, Policy},
-    relay::AdmissionHandle,
+    relay::{AdmissionHandle, DrainWatch},
     sock::stream::reset_on_close,
     targets::{Dialer, Targets},
+    wake::Wakers,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -53,7 +56,7 @@ impl Session {
         tasks.spawn(async move {
             let slot = SessionBudget::new(1, 64).try_take().unwrap();
             let near = ClientSide { client: inside_client, meter: session, slot };
-            let ending = pump(&near, &inside_target, limits, None, bandwidth).await;
+            let ending = pump(&near, &inside_target, limits, None, bandwidth, None).await;
             near.meter.end(ending.reason);
             ending
         });
@@ -362,9 +365,33 @@ async fn the_task_of_a_session_stays_small() {
     let permit = AdmissionHandle::open().admit(from.ip(), &meter).unwrap();
     let slot = SessionBudget::new(1, 0).try_take().unwrap();
     let near = ClientSide { client, meter: meter.open(from), slot };
-    let task = session::run(near, permit, Arc::new(spec), Dialer::new(Events::default()));
+    let spec = Arc::new(spec);
+    let feed = watch::Sender::new(spec).subscribe();
+    let service = service_under(feed, &meter, Policy::default(), 1, DrainWatch::default());
+    let task = session::run(near, permit, Arc::new(service), None);
     // With up to 400 bytes tokio's own part and this fit into one allocation of 512.
     assert!(size_of_val(&task) <= 400, "{} bytes", size_of_val(&task));
+}
+
+/// What a listener works with.
+fn service_under(
+    spec: watch::Receiver<Arc<TcpSpec>>,
+    meter: &Arc<ListenerMeter>,
+    policy: Policy,
+    slots: usize,
+    sessions: DrainWatch,
+) -> TcpService {
+    TcpService {
+        spec,
+        admission: AdmissionHandle::under(policy),
+        dialer: Dialer::new(Events::default()),
+        wakers: Wakers::new(Events::default()),
+        meter: Arc::clone(meter),
+        budget: SessionBudget::new(slots, 0),
+        silence: SilentDrops::new(1),
+        log: Arc::default(),
+        sessions,
+    }
 }
 
 impl AdmissionHandle {

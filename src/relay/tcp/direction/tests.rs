@@ -27,7 +27,7 @@ impl Way {
     async fn open(bandwidth: Option<NonZeroU64>) -> Self {
         let (near, source) = pair().await;
         let (sink, far) = pair().await;
-        Self { half: Direction::new(bandwidth), source, sink, near, far, next: 0 }
+        Self { half: Direction::new(bandwidth, None), source, sink, near, far, next: 0 }
     }
 
     /// Sends so many bytes through, and checks them.

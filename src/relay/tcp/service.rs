@@ -1,0 +1,36 @@
+//! What a TCP listener and the starts of its sessions work with.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{TcpSpec, budget::SessionBudget, silent_drops::SilentDrops};
+use crate::{
+    meter::ListenerMeter,
+    relay::{AdmissionHandle, DrainWatch, LogLimits},
+    targets::Dialer,
+    wake::Wakers,
+};
+
+/// What a TCP listener works with.
+#[derive(Debug)]
+pub(crate) struct TcpService {
+    /// What it does with a connection; a change takes hold with the next one.
+    pub spec: watch::Receiver<Arc<TcpSpec>>,
+    /// Decides on clients.
+    pub admission: AdmissionHandle,
+    /// How its targets are reached.
+    pub dialer: Dialer,
+    /// What starts its targets.
+    pub wakers: Wakers,
+    /// Its account.
+    pub meter: Arc<ListenerMeter>,
+    /// The sessions that the daemon may have.
+    pub budget: SessionBudget,
+    /// Where dropped clients are kept.
+    pub silence: SilentDrops,
+    /// How often it may log what outsiders can cause.
+    pub log: Arc<LogLimits>,
+    /// Where its sessions run.
+    pub sessions: DrainWatch,
+}
