@@ -3,10 +3,7 @@
 
 use std::{path::Path, time::SystemTime};
 
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue},
-};
+use toml::de::{DeTable, DeValue};
 
 use crate::{
     config::{
@@ -14,10 +11,12 @@ use crate::{
             api::{self, ApiText},
             gate::{self, GateText},
             guard::GuardText,
+            hosts::HostsText,
             lists::{self, ListText},
             log::LogSettings,
             overrides::Overrides,
             settings::{self, LimitSettings, Settings},
+            target::{self, TargetText},
         },
         text::{Code, Homes, Keys, List, Reader, Span, Text, Value, absent},
     },
@@ -56,7 +55,8 @@ pub(super) struct MappingText {
     pub(super) name: Option<Text>,
     pub(super) publish: Option<List>,
     pub(super) listen: Option<List>,
-    pub(super) targets: Option<List>,
+    pub(super) targets: Option<List<TargetText>>,
+    pub(super) hosts: Option<HostsText>,
     /// An unknown key may be one of those that are missing.
     pub(super) has_slip: bool,
     /// When it ends by itself; the managed file can say so.
@@ -180,7 +180,7 @@ impl MainText {
 }
 
 /// The keys that make a mapping this one.
-const OWN_KEYS: [&str; 4] = ["name", "publish", "listen", "targets"];
+const OWN_KEYS: [&str; 5] = ["name", "publish", "listen", "targets", "hosts"];
 
 fn mapping_keys(reader: &mut Reader<'_>) -> Vec<&'static str> {
     OWN_KEYS.into_iter().chain(Keys::names(reader, Overrides::read)).collect()
@@ -197,7 +197,7 @@ fn defaults(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Overrides {
         }
     }
     let defaults = Overrides::read(reader, keys);
-    keys.refuse_others(reader, "in [defaults]", &absent::OF_MAPPING);
+    keys.refuse_others(reader, "in [defaults]", &[]);
     defaults
 }
 
@@ -240,7 +240,8 @@ fn mapping(reader: &mut Reader<'_>, value: &Value<'_>, kind: FileKind) -> Option
         name: keys.get("name").and_then(|v| reader.text("name", v)),
         publish: list(reader, keys, "publish", |r, v| r.text("publish", v)),
         listen: list(reader, keys, "listen", |r, v| r.text("listen", v)),
-        targets: list(reader, keys, "targets", target),
+        targets: list(reader, keys, "targets", |r, v| target::target(r, "targets", v)),
+        hosts: HostsText::read(reader, keys),
         has_slip: false,
         until: None,
         overrides: Overrides::read(reader, keys),
@@ -249,7 +250,7 @@ fn mapping(reader: &mut Reader<'_>, value: &Value<'_>, kind: FileKind) -> Option
         mapping.until = until(reader, keys, kind);
     }
     mapping.has_slip = keys.has_slip_of(reader, &OWN_KEYS[1..]);
-    keys.refuse_others(reader, "in [[mapping]]", &absent::OF_MAPPING);
+    keys.refuse_others(reader, "in [[mapping]]", &[]);
     Some(mapping)
 }
 
@@ -283,12 +284,12 @@ fn until(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>, kind: FileKind) -> Op
     time
 }
 
-fn list(
+fn list<T>(
     reader: &mut Reader<'_>,
     keys: &mut Keys<'_, '_>,
     key: &'static str,
-    item: fn(&mut Reader<'_>, &Value<'_>) -> Option<Text>,
-) -> Option<List> {
+    item: fn(&mut Reader<'_>, &Value<'_>) -> Option<T>,
+) -> Option<List<T>> {
     let (at, value) = keys.entry(reader, key)?;
     let mut list = reader.list(key, at, value, item);
     if list.items.is_empty() && list.is_whole {
@@ -305,29 +306,4 @@ fn list(
         }
     }
     Some(list)
-}
-
-/// A target: its address, or a table that holds it.
-fn target(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<Text> {
-    match value.get_ref() {
-        DeValue::Table(table) => {
-            let mut keys = Keys::of(table);
-            let address = keys.get("address");
-            let has_slip = keys.has_slip_of(reader, &["address"]);
-            keys.refuse_others(reader, "of a target", &absent::OF_TARGET);
-            if address.is_none() && !has_slip {
-                let span = reader.span(value.span());
-                reader
-                    .diagnostics
-                    .problem(Code::MissingKey, span, "a target without an `address`")
-                    .hint("as in { address = \"10.0.0.7:3389\" }");
-            }
-            reader.text("address", address?)
-        }
-        DeValue::String(_) => reader.text("targets", value),
-        _ => {
-            reader.wrong_type("targets", value, "a list of strings or of tables { address = \"...\" }");
-            None
-        }
-    }
 }

@@ -22,7 +22,8 @@ fn a_name_server_that_is_silent_holds_a_client_no_longer_than_connect_timeout() 
         let (target, at) = (TcpTarget::echo(), own_addr(8080));
         let up = target.addr;
         let config = format!(
-            "[[mapping]]\nlisten = [\"{at}\"]\ntargets = [\"lost.test:80\", \"{up}\"]\nconnect_timeout = \"2s\"\n"
+            "[[mapping]]\nlisten = [\"{at}\"]\ntargets = [\"lost.test:80\", \"{up}\"]\nbalance = \"first\"\n\
+             connect_timeout = \"2s\"\n"
         );
         let portway = Portway::with(&config)
             .env("FILES", files.path().to_str().expect("a plain path"))

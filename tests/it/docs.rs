@@ -115,7 +115,7 @@ fn every_example_in_a_comment_of_the_annotated_file_loads() {
         listeners.iter().filter_map(|listener| listener["name"].as_str().map(str::to_owned)).collect()
     };
     let found = names(&checked(&all));
-    for name in ["8080/tcp", "2222/tcp", "minecraft", "web", "camera"] {
+    for name in ["8080/tcp", "2222/tcp", "minecraft", "web", "sites", "game", "camera"] {
         assert!(found.iter().any(|found| found == name), "{name} in {found:?}");
     }
 
@@ -134,7 +134,7 @@ fn every_example_in_a_comment_of_the_annotated_file_loads() {
             None => {}
         }
     }
-    assert_eq!(mappings.len(), 3, "{mappings:#?}");
+    assert_eq!(mappings.len(), 5, "{mappings:#?}");
     for mapping in mappings {
         let report = checked(&format!("{annotated}\n{mapping}"));
         assert!(!names(&report).is_empty(), "{mapping}");

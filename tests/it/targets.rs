@@ -98,7 +98,7 @@ fn a_first_target_that_is_down_is_said_though_the_second_serves() {
     let (at, dead) = (own_addr(8080), own_addr(8000));
     let target = TcpTarget::echo();
     let config = format!(
-        "[[mapping]]\nname = \"pair\"\nlisten = [\"{at}\"]\ntargets = [\"{dead}\", \"{}\"]\n",
+        "[[mapping]]\nname = \"pair\"\nlisten = [\"{at}\"]\ntargets = [\"{dead}\", \"{}\"]\nbalance = \"first\"\n",
         target.addr
     );
     let mut portway = Portway::with(&config).start();
@@ -125,7 +125,8 @@ fn a_target_that_resets_its_sessions_is_not_down() {
 fn a_target_that_swallows_connections_costs_its_time_once() {
     let (hole, target, at) = (Hole::at(own_addr(0)), TcpTarget::echo(), own_addr(8080));
     let config = format!(
-        "[[mapping]]\nlisten = [\"{at}\"]\ntargets = [\"{}\", \"{}\"]\nconnect_timeout = \"6s\"\n",
+        "[[mapping]]\nlisten = [\"{at}\"]\ntargets = [\"{}\", \"{}\"]\nbalance = \"first\"\n\
+         connect_timeout = \"6s\"\n",
         hole.addr, target.addr
     );
     let mut portway = Portway::with(&config).start();

@@ -384,8 +384,9 @@ fn the_next_target_is_tried_when_the_first_is_down() {
     let target = TcpTarget::echo();
     let (at, absent) = (own_addr(8080), own_addr(9009));
     let up = target.addr;
-    let config =
-        format!("[[mapping]]\nname = \"pair\"\nlisten = [\"{at}\"]\ntargets = [\"{absent}\", \"{up}\"]\n");
+    let config = format!(
+        "[[mapping]]\nname = \"pair\"\nlisten = [\"{at}\"]\ntargets = [\"{absent}\", \"{up}\"]\nbalance = \"first\"\n"
+    );
     let mut portway = Portway::with(&config).start();
     for _ in 0..4 {
         let mut client = Client::to(at);

@@ -19,7 +19,10 @@ const ASKED: usize = 300;
 
 /// A mapping with several targets.
 fn several(at: SocketAddr, targets: &[SocketAddr]) -> String {
-    format!("[[mapping]]\nlisten = [\"{at}\"]\ntargets = {:?}\nprotocol = \"udp\"\n", strings(targets))
+    let targets = strings(targets);
+    format!(
+        "[[mapping]]\nlisten = [\"{at}\"]\ntargets = {targets:?}\nprotocol = \"udp\"\nbalance = \"first\"\n"
+    )
 }
 
 fn strings(targets: &[SocketAddr]) -> Vec<String> {

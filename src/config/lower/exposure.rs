@@ -98,7 +98,7 @@ fn warn_of_strangers(entry: &ListenEntry, on_router: bool, diagnostics: &mut Dia
         return;
     }
     let to = if on_router { "to the internet" } else { "on every address of this machine" };
-    let ranges = || std::iter::once(entry.listen.ports).chain(entry.targets.iter().map(|(t, _)| t.ports));
+    let ranges = || std::iter::once(entry.listen.ports).chain(entry.all().map(|t| t.spec.ports));
     let has = |port: u16| ranges().any(|range| contains(range, port));
     for (service, ports) in DELICATE.iter().filter(|_| entry.protocols.has_tcp()) {
         if let Some(port) = ports.iter().find(|port| has(**port)) {
@@ -116,7 +116,7 @@ fn warn_of_strangers(entry: &ListenEntry, on_router: bool, diagnostics: &mut Dia
 
 /// Notes a protocol that needs more ports than the one it begins at.
 fn warn_of_other_ports(entry: &ListenEntry, diagnostics: &mut Diagnostics) {
-    let leads_to = |port| entry.targets.iter().any(|(target, _)| contains(target.ports, port));
+    let leads_to = |port| entry.all().any(|target| contains(target.spec.ports, port));
     if entry.protocols.has_udp() && leads_to(69) {
         let message = "a TFTP server (port 69) answers from other ports: those answers are lost";
         diagnostics

@@ -3,32 +3,42 @@
 //!
 //! Both make entries. What cannot be read is noted, and the rest is looked at all the same.
 
-use std::sync::Arc;
+use std::{num::NonZeroU16, sync::Arc};
 
 use crate::{
     config::{
         file::MappingText,
-        lower::{Lowering, MOST_WAYS, listen_entry::ListenEntry, trial},
+        lower::{
+            Lowering, MOST_WAYS,
+            entries::EntriesText,
+            listen_entry::{HostEntry, ListenEntry, NamesEntry, TargetEntry},
+            target::TargetText,
+            trial,
+        },
         source::SpecsFrom,
         text::{
-            Code, List, Setting, Span, Text,
+            Code, List, Setting, Text,
             hint::{expanded, instead},
         },
     },
     mapping::publish::{ListenSpec, Mismatch, Protocols, Publish, SpecError, TargetSpec, meant},
+    policy::AccessSpec,
+    preface::Match,
+    relay::tcp::Asleep,
 };
 
 impl Lowering<'_> {
     /// What a mapping promises, in whichever form; only what could be read.
     pub(super) fn entries_of(&mut self, mapping: &MappingText, is_broken: bool) -> Vec<ListenEntry> {
-        let MappingText { span, publish, listen, targets, has_slip, .. } = mapping;
+        let MappingText { span, publish, listen, targets, hosts, has_slip, .. } = mapping;
         // What is missing may stand in a broken line, or behind a mistyped key: that is noted
         // already.
         let is_broken = is_broken || *has_slip;
         match (publish, listen, targets) {
             (Some(publish), _, _) => {
                 self.refuse_beside_publish(mapping);
-                publish.items.iter().filter_map(|text| self.short(text)).collect()
+                let entries = publish.items.iter().filter_map(|text| self.short(text)).collect();
+                self.named(entries, mapping)
             }
             (None, None, None) => {
                 if !is_broken {
@@ -40,7 +50,7 @@ impl Lowering<'_> {
             }
             (None, listen, targets) => {
                 match (listen, targets) {
-                    (Some(listen), None) if !is_broken => {
+                    (Some(listen), None) if !is_broken && hosts.is_none() => {
                         self.diagnostics
                             .problem(Code::MissingKey, listen.key, "`listen` without `targets`")
                             .hint("say where it leads, as in targets = [\"10.0.0.7:3389\"]");
@@ -59,13 +69,12 @@ impl Lowering<'_> {
 
     /// The keys of the long form do not go together with the short one.
     fn refuse_beside_publish(&mut self, mapping: &MappingText) {
-        let lists = [("listen", &mapping.listen), ("targets", &mapping.targets)];
-        for (key, list) in lists {
-            if let Some(list) = list {
-                self.diagnostics
-                    .problem(Code::ConflictingKeys, list.key, format!("`{key}` beside `publish`"))
-                    .hint("use either `publish`, or `listen` and `targets`");
-            }
+        let listen = mapping.listen.as_ref().map(|list| ("listen", list.key));
+        let targets = mapping.targets.as_ref().map(|list| ("targets", list.key));
+        for (key, span) in listen.into_iter().chain(targets) {
+            self.diagnostics
+                .problem(Code::ConflictingKeys, span, format!("`{key}` beside `publish`"))
+                .hint("use either `publish`, or `listen` and `targets`");
         }
         if let Some(protocol) = mapping.overrides.protocol.given() {
             self.diagnostics
@@ -85,14 +94,15 @@ impl Lowering<'_> {
         let meant = |value: &str| meant::publish(value, &services);
         let Publish { listen, target, protocols } = self.sound("publish", text, spec, meant)?;
         let span = text.span();
-        Some(ListenEntry { listen, span, protocols, targets: [(target, span)].into() })
+        let target = TargetEntry { spec: target, span, weight: NonZeroU16::MIN, backup: false };
+        Some(ListenEntry { listen, span, protocols, targets: [target].into(), names: None })
     }
 
     /// The long form: every `listen` entry leads to all of the targets.
     fn long(
         &mut self,
         listen: Option<&List>,
-        targets: Option<&List>,
+        targets: Option<&List<TargetText>>,
         mapping: &MappingText,
     ) -> Vec<ListenEntry> {
         let own = &mapping.overrides.protocol;
@@ -103,15 +113,15 @@ impl Lowering<'_> {
         let protocols = own.resolve(&self.context.defaults.protocol, unknown);
         let host = self.context.host;
         let services = |name: &str, protocol| host.service(name, protocol);
-        let mut read = Vec::new();
-        for text in targets.map_or(&[][..], |t| &t.items) {
-            let spec = TargetSpec::parse(&text.value, protocols, &services);
-            let meant = |value: &str| meant::target(value, protocols, &services);
-            read.extend(self.sound("targets", text, spec, meant).map(|spec| (spec, text.span())));
-        }
+        let read = targets.map(|targets| self.targets(targets, protocols));
         let is_whole = !is_unreadable
-            && targets.is_some_and(|t| t.is_whole && !t.items.is_empty() && read.len() == t.items.len());
-        let read: Arc<[(TargetSpec, Span)]> = read.into();
+            && match (targets, &read) {
+                (Some(targets), Some(read)) => {
+                    targets.is_whole && !targets.items.is_empty() && read.len() == targets.items.len()
+                }
+                _ => mapping.hosts.is_some(),
+            };
+        let read: Arc<[TargetEntry]> = read.unwrap_or_default().into();
         if let Some(list) = listen
             && list.items.len().saturating_mul(read.len()) > MOST_WAYS
         {
@@ -123,23 +133,82 @@ impl Lowering<'_> {
             let spec = ListenSpec::parse(&text.value, protocols, &services);
             let meant = |value: &str| meant::listen(value, protocols, &services);
             let Some(listen) = self.sound("listen", text, spec, meant) else { continue };
-            if self.all_fit(&listen, &read) && is_whole {
-                entries.push(ListenEntry {
-                    listen,
-                    span: text.span(),
-                    protocols,
-                    targets: Arc::clone(&read),
-                });
+            if self.all_fit(&listen, read.iter()) && is_whole {
+                let (span, targets) = (text.span(), Arc::clone(&read));
+                entries.push(ListenEntry { listen, span, protocols, targets, names: None });
             }
         }
-        entries
+        self.named(entries, mapping)
     }
 
-    fn all_fit(&mut self, listen: &ListenSpec, targets: &[(TargetSpec, Span)]) -> bool {
+    /// The targets of a list that could be read.
+    fn targets(&mut self, list: &List<TargetText>, protocols: Protocols) -> Vec<TargetEntry> {
+        let host = self.context.host;
+        let services = |name: &str, protocol| host.service(name, protocol);
+        let mut read = Vec::with_capacity(list.items.len());
+        for TargetText { address, weight, backup } in &list.items {
+            let spec = TargetSpec::parse(&address.value, protocols, &services);
+            let meant = |value: &str| meant::target(value, protocols, &services);
+            let spec = self.sound("targets", address, spec, meant);
+            let target = |spec| TargetEntry { spec, span: address.span(), weight: *weight, backup: *backup };
+            read.extend(spec.map(target));
+        }
+        read
+    }
+
+    /// The entries of a mapping with its names. Where these cannot be read, there are no entries.
+    fn named(&mut self, entries: Vec<ListenEntry>, mapping: &MappingText) -> Vec<ListenEntry> {
+        let MappingText { hosts, overrides, .. } = mapping;
+        let own = &overrides.names;
+        let defaults = &self.context.defaults.names;
+        let by = own.by.resolve(&defaults.by, None::<Match>);
+        let asleep = own.asleep.resolve(&defaults.asleep, None::<Arc<Asleep>>);
+        let mut is_whole = true;
+        let mut read = Vec::new();
+        for host in hosts.iter().flat_map(|hosts| &hosts.items) {
+            let targets = self.targets(&host.targets, Protocols::Tcp);
+            is_whole &= targets.len() == host.targets.items.len();
+            let entries = |text: &Option<EntriesText>| text.as_ref().map(|text| text.entries.clone());
+            read.push(HostEntry {
+                name: host.name.clone(),
+                targets,
+                access: AccessSpec {
+                    allow: entries(&host.allow),
+                    deny: entries(&host.deny).unwrap_or_default(),
+                    ..AccessSpec::default()
+                },
+                send_proxy: host.send_proxy.given().map(|given| given.value),
+                wake: host.wake.given().and_then(|given| given.value.clone()),
+            });
+        }
+        if let Some(hosts) = hosts {
+            is_whole &= hosts.is_whole;
+        }
+        let mut fits = true;
+        for entry in &entries {
+            fits &= self.all_fit(&entry.listen, read.iter().flat_map(|host: &HostEntry| &host.targets));
+        }
+        if !is_whole || !fits {
+            return Vec::new();
+        }
+        let asleep = asleep.filter(|_| by == Some(Match::Minecraft));
+        let Some(by) = by.filter(|_| !read.is_empty() || asleep.is_some()) else { return entries };
+        let names = Arc::new(NamesEntry { by, hosts: read, asleep });
+        let with = |entry| ListenEntry { names: Some(Arc::clone(&names)), ..entry };
+        entries.into_iter().map(with).collect()
+    }
+
+    fn all_fit<'t>(
+        &mut self,
+        listen: &ListenSpec,
+        targets: impl IntoIterator<Item = &'t TargetEntry>,
+    ) -> bool {
         let mut all = true;
-        for (target, span) in targets {
-            if let Err(e) = target.fits(listen.ports) {
-                self.diagnostics.problem(Code::RangeMismatch, *span, e.to_string()).hint(Mismatch::HINT);
+        for target in targets {
+            if let Err(e) = target.spec.fits(listen.ports) {
+                self.diagnostics
+                    .problem(Code::RangeMismatch, target.span, e.to_string())
+                    .hint(Mismatch::HINT);
                 all = false;
             }
         }

@@ -93,14 +93,14 @@ impl Search<'_> {
     }
 
     fn step(&self, key: ListenerKey) -> Step {
-        let targets = self.plan.listeners.get(&key).and_then(|l| l.service.targets());
         let entry = self.claims.entry(&key).and_then(|i| self.entries.get(i));
         let mut edges = Vec::new();
-        if let (Some(targets), Some(entry)) = (targets, entry) {
-            for (target, (_, span)) in targets.iter().zip(entry.targets.iter()) {
-                for to in self.takers(key.protocol, target) {
-                    edges.push(Edge { to, target: target.clone(), span: *span });
-                }
+        for (entry, lead) in
+            entry.into_iter().flat_map(|entry| entry.leads(key.protocol).map(move |l| (entry, l)))
+        {
+            let target = entry.addr_of(lead, key.addr.port);
+            for to in self.takers(key.protocol, &target) {
+                edges.push(Edge { to, target: target.clone(), span: lead.span });
             }
         }
         Step { key, edges: edges.into_iter() }
@@ -140,19 +140,19 @@ impl Search<'_> {
                 (Limit::Unlimited, _) => "max_sessions",
                 _ => continue,
             };
-            let entry = self.claims.entry(key).and_then(|i| self.entries.get(i));
-            let (Some(targets), Some(entry)) = (listener.service.targets(), entry) else { continue };
+            let Some(entry) = self.claims.entry(key).and_then(|i| self.entries.get(i)) else { continue };
             if key.addr.ip.is_loopback() {
                 continue;
             }
-            for (target, (_, span)) in targets.iter().zip(entry.targets.iter()) {
+            for lead in entry.leads(key.protocol) {
+                let target = entry.addr_of(lead, key.addr.port);
                 let leads_back =
                     matches!(target.host, Host::Name(_)) && ports.contains(&(key.protocol, target.port));
-                if leads_back && self.told.insert(*span) {
+                if leads_back && self.told.insert(lead.span) {
                     let message =
                         format!("the name in {target} may lead back here, over this machine or another");
                     self.diagnostics
-                        .warning(Code::PossibleLoop, *span, message)
+                        .warning(Code::PossibleLoop, lead.span, message)
                         .hint(format!("one client could then take every session; set `{cap}` to a number"));
                 }
             }

@@ -52,13 +52,13 @@ impl<'a> Many<'a> {
                 .problem(Code::NotOneMachine, entry.span, message)
                 .hint("listen on an address of this machine, or forward UDP alone");
         }
-        for (target, span) in entry.targets.iter() {
-            if let Host::Ip(ip, _) = target.host
+        for target in entry.all() {
+            if let Host::Ip(ip, _) = target.spec.host
                 && let Some(kind) = self.kind_of(ip)
             {
                 let message = format!("TCP cannot connect to the {kind} address {ip}");
                 diagnostics
-                    .problem(Code::NotOneMachine, *span, message)
+                    .problem(Code::NotOneMachine, target.span, message)
                     .hint("lead to the address of one machine, or forward UDP alone");
             }
         }

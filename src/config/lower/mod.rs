@@ -13,22 +13,30 @@ mod exposure;
 mod forms;
 pub(super) mod gate;
 pub(super) mod guard;
+pub(super) mod hosts;
 pub(super) mod listen_entry;
 pub(super) mod lists;
 pub(super) mod log;
 mod loops;
 mod many;
+mod names;
 mod openings;
 pub(super) mod overrides;
 mod own_api;
 pub(super) mod own_paths;
 pub(super) mod paused;
 mod policy;
+mod proxy;
 mod router;
+mod selection;
 pub(super) mod settings;
+pub(super) mod target;
+mod together;
 pub(super) mod trial;
+mod wake;
+mod ways;
 
-use std::{collections::HashMap, net::IpAddr, num::NonZeroU16, sync::Arc, time::SystemTime};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
 
 use crate::{
     config::{
@@ -40,26 +48,25 @@ use crate::{
             declared::Declared,
             draft::{Abouts, Draft, MappingNumber},
             exposure::OwnAddresses,
+            hosts::HostsText,
             listen_entry::ListenEntry,
             many::Many,
             openings::{Openings, Wanted},
             overrides::Overrides,
             paused::Paused,
             policy::HasRates,
+            together::Together,
+            ways::Ways,
         },
-        plan::{MappingPlan, Plan, Service, about::State},
+        plan::{MappingPlan, Plan, about::State},
         text::{Code, Diagnostics, Setting, Span, Text, hint::instead},
     },
     mapping::{
-        Host, ListenerKey, MappingName, Protocol,
+        Host, ListenerKey, MappingName,
         publish::{ListenSpec, Protocols, meant},
     },
     meter::SessionLines,
-    relay::{
-        tcp::{Route, TcpOptions, TcpSpec},
-        udp::{UdpOptions, UdpSpec},
-    },
-    targets::{Selection, Targets},
+    relay::{tcp::TcpOptions, udp::UdpOptions},
 };
 
 /// The outcome of all mappings.
@@ -206,7 +213,7 @@ impl<'a> Lowering<'a> {
         let own = Overrides::default();
         let Some(entry) = self.short(text) else { return };
         let entries = vec![entry];
-        self.check(&entries, &own);
+        self.check(&entries, &own, None);
         self.open_all(entries, None, (text.span(), None), &own);
     }
 
@@ -231,19 +238,21 @@ impl<'a> Lowering<'a> {
                 .warning(Code::NoEffect, span, format!("`{key}` has no meaning for TCP"))
                 .hint("remove it; for TCP there are `new_sessions_per_client` and `bandwidth_per_session`");
         }
-        self.check(&entries, &mapping.overrides);
+        self.check(&entries, &mapping.overrides, mapping.hosts.as_ref());
         warn_of_source(&mapping.overrides, &self.own, self.diagnostics);
         self.open_all(entries, name, (mapping.span, mapping.until), &mapping.overrides);
     }
 
     /// Checks what does not depend on other mappings.
-    fn check(&mut self, entries: &[ListenEntry], own: &Overrides) {
+    fn check(&mut self, entries: &[ListenEntry], own: &Overrides, hosts: Option<&HostsText>) {
         for entry in entries {
             self.check_sources(entry, own);
             self.many.refuse_for_tcp(entry, self.diagnostics);
         }
-        let defaults = &self.context.defaults.policy;
-        own.policy.check(defaults, self.context.known, self.diagnostics);
+        let Context { defaults, known, .. } = self.context;
+        Together { own, defaults, hosts, entries }.check(known, self.diagnostics);
+        let defaults = &defaults.policy;
+        own.policy.check(defaults, known, self.diagnostics);
         self.has_rates |= own.policy.has_rates(defaults);
         if let Some(wanted) = self.context.wanted(own) {
             self.uses_router = true;
@@ -269,7 +278,8 @@ impl<'a> Lowering<'a> {
         let policy = Arc::new(own.policy.policy(&defaults.policy));
         let log = own.log.resolve(&defaults.log, SessionLines::default());
         let is_named = name.is_some();
-        let plan = MappingPlan { policy: Arc::clone(&policy), log, selection: Selection::default() };
+        let selection = own.selection.selection(&defaults.selection);
+        let plan = MappingPlan { policy: Arc::clone(&policy), log, selection };
         let terms = ListenerOptions {
             mapping: self.draft.mapping(name, span, plan, state),
             is_named,
@@ -295,13 +305,14 @@ impl<'a> Lowering<'a> {
         const MOST: usize = 1000;
         const MOST_OF_ALL: usize = 65_536;
         for entry in entries {
-            let shared = shared_targets(entry);
+            let shared = Ways::shared(entry);
             for protocol in entry.protocols.iter() {
                 let most = if self.remembered < MOST_OF_ALL { MOST } else { 1 };
                 for port in entry.listen.ports.ports().take(most) {
                     self.remembered += 1;
                     let key = ListenerKey { protocol, addr: entry.listen.addr(port) };
-                    let Some(service) = service(entry, terms, &key, shared.clone()) else { continue };
+                    let ways = shared.clone().unwrap_or_else(|| Ways::of(entry, port));
+                    let Some(service) = ways.service(protocol, &terms.tcp, &terms.udp) else { continue };
                     let name = MappingName::default_for(entry.listen.ports, protocol);
                     let exposure = terms.wanted.as_ref().and_then(|wanted| wanted.exposure(entry, &key));
                     self.draft.listener(terms.mapping, key, name, service, exposure);
@@ -318,8 +329,8 @@ impl<'a> Lowering<'a> {
             let spec = ListenSpec::parse(&text.value, Protocols::Tcp, &services);
             let meant = |value: &str| meant::listen(value, Protocols::Tcp, &services);
             let Some(listen) = self.sound("trap", text, spec, meant) else { continue };
-            let entry =
-                ListenEntry { listen, span: text.span(), protocols: Protocols::Tcp, targets: Arc::default() };
+            let (span, targets) = (text.span(), Arc::default());
+            let entry = ListenEntry { listen, span, protocols: Protocols::Tcp, targets, names: None };
             exposure::warn_of_ephemeral_ports(&entry, host, self.diagnostics);
             self.own.warn_of_listener(&entry, self.diagnostics);
             self.open(entry, None);
@@ -359,11 +370,11 @@ impl<'a> Lowering<'a> {
         let is_inherited = matches!(own.options.source, Setting::Unset);
         let Some(source) = own.options.source.or(default).given() else { return };
         let reaches = |ip: &IpAddr| ip.is_ipv4() == source.value.is_ipv4();
-        for (target, span) in entry.targets.iter() {
-            if let Host::Ip(ip, _) = &target.host
+        for target in entry.all() {
+            if let Host::Ip(ip, _) = &target.spec.host
                 && !reaches(ip)
             {
-                let at = if is_inherited { *span } else { source.span };
+                let at = if is_inherited { target.span } else { source.span };
                 let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
                 let message = format!("the source {} cannot reach the target {ip}", source.value);
                 self.diagnostics
@@ -387,14 +398,14 @@ impl<'a> Lowering<'a> {
             return;
         }
         self.claims.asked += asked;
-        self.ways = self.ways.saturating_add(asked.saturating_mul(entry.targets.len()));
+        self.ways = self.ways.saturating_add(asked.saturating_mul(entry.all().count()));
         if self.ways > MOST_WAYS {
             self.refuse_ways(entry.span);
             return;
         }
         let claim = Claim { entry: self.entries.len(), is_named: terms.is_some_and(|terms| terms.is_named) };
         let mut is_told = false;
-        let shared = shared_targets(&entry);
+        let shared = Ways::shared(&entry);
         for protocol in entry.protocols.iter() {
             for port in entry.listen.ports.ports() {
                 let key = ListenerKey { protocol, addr: entry.listen.addr(port) };
@@ -402,7 +413,7 @@ impl<'a> Lowering<'a> {
                     Ok(()) => {
                         let name = MappingName::default_for(entry.listen.ports, protocol);
                         match terms {
-                            Some(terms) => self.listener(&entry, terms, key, name, shared.clone()),
+                            Some(terms) => self.listener(&entry, terms, key, name, shared.as_ref()),
                             None => self.draft.trap(key, name),
                         }
                     }
@@ -446,10 +457,11 @@ impl<'a> Lowering<'a> {
         terms: &ListenerOptions,
         key: ListenerKey,
         default: MappingName,
-        shared: Option<Targets>,
+        shared: Option<&Ways>,
     ) {
-        let service = service(entry, terms, &key, shared)
-            .expect("an entry of a mapping is made with at least one target");
+        let ways = shared.cloned().unwrap_or_else(|| Ways::of(entry, key.addr.port));
+        // A listener that leads nowhere is noted where its keys are checked.
+        let Some(service) = ways.service(key.protocol, &terms.tcp, &terms.udp) else { return };
         let wanted = terms.wanted.as_ref();
         let exposure = wanted.and_then(|wanted| self.openings.open(wanted, entry, &key, self.diagnostics));
         self.draft.listener(terms.mapping, key, default, service, exposure);
@@ -464,12 +476,6 @@ fn name_meant(text: &str) -> Option<String> {
     MappingName::new(&name).is_ok().then_some(name)
 }
 
-/// The targets of every listener of an entry, where all lead to the same.
-fn shared_targets(entry: &ListenEntry) -> Option<Targets> {
-    let is_same = entry.targets.iter().all(|(target, _)| target.ports.count() == 1);
-    if is_same { targets(entry, entry.listen.ports.first()) } else { None }
-}
-
 /// The name of a mapping that was given none: that of its first listener.
 fn default_name(entries: &[ListenEntry]) -> Option<MappingName> {
     let keys = entries.iter().flat_map(|entry| {
@@ -478,25 +484,6 @@ fn default_name(entries: &[ListenEntry]) -> Option<MappingName> {
     });
     let (key, entry) = keys.min_by(|(one, _), (other, _)| one.cmp(other))?;
     Some(MappingName::default_for(entry.listen.ports, key.protocol))
-}
-
-/// What a listener of an entry does. `shared` are the targets of all of them.
-fn service(
-    entry: &ListenEntry,
-    terms: &ListenerOptions,
-    key: &ListenerKey,
-    shared: Option<Targets>,
-) -> Option<Service> {
-    let targets = shared.or_else(|| targets(entry, key.addr.port))?;
-    Some(match key.protocol {
-        Protocol::Tcp => Service::Tcp(TcpSpec { route: Route::Targets(targets), options: terms.tcp.clone() }),
-        Protocol::Udp => Service::Udp(UdpSpec { targets, options: terms.udp.clone() }),
-    })
-}
-
-fn targets(entry: &ListenEntry, port: NonZeroU16) -> Option<Targets> {
-    let ports = entry.listen.ports;
-    Targets::new(entry.targets.iter().map(|(target, _)| target.counterpart(ports, port).into()))
 }
 
 /// Notes a source that this machine does not have.

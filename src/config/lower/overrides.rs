@@ -1,12 +1,18 @@
 //! The mapping keys that also stand in `[defaults]`, and how the two come together.
 
-use std::{net::IpAddr, num::NonZeroU64, time::Duration};
+use std::{net::IpAddr, num::NonZeroU64, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
 
 use crate::{
     config::{
         lower::{
+            names::{self, MATCH_TIMEOUT, NamesOverrides},
             policy::{self, PolicyOverrides},
+            proxy,
             router::{self, Wish},
+            selection::{self, SelectionOverrides},
+            wake,
         },
         plan::{ListenerPlan, MappingPlan, Service},
         text::{
@@ -20,6 +26,7 @@ use crate::{
     },
     mapping::{ListenerKey, Timeout, canonical, is_of_one_machine, publish::Protocols},
     meter::SessionLines,
+    preface::proxy::SendProxy,
     relay::{tcp::TcpOptions, udp::UdpOptions},
 };
 
@@ -100,6 +107,11 @@ options! {
     "keepalive" keepalive: Timeout = keepalive, tcp;
     "source" source: IpAddr = source, both;
     "bandwidth_per_session" bandwidth: Option<NonZeroU64> = amount::size, both;
+    "send_proxy" send_proxy: SendProxy = proxy::send, both;
+    "accept_proxy" accept_proxy: Arc<[IpNet]> = proxy::accept, both;
+    "match_timeout" match_timeout: Duration = match_timeout, tcp;
+    "transparent" transparent: bool = flag, both;
+    "wake" wake: wake::Wish = wake::wake, both;
 }
 
 /// The keys of a listener and its mapping, with their values.
@@ -109,10 +121,15 @@ pub(crate) fn terms<'p>(
     mapping: &'p MappingPlan,
 ) -> Vec<Term<'p>> {
     let mut terms = match &listener.service {
-        Service::Tcp(spec) => tcp_terms(&spec.options),
+        Service::Tcp(spec) => {
+            let mut terms = tcp_terms(&spec.options);
+            names::terms(&spec.route, &mut terms);
+            terms
+        }
         Service::Udp(spec) => udp_terms(&spec.options),
         Service::Trap => return Vec::new(),
     };
+    selection::terms(&mapping.selection, &mut terms);
     policy::terms(&mapping.policy, key.protocol, &mut terms);
     terms.push(Term::new("log", &mapping.log, &SessionLines::default()));
     let opening = listener.exposure.map(|exposure| Opening {
@@ -130,6 +147,8 @@ pub(crate) struct Overrides {
     pub(crate) protocol: Setting<Protocols>,
     pub(crate) enabled: Setting<bool>,
     pub(crate) options: OptionOverrides,
+    pub(crate) names: NamesOverrides,
+    pub(crate) selection: SelectionOverrides,
     pub(crate) policy: PolicyOverrides,
     pub(crate) log: Setting<SessionLines>,
     pub(crate) router: Setting<Wish>,
@@ -146,6 +165,8 @@ impl Overrides {
             protocol,
             enabled: keys.setting(reader, "enabled", |reader, key, value| reader.flag(key, value)),
             options: OptionOverrides::read(reader, keys),
+            names: NamesOverrides::read(reader, keys),
+            selection: SelectionOverrides::read(reader, keys),
             policy: PolicyOverrides::read(reader, keys),
             log: keys.setting(reader, "log", log),
             router: keys.setting(reader, "router", router::wish),
@@ -156,7 +177,12 @@ impl Overrides {
     pub(crate) fn tcp_only(&self) -> impl Iterator<Item = (&'static str, Span, &'static str)> {
         const FLOW: &str = "remove it; a flow ends by its `idle_timeout`";
         const SILENT: &str = "remove it; a refused datagram is never answered";
-        let options = self.options.tcp_only().into_iter().map(|(key, span)| (key, span, FLOW));
+        const NAMES: &str = "remove it; a UDP client says no name";
+        let options = self.options.tcp_only().into_iter().map(|(key, span)| match key {
+            "match_timeout" => (key, span, NAMES),
+            _ => (key, span, FLOW),
+        });
+        let options = options.chain(self.names.tcp_only().map(|(key, span)| (key, span, NAMES)));
         options.chain(self.policy.tcp_only().map(|(key, span)| (key, span, SILENT)))
     }
 
@@ -192,6 +218,14 @@ fn protocol_guesses(text: &str) -> Vec<String> {
         return vec!["tcp+udp".to_owned()];
     }
     closest(&text, &["tcp", "udp", "tcp+udp"]).map(str::to_owned).into_iter().collect()
+}
+
+fn flag(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<bool> {
+    reader.flag(key, value)
+}
+
+fn match_timeout(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Duration> {
+    MATCH_TIMEOUT.read(reader, key, value)
 }
 
 fn timeout(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Timeout> {

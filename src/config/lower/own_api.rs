@@ -35,7 +35,7 @@ pub(super) fn refuse(
     let own = OnceCell::new();
     let is_local = |ip: IpAddr| ip.is_loopback() || own.get_or_init(|| host.addresses()).contains(&ip);
     let mut told: HashSet<Span> = HashSet::new();
-    for (key, listener) in plan.listeners.iter().filter(|(key, _)| key.protocol == Protocol::Tcp) {
+    for key in plan.listeners.keys().filter(|key| key.protocol == Protocol::Tcp) {
         let Some(entry) = claims.entry(key).and_then(|i| entries.get(i)) else { continue };
         for OwnService { table, listen } in services {
             if key.addr.collides_with(&listen.value) && told.insert(entry.span) {
@@ -46,14 +46,14 @@ pub(super) fn refuse(
                     .hint("choose another port for one of them");
             }
         }
-        let targets = listener.service.targets().into_iter().flat_map(|targets| targets.iter());
-        for (target, (_, span)) in targets.zip(entry.targets.iter()) {
-            let found = services.iter().find(|service| is_reached(service, target, is_local));
+        for lead in entry.leads(key.protocol) {
+            let target = entry.addr_of(lead, key.addr.port);
+            let found = services.iter().find(|service| is_reached(service, &target, is_local));
             if let Some(OwnService { table, listen }) = found
-                && told.insert(*span)
+                && told.insert(lead.span)
             {
                 let message = format!("the target {target} would publish portway's own {table}, set at");
-                diagnostics.problem(Code::ExposedApi, *span, message).also(listen.span).hint(
+                diagnostics.problem(Code::ExposedApi, lead.span, message).also(listen.span).hint(
                     "to reach it from other machines, set `listen` to an address of this machine; \
                      [api] then needs `tokens`",
                 );

@@ -10,14 +10,13 @@ use toml::de::DeValue;
 
 use crate::{
     config::text::{
-        Code, Keys, Kind, Reader, Refusal, Value,
-        cure::{self},
-        duration::{self, DURATION},
+        Code, Keys, Reader, Value,
+        bounded::Bounds,
         hint::{bare_address, instead},
         table::{truth, word},
     },
     gateway::{OnConflict, RouterProtocol, RouterSettings},
-    mapping::{Exposure, Timeout, Zone, canonical, is_of_one_machine},
+    mapping::{Exposure, Zone, canonical, is_of_one_machine},
 };
 
 /// What the key `router` of a mapping says.
@@ -86,14 +85,14 @@ impl RouterSettings {
             protocols: protocols(reader, keys).unwrap_or(default.protocols),
             gateway: keys.get("gateway").and_then(|v| gateway(reader, v)),
             interface: keys.get("interface").and_then(|v| interface(reader, v)),
-            lease: keys.get("lease").and_then(|v| time(reader, "lease", v, &LEASE)).unwrap_or(default.lease),
+            lease: keys.get("lease").and_then(|v| LEASE.read(reader, "lease", v)).unwrap_or(default.lease),
             on_conflict: keys
                 .get("on_conflict")
                 .and_then(|v| word(reader, "on_conflict", v, &words))
                 .unwrap_or(default.on_conflict),
             check_every: keys
                 .get("check_every")
-                .and_then(|v| time(reader, "check_every", v, &CHECK_EVERY))
+                .and_then(|v| CHECK_EVERY.read(reader, "check_every", v))
                 .unwrap_or(default.check_every),
         }
     }
@@ -200,17 +199,6 @@ fn interface(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<String> {
     Some(text.value)
 }
 
-/// From where to where a time may go.
-struct Bounds {
-    least: Duration,
-    /// Below this it is allowed, and unwise.
-    sensible: Duration,
-    most: Duration,
-    words: &'static str,
-    /// What is unwise about it.
-    warning: &'static str,
-}
-
 /// Leases below some minutes are renewed all the time; longer ones outlive the program that asked
 /// (RFC 6886, section 3.3, recommends two hours).
 const LEASE: Bounds = Bounds {
@@ -218,30 +206,12 @@ const LEASE: Bounds = Bounds {
     sensible: Duration::from_secs(120),
     most: Duration::from_secs(7 * 86_400),
     words: "use a time from \"10s\" to \"7d\"; the lease is renewed before it ends",
-    warning: "below two minutes `lease` keeps the router busy, and ends when one renewal is late",
+    warning: Some("below two minutes `lease` keeps the router busy, and ends when one renewal is late"),
 };
 const CHECK_EVERY: Bounds = Bounds {
     least: Duration::from_secs(1),
     sensible: Duration::from_secs(5),
     most: Duration::from_secs(86_400),
     words: "use a time from \"1s\" to \"1d\"",
-    warning: "below five seconds `check_every` keeps the router busy",
+    warning: Some("below five seconds `check_every` keeps the router busy"),
 };
-
-fn time(reader: &mut Reader<'_>, key: &str, value: &Value<'_>, bounds: &Bounds) -> Option<Duration> {
-    let kind = Kind { forms: bounds.words, ..DURATION };
-    let time = cure::read(reader, key, value, &kind, |text| match duration::parse(text) {
-        Ok(Timeout::After(time)) if (bounds.least..=bounds.most).contains(&time) => Ok(time),
-        Ok(Timeout::After(time)) => {
-            let way = if time < bounds.least { "short" } else { "long" };
-            Err(Refusal::new(format!("`{key}` is too {way}"), bounds.words))
-        }
-        Ok(Timeout::Never) => Err(Refusal::new(format!("`{key}` cannot be \"never\""), bounds.words)),
-        Err(refusal) => Err(Refusal { hint: bounds.words.into(), ..refusal }),
-    })?;
-    if time < bounds.sensible {
-        let span = reader.inner_span(value);
-        reader.diagnostics.warning(Code::UnwiseValue, span, bounds.warning);
-    }
-    Some(time)
-}

@@ -5,8 +5,3 @@
 
 /// Tables at the top of the file.
 pub(crate) const OF_FILE: [&str; 3] = ["docker", "knock", "probe"];
-/// Keys of a mapping, and of `[defaults]`.
-pub(crate) const OF_MAPPING: [&str; 7] =
-    ["send_proxy", "accept_proxy", "balance", "health", "on_down", "hosts", "match"];
-/// Keys of a target.
-pub(crate) const OF_TARGET: [&str; 2] = ["weight", "backup"];

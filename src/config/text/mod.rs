@@ -6,6 +6,8 @@
 
 pub(super) mod absent;
 pub(super) mod amount;
+pub(super) mod bounded;
+pub(super) mod bytes;
 pub(super) mod cure;
 pub(super) mod duration;
 pub(super) mod expand;

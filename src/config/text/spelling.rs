@@ -3,6 +3,8 @@
 //! A [`Term`] is a key with its value. What shows a plan goes through its terms and knows no key by
 //! name.
 
+mod ways;
+
 use std::{
     collections::BTreeSet,
     net::IpAddr,
@@ -12,6 +14,7 @@ use std::{
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
+pub(crate) use ways::Hosts;
 
 use crate::{
     config::text::amount::UNLIMITED,

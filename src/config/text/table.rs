@@ -163,13 +163,13 @@ pub(crate) struct Located<T> {
     pub(crate) span: Span,
 }
 
-/// A key that holds strings; some of them may have been unreadable.
+/// A key that holds strings, or other items; some of them may have been unreadable.
 #[derive(Clone, Debug)]
-pub(crate) struct List {
+pub(crate) struct List<T = Text> {
     /// Where the key stands.
     pub(crate) key: Span,
-    /// The strings that could be read.
-    pub(crate) items: Vec<Text>,
+    /// The items that could be read.
+    pub(crate) items: Vec<T>,
     /// Every item was read.
     pub(crate) is_whole: bool,
 }
@@ -350,16 +350,16 @@ impl Reader<'_> {
     }
 
     /// One item or a list of them, each read by `item`.
-    pub(crate) fn list(
+    pub(crate) fn list<T>(
         &mut self,
         key: &str,
         at: Span,
         value: &Value<'_>,
-        mut item: impl FnMut(&mut Self, &Value<'_>) -> Option<Text>,
-    ) -> List {
+        mut item: impl FnMut(&mut Self, &Value<'_>) -> Option<T>,
+    ) -> List<T> {
         let mut list = List { key: at, items: Vec::new(), is_whole: true };
         let mut take = |reader: &mut Self, value: &Value<'_>| match item(reader, value) {
-            Some(text) => list.items.push(text),
+            Some(item) => list.items.push(item),
             None => list.is_whole = false,
         };
         match value.get_ref() {
