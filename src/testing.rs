@@ -11,3 +11,9 @@ pub use crate::{
     },
     supervisor::{Budgets, Handle, Means, Tolerance},
 };
+
+/// What the fuzz targets claim of any bytes.
+#[cfg(any(test, fuzzing))]
+pub mod claims {
+    pub use crate::preface::claims::{http, minecraft, proxy, tls};
+}

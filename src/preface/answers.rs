@@ -75,3 +75,48 @@ fn put_frame(frames: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, content: &[
     frames.extend_from_slice(&stream.to_be_bytes());
     frames.extend_from_slice(content);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_of_tls_gets_an_alert() {
+        let answer = refusal(Spoken::Tls, Refused::UnknownName);
+        assert_eq!(*answer, [0x15, 3, 3, 0, 2, 2, 0x70]);
+    }
+
+    #[test]
+    fn a_client_of_http_gets_a_whole_response() {
+        let answer = refusal(Spoken::Http1, Refused::UnknownName);
+        let mut headers = [httparse::EMPTY_HEADER; 8];
+        let mut response = httparse::Response::new(&mut headers);
+        let length = response.parse(&answer).unwrap().unwrap();
+        assert_eq!(response.code, Some(421));
+        let header = |name: &str| {
+            let header = response.headers.iter().find(|header| header.name == name).unwrap();
+            str::from_utf8(header.value).unwrap()
+        };
+        assert_eq!(header("Content-Length"), (answer.len() - length).to_string());
+        assert_eq!(header("Connection"), "close");
+        assert!(refusal(Spoken::Http1, Refused::Invalid).starts_with(b"HTTP/1.1 400 "));
+    }
+
+    #[test]
+    fn a_client_of_http2_gets_frames() {
+        let settings = &b"\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0"[..];
+        let end = |stream: u8, error: u8| {
+            [&b"\0\0\x08\x07\0\0\0\0\0\0\0\0"[..], &[stream, 0, 0, 0, error]].concat()
+        };
+        let answer = |stream, why| refusal(Spoken::Http2 { stream }, why).into_owned();
+        let response = &b"\0\0\x05\x01\x05\0\0\0\x03\x08\x03421"[..];
+        assert_eq!(answer(Some(3), Refused::UnknownName), [settings, response, &end(3, 0)].concat());
+        assert_eq!(answer(None, Refused::UnknownName), [settings, &end(0, 0)].concat());
+        assert_eq!(answer(Some(1), Refused::Invalid), [settings, &end(1, 1)].concat());
+    }
+
+    #[test]
+    fn minecraft_has_a_stand_in() {
+        assert!(refusal(Spoken::Minecraft, Refused::UnknownName).is_empty());
+    }
+}

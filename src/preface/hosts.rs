@@ -162,3 +162,6 @@ impl<T: PartialEq> PartialEq for HostTable<T> {
 }
 
 impl<T: Eq> Eq for HostTable<T> {}
+
+#[cfg(test)]
+mod tests;

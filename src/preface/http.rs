@@ -63,3 +63,6 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,3 +57,6 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

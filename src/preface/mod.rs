@@ -10,6 +10,8 @@
 //! than what is new; after [`LIMIT`] bytes the verdict is no longer [`Verdict::More`].
 
 pub(crate) mod answers;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod claims;
 pub(crate) mod hosts;
 mod http;
 pub(crate) mod minecraft;

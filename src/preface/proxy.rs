@@ -64,3 +64,6 @@ pub(crate) struct Addresses {
     /// Where it connected to.
     pub destination: SocketAddr,
 }
+
+#[cfg(test)]
+mod tests;

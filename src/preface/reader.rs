@@ -2,7 +2,7 @@
 
 use super::{
     http, minecraft, tls,
-    verdict::{Spoken, Verdict},
+    verdict::{LIMIT, Spoken, Verdict},
 };
 
 /// Where a client says which name it wants.
@@ -57,6 +57,7 @@ impl Reader {
     /// What `bytes` say: all that came so far, from the first byte on. Between two calls they only
     /// grow. After any verdict but [`Verdict::More`], do not call it again.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Verdict {
+        let bytes = &bytes[..bytes.len().min(LIMIT)];
         let Some(first) = bytes.first() else { return Verdict::More };
         if let State::Auto = self.0 {
             self.0 = match *first {
@@ -76,6 +77,7 @@ impl Reader {
     /// [`Reader::read`], but that some clients wait for an answer before they go on: an old
     /// Minecraft client that pings, and some of HTTP/2.
     pub(crate) fn finish(&mut self, bytes: &[u8]) -> Verdict {
+        let bytes = &bytes[..bytes.len().min(LIMIT)];
         match &mut self.0 {
             State::Minecraft(reader) => reader.finish(bytes),
             State::Http(reader) => reader.finish(bytes),
@@ -102,3 +104,6 @@ impl Reader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

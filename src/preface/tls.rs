@@ -53,7 +53,7 @@ impl Reader {
             return Verdict::Foreign;
         }
         match self.is_whole(bytes) {
-            Some(true) => server_name(bytes).map_or(Verdict::Nameless, Verdict::Name),
+            Some(true) => server_name(&bytes[..self.at]).map_or(Verdict::Nameless, Verdict::Name),
             Some(false) if bytes.len() < LIMIT => Verdict::More,
             _ => Verdict::Nameless,
         }
@@ -99,3 +99,6 @@ fn server_name(mut bytes: &[u8]) -> Option<Box<str>> {
     }
     None
 }
+
+#[cfg(test)]
+pub(super) mod tests;

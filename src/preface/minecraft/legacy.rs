@@ -11,9 +11,11 @@ const PING: u8 = 0xfe;
 /// The second one, since 1.4.
 const SINCE_1_4: u8 = 1;
 
-/// The third one, in 1.6: a message for a plugin, with this name.
+/// The third one, in 1.6: a message for a plugin.
 const MESSAGE: u8 = 0xfa;
-const CHANNEL: &str = "MC|PingHost";
+
+/// The name of that message, as a text.
+const CHANNEL: &[u8] = b"\0\x0b\0M\0C\0|\0P\0i\0n\0g\0H\0o\0s\0t";
 
 /// The first byte of a join.
 const JOIN: u8 = 2;
@@ -64,9 +66,10 @@ enum Stop {
 type Greeted = Result<(Greeting, Option<Box<str>>), Stop>;
 
 fn ping_of_1_6(mut rest: &[u8]) -> Greeted {
-    if text(&mut rest, CHANNEL.len())? != CHANNEL {
-        return Err(Stop::Foreign);
-    }
+    let Some(after) = rest.strip_prefix(CHANNEL) else {
+        return Err(if CHANNEL.starts_with(rest) { Stop::More } else { Stop::Foreign });
+    };
+    rest = after;
     let [_, _, protocol] = *take(&mut rest)?;
     let address = text(&mut rest, LONGEST_ADDRESS)?;
     let _port: &[u8; 4] = take(&mut rest)?;

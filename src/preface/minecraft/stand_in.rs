@@ -126,8 +126,9 @@ impl StandIn {
 
     fn packet<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, packet::Malformed> {
         let mut rest = bytes.get(self.heard..).unwrap_or_default();
+        let length = rest.len();
         let packet = packet::frame(&mut rest, LONGEST)?;
-        self.heard = bytes.len() - rest.len();
+        self.heard += length - rest.len();
         Ok(packet)
     }
 }

@@ -89,7 +89,8 @@ fn version_1(bytes: &[u8]) -> Result<Option<Header>, Invalid> {
     if used != length {
         return Err(Invalid::MalformedV1);
     }
-    Ok(Some(Header { addresses: addresses(&header), ..none }))
+    let addresses = Some(addresses(&header).ok_or(Invalid::MalformedV1)?);
+    Ok(Some(Header { addresses, ..none }))
 }
 
 /// Whether a number is written as a port is: digits, and no zero before others.
