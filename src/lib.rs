@@ -26,10 +26,10 @@ mod job;
 mod log_level;
 mod log_limiter;
 mod mapping;
-mod preface;
 mod text;
 
 mod events;
+mod preface;
 mod sock;
 mod state;
 

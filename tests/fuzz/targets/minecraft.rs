@@ -1,0 +1,5 @@
+//! Greetings of Minecraft clients, and what follows them.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| portway::testing::claims::minecraft(bytes));

@@ -1,0 +1,5 @@
+//! PROXY headers of both versions.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| portway::testing::claims::proxy(bytes));

@@ -1,0 +1,5 @@
+//! ClientHellos.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| portway::testing::claims::tls(bytes));
