@@ -37,6 +37,7 @@ use totals::Account;
 use crate::{
     events::{Draft, EventKind, Events},
     mapping::{ListenAddr, MappingName, Protocol, TargetAddr},
+    targets::{Member, Place},
 };
 
 /// What the accounts of all listeners share. Clones are one.
@@ -261,10 +262,10 @@ impl Table {
 }
 
 /// Where a session leads, once that is known.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Reached {
-    /// The address it was connected to.
-    Address(SocketAddr),
+    /// The address it was connected to, and its place at the target that has this address.
+    Address(SocketAddr, Place),
     /// What it was meant for, when no address was ever reached.
     Named(TargetAddr),
 }
@@ -318,6 +319,22 @@ impl LiveSession {
     /// The target as the session line shows it; `None` before it is known.
     pub(crate) fn target_text(&self) -> Option<String> {
         self.target().as_ref().map(|reached| Shown(Some(reached)).to_string())
+    }
+
+    /// The target that the session has a place at; `None` before it is reached, and where the
+    /// mapping has but one.
+    pub(crate) fn member(&self) -> Option<Arc<Member>> {
+        match &*self.target() {
+            Some(Reached::Address(_, place)) => place.member().cloned(),
+            _ => None,
+        }
+    }
+
+    /// Gives back the place at the target.
+    fn leave(&self) {
+        if let Some(Reached::Address(_, place)) = &mut *self.target() {
+            drop(std::mem::take(place));
+        }
     }
 
     fn target(&self) -> MutexGuard<'_, Option<Reached>> {
@@ -383,9 +400,10 @@ impl SessionMeter {
         self.listener.mapping()
     }
 
-    /// Notes the address the session was connected to. The last one stands.
-    pub(crate) fn reached(&self, target: SocketAddr) {
-        let before = self.live.target().replace(Reached::Address(target));
+    /// Notes the address the session was connected to, and its place at the target. The last ones
+    /// stand.
+    pub(crate) fn reached(&self, target: SocketAddr, place: Place) {
+        let before = self.live.target().replace(Reached::Address(target, place));
         // A flow needs no answer to be connected, and it can be connected again.
         if before.is_none() && self.listener.protocol == Protocol::Tcp {
             let took = Instant::now().saturating_duration_since(self.live.started);
@@ -437,6 +455,7 @@ impl SessionMeter {
         let Moved { bytes_in, bytes_out, .. } = moved;
         let now = Instant::now();
         let duration = now.saturating_duration_since(self.live.started);
+        self.live.leave();
         {
             let mut table = self.listener.table();
             table.live.remove(self.slot);
@@ -500,7 +519,7 @@ struct Shown<'a>(Option<&'a Reached>);
 impl std::fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
-            Some(Reached::Address(addr)) => Whole(*addr).fmt(f),
+            Some(Reached::Address(addr, _)) => Whole(*addr).fmt(f),
             Some(Reached::Named(target)) => target.fmt(f),
             None => f.write_str("-"),
         }

@@ -320,7 +320,7 @@ mod tests {
             join(&listener, &totals);
             let session = listener.open(client());
             tokio::time::advance(Duration::from_millis(30)).await;
-            session.reached(client());
+            session.reached(client(), crate::targets::Place::default());
             session.end(Ended::Idle);
         }
         assert_eq!(totals.read(Protocol::Udp).dials.count(), 0);

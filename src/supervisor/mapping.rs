@@ -13,9 +13,10 @@ use tokio::sync::Notify;
 
 use crate::{
     config::{ListenerPlan, MappingPlan, Plan},
-    mapping::{MappingId, MappingName},
+    mapping::{MappingId, MappingName, Protocol},
     meter::{MappingTotals, SessionLog},
     policy::{Admission, Gate, Policy},
+    targets::{Pool, Targets},
 };
 
 /// The admission of every mapping, for the readers of its counters, in the order of the mappings.
@@ -36,6 +37,8 @@ pub(super) struct MappingRuntime {
     pub(super) log: Arc<SessionLog>,
     /// What its sessions did, for as long as it is in the plan.
     pub(super) totals: Arc<MappingTotals>,
+    /// Chooses among its targets.
+    pub(super) pool: Arc<Pool>,
     policy: Arc<Policy>,
     /// False if only sessions of closing listeners use it, or nothing.
     is_planned: bool,
@@ -63,9 +66,12 @@ impl Mappings {
             mapping.is_planned = false;
         }
         let mut changed = false;
+        let mut lists = lists(plan);
         for (id, plan) in &plan.mappings {
             match self.all.entry(id.clone()) {
-                Entry::Occupied(mut known) => changed |= known.get_mut().retune(plan),
+                Entry::Occupied(mut known) => {
+                    changed |= known.get_mut().retune(plan, &lists.remove(id).unwrap_or_default());
+                }
                 Entry::Vacant(place) => {
                     place.insert(MappingRuntime::new(plan, &self.gate, &self.bell));
                 }
@@ -107,6 +113,7 @@ impl MappingRuntime {
             admission: Admission::new(&plan.policy, gate),
             log: SessionLog::new(plan.log, Arc::clone(bell)),
             totals: Arc::default(),
+            pool: Arc::new(Pool::new(&plan.selection)),
             policy: Arc::clone(&plan.policy),
             is_planned: true,
             is_known: true,
@@ -114,12 +121,13 @@ impl MappingRuntime {
     }
 
     /// Takes a changed plan. Returns whether the policy is another one.
-    fn retune(&mut self, plan: &MappingPlan) -> bool {
+    fn retune(&mut self, plan: &MappingPlan, lists: &Lists<'_>) -> bool {
         let changed = self.policy != plan.policy;
         if changed {
             self.admission.retune(&plan.policy);
         }
         self.log.retune(plan.log);
+        self.pool.retune(&plan.selection, lists);
         self.policy = Arc::clone(&plan.policy);
         self.is_planned = true;
         changed
@@ -129,6 +137,21 @@ impl MappingRuntime {
     fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.admission) > 1 || self.log.unsaid()
     }
+}
+
+/// The lists of targets of a mapping.
+type Lists<'p> = Vec<(Protocol, &'p Targets)>;
+
+/// The lists of targets of each mapping.
+fn lists(plan: &Plan) -> BTreeMap<&MappingId, Lists<'_>> {
+    let mut lists: BTreeMap<_, Lists<'_>> = BTreeMap::new();
+    for (key, listener) in &plan.listeners {
+        if let Some(id) = &listener.mapping {
+            let of_listener = listener.service.target_lists().map(|targets| (key.protocol, targets));
+            lists.entry(id).or_default().extend(of_listener);
+        }
+    }
+    lists
 }
 
 #[cfg(test)]

@@ -197,10 +197,13 @@ impl Running {
         self.kind.retune(&plan.service);
     }
 
-    /// Joins a mapping: its admission decides from now on, and its budget holds for the session
-    /// lines. Returns whether the admission is another one.
+    /// Joins a mapping: its admission decides from now on, its pool chooses, and its budget holds
+    /// for the session lines. Returns whether the admission is another one.
     pub(super) fn join(&self, mapping: &MappingRuntime) -> bool {
         self.meter.join(&mapping.log, &mapping.totals);
+        if let Some(pool) = self.kind.pool() {
+            pool.join(&mapping.pool);
+        }
         self.kind.admission().is_some_and(|admission| {
             admission.send_if_modified(|present| {
                 let other = !Arc::ptr_eq(present, &mapping.admission);

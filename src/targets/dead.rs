@@ -1,7 +1,7 @@
 //! Addresses that did not work lately: the next session tries them last.
 //!
-//! Owns one entry for each protocol and address that failed, and for how long it counts. An entry
-//! only changes the order of candidates. When all of them are dead, all of them are tried. So a
+//! Owns one entry for each protocol and address that failed, and how long it is on [`Hold`]. An
+//! entry only changes the order of candidates. When all of them are dead, all of them are tried. So a
 //! wrong entry costs time, never a session.
 //!
 //! Addresses come from targets of the configuration and from answers to lookups of their names, so
@@ -15,19 +15,14 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use indexmap::IndexMap;
 use tokio::time::Instant;
 
+use super::hold::Hold;
 use crate::{mapping::Protocol, sock::errno::is_own_shortage};
 
-/// How long an address that did not answer is tried last.
-pub(super) const REMEMBERED: Duration = Duration::from_secs(180);
-/// The same for a TCP address that refuses. To try it costs one round trip, and a server that
-/// restarts is back soon.
-pub(super) const REFUSED_REMEMBERED: Duration = Duration::from_secs(10);
 /// The most addresses that are remembered.
 const MOST: usize = 4096;
 
@@ -39,11 +34,11 @@ pub(super) struct DeadAddrs {
     count: AtomicUsize,
 }
 
-/// The latest failure of an address.
+/// The failures of an address since it last worked.
 #[derive(Clone, Copy, Debug)]
 struct Failure {
     at: Instant,
-    until: Instant,
+    hold: Hold,
 }
 
 impl DeadAddrs {
@@ -55,7 +50,7 @@ impl DeadAddrs {
         }
         let (known, now) = (self.known(), Instant::now());
         let failed_at =
-            |addr: &SocketAddr| known.get(&(protocol, *addr)).filter(|f| now < f.until).map(|f| f.at);
+            |addr: &SocketAddr| known.get(&(protocol, *addr)).filter(|f| f.hold.is_on(now)).map(|f| f.at);
         addrs.sort_by_key(failed_at);
         addrs.iter().take_while(|addr| failed_at(addr).is_none()).count()
     }
@@ -63,7 +58,7 @@ impl DeadAddrs {
     /// Whether `addr` failed lately.
     pub(super) fn is_dead(&self, protocol: Protocol, addr: SocketAddr) -> bool {
         self.count.load(Relaxed) > 0
-            && self.known().get(&(protocol, addr)).is_some_and(|failure| Instant::now() < failure.until)
+            && self.known().get(&(protocol, addr)).is_some_and(|failure| failure.hold.is_on(Instant::now()))
     }
 
     /// Notes that `addr` does not work. An error that is this machine's own says nothing of the
@@ -72,16 +67,16 @@ impl DeadAddrs {
         if is_own_shortage(error) {
             return;
         }
-        let refused = protocol == Protocol::Tcp && error.kind() == io::ErrorKind::ConnectionRefused;
         let at = Instant::now();
-        let until = at + if refused { REFUSED_REMEMBERED } else { REMEMBERED };
         let mut known = self.known();
         if known.len() >= MOST && !known.contains_key(&(protocol, addr)) {
-            known.retain(|_, failure| at < failure.until);
+            known.retain(|_, failure| failure.hold.is_on(at));
             // Any one may go: to forget is harmless.
             known.truncate(MOST - 1);
         }
-        known.insert((protocol, addr), Failure { at, until });
+        let failure = known.entry((protocol, addr)).or_insert(Failure { at, hold: Hold::default() });
+        failure.at = at;
+        failure.hold.failed(at);
         self.count.store(known.len(), Relaxed);
     }
 
@@ -107,6 +102,7 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
+    use crate::targets::hold::FIRST;
 
     fn addr(n: u16) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, n).into()
@@ -125,26 +121,17 @@ mod tests {
         dead.failed(Protocol::Tcp, addr(1), &silent);
         assert_eq!(ordered(&dead, Protocol::Tcp), [2, 3, 1]);
         assert_eq!(ordered(&dead, Protocol::Udp), [1, 2, 3], "the protocols do not know each other");
-        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::time::advance(FIRST / 2).await;
         dead.failed(Protocol::Tcp, addr(3), &silent);
         dead.failed(Protocol::Tcp, addr(2), &silent);
         assert_eq!(ordered(&dead, Protocol::Tcp), [1, 2, 3], "the oldest failure comes first");
         dead.worked(Protocol::Tcp, addr(3));
         assert_eq!(ordered(&dead, Protocol::Tcp), [3, 1, 2]);
-        tokio::time::advance(REMEMBERED).await;
-        assert_eq!(ordered(&dead, Protocol::Tcp), [1, 2, 3], "failures are forgotten");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_refusal_is_forgotten_sooner_for_tcp_than_for_udp() {
-        let dead = DeadAddrs::default();
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
-            dead.failed(protocol, addr(1), &Errno::CONNREFUSED.into());
-            assert_eq!(ordered(&dead, protocol), [2, 3, 1]);
-        }
-        tokio::time::advance(REFUSED_REMEMBERED).await;
-        assert_eq!(ordered(&dead, Protocol::Tcp), [1, 2, 3]);
-        assert_eq!(ordered(&dead, Protocol::Udp), [2, 3, 1]);
+        tokio::time::advance(FIRST).await;
+        assert_eq!(ordered(&dead, Protocol::Tcp), [1, 2, 3], "the holds are over");
+        dead.failed(Protocol::Tcp, addr(1), &silent);
+        tokio::time::advance(FIRST).await;
+        assert_eq!(ordered(&dead, Protocol::Tcp), [2, 3, 1], "the next one is longer");
     }
 
     #[tokio::test(start_paused = true)]
@@ -163,7 +150,7 @@ mod tests {
             dead.failed(Protocol::Tcp, addr(n), &Errno::HOSTUNREACH.into());
             assert!(dead.known().len() <= MOST);
         }
-        tokio::time::advance(REMEMBERED).await;
+        tokio::time::advance(FIRST).await;
         dead.failed(Protocol::Tcp, addr(u16::MAX), &Errno::HOSTUNREACH.into());
         assert_eq!(dead.known().len(), 1);
     }

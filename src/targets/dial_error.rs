@@ -26,6 +26,9 @@ pub(crate) enum DialError {
         /// The limit for the whole target.
         limit: Duration,
     },
+    /// There is a target, but none that takes sessions now.
+    #[error("every target is paused")]
+    AllPaused,
 }
 
 impl DialError {
@@ -36,6 +39,7 @@ impl DialError {
             Self::Connect { source, .. } => Sign::of(source),
             Self::TimedOut { limit, .. } if *limit >= CLEAR_SILENCE => Sign::Clear,
             Self::TimedOut { .. } => Sign::Doubtful,
+            Self::AllPaused => Sign::Own,
         }
     }
 }

@@ -1,15 +1,15 @@
 //! What every listener shares to reach its targets.
 //!
 //! Owns the answers to lookups ([`Resolver`]), the addresses that failed lately, the targets that
-//! are down, and what listens here. A caller takes the targets in their order
-//! ([`Dialer::in_order`]), asks for the candidates of each ([`Dialer::candidates`]), and reports
-//! what came of each address and of each target. The relay of TCP reports what its connects say.
-//! The relay of UDP reports refusals and answers.
+//! are down, and what listens here. A caller takes the targets in the order of the mapping's pool,
+//! asks for the candidates of each ([`Dialer::candidates`]), and reports what came of each address
+//! and of each target. The relay of TCP reports what its connects say. The relay of UDP reports
+//! refusals and answers.
 
 use std::{fmt::Display, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    ResolveError, Resolver, Targets,
+    ResolveError, Resolver,
     dead::DeadAddrs,
     down::{Down, DownTargets, Leg, Sign},
     own::{Own, OwnListeners},
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     events::Events,
-    mapping::{ListenAddr, MappingName, Protocol, TargetAddr},
+    mapping::{ListenAddr, Protocol, TargetAddr},
 };
 
 /// Reaches targets. Clones share one memory.
@@ -54,17 +54,6 @@ impl Dialer {
     /// publish it.
     pub(crate) fn api_listens_on<'a>(&self, all: impl Iterator<Item = &'a ListenAddr>) {
         self.shared.own.services_are(all);
-    }
-
-    /// The targets of a mapping in the order in which they are tried: those that failed lately come
-    /// last.
-    pub(crate) fn in_order<'a>(
-        &self,
-        mapping: impl FnOnce() -> MappingName,
-        protocol: Protocol,
-        targets: &'a Targets,
-    ) -> Vec<&'a TargetAddr> {
-        self.shared.down.order(mapping, protocol, targets)
     }
 
     /// The addresses of `target` in the order in which they are tried: those that failed lately

@@ -1,9 +1,7 @@
 //! Targets that are down: one line when a target goes down, one when it is back.
 //!
-//! Owns the run of failures of each target that failed last time, by mapping and protocol. It also
-//! puts the targets of a mapping in the order in which they are tried: one that failed lately comes
-//! last ([`REMEMBERED`], [`REFUSED_REMEMBERED`]). All of them are tried in the end, so a wrong
-//! entry costs time, never a session.
+//! Owns the run of failures of each target that failed last time, by mapping and protocol. Which
+//! target is tried next does not depend on it: see the pool.
 //!
 //! What counts:
 //! - A [`Sign::Refused`] or [`Sign::Clear`] failure (unreachable, a name without an address,
@@ -30,10 +28,6 @@ use std::{
 use indexmap::IndexMap;
 use tokio::time::Instant;
 
-use super::{
-    Targets,
-    dead::{REFUSED_REMEMBERED, REMEMBERED},
-};
 use crate::{
     events::{Draft, EventKind, Events},
     log_limiter::LogLimiter,
@@ -129,8 +123,6 @@ struct Run {
     /// Sessions that failed since the last success; none where the target is up.
     failed: u64,
     since: Instant,
-    /// Until when it is tried last.
-    last_until: Instant,
     down: bool,
     told: bool,
     /// What the last failure that made it "down" said.
@@ -163,8 +155,6 @@ impl DownTargets {
             self.failing.fetch_add(1, Relaxed);
         }
         run.failed += 1;
-        let soon = sign == Sign::Refused && leg.protocol == Protocol::Tcp;
-        run.last_until = now + if soon { REFUSED_REMEMBERED } else { REMEMBERED };
         if run.down || (sign == Sign::Doubtful && run.failed < DOUBTFUL_FAILURES) {
             return;
         }
@@ -190,28 +180,6 @@ impl DownTargets {
             let message = format_args!("target {}/{} is down: {error}", leg.target, leg.protocol);
             Draft::new(message).mapping(leg.mapping.clone())
         });
-    }
-
-    /// The targets of a mapping, those that failed lately last.
-    pub(super) fn order<'a>(
-        &self,
-        mapping: impl FnOnce() -> MappingName,
-        protocol: Protocol,
-        targets: &'a Targets,
-    ) -> Vec<&'a TargetAddr> {
-        let mut all: Vec<&TargetAddr> = targets.iter().collect();
-        if all.len() > 1 && self.failing.load(Relaxed) > 0 {
-            let (mapping, state, now) = (mapping(), self.state(), Instant::now());
-            all.sort_by_cached_key(|target| {
-                let leg = Leg { mapping: mapping.clone(), protocol, target: (*target).clone() };
-                state
-                    .known
-                    .get(&leg)
-                    .filter(|run| run.failed > 0 && now < run.last_until)
-                    .map(|r| r.last_until)
-            });
-        }
-        all
     }
 
     /// Notes that a session reached the target, or that a flow had an answer from it.
@@ -274,7 +242,6 @@ impl Run {
         Self {
             failed: 0,
             since: now,
-            last_until: now,
             down: false,
             told: false,
             error: String::new(),
@@ -317,25 +284,6 @@ mod tests {
         assert_eq!(state(&targets, 2), (true, true));
         targets.failed(&leg(3), Sign::Own, &"no descriptor");
         assert_eq!(state(&targets, 3), (false, false));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_target_that_failed_lately_is_tried_last() {
-        let targets = DownTargets::new(Events::default());
-        let all = Targets::new([leg(1).target, leg(2).target, leg(3).target].map(Into::into)).unwrap();
-        let order = || -> Vec<u16> {
-            let order = targets.order(|| leg(1).mapping, Protocol::Tcp, &all);
-            order.iter().map(|target| target.port.get()).collect()
-        };
-        assert_eq!(order(), [1, 2, 3]);
-        targets.failed(&leg(1), Sign::Doubtful, &"silent");
-        assert_eq!(order(), [2, 3, 1]);
-        targets.failed(&leg(2), Sign::Refused, &"refused");
-        assert_eq!(order(), [3, 2, 1]);
-        tokio::time::advance(REFUSED_REMEMBERED).await;
-        assert_eq!(order(), [2, 3, 1]);
-        targets.worked(|| leg(1));
-        assert_eq!(order(), [1, 2, 3]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,23 +1,26 @@
 //! Where a mapping leads: the targets, and how one of them is reached.
 //!
-//! Owns [`Targets`] (what is asked for), the [`Dialer`] (what all listeners share: answers to
-//! lookups, which addresses failed lately, which targets are down, which destinations are listeners
-//! of ours) and [`dial`] (an open connection to a target, or why not). Knows nothing of sessions or
-//! configuration.
+//! Owns [`Targets`] (what is asked for), the [`Pool`] (which of them a session goes to), the
+//! [`Dialer`] (what all listeners share: answers to lookups, which addresses failed lately, which
+//! targets are down, which destinations are listeners of ours) and [`dial`] (an open connection to
+//! a target, or why not). Knows nothing of sessions or configuration.
 
 mod dead;
 pub(crate) mod dial;
 mod dial_error;
 mod dialer;
 mod down;
+mod hold;
 mod lookup;
 mod own;
+mod pool;
 mod race;
 mod resolve;
 mod selection;
 
 pub(crate) use dialer::Dialer;
 pub(crate) use down::{CLEAR_SILENCE, Leg, Sign};
+pub(crate) use pool::{Member, Place, Pool, PoolHandle};
 pub(crate) use resolve::{ResolveError, Resolver};
 pub(crate) use selection::{Balance, Health, OnDown, Selection};
 
@@ -26,7 +29,7 @@ use std::{num::NonZeroU16, sync::Arc};
 use crate::mapping::TargetAddr;
 
 /// One of the targets of a mapping.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Target {
     /// Where it is.
     pub addr: TargetAddr,
@@ -52,7 +55,7 @@ impl From<TargetAddr> for Target {
 ///
 /// A clone shares them, so that a range of listeners that lead to the same targets holds these
 /// once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Targets {
     first: Target,
     rest: Arc<[Target]>,

@@ -113,6 +113,16 @@ impl Service {
         named.into_iter().flatten().chain(plain)
     }
 
+    /// Every list of targets, those of its host names too.
+    pub(crate) fn target_lists(&self) -> impl Iterator<Item = &Targets> {
+        let (named, plain) = match self {
+            Self::Tcp(spec) => (Some(spec.route.lists()), None),
+            Self::Udp(spec) => (None, Some(&spec.targets)),
+            Self::Trap => (None, None),
+        };
+        named.into_iter().flatten().chain(plain)
+    }
+
     /// Every target, those of its host names too.
     pub(crate) fn all_targets(&self) -> impl Iterator<Item = &TargetAddr> {
         let (named, plain) = match self {

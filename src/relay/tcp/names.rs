@@ -37,13 +37,18 @@ impl Route {
         hosts.into_iter().flatten().filter_map(|host| host.wake.as_deref())
     }
 
-    /// Every target, those of the mapping first.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &TargetAddr> {
+    /// Every list of targets, that of the mapping first.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = &Targets> {
         let hosts = match self {
             Self::Targets(_) => None,
-            Self::Names(names) => Some(names.hosts.values().flat_map(|host| host.targets.iter())),
+            Self::Names(names) => Some(names.hosts.values().map(|host| &host.targets)),
         };
-        self.targets().into_iter().flat_map(Targets::iter).chain(hosts.into_iter().flatten())
+        self.targets().into_iter().chain(hosts.into_iter().flatten())
+    }
+
+    /// Every target, those of the mapping first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &TargetAddr> {
+        self.lists().flat_map(Targets::iter)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{TcpSpec, budget::SessionBudget, silent_drops::SilentDrops};
 use crate::{
     meter::ListenerMeter,
     relay::{AdmissionHandle, DrainWatch, LogLimits},
-    targets::Dialer,
+    targets::{Dialer, PoolHandle},
     wake::Wakers,
 };
 
@@ -21,6 +21,8 @@ pub(crate) struct TcpService {
     pub admission: AdmissionHandle,
     /// How its targets are reached.
     pub dialer: Dialer,
+    /// Which of them is the next one.
+    pub pool: PoolHandle,
     /// What starts its targets.
     pub wakers: Wakers,
     /// Its account.

@@ -1,7 +1,7 @@
 //! One TCP session: find its way, dial, greet, pump, settle. It ends with exactly one session line,
 //! whatever happens.
 
-use std::{io, net::SocketAddr, slice, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{io::Interest, net::TcpStream};
 
@@ -14,16 +14,16 @@ use super::{
     stand_in,
 };
 use crate::{
-    mapping::Protocol,
+    mapping::{Protocol, TargetAddr},
     meter::{Ended, SessionMeter},
     policy::Permit,
     preface::minecraft::Greeting,
     sock::unanswered_limit,
     targets::{
-        Dialer, Leg, Targets,
+        Leg, Place, Targets,
         dial::{DialError, DialOptions, dial},
     },
-    wake::{Place, Waker},
+    wake::{self, Waker},
 };
 
 /// Carries one admitted connection to its target and back until it ends; then its place in the
@@ -103,13 +103,13 @@ async fn search(
     let is_ping = way.player.as_ref().is_some_and(Greeting::is_ping);
     let waker = way.wake.map(|wake| {
         let (mapping, target) = (&near.meter.mapping(), way.targets.first());
-        service.wakers.of(wake, Place { mapping, host: way.host, target })
+        service.wakers.of(wake, wake::Place { mapping, host: way.host, target })
     });
     lead.awake = waker.as_ref().filter(|_| !is_ping).map(Waker::enter);
     let dialled = match &waker {
         // A player gets an answer at once, and comes again.
         Some(waker) if way.player.is_none() => wake(near, spec, &way, service, waker).await,
-        _ => dial_any(near, spec, way.targets, &service.dialer).await,
+        _ => dial_any(near, spec, way.targets, service).await,
     };
     if let (Some(waker), Ok(_), false) = (&waker, &dialled, is_ping) {
         waker.reached();
@@ -146,8 +146,8 @@ async fn wake(
         }
     };
     woken
-        .map(|(stream, addr)| {
-            meter.reached(addr);
+        .map(|(stream, addr, place)| {
+            meter.reached(addr, place);
             stream
         })
         .map_err(|unreached| {
@@ -162,16 +162,23 @@ async fn try_any(
     all: &Targets,
     meter: &SessionMeter,
     service: &TcpService,
-) -> Result<(TcpStream, SocketAddr), DialError> {
+) -> Result<(TcpStream, SocketAddr, Place), DialError> {
     let dialer = &service.dialer;
-    let mut missed = None;
-    for target in dialer.in_order(|| meter.mapping(), Protocol::Tcp, all) {
+    let mut missed = DialError::AllPaused;
+    for (target, place) in service.pool.current().order(Protocol::Tcp, all, meter.live().client.ip()) {
         match dial(dialer, target, options(spec)).await {
-            Ok(reached) => return Ok(reached),
-            Err(error) => missed = Some(error),
+            Ok((stream, addr)) => {
+                place.worked(dialer, || leg(meter, target));
+                return Ok((stream, addr, place));
+            }
+            Err(error) => missed = error,
         }
     }
-    Err(missed.expect("there is a target"))
+    Err(missed)
+}
+
+fn leg(meter: &SessionMeter, target: &TargetAddr) -> Leg {
+    Leg { mapping: meter.mapping(), protocol: Protocol::Tcp, target: target.clone() }
 }
 
 fn options(spec: &TcpSpec) -> DialOptions {
@@ -182,49 +189,38 @@ fn options(spec: &TcpSpec) -> DialOptions {
     }
 }
 
-/// An open connection to the first target that takes one, or how the session ended without any.
-/// Targets that failed lately are tried last. A client that is gone meanwhile (it was reset; one
-/// that has only finished still wants its answer) needs none, and takes up no place.
+/// An open connection to the first target that takes one, or how the session ended without any. The
+/// pool says in which order they are tried. A client that is gone meanwhile (it was reset; one that
+/// has only finished still wants its answer) needs none, and takes up no place.
 async fn dial_any(
     near: &ClientSide,
     spec: &TcpSpec,
     all: &Targets,
-    dialer: &Dialer,
+    service: &TcpService,
 ) -> Result<TcpStream, Ending> {
     let ClientSide { client, meter, .. } = near;
-    let options = options(spec);
-    let mut ending = Ending::from(Ended::Unreachable);
-    let first = all.first();
-    let mut last = first;
-    let ordered;
-    let targets = if all.is_single() {
-        slice::from_ref(&first)
-    } else {
-        ordered = dialer.in_order(|| meter.mapping(), Protocol::Tcp, all);
-        &ordered
-    };
-    for &target in targets {
-        let leg = || Leg { mapping: meter.mapping(), protocol: Protocol::Tcp, target: target.clone() };
-        let error = tokio::select! {
+    let (dialer, options) = (&service.dialer, options(spec));
+    let mut missed = (all.first(), DialError::AllPaused);
+    for (target, place) in service.pool.current().order(Protocol::Tcp, all, meter.live().client.ip()) {
+        tokio::select! {
             reached = dial(dialer, target, options) => match reached {
                 Ok((stream, addr)) => {
-                    meter.reached(addr);
-                    dialer.target_worked(leg);
+                    place.worked(dialer, || leg(meter, target));
+                    meter.reached(addr, place);
                     return Ok(stream);
                 }
                 Err(error) => {
-                    dialer.target_failed(&leg(), error.sign(), &error);
-                    io::Error::other(error)
+                    place.failed(dialer, &leg(meter, target), error.sign(), &error);
+                    missed = (target, error);
                 }
             },
             _ = client.ready(Interest::ERROR) => {
                 meter.missed(target);
                 return Err(Ended::ClientError.into());
             }
-        };
-        ending.error = Some(error);
-        last = target;
+        }
     }
+    let (last, error) = missed;
     meter.missed(last);
-    Err(ending)
+    Err(Ending { reason: Ended::Unreachable, error: Some(io::Error::other(error)) })
 }

@@ -25,7 +25,7 @@ use crate::{
     policy::{Admission, Caps, Gate, Limit, Policy},
     relay::{AdmissionHandle, DrainWatch},
     sock::stream::reset_on_close,
-    targets::{Dialer, Targets},
+    targets::{Dialer, PoolHandle, Targets},
     wake::Wakers,
 };
 
@@ -385,6 +385,7 @@ fn service_under(
         spec,
         admission: AdmissionHandle::under(policy),
         dialer: Dialer::new(Events::default()),
+        pool: PoolHandle::default(),
         wakers: Wakers::new(Events::default()),
         meter: Arc::clone(meter),
         budget: SessionBudget::new(slots, 0),

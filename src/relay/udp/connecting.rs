@@ -1,7 +1,7 @@
 //! The way of a flow to a target: the first one, and the ones after it.
 //!
-//! The candidates are the addresses of all targets, in their order. Addresses that failed lately
-//! come last, whatever target they belong to. A connect of UDP sends nothing, so it fails only
+//! The candidates are the addresses of all targets, in the order of the pool. Addresses that failed
+//! lately come last, whatever target they belong to. A connect of UDP sends nothing, so it fails only
 //! where this machine has no way. What a target says comes later, as a trouble of the flow (see
 //! `failover`).
 
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     mapping::{Protocol, TargetAddr},
     sock::{errno::is_own_shortage, udp as sockets},
-    targets::{Dialer, Leg, Sign},
+    targets::{Dialer, Leg, Place, Pool, Sign},
 };
 
 /// How long the lookup of a target's name may take before the next target is tried.
@@ -41,10 +41,10 @@ pub(super) enum Connecting {
 
 impl Connecting {
     /// Begins to connect `flow` to the first candidate of `spec` that lets itself be connected to.
-    pub(super) fn begin(flow: Arc<Flow>, spec: Arc<UdpSpec>, dialer: Dialer) -> Self {
+    pub(super) fn begin(flow: Arc<Flow>, spec: Arc<UdpSpec>, (dialer, pool): (Dialer, Arc<Pool>)) -> Self {
         Self::Pending(Box::pin(async move {
-            let reached = connect(&flow, &spec, &dialer, None).await;
-            reached.map(|target| flow.reached(target))
+            let reached = connect(&flow, &spec, (&dialer, &pool), None).await;
+            reached.map(|(target, place)| flow.reached(target, place))
         }))
     }
 
@@ -72,12 +72,13 @@ impl Connecting {
 async fn connect(
     flow: &Flow,
     spec: &UdpSpec,
-    dialer: &Dialer,
+    (dialer, pool): (&Dialer, &Pool),
     but: Option<SocketAddr>,
-) -> Result<Target, OpenError> {
+) -> Result<(Target, Place), OpenError> {
     let mut failed: Vec<(&TargetAddr, OpenError)> = Vec::new();
     let mut dead: Vec<(&TargetAddr, SocketAddr)> = Vec::new();
-    for target in dialer.in_order(|| flow.session().mapping(), Protocol::Udp, &spec.targets) {
+    let mut places: Vec<(&TargetAddr, Place)> = Vec::new();
+    for (target, place) in pool.order(Protocol::Udp, &spec.targets, flow.live().client.ip()) {
         let addrs = match dialer.candidates(Protocol::Udp, target, LOOKUP_LIMIT).await {
             Ok(addrs) => addrs,
             Err(error) => {
@@ -90,25 +91,31 @@ async fn connect(
                 dead.push((target, addr));
                 continue;
             }
-            match try_one(flow, spec, dialer, target, addr) {
+            match try_one(flow, spec, dialer, &place, target, addr) {
                 Ok(reached) => {
-                    report_failures(flow, dialer, failed.iter().filter(|(of, _)| *of != target));
-                    return Ok(reached);
+                    report_failures(flow, dialer, &places, &failed);
+                    return Ok((reached, place));
                 }
                 Err(error) => failed.push((target, error)),
             }
         }
+        places.push((target, place));
     }
     let mut order: Vec<SocketAddr> = dead.iter().map(|(_, addr)| *addr).collect();
     dialer.order(Protocol::Udp, &mut order);
     for addr in order {
         let Some((target, _)) = dead.iter().find(|(_, dead)| *dead == addr) else { continue };
-        match try_one(flow, spec, dialer, target, addr) {
-            Ok(reached) => return Ok(reached),
+        let Some(at) = places.iter().position(|(of, _)| of == target) else { continue };
+        match try_one(flow, spec, dialer, &places[at].1, target, addr) {
+            Ok(reached) => return Ok((reached, places.swap_remove(at).1)),
             Err(error) => failed.push((target, error)),
         }
     }
-    report_failures(flow, dialer, failed.iter());
+    if places.is_empty() {
+        flow.session().missed(spec.targets.first());
+        return Err(OpenError::AllPaused);
+    }
+    report_failures(flow, dialer, &places, &failed);
     let (last, error) = failed.pop().unwrap_or((spec.targets.first(), OpenError::NoOther));
     flow.session().missed(last);
     Err(error)
@@ -118,13 +125,14 @@ fn try_one(
     flow: &Flow,
     spec: &UdpSpec,
     dialer: &Dialer,
+    place: &Place,
     of: &TargetAddr,
     addr: SocketAddr,
 ) -> Result<Target, OpenError> {
     match sockets::connect(addr, spec.options.source) {
         Ok((socket, peer)) => {
             let joins = JoinLimit::new(flow.kernel_joins);
-            Ok(Target { socket, peer, addr, of: of.clone(), joins })
+            Ok(Target { socket, peer, addr, of: of.clone(), member: place.member().cloned(), joins })
         }
         Err(source) if is_own_shortage(&source) => Err(OpenError::NoSocket { addr, source }),
         Err(source) => {
@@ -137,14 +145,17 @@ fn try_one(
     }
 }
 
-/// Reports targets of which no address could be used.
-fn report_failures<'a>(
+/// Reports targets of which no address could be used: those with a place that was not taken.
+fn report_failures(
     flow: &Flow,
     dialer: &Dialer,
-    failed: impl Iterator<Item = &'a (&'a TargetAddr, OpenError)>,
+    places: &[(&TargetAddr, Place)],
+    failed: &[(&TargetAddr, OpenError)],
 ) {
     for (target, error) in failed {
-        dialer.target_failed(&leg(flow, target), error.sign(), error);
+        if let Some((_, place)) = places.iter().find(|(of, _)| of == target) {
+            place.failed(dialer, &leg(flow, target), error.sign(), error);
+        }
     }
 }
 
@@ -172,8 +183,9 @@ pub(super) async fn fail_over(
             Some(from.addr)
         }
     };
-    match connect(flow, &spec, &listener.dialer, but).await {
-        Ok(target) => {
+    let pool = listener.pool.current();
+    match connect(flow, &spec, (&listener.dialer, &pool), but).await {
+        Ok((target, place)) => {
             tracing::debug!(
                 mapping = %listener.meter.mapping(),
                 client.addr = %flow.live().client,
@@ -182,7 +194,7 @@ pub(super) async fn fail_over(
                 trouble = ?trouble,
                 "flow moved to another target address"
             );
-            flow.reached(target);
+            flow.reached(target, place);
             true
         }
         Err(_) => false,
@@ -199,6 +211,9 @@ async fn has_moved(listener: &ListenerShared, from: &Target) -> bool {
 async fn report_refusal(listener: &ListenerShared, flow: &Flow, from: &Target, error: &io::Error) {
     let Ok(addrs) = listener.dialer.candidates(Protocol::Udp, &from.of, LOOKUP_LIMIT).await else { return };
     if addrs.iter().all(|addr| listener.dialer.is_dead(Protocol::Udp, *addr)) {
+        if let Some(member) = &from.member {
+            member.failed(Sign::of(error));
+        }
         listener.dialer.target_failed(&leg(flow, &from.of), Sign::of(error), error);
     }
 }
@@ -206,7 +221,9 @@ async fn report_refusal(listener: &ListenerShared, flow: &Flow, from: &Target, e
 /// Reports that the flow had an answer.
 pub(super) fn report_answer(listener: &ListenerShared, flow: &Flow, from: &Target) {
     listener.dialer.worked(Protocol::Udp, from.addr);
-    listener.dialer.target_worked(|| leg(flow, &from.of));
+    if from.member.as_ref().is_none_or(|member| member.worked()) {
+        listener.dialer.target_worked(|| leg(flow, &from.of));
+    }
 }
 
 fn leg(flow: &Flow, target: &TargetAddr) -> Leg {

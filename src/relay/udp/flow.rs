@@ -41,6 +41,7 @@ use crate::{
         errno::{is_leftover, is_no_way},
         udp::{self as sockets, Peer},
     },
+    targets::{Member, Place},
 };
 
 /// One flow.
@@ -79,6 +80,8 @@ pub(super) struct Target {
     pub(super) addr: SocketAddr,
     /// The target of the configuration that has this address.
     pub(super) of: TargetAddr,
+    /// That target in the pool; `None` where there is but one.
+    pub(super) member: Option<Arc<Member>>,
     pub(super) joins: JoinLimit,
 }
 
@@ -142,8 +145,8 @@ impl Flow {
 
     /// Leads the flow to `target` from now on. Datagrams that are being sent at that moment still
     /// go where it led before.
-    pub(super) fn reached(&self, target: Target) {
-        self.session().reached(target.addr);
+    pub(super) fn reached(&self, target: Target, place: Place) {
+        self.session().reached(target.addr, place);
         self.target.store(Some(Arc::new(target)));
     }
 

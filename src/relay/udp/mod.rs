@@ -79,7 +79,7 @@ use crate::{
     policy::{Admission, Refusal},
     preface::proxy::SendProxy,
     sock::{Backoff, bind::Listening, udp as sockets},
-    targets::{Dialer, Targets},
+    targets::{Dialer, PoolHandle, Targets},
     wake::{WakeSpec, Wakers},
 };
 
@@ -143,6 +143,8 @@ pub(crate) struct UdpService {
     pub dialer: Dialer,
     /// What starts its targets.
     pub wakers: Wakers,
+    /// Which of them is the next one.
+    pub pool: PoolHandle,
     /// Decides on clients.
     pub admission: AdmissionHandle,
     /// Its account.
@@ -180,6 +182,7 @@ impl UdpService {
             spec: self.spec.clone(),
             dialer: self.dialer.clone(),
             wakers: self.wakers.clone(),
+            pool: self.pool.clone(),
             meter: Arc::clone(&self.meter),
         };
         let (said, next_summary) = (self.drops.total(), Instant::now());
@@ -359,7 +362,8 @@ impl UdpListener {
     fn start(&self, id: FlowId, flow: Arc<Flow>, alive: mpsc::Sender<()>) {
         let Self { service, listener, .. } = self;
         let spec = Arc::clone(&service.spec.borrow());
-        let mut connecting = Connecting::begin(Arc::clone(&flow), spec, service.dialer.clone());
+        let way = (service.dialer.clone(), service.pool.current());
+        let mut connecting = Connecting::begin(Arc::clone(&flow), spec, way);
         if connecting.is_done_at_once() {
             // Nothing else is held for it: the second call finds nothing, and opens the flow.
             while !return_path::send_early(listener, &flow, id) {}
@@ -437,6 +441,7 @@ struct ListenerShared {
     spec: watch::Receiver<Arc<UdpSpec>>,
     dialer: Dialer,
     wakers: Wakers,
+    pool: PoolHandle,
     meter: Arc<ListenerMeter>,
 }
 

@@ -21,6 +21,8 @@ pub(super) enum OpenError {
     NoSocket { addr: SocketAddr, source: io::Error },
     #[error("the targets have no other address")]
     NoOther,
+    #[error("every target is paused")]
+    AllPaused,
 }
 
 impl OpenError {
@@ -28,7 +30,7 @@ impl OpenError {
         match self {
             Self::Resolve(_) => Sign::Clear,
             Self::Connect { source, .. } => Sign::of(source),
-            Self::NoSocket { .. } | Self::NoOther => Sign::Own,
+            Self::NoSocket { .. } | Self::NoOther | Self::AllPaused => Sign::Own,
         }
     }
 

@@ -17,6 +17,7 @@ use crate::{
     meter::Ledger,
     policy::{Permit, Policy, Rate, Rates},
     relay::Drain,
+    targets::Place,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -79,6 +80,7 @@ impl Relay {
             spec: specs,
             dialer: Dialer::new(Events::default()),
             wakers: Wakers::new(Events::default()),
+            pool: PoolHandle::default(),
             meter: Arc::clone(&meter),
             admission,
             budget: budget.clone(),
@@ -355,7 +357,7 @@ async fn the_error_of_an_earlier_datagram_does_not_cost_the_next_one() {
     let flow = Flow::new(key, meter.open(client), permits, None, true);
     let (way, peer) = sockets::connect(addr, None).unwrap();
     let (of, joins) = (target_addr(addr), batch::JoinLimit::new(true));
-    flow.reached(flow::Target { socket: way, peer, addr, of, joins });
+    flow.reached(flow::Target { socket: way, peer, addr, of, member: None, joins }, Place::default());
     // No task reads the flow's socket, so that the error meets the send.
     assert_eq!(flow.send_to_target(Run::single(b"A"), &offload).refused, 0);
     let target = UdpSocket::bind(addr).await.unwrap();
@@ -642,6 +644,7 @@ fn shared(target: SocketAddr, meter: Arc<ListenerMeter>, budget: FlowBudget) -> 
         spec: watch::channel(Arc::new(leading_to(target))).1,
         dialer: Dialer::new(Events::default()),
         wakers: Wakers::new(Events::default()),
+        pool: PoolHandle::default(),
         meter,
     }
 }
@@ -703,8 +706,8 @@ async fn an_idle_flow_costs_less_than_two_kibibytes() {
         Verdict::New(id, _) => id,
         verdict => panic!("{verdict:?}"),
     };
-    let connecting =
-        Connecting::begin(Arc::clone(&flow), Arc::new(leading_to(target)), Dialer::new(Events::default()));
+    let way = (Dialer::new(Events::default()), Arc::default());
+    let connecting = Connecting::begin(Arc::clone(&flow), Arc::new(leading_to(target)), way);
     let task = return_path::run(alive, Arc::clone(&listener), flow, id, connecting);
     assert!(size_of_val(&task) + size_of::<Flow>() < 1280, "{} + {}", size_of_val(&task), size_of::<Flow>());
 }

@@ -22,6 +22,7 @@ use crate::{
     policy::Admission,
     relay::{AdmissionHandle, DrainWatch, udp::UdpDrops},
     sock::bind::{Bound, Listening, Overlap, bind_tcp, bind_udp},
+    targets::PoolHandle,
 };
 
 /// What a listener does with what arrives, while it runs.
@@ -38,6 +39,11 @@ pub(super) trait Kind: fmt::Debug + Send + Sync {
 
     /// What decides on its clients, of the mapping that it belongs to; `None` for a decoy.
     fn admission(&self) -> Option<&watch::Sender<Arc<Admission>>> {
+        None
+    }
+
+    /// What chooses among its targets, of the mapping that it belongs to; `None` for a decoy.
+    fn pool(&self) -> Option<&PoolHandle> {
         None
     }
 
@@ -77,6 +83,7 @@ pub(super) struct Parts<'a> {
 struct Feed<S> {
     spec: watch::Sender<Arc<S>>,
     admission: watch::Sender<Arc<Admission>>,
+    pool: PoolHandle,
 }
 
 impl<S> Feed<S> {
@@ -85,6 +92,7 @@ impl<S> Feed<S> {
         Self {
             spec: watch::Sender::new(Arc::new(spec)),
             admission: watch::Sender::new(Arc::clone(&mapping.admission)),
+            pool: PoolHandle::new(&mapping.pool),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{
     relay::tcp::{TcpService, TcpSpec},
     sock::bind::Listening,
     supervisor::named::few,
+    targets::PoolHandle,
 };
 
 /// A TCP listener of a mapping.
@@ -25,6 +26,7 @@ impl Kind for Tcp {
             admission: self.0.admission_handle(shared),
             dialer: shared.dialer.clone(),
             wakers: shared.wakers.clone(),
+            pool: self.0.pool.clone(),
             meter: Arc::clone(meter),
             budget: shared.budgets.sessions.clone(),
             silence: shared.budgets.silence.clone(),
@@ -44,6 +46,10 @@ impl Kind for Tcp {
 
     fn admission(&self) -> Option<&watch::Sender<Arc<Admission>>> {
         Some(&self.0.admission)
+    }
+
+    fn pool(&self) -> Option<&PoolHandle> {
+        Some(&self.0.pool)
     }
 
     fn targets(&self) -> Option<String> {

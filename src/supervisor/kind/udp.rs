@@ -11,6 +11,7 @@ use crate::{
     relay::udp::{UdpDrops, UdpService, UdpSpec},
     sock::bind::Listening,
     supervisor::named::few,
+    targets::PoolHandle,
 };
 
 /// A UDP listener of a mapping, with the counts that outlive a socket.
@@ -36,6 +37,7 @@ impl Kind for Udp {
             admission: self.feed.admission_handle(shared),
             dialer: shared.dialer.clone(),
             wakers: shared.wakers.clone(),
+            pool: self.feed.pool.clone(),
             meter: Arc::clone(meter),
             budget: shared.budgets.flows.clone(),
             joins: shared.budgets.joins,
@@ -60,6 +62,10 @@ impl Kind for Udp {
 
     fn admission(&self) -> Option<&watch::Sender<Arc<Admission>>> {
         Some(&self.feed.admission)
+    }
+
+    fn pool(&self) -> Option<&PoolHandle> {
+        Some(&self.feed.pool)
     }
 
     fn targets(&self) -> Option<String> {
