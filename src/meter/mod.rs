@@ -294,11 +294,13 @@ pub(crate) struct LiveSession {
 }
 
 impl LiveSession {
-    /// Asks the session to end with `reason`. The first reason stands.
-    pub(crate) fn cut(&self, reason: Ended) {
-        if self.cut.compare_exchange(0, reason.code(), SeqCst, Relaxed).is_ok() {
+    /// Asks the session to end with `reason`. The first reason stands. Returns whether this is it.
+    pub(crate) fn cut(&self, reason: Ended) -> bool {
+        let is_first = self.cut.compare_exchange(0, reason.code(), SeqCst, Relaxed).is_ok();
+        if is_first {
             self.waker.wake();
         }
+        is_first
     }
 
     /// Ready with the reason once [`LiveSession::cut`] was called. One task may poll this: the

@@ -198,13 +198,8 @@ impl Roster {
     /// Ends the sessions that `which` means. Returns how many these are.
     pub(super) fn close_sessions(&self, which: &SessionFilter) -> usize {
         let listeners = self.listeners.iter().filter(|listener| which.takes_listener(listener));
-        let mut count = 0;
-        for session in listeners.flat_map(|listener| listener.meter.live()) {
-            if which.takes(&session) {
-                session.cut(Ended::ClosedByOperator);
-                count += 1;
-            }
-        }
-        count
+        let sessions = listeners.flat_map(|listener| listener.meter.live());
+        // One that was asked before and has not ended yet is not counted again.
+        sessions.filter(|session| which.takes(session) && session.cut(Ended::ClosedByOperator)).count()
     }
 }
