@@ -22,6 +22,10 @@ pub(crate) enum Load {
     Ping { connections: usize },
     /// Connect, request, answer, close.
     Churn { parallel: usize },
+    /// The same, with the first message of a TLS client, which the relay routes by the name in it.
+    Named { parallel: usize },
+    /// The same, and the target gets a PROXY header first.
+    Greeted { parallel: usize },
     /// Sessions that have said one thing and then nothing.
     Idle { sessions: usize },
     /// One datagram at a time on each of the flows.
@@ -45,7 +49,7 @@ impl Load {
         match self {
             Self::Bulk { .. } => &BULK,
             Self::Ping { .. } | Self::DatagramPing { .. } => &PING,
-            Self::Churn { .. } => &CHURN,
+            Self::Churn { .. } | Self::Named { .. } | Self::Greeted { .. } => &CHURN,
             Self::Idle { .. } => &IDLE,
             Self::Flood { .. } => &FLOOD,
             Self::Flows { .. } => &FLOWS,
@@ -106,7 +110,7 @@ const LISTENERS: [Metric; 3] =
     [lower("start", "start ms"), lower("memory", "MiB"), lower("reload", "reload ms")];
 
 /// All cases, in the order of the table.
-pub(crate) const CASES: [Case; 20] = [
+pub(crate) const CASES: [Case; 22] = [
     Case { name: "bulk-1", title: "bulk, 1 stream", load: Load::Bulk { streams: 1 } },
     Case { name: "bulk-8", title: "bulk, 8 streams", load: Load::Bulk { streams: 8 } },
     Case { name: "bulk-64", title: "bulk, 64 streams", load: Load::Bulk { streams: 64 } },
@@ -115,6 +119,8 @@ pub(crate) const CASES: [Case; 20] = [
     Case { name: "ping-1000", title: "ping-pong, 1000 connections", load: Load::Ping { connections: 1000 } },
     Case { name: "connect-1", title: "connect-request-close, 1", load: Load::Churn { parallel: 1 } },
     Case { name: "connect-16", title: "connect-request-close, 16", load: Load::Churn { parallel: 16 } },
+    Case { name: "sni-16", title: "connect by TLS name, 16", load: Load::Named { parallel: 16 } },
+    Case { name: "proxy-16", title: "connect with PROXY header, 16", load: Load::Greeted { parallel: 16 } },
     Case { name: "idle", title: "7,000 idle sessions", load: Load::Idle { sessions: 7_000 } },
     Case { name: "udp-ping-1", title: "UDP ping-pong, 1 flow", load: Load::DatagramPing { flows: 1 } },
     Case { name: "udp-ping-16", title: "UDP ping-pong, 16 flows", load: Load::DatagramPing { flows: 16 } },
@@ -165,7 +171,7 @@ pub(crate) fn goal(case: &str, metric: &str) -> Option<Goal> {
         ("bulk-1" | "bulk-8", "cpu") => Goal::BelowBest(0.9),
         ("bulk-1", "rate") => Goal::AboveBest(1.0),
         ("ping-64", "cpu") => Goal::BelowBest(0.95),
-        ("ping-64", "p99") | ("connect-16", "cpu") => Goal::BelowBest(1.0),
+        ("ping-64", "p99") | ("connect-16" | "sni-16" | "proxy-16", "cpu") => Goal::BelowBest(1.0),
         ("idle", "memory") => Goal::Below(1.5),
         ("idle", "returned") => Goal::Above(90.0),
         ("udp-ping-16", "cpu") => Goal::BelowBest(0.85),

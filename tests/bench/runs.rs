@@ -14,11 +14,19 @@ use crate::{
     cases::Load,
     clock,
     load::{
-        Span, Window, World, bulk::Bulk, churn::Churn, flood::Flood, flows::Flows, ping::DatagramPing,
-        probe::Probe, sessions::Sessions, target::Target,
+        Span, Window, World,
+        bulk::Bulk,
+        churn::{Churn, Request},
+        flood::Flood,
+        flows::Flows,
+        hello::client_hello,
+        ping::DatagramPing,
+        probe::Probe,
+        sessions::Sessions,
+        target::Target,
     },
     process::{Cores, Process},
-    subject::{Forward, Subject},
+    subject::{First, Forward, Subject},
 };
 
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
@@ -79,7 +87,12 @@ impl Bench<'_> {
             _ => Target::tcp_echo(at(2, 0))?,
         };
         let target_addr = target.addr()?;
-        let forward = |port| Forward { listen: at(1, port), target: target_addr, udp: load.is_udp() };
+        let first = match load {
+            Load::Named { .. } => First::Name,
+            Load::Greeted { .. } => First::Header,
+            _ => First::Nothing,
+        };
+        let forward = |port| Forward { listen: at(1, port), target: target_addr, udp: load.is_udp(), first };
         let mut world = World::new(target)?;
         if let Load::Listeners { count } = load {
             let ports = FIRST_PORT..=FIRST_PORT + u16::try_from(count).context("too many listeners")?;
@@ -106,8 +119,13 @@ impl Bench<'_> {
                 let window = world.measure(&mut sessions, relay, self.pace.span)?;
                 Ok(each(window, sessions.latencies()))
             }
-            Load::Churn { parallel } => {
-                let mut churn = Churn::new(at, parallel);
+            Load::Churn { parallel } | Load::Named { parallel } | Load::Greeted { parallel } => {
+                let request = match load {
+                    Load::Named { .. } => Request::Hello(client_hello()),
+                    Load::Greeted { .. } => Request::BehindHeader,
+                    _ => Request::Message,
+                };
+                let mut churn = Churn::new(at, parallel, request);
                 churn.run(world, relay, self.pace.connections / 10)?;
                 let window = churn.run(world, relay, self.pace.connections)?;
                 Ok(each(window, churn.latencies()))

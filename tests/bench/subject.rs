@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 
-use crate::cases::Load;
+use crate::{cases::Load, load::hello::NAME};
 
 /// A program under test.
 #[derive(Debug, Clone)]
@@ -56,6 +56,20 @@ struct Dialect {
     limits: bool,
     /// A control socket, which then lies in the temporary directory.
     api: bool,
+    /// Names on one port, and PROXY headers.
+    names: bool,
+}
+
+/// What a relay does before it forwards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum First {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// It looks for the name that a TLS client wants.
+    Name,
+    /// It sends a PROXY header to the target.
+    Header,
 }
 
 /// One forwarding.
@@ -64,6 +78,7 @@ pub(crate) struct Forward {
     pub(crate) listen: SocketAddr,
     pub(crate) target: SocketAddr,
     pub(crate) udp: bool,
+    pub(crate) first: First,
 }
 
 impl Subject {
@@ -100,6 +115,12 @@ impl Subject {
                 Some("a process for each session: not measured with thousands")
             }
             (Kind::Socat, Load::Listeners { .. }) => Some("a process for each listener"),
+            (Kind::Rinetd | Kind::Socat, Load::Named { .. }) => Some("does not route by name"),
+            (Kind::Rinetd | Kind::Socat, Load::Greeted { .. }) => Some("sends no PROXY header"),
+            (Kind::Realm, Load::Named { .. } | Load::Greeted { .. }) => Some("not configured for it here"),
+            (Kind::Portway, Load::Named { .. } | Load::Greeted { .. }) if !self.dialect.names => {
+                Some("this build knows neither names nor PROXY headers")
+            }
             (Kind::Portway, Load::Listeners { .. }) if !self.dialect.file => {
                 Some("this build reads no configuration file: no reload")
             }
@@ -167,9 +188,10 @@ impl Dialect {
         let home = tempfile::tempdir()?;
         let file = home.path().join("check.toml");
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let forward = Forward { listen: at(10_001), target: at(10_002), udp: false };
+        let forward = Forward { listen: at(10_001), target: at(10_002), udp: false, first: First::Nothing };
         let understands = |dialect: Self| {
-            fs::write(&file, dialect.text(&[forward], home.path()))?;
+            let first = if dialect.names { First::Name } else { First::Nothing };
+            fs::write(&file, dialect.text(&[Forward { first, ..forward }], home.path()))?;
             let check = Command::new(program).args(["check", "-c"]).arg(&file).output()?;
             // A build that reads no file does not know the command, or finds no mapping.
             let plan = String::from_utf8_lossy(&check.stdout);
@@ -181,17 +203,27 @@ impl Dialect {
         }
         dialect.limits = understands(Self { limits: true, ..dialect })?;
         dialect.api = understands(Self { api: true, ..dialect })?;
+        dialect.names = understands(Self { names: true, ..dialect })?;
         Ok(dialect)
     }
 
     fn text(self, forwards: &[Forward], home: &Path) -> String {
-        let specs: Vec<String> = forwards.iter().map(|forward| format!("{:?}", publish(forward))).collect();
+        let plain = forwards.iter().filter(|forward| forward.first == First::Nothing);
+        let specs: Vec<String> = plain.map(|forward| format!("{:?}", publish(forward))).collect();
         let mut text = format!("publish = [\n{}\n]\n", specs.join(",\n"));
         if self.limits {
             text += "[defaults]\nmax_sessions = \"unlimited\"\nmax_sessions_per_client = \"unlimited\"\n";
         }
         if self.api {
             text += &format!("[api]\nsocket = {:?}\n", home.join("portway.sock"));
+        }
+        for Forward { listen, target, first, .. } in forwards {
+            let keys = match first {
+                First::Nothing => continue,
+                First::Name => format!("match = \"tls-sni\"\nhosts = {{ \"{NAME}\" = \"{target}\" }}\n"),
+                First::Header => "send_proxy = \"v2\"\n".to_owned(),
+            };
+            text += &format!("[[mapping]]\nlisten = [\"{listen}\"]\ntargets = [\"{target}\"]\n{keys}");
         }
         text
     }
@@ -209,7 +241,19 @@ fn haproxy(forwards: &[Forward]) -> String {
          timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n  option splice-auto\n"
     );
     for (index, forward) in forwards.iter().enumerate() {
-        text += &format!("listen l{index}\n  bind {}\n  server s {}\n", forward.listen, forward.target);
+        let Forward { listen, target, first, .. } = forward;
+        let name = match first {
+            First::Name => format!(
+                "  tcp-request inspect-delay 3s\n  tcp-request content accept if {{ req.ssl_hello_type 1 }}\n  \
+                 use_backend named if {{ req.ssl_sni -i {NAME} }}\n"
+            ),
+            First::Nothing | First::Header => String::new(),
+        };
+        let header = if *first == First::Header { " send-proxy-v2" } else { "" };
+        text += &format!("listen l{index}\n  bind {listen}\n{name}  server s {target}{header}\n");
+        if *first == First::Name {
+            text += &format!("backend named\n  server s {target}\n");
+        }
     }
     text
 }
@@ -224,15 +268,25 @@ fn nginx(forwards: &[Forward], home: &Path) -> String {
          access_log off;\nproxy_connect_timeout 5s;\nproxy_timeout 1h;\n"
     );
     for forward in forwards {
-        let kind = if forward.udp { "udp" } else { "backlog=4096" };
-        text += &format!("server {{ listen {} {kind}; proxy_pass {}; }}\n", forward.listen, forward.target);
+        let Forward { listen, target, udp, first } = forward;
+        let kind = if *udp { "udp" } else { "backlog=4096" };
+        let (to, more) = match first {
+            First::Nothing => (target.to_string(), ""),
+            First::Name => {
+                let to = format!("{{ {NAME} {target}; default {target}; }}");
+                text += &format!("map $ssl_preread_server_name $named {to}\n");
+                ("$named".to_owned(), " ssl_preread on;")
+            }
+            First::Header => (target.to_string(), " proxy_protocol on;"),
+        };
+        text += &format!("server {{ listen {listen} {kind};{more} proxy_pass {to}; }}\n");
     }
     text + "}\n"
 }
 
 fn rinetd(forwards: &[Forward], home: &Path) -> String {
     let mut text = format!("pidlogfile {}/rinetd.pid\n", home.display());
-    for Forward { listen, target, udp } in forwards {
+    for Forward { listen, target, udp, .. } in forwards {
         let (kind, timeout) = if *udp { ("udp", " [timeout=3600]") } else { ("tcp", "") };
         let (from, to) = (listen.port(), target.port());
         text += &format!("{} {from}/{kind} {} {to}/{kind}{timeout}\n", listen.ip(), target.ip());
@@ -250,7 +304,7 @@ fn realm(forwards: &[Forward]) -> String {
 }
 
 fn socat(forwards: &[Forward]) -> Result<Vec<String>> {
-    let [Forward { listen, target, udp }] = forwards else { bail!("socat has one listener a process") };
+    let [Forward { listen, target, udp, .. }] = forwards else { bail!("socat has one listener a process") };
     let (port, ip) = (listen.port(), listen.ip());
     let [from, to] = if *udp { ["UDP4-LISTEN", "UDP4"] } else { ["TCP4-LISTEN", "TCP4"] };
     let queue = if *udp { "" } else { ",backlog=4096" };

@@ -16,9 +16,23 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// When a session that the target has not seen end is forgotten.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
+/// What a client sends, and what comes back from a target that echoes.
+pub(crate) enum Request {
+    /// A message, and the same again.
+    Message,
+    /// The first message of a TLS client, and the same again.
+    Hello(Vec<u8>),
+    /// A message, and the same again behind the PROXY header that the target got.
+    BehindHeader,
+}
+
+/// The longest answer: the message of a TLS client, or one behind a header.
+const LONGEST: usize = 1024;
+
 /// The clients.
 pub(crate) struct Churn {
     relay: SocketAddr,
+    request: Request,
     places: Vec<Option<Client>>,
     started: u64,
     wanted: u64,
@@ -30,13 +44,15 @@ struct Client {
     socket: TcpStream,
     id: u64,
     began: Instant,
+    /// Bytes of the answer so far.
+    got: usize,
 }
 
 impl Churn {
     /// Nothing yet.
-    pub(crate) fn new(relay: SocketAddr, parallel: usize) -> Self {
+    pub(crate) fn new(relay: SocketAddr, parallel: usize, request: Request) -> Self {
         let places = std::iter::repeat_with(|| None).take(parallel).collect();
-        Self { relay, places, started: 0, wanted: 0, answered: 0, latencies: Latencies::default() }
+        Self { relay, request, places, started: 0, wanted: 0, answered: 0, latencies: Latencies::default() }
     }
 
     /// Makes so many connections, and waits until the target has seen them end.
@@ -73,9 +89,12 @@ impl Churn {
         }
         let (id, began) = (self.started, clock::now());
         let mut socket = connect(self.relay).context("connect to the relay")?;
-        socket.write_all(world.pattern.slice(id, 0, MESSAGE))?;
+        socket.write_all(match &self.request {
+            Request::Hello(hello) => hello,
+            Request::Message | Request::BehindHeader => world.pattern.slice(id, 0, MESSAGE),
+        })?;
         world.reactor.watch(&socket, place as u64, EventFlags::IN)?;
-        self.places[place] = Some(Client { socket, id, began });
+        self.places[place] = Some(Client { socket, id, began, got: 0 });
         self.started += 1;
         Ok(())
     }
@@ -84,14 +103,30 @@ impl Churn {
 impl Work for Churn {
     fn ready(&mut self, world: &mut World, token: usize, _: EventFlags) -> Result<()> {
         let Some(client) = &mut self.places[token] else { return Ok(()) };
-        let mut answer = [0; MESSAGE];
+        let mut answer = [0; LONGEST];
         let length = match client.socket.read(&mut answer) {
             Ok(length) => length,
             Err(error) if not_yet(&error) => return Ok(()),
             Err(error) => return Err(error).context("read from the relay"),
         };
-        ensure!(length == MESSAGE, "an answer of {length} bytes");
-        world.pattern.check(client.id, 0, &answer)?;
+        client.got += length;
+        match &self.request {
+            Request::Message => {
+                ensure!(length == MESSAGE, "an answer of {length} bytes");
+                world.pattern.check(client.id, 0, &answer[..length])?;
+            }
+            Request::Hello(hello) => {
+                ensure!(answer[..length] == hello[..], "another answer of {length} bytes")
+            }
+            // The header may come by itself, and relays send headers of different lengths.
+            Request::BehindHeader => {
+                ensure!(length > 0, "the relay ended a session");
+                let message = world.pattern.slice(client.id, 0, MESSAGE);
+                if client.got <= MESSAGE || !answer[..length].ends_with(message) {
+                    return Ok(());
+                }
+            }
+        }
         self.latencies.add(client.began.elapsed());
         self.answered += 1;
         self.next(world, token)

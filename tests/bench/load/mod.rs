@@ -8,6 +8,7 @@ pub(crate) mod bulk;
 pub(crate) mod churn;
 pub(crate) mod flood;
 pub(crate) mod flows;
+pub(crate) mod hello;
 pub(crate) mod ping;
 pub(crate) mod probe;
 pub(crate) mod sessions;

@@ -21,6 +21,9 @@ const AGAIN: Duration = Duration::from_millis(1);
 /// When an attempt that got no answer is given up.
 const GIVE_UP: Duration = Duration::from_millis(200);
 
+/// How a PROXY header begins, in its two versions.
+const HEADERS: [&[u8]; 2] = [b"PROXY TCP4 ", b"\r\n\r\n\0\r\nQUIT\n"];
+
 /// Probes some listeners, all at once.
 pub(crate) struct Probe {
     listeners: Vec<Asked>,
@@ -79,7 +82,10 @@ impl Work for Probe {
         if let Ok(length) = length
             && length > 0
         {
-            world.pattern.check(token as u64, 0, &answer[..length])?;
+            // The echo of a PROXY header comes before that of the message.
+            if !HEADERS.iter().any(|header| answer[..length].starts_with(header)) {
+                world.pattern.check(token as u64, 0, &answer[..length])?;
+            }
             asked.answered = true;
         }
         Ok(())
