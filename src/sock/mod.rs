@@ -8,6 +8,8 @@
 //! It knows the addresses of [`mapping`](crate::mapping), and no policy, target or configuration.
 
 pub(crate) mod bind;
+#[cfg(feature = "wake")]
+pub(crate) mod broadcast;
 pub(crate) mod errno;
 pub(crate) mod stream;
 pub(crate) mod udp;

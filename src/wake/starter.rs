@@ -5,6 +5,15 @@
 
 #[cfg(feature = "wake")]
 mod command;
+#[cfg(feature = "wake")]
+mod container;
+#[cfg(feature = "wake")]
+mod machine;
+#[cfg(feature = "wake")]
+mod unit;
+
+#[cfg(all(test, feature = "wake"))]
+mod tests;
 
 use std::sync::Arc;
 
@@ -36,7 +45,14 @@ pub(super) struct Starter {
 enum Kind {
     #[cfg(feature = "wake")]
     Command(command::Command),
+    #[cfg(feature = "wake")]
+    Unit(unit::Unit),
+    #[cfg(feature = "wake")]
+    Container(container::Container),
+    #[cfg(feature = "wake")]
+    Machine([u8; 6]),
     /// A kind that this build does not have.
+    #[cfg(not(feature = "wake"))]
     Missing,
     #[cfg(test)]
     Fake(Arc<super::tests::Fake>),
@@ -72,6 +88,13 @@ impl Starter {
         let done = match &self.kind {
             #[cfg(feature = "wake")]
             Kind::Command(command) => command.start(call).await,
+            #[cfg(feature = "wake")]
+            Kind::Unit(unit) => unit.start().await,
+            #[cfg(feature = "wake")]
+            Kind::Container(container) => container.start().await,
+            #[cfg(feature = "wake")]
+            Kind::Machine(mac) => machine::start(*mac).await,
+            #[cfg(not(feature = "wake"))]
             Kind::Missing => Err(MISSING.to_owned()),
             #[cfg(test)]
             Kind::Fake(fake) => fake.start(call).await,
@@ -87,6 +110,13 @@ impl Starter {
         let done = match &self.kind {
             #[cfg(feature = "wake")]
             Kind::Command(command) => command.stop(call).await,
+            #[cfg(feature = "wake")]
+            Kind::Unit(unit) => unit.stop().await,
+            #[cfg(feature = "wake")]
+            Kind::Container(container) => container.stop().await,
+            #[cfg(feature = "wake")]
+            Kind::Machine(_) => Ok(()),
+            #[cfg(not(feature = "wake"))]
             Kind::Missing => Err(MISSING.to_owned()),
             #[cfg(test)]
             Kind::Fake(fake) => fake.stop().await,
@@ -96,6 +126,7 @@ impl Starter {
 }
 
 /// Why a build without the feature `wake` starts nothing.
+#[cfg(not(feature = "wake"))]
 const MISSING: &str = "this build of portway cannot start targets (feature `wake`)";
 
 impl Kind {
@@ -105,7 +136,9 @@ impl Kind {
             Start::Command { start, stop } => {
                 Self::Command(command::Command::new(start, stop.as_ref(), tasks))
             }
-            _ => Self::Missing,
+            Start::Unit(name) => Self::Unit(unit::Unit::new(name)),
+            Start::Container(name) => Self::Container(container::Container::new(name)),
+            Start::Machine(mac) => Self::Machine(*mac),
         }
     }
 

@@ -5,22 +5,22 @@
 //! [`Call`] in its environment. Its output goes to the log, level debug, as far as [`MOST_LINES`].
 //!
 //! A command may end at once and leave a server behind, or be the server and run on. It is reaped
-//! in any case, and is never started a second time while it runs. Without a command that stops it,
-//! one that runs on is asked to end with SIGTERM.
+//! in any case, and is never started a second time while it runs.
 
 use std::{
     io,
     os::unix::process::ExitStatusExt,
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::Child,
-    sync::{Notify, watch},
     time::timeout,
 };
 use tokio_util::task::TaskTracker;
@@ -35,8 +35,6 @@ const LONGEST_LINE: usize = 400;
 /// How long the last words of a command that has ended are waited for: what it left behind may
 /// hold its output open.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// How long a command has to end after SIGTERM.
-const TERM_LIMIT: Duration = Duration::from_secs(120);
 /// Variables of the service manager that are meant for portway alone.
 const NOT_PASSED_ON: [&str; 7] = [
     "NOTIFY_SOCKET",
@@ -54,51 +52,34 @@ pub(super) struct Command {
     start: Arc<[String]>,
     stop: Option<Arc<[String]>>,
     /// Whether the one that starts it runs.
-    runs: watch::Sender<bool>,
-    /// Asks it to end.
-    end: Notify,
+    runs: AtomicBool,
     tasks: TaskTracker,
 }
 
 impl Command {
     pub(super) fn new(start: &Arc<[String]>, stop: Option<&Arc<[String]>>, tasks: &TaskTracker) -> Self {
-        Self {
-            start: Arc::clone(start),
-            stop: stop.cloned(),
-            runs: watch::Sender::new(false),
-            end: Notify::new(),
-            tasks: tasks.clone(),
-        }
+        let (runs, tasks) = (AtomicBool::new(false), tasks.clone());
+        Self { start: Arc::clone(start), stop: stop.cloned(), runs, tasks }
     }
 
     /// Runs the command until its end, unless it runs already.
     pub(super) async fn start(&self, call: &Call) -> Result<(), String> {
-        if self.runs.send_replace(true) {
+        if self.runs.swap(true, Relaxed) {
             return Ok(());
         }
-        let ran = self.run(&self.start, call, Some(&self.end)).await;
-        self.runs.send_replace(false);
+        let ran = self.run(&self.start, call).await;
+        self.runs.store(false, Relaxed);
         ran
     }
 
-    /// Runs the command that stops it; without one, ends the first one.
+    /// Runs the command that stops it.
     pub(super) async fn stop(&self, call: &Call) -> Result<(), String> {
-        if let Some(stop) = &self.stop {
-            return self.run(stop, call, None).await.map_err(|why| format!("stop_command: {why}"));
-        }
-        let mut runs = self.runs.subscribe();
-        if !*runs.borrow_and_update() {
-            return Ok(());
-        }
-        self.end.notify_one();
-        match timeout(TERM_LIMIT, runs.wait_for(|runs| !runs)).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(format!("it still runs {} s after SIGTERM", TERM_LIMIT.as_secs())),
-        }
+        let Some(stop) = &self.stop else { return Err("it has no `stop_command`".to_owned()) };
+        self.run(stop, call).await.map_err(|why| format!("stop_command: {why}"))
     }
 
-    /// Runs `words` to their end. `end` asks for it.
-    async fn run(&self, words: &[String], call: &Call, end: Option<&Notify>) -> Result<(), String> {
+    /// Runs `words` to their end.
+    async fn run(&self, words: &[String], call: &Call) -> Result<(), String> {
         let [program, arguments @ ..] = words else { return Err("the command is empty".to_owned()) };
         let mut child = spawn(program, arguments, call).map_err(|error| unstarted(program, &error))?;
         let mapping = &call.mapping;
@@ -112,23 +93,14 @@ impl Command {
             .stderr
             .take()
             .map(|err| self.tasks.spawn(Output::of(program, call).follow(err, Some(Arc::clone(&last)))));
-        let mut asked = false;
-        let status = loop {
-            tokio::select! {
-                status = child.wait() => break status,
-                () = asked_to_end(end), if !asked => {
-                    asked = true;
-                    terminate(&child);
-                }
-            }
-        };
+        let status = child.wait().await;
         for output in [out, err].into_iter().flatten() {
             let _ = timeout(LAST_WORDS, output).await;
         }
         let last = std::mem::take(&mut *last.lock().unwrap_or_else(PoisonError::into_inner));
         let status = status.map_err(|error| format!("wait for {program}: {error}"))?;
         tracing::debug!(%mapping, %program, %status, "command ended");
-        if status.success() || asked { Ok(()) } else { Err(failure(status, &last)) }
+        if status.success() { Ok(()) } else { Err(failure(status, &last)) }
     }
 }
 
@@ -155,21 +127,6 @@ fn unstarted(program: &str, error: &io::Error) -> String {
         _ => "",
     };
     format!("run {program}: {error}{cure}")
-}
-
-async fn asked_to_end(end: Option<&Notify>) {
-    match end {
-        Some(end) => end.notified().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Asks a command and what it started to end. It has not been waited for, so its id is its own.
-fn terminate(child: &Child) {
-    let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    if let Some(pid) = pid {
-        let _ = kill_process_group(pid, Signal::TERM);
-    }
 }
 
 fn failure(status: ExitStatus, last: &str) -> String {
