@@ -12,6 +12,7 @@ pub(crate) mod bind;
 pub(crate) mod broadcast;
 pub(crate) mod errno;
 pub(crate) mod stream;
+pub(crate) mod transparent;
 pub(crate) mod udp;
 #[cfg(feature = "api")]
 pub(crate) mod unix;
@@ -20,6 +21,7 @@ mod backoff;
 mod file;
 mod keepalive;
 mod recv;
+mod rules;
 mod scope;
 mod tcp_info;
 

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     time::Duration,
 };
@@ -21,7 +21,11 @@ use rustix::{
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{keepalive::set_keepalive, tcp_info::announce_rest};
+use super::{
+    keepalive::set_keepalive,
+    tcp_info::announce_rest,
+    transparent::{self, Port, Source},
+};
 use crate::mapping::Timeout;
 
 /// Sets what is the same for every stream.
@@ -41,13 +45,24 @@ pub(crate) fn limit_unsent(stream: &impl AsFd, bytes: usize) -> io::Result<()> {
     SockRef::from(stream).set_send_buffer_size(bytes)
 }
 
-/// Connects to `addr`, from `source` if that is given.
+/// Connects to `addr` from `source`.
 ///
 /// # Errors
-/// What the system says.
-pub(crate) async fn connect(
+/// What the system says, or that this process may not have the address of a client.
+pub(crate) async fn connect(addr: SocketAddr, source: Source, keepalive: Timeout) -> io::Result<TcpStream> {
+    let source = source.toward(addr);
+    match connect_by(addr, source, Port::Same, keepalive).await {
+        Err(error) if matches!(source, Source::Client(_)) && transparent::is_of_port(&error) => {
+            connect_by(addr, source, Port::Other, keepalive).await
+        }
+        connected => connected,
+    }
+}
+
+async fn connect_by(
     addr: SocketAddr,
-    source: Option<IpAddr>,
+    source: Source,
+    port: Port,
     keepalive: Timeout,
 ) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), None)?;
@@ -56,11 +71,15 @@ pub(crate) async fn connect(
     if keepalive != Timeout::Never {
         set_keepalive(&socket, keepalive)?;
     }
-    if let Some(source) = source {
-        // The port is chosen at connect, when the target is known: without this, one source address
-        // would have no more than its ephemeral ports for all targets together.
-        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-        socket.bind(&SocketAddr::new(source, 0).into())?;
+    match source {
+        Source::Any => {}
+        Source::Own(ip) => {
+            // The port is chosen at connect, when the target is known: without this, one source
+            // address would have no more than its ephemeral ports for all targets together.
+            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+            socket.bind(&SocketAddr::new(ip, 0).into())?;
+        }
+        Source::Client(client) => transparent::bind(&socket, client, port)?,
     }
     TcpSocket::from_std_stream(socket.into()).connect(addr).await
 }

@@ -27,7 +27,10 @@ use rustix::net::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::stream::{PollFlags, readiness};
+use super::{
+    stream::{PollFlags, readiness},
+    transparent::{self, Port, Source},
+};
 use crate::mapping::canonical_socket;
 
 /// What the kernel may queue at a listener's socket, where it allows as much: a burst of all
@@ -89,9 +92,26 @@ pub(crate) enum Peer {
 ///
 /// # Errors
 /// What the system says, or that `source` is of another family than `target`.
-pub(crate) fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<(UdpSocket, Peer)> {
+pub(crate) fn connect(target: SocketAddr, source: Source) -> io::Result<(UdpSocket, Peer)> {
     let target = canonical_socket(target);
-    let socket = open(target, source.map(|ip| SocketAddr::new(ip, 0)))?;
+    let source = source.toward(target);
+    match connect_by(target, source, Port::Same) {
+        Err(error) if matches!(source, Source::Client(_)) && transparent::is_of_port(&error) => {
+            connect_by(target, source, Port::Other)
+        }
+        connected => connected,
+    }
+}
+
+fn connect_by(target: SocketAddr, source: Source, port: Port) -> io::Result<(UdpSocket, Peer)> {
+    if !source.fits(target) {
+        return Err(source.misfit());
+    }
+    let socket = open(target, |socket| match source {
+        Source::Any => Ok(()),
+        Source::Own(ip) => socket.bind(&SocketAddr::new(ip, 0).into()),
+        Source::Client(client) => transparent::bind(socket, client, port),
+    })?;
     let peer = match socket.connect(&target.into()) {
         Ok(()) if target.ip().is_multicast() => Peer::Many,
         Ok(()) => Peer::One,
@@ -113,22 +133,25 @@ pub(crate) fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<
 
 /// A socket that is not connected, with the own address that the kernel chose for `connected`.
 fn unconnected(target: SocketAddr, connected: &Socket) -> io::Result<Socket> {
-    let own = connected.local_addr()?.as_socket().map(|mut own| {
-        own.set_port(0);
-        own
-    });
-    let socket = open(target, own)?;
+    let own = connected.local_addr()?.as_socket();
+    let is_of_client = transparent::is_on(connected);
+    let socket = open(target, |socket| match own {
+        Some(own) if is_of_client => transparent::bind(socket, own, Port::Other),
+        Some(mut own) => {
+            own.set_port(0);
+            socket.bind(&own.into())
+        }
+        None => Ok(()),
+    })?;
     if target.is_ipv4() {
         socket.set_broadcast(true)?;
     }
     Ok(socket)
 }
 
-fn open(target: SocketAddr, own: Option<SocketAddr>) -> io::Result<Socket> {
+fn open(target: SocketAddr, bind: impl FnOnce(&Socket) -> io::Result<()>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(target), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    if let Some(own) = own {
-        socket.bind(&own.into())?;
-    }
+    bind(&socket)?;
     allow_fragments(&socket, target)?;
     // Without it, the kernel keeps most of the ICMP errors to itself: those of a target whose
     // machine is off, for one.
@@ -177,6 +200,10 @@ pub(crate) fn take_icmp_errors(socket: &UdpSocket) -> bool {
 /// arrive.
 pub(crate) fn has_own_address(socket: &UdpSocket) -> bool {
     let Ok(mut own) = socket.local_addr() else { return true };
+    if transparent::is_on(socket) {
+        // The client's address was never this machine's.
+        return true;
+    }
     own.set_port(0);
     // Any other error says nothing of the address.
     !std::net::UdpSocket::bind(own).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)

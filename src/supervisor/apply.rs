@@ -12,7 +12,10 @@ use tokio::{
 
 use super::{
     Applied, BindError, Budgets, ChangedNames,
-    bind::{Staged, Tolerance, explained, say_ipv4_only, say_waiting, stage, stage_all, stage_over},
+    bind::{
+        Staged, Tolerance, explained, may_be_transparent, say_ipv4_only, say_waiting, stage, stage_all,
+        stage_over,
+    },
     budgets::Needs,
     mapping::{Admissions, AllTotals, Mappings, SessionLogs},
     quiet_stop::Remaining,
@@ -29,7 +32,10 @@ use crate::{
     meter::{Ended, Ledger},
     policy::{Gate, GateInput, Refuse},
     relay::Drain,
-    sock::bind::{Listening, Overlap},
+    sock::{
+        bind::{Listening, Overlap},
+        transparent,
+    },
     targets::Dialer,
     wake::Wakers,
 };
@@ -70,6 +76,8 @@ pub(super) struct Listeners {
     revision: u64,
     /// The log says that this machine has no IPv6.
     said_ipv4_only: bool,
+    /// Whether a lack of routing for `transparent` was looked for.
+    said_routing: bool,
     /// What the budgets were last set for.
     shares: Option<(LimitSettings, Needs)>,
     mappings: Mappings,
@@ -95,6 +103,7 @@ impl Listeners {
             plan: Arc::default(),
             revision: 0,
             said_ipv4_only: false,
+            said_routing: false,
             shares: None,
             mappings: Mappings::new(Arc::clone(&gate), Arc::clone(&refused)),
             running: BTreeMap::new(),
@@ -141,6 +150,7 @@ impl Listeners {
         globals: &Globals,
         tolerance: Tolerance,
     ) -> Result<(Changed, Vec<BindError>), Vec<BindError>> {
+        may_be_transparent(&plan)?;
         let diff = config::diff(&self.plan, &plan);
         let staged = self.stage(&diff, &plan, tolerance)?;
         let changes = self.changes(&diff, &plan);
@@ -233,6 +243,10 @@ impl Listeners {
         }
         if plan.listeners.values().any(|listener| drops_clients(plan, listener)) {
             self.shared.budgets.silence.say_how_quiet();
+        }
+        if !self.said_routing && plan.listeners.values().any(|listener| listener.service.is_transparent()) {
+            self.said_routing = true;
+            say_lack_of_routing();
         }
         self.shared.wakers.keep(plan.wakes());
         let mut revokes = self.mappings.apply(plan);
@@ -478,6 +492,16 @@ pub(super) struct Changed {
 
 fn name_of(mapping: Option<&MappingId>) -> Option<&MappingName> {
     mapping.map(|id| &id.name)
+}
+
+/// Warns where the replies of targets that see the client's own address would not come back.
+fn say_lack_of_routing() {
+    if transparent::lacks_routing() {
+        tracing::warn!(
+            commands = transparent::ROUTING.replace('\n', "; "),
+            "no routing for `transparent`: replies of targets go to the clients past portway; run the commands"
+        );
+    }
 }
 
 /// Whether it drops refused clients in silence.

@@ -17,6 +17,7 @@ use crate::{
     sock::{
         bind::{Aside, Bound, Listening, Overlap, settle},
         errno::is_absent,
+        transparent,
     },
     state::files,
 };
@@ -133,6 +134,15 @@ pub(super) fn stage_over(
         }
     }
     Ok(staged)
+}
+
+/// Looks whether this process may have the addresses of clients, where `plan` needs that.
+pub(super) fn may_be_transparent(plan: &Plan) -> Result<(), Vec<BindError>> {
+    let mut wanted =
+        plan.listeners.iter().filter(|(_, listener)| listener.service.is_transparent()).peekable();
+    let Some(Err(error)) = wanted.peek().map(|_| transparent::check()) else { return Ok(()) };
+    let refused = |(key, _)| BindError::new(key, io::Error::new(error.kind(), error.to_string()));
+    Err(wanted.map(refused).collect())
 }
 
 fn stage_all_in(

@@ -5,11 +5,7 @@
 //! the time that is left then. One address alone needs no more than a connect and a timer. Nothing
 //! of it outlasts the limit: the next target waits.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
     net::TcpStream,
@@ -23,7 +19,7 @@ use super::{
 };
 use crate::{
     mapping::{Protocol, TargetAddr, Timeout},
-    sock::stream::connect,
+    sock::{stream::connect, transparent::Source},
 };
 
 /// One of so many parts of the time for a target is kept for the connection, however long the
@@ -38,7 +34,7 @@ pub(crate) struct DialOptions {
     /// The idle time before TCP keepalive probes.
     pub keepalive: Timeout,
     /// The local address to connect from.
-    pub source: Option<IpAddr>,
+    pub source: Source,
 }
 
 /// Connects to `target`.
@@ -53,18 +49,11 @@ pub(crate) async fn dial(
     let deadline = Instant::now() + options.connect_timeout;
     let for_answer = options.connect_timeout - options.connect_timeout / CONNECT_PART;
     let mut addrs = dialer.candidates(Protocol::Tcp, target, for_answer).await?;
-    let usable = |a: &SocketAddr| options.source.is_none_or(|s| s.is_ipv4() == a.is_ipv4());
     let first = addrs[0];
-    addrs.retain(usable);
+    addrs.retain(|addr| options.source.fits(*addr));
     let note = |addr, outcome: &Outcome<'_>| note(dialer, options, addr, outcome);
     match *addrs {
-        [] => Err(DialError::Connect {
-            addr: first,
-            source: io::Error::new(
-                io::ErrorKind::Unsupported,
-                "the source address is of the other IP family",
-            ),
-        }),
+        [] => Err(DialError::Connect { addr: first, source: options.source.misfit() }),
         [addr] => match timeout_at(deadline, connect(addr, options.source, options.keepalive)).await {
             Ok(Ok(stream)) => {
                 note(addr, &Outcome::Connected);
@@ -94,8 +83,7 @@ fn note(dialer: &Dialer, options: DialOptions, addr: SocketAddr, outcome: &Outco
     match outcome {
         Outcome::Connected => dialer.worked(Protocol::Tcp, addr),
         // Where `source` is not there, nothing was tried.
-        Outcome::Failed(error)
-            if options.source.is_some() && error.kind() == io::ErrorKind::AddrNotAvailable => {}
+        Outcome::Failed(error) if options.source.is_to_blame(error) => {}
         Outcome::Failed(error) => dialer.failed(Protocol::Tcp, addr, error),
         Outcome::Overtaken => dialer.failed(Protocol::Tcp, addr, &io::ErrorKind::TimedOut.into()),
     }
@@ -118,7 +106,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(5);
 
     fn within(connect_timeout: Duration) -> DialOptions {
-        DialOptions { connect_timeout, keepalive: Timeout::Never, source: None }
+        DialOptions { connect_timeout, keepalive: Timeout::Never, source: Source::Any }
     }
 
     /// A target that listens, its address by name, and a resolver that has just been asked for that

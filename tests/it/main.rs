@@ -63,6 +63,7 @@ mod tasks;
 mod tcp;
 mod throttle;
 mod top;
+mod transparent;
 mod udp;
 mod udp_lead;
 mod urgent;

@@ -103,6 +103,15 @@ impl Service {
         }
     }
 
+    /// Whether its targets see the client's own address.
+    pub(crate) fn is_transparent(&self) -> bool {
+        match self {
+            Self::Tcp(spec) => spec.options.transparent,
+            Self::Udp(spec) => spec.options.transparent,
+            Self::Trap => false,
+        }
+    }
+
     /// What starts its targets, those of its host names too.
     fn wakes(&self) -> impl Iterator<Item = &WakeSpec> {
         let (named, plain) = match self {

@@ -18,7 +18,7 @@ use crate::{
     meter::{Ended, SessionMeter},
     policy::Permit,
     preface::minecraft::Greeting,
-    sock::unanswered_limit,
+    sock::{transparent::Source, unanswered_limit},
     targets::{
         Leg, Place, Targets,
         dial::{DialError, DialOptions, dial},
@@ -166,7 +166,7 @@ async fn try_any(
     let dialer = &service.dialer;
     let mut missed = DialError::AllPaused;
     for (target, place) in service.pool.current().order(Protocol::Tcp, all, meter.live().client.ip()) {
-        match dial(dialer, target, options(spec)).await {
+        match dial(dialer, target, options(spec, meter)).await {
             Ok((stream, addr)) => {
                 place.worked(dialer, || leg(meter, target));
                 return Ok((stream, addr, place));
@@ -181,11 +181,12 @@ fn leg(meter: &SessionMeter, target: &TargetAddr) -> Leg {
     Leg { mapping: meter.mapping(), protocol: Protocol::Tcp, target: target.clone() }
 }
 
-fn options(spec: &TcpSpec) -> DialOptions {
+fn options(spec: &TcpSpec, meter: &SessionMeter) -> DialOptions {
+    let options = &spec.options;
     DialOptions {
-        connect_timeout: spec.options.connect_timeout,
-        keepalive: spec.options.keepalive,
-        source: spec.options.source,
+        connect_timeout: options.connect_timeout,
+        keepalive: options.keepalive,
+        source: Source::new(options.source, options.transparent.then_some(meter.live().client)),
     }
 }
 
@@ -199,7 +200,7 @@ async fn dial_any(
     service: &TcpService,
 ) -> Result<TcpStream, Ending> {
     let ClientSide { client, meter, .. } = near;
-    let (dialer, options) = (&service.dialer, options(spec));
+    let (dialer, options) = (&service.dialer, options(spec, meter));
     let mut missed = (all.first(), DialError::AllPaused);
     for (target, place) in service.pool.current().order(Protocol::Tcp, all, meter.live().client.ip()) {
         tokio::select! {

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     mapping::{Protocol, TargetAddr},
-    sock::{errno::is_own_shortage, udp as sockets},
+    sock::{errno::is_own_shortage, transparent::Source, udp as sockets},
     targets::{Dialer, Leg, Place, Pool, Sign},
 };
 
@@ -129,7 +129,9 @@ fn try_one(
     of: &TargetAddr,
     addr: SocketAddr,
 ) -> Result<Target, OpenError> {
-    match sockets::connect(addr, spec.options.source) {
+    let client = spec.options.transparent.then_some(flow.live().client);
+    let from = Source::new(spec.options.source, client);
+    match sockets::connect(addr, from) {
         Ok((socket, peer)) => {
             let joins = JoinLimit::new(flow.kernel_joins);
             Ok(Target { socket, peer, addr, of: of.clone(), member: place.member().cloned(), joins })
@@ -137,7 +139,7 @@ fn try_one(
         Err(source) if is_own_shortage(&source) => Err(OpenError::NoSocket { addr, source }),
         Err(source) => {
             // Where `source` is not there, nothing was tried.
-            if spec.options.source.is_none() || source.kind() != io::ErrorKind::AddrNotAvailable {
+            if !from.is_to_blame(&source) {
                 dialer.failed(Protocol::Udp, addr, &source);
             }
             Err(OpenError::Connect { addr, source })

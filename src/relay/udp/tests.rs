@@ -17,6 +17,7 @@ use crate::{
     meter::Ledger,
     policy::{Permit, Policy, Rate, Rates},
     relay::Drain,
+    sock::transparent::Source,
     targets::Place,
 };
 
@@ -355,7 +356,7 @@ async fn the_error_of_an_earlier_datagram_does_not_cost_the_next_one() {
     let offload = sockets::offload(client).unwrap();
     let permits = (FlowBudget::new(1).take().unwrap(), permit(client));
     let flow = Flow::new(key, meter.open(client), permits, None, true);
-    let (way, peer) = sockets::connect(addr, None).unwrap();
+    let (way, peer) = sockets::connect(addr, Source::Any).unwrap();
     let (of, joins) = (target_addr(addr), batch::JoinLimit::new(true));
     flow.reached(flow::Target { socket: way, peer, addr, of, member: None, joins }, Place::default());
     // No task reads the flow's socket, so that the error meets the send.
@@ -683,7 +684,7 @@ async fn sockets_allow_fragmentation() {
         let v6 = listener.local_addr().unwrap().is_ipv6();
         assert!(!v6 || matches!(ipv6_mtu_discover(&listener), Ok(Ipv6PathMtuDiscovery::DONT)));
     }
-    let (flow, _) = sockets::connect("127.0.0.1:9".parse().unwrap(), None).unwrap();
+    let (flow, _) = sockets::connect("127.0.0.1:9".parse().unwrap(), Source::Any).unwrap();
     assert!(matches!(ip_mtu_discover(&flow), Ok(Ipv4PathMtuDiscovery::DONT)));
 }
 

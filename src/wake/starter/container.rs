@@ -1,8 +1,8 @@
 //! A container of Docker or podman, by the API of the engine.
 //!
 //! The engine is the one of `DOCKER_HOST`, else the first socket there is: Docker's, podman's of
-//! the system, podman's of the user. `/version` and `/containers/NAME/start` and `/stop` are all
-//! that is asked, so that a proxy in front of the socket can forbid the rest.
+//! the system, podman's of the user. `POST /containers/NAME/start` and `/stop` are all that is
+//! asked, so that a proxy in front of the socket can forbid the rest.
 
 use std::{env, path::Path, sync::Arc, time::Duration};
 
@@ -33,19 +33,19 @@ impl Container {
 
     /// Starts it. One that runs is left as it is.
     pub(super) async fn start(&self) -> Result<(), String> {
-        let engine = self.engine().await?;
+        let engine = self.engine()?;
         // One that runs is answered with 304, which is no error here.
         engine.start_container(&self.name, None).await.map_err(|error| self.failed(&error))
     }
 
     /// Stops it, with the time that it has of its own.
     pub(super) async fn stop(&self) -> Result<(), String> {
-        let engine = self.engine().await?;
+        let engine = self.engine()?;
         engine.stop_container(&self.name, None).await.map_err(|error| self.failed(&error))
     }
 
-    /// The engine, in the version that it speaks. It is connected for each request.
-    async fn engine(&self) -> Result<Docker, String> {
+    /// The engine. It is connected for each request.
+    fn engine(&self) -> Result<Docker, String> {
         let is_name = |name: &str| {
             let mut chars = name.chars();
             chars.next().is_some_and(|c| c.is_ascii_alphanumeric())
@@ -56,17 +56,17 @@ impl Container {
                 "a name has letters, digits, `_`, `.` and `-`, and begins with a letter or digit".to_owned()
             );
         }
-        let host = match &self.engine {
-            Some(host) => host.to_string(),
-            None => host(),
-        };
+        let host = self.host();
         let seconds = ANSWER_LIMIT.as_secs();
         let engine = match host.strip_prefix("unix://").unwrap_or(&host) {
             path if path.starts_with('/') => Docker::connect_with_unix(path, seconds, API_DEFAULT_VERSION),
             _ => Docker::connect_with_host(&host).map(|engine| engine.with_timeout(ANSWER_LIMIT)),
         };
-        let no_engine = |error| no_engine(&host, &error);
-        engine.map_err(no_engine)?.negotiate_version().await.map_err(no_engine)
+        engine.map_err(|error| no_engine(&host, &error))
+    }
+
+    fn host(&self) -> String {
+        self.engine.as_ref().map_or_else(host, |host| host.to_string())
     }
 
     fn failed(&self, error: &Error) -> String {
@@ -80,7 +80,7 @@ impl Container {
                 format!("the engine, or a proxy before it, forbids it: allow POST /containers ({message})")
             }
             Error::DockerResponseServerError { message, .. } => message.clone(),
-            error => error.to_string(),
+            error => no_engine(&self.host(), error),
         }
     }
 }

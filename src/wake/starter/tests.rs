@@ -84,7 +84,7 @@ async fn a_command_that_fails_says_how_it_ended_and_its_last_words() {
 #[tokio::test]
 async fn a_command_that_writes_much_ends_and_only_its_last_line_is_kept() {
     let script = "yes 0123456789 | head -c 3000000 >&2; yes x | head -c 3000000; \
-                  head -c 100000 /dev/zero | tr '\\0' z >&2; exit 1";
+                  echo >&2; head -c 100000 /dev/zero | tr '\\0' z >&2; exit 1";
     let error = timeout(DEADLINE, command(script, None).start(&call())).await.unwrap().unwrap_err();
     let last = error.strip_prefix("exit code 1: ").unwrap();
     assert!(last.starts_with("zzz") && last.chars().count() <= 401, "{}", last.len());
@@ -170,11 +170,9 @@ impl Engine {
     }
 }
 
-/// The answer of an engine of an older version.
 fn answer(asked: &str, runs: &AtomicBool) -> Response<Full<hyper::body::Bytes>> {
     let was = runs.load(SeqCst);
-    let (status, body) = match asked.split_once("/v1.41/").map(|(_, rest)| rest) {
-        _ if asked.ends_with("/version") => (200, r#"{"ApiVersion":"1.41","MinAPIVersion":"1.12"}"#),
+    let (status, body) = match asked.strip_prefix("POST /") {
         Some("containers/game/start") => {
             runs.store(true, SeqCst);
             (if was { 304 } else { 204 }, "")
@@ -200,10 +198,8 @@ async fn a_container_is_started_and_stopped_by_name_and_as_it_is_is_fine() {
     for _ in 0..2 {
         game.stop().await.unwrap();
     }
-    let asked = engine.asked();
-    let [start, stop] = ["start", "stop"].map(|verb| format!("POST /v1.41/containers/game/{verb}"));
-    let orders: Vec<_> = asked.iter().filter(|asked| asked.starts_with("POST")).collect();
-    assert_eq!(orders, [&start, &start, &stop, &stop], "{asked:?}");
+    let [start, stop] = ["start", "stop"].map(|verb| format!("POST /containers/game/{verb}"));
+    assert_eq!(engine.asked(), [&*start, &*start, &*stop, &*stop]);
 }
 
 #[tokio::test]

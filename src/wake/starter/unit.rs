@@ -8,8 +8,8 @@ use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 use zbus::{
-    Connection, Error, Message, MessageStream, connection::Builder, export::futures_core::Stream, fdo,
-    match_rule::MatchRule, message::Type, zvariant::OwnedObjectPath,
+    Connection, Error, Message, MessageStream, OwnedObjectPath, connection::Builder,
+    export::futures_core::Stream, fdo, match_rule::MatchRule, message::Type,
 };
 
 /// The manager of units.

@@ -45,6 +45,7 @@ messages! {
     NOT_OPEN_ON_THE_ROUTER = "not open on the router";
     NO_EXTERNAL_ADDRESS = "no external address: the router is offline, or behind a second NAT";
     NO_ROOM_FOR_MORE_SESSIONS = "no room for more sessions";
+    NO_ROUTING_FOR_TRANSPARENT = "no routing for `transparent`: replies of targets go to the clients past portway; run the commands";
     NO_ROUTER_FOUND = "no router found";
     ROUTER_STATE_NOT_PERSISTED = "router state not persisted: no writable state directory";
     OPENINGS_BROKEN = "the list of openings on the router is broken; starting without it";
