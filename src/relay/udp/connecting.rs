@@ -9,7 +9,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -43,6 +43,9 @@ impl Connecting {
     /// Begins to connect `flow` to the first candidate of `spec` that lets itself be connected to.
     pub(super) fn begin(flow: Arc<Flow>, spec: Arc<UdpSpec>, (dialer, pool): (Dialer, Arc<Pool>)) -> Self {
         Self::Pending(Box::pin(async move {
+            if let Some(waker) = flow.waker() {
+                waker.start().await.inspect_err(|_| flow.session().missed(spec.targets.first()))?;
+            }
             let reached = connect(&flow, &spec, (&dialer, &pool), None).await;
             reached.map(|(target, place)| flow.reached(target, place))
         }))
@@ -134,7 +137,9 @@ fn try_one(
     match sockets::connect(addr, from) {
         Ok((socket, peer)) => {
             let joins = JoinLimit::new(flow.kernel_joins);
-            Ok(Target { socket, peer, addr, of: of.clone(), member: place.member().cloned(), joins })
+            let is_introduced = AtomicBool::new(false);
+            let member = place.member().cloned();
+            Ok(Target { socket, peer, addr, of: of.clone(), member, joins, is_introduced })
         }
         Err(source) if is_own_shortage(&source) => Err(OpenError::NoSocket { addr, source }),
         Err(source) => {
@@ -172,6 +177,10 @@ pub(super) async fn fail_over(
     trouble: Trouble,
 ) -> bool {
     let spec = Arc::clone(&listener.spec.borrow());
+    if let Some(waker) = flow.waker().filter(|_| trouble == Trouble::Refused) {
+        // The next client starts it, or this one if it comes again.
+        waker.lost();
+    }
     let but = match trouble {
         // A new socket to the same address has a new own address.
         Trouble::NoWay => None,
@@ -222,6 +231,9 @@ async fn report_refusal(listener: &ListenerShared, flow: &Flow, from: &Target, e
 
 /// Reports that the flow had an answer.
 pub(super) fn report_answer(listener: &ListenerShared, flow: &Flow, from: &Target) {
+    if let Some(waker) = flow.waker() {
+        waker.reached();
+    }
     listener.dialer.worked(Protocol::Udp, from.addr);
     if from.member.as_ref().is_none_or(|member| member.worked()) {
         listener.dialer.target_worked(|| leg(flow, &from.of));

@@ -30,11 +30,15 @@ pub(crate) enum DropReason {
     ClientRefused,
     /// Its flow has used up its bandwidth for the moment.
     Bandwidth,
+    /// It came from a peer that has to say who its client is, and did not.
+    NoHeader,
+    /// With the PROXY header that its target gets, it would be too long.
+    TooLong,
 }
 
 impl DropReason {
     /// Every reason.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::FlowLimit,
         Self::Draining,
         Self::EarlyLimit,
@@ -46,6 +50,8 @@ impl DropReason {
         Self::ClientBusy,
         Self::ClientRefused,
         Self::Bandwidth,
+        Self::NoHeader,
+        Self::TooLong,
     ];
 
     /// The word of metric labels and log lines.
@@ -62,6 +68,8 @@ impl DropReason {
             Self::ClientBusy => "client-busy",
             Self::ClientRefused => "client-refused",
             Self::Bandwidth => "bandwidth",
+            Self::NoHeader => "no-header",
+            Self::TooLong => "too-long",
         }
     }
 }
@@ -114,7 +122,7 @@ mod tests {
         for (i, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(drops.count(reason), i as u64 + 1);
         }
-        assert_eq!(drops.total(), 66);
+        assert_eq!(drops.total(), 91);
         let words: std::collections::BTreeSet<_> = DropReason::ALL.map(DropReason::as_str).into();
         assert_eq!(words.len(), DropReason::ALL.len());
     }

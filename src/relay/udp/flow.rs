@@ -30,6 +30,7 @@ use super::{
     budget::FlowPermit,
     failover::Trouble,
     flow_table::FlowKey,
+    introduction::Introduction,
     open_error::OpenError,
 };
 use crate::{
@@ -42,6 +43,7 @@ use crate::{
         udp::{self as sockets, Peer},
     },
     targets::{Member, Place},
+    wake::{Awake, Waker},
 };
 
 /// One flow.
@@ -67,9 +69,20 @@ pub(super) struct Flow {
     local_refused: AtomicBool,
     /// The limit of each direction (to the target, to the client), where there is one.
     bandwidth: Option<Box<[Mutex<ByteBucket>; 2]>>,
+    /// What few flows need.
+    more: Option<Box<More>>,
     /// Its share of the daemon's flows, and its place in the mapping. The last field: the socket is
     /// closed by then.
     places: Mutex<(Option<FlowPermit>, Option<Permit>)>,
+}
+
+/// What a flow needs for a key that few mappings have.
+#[derive(Debug, Default)]
+pub(super) struct More {
+    /// What its targets get to know of its client.
+    pub(super) introduction: Option<Introduction>,
+    /// What starts its target, and that it is needed.
+    pub(super) waker: Option<(Waker, Awake)>,
 }
 
 /// Where a flow leads: the socket, whose port the target sees, and the address.
@@ -83,6 +96,8 @@ pub(super) struct Target {
     /// That target in the pool; `None` where there is but one.
     pub(super) member: Option<Arc<Member>>,
     pub(super) joins: JoinLimit,
+    /// The client was introduced to it.
+    pub(super) is_introduced: AtomicBool,
 }
 
 impl Target {
@@ -108,6 +123,7 @@ impl Flow {
         (permit, admitted): (FlowPermit, Permit),
         bandwidth: Option<NonZeroU64>,
         kernel_joins: bool,
+        more: More,
     ) -> Self {
         let bucket = |rate| Mutex::new(ByteBucket::new(rate, Instant::now()));
         Self {
@@ -121,6 +137,7 @@ impl Flow {
             to_client: JoinLimit::new(kernel_joins),
             local_refused: AtomicBool::new(false),
             bandwidth: bandwidth.map(|rate| Box::new([bucket(rate), bucket(rate)])),
+            more: (more.introduction.is_some() || more.waker.is_some()).then(|| Box::new(more)),
             places: Mutex::new((Some(permit), Some(admitted))),
         }
     }
@@ -180,6 +197,11 @@ impl Flow {
         self.session().live()
     }
 
+    /// What starts its target.
+    pub(super) fn waker(&self) -> Option<&Waker> {
+        self.more.as_ref()?.waker.as_ref().map(|(waker, _)| waker)
+    }
+
     /// Ends the flow in favour of one that starts, which may have its places at once.
     ///
     /// The flow's socket is open for a moment longer, until its task has its turn. The listener
@@ -196,11 +218,60 @@ impl Flow {
     }
 
     /// Sends datagrams of the client to the target, as far as its socket takes them.
-    pub(super) fn send_to_target<'a>(&self, run: Run<'a>, offload: &UdpSocketState) -> Pushed<'a> {
+    pub(super) fn send_to_target(&self, run: Run<'_>, offload: &UdpSocketState) -> Sent {
         let target = self.target.load();
-        let Some(target) = &*target else {
-            return Pushed { refused: run.count() as u64, ..Pushed::default() };
-        };
+        let Some(target) = &*target else { return Sent { refused: run.count() as u64, ..Sent::default() } };
+        let mut sent = Sent::default();
+        match self.more.as_ref().and_then(|more| more.introduction.as_ref()) {
+            None => sent.add(self.push_to(target, run, offload), 0),
+            Some(introduction) => self.introduce(target, introduction, run, offload, &mut sent),
+        }
+        self.session().add_in(sent.bytes);
+        self.session().add_datagrams_in(sent.datagrams);
+        sent
+    }
+
+    /// Sends with the introduction before each datagram, or before the first that the target gets.
+    fn introduce(
+        &self,
+        target: &Target,
+        introduction: &Introduction,
+        run: Run<'_>,
+        offload: &UdpSocketState,
+        sent: &mut Sent,
+    ) {
+        let mut left = Some(run);
+        while let Some(run) = left.take() {
+            if !introduction.is_in_each() && target.is_introduced.load(Relaxed) {
+                sent.add(self.push_to(target, run, offload), 0);
+                return;
+            }
+            // The first datagrams are as long as any of a run.
+            let now = if introduction.is_in_each() { run } else { Run::single(run.split_first().0) };
+            let before = sent.datagrams;
+            match introduction.before(now) {
+                Some(introduced) => {
+                    sent.add(self.push_to(target, introduced.run(), offload), introduced.added);
+                }
+                None if now.count() > 1 => {
+                    // A shorter one at the end may fit.
+                    sent.too_long += now.count() as u64 - 1;
+                    let last = now.datagrams().last().unwrap_or_default();
+                    match introduction.before(Run::single(last)) {
+                        Some(last) => sent.add(self.push_to(target, last.run(), offload), last.added),
+                        None => sent.too_long += 1,
+                    }
+                }
+                None => sent.too_long += 1,
+            }
+            if sent.datagrams > before {
+                target.is_introduced.store(true, Relaxed);
+            }
+            left = if introduction.is_in_each() { None } else { run.split_first().1 };
+        }
+    }
+
+    fn push_to<'a>(&self, target: &Target, run: Run<'a>, offload: &UdpSocketState) -> Pushed<'a> {
         let mut lost_before = 0;
         let mut pushed = push(run, &target.joins, |contents, segment_size| {
             let outcome = match target.send(contents, segment_size, offload) {
@@ -227,8 +298,6 @@ impl Flow {
             outcome
         });
         pushed.refused += lost_before;
-        self.session().add_in(pushed.bytes);
-        self.session().add_datagrams_in(pushed.datagrams);
         pushed
     }
 
@@ -264,6 +333,31 @@ impl Flow {
         self.session().add_out(pushed.bytes);
         self.session().add_datagrams_out(pushed.datagrams);
         pushed
+    }
+}
+
+/// What became of datagrams for the target.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// Bytes of the client that went out, without what was put before them.
+    bytes: u64,
+    /// In so many datagrams.
+    datagrams: u64,
+    /// Datagrams that the system refused.
+    pub(super) refused: u64,
+    /// Datagrams that the socket has no room for.
+    pub(super) busy: u64,
+    /// Datagrams that are too long with what is put before them.
+    pub(super) too_long: u64,
+}
+
+impl Sent {
+    /// Adds what became of a run in which each datagram has `added` bytes that are not the client's.
+    fn add(&mut self, pushed: Pushed<'_>, added: usize) {
+        self.bytes += pushed.bytes - pushed.datagrams * added as u64;
+        self.datagrams += pushed.datagrams;
+        self.refused += pushed.refused;
+        self.busy += pushed.rest.map_or(0, |rest| rest.count() as u64);
     }
 }
 

@@ -80,6 +80,8 @@ pub(super) struct FlowKey {
 pub(super) struct Arrival<'a> {
     /// Whose it is.
     pub(super) key: FlowKey,
+    /// The client that a new flow counts for: another one than that of the key behind a proxy.
+    pub(super) client: IpAddr,
     /// The first datagram.
     pub(super) payload: &'a [u8],
     /// How many datagrams there are, with the first. An open flow takes them all at once; else each
@@ -150,6 +152,7 @@ pub(super) struct FlowTable<T> {
 #[derive(Debug)]
 struct Flow<T> {
     key: FlowKey,
+    owner: ClientKey,
     serial: u64,
     handle: T,
     phase: Phase,
@@ -207,7 +210,7 @@ impl<T> FlowTable<T> {
     /// removes one and hands it to `give_way`, which has to give its places back at once.
     pub(super) fn datagram<P>(
         &mut self,
-        Arrival { key, payload, count, now }: Arrival<'_>,
+        Arrival { key, client, payload, count, now }: Arrival<'_>,
         admit: impl FnOnce(&mut dyn FnMut(Refusal) -> bool) -> Result<P, Refusal>,
         pass: impl FnOnce() -> Result<(), Refusal>,
         mut give_way: impl FnMut(T),
@@ -229,14 +232,14 @@ impl<T> FlowTable<T> {
         let taken = self.budget.take().or_else(|| {
             // A place that is given back may be taken by another listener: then there is none, as
             // before.
-            self.make_way(key, true, &mut give_way).then(|| self.budget.take()).flatten()
+            self.make_way(client, true, &mut give_way).then(|| self.budget.take()).flatten()
         });
         let Some(permit) = taken else {
             return Verdict::Dropped(DropReason::FlowLimit);
         };
         let mut make_way = |refusal| match refusal {
-            Refusal::ClientFull => self.make_way(key, false, &mut give_way),
-            Refusal::Full => self.make_way(key, true, &mut give_way),
+            Refusal::ClientFull => self.make_way(client, false, &mut give_way),
+            Refusal::Full => self.make_way(client, true, &mut give_way),
             _ => false,
         };
         let admitted = match admit(&mut make_way) {
@@ -247,15 +250,21 @@ impl<T> FlowTable<T> {
         self.next_serial += 1;
         self.held += payload.len();
         let phase = Phase::Connecting { held: vec![payload.to_vec()], bytes: payload.len(), sent: 0 };
-        let slot = self.flows.insert(Flow { key, serial, handle: enter(permit, admitted), phase });
+        let owner = ClientKey::of(client);
+        let slot = self.flows.insert(Flow { key, owner, serial, handle: enter(permit, admitted), phase });
         self.by_key.insert(key, slot);
         Verdict::New(FlowId { slot, serial }, &self.flows[slot].handle)
     }
 
+    /// The flow of a client, where there is one.
+    pub(super) fn find(&self, key: &FlowKey) -> Option<&T> {
+        self.by_key.get(key).map(|slot| &self.flows[*slot].handle)
+    }
+
     /// Ends the oldest settled flow of the client or, with `or_anyone`, else the oldest of all.
     /// Whether there was one.
-    fn make_way(&mut self, of: FlowKey, or_anyone: bool, give_way: &mut impl FnMut(T)) -> bool {
-        let own = self.settled.oldest_of(ClientKey::of(of.client.ip()));
+    fn make_way(&mut self, client: IpAddr, or_anyone: bool, give_way: &mut impl FnMut(T)) -> bool {
+        let own = self.settled.oldest_of(ClientKey::of(client));
         let Some(slot) = own.or_else(|| self.settled.oldest().filter(|_| or_anyone)) else { return false };
         give_way(self.take(slot).0);
         true
@@ -402,18 +411,17 @@ impl<T> FlowTable<T> {
 
     /// Notes what has passed through an open flow, and moves its deadline.
     fn renew(&mut self, slot: usize, now: Instant, pass: impl FnOnce(&mut Activity)) {
-        let Flow { key, serial, phase: Phase::Open { activity, .. }, .. } = &mut self.flows[slot] else {
+        let Flow { owner, serial, phase: Phase::Open { activity, .. }, .. } = &mut self.flows[slot] else {
             return;
         };
         let was_settled = activity.is_settled();
         pass(activity);
         let deadline = activity.linger(self.idle).and_then(|linger| now.checked_add(linger));
         if activity.is_settled() != was_settled {
-            let client = ClientKey::of(key.client.ip());
             if was_settled {
-                self.settled.remove(client, *serial, slot);
+                self.settled.remove(*owner, *serial, slot);
             } else {
-                self.settled.insert(client, *serial, slot);
+                self.settled.insert(*owner, *serial, slot);
             }
         }
         self.set_deadline(slot, deadline);
@@ -456,7 +464,7 @@ impl<T> FlowTable<T> {
             }
             Phase::Open { activity, .. } => {
                 if activity.is_settled() {
-                    self.settled.remove(ClientKey::of(flow.key.client.ip()), flow.serial, slot);
+                    self.settled.remove(flow.owner, flow.serial, slot);
                 }
                 0
             }

@@ -39,12 +39,13 @@ mod drops;
 mod failover;
 mod flow;
 mod flow_table;
+mod introduction;
 mod open_error;
 mod return_path;
 
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     num::NonZeroU64,
     os::fd::{AsFd, BorrowedFd},
     sync::{
@@ -69,18 +70,19 @@ use self::{
     batch::{LISTENER_BATCH, Read, Run, receive},
     connecting::Connecting,
     failover::Trouble,
-    flow::Flow,
+    flow::{Flow, More},
     flow_table::{Arrival, FlowId, FlowKey, FlowTable, Silent, Verdict},
+    introduction::{Introduction, may_have_header, take_header},
 };
 use super::{AdmissionHandle, DrainWatch, LogLimits};
 use crate::{
     mapping::{Protocol, Timeout, canonical_socket},
-    meter::{Ended, ListenerMeter},
+    meter::{Ended, ListenerMeter, SessionMeter},
     policy::{Admission, Refusal},
-    preface::proxy::SendProxy,
+    preface::proxy::{Header, SendProxy},
     sock::{Backoff, bind::Listening, udp as sockets},
     targets::{Dialer, PoolHandle, Targets},
-    wake::{WakeSpec, Wakers},
+    wake::{Place, WakeSpec, Wakers},
 };
 
 /// Batches that a listener handles before it lets other tasks have a turn.
@@ -169,7 +171,8 @@ impl UdpService {
     pub(crate) fn register(self, socket: std::net::UdpSocket) -> io::Result<UdpListener> {
         let offload = sockets::offload(socket.local_addr()?)?;
         let kernel_joins = self.joins && offload.max_gso_segments() > 1;
-        let idle = self.spec.borrow().options.idle_timeout;
+        let spec = Arc::clone(&self.spec.borrow());
+        let (idle, peers) = (spec.options.idle_timeout, Arc::clone(&spec.options.accept_proxy));
         let listener = ListenerShared {
             socket: sockets::listener(socket, kernel_joins)?,
             kernel_joins,
@@ -186,7 +189,14 @@ impl UdpService {
             meter: Arc::clone(&self.meter),
         };
         let (said, next_summary) = (self.drops.total(), Instant::now());
-        Ok(UdpListener { service: self, listener: Arc::new(listener), said, next_summary, reprieve: None })
+        Ok(UdpListener {
+            service: self,
+            listener: Arc::new(listener),
+            peers,
+            said,
+            next_summary,
+            reprieve: None,
+        })
     }
 }
 
@@ -196,6 +206,8 @@ impl UdpService {
 pub(crate) struct UdpListener {
     service: UdpService,
     listener: Arc<ListenerShared>,
+    /// The peers that have to say who their clients are.
+    peers: Arc<[IpNet]>,
     /// The drops that a summary has told.
     said: u64,
     next_summary: Instant,
@@ -232,8 +244,9 @@ impl UdpListener {
                 }
                 None = all_gone.recv(), if alive.is_none() => return,
                 Ok(()) = self.service.spec.changed() => {
-                    let idle = self.service.spec.borrow_and_update().options.idle_timeout;
-                    self.listener.table().retune(idle);
+                    let spec = Arc::clone(&self.service.spec.borrow_and_update());
+                    self.peers = Arc::clone(&spec.options.accept_proxy);
+                    self.listener.table().retune(spec.options.idle_timeout);
                 }
                 () = self.listener.rearm.notified() => {}
                 () = &mut timer, if wake_at.is_some() => {
@@ -281,13 +294,20 @@ impl UdpListener {
     /// Receives and forwards until the socket is empty or the turn is over.
     fn turn(&self, alive: Option<&mpsc::Sender<()>>) -> io::Result<Read> {
         let now = Instant::now().into_std();
+        let peers = &*self.peers;
         for _ in 0..BATCHES_A_TURN {
             let read = receive(
                 &self.listener.socket,
                 &self.listener.offload,
                 LISTENER_BATCH,
                 |client, hit, run| {
-                    self.forward(FlowKey { client, local: sockets::reply_source(hit) }, run, now, alive);
+                    let key = FlowKey { client, local: sockets::reply_source(hit) };
+                    let client = canonical_socket(client);
+                    if peers.iter().any(|net| net.contains(&client.ip())) {
+                        self.forward_of_peer(key, run, now, alive);
+                    } else {
+                        self.forward(key, client, None, run, now, alive);
+                    }
                 },
             )?;
             if read == Read::Empty {
@@ -297,16 +317,65 @@ impl UdpListener {
         Ok(Read::More)
     }
 
-    fn forward(&self, key: FlowKey, run: Run<'_>, now: std::time::Instant, alive: Option<&mpsc::Sender<()>>) {
+    /// Forwards datagrams of a listed peer: its headers say who their clients are.
+    fn forward_of_peer(
+        &self,
+        key: FlowKey,
+        run: Run<'_>,
+        now: std::time::Instant,
+        alive: Option<&mpsc::Sender<()>>,
+    ) {
+        let of_flow = || self.listener.table().find(&key).map(|flow| flow.live().client);
+        if let Some(client) = of_flow().filter(|_| !may_have_header(run)) {
+            return self.forward(key, client, None, run, now, alive);
+        }
+        for datagram in run.datagrams() {
+            let (header, payload) = match take_header(datagram) {
+                Some((header, payload)) => (Some(header), payload),
+                None => (None, datagram),
+            };
+            let told = header.as_ref().map(|header| header.addresses.map_or(key.client, |told| told.source));
+            // The client of a flow is the one of its first datagram.
+            let client = match (of_flow(), told) {
+                (Some(client), _) => client,
+                (None, Some(client)) => match self.meet_peer(key.client) {
+                    Ok(()) => canonical_socket(client),
+                    Err(()) => continue,
+                },
+                (None, None) => {
+                    self.listener.drops.add(DropReason::NoHeader, 1);
+                    continue;
+                }
+            };
+            self.forward(key, client, header.as_ref(), Run::single(payload), now, alive);
+        }
+    }
+
+    /// Whether a listed peer may start flows of its clients.
+    fn meet_peer(&self, peer: SocketAddr) -> Result<(), ()> {
+        let (service, peer) = (&self.service, canonical_socket(peer));
+        let met = service.admission.current().admit_peer(peer.ip(), Instant::now());
+        met.map_err(|refusal| service.admission.report(peer, refusal, &service.meter))
+    }
+
+    /// Forwards datagrams of a client.
+    fn forward(
+        &self,
+        key: FlowKey,
+        client: SocketAddr,
+        received: Option<&Header>,
+        run: Run<'_>,
+        now: std::time::Instant,
+        alive: Option<&mpsc::Sender<()>>,
+    ) {
         let Self { service, listener, .. } = self;
         let admission = service.admission.current();
-        let client = canonical_socket(key.client);
         let mut left = Some(run);
         while let Some(run) = left {
             let (datagram, rest) = run.split_first();
             let mut table = listener.table();
             let verdict = table.datagram(
-                Arrival { key, payload: datagram, count: run.count(), now },
+                Arrival { key, client: client.ip(), payload: datagram, count: run.count(), now },
                 |make_way| admission.admit_or_make_way(client.ip(), Protocol::Udp, Instant::now(), make_way),
                 || pass(&admission, client.ip()),
                 // Its task holds it, too, and needs the table's lock to end: nothing is dropped
@@ -314,9 +383,10 @@ impl UdpListener {
                 |settled| settled.give_way(),
                 |permit, admitted| {
                     let session = service.meter.open(client);
-                    let bandwidth = service.spec.borrow().options.bandwidth;
-                    let permits = (permit, admitted);
-                    Arc::new(Flow::new(key, session, permits, bandwidth, listener.kernel_joins))
+                    let spec = service.spec.borrow();
+                    let more = self.more(&spec, key, &session, received);
+                    let (permits, bandwidth) = ((permit, admitted), spec.options.bandwidth);
+                    Arc::new(Flow::new(key, session, permits, bandwidth, listener.kernel_joins, more))
                 },
             );
             match verdict {
@@ -354,6 +424,23 @@ impl UdpListener {
                 }
             }
             left = rest;
+        }
+    }
+
+    /// What a new flow needs for the keys that few mappings have.
+    fn more(&self, spec: &UdpSpec, key: FlowKey, session: &SessionMeter, received: Option<&Header>) -> More {
+        let UdpOptions { send_proxy, ref wake, .. } = spec.options;
+        let listen = self.service.meter.listen();
+        let hit = canonical_socket(SocketAddr::new(key.local.unwrap_or(listen.ip), listen.port.get()));
+        let live = session.live();
+        More {
+            introduction: Introduction::new(send_proxy, live.client, hit, live.id, received),
+            waker: wake.as_ref().map(|wake| {
+                let (mapping, target) = (&session.mapping(), spec.targets.first());
+                let waker = self.service.wakers.of(wake, Place { mapping, host: None, target });
+                let awake = waker.enter();
+                (waker, awake)
+            }),
         }
     }
 
@@ -484,11 +571,10 @@ impl ListenerShared {
         let (run, over) = flow.police_in(run);
         self.drops.add(DropReason::Bandwidth, over);
         let Some(run) = run else { return };
-        let pushed = flow.send_to_target(run, &self.offload);
-        self.drops.add(DropReason::TargetRefused, pushed.refused);
-        if let Some(rest) = pushed.rest {
-            self.drops.add(DropReason::TargetBusy, rest.count() as u64);
-        }
+        let sent = flow.send_to_target(run, &self.offload);
+        self.drops.add(DropReason::TargetRefused, sent.refused);
+        self.drops.add(DropReason::TargetBusy, sent.busy);
+        self.drops.add(DropReason::TooLong, sent.too_long);
     }
 }
 

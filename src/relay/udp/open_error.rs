@@ -8,6 +8,7 @@ use super::drops::DropReason;
 use crate::{
     relay::LogLimits,
     targets::{ResolveError, Sign},
+    wake::StartError,
 };
 
 /// Why a flow could not be opened.
@@ -23,6 +24,8 @@ pub(super) enum OpenError {
     NoOther,
     #[error("every target is paused")]
     AllPaused,
+    #[error(transparent)]
+    NotStarted(#[from] StartError),
 }
 
 impl OpenError {
@@ -30,7 +33,7 @@ impl OpenError {
         match self {
             Self::Resolve(_) => Sign::Clear,
             Self::Connect { source, .. } => Sign::of(source),
-            Self::NoSocket { .. } | Self::NoOther | Self::AllPaused => Sign::Own,
+            Self::NoSocket { .. } | Self::NoOther | Self::AllPaused | Self::NotStarted(_) => Sign::Own,
         }
     }
 

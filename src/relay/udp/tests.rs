@@ -1,5 +1,7 @@
 //! The listener and its flows over real loopback sockets.
 
+mod headers;
+
 use std::{
     collections::BTreeSet,
     future::Future,
@@ -355,10 +357,11 @@ async fn the_error_of_an_earlier_datagram_does_not_cost_the_next_one() {
     let key = FlowKey { client, local: None };
     let offload = sockets::offload(client).unwrap();
     let permits = (FlowBudget::new(1).take().unwrap(), permit(client));
-    let flow = Flow::new(key, meter.open(client), permits, None, true);
+    let flow = Flow::new(key, meter.open(client), permits, None, true, More::default());
     let (way, peer) = sockets::connect(addr, Source::Any).unwrap();
     let (of, joins) = (target_addr(addr), batch::JoinLimit::new(true));
-    flow.reached(flow::Target { socket: way, peer, addr, of, member: None, joins }, Place::default());
+    let way = flow::Target { socket: way, peer, addr, of, member: None, joins, is_introduced: false.into() };
+    flow.reached(way, Place::default());
     // No task reads the flow's socket, so that the error meets the send.
     assert_eq!(flow.send_to_target(Run::single(b"A"), &offload).refused, 0);
     let target = UdpSocket::bind(addr).await.unwrap();
@@ -660,7 +663,14 @@ async fn replies_that_had_to_wait_are_sent_whole_and_in_order() {
     let budget = FlowBudget::new(1);
     let listener = shared(addr, meter.clone(), budget.clone());
     let permits = (budget.take().unwrap(), permit(addr));
-    let flow = Flow::new(FlowKey { client: addr, local: None }, meter.open(addr), permits, None, true);
+    let flow = Flow::new(
+        FlowKey { client: addr, local: None },
+        meter.open(addr),
+        permits,
+        None,
+        true,
+        More::default(),
+    );
     let bytes = noise(2500);
     let held = return_path::Held::new(&listener, Run::new(&bytes, 1000)).unwrap();
     assert!(
@@ -699,9 +709,9 @@ async fn an_idle_flow_costs_less_than_two_kibibytes() {
     let listener = Arc::new(shared(target, relay.meter.clone(), FlowBudget::new(1)));
     let key = FlowKey { client: target, local: None };
     let permits = (FlowBudget::new(1).take().unwrap(), permit(target));
-    let flow = Arc::new(Flow::new(key, relay.meter.open(target), permits, None, false));
+    let flow = Arc::new(Flow::new(key, relay.meter.open(target), permits, None, false, More::default()));
     let now = Instant::now().into_std();
-    let arrival = Arrival { key, payload: b"", count: 1, now };
+    let arrival = Arrival { key, client: target.ip(), payload: b"", count: 1, now };
     let id = match listener.table().datagram(arrival, |_| Ok(()), || Ok(()), drop, |_, ()| Arc::clone(&flow))
     {
         Verdict::New(id, _) => id,

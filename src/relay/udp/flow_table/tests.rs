@@ -246,7 +246,13 @@ impl World {
         let mut refusal = (self.dice.below(4) == 0)
             .then(|| [Refusal::Banned, Refusal::ClientFull, Refusal::Full][self.dice.below(3) as usize]);
         let over = (self.dice.below(8) == 0).then_some(Refusal::DatagramRate);
-        let arrival = Arrival { key: key(client), payload: &payload, count, now: self.now };
+        let arrival = Arrival {
+            key: key(client),
+            client: key(client).client.ip(),
+            payload: &payload,
+            count,
+            now: self.now,
+        };
         let (said, seen) = self.offer(arrival, refusal, over);
         let way_for_budget = is_new
             && self.keeps_new_flows_out(all_fits, used) == Some(DropReason::FlowLimit)
@@ -506,7 +512,7 @@ fn arrive<'a>(
     payload: &[u8],
     now: Instant,
 ) -> Verdict<'a, FlowPermit> {
-    let arrival = Arrival { key, payload, count: 1, now };
+    let arrival = Arrival { key, client: key.client.ip(), payload, count: 1, now };
     table.datagram(arrival, |_| Ok(()), || Ok(()), drop, |permit, ()| permit)
 }
 
