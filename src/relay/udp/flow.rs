@@ -352,7 +352,8 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// Adds what became of a run in which each datagram has `added` bytes that are not the client's.
+    /// Adds what became of a run in which each datagram has `added` bytes that are not the
+    /// client's.
     fn add(&mut self, pushed: Pushed<'_>, added: usize) {
         self.bytes += pushed.bytes - pushed.datagrams * added as u64;
         self.datagrams += pushed.datagrams;

@@ -1,8 +1,8 @@
 //! PROXY headers in datagrams: what a listed peer says, and what a target gets.
 //!
 //! Only version 2 is one, because a datagram has no line. A listed peer has to begin a flow with a
-//! header; in later datagrams it may. The target gets one before the first datagram that it is sent,
-//! or before each. Pure: knows no socket and no clock.
+//! header; in later datagrams it may. The target gets one before the first datagram that it is
+//! sent, or before each. Pure: knows no socket and no clock.
 
 use std::net::SocketAddr;
 
@@ -41,8 +41,8 @@ pub(super) struct Introduction {
 }
 
 impl Introduction {
-    /// The introduction of `client`, which sent to `hit`; `None` where targets get none. `received` is
-    /// what a peer said.
+    /// The introduction of `client`, which sent to `hit`; `None` where targets get none. `received`
+    /// is what a peer said.
     pub(super) fn new(
         form: SendProxy,
         client: SocketAddr,
