@@ -1,9 +1,9 @@
 //! The way of a flow to a target: the first one, and the ones after it.
 //!
 //! The candidates are the addresses of all targets, in the order of the pool. Addresses that failed
-//! lately come last, whatever target they belong to. A connect of UDP sends nothing, so it fails only
-//! where this machine has no way. What a target says comes later, as a trouble of the flow (see
-//! `failover`).
+//! lately come last, whatever target they belong to. A connect of UDP sends nothing, so it fails
+//! only where this machine has no way. What a target says comes later, as a trouble of the flow
+//! (see `failover`).
 
 use std::{
     io,
