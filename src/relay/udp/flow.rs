@@ -223,7 +223,7 @@ impl Flow {
         let Some(target) = &*target else { return Sent { refused: run.count() as u64, ..Sent::default() } };
         let mut sent = Sent::default();
         match self.more.as_ref().and_then(|more| more.introduction.as_ref()) {
-            None => sent.add(self.push_to(target, run, offload), 0),
+            None => sent.add(&self.push_to(target, run, offload), 0),
             Some(introduction) => self.introduce(target, introduction, run, offload, &mut sent),
         }
         self.session().add_in(sent.bytes);
@@ -243,7 +243,7 @@ impl Flow {
         let mut left = Some(run);
         while let Some(run) = left.take() {
             if !introduction.is_in_each() && target.is_introduced.load(Relaxed) {
-                sent.add(self.push_to(target, run, offload), 0);
+                sent.add(&self.push_to(target, run, offload), 0);
                 return;
             }
             // The first datagrams are as long as any of a run.
@@ -251,14 +251,14 @@ impl Flow {
             let before = sent.datagrams;
             match introduction.before(now) {
                 Some(introduced) => {
-                    sent.add(self.push_to(target, introduced.run(), offload), introduced.added);
+                    sent.add(&self.push_to(target, introduced.run(), offload), introduced.added);
                 }
                 None if now.count() > 1 => {
                     // A shorter one at the end may fit.
                     sent.too_long += now.count() as u64 - 1;
                     let last = now.datagrams().last().unwrap_or_default();
                     match introduction.before(Run::single(last)) {
-                        Some(last) => sent.add(self.push_to(target, last.run(), offload), last.added),
+                        Some(last) => sent.add(&self.push_to(target, last.run(), offload), last.added),
                         None => sent.too_long += 1,
                     }
                 }
@@ -354,7 +354,7 @@ pub(super) struct Sent {
 impl Sent {
     /// Adds what became of a run in which each datagram has `added` bytes that are not the
     /// client's.
-    fn add(&mut self, pushed: Pushed<'_>, added: usize) {
+    fn add(&mut self, pushed: &Pushed<'_>, added: usize) {
         self.bytes += pushed.bytes - pushed.datagrams * added as u64;
         self.datagrams += pushed.datagrams;
         self.refused += pushed.refused;
