@@ -105,6 +105,9 @@ pub(crate) enum Host {
     Ip(IpAddr, Option<Zone>),
     /// A name for the system resolver; resolved for each session.
     Name(Arc<str>),
+    /// The name of a service, such as `_minecraft._tcp.example.org`: its SRV records name the
+    /// machines with their ports. The port beside it means nothing.
+    Srv(Arc<str>),
 }
 
 impl Host {
@@ -130,11 +133,22 @@ impl Host {
         (valid && !last_is_number).then(|| Self::Name(text.into()))
     }
 
+    /// Takes `text` as the name of a service (RFC 2782): `_SERVICE._tcp.NAME` or `_udp`.
+    pub(crate) fn srv(text: &str) -> Option<Self> {
+        let (service, rest) = text.split_once('.')?;
+        let (protocol, name) = rest.split_once('.')?;
+        let is_protocol = ["_tcp", "_udp"].iter().any(|known| known.eq_ignore_ascii_case(protocol));
+        let is_service = service.len() > 1 && service.starts_with('_') && is_protocol;
+        (is_service && Self::name(text).is_some() && Self::name(name).is_some())
+            .then(|| Self::Srv(text.into()))
+    }
+
     /// Writes it with a port, or with several.
     pub(super) fn write_with_port(&self, f: &mut fmt::Formatter<'_>, port: impl fmt::Display) -> fmt::Result {
         match self {
             Self::Ip(ip, zone) => write_with_port(f, *ip, zone.as_ref(), port),
             Self::Name(name) => write!(f, "{name}:{port}"),
+            Self::Srv(name) => f.write_str(name),
         }
     }
 }
@@ -144,7 +158,7 @@ impl Host {
 pub(crate) struct TargetAddr {
     /// The machine.
     pub host: Host,
-    /// The port, never 0.
+    /// The port, never 0; that of a [`Host::Srv`] means nothing.
     pub port: NonZeroU16,
 }
 

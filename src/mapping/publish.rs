@@ -154,13 +154,13 @@ pub(crate) struct TargetSpec {
 
 impl TargetSpec {
     /// Reads a `targets` entry: `10.0.0.7:3389`, `nas.lan:80`, `[::1]:80`, `80` (of this machine),
-    /// `cam.lan:6000-6010`.
+    /// `cam.lan:6000-6010`, `_minecraft._tcp.example.org`.
     ///
     /// # Errors
     /// Where it is none, with the part to blame.
     pub(crate) fn parse(text: &str, protocols: Protocols, services: Services<'_>) -> Result<Self, SpecError> {
         let (host, ports) = part::halves(text, "[HOST:]PORT")?;
-        if host.is_none() && part::is_host_without_port(ports) {
+        if host.is_none() && Host::srv(ports.text).is_none() && part::is_host_without_port(ports) {
             let hint = format!("add the port: {}:80", ports.text);
             return Err(ports.error("the target port is missing").hint(hint));
         }
@@ -173,6 +173,10 @@ impl TargetSpec {
         protocols: Protocols,
         services: Services<'_>,
     ) -> Result<Self, SpecError> {
+        if let (None, Some(host)) = (host, Host::srv(ports.text)) {
+            // Its records have the ports.
+            return Ok(Self { host, ports: PortSpan::single(NonZeroU16::MIN) });
+        }
         let host = host.map_or(Ok(Host::LOOPBACK), part::target_host)?;
         Ok(Self { host, ports: part::ports(ports, Role::Target, protocols, services)? })
     }
@@ -253,7 +257,7 @@ impl Publish {
                     .error("the target port is missing")
                     .hint("the form is LISTEN_IP:LISTEN_PORT:TARGET_PORT, as in 127.0.0.1:8080:80"));
             }
-            [_, host] if part::is_host_without_port(host) => {
+            [_, host] if Host::srv(host.text).is_none() && part::is_host_without_port(host) => {
                 return Err(host
                     .error("the target port is missing")
                     .hint("the form is LISTEN_PORT:HOST:TARGET_PORT, as in 8080:nas.lan:80"));

@@ -135,6 +135,10 @@ impl Resolver {
                     reason: error.to_string().into(),
                 }),
             },
+            Host::Srv(name) => Err(ResolveError::Failed {
+                name: Arc::clone(name),
+                reason: "SRV records are not looked up yet".into(),
+            }),
             // Boxed: a session's task is as large as its largest state, and most sessions never
             // come here.
             Host::Name(name) => {

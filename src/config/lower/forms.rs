@@ -21,7 +21,10 @@ use crate::{
             hint::{expanded, instead},
         },
     },
-    mapping::publish::{ListenSpec, Mismatch, Protocols, Publish, SpecError, TargetSpec, meant},
+    mapping::{
+        Host,
+        publish::{ListenSpec, Mismatch, Protocols, Publish, SpecError, TargetSpec, meant},
+    },
     policy::AccessSpec,
     preface::Match,
     relay::tcp::Asleep,
@@ -93,6 +96,9 @@ impl Lowering<'_> {
         let spec = Publish::parse(&text.value, &services);
         let meant = |value: &str| meant::publish(value, &services);
         let Publish { listen, target, protocols } = self.sound("publish", text, spec, meant)?;
+        if !self.is_in_this_build(&target, text) {
+            return None;
+        }
         let span = text.span();
         let target = TargetEntry { spec: target, span, weight: NonZeroU16::MIN, backup: false };
         Some(ListenEntry { listen, span, protocols, targets: [target].into(), names: None })
@@ -150,10 +156,22 @@ impl Lowering<'_> {
             let spec = TargetSpec::parse(&address.value, protocols, &services);
             let meant = |value: &str| meant::target(value, protocols, &services);
             let spec = self.sound("targets", address, spec, meant);
+            let spec = spec.filter(|spec| self.is_in_this_build(spec, address));
             let target = |spec| TargetEntry { spec, span: address.span(), weight: *weight, backup: *backup };
             read.extend(spec.map(target));
         }
         read
+    }
+
+    /// Notes the name of a service where this build looks up no SRV records.
+    fn is_in_this_build(&mut self, spec: &TargetSpec, address: &Text) -> bool {
+        let is_missing = matches!(spec.host, Host::Srv(_)) && !cfg!(feature = "srv");
+        if is_missing {
+            self.diagnostics
+                .problem(Code::Unsupported, address.span(), "this build looks up no SRV records")
+                .hint("name the machine and its port, or build portway with the feature `srv`");
+        }
+        !is_missing
     }
 
     /// The entries of a mapping with its names. Where these cannot be read, there are no entries.

@@ -113,7 +113,7 @@ impl Search<'_> {
             Host::Name(name) if is_localhost(name) => {
                 (vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()], None)
             }
-            Host::Name(_) => return Vec::new(),
+            Host::Name(_) | Host::Srv(_) => return Vec::new(),
         };
         let mut found = Vec::new();
         for ip in ips {
@@ -146,8 +146,12 @@ impl Search<'_> {
             }
             for lead in entry.leads(key.protocol) {
                 let target = entry.addr_of(lead, key.addr.port);
-                let leads_back =
-                    matches!(target.host, Host::Name(_)) && ports.contains(&(key.protocol, target.port));
+                let leads_back = match target.host {
+                    Host::Name(_) => ports.contains(&(key.protocol, target.port)),
+                    // Its records may name any port.
+                    Host::Srv(_) => true,
+                    Host::Ip(..) => false,
+                };
                 if leads_back && self.told.insert(lead.span) {
                     let message =
                         format!("the name in {target} may lead back here, over this machine or another");

@@ -72,6 +72,6 @@ fn is_reached(service: &OwnService, target: &TargetAddr, is_local: impl Fn(IpAdd
             Host::Name(name) if is_localhost(name) => {
                 is_taken(Ipv4Addr::LOCALHOST.into()) || is_taken(Ipv6Addr::LOCALHOST.into())
             }
-            Host::Name(_) => false,
+            Host::Name(_) | Host::Srv(_) => false,
         }
 }

@@ -247,6 +247,9 @@ pub(super) fn target_host(part: Part<'_>) -> Result<Host, SpecError> {
                 .hint(format!("{this} is this machine")))
         }
         Some((ip, zone)) => Ok(Host::Ip(ip, zone)),
+        None if Host::srv(part.text).is_some() => Err(part
+            .error("the records of a service name have the port")
+            .hint(format!("leave the port out: {}", part.text))),
         None => Host::name(part.text).ok_or_else(|| {
             part.error(format!("`{}` is neither an IP address nor a host name", part.text))
                 .hint("as in 10.0.0.5, [2001:db8::5] or nas.lan")

@@ -205,8 +205,17 @@ fn a_targets_entry_is_a_host_and_ports() {
         ("127.0.0.1:80", "80"),
         ("80", "80"),
         ("cam.lan:6000-6010", "cam.lan:6000-6010"),
+        ("_minecraft._tcp.example.org", "_minecraft._tcp.example.org"),
     ] {
         assert_eq!(read(text).unwrap().to_string(), expected);
+    }
+    let with_port = read("_minecraft._tcp.example.org:80").unwrap_err();
+    assert_eq!(with_port.hint.unwrap(), "leave the port out: _minecraft._tcp.example.org");
+    let published = Publish::parse("25565:_minecraft._tcp.example.org", &services).unwrap();
+    assert_eq!(published.target.host, Host::Srv("_minecraft._tcp.example.org".into()));
+    assert_eq!(published.to_string(), "25565:_minecraft._tcp.example.org");
+    for text in ["_minecraft.example.org", "_._tcp.example.org", "_minecraft._tcp", "a._tcp.example.org"] {
+        assert!(read(text).is_err(), "{text}");
     }
     assert_eq!(read("nas.lan").unwrap_err().hint.unwrap(), "add the port: nas.lan:80");
     assert_eq!(read("10.0.0.7").unwrap_err().message, "the target port is missing");

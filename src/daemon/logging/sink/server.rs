@@ -40,6 +40,8 @@ fn addresses(server: &TargetAddr) -> io::Result<Vec<SocketAddr>> {
     match &server.host {
         Host::Ip(ip, None) => Ok(vec![SocketAddr::new(*ip, port)]),
         Host::Ip(ip, Some(zone)) => Ok(vec![sock::scoped(*ip, zone, port)?]),
+        // The configuration takes no service here.
+        Host::Srv(_) => Ok(Vec::new()),
         Host::Name(name) => Ok((&**name, port).to_socket_addrs()?.collect()),
     }
 }
