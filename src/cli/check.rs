@@ -18,10 +18,11 @@ use options::{guard, options};
 
 use super::table::{Cell, Column, Table, Terminal};
 use crate::{
-    config::{ListenerPlan, Loaded, MappingPlan, Plan},
-    mapping::{ListenerKey, TargetAddr},
+    config::{ListenerPlan, Loaded, MappingPlan, Plan, Service, Spell as _},
+    mapping::ListenerKey,
     policy::{GateInput, ListSpec},
-    targets::Targets,
+    relay::tcp::{HostRoute, Route, TcpSpec},
+    targets::{Target, Targets},
     text::Escaped,
 };
 
@@ -39,7 +40,10 @@ pub(super) fn table(loaded: &Loaded, terminal: Terminal) -> String {
     let listeners: Vec<_> = listeners(&loaded.plan).collect();
     let runs = runs(&listeners);
     let mut table = Table::new(&COLUMNS);
-    runs.iter().for_each(|run| table.row(row(run).map(Cell::words)));
+    for run in runs {
+        table.row(row(run).map(Cell::words));
+        hosts(run).into_iter().for_each(|row| table.row(row.map(Cell::words)));
+    }
     let mut text = table.text(terminal);
     text.push_str(&gate(&loaded.gate));
     for warning in &loaded.warnings {
@@ -120,9 +124,9 @@ fn runs<'s, 'p>(listeners: &'s [Listener<'p>]) -> Vec<&'s [Listener<'p>]> {
     runs
 }
 
-/// How far the target ports go on from one listener to its neighbour (0 or 1), or `None` where they
-/// are no range.
-fn stride(a: Listener<'_>, b: Listener<'_>) -> Option<u16> {
+/// How far each target port goes on from one listener to its neighbour (0 or 1), or `None` where
+/// they are no range.
+fn stride(a: Listener<'_>, b: Listener<'_>) -> Option<Vec<u16>> {
     let (a_addr, b_addr) = (&a.key.addr, &b.key.addr);
     let is_next = a.key.protocol == b.key.protocol
         && (a_addr.ip, &a_addr.zone) == (b_addr.ip, &b_addr.zone)
@@ -130,12 +134,18 @@ fn stride(a: Listener<'_>, b: Listener<'_>) -> Option<u16> {
     if a.plan.name != b.plan.name || !is_next || !have_same_terms(a, b) {
         return None;
     }
-    let (from, to) = (targets(a.plan).collect::<Vec<_>>(), targets(b.plan).collect::<Vec<_>>());
-    let go = |n: u16| {
-        from.len() == to.len()
-            && from.iter().zip(&to).all(|(f, t)| f.host == t.host && f.port.checked_add(n) == Some(t.port))
-    };
-    [0, 1].into_iter().find(|n| go(*n))
+    let (mut from, mut to) = (a.plan.service.all_targets(), b.plan.service.all_targets());
+    let mut strides = Vec::new();
+    loop {
+        match (from.next(), to.next()) {
+            (None, None) => return Some(strides),
+            (Some(from), Some(to)) if from.host == to.host => {
+                let stride = to.port.get().checked_sub(from.port.get()).filter(|stride| *stride < 2);
+                strides.push(stride?);
+            }
+            _ => return None,
+        }
+    }
 }
 
 /// Whether all but ports is alike: those on the router go on as those here do.
@@ -146,8 +156,18 @@ fn have_same_terms(a: Listener<'_>, b: Listener<'_>) -> bool {
     goes_on && has_ipv6(a) == has_ipv6(b) && a.mapping == b.mapping && options(a) == options(b)
 }
 
-fn targets(listener: &ListenerPlan) -> impl Iterator<Item = &TargetAddr> {
-    listener.service.targets().into_iter().flat_map(Targets::iter)
+/// The targets of clients that say no name.
+fn targets(listener: &ListenerPlan) -> impl Iterator<Item = &Target> {
+    listener.service.targets().into_iter().flat_map(Targets::all)
+}
+
+/// The names of a listener, with what they lead to.
+fn names(listener: &ListenerPlan) -> impl Iterator<Item = (&str, &HostRoute)> {
+    let names = match &listener.service {
+        Service::Tcp(TcpSpec { route: Route::Names(names), .. }) => Some(&names.hosts),
+        _ => None,
+    };
+    names.into_iter().flat_map(|hosts| hosts.iter())
 }
 
 fn row(run: &[Listener<'_>]) -> [String; 5] {
@@ -155,14 +175,44 @@ fn row(run: &[Listener<'_>]) -> [String; 5] {
     let Listener { key, plan: listener, mapping } = *first;
     let listen =
         format!("{}{}", span(&key.addr, key.addr.port.get(), last.key.addr.port.get()), remark(key.addr.ip));
-    let targets: Vec<_> = targets(listener)
-        .zip(targets(last.plan))
-        .map(|(first, last)| span(first, first.port.get(), last.port.get()))
-        .collect();
-    let target = if mapping.is_none() { "trap".to_owned() } else { targets.join(", ") };
+    let target = match (mapping, listener.service.targets(), last.plan.service.targets()) {
+        (None, ..) => "trap".to_owned(),
+        (_, Some(first), Some(last)) => leads(first, last),
+        // Clients that want another name than those below it.
+        _ => "closed".to_owned(),
+    };
     let mut options = options(*first);
     options.extend(options::router(*first, *last));
     [listener.name.to_string(), key.protocol.to_string(), listen, target, options.join(" ")]
+}
+
+/// The rows of the names of a run of listeners: the name, its targets, and what else it says.
+fn hosts(run: &[Listener<'_>]) -> Vec<[String; 5]> {
+    /// More are for `--json`.
+    const SHOWN: usize = 50;
+    let (Some(first), Some(last)) = (run.first(), run.last()) else { return Vec::new() };
+    let both = names(first.plan).zip(names(last.plan)).take(SHOWN);
+    let row = |((name, first), (_, last)): ((&str, &HostRoute), (&str, &HostRoute))| {
+        let leads = leads(&first.targets, &last.targets);
+        [String::new(), String::new(), format!("  {name}"), leads, options::host(first).join(" ")]
+    };
+    let mut rows: Vec<_> = both.map(row).collect();
+    let more = names(first.plan).count().saturating_sub(SHOWN);
+    if more > 0 {
+        let words = format!("  and {}", plural(more, "more name"));
+        rows.push([String::new(), String::new(), words, String::new(), String::new()]);
+    }
+    rows
+}
+
+/// The targets of the first and the last listener of a run.
+fn leads(first: &Targets, last: &Targets) -> String {
+    let target = |(first, last): (&Target, &Target)| {
+        let alone = Target::from(first.addr.clone());
+        let more = first.brief().strip_prefix(&alone.brief()).unwrap_or_default().to_owned();
+        span(&first.addr, first.addr.port.get(), last.addr.port.get()) + &more
+    };
+    first.all().zip(last.all()).map(target).collect::<Vec<_>>().join(", ")
 }
 
 /// An address with its last port, where that is another one.

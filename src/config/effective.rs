@@ -13,10 +13,10 @@ use crate::{
     config::{
         LimitSettings, Plan, Settings,
         lower::api::{ApiSettings, OFF, Role},
-        text::Spell as _,
+        text::Spell,
     },
     gateway::{OnConflict, RouterProtocol, RouterSettings},
-    mapping::{ListenAddr, MappingOrigin, Protocol, TargetAddr},
+    mapping::{ListenAddr, MappingOrigin, Protocol},
     policy::{GateSpec, GuardSpec, ListName, ListSpec},
 };
 
@@ -32,7 +32,7 @@ pub(crate) fn effective(plan: &Plan, settings: &Settings, gate: &GateSpec) -> Va
         paused: about.paused,
         until: about.until.map(|until| humantime::format_rfc3339_seconds(until).to_string()),
         listeners: about.listeners.iter().map(|key| Listener(key.protocol, &key.addr)).collect(),
-        targets: &about.targets,
+        targets: about.leads.iter().map(Spell::json).collect(),
         options: about.options(),
     });
     let all = Effective { mappings: mappings.collect(), daemon: DaemonTerms::of(settings, gate, |_| None) };
@@ -56,7 +56,7 @@ struct Mapping<'r> {
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<String>,
     listeners: Vec<Listener<'r>>,
-    targets: &'r [TargetAddr],
+    targets: Vec<Value>,
     #[serde(flatten)]
     options: Map<String, Value>,
 }

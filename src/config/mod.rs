@@ -68,6 +68,7 @@ pub(crate) use source::{DEFAULT_FILE, ReadSet, STDIN, SpecsFrom};
 use source::{NAME_A_MAPPING, Origin};
 #[cfg(feature = "api")]
 pub(crate) use text::duration::parse as parse_duration;
+pub(crate) use text::spelling::host_terms;
 use text::{Code, Diagnostics, SourceMap, Span};
 pub(crate) use text::{Problem, Problems};
 pub(crate) use text::{Spell, Term};

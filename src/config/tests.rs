@@ -25,6 +25,7 @@ mod golden;
 mod managed;
 mod meaning;
 mod router;
+mod ways;
 
 /// A machine whose own address is 192.168.1.2.
 struct Machine;

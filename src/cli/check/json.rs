@@ -1,11 +1,12 @@
 //! The outcome as JSON: every term of every listener, also where it is as by default.
 
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::{Listener, listeners, targets};
 use crate::{
-    config::{DaemonTerms, Loaded, Problem, Problems, Term, terms},
-    mapping::{ListenAddr, MappingName, Protocol, TargetAddr},
+    config::{DaemonTerms, Loaded, Problem, Problems, Spell, Term, terms},
+    mapping::{ListenAddr, MappingName, Protocol},
     policy::GateInput,
     text::escaped_json,
 };
@@ -28,7 +29,8 @@ struct Line<'r> {
     listen: &'r ListenAddr,
     /// A decoy has neither targets nor terms.
     trap: bool,
-    targets: Vec<&'r TargetAddr>,
+    /// Each as one would write it.
+    targets: Vec<Value>,
     #[serde(flatten)]
     terms: Terms<'r>,
 }
@@ -72,7 +74,7 @@ fn line<'r>(listener: Listener<'r>) -> Line<'r> {
         protocol: key.protocol,
         listen: &key.addr,
         trap: mapping.is_none(),
-        targets: targets(plan).collect(),
+        targets: targets(plan).map(Spell::json).collect(),
         terms: Terms(terms),
     }
 }

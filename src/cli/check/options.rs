@@ -2,19 +2,23 @@
 
 use super::Listener;
 use crate::{
-    config::{Spell as _, terms},
+    config::{Spell as _, host_terms, terms},
     policy::GuardSpec,
+    relay::tcp::HostRoute,
     text::Escaped,
 };
 
 /// The key of the opening on the router. A run of listeners shows it as one.
 const ROUTER: &str = "router";
 
-/// Words such as `idle_timeout=1h`, but for the opening on the router.
+/// The names of a port. They have rows of their own.
+const HOSTS: &str = "hosts";
+
+/// Words such as `idle_timeout=1h`, but for the opening on the router and the names.
 pub(super) fn options(listener: Listener<'_>) -> Vec<String> {
     let Some(mapping) = listener.mapping else { return Vec::new() };
     let terms = terms(listener.key, listener.plan, mapping).into_iter();
-    let shown = terms.filter(|term| term.differs && term.key != ROUTER);
+    let shown = terms.filter(|term| term.differs && ![ROUTER, HOSTS].contains(&term.key));
     shown.map(|term| format!("{}={}", term.key, term.value.brief())).collect()
 }
 
@@ -30,6 +34,12 @@ pub(super) fn router(first: Listener<'_>, last: Listener<'_>) -> Option<String> 
     let ports = if from == to { from.to_string() } else { format!("{from}-{to}") };
     let ipv6 = if first.plan.exposure?.ipv6 { "+ipv6" } else { "" };
     Some(format!("{ROUTER}={ports}{ipv6}"))
+}
+
+/// What one of the names of a port says itself.
+pub(super) fn host(route: &HostRoute) -> Vec<String> {
+    let terms = host_terms(route).into_iter();
+    terms.map(|term| format!("{}={}", term.key, term.value.brief())).collect()
 }
 
 /// The guard's keys.

@@ -109,7 +109,8 @@ fn json_lists_every_listener_with_its_options() {
             "source": null, "bandwidth_per_session": "unlimited", "allow": null, "deny": [], "allow_countries": null,
             "deny_countries": [], "max_sessions": 10_000, "max_sessions_per_client": 256, "new_sessions": "unlimited",
             "burst": null, "new_sessions_per_client": "unlimited", "burst_per_client": null, "router": null,
-            "log": "all",
+            "log": "all", "balance": "round-robin", "health": null, "on_down": "keep", "slow_start": null,
+            "send_proxy": "off", "accept_proxy": [], "transparent": false, "wake": null,
         });
         all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         all
@@ -124,7 +125,8 @@ fn json_lists_every_listener_with_its_options() {
             "mappings": [
                 terms(json!({
                     "connect_timeout": "5s", "idle_timeout": "never", "half_close_timeout": "5m", "keepalive": "1m",
-                    "refuse": "close",
+                    "refuse": "close", "match": "none", "hosts": null, "on_connect_failure": "close",
+                    "match_timeout": "3s",
                 })),
                 terms(json!({
                     "name": "8080/udp", "protocol": "udp", "idle_timeout": "1m", "datagrams_per_client": "unlimited",
@@ -140,6 +142,81 @@ fn json_lists_every_listener_with_its_options() {
             "problems": [],
         })
     );
+}
+
+/// Names on one port, and several targets.
+const NAMES: &str = "\
+    [[mapping]]\nname = \"sites\"\nlisten = \"5000-5001\"\nmatch = \"tls-sni\"\nbalance = \"client-hash\"\n\
+    targets = [{ address = \"a:1-2\", weight = 2 }, { address = \"b:1\", weight = 3, backup = true }]\n\
+    health = { send = 'PING\\r\\n', expect = '\\xff' }\n\
+    [mapping.hosts]\n\"x.example.org\" = \"nas:80-81\"\n\
+    \"*.example.org\" = { targets = \"nas:443\", deny = \"10.0.0.9\", send_proxy = \"v2\", wake = { unit = \"a.service\" } }\n\
+    [[mapping]]\nlisten = \"25565\"\nmatch = \"minecraft\"\non_connect_failure = { motd = \"zzz\" }\n\
+    hosts = { \"mc.example.org\" = \"10.0.0.1:25565\" }\n";
+
+#[test]
+fn each_name_has_a_row_below_its_listener() {
+    let shown = table(&file(NAMES).unwrap());
+    let rows: Vec<Vec<&str>> = shown
+        .lines()
+        .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+        .collect();
+    assert_eq!(
+        rows[1..6],
+        [
+            &[
+                "sites",
+                "tcp",
+                "[::]:5000-5001 (every address)",
+                "a:1-2 (weight 2), b:1 (weight 3, backup)",
+                "match=tls-sni balance=client-hash health=5s"
+            ][..],
+            &["x.example.org", "nas:80-81"],
+            &["*.example.org", "nas:443", "deny=10.0.0.9 send_proxy=v2 wake=unit:a.service"],
+            &[
+                "25565/tcp",
+                "tcp",
+                "[::]:25565 (every address)",
+                "closed",
+                "match=minecraft on_connect_failure=\"zzz\""
+            ],
+            &["mc.example.org", "10.0.0.1:25565"],
+        ],
+        "{shown}"
+    );
+}
+
+#[test]
+fn names_and_targets_are_in_json_as_one_would_write_them() {
+    let shown: Value = serde_json::from_str(&json(&file(NAMES))).unwrap();
+    let sites = &shown["mappings"][0];
+    assert_eq!(
+        sites["targets"],
+        json!([
+            { "address": "a:1", "weight": 2, "backup": false },
+            { "address": "b:1", "weight": 3, "backup": true },
+        ])
+    );
+    assert_eq!(
+        sites["hosts"],
+        json!({
+            "x.example.org": ["nas:80"],
+            "*.example.org": {
+                "targets": ["nas:443"], "deny": ["10.0.0.9"], "send_proxy": "v2",
+                "wake": { "unit": "a.service", "wait": "1m", "stop_after": "15m" },
+            },
+        })
+    );
+    assert_eq!(
+        sites["health"],
+        json!({
+            "interval": "5s", "timeout": "2s", "rise": 2, "fall": 3, "send": "PING\\r\\n",
+            "expect": { "hex": "ff" },
+        })
+    );
+    let mc = &shown["mappings"][2];
+    assert_eq!(mc["on_connect_failure"], json!({ "motd": "zzz", "players": "0/20" }));
+    assert_eq!((&mc["targets"], &mc["match"]), (&json!([]), &json!("minecraft")));
 }
 
 const HARDENED: &str = "\

@@ -3,7 +3,10 @@
 //!
 //! Both make entries. What cannot be read is noted, and the rest is looked at all the same.
 
-use std::{num::NonZeroU16, sync::Arc};
+use std::{
+    num::NonZeroU16,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{
     config::{
@@ -211,7 +214,7 @@ impl Lowering<'_> {
         }
         let asleep = asleep.filter(|_| by == Some(Match::Minecraft));
         let Some(by) = by.filter(|_| !read.is_empty() || asleep.is_some()) else { return entries };
-        let names = Arc::new(NamesEntry { by, hosts: read, asleep });
+        let names = Arc::new(NamesEntry { by, hosts: read, asleep, shared: OnceLock::new() });
         let with = |entry| ListenEntry { names: Some(Arc::clone(&names)), ..entry };
         entries.into_iter().map(with).collect()
     }

@@ -1,6 +1,9 @@
 //! One `listen` entry or publish spec after the grammar: ports of an address that lead to targets.
 
-use std::{num::NonZeroU16, sync::Arc};
+use std::{
+    num::NonZeroU16,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{
     config::text::Span,
@@ -9,8 +12,8 @@ use crate::{
         publish::{ListenSpec, Protocols, TargetSpec},
     },
     policy::AccessSpec,
-    preface::{Match, proxy::SendProxy},
-    relay::tcp::Asleep,
+    preface::{Match, hosts::HostTable, proxy::SendProxy},
+    relay::tcp::{Asleep, HostRoute},
     targets::Target,
     wake::WakeSpec,
 };
@@ -40,6 +43,8 @@ pub(crate) struct NamesEntry {
     pub(crate) by: Match,
     pub(crate) hosts: Vec<HostEntry>,
     pub(crate) asleep: Option<Arc<Asleep>>,
+    /// Where the names lead, where that is the same for every port.
+    pub(crate) shared: OnceLock<Arc<HostTable<HostRoute>>>,
 }
 
 /// A name, and where it leads.

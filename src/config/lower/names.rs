@@ -7,7 +7,8 @@ use toml::de::DeValue;
 
 use crate::{
     config::text::{
-        Code, Keys, Reader, Setting, Span, Term, Value, bounded::Bounds, spelling::Hosts, table::word,
+        Code, Keys, Kind, Reader, Refusal, Setting, Span, Term, Value, bounded::Bounds, cure, hint::bare,
+        spelling::Hosts, table::closest,
     },
     preface::Match,
     relay::tcp::{Asleep, Route},
@@ -52,9 +53,29 @@ pub(crate) fn terms<'p>(route: &'p Route, terms: &mut Vec<Term<'p>>) {
 
 /// Reads `match`.
 fn by(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Option<Match>> {
+    const FORMS: &str = "it is one of tls-sni, http-host, minecraft, auto, none";
     let all = [Match::TlsSni, Match::HttpHost, Match::Minecraft, Match::Auto];
-    let words: Vec<_> = all.iter().map(|by| (by.as_str(), Some(*by))).chain([("none", None)]).collect();
-    word(reader, key, value, &words)
+    cure::read(reader, key, value, &Kind { forms: FORMS, guesses: match_guesses }, |text| {
+        let found = all.iter().find(|by| by.as_str() == text);
+        match found {
+            Some(by) => Ok(Some(*by)),
+            None if text == "none" => Ok(None),
+            None => Err(Refusal::new(format!("unknown {key} `{text}`"), FORMS)),
+        }
+    })
+}
+
+/// What was meant by another word for it.
+fn match_guesses(text: &str) -> Vec<String> {
+    let text = bare(text).to_ascii_lowercase().replace(['_', ' '], "-");
+    let meant = match &*text {
+        "sni" | "tls" | "ssl" | "https" | "server-name" => Some("tls-sni"),
+        "http" | "host" | "host-header" | "hostname" => Some("http-host"),
+        "mc" | "minecraft-java" => Some("minecraft"),
+        "off" | "no" | "false" => Some("none"),
+        _ => closest(&text, &["tls-sni", "http-host", "minecraft", "auto", "none"]),
+    };
+    meant.map(str::to_owned).into_iter().collect()
 }
 
 /// Reads `match_timeout`.

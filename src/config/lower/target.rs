@@ -63,7 +63,7 @@ fn weight(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<NonZe
         reader
             .diagnostics
             .problem(Code::InvalidValue, span, format!("`{key}` is more than {MOST}"))
-            .hint("weights are shares: 4 and 1 are the same as 4000 and 1000");
+            .hint("weights are shares: 4 and 1 are the same as 1000 and 250");
     }
     weight
 }

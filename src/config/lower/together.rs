@@ -142,6 +142,7 @@ impl Together<'_> {
                 .is_some_and(|g| g.value.is_some());
         if let Some(given) = self.own.names.by.given().filter(|given| given.value.is_some())
             && self.hosts.is_none()
+            && (self.has_tcp() || self.entries.is_empty())
             && !answers
             && asleep.is_none()
         {

@@ -54,14 +54,19 @@ impl Ways {
 
 /// The names of a listener.
 fn names(entry: &ListenEntry, names: &NamesEntry, otherwise: Option<Targets>, port: NonZeroU16) -> Names {
-    let mut hosts = HostTable::default();
-    for host in &names.hosts {
-        if let Some(route) = route(entry, host, port) {
-            // A name that the table does not take is noted where it is read.
-            let _ = hosts.insert(&host.name, route);
+    let table = || {
+        let mut hosts = HostTable::default();
+        for host in &names.hosts {
+            if let Some(route) = route(entry, host, port) {
+                // A name that the table does not take is noted where it is read.
+                let _ = hosts.insert(&host.name, route);
+            }
         }
-    }
-    Names { by: names.by, hosts: Arc::new(hosts), otherwise, asleep: names.asleep.clone() }
+        Arc::new(hosts)
+    };
+    let is_same = names.targets().all(|target| target.spec.ports.count() == 1);
+    let hosts = if is_same { Arc::clone(names.shared.get_or_init(table)) } else { table() };
+    Names { by: names.by, hosts, otherwise, asleep: names.asleep.clone() }
 }
 
 fn route(entry: &ListenEntry, host: &HostEntry, port: NonZeroU16) -> Option<HostRoute> {

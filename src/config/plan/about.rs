@@ -13,6 +13,7 @@ use crate::{
         plan::{ListenerPlan, MappingPlan},
     },
     mapping::{ListenerKey, MappingOrigin, TargetAddr},
+    targets::{Target, Targets},
 };
 
 /// The most targets, and the most listeners of a closed mapping, that are remembered.
@@ -33,8 +34,10 @@ pub(crate) struct About {
     pub until: Option<SystemTime>,
     /// Its listeners, or, while it is closed, the first thousand of those that it would have.
     pub listeners: Vec<ListenerKey>,
-    /// The first thousand of its targets, each once.
+    /// The first thousand of its targets, those of its host names too, each once.
     pub targets: Vec<TargetAddr>,
+    /// The first thousand of those that need no host name, each once.
+    pub leads: Vec<Target>,
     plan: MappingPlan,
     /// The first listener of each protocol.
     samples: Vec<(ListenerKey, ListenerPlan)>,
@@ -52,6 +55,7 @@ impl About {
             until,
             listeners: Vec::new(),
             targets: Vec::new(),
+            leads: Vec::new(),
             plan,
             samples: Vec::new(),
         }
@@ -60,12 +64,18 @@ impl About {
     /// Takes in its listeners, in their order.
     pub(crate) fn with<'l>(mut self, all: impl Iterator<Item = (&'l ListenerKey, &'l ListenerPlan)>) -> Self {
         let mut known: HashSet<&TargetAddr> = HashSet::new();
+        let mut leading: HashSet<&TargetAddr> = HashSet::new();
         for (key, listener) in all {
             if self.is_open() || self.listeners.len() < MOST {
                 self.listeners.push(key.clone());
             }
             if !self.samples.iter().any(|(sample, _)| sample.protocol == key.protocol) {
                 self.samples.push((key.clone(), listener.clone()));
+            }
+            for target in listener.service.targets().into_iter().flat_map(Targets::all) {
+                if leading.len() < MOST && leading.insert(&target.addr) {
+                    self.leads.push(target.clone());
+                }
             }
             for target in listener.service.all_targets() {
                 if known.len() < MOST && known.insert(target) {

@@ -14,7 +14,7 @@ use std::{
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
-pub(crate) use ways::Hosts;
+pub(crate) use ways::{Hosts, host_terms};
 
 use crate::{
     config::text::amount::UNLIMITED,
@@ -72,6 +72,10 @@ impl<T: Spell> Spell for &T {
 
     fn json(&self) -> Value {
         (**self).json()
+    }
+
+    fn absent() -> Option<&'static str> {
+        T::absent()
     }
 }
 

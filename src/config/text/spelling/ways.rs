@@ -5,9 +5,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
-use super::{Spell, few, net};
+use super::{Spell, Term, few, net};
 use crate::{
     config::text::bytes,
+    policy::Entries,
     preface::{Match, hosts::HostTable, proxy::SendProxy},
     relay::tcp::{Asleep, HostRoute},
     targets::{Balance, Health, OnDown, Target, Targets},
@@ -166,19 +167,27 @@ impl Spell for Hosts<'_> {
     }
 }
 
-/// What a name leads to: its targets, or a table where it has more than that.
+/// What a name leads to: its targets, or a table where it says more than that.
 fn host(route: &HostRoute) -> Value {
-    let HostRoute { targets, access, send_proxy, wake } = route;
-    let access = access.spec();
+    let terms = host_terms(route);
+    if terms.is_empty() {
+        return route.targets.json();
+    }
     let mut keys = Map::new();
-    keys.insert("targets".to_owned(), targets.json());
-    if let Some(allow) = &access.allow {
-        keys.insert("allow".to_owned(), allow.json());
-    }
-    if access.deny != Default::default() {
-        keys.insert("deny".to_owned(), access.deny.json());
-    }
-    keys.extend(send_proxy.map(|send| ("send_proxy".to_owned(), send.json())));
-    keys.extend(wake.as_ref().map(|wake| ("wake".to_owned(), wake.json())));
-    if keys.len() == 1 { targets.json() } else { keys.into() }
+    keys.insert("targets".to_owned(), route.targets.json());
+    keys.extend(terms.into_iter().map(|term| (term.key.to_owned(), term.value.json())));
+    keys.into()
+}
+
+/// The keys that a name says itself, but for its targets.
+pub(crate) fn host_terms(route: &HostRoute) -> Vec<Term<'_>> {
+    let HostRoute { targets: _, access, send_proxy, wake } = route;
+    let access = access.spec();
+    let terms = [
+        Term::new("allow", &access.allow, &None),
+        Term::new("deny", &access.deny, &Entries::default()),
+        Term::new("send_proxy", send_proxy, &None),
+        Term::new("wake", wake, &None),
+    ];
+    terms.into_iter().filter(|term| term.differs).collect()
 }
