@@ -43,6 +43,12 @@ impl Browser {
     /// Starts one with a window of this size.
     #[track_caller]
     pub(crate) fn start(width: u32, height: u32) -> Self {
+        Self::start_with(width, height, &[])
+    }
+
+    /// The same with further flags of Chromium.
+    #[track_caller]
+    pub(crate) fn start_with(width: u32, height: u32, flags: &[&str]) -> Self {
         let port = free_port();
         let profile = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new("chromedriver");
@@ -50,7 +56,7 @@ impl Browser {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let driver = command.spawn().unwrap_or_else(|e| panic!("start {command:?}: {e}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let args = [
+        let mut args = vec![
             "--headless=new".to_owned(),
             "--no-sandbox".to_owned(),
             "--disable-gpu".to_owned(),
@@ -58,6 +64,7 @@ impl Browser {
             format!("--window-size={width},{height}"),
             format!("--user-data-dir={}", profile.path().display()),
         ];
+        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let wanted =
             json!({ "goog:chromeOptions": { "args": args }, "goog:loggingPrefs": { "browser": "ALL" } });
         let mut builder = ClientBuilder::new(HttpConnector::new());

@@ -14,6 +14,9 @@ use super::{Browser, FakeRouter, Household, Ran, RouterLab, axe, eventually};
 /// Set in the copy of this program that runs inside a network of its own.
 const INSIDE: &str = "PORTWAY_TEST_NETWORK";
 
+/// Where the modules of Node for Minecraft are, if they are installed: `tests/run` says so.
+const MINECRAFT: &str = "PORTWAY_TEST_MINECRAFT";
+
 /// A file that `tests/run` names: one line for each test that could not run here.
 const SKIPS: &str = "PORTWAY_TEST_SKIPS";
 
@@ -70,7 +73,10 @@ fn loopback_up() {
 
 /// Says, loudly, that the test of `body` cannot run here.
 fn skip<F>(_body: &F, why: &str) {
-    let name = name_of::<F>();
+    skip_named(name_of::<F>(), why);
+}
+
+fn skip_named(name: &str, why: &str) {
     let line = format!("SKIPPED: {name}: {why}\n");
     eprint!("{line}");
     if let Some(file) = std::env::var_os(SKIPS) {
@@ -83,13 +89,16 @@ fn skip<F>(_body: &F, why: &str) {
 
 /// Whether the test of `body` can run here: as root if that is needed, and with these tools. If not, that is said.
 fn can_run<F>(body: &F, needs_root: bool, tools: &[&str]) -> bool {
-    let why = match missing(tools) {
-        _ if needs_root && !is_root() => "only root may do this".to_owned(),
-        Some(missing) => missing,
-        None => return true,
-    };
-    skip(body, &why);
-    false
+    let obstacle = obstacle(needs_root, tools);
+    if let Some(why) = &obstacle {
+        skip(body, why);
+    }
+    obstacle.is_none()
+}
+
+/// Why a test cannot run here.
+fn obstacle(needs_root: bool, tools: &[&str]) -> Option<String> {
+    if needs_root && !is_root() { Some("only root may do this".to_owned()) } else { missing(tools) }
 }
 
 /// Runs the test's `body` with a real router in networks of its own, if the router's tools and these further ones are
@@ -143,6 +152,16 @@ pub(crate) fn with_accessibility_rules<F: FnOnce(&str)>(body: F) {
     }
 }
 
+/// Runs the test's `body` in a network of its own, if the modules of Node for Minecraft are there: it gets their directory.
+#[track_caller]
+pub(crate) fn in_own_network_with_minecraft<F: FnOnce(&str)>(body: F) {
+    let Some(modules) = std::env::var_os(MINECRAFT) else {
+        return skip(&body, "not installed: minecraft-protocol, flying-squid");
+    };
+    let modules = modules.into_string().expect("a readable path");
+    in_own_network_as(name_of::<F>(), &["node"], || body(&modules));
+}
+
 /// Runs the test's `body` as root, if these `tools` are there.
 #[track_caller]
 pub(crate) fn as_root<F: FnOnce()>(tools: &[&str], body: F) {
@@ -163,16 +182,21 @@ fn missing(tools: &[&str]) -> Option<String> {
 /// test. The namespace has no name and goes away with the last process in it.
 #[track_caller]
 pub(crate) fn in_own_network<F: FnOnce()>(tools: &[&str], body: F) {
+    in_own_network_as(name_of::<F>(), tools, body);
+}
+
+#[track_caller]
+fn in_own_network_as(name: &str, tools: &[&str], body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         loopback_up();
         return body();
     }
-    if !can_run(&body, true, &[tools, &["ip", "unshare"]].concat()) {
-        return;
+    if let Some(why) = obstacle(true, &[tools, &["ip", "unshare"]].concat()) {
+        return skip_named(name, &why);
     }
     let this = std::env::current_exe().expect("this program");
     let mut command = Command::new("unshare");
-    command.arg("--net").arg("--").arg(this).args(["--exact", name_of::<F>(), "--nocapture"]);
+    command.arg("--net").arg("--").arg(this).args(["--exact", name, "--nocapture"]);
     let ran = Ran::of(command.env(INSIDE, "1").stdin(Stdio::null()));
     let said = format!("{}{}", ran.out, ran.err);
     // Indented, so that the inner program's own summary is never counted.

@@ -30,8 +30,8 @@ pub(crate) use daemon::{Line, Portway, Ran, Setup, portway, portway_program};
 pub(crate) use fake_api::{End, FakeApi};
 pub(crate) use household::{HomeRouter, Household, LAN_TARGET};
 pub(crate) use lab::{
-    add_address, as_root, in_fake_household, in_household, in_own_network, in_router_lab, run,
-    with_accessibility_rules, with_tools,
+    add_address, as_root, in_fake_household, in_household, in_own_network, in_own_network_with_minecraft,
+    in_router_lab, run, with_accessibility_rules, with_tools,
 };
 pub(crate) use program::Program;
 pub(crate) use router::{FakeRouter, RouterLab};
