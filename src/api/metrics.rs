@@ -216,9 +216,20 @@ impl Scrape {
         let help = "Whether sessions reach a target, or would as far as it is known";
         let mut up = gauge(encoder, "portway_target_up", help)?;
         let all = self.mappings.iter().flat_map(|m| m.targets.iter().map(move |target| (&m.name, target)));
+        for (mapping, target) in all.clone().take(MOST_SERIES) {
+            let labels = [("mapping", &**mapping), ("target", &*target.address)];
+            set(&mut up, &labels, u64::from(target.state != view::TargetState::Down))?;
+        }
+        let help = "Whether an operator has paused a target, so that it takes no new sessions";
+        let mut paused = gauge(encoder, "portway_target_paused", help)?;
+        for (mapping, target) in all.clone().take(MOST_SERIES) {
+            let labels = [("mapping", &**mapping), ("target", &*target.address)];
+            set(&mut paused, &labels, u64::from(target.state == view::TargetState::Paused))?;
+        }
+        let mut sessions = gauge(encoder, "portway_target_sessions", "Live sessions and flows of a target")?;
         for (mapping, target) in all.take(MOST_SERIES) {
             let labels = [("mapping", &**mapping), ("target", &*target.address)];
-            set(&mut up, &labels, u64::from(target.state == view::TargetState::Up))?;
+            set(&mut sessions, &labels, target.sessions)?;
         }
         Ok(())
     }

@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_pinhole_for_each_global_address_of_a_wildcard_and_for_one_listened_on() {
-        let ipv6 = Exposure { external_port: None, ipv6: true };
+        let ipv6 = Exposure { external_port: None, ipv6: true, ..Exposure::default() };
         let wants = of(&[live("::", 80, ipv6), live("2001:db8:77::3", 81, ipv6)]);
         let mut found = internals(&wants);
         found.sort();
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_missing_address_for_a_pinhole_is_reported_beside_what_is_open() {
-        let ipv6 = Exposure { external_port: None, ipv6: true };
+        let ipv6 = Exposure { external_port: None, ipv6: true, ..Exposure::default() };
         let none = Own { global: Vec::new(), ..own() };
         let of = |live: &[(ListenerKey, LiveListener)]| Wants::of(&live.iter().cloned().collect(), &none);
         let wants = of(&[live("::", 80, ipv6), live("2001:db8:77::9", 81, ipv6), live("0.0.0.0", 82, ipv6)]);
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn one_port_of_the_router_is_wanted_once() {
-        let elsewhere = Exposure { external_port: NonZeroU16::new(80), ipv6: false };
+        let elsewhere = Exposure { external_port: NonZeroU16::new(80), ipv6: false, ..Exposure::default() };
         let wants = of(&[live("::", 80, Exposure::default()), live("::", 8080, elsewhere)]);
         assert_eq!((wants.wants.len(), wants.unfit.len()), (1, 1));
         assert!(wants.unfit[0].reason.contains("same port"), "{wants:?}");

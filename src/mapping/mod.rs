@@ -21,7 +21,7 @@ pub(crate) use address::{
     Host, ListenAddr, PortSpan, TargetAddr, Zone, canonical, canonical_socket, collide, takes,
 };
 pub(crate) use client::{ClientKey, ipv4_inside};
-pub(crate) use exposure::Exposure;
+pub(crate) use exposure::{Exposure, WhileDown};
 pub(crate) use id::MappingId;
 pub(crate) use listener::{ListenerKey, LiveListener, LiveSet};
 pub(crate) use origin::MappingOrigin;

@@ -22,10 +22,10 @@ use crate::{
     meter::{LiveSession, MappingTotals, Totals},
     policy::{Ban, BanReason, Gate},
     supervisor::{
-        Admissions, AllTotals, Budgets, Changes, Handle, LastReload, ListenerRecord, Preview, ReloadError,
-        Roster, Serving,
+        Admissions, AllPools, AllTotals, Budgets, Changes, Handle, LastReload, ListenerRecord, Preview,
+        ReloadError, Roster, Serving,
     },
-    targets::{Dialer, Leg},
+    targets::{Dialer, Leg, Target, Targets},
 };
 
 /// The most reasons that `not_ready` lists.
@@ -50,6 +50,7 @@ pub(crate) struct Board {
     pub(super) last_reload: watch::Receiver<Option<Arc<LastReload>>>,
     admissions: watch::Receiver<Admissions>,
     pub(super) totals: watch::Receiver<AllTotals>,
+    pools: watch::Receiver<AllPools>,
     settings: watch::Receiver<Settings>,
     router: watch::Receiver<RouterStatus>,
     log_level: LevelControl,
@@ -73,6 +74,7 @@ impl Board {
             last_reload: handle.last_reload(),
             admissions: handle.admissions(),
             totals: handle.totals(),
+            pools: handle.pools(),
             settings: handle.settings(),
             router,
             log_level,
@@ -201,7 +203,7 @@ impl Board {
             paused: about.paused,
             until: about.until.map(rfc3339),
             listeners: about.listeners.iter().map(|key| listener(key, by_key.get(key).copied())).collect(),
-            targets: if about.is_open() { self.targets(&planned, &live) } else { closed_targets(about) },
+            targets: if about.is_open() { self.targets(id, &planned, &live) } else { closed_targets(about) },
             sessions: live.len() as u64,
             sessions_total: sum(|totals| totals.sessions),
             bytes_in: sum(|totals| totals.moved.bytes_in),
@@ -217,6 +219,7 @@ impl Board {
     /// The targets of the listeners of one mapping, each once.
     fn targets(
         &self,
+        id: &MappingId,
         planned: &[(&ListenerKey, &ListenerPlan)],
         live: &[Arc<LiveSession>],
     ) -> Vec<view::Target> {
@@ -224,33 +227,40 @@ impl Board {
         for target in live.iter().filter_map(|session| session.target_text()) {
             *sessions.entry(target).or_default() += 1;
         }
+        let pool = find(&self.pools.borrow(), id).cloned().unwrap_or_default();
         let (mut views, mut places) = (Vec::<view::Target>::new(), HashMap::new());
-        let mut is_single = true;
         for (key, listener) in planned {
-            let Some(targets) = listener.service.targets() else { continue };
-            is_single &= targets.is_single();
-            for target in targets.iter() {
-                let address = target.to_string();
-                let leg =
-                    Leg { mapping: listener.name.clone(), protocol: key.protocol, target: target.clone() };
-                let down = self.dialer.down(&leg);
-                let place = *places.entry(address).or_insert_with_key(|address| {
-                    let sessions = sessions.get(address).copied().unwrap_or_default();
-                    let address = address.clone();
-                    views.push(view::Target { address, sessions, ..view::Target::default() });
-                    views.len() - 1
-                });
-                if let Some(down) = down {
+            for target in listener.service.target_lists().flat_map(Targets::all) {
+                let addr = &target.addr;
+                let place = *places.entry((key.protocol, addr)).or_insert_with(|| {
+                    let address = addr.to_string();
+                    let known = views.iter().position(|view| view.address == address);
+                    let place = known.unwrap_or_else(|| {
+                        views.push(target_view(target, address, pool.is_paused(addr)));
+                        views.len() - 1
+                    });
                     let view = &mut views[place];
-                    view.state = view::TargetState::Down;
+                    view.sessions += match pool.member(key.protocol, addr) {
+                        Some(member) => u64::from(member.sessions()),
+                        None => sessions.remove(&view.address).unwrap_or_default(),
+                    };
+                    place
+                });
+                let leg =
+                    Leg { mapping: listener.name.clone(), protocol: key.protocol, target: addr.clone() };
+                if let Some(down) = self.dialer.down(&leg) {
+                    let view = &mut views[place];
+                    if view.state != view::TargetState::Paused {
+                        view.state = view::TargetState::Down;
+                    }
                     view.since = Some(ago(down.since.elapsed()));
                     view.last_error = Some(down.error);
                 }
             }
         }
         // A name leads to addresses. With one target, all sessions lead there.
-        if let ([view], true) = (&mut views[..], is_single) {
-            view.sessions = sessions.values().sum();
+        if let [view] = &mut views[..] {
+            view.sessions = live.len() as u64;
         }
         views
     }
@@ -331,6 +341,13 @@ fn listener(key: &ListenerKey, record: Option<&ListenerRecord>) -> view::Listene
         error: trouble.map(|trouble| trouble.error.clone()),
         holder: trouble.and_then(|trouble| trouble.holder.clone()),
     }
+}
+
+/// A target of which nothing else is known.
+fn target_view(target: &Target, address: String, is_paused: bool) -> view::Target {
+    let state = if is_paused { view::TargetState::Paused } else { view::TargetState::Up };
+    let weight = Some(target.weight.get()).filter(|weight| *weight != 1);
+    view::Target { address, state, weight, backup: target.backup, ..view::Target::default() }
 }
 
 /// The targets of a mapping that has no listeners, of which nothing is known.

@@ -190,6 +190,8 @@ pub(crate) enum TargetState {
     Up,
     /// Sessions cannot reach it.
     Down,
+    /// It takes no new sessions: an operator has paused it.
+    Paused,
 }
 
 /// A target of a mapping.
@@ -202,6 +204,12 @@ pub(crate) struct Target {
     pub state: TargetState,
     /// Live sessions and flows that lead to it.
     pub sessions: u64,
+    /// Its share of the sessions, where that is another than 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    /// Whether it takes sessions only while no other target works.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
     /// What the last failure said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,

@@ -17,7 +17,8 @@ use super::{
         stage_over,
     },
     budgets::Needs,
-    mapping::{Admissions, AllTotals, Mappings, SessionLogs},
+    mapping::{Admissions, AllPools, AllTotals, Mappings, SessionLogs},
+    outages::Outages,
     quiet_stop::Remaining,
     roster::{Changes, Roster},
     running::Running,
@@ -36,7 +37,7 @@ use crate::{
         bind::{Listening, Overlap},
         transparent,
     },
-    targets::Dialer,
+    targets::{Dialer, Probes},
     wake::Wakers,
 };
 
@@ -88,6 +89,7 @@ pub(super) struct Listeners {
     shared: Shared,
     events: Events,
     failed: mpsc::UnboundedReceiver<Failed>,
+    outages: Outages,
 }
 
 impl Listeners {
@@ -99,6 +101,7 @@ impl Listeners {
         events: Events,
     ) -> Self {
         let (sender, failed) = mpsc::unbounded_channel();
+        let dialer = Dialer::new(events.clone());
         Self {
             plan: Arc::default(),
             revision: 0,
@@ -110,7 +113,7 @@ impl Listeners {
             retiring: Vec::new(),
             retirement: Drain::new(),
             shared: Shared {
-                dialer: Dialer::new(events.clone()),
+                dialer: dialer.clone(),
                 wakers: Wakers::new(events.clone()),
                 budgets,
                 ledger: Ledger::new(events.clone()),
@@ -122,6 +125,7 @@ impl Listeners {
             },
             events,
             failed,
+            outages: Outages::new(&dialer),
         }
     }
 
@@ -192,6 +196,8 @@ impl Listeners {
             }
             self.running.insert(key, running);
         }
+        self.outages.apply(&plan, &self.mappings);
+        self.outages.withdraw(&plan);
         let names = ChangedNames::of(&diff, &self.plan, &plan);
         self.plan = Arc::new(plan);
         self.revision += 1;
@@ -375,9 +381,28 @@ impl Listeners {
         }
     }
 
-    /// What listens.
+    /// Does what follows when targets went down or came back.
+    pub(super) fn heed_targets(&mut self) {
+        let retiring = self.retiring.iter().map(|retiring| &*retiring.running);
+        self.outages.end_sessions(&self.plan, self.running.values().chain(retiring));
+        self.revision += u64::from(self.outages.withdraw(&self.plan));
+    }
+
+    /// What is to be probed.
+    pub(super) fn probes(&self) -> watch::Receiver<Probes> {
+        self.outages.probes()
+    }
+
+    /// The pools of the plan, also of mappings that are closed.
+    pub(super) fn pools(&self) -> AllPools {
+        self.mappings.pools()
+    }
+
+    /// What listens, less what is withdrawn from the router.
     pub(super) fn live(&self) -> LiveSet {
-        let listening = self.running.iter().filter(|(_, running)| !running.is_waiting());
+        let is_open =
+            |key: &ListenerKey, running: &Running| !running.is_waiting() && !self.outages.is_withdrawn(key);
+        let listening = self.running.iter().filter(|(key, running)| is_open(key, running));
         let live = listening.filter_map(|(key, _)| {
             let plan = self.plan.listeners.get(key)?;
             Some((key.clone(), LiveListener { mapping: plan.name.clone(), exposure: plan.exposure }))

@@ -12,10 +12,11 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    config::{ListenerPlan, MappingPlan, Plan},
+    config::{ListenerPlan, MappingPlan, Plan, Service},
     mapping::{MappingId, MappingName, Protocol},
     meter::{MappingTotals, SessionLog},
     policy::{Admission, Gate, Policy},
+    relay::tcp::{Route, TcpSpec},
     targets::{Pool, Targets},
 };
 
@@ -24,6 +25,9 @@ pub(crate) type Admissions = Vec<(MappingId, Arc<Admission>)>;
 
 /// The totals of every mapping of the plan, in the order of the mappings.
 pub(crate) type AllTotals = Vec<(MappingId, Arc<MappingTotals>)>;
+
+/// The pool of every mapping of the plan, in the order of the mappings.
+pub(crate) type AllPools = Vec<(MappingId, Arc<Pool>)>;
 
 /// The budget of session lines of every mapping.
 pub(super) type SessionLogs = Vec<(MappingName, Arc<SessionLog>)>;
@@ -73,7 +77,8 @@ impl Mappings {
                     changed |= known.get_mut().retune(plan, &lists.remove(id).unwrap_or_default());
                 }
                 Entry::Vacant(place) => {
-                    place.insert(MappingRuntime::new(plan, &self.gate, &self.bell));
+                    let new = place.insert(MappingRuntime::new(plan, &self.gate, &self.bell));
+                    new.retune(plan, &lists.remove(id).unwrap_or_default());
                 }
             }
         }
@@ -98,6 +103,12 @@ impl Mappings {
     pub(super) fn totals(&self) -> AllTotals {
         let known = self.all.iter().filter(|(_, mapping)| mapping.is_known);
         known.map(|(id, mapping)| (id.clone(), Arc::clone(&mapping.totals))).collect()
+    }
+
+    /// The pools of the plan's mappings, also of those that are closed.
+    pub(super) fn pools(&self) -> AllPools {
+        let known = self.all.iter().filter(|(_, mapping)| mapping.is_known);
+        known.map(|(id, mapping)| (id.clone(), Arc::clone(&mapping.pool))).collect()
     }
 
     /// The admissions of the plan, also of mappings that are closed.
@@ -127,7 +138,7 @@ impl MappingRuntime {
             self.admission.retune(&plan.policy);
         }
         self.log.retune(plan.log);
-        self.pool.retune(&plan.selection, lists);
+        self.pool.retune(&plan.selection, &lists.all, lists.are_named);
         self.policy = Arc::clone(&plan.policy);
         self.is_planned = true;
         changed
@@ -140,7 +151,12 @@ impl MappingRuntime {
 }
 
 /// The lists of targets of a mapping.
-type Lists<'p> = Vec<(Protocol, &'p Targets)>;
+#[derive(Default)]
+struct Lists<'p> {
+    all: Vec<(Protocol, &'p Targets)>,
+    /// Names lead to some of them.
+    are_named: bool,
+}
 
 /// The lists of targets of each mapping.
 fn lists(plan: &Plan) -> BTreeMap<&MappingId, Lists<'_>> {
@@ -148,7 +164,10 @@ fn lists(plan: &Plan) -> BTreeMap<&MappingId, Lists<'_>> {
     for (key, listener) in &plan.listeners {
         if let Some(id) = &listener.mapping {
             let of_listener = listener.service.target_lists().map(|targets| (key.protocol, targets));
-            lists.entry(id).or_default().extend(of_listener);
+            let of_mapping = lists.entry(id).or_default();
+            of_mapping.all.extend(of_listener);
+            of_mapping.are_named |=
+                matches!(&listener.service, Service::Tcp(TcpSpec { route: Route::Names(_), .. }));
         }
     }
     lists

@@ -33,6 +33,7 @@ mod holder;
 mod kind;
 mod mapping;
 mod named;
+mod outages;
 mod pulse;
 mod quiet_stop;
 mod reloads;
@@ -47,7 +48,7 @@ use std::{sync::Arc, time::Duration};
 pub(crate) use bind::BindError;
 pub use bind::Tolerance;
 pub use budgets::Budgets;
-pub(crate) use mapping::{Admissions, AllTotals};
+pub(crate) use mapping::{Admissions, AllPools, AllTotals};
 pub(crate) use pulse::Pulse;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -61,11 +62,11 @@ use crate::{
     events::{Draft, EventKind, Events},
     gateway::RouterSettings,
     job::JobError,
-    mapping::{LiveSet, Timeout},
+    mapping::{LiveSet, MappingName, Timeout},
     meter::Ended,
     policy::Gate,
     relay::tcp::SilentDrops,
-    targets::Dialer,
+    targets::{Dialer, watch_over},
     wake::Wakers,
 };
 use apply::{Globals, Listeners};
@@ -168,6 +169,7 @@ pub struct Handle {
     gate: Arc<Gate>,
     admissions: watch::Receiver<Admissions>,
     totals: watch::Receiver<AllTotals>,
+    pools: watch::Receiver<AllPools>,
     live: watch::Receiver<LiveSet>,
     roster: watch::Receiver<Arc<Roster>>,
     last_reload: watch::Receiver<Option<Arc<LastReload>>>,
@@ -213,6 +215,7 @@ impl Handle {
         let (mailbox, requests) = mpsc::channel(16);
         let (admissions_tx, admissions) = watch::channel(listeners.admissions());
         let (totals_tx, totals) = watch::channel(listeners.totals());
+        let (pools_tx, pools) = watch::channel(listeners.pools());
         let (router_tx, router) = watch::channel(loaded.settings.router.clone());
         let (settings_tx, settings) = watch::channel(loaded.settings);
         let (read_tx, read) = watch::channel(loaded.read);
@@ -230,6 +233,8 @@ impl Handle {
             read: read_tx,
             admissions: admissions_tx,
             totals: totals_tx,
+            pools: pools_tx,
+            target_changes: dialer.target_changes(),
             live: live_tx,
             roster: roster_tx,
             shown: listeners_revision,
@@ -242,6 +247,9 @@ impl Handle {
             beat,
             events,
         };
+        let probes = watch_over(dialer.clone(), supervisor.listeners.probes());
+        let guard = alarm.clone();
+        tasks.spawn(async move { guard.guard("probes", probes).await });
         tasks.spawn(async move { alarm.guard("supervisor", supervisor.run(requests)).await });
         Ok(Self {
             mailbox,
@@ -252,6 +260,7 @@ impl Handle {
             gate,
             admissions,
             totals,
+            pools,
             live,
             roster,
             last_reload,
@@ -355,6 +364,31 @@ impl Handle {
         self.totals.clone()
     }
 
+    /// What chooses among the targets of every mapping. Each applied plan sends them again.
+    pub(crate) fn pools(&self) -> watch::Receiver<AllPools> {
+        self.pools.clone()
+    }
+
+    /// Pauses a target of a mapping, or resumes it: a paused one takes no new sessions. Returns
+    /// whether there is such a target.
+    pub(crate) fn pause_target(&self, mapping: &MappingName, target: &str, is_paused: bool) -> bool {
+        let roster = self.roster.borrow();
+        let Some((id, about)) = roster.plan.about.iter().find(|(id, _)| id.name == *mapping) else {
+            return false;
+        };
+        let Some(addr) = about.targets.iter().find(|addr| addr.to_string() == target) else { return false };
+        let pools = self.pools.borrow();
+        let Some((_, pool)) = pools.iter().find(|(of, _)| of == id) else { return false };
+        pool.pause(addr, is_paused);
+        tracing::info!(
+            mapping = %mapping,
+            target.addr = %addr,
+            "{}",
+            if is_paused { "target paused" } else { "target resumed" }
+        );
+        true
+    }
+
     /// The files that the last reading of the configuration looked at, whether it was applied or
     /// refused.
     pub fn read_set(&self) -> watch::Receiver<ReadSet> {
@@ -380,10 +414,13 @@ struct Supervisor {
     read: watch::Sender<ReadSet>,
     admissions: watch::Sender<Admissions>,
     totals: watch::Sender<AllTotals>,
+    pools: watch::Sender<AllPools>,
     summaries: Summaries,
     sweep: Sweep,
     /// Clients that are dropped in silence. The loop releases them when their time is over.
     silence: SilentDrops,
+    /// Marked when a target goes down or comes back.
+    target_changes: watch::Receiver<()>,
     live: watch::Sender<LiveSet>,
     roster: watch::Sender<Arc<Roster>>,
     /// The revision of the listeners that `roster` shows.
@@ -414,6 +451,7 @@ impl Supervisor {
                     None => return self.stop().await,
                 },
                 (loaded, replies) = self.reloads.done() => self.reload(loaded, replies).await,
+                Ok(()) = self.target_changes.changed() => self.listeners.heed_targets(),
                 failed = self.listeners.next_failed() => self.listeners.suspend(&failed),
                 _ = retry.tick(), if self.listeners.any_waiting() => self.listeners.retry().await,
                 () = self.sweep.due() => self.sweep.run(|| self.listeners.sweep()),
@@ -499,6 +537,7 @@ impl Supervisor {
         }
         self.admissions.send_replace(self.listeners.admissions());
         self.totals.send_replace(self.listeners.totals());
+        self.pools.send_replace(self.listeners.pools());
         send_if_other(&self.router, loaded.settings.router.clone());
         // Also when they are the same: each reload ends a log level that an operator asked for.
         self.settings.send_replace(loaded.settings);

@@ -1,6 +1,7 @@
 //! One listener that serves, waits for its socket, or has closed and still has sessions.
 
 use std::{
+    collections::HashMap,
     io,
     os::fd::OwnedFd,
     sync::{Arc, Weak, atomic::Ordering::Relaxed},
@@ -20,10 +21,11 @@ use super::{
 use crate::{
     config::ListenerPlan,
     events::{Draft, EventKind},
-    mapping::{ListenerKey, MappingId, Protocol},
+    mapping::{ListenerKey, MappingId, Protocol, TargetAddr},
     meter::{Ended, ListenerMeter},
     relay::Drain,
     sock::bind::Listening,
+    targets::{Dialer, Leg},
 };
 
 /// The task that holds a socket.
@@ -220,6 +222,22 @@ impl Running {
         for live in self.meter.live() {
             if admission.recheck(live.client.ip(), now).is_err() {
                 live.cut(Ended::Policy);
+            }
+        }
+    }
+
+    /// Ends the sessions whose target went down after they had begun.
+    pub(super) fn end_sessions_of_targets_down(&self, dialer: &Dialer) {
+        let (mapping, protocol) = (self.meter.mapping(), self.key.protocol);
+        let mut went_down: HashMap<TargetAddr, Option<Instant>> = HashMap::new();
+        for live in self.meter.live() {
+            let Some(member) = live.member() else { continue };
+            let went_down = went_down.entry(member.addr().clone()).or_insert_with_key(|target| {
+                let leg = Leg { mapping: mapping.clone(), protocol, target: target.clone() };
+                dialer.down(&leg).map(|down| down.at)
+            });
+            if went_down.is_some_and(|at| live.started <= at) {
+                live.cut(Ended::TargetError);
             }
         }
     }

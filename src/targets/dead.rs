@@ -15,6 +15,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use indexmap::IndexMap;
@@ -25,6 +26,8 @@ use crate::{mapping::Protocol, sock::errno::is_own_shortage};
 
 /// The most addresses that are remembered.
 const MOST: usize = 4096;
+/// How long the address that won a race is tried first.
+const WON: Duration = Duration::from_secs(600);
 
 /// The addresses that failed lately.
 #[derive(Debug, Default)]
@@ -32,6 +35,8 @@ pub(super) struct DeadAddrs {
     known: Mutex<IndexMap<(Protocol, SocketAddr), Failure>>,
     /// The length of `known`, for a look without the lock.
     count: AtomicUsize,
+    /// The addresses that won a race against one that was tried before them, and when.
+    winners: Mutex<IndexMap<SocketAddr, Instant>>,
 }
 
 /// The failures of an address since it last worked.
@@ -90,6 +95,35 @@ impl DeadAddrs {
         self.count.store(known.len(), Relaxed);
     }
 
+    /// Notes that `addr` answered where an address before it did not. It is tried first for
+    /// [`WON`].
+    pub(super) fn won(&self, addr: SocketAddr) {
+        let (mut winners, now) = (self.winners(), Instant::now());
+        if winners.len() >= MOST {
+            winners.retain(|_, at| now < *at + WON);
+            // Any one may go: to forget is harmless.
+            winners.truncate(MOST - 1);
+        }
+        winners.insert(addr, now);
+    }
+
+    /// Puts the address that lately won first.
+    pub(super) fn winner_first(&self, addrs: &mut [SocketAddr]) {
+        if addrs.len() < 2 {
+            return;
+        }
+        let (winners, now) = (self.winners(), Instant::now());
+        let won_at = |addr: &SocketAddr| winners.get(addr).copied().filter(|at| now < *at + WON);
+        let last = addrs.iter().enumerate().filter_map(|(at, addr)| Some((won_at(addr)?, at))).max();
+        if let Some((_, at)) = last {
+            addrs[..=at].rotate_right(1);
+        }
+    }
+
+    fn winners(&self) -> MutexGuard<'_, IndexMap<SocketAddr, Instant>> {
+        self.winners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn known(&self) -> MutexGuard<'_, IndexMap<(Protocol, SocketAddr), Failure>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,6 +166,26 @@ mod tests {
         dead.failed(Protocol::Tcp, addr(1), &silent);
         tokio::time::advance(FIRST).await;
         assert_eq!(ordered(&dead, Protocol::Tcp), [2, 3, 1], "the next one is longer");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_winner_of_a_race_is_first_for_ten_minutes() {
+        let dead = DeadAddrs::default();
+        let order = || {
+            let mut addrs = [addr(1), addr(2), addr(3)];
+            dead.winner_first(&mut addrs);
+            addrs.map(|addr| addr.port())
+        };
+        assert_eq!(order(), [1, 2, 3]);
+        dead.won(addr(3));
+        assert_eq!(order(), [3, 1, 2]);
+        tokio::time::advance(WON / 2).await;
+        dead.won(addr(2));
+        assert_eq!(order(), [2, 1, 3], "the last one");
+        tokio::time::advance(WON / 2).await;
+        assert_eq!(order(), [2, 1, 3]);
+        tokio::time::advance(WON / 2).await;
+        assert_eq!(order(), [1, 2, 3]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -73,7 +73,11 @@ pub(crate) async fn dial(
                 |addr| -> Connecting<'_> { Box::pin(connect(addr, options.source, options.keepalive)) };
             let time = (deadline, options.connect_timeout);
             // Boxed: a session's task is as large as its largest state, and few sessions race.
-            Box::pin(race(&addrs, time, connect, note)).await
+            let reached = Box::pin(race(&addrs, time, connect, note)).await?;
+            if reached.1 != addrs[0] {
+                dialer.won(reached.1);
+            }
+            Ok(reached)
         }
     }
 }

@@ -8,6 +8,8 @@
 
 use std::{fmt::Display, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use tokio::sync::watch;
+
 use super::{
     ResolveError, Resolver,
     dead::DeadAddrs,
@@ -57,7 +59,7 @@ impl Dialer {
     }
 
     /// The addresses of `target` in the order in which they are tried: those that failed lately
-    /// come last, and the families of the others alternate. There is at least one. Those that would
+    /// come last, and the families of the others alternate, from the one that lately won a race. There is at least one. Those that would
     /// lead back here, or to the API, are left out. A name is looked up for `patience` at most.
     ///
     /// # Errors
@@ -86,6 +88,9 @@ impl Dialer {
             _ => {
                 let alive = self.shared.dead.order(protocol, &mut addrs);
                 race::alternate(&mut addrs[..alive]);
+                if protocol == Protocol::Tcp {
+                    self.shared.dead.winner_first(&mut addrs[..alive]);
+                }
                 Ok(addrs)
             }
         }
@@ -108,6 +113,11 @@ impl Dialer {
         self.shared.dead.failed(protocol, addr, error);
     }
 
+    /// Notes that `addr` answered where one that was tried before it did not.
+    pub(crate) fn won(&self, addr: SocketAddr) {
+        self.shared.dead.won(addr);
+    }
+
     /// Notes that `addr` works. This is one atomic load while no address is dead.
     pub(crate) fn worked(&self, protocol: Protocol, addr: SocketAddr) {
         self.shared.dead.worked(protocol, addr);
@@ -122,6 +132,11 @@ impl Dialer {
     /// What is wrong with a target; `None` where it is not down.
     pub(crate) fn down(&self, leg: &Leg) -> Option<Down> {
         self.shared.down.get(leg)
+    }
+
+    /// Changes when a target goes down or comes back.
+    pub(crate) fn target_changes(&self) -> watch::Receiver<()> {
+        self.shared.down.changes()
     }
 
     /// Notes that a session reached the target, or that a flow had an answer from it. Writes

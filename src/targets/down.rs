@@ -26,7 +26,7 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     events::{Draft, EventKind, Events},
@@ -95,6 +95,8 @@ impl Sign {
 pub(crate) struct Down {
     /// When its failures began.
     pub since: Instant,
+    /// When that made it "down".
+    pub at: Instant,
     /// What the failure said that made it "down".
     pub error: String,
 }
@@ -106,6 +108,8 @@ pub(super) struct DownTargets {
     /// How many entries say that their target fails, for a look without the lock.
     failing: AtomicUsize,
     events: Events,
+    /// Marked when a target goes down or comes back.
+    changes: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -123,6 +127,8 @@ struct Run {
     /// Sessions that failed since the last success; none where the target is up.
     failed: u64,
     since: Instant,
+    /// When it went down.
+    down_at: Instant,
     down: bool,
     told: bool,
     /// What the last failure that made it "down" said.
@@ -135,7 +141,8 @@ impl DownTargets {
     pub(super) fn new(events: Events) -> Self {
         let state =
             State { known: IndexMap::new(), all: LogLimiter::new(ALL_BURST, ALL_REFILL), left_out: 0 };
-        Self { state: Mutex::new(state), failing: AtomicUsize::new(0), events }
+        let changes = watch::Sender::default();
+        Self { state: Mutex::new(state), failing: AtomicUsize::new(0), events, changes }
     }
 
     /// Notes that a session, or a flow, could not use the target.
@@ -159,6 +166,8 @@ impl DownTargets {
             return;
         }
         run.down = true;
+        run.down_at = now;
+        self.changes.send_replace(());
         run.error = error.to_string();
         run.told = run.lines.take(now).and_then(|_| state.all.take(now)).is_some();
         if !run.told {
@@ -198,6 +207,9 @@ impl DownTargets {
         let (was_down, told, since) = (run.down, run.told, run.since);
         (run.down, run.told) = (false, false);
         drop(guard);
+        if was_down {
+            self.changes.send_replace(());
+        }
         if was_down && told {
             tracing::info!(
                 mapping = %leg.mapping,
@@ -221,7 +233,12 @@ impl DownTargets {
         }
         let state = self.state();
         let run = state.known.get(leg).filter(|run| run.failed > 0 && run.down)?;
-        Some(Down { since: run.since, error: run.error.clone() })
+        Some(Down { since: run.since, at: run.down_at, error: run.error.clone() })
+    }
+
+    /// Changes when a target goes down or comes back.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Makes room: first go the targets that are up, then any one.
@@ -242,6 +259,7 @@ impl Run {
         Self {
             failed: 0,
             since: now,
+            down_at: now,
             down: false,
             told: false,
             error: String::new(),

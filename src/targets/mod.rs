@@ -10,6 +10,7 @@ pub(crate) mod dial;
 mod dial_error;
 mod dialer;
 mod down;
+mod health;
 mod hold;
 mod lookup;
 mod own;
@@ -20,6 +21,7 @@ mod selection;
 
 pub(crate) use dialer::Dialer;
 pub(crate) use down::{CLEAR_SILENCE, Leg, Sign};
+pub(crate) use health::{Probe, Probes, watch_over};
 pub(crate) use pool::{Member, Place, Pool, PoolHandle};
 pub(crate) use resolve::{ResolveError, Resolver};
 pub(crate) use selection::{Balance, Health, OnDown, Selection};

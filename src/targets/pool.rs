@@ -49,6 +49,8 @@ pub(crate) struct PoolHandle(Arc<ArcSwap<Pool>>);
 #[derive(Debug, Default)]
 struct State {
     selection: Selection,
+    /// Names lead to lists of their own.
+    is_named: bool,
     /// Targets that take no new sessions.
     paused: HashSet<TargetAddr>,
     /// The members of each protocol.
@@ -101,11 +103,12 @@ impl Pool {
         pool
     }
 
-    /// Takes a changed plan: how targets are chosen, and which there are. What is known of the
+    /// Takes a plan: how targets are chosen, which there are, and whether names lead to them. What is known of the
     /// targets that stay is kept.
-    pub(crate) fn retune(&self, selection: &Selection, lists: &[(Protocol, &Targets)]) {
+    pub(crate) fn retune(&self, selection: &Selection, lists: &[(Protocol, &Targets)], is_named: bool) {
         let mut state = self.state();
         state.selection = selection.clone();
+        state.is_named = is_named;
         if state.members.iter().any(|members| !members.is_empty()) || !state.paused.is_empty() {
             let mut known = [HashSet::new(), HashSet::new()];
             let mut kept = [HashSet::new(), HashSet::new()];
@@ -133,7 +136,7 @@ impl Pool {
         }
         let now = Instant::now();
         let mut state = self.state();
-        let State { selection, paused, members, groups } = &mut *state;
+        let State { selection, paused, members, groups, .. } = &mut *state;
         let protocol = protocol as usize;
         let group = match groups[protocol].entry(targets.clone()) {
             Entry::Occupied(group) => group.into_mut(),
@@ -203,7 +206,8 @@ impl Pool {
 
     fn note_strictness(&self, state: &State) {
         let Selection { health, on_down, .. } = &state.selection;
-        let is_strict = health.is_some() || *on_down == OnDown::Close || !state.paused.is_empty();
+        let is_strict =
+            health.is_some() || *on_down == OnDown::Close || state.is_named || !state.paused.is_empty();
         self.is_strict.store(is_strict, Relaxed);
     }
 

@@ -96,19 +96,26 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Pauses a mapping, or resumes it.
+/// Pauses a mapping or one of its targets, or resumes it.
 pub(super) async fn act(
     State(context): State<Arc<Context>>,
     Path(path): Path<String>,
     params: Params,
 ) -> Answer<Json<Mapping>> {
-    let [] = params.take([])?;
+    let [target] = params.take(["target"])?;
     let (name, pauses) = match path.rsplit_once('/') {
         Some((name, "pause")) => (name, true),
         Some((name, "resume")) => (name, false),
         _ => return Err(Refused::missing("POST is for …/pause and …/resume; change a mapping with PUT")),
     };
     let name = named(name).map_err(|_| unknown(name))?;
+    if let Some(target) = target {
+        if !context.means.handle.pause_target(&name, &target, pauses) {
+            let error = format!("no target `{}` in a mapping `{name}`", clean(&target));
+            return Err(Refused::missing(error));
+        }
+        return shown(&context, &name);
+    }
     let own = name.clone();
     let acted = move |managed: Managed| async move {
         if pauses { managed.pause(&own).await } else { managed.resume(&own).await }

@@ -44,17 +44,17 @@ pub(in crate::cli) struct Remove {
     name: String,
 }
 
-/// The mapping to pause.
+/// The mapping to pause, or one of its targets.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Pause {
-    /// Its name
+    /// Its name; or TARGET@NAME for one of its targets, which takes no new sessions then
     name: String,
 }
 
-/// The mapping to resume.
+/// The mapping to resume, or one of its targets.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Resume {
-    /// Its name
+    /// Its name; or TARGET@NAME for one of its targets
     name: String,
 }
 
@@ -114,15 +114,21 @@ pub(super) async fn remove(args: Remove, daemon: &Daemon) -> Result<Outcome, Fai
     done(&ask, daemon, &format!("removed {}", escaped(&args.name))).await
 }
 
-/// Pauses a mapping.
+/// What a mapping, or `TARGET@MAPPING`, is told.
+fn turn(name: &str, act: &str) -> Ask {
+    let (target, name) = name.rsplit_once('@').map_or((None, name), |(target, name)| (Some(target), name));
+    Ask::post("/v1/mappings").step(name).step(act).with("target", target)
+}
+
+/// Pauses a mapping or a target.
 pub(super) async fn pause(args: Pause, daemon: &Daemon) -> Result<Outcome, Failed> {
-    let ask = Ask::post("/v1/mappings").step(&args.name).step("pause");
+    let ask = turn(&args.name, "pause");
     done(&ask, daemon, &format!("paused {}", escaped(&args.name))).await
 }
 
-/// Resumes a mapping.
+/// Resumes a mapping or a target.
 pub(super) async fn resume(args: Resume, daemon: &Daemon) -> Result<Outcome, Failed> {
-    let ask = Ask::post("/v1/mappings").step(&args.name).step("resume");
+    let ask = turn(&args.name, "resume");
     done(&ask, daemon, &format!("resumed {}", escaped(&args.name))).await
 }
 

@@ -262,10 +262,13 @@ fn targets(targets: &[view::Target], terminal: Terminal) -> String {
         let (state, colour) = match target.state {
             TargetState::Up => ("up", Colour::Good),
             TargetState::Down => ("down", Colour::Bad),
+            TargetState::Paused => ("paused", Colour::Pale),
         };
+        let weight = target.weight.map(|weight| format!(", weight {weight}")).unwrap_or_default();
+        let backup = if target.backup { ", backup" } else { "" };
         table.row([
             Cell::of(&target.address),
-            Cell::of(state).coloured(colour),
+            Cell::of(format!("{state}{weight}{backup}")).coloured(colour),
             Cell::of(target.sessions),
             Cell::some(target.since.as_deref().map(clock)),
             Cell::some(target.last_error.as_ref()),

@@ -135,6 +135,7 @@ pub(crate) fn terms<'p>(
     let opening = listener.exposure.map(|exposure| Opening {
         external_port: exposure.external_port.unwrap_or(key.addr.port),
         ipv6: exposure.ipv6,
+        while_down: exposure.while_down,
     });
     terms.push(Term::owned("router", opening, &None));
     terms

@@ -16,7 +16,7 @@ use crate::{
         table::{truth, word},
     },
     gateway::{OnConflict, RouterProtocol, RouterSettings},
-    mapping::{Exposure, Zone, canonical, is_of_one_machine},
+    mapping::{Exposure, WhileDown, Zone, canonical, is_of_one_machine},
 };
 
 /// What the key `router` of a mapping says.
@@ -28,6 +28,10 @@ pub(crate) enum Wish {
     Open(Exposure),
 }
 
+/// The words of `while_down`.
+const WHILE_DOWN: [(&str, WhileDown); 2] =
+    [(WhileDown::Keep.as_str(), WhileDown::Keep), (WhileDown::Close.as_str(), WhileDown::Close)];
+
 /// Reads the key `router` of a mapping.
 pub(crate) fn wish(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Wish> {
     Some(match value.get_ref() {
@@ -38,6 +42,10 @@ pub(crate) fn wish(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Opt
             let exposure = Exposure {
                 external_port: keys.get("external_port").and_then(|v| port(reader, v)),
                 ipv6: keys.get("ipv6").and_then(|v| reader.flag("ipv6", v)).unwrap_or(false),
+                while_down: keys
+                    .get("while_down")
+                    .and_then(|v| word(reader, "while_down", v, &WHILE_DOWN))
+                    .unwrap_or_default(),
             };
             keys.refuse_others(reader, "of `router`", &[]);
             Wish::Open(exposure)

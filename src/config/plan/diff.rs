@@ -205,7 +205,9 @@ mod tests {
         let port = NonZeroU16::new(30_000);
         for new in [
             ruled(&old, &strict),
-            changed(&old, |l| l.exposure = Some(Exposure { external_port: port, ipv6: false })),
+            changed(&old, |l| {
+                l.exposure = Some(Exposure { external_port: port, ipv6: false, ..Exposure::default() })
+            }),
             changed(&old, |l| {
                 let Service::Tcp(spec) = &mut l.service else { panic!() };
                 spec.options.bandwidth = NonZeroU64::new(65_536);

@@ -15,7 +15,11 @@ use crate::{
     mapping::{Exposure, ListenerKey, MappingId, MappingName, TargetAddr},
     meter::SessionLines,
     policy::Policy,
-    relay::{tcp::TcpSpec, udp::UdpSpec},
+    preface::proxy::SendProxy,
+    relay::{
+        tcp::{Route, TcpSpec},
+        udp::UdpSpec,
+    },
     targets::{Selection, Targets},
     wake::WakeSpec,
 };
@@ -120,6 +124,21 @@ impl Service {
             Self::Trap => (None, None),
         };
         named.into_iter().flatten().chain(plain)
+    }
+
+    /// Every list of targets with the PROXY header that they get, where the mapping says
+    /// `of_mapping`.
+    pub(crate) fn target_lists_with_proxy(
+        &self,
+        of_mapping: SendProxy,
+    ) -> impl Iterator<Item = (&Targets, SendProxy)> {
+        let of_names = match self {
+            Self::Tcp(TcpSpec { route: Route::Names(names), .. }) => Some(names.hosts.values()),
+            _ => None,
+        };
+        let of_names = of_names.into_iter().flatten();
+        let of_names = of_names.map(move |host| (&host.targets, host.send_proxy.unwrap_or(of_mapping)));
+        self.targets().map(|targets| (targets, of_mapping)).into_iter().chain(of_names)
     }
 
     /// Every list of targets, those of its host names too.

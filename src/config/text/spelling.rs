@@ -18,7 +18,7 @@ pub(crate) use ways::{Hosts, host_terms};
 
 use crate::{
     config::text::amount::UNLIMITED,
-    mapping::Timeout,
+    mapping::{Timeout, WhileDown},
     meter::SessionLines,
     policy::{Country, Entries, Limit, Rate, Refuse},
 };
@@ -209,15 +209,22 @@ impl Spell for Entries {
 pub(crate) struct Opening {
     pub(crate) external_port: NonZeroU16,
     pub(crate) ipv6: bool,
+    pub(crate) while_down: WhileDown,
 }
 
 impl Spell for Opening {
     fn brief(&self) -> String {
-        format!("{}{}", self.external_port, if self.ipv6 { "+ipv6" } else { "" })
+        let ipv6 = if self.ipv6 { "+ipv6" } else { "" };
+        let while_down = if self.while_down == WhileDown::Close { " while up" } else { "" };
+        format!("{}{ipv6}{while_down}", self.external_port)
     }
 
     fn json(&self) -> Value {
-        json!({ "external_port": self.external_port, "ipv6": self.ipv6 })
+        let mut value = json!({ "external_port": self.external_port, "ipv6": self.ipv6 });
+        if self.while_down != WhileDown::default() {
+            value["while_down"] = json!(self.while_down.as_str());
+        }
+        value
     }
 }
 

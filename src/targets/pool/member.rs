@@ -115,6 +115,11 @@ impl Member {
         Some(passed)
     }
 
+    /// Whether probes say that it is down.
+    pub(crate) fn is_down(&self) -> bool {
+        self.standing().probes.is_down
+    }
+
     /// Forgets what probes said: there are none any more.
     pub(super) fn is_not_probed(&self) {
         self.standing().probes = Probes::default();

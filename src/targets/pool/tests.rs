@@ -241,7 +241,7 @@ async fn a_retune_keeps_what_is_known_of_the_targets_that_stay() {
     let (before, after) = (list(&[(1, 1), (2, 1), (3, 1)]), list(&[(1, 1), (3, 1), (4, 1)]));
     let (_, place) = take(&pool, &before, client(1));
     fails(&pool, 3);
-    pool.retune(&Selection { balance: Balance::First, ..Selection::default() }, &[(TCP, &after)]);
+    pool.retune(&Selection { balance: Balance::First, ..Selection::default() }, &[(TCP, &after)], false);
     assert_eq!(order(&pool, &after, client(1)), [1, 4, 3]);
     assert_eq!(pool.member(TCP, &addr(1)).unwrap().sessions(), 1);
     assert!(pool.member(TCP, &addr(2)).is_none(), "it went");

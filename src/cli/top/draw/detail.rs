@@ -80,6 +80,7 @@ fn lines(mapping: &Mapping, theme: Theme, width: u16) -> Vec<Line<'static>> {
         let (word, colour) = match target.state {
             TargetState::Up => ("target up", Colour::Good),
             TargetState::Down => ("target down", Colour::Bad),
+            TargetState::Paused => ("target paused", Colour::Pale),
         };
         let since = target.since.as_deref().and_then(ago).map(|ago| format!("for {ago}"));
         let about = [since, target.last_error.as_ref().map(plain)];
