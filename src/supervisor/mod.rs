@@ -211,64 +211,36 @@ impl Handle {
         let mut listeners =
             Listeners::new(budgets, Arc::clone(&gate), summaries.bell(), alarm.clone(), events.clone());
         listeners.apply(loaded.plan, &Globals::of(loaded.gate, &loaded.settings), tolerance).await?;
-        let (dialer, wakers) = (listeners.dialer().clone(), listeners.wakers().clone());
-        let (mailbox, requests) = mpsc::channel(16);
-        let (admissions_tx, admissions) = watch::channel(listeners.admissions());
-        let (totals_tx, totals) = watch::channel(listeners.totals());
-        let (pools_tx, pools) = watch::channel(listeners.pools());
-        let (router_tx, router) = watch::channel(loaded.settings.router.clone());
-        let (settings_tx, settings) = watch::channel(loaded.settings);
-        let (read_tx, read) = watch::channel(loaded.read);
-        let (live_tx, live) = watch::channel(listeners.live());
         let warnings = loaded.warnings.into();
-        let (roster_tx, roster) = watch::channel(Arc::new(listeners.roster(&warnings, false)));
-        let (last_tx, last_reload) = watch::channel(None);
-        let at_once = CancellationToken::new();
-        let listeners_revision = listeners.revision();
+        let (mailbox, requests) = mpsc::channel(16);
         let supervisor = Supervisor {
             reloads,
+            router: watch::Sender::new(loaded.settings.router.clone()),
+            settings: watch::Sender::new(loaded.settings),
+            read: watch::Sender::new(loaded.read),
+            admissions: watch::Sender::new(listeners.admissions()),
+            totals: watch::Sender::new(listeners.totals()),
+            pools: watch::Sender::new(listeners.pools()),
+            target_changes: listeners.dialer().target_changes(),
+            live: watch::Sender::new(listeners.live()),
+            roster: watch::Sender::new(Arc::new(listeners.roster(&warnings, false))),
+            shown: listeners.revision(),
             listeners,
-            settings: settings_tx,
-            router: router_tx,
-            read: read_tx,
-            admissions: admissions_tx,
-            totals: totals_tx,
-            pools: pools_tx,
-            target_changes: dialer.target_changes(),
-            live: live_tx,
-            roster: roster_tx,
-            shown: listeners_revision,
             warnings,
-            last_reload: last_tx,
+            last_reload: watch::Sender::new(None),
             summaries,
             sweep,
             silence,
-            at_once: at_once.clone(),
+            at_once: CancellationToken::new(),
             beat,
             events,
         };
-        let probes = watch_over(dialer.clone(), supervisor.listeners.probes());
+        let handle = supervisor.handle(mailbox, gate, shared_budgets, pulse);
+        let probes = watch_over(handle.dialer.clone(), supervisor.listeners.probes());
         let guard = alarm.clone();
         tasks.spawn(async move { guard.guard("probes", probes).await });
         tasks.spawn(async move { alarm.guard("supervisor", supervisor.run(requests)).await });
-        Ok(Self {
-            mailbox,
-            at_once,
-            settings,
-            router,
-            read,
-            gate,
-            admissions,
-            totals,
-            pools,
-            live,
-            roster,
-            last_reload,
-            budgets: shared_budgets,
-            dialer,
-            wakers,
-            pulse,
-        })
+        Ok(handle)
     }
 
     /// Reads the configuration again and applies it, whole or not at all. Requests that come while
@@ -434,6 +406,34 @@ struct Supervisor {
 }
 
 impl Supervisor {
+    /// What leads to it.
+    fn handle(
+        &self,
+        mailbox: mpsc::Sender<Request>,
+        gate: Arc<Gate>,
+        budgets: Budgets,
+        pulse: Pulse,
+    ) -> Handle {
+        Handle {
+            mailbox,
+            at_once: self.at_once.clone(),
+            settings: self.settings.subscribe(),
+            router: self.router.subscribe(),
+            read: self.read.subscribe(),
+            gate,
+            admissions: self.admissions.subscribe(),
+            totals: self.totals.subscribe(),
+            pools: self.pools.subscribe(),
+            live: self.live.subscribe(),
+            roster: self.roster.subscribe(),
+            last_reload: self.last_reload.subscribe(),
+            budgets,
+            dialer: self.listeners.dialer().clone(),
+            wakers: self.listeners.wakers().clone(),
+            pulse,
+        }
+    }
+
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut retry = interval(RETRY);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);

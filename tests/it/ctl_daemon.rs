@@ -17,7 +17,7 @@ use crate::harness::{
 impl Portway {
     /// Runs a command against this daemon.
     #[track_caller]
-    fn ctl<const N: usize>(&self, args: [&str; N]) -> Ran {
+    pub(crate) fn ctl<const N: usize>(&self, args: [&str; N]) -> Ran {
         let socket = self.socket();
         portway(args.into_iter().chain(["--socket", socket.to_str().expect("a readable path")]))
     }

@@ -45,6 +45,7 @@ mod metrics;
 mod names;
 mod names_minecraft;
 mod policy;
+mod pool;
 mod ports;
 mod pressure;
 mod proxy;

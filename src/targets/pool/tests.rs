@@ -260,6 +260,7 @@ async fn a_paused_target_is_never_tried() {
     pool.retune(
         &Selection { balance: Balance::First, ..Selection::default() },
         &[(TCP, &targets), (TCP, &one)],
+        false,
     );
     assert_eq!(order(&pool, &targets, client(1)), [2], "a reload does not resume it");
     pool.pause(&addr(7), true);
