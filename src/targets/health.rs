@@ -25,7 +25,7 @@ use super::{
 use crate::{
     mapping::{Protocol, Timeout},
     preface::proxy::{SendProxy, local},
-    sock::udp as sockets,
+    sock::{transparent::Source, udp as sockets},
 };
 
 /// The most probes at a time: each holds a descriptor.
@@ -148,7 +148,7 @@ impl Probe {
         let options = DialOptions {
             connect_timeout: self.health.timeout,
             keepalive: Timeout::Never,
-            source: self.source,
+            source: Source::new(self.source, None),
         };
         let (mut stream, addr) =
             dial(dialer, &self.leg.target, options).await.map_err(|error| error.to_string())?;
@@ -193,7 +193,7 @@ impl Probe {
     }
 
     async fn ask_one(&self, addr: std::net::SocketAddr) -> std::io::Result<()> {
-        let (socket, peer) = sockets::connect(addr, self.source)?;
+        let (socket, peer) = sockets::connect(addr, Source::new(self.source, None))?;
         let mut datagram = local(self.send_proxy).to_vec();
         datagram.extend_from_slice(self.health.send.as_deref().unwrap_or_default());
         match peer {
