@@ -95,7 +95,11 @@ fn note(dialer: &Dialer, options: DialOptions, addr: SocketAddr, outcome: &Outco
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, num::NonZeroU16, sync::Arc};
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        num::NonZeroU16,
+        sync::Arc,
+    };
 
     use tokio::{net::TcpListener, time::sleep};
 
