@@ -22,6 +22,7 @@ use crate::{
         tcp::{Asleep, HostRoute, Names, Route, TcpOptions, TcpSpec},
     },
     targets::Targets,
+    wake::{Start, WakeSpec},
 };
 
 /// A listener that serves.
@@ -506,4 +507,100 @@ async fn a_long_request_is_replayed_whole_before_what_follows() {
     reached.read_to_end(&mut got).await.unwrap();
     assert!(got == expected);
     assert_eq!(served.meter.live()[0].bytes_in(), expected.len() as u64);
+}
+
+/// What starts a target: here it leaves a file, by which the test knows.
+fn waking(file: &std::path::Path) -> Option<Arc<WakeSpec>> {
+    let start = [String::from("touch"), file.display().to_string()].into();
+    let start = Start::Command { start, stop: None };
+    Some(Arc::new(WakeSpec { start, wait: 20 * SECOND, stop_after: None }))
+}
+
+async fn until_there(file: &std::path::Path) {
+    let there = async {
+        while !file.exists() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(20 * SECOND, there).await.expect("the target was started");
+}
+
+#[tokio::test]
+async fn a_client_stays_connected_while_its_target_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("started");
+    let (target, targets) = target().await;
+    let addr = target.local_addr().unwrap();
+    drop(target);
+    let mut spec = TcpSpec { route: Route::Targets(targets), options: TcpOptions::default() };
+    spec.options.wake = waking(&file);
+    let served = Served::open(spec).await;
+    let mut clients = [served.client().await, served.client().await];
+    for client in &mut clients {
+        client.write_all(b"hello").await.unwrap();
+    }
+    until_there(&file).await;
+    let target = TcpListener::bind(addr).await.unwrap();
+    for _ in 0..clients.len() {
+        let (mut reached, _) = timeout(20 * SECOND, target.accept()).await.unwrap().unwrap();
+        reached.read_exact(&mut [0; 5]).await.unwrap();
+        reached.write_all(b"!").await.unwrap();
+    }
+    for client in &mut clients {
+        assert_eq!(client.read_u8().await.unwrap(), b'!');
+    }
+}
+
+#[tokio::test]
+async fn a_player_hears_that_the_server_starts_and_neither_a_ping_nor_a_refused_client_starts_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("started");
+    let wake = waking(&file);
+    let deny = Entries { nets: ["127.0.0.0/8".parse().unwrap()].into(), ..Entries::default() };
+    let access = AccessSpec { deny, ..AccessSpec::default() }.into();
+    let closed = HostRoute { access, wake: wake.clone(), ..host(nowhere().await) };
+    let open = HostRoute { wake, ..host(nowhere().await) };
+    let hosts = vec![("closed.example.org", closed), ("mc.example.org", open)];
+    let served = Served::open(asleep(by_name(Match::Minecraft, hosts, None))).await;
+    let see = async |name: &str, next: u8| {
+        let mut client = served.client().await;
+        client.write_all(&minecraft(name, next)).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    assert!(see("mc.example.org", 1).await.contains("fast asleep"));
+    assert_eq!(see("closed.example.org", 2).await, "");
+    served.until_ended(Ended::Unreachable, 1).await;
+    served.until_ended(Ended::Policy, 1).await;
+    assert!(!file.exists());
+    let kicked = see("mc.example.org", 2).await;
+    assert!(kicked.contains("starting"), "{kicked}");
+    until_there(&file).await;
+    let status = see("mc.example.org", 1).await;
+    assert!(status.contains("starting"), "{status}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_read_behind_the_header_of_a_proxy() {
+    let ((one, to_one), (_, to_other)) = (target().await, target().await);
+    let hosts = vec![("one.example.org", host(to_one)), ("*.example.org", host(to_other))];
+    let mut spec = by_name(Match::TlsSni, hosts, None);
+    spec.options.accept_proxy = ["127.0.0.0/8".parse().unwrap()].into();
+    spec.options.send_proxy = SendProxy::V1;
+    let served = Served::open(spec).await;
+    let bytes = [HEADER, &hello("one.example.org")].concat();
+    for cut in [1, HEADER.len() - 1, HEADER.len(), HEADER.len() + 1, HEADER.len() + 60, bytes.len()] {
+        let mut client = served.client().await;
+        for part in [&bytes[..cut], &bytes[cut..]] {
+            client.write_all(part).await.unwrap();
+            sleep(Duration::from_millis(1)).await;
+        }
+        client.shutdown().await.unwrap();
+        let (mut reached, _) = timeout(SECOND, one.accept()).await.unwrap().unwrap();
+        let mut got = Vec::new();
+        reached.read_to_end(&mut got).await.unwrap();
+        assert!(got == bytes, "cut at {cut}");
+    }
 }

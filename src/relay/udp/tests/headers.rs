@@ -133,3 +133,25 @@ async fn what_a_peer_says_is_passed_on() {
     assert_eq!(addresses.source, "203.0.113.9:50312".parse().unwrap());
     assert_eq!((addresses.destination, payload), ("192.0.2.1:53".parse().unwrap(), &b"x"[..]));
 }
+
+#[tokio::test]
+async fn the_datagrams_of_a_flow_are_held_until_its_target_was_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("started");
+    let target = socket().await;
+    let mut spec = leading_to(target.local_addr().unwrap());
+    let (slow, touch) = ("sleep 0.3; touch \"$0\"", file.display().to_string());
+    let start = ["sh", "-c", slow, &touch].map(str::to_owned);
+    let start = crate::wake::Start::Command { start: start.into(), stop: None };
+    let wait = Duration::from_secs(20);
+    spec.options.wake = Some(Arc::new(WakeSpec { start, wait, stop_after: None }));
+    let relay = Relay::start(spec);
+    let client = relay.client().await;
+    for datagram in [b"1", b"2", b"3"] {
+        client.send(datagram).await.unwrap();
+    }
+    for datagram in [b"1", b"2", b"3"] {
+        assert_eq!(recv(&target).await, datagram);
+        assert!(file.exists(), "it was sent before the target was started");
+    }
+}
