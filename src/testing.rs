@@ -63,9 +63,3 @@ pub mod preface {
         }
     }
 }
-
-/// What the fuzz targets claim of any bytes.
-#[cfg(any(test, fuzzing))]
-pub mod claims {
-    pub use crate::preface::claims::{http, minecraft, proxy, tls};
-}

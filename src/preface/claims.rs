@@ -1,4 +1,5 @@
 //! What must hold for any bytes: the claims of the property tests, and of the fuzz targets.
+#![allow(unreachable_pub, reason = "the fuzz targets are outside of the library")]
 #![allow(clippy::missing_panics_doc, reason = "a claim that does not hold panics, and that is its use")]
 
 use proxy_header::{ParseConfig, ProxyHeader};

@@ -74,7 +74,8 @@ fn version_1(bytes: &[u8]) -> Result<Option<Header>, Invalid> {
     let Some(end) = start.iter().position(|c| *c == b'\n') else {
         return if bytes.len() < LONGEST_V1 { Ok(None) } else { Err(Invalid::MalformedV1) };
     };
-    let line = start[..end].strip_suffix(b"\r").ok_or(Invalid::MalformedV1)?;
+    let line = start[..end].strip_suffix(b"\r").filter(|line| !line.contains(&b'\r'));
+    let line = line.ok_or(Invalid::MalformedV1)?;
     let length = end + 1;
     let none = Header { addresses: None, length, extras: Box::default(), has_sum: false };
     // What follows this word is nobody's business.

@@ -98,8 +98,13 @@ fn a_malformed_line_is_refused() {
         let bytes = format!("PROXY {line}\r\n");
         assert_eq!(receive(bytes.as_bytes()), Received::Invalid(Invalid::MalformedV1), "{line:?}");
     }
-    for bytes in ["PROXY TCP4 203.0.113.9 192.0.2.1 50312 443\n", "PROXY UNKNOWN\n", "PROXY \n", "PROXY \r\n"]
-    {
+    for bytes in [
+        "PROXY TCP4 203.0.113.9 192.0.2.1 50312 443\n",
+        "PROXY UNKNOWN\n",
+        "PROXY \n",
+        "PROXY \r\n",
+        "PROXY UNKNOWN a\rb\r\n",
+    ] {
         assert_eq!(receive(bytes.as_bytes()), Received::Invalid(Invalid::MalformedV1), "{bytes:?}");
     }
 }

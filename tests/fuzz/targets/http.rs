@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| portway::testing::claims::http(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| parsers::http(bytes));

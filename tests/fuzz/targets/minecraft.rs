@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| portway::testing::claims::minecraft(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| parsers::minecraft(bytes));

@@ -1,0 +1,10 @@
+//! The parsers of the program without the rest of it, so that a target is built in a minute.
+
+#![allow(dead_code, unused_imports, reason = "the rest of the program uses it")]
+
+#[path = "../../src/mapping/mod.rs"]
+mod mapping;
+#[path = "../../src/preface/mod.rs"]
+mod preface;
+
+pub use preface::claims::{http, minecraft, proxy, tls};
