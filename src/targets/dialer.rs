@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     events::Events,
-    mapping::{ListenAddr, Protocol, TargetAddr},
+    mapping::{Host, ListenAddr, Protocol, TargetAddr},
 };
 
 /// Reaches targets. Clones share one memory.
@@ -87,6 +87,10 @@ impl Dialer {
             }
             _ => {
                 let alive = self.shared.dead.order(protocol, &mut addrs);
+                // The order of SRV records is meant.
+                if let Host::Srv(_) = target.host {
+                    return Ok(addrs);
+                }
                 race::alternate(&mut addrs[..alive]);
                 if protocol == Protocol::Tcp {
                     self.shared.dead.winner_first(&mut addrs[..alive]);

@@ -18,6 +18,7 @@ mod pool;
 mod race;
 mod resolve;
 mod selection;
+mod srv;
 
 pub(crate) use dialer::Dialer;
 pub(crate) use down::{CLEAR_SILENCE, Leg, Sign};

@@ -27,7 +27,10 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::lookup::{LookupResult, Lookups, Past};
+use super::{
+    lookup::{LookupResult, Lookups, Past},
+    srv::Services,
+};
 use crate::{
     mapping::{Host, TargetAddr, is_loopback, is_nowhere},
     sock::scoped,
@@ -96,6 +99,7 @@ pub(crate) struct Resolver {
 #[derive(Debug, Default)]
 struct Shared {
     names: Mutex<HashMap<Arc<str>, NameRecord>>,
+    services: Services,
     lookups: Lookups,
     tasks: TaskTracker,
 }
@@ -135,16 +139,36 @@ impl Resolver {
                     reason: error.to_string().into(),
                 }),
             },
-            Host::Srv(name) => Err(ResolveError::Failed {
-                name: Arc::clone(name),
-                reason: "SRV records are not looked up yet".into(),
-            }),
+            // Boxed, as above.
+            Host::Srv(name) => Box::pin(self.service(name, patience)).await,
             // Boxed: a session's task is as large as its largest state, and most sessions never
             // come here.
             Host::Name(name) => {
                 let ips = Box::pin(self.lookup(name, patience)).await?;
                 Ok(ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect())
             }
+        }
+    }
+
+    /// The addresses of the machines that have a service, in the order of its records. One machine
+    /// without an address does not matter.
+    async fn service(&self, name: &Arc<str>, patience: Duration) -> Result<Vec<SocketAddr>, ResolveError> {
+        let deadline = Instant::now() + patience;
+        let shared = &self.shared;
+        let records = shared.services.records(name, patience, &shared.tasks).await;
+        let records = records.map_err(|reason| ResolveError::Failed { name: Arc::clone(name), reason })?;
+        // All at once: none waits for the ones before it.
+        records.iter().for_each(|record| drop(self.latest(&record.name)));
+        let (mut addrs, mut missed) = (Vec::new(), None);
+        for record in &records {
+            match self.lookup(&record.name, deadline.saturating_duration_since(Instant::now())).await {
+                Ok(ips) => addrs.extend(ips.iter().map(|ip| SocketAddr::new(*ip, record.port.get()))),
+                Err(error) => missed = Some(error),
+            }
+        }
+        match missed {
+            Some(error) if addrs.is_empty() => Err(error),
+            _ => Ok(addrs),
         }
     }
 

@@ -60,6 +60,7 @@ mod router_neighbours;
 mod session_lines;
 mod signals;
 mod silence;
+mod srv;
 mod standstill;
 mod start;
 mod targets;
