@@ -16,6 +16,7 @@ use crate::{
     policy::{IpSet, ListName},
 };
 
+mod outages;
 mod told;
 
 const PATIENCE: Duration = Duration::from_secs(20);
