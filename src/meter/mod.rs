@@ -17,7 +17,7 @@ mod totals;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
     },
     task::{Context, Poll},
@@ -112,6 +112,7 @@ impl ListenerMeter {
         let live = Arc::new(LiveSession {
             id: self.ledger.next_id(),
             client,
+            name: OnceLock::new(),
             target: Mutex::new(None),
             started,
             bytes_in: AtomicU64::new(0),
@@ -279,6 +280,8 @@ pub(crate) struct LiveSession {
     pub client: SocketAddr,
     /// When it was admitted.
     pub started: Instant,
+    /// The name that the client asked for, where the mapping leads by names.
+    name: OnceLock<Box<str>>,
     target: Mutex<Option<Reached>>,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
@@ -311,6 +314,16 @@ impl LiveSession {
             Some(reason) => Poll::Ready(reason),
             None => Poll::Pending,
         }
+    }
+
+    /// Notes the name that the client asked for.
+    pub(crate) fn asks_for(&self, name: &str) {
+        let _ = self.name.set(name.into());
+    }
+
+    /// The name that the client asked for.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.get().map(|name| &**name)
     }
 
     /// Waits until [`LiveSession::cut`] was called.

@@ -196,6 +196,17 @@ impl Admission {
         self.may_be_here(&self.terms.load(), canonical(client), now)
     }
 
+    /// Whether a client inside a part of the mapping may stay there; see [`Admission::recheck`].
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn recheck_in(&self, part: &PartAccess, client: IpAddr) -> Result<(), Refusal> {
+        match part.access(|name| self.gate.list(name)) {
+            Some(access) => access.decide(canonical(client), || self.gate.countries()),
+            None => Ok(()),
+        }
+    }
+
     /// What a refused TCP client gets.
     pub fn refuse(&self) -> Refuse {
         self.terms.load().refuse

@@ -171,8 +171,10 @@ impl Listeners {
             running.stopped_listening().await;
         }
         self.take_back(staged.iter().map(|(key, _)| key)).await;
-        let revokes = self.take_terms(&plan, globals);
+        let mut revokes = self.take_terms(&plan, globals);
         for key in &diff.retune {
+            // A name may have other rules now.
+            revokes |= plan.listeners[key].service.leads_by_names();
             if let Some(running) = self.running.get_mut(key) {
                 running.retune(&plan.listeners[key]);
             }

@@ -220,7 +220,9 @@ impl Running {
         let Some(admission) = self.kind.admission() else { return };
         let admission = Arc::clone(&admission.borrow());
         for live in self.meter.live() {
-            if admission.recheck(live.client.ip(), now).is_err() {
+            let may_stay =
+                admission.recheck(live.client.ip(), now).is_ok() && self.kind.may_stay(&admission, &live);
+            if !may_stay {
                 live.cut(Ended::Policy);
             }
         }

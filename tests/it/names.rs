@@ -212,3 +212,28 @@ fn a_client_without_a_name_waits_for_its_time_and_no_longer() {
     let line = portway.wait_session();
     assert_eq!(line.text("reason"), "preface");
 }
+
+#[test]
+fn a_reload_that_shuts_a_client_out_of_a_name_ends_its_session_and_no_other() {
+    let target = TcpTarget::echo();
+    let listen = own_addr(8080);
+    let config = |deny: &str| {
+        format!(
+            "[[mapping]]\nlisten = [\"{listen}\"]\nmatch = \"http-host\"\nhosts = {{ \
+             \"one.example.org\" = {{ targets = [\"{0}\"], deny = [{deny}] }}, \"two.example.org\" = \"{0}\" }}\n",
+            target.addr
+        )
+    };
+    let mut portway = Portway::with(&config("")).start();
+    let [mut one, mut two] = ["one", "two"].map(|name| {
+        let request = format!("GET / HTTP/1.1\r\nHost: {name}.example.org\r\n\r\n");
+        let mut client = Client::to(listen);
+        client.say(request.as_bytes());
+        assert_eq!(client.hear(request.len()), request.as_bytes());
+        client
+    });
+    portway.reload_with(&config("\"127.0.0.0/8\""));
+    one.until_closed();
+    assert_eq!(portway.wait_session().text("reason"), "policy");
+    two.ping();
+}

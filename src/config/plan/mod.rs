@@ -116,6 +116,11 @@ impl Service {
         }
     }
 
+    /// Whether the name that a client asks for decides where it leads.
+    pub(crate) fn leads_by_names(&self) -> bool {
+        matches!(self, Self::Tcp(TcpSpec { route: Route::Names(_), .. }))
+    }
+
     /// What starts its targets, those of its host names too.
     fn wakes(&self) -> impl Iterator<Item = &WakeSpec> {
         let (named, plain) = match self {

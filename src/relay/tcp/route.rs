@@ -73,6 +73,7 @@ pub(super) async fn find<'a>(
         if let Err(refusal) = admitted {
             return Err(turn_away(near, service, refusal));
         }
+        wanted.iter().for_each(|name| near.meter.live().asks_for(name));
         return Ok(Way {
             targets: &route.targets,
             send_proxy: route.send_proxy.unwrap_or(options.send_proxy),

@@ -18,7 +18,7 @@ use super::{mapping::MappingRuntime, shared::Shared};
 use crate::{
     config::Service,
     mapping::{ListenAddr, Timeout},
-    meter::ListenerMeter,
+    meter::{ListenerMeter, LiveSession},
     policy::Admission,
     relay::{AdmissionHandle, DrainWatch, udp::UdpDrops},
     sock::bind::{Bound, Listening, Overlap, bind_tcp, bind_udp},
@@ -40,6 +40,11 @@ pub(super) trait Kind: fmt::Debug + Send + Sync {
     /// What decides on its clients, of the mapping that it belongs to; `None` for a decoy.
     fn admission(&self) -> Option<&watch::Sender<Arc<Admission>>> {
         None
+    }
+
+    /// Whether a live session may stay by the rules of the name that its client asked for.
+    fn may_stay(&self, _admission: &Admission, _live: &LiveSession) -> bool {
+        true
     }
 
     /// What chooses among its targets, of the mapping that it belongs to; `None` for a decoy.

@@ -7,8 +7,9 @@ use tokio::sync::watch;
 use super::{Feed, Kind, Parts, Work};
 use crate::{
     config::Service,
+    meter::LiveSession,
     policy::Admission,
-    relay::tcp::{TcpService, TcpSpec},
+    relay::tcp::{Route, TcpService, TcpSpec},
     sock::bind::Listening,
     supervisor::named::few,
     targets::PoolHandle,
@@ -46,6 +47,15 @@ impl Kind for Tcp {
 
     fn admission(&self) -> Option<&watch::Sender<Arc<Admission>>> {
         Some(&self.0.admission)
+    }
+
+    fn may_stay(&self, admission: &Admission, live: &LiveSession) -> bool {
+        let Some(name) = live.name() else { return true };
+        let spec = Arc::clone(&self.0.spec.borrow());
+        let Route::Names(names) = &spec.route else { return true };
+        // A name that is gone leaves its sessions alone, as a target does.
+        let host = names.hosts.get(name);
+        host.is_none_or(|host| admission.recheck_in(&host.access, live.client.ip()).is_ok())
     }
 
     fn pool(&self) -> Option<&PoolHandle> {
