@@ -1,6 +1,8 @@
 //! The first bytes that a target gets: the PROXY header, where it is to have one, and what the
 //! client has said by now. They are one write.
 
+use std::io;
+
 use super::{direction::Pending, preface::Lead, pump::ClientSide, route::Way};
 use crate::{
     mapping::{Protocol, canonical_socket},
@@ -8,7 +10,14 @@ use crate::{
 };
 
 /// What the target gets before anything else; `None` where that is nothing.
-pub(super) fn first(near: &ClientSide, way: &Way<'_>, lead: &mut Lead) -> Option<Box<Pending>> {
+///
+/// # Errors
+/// What the system says of the client's connection.
+pub(super) fn first(near: &ClientSide, way: &Way<'_>, lead: &mut Lead) -> io::Result<Option<Box<Pending>>> {
+    if way.send_proxy != SendProxy::Off && lead.said.bytes().is_empty() {
+        // A client that speaks first has done so by now. Its words save a write of their own.
+        lead.said.try_hear(&near.client)?;
+    }
     let (header, said) = (lead.header.take(), std::mem::take(&mut lead.said).into_bytes());
     let mut greeting = match way.send_proxy {
         SendProxy::Off => Vec::new(),
@@ -20,7 +29,7 @@ pub(super) fn first(near: &ClientSide, way: &Way<'_>, lead: &mut Lead) -> Option
     } else {
         greeting.extend_from_slice(&said);
     }
-    (!greeting.is_empty()).then(|| Box::new(Pending::first(greeting, ours)))
+    Ok((!greeting.is_empty()).then(|| Box::new(Pending::first(greeting, ours))))
 }
 
 fn outgoing(near: &ClientSide, way: &Way<'_>, received: Option<&Header>, form: SendProxy) -> Vec<u8> {

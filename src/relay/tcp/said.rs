@@ -52,23 +52,32 @@ impl Said {
         }
         loop {
             client.readable().await?;
-            let heard = read_once(client, room, |bytes| {
-                if bytes.len() > self.bytes.capacity() - self.bytes.len() {
-                    // As a vector grows by itself, but never beyond the limit.
-                    let most = LIMIT - self.bytes.len();
-                    self.bytes.reserve_exact(bytes.len().max(self.bytes.len()).min(most));
-                }
-                self.bytes.extend_from_slice(bytes);
-            });
-            match heard {
-                Ok(0) => {
-                    self.has_ended = true;
-                    return Ok(false);
-                }
-                Ok(_) => return Ok(true),
-                Err(error) if is_transient(&error) => {}
-                Err(error) => return Err(error),
+            if let Some(came) = self.try_hear(client)? {
+                return Ok(came);
             }
+        }
+    }
+
+    /// The same without waiting. `None` where nothing is there; that costs no system call.
+    ///
+    /// # Errors
+    /// What the system says of the connection.
+    pub(super) fn try_hear(&mut self, client: &TcpStream) -> io::Result<Option<bool>> {
+        let room = LIMIT.saturating_sub(self.bytes.len());
+        let heard = read_once(client, room, |bytes| {
+            if bytes.len() > self.bytes.capacity() - self.bytes.len() {
+                // As a vector grows by itself, but never beyond the limit.
+                self.bytes.reserve_exact(bytes.len().max(self.bytes.len()).min(room));
+            }
+            self.bytes.extend_from_slice(bytes);
+        });
+        match heard {
+            Ok(bytes) => {
+                self.has_ended = bytes == 0;
+                Ok(Some(bytes > 0))
+            }
+            Err(error) if is_transient(&error) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     meter::{Ended, SessionMeter},
     policy::Permit,
     preface::minecraft::Greeting,
-    sock::{transparent::Source, unanswered_limit},
+    sock::{stream::reset_on_close, transparent::Source, unanswered_limit},
     targets::{
         Leg, Place, Targets,
         dial::{DialError, DialOptions, dial},
@@ -115,10 +115,16 @@ async fn search(
         waker.reached();
     }
     match dialled {
-        Ok(target) => {
-            lead.first = greet::first(near, &way, lead);
-            Ok(target)
-        }
+        Ok(target) => match greet::first(near, &way, lead) {
+            Ok(first) => {
+                lead.first = first;
+                Ok(target)
+            }
+            Err(error) => {
+                reset_on_close(&target);
+                Err(Ending { reason: Ended::ClientError, error: Some(error) })
+            }
+        },
         Err(ending) => {
             if let (Some(player), Ended::Unreachable) = (way.player.take(), ending.reason) {
                 let state = waker.map(|waker| if is_ping { waker.state() } else { waker.start_soon() });
