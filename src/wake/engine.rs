@@ -153,7 +153,7 @@ impl Engine {
 
     /// Tells whether the plan knows it.
     pub(super) fn plan(self: &Arc<Self>, is_planned: bool) {
-        self.note(|ledger| ledger.plan(is_planned));
+        self.note(|ledger| ledger.plan(is_planned, Instant::now()));
         self.watch_for_stop();
     }
 

@@ -296,8 +296,12 @@ impl Ledger {
         self.idle_since = now + pause;
     }
 
-    /// Whether the plan knows it. Nothing that it does not know is stopped.
-    pub(super) fn plan(&mut self, is_planned: bool) {
+    /// Whether the plan knows it. Nothing that it does not know is stopped, and what comes back has
+    /// its whole time again.
+    pub(super) fn plan(&mut self, is_planned: bool, now: Instant) {
+        if is_planned && !self.is_planned {
+            self.idle_since = now;
+        }
         self.is_planned = is_planned;
     }
 }

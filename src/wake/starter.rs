@@ -4,6 +4,8 @@
 //! has a cure where there is one.
 
 #[cfg(feature = "wake")]
+mod child;
+#[cfg(feature = "wake")]
 mod command;
 #[cfg(feature = "wake")]
 mod container;

@@ -116,8 +116,8 @@ impl Waker {
     }
 
     /// Has the target started, if it is not known to run, and waits for the end of the start. What
-    /// was started may need a moment before it answers. For flows of UDP, where a dial says nothing:
-    /// [`Waker::reached`] and [`Waker::lost`] tell what they see.
+    /// was started may need a moment before it answers. For flows of UDP, where a dial says
+    /// nothing: [`Waker::reached`] and [`Waker::lost`] tell what they see.
     ///
     /// # Errors
     /// Why it was not started, or that it takes too long.

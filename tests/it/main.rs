@@ -74,3 +74,4 @@ mod udp_lead;
 mod urgent;
 mod vanish;
 mod variables;
+mod wake;

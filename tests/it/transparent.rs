@@ -4,15 +4,14 @@
 //! away with the process that holds each. The target's default route leads through portway's machine.
 
 use std::{
-    fs::File,
-    net::{IpAddr, SocketAddr, UdpSocket},
-    os::fd::AsFd,
-    process::{Child, Command, Stdio},
+    io::{Read, Write},
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    process::{Command, Stdio},
 };
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-
-use crate::harness::{DEADLINE, Portway, Program, Ran, as_root, eventually, in_own_network, messages, run};
+use crate::harness::{
+    DEADLINE, Neighbour, Portway, Program, Ran, as_root, eventually, in_own_network, messages,
+};
 
 const CLIENT: (&str, &str) = ("10.91.1.2", "fd91:1::2");
 const TARGET: (&str, &str) = ("10.91.2.2", "fd91:2::2");
@@ -31,94 +30,15 @@ const ROUTING: [&str; 7] = [
     "nft add rule inet portway prerouting meta l4proto '{ tcp, udp }' socket transparent 1 meta mark set 1 accept",
 ];
 
-/// A neighbour of this network: a network of its own, on a cable.
-struct Neighbour(Child);
-
-impl Neighbour {
-    /// Joins it by a cable with these addresses: ours, and its own. Its default route leads here.
-    fn join(cable: &str, here: (&str, &str), own: (&str, &str)) -> Self {
-        let mut hold = Command::new("unshare");
-        hold.args(["--net", "--", "sleep", "infinity"]).stdin(Stdio::null());
-        let neighbour = Self(hold.spawn().expect("unshare is there"));
-        eventually("the neighbour has a network of its own", || {
-            let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-            (of(&neighbour.0.id().to_string()) != of("self")).then_some(())
-        });
-        let (theirs, pid) = (format!("{cable}-far"), neighbour.0.id());
-        run(&format!("ip link add {cable} type veth peer name {theirs} netns {pid}"));
-        for (ip, length) in [(here.0, 24), (here.1, 64)] {
-            run(&format!("ip addr add {ip}/{length} dev {cable} {}", nodad(ip)));
+/// Has every datagram to `at` answered with the address that it came from.
+fn answer_with_the_sender(target: &Neighbour, at: SocketAddr) {
+    let socket = target.inside(|| UdpSocket::bind(at).expect("the target's own address"));
+    std::thread::spawn(move || {
+        let mut buffer = [0; 2000];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(from.to_string().as_bytes(), from);
         }
-        run(&format!("ip link set {cable} up"));
-        neighbour.run("ip link set lo up");
-        for (ip, length) in [(own.0, 24), (own.1, 64)] {
-            neighbour.run(&format!("ip addr add {ip}/{length} dev {theirs} {}", nodad(ip)));
-        }
-        neighbour.run(&format!("ip link set {theirs} up"));
-        for ip in [here.0, here.1] {
-            neighbour.run(&format!("ip route add default via {ip}"));
-        }
-        for ip in [own.0, own.1] {
-            eventually(&format!("{ip} answers"), || {
-                let mut ping = Command::new("ping");
-                ping.args(["-c", "1", "-W", "1", ip]).stdin(Stdio::null());
-                (Ran::of(&mut ping).code == Some(0)).then_some(())
-            });
-        }
-        neighbour
-    }
-
-    fn words(&self, command: &str) -> Vec<String> {
-        let enter = format!("--net=/proc/{}/ns/net", self.0.id());
-        let words = ["nsenter", &enter, "--"].into_iter().chain(command.split_whitespace());
-        words.map(str::to_owned).collect()
-    }
-
-    #[track_caller]
-    fn run(&self, command: &str) -> String {
-        run(&self.words(command).join(" ")).out
-    }
-
-    fn start(&self, command: &str) -> Program {
-        let words = self.words(command);
-        Program::start(&words[0], &words[1..].iter().map(String::as_str).collect::<Vec<_>>())
-    }
-
-    /// Runs `body` on a thread in its network; sockets made there stay there.
-    fn inside<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
-        let network = File::open(format!("/proc/{}/ns/net", self.0.id())).expect("the neighbour lives");
-        let entered = move || {
-            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
-                .expect("root may enter a network");
-            body()
-        };
-        std::thread::scope(|scope| match scope.spawn(entered).join() {
-            Ok(value) => value,
-            Err(panic) => std::panic::resume_unwind(panic),
-        })
-    }
-
-    /// Has every datagram to `at` answered with the address that it came from.
-    fn answers_with_the_sender(&self, at: SocketAddr) {
-        let socket = self.inside(|| UdpSocket::bind(at).expect("the target's own address"));
-        std::thread::spawn(move || {
-            let mut buffer = [0; 2000];
-            while let Ok((_, from)) = socket.recv_from(&mut buffer) {
-                let _ = socket.send_to(from.to_string().as_bytes(), from);
-            }
-        });
-    }
-}
-
-impl Drop for Neighbour {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn nodad(ip: &str) -> &'static str {
-    if ip.contains(':') { "nodad" } else { "" }
+    });
 }
 
 fn both(ips: (&'static str, &'static str)) -> [IpAddr; 2] {
@@ -181,13 +101,13 @@ fn config(protocol: &str) -> String {
 
 #[test]
 fn a_real_web_server_sees_the_address_and_the_port_of_the_client() {
-    in_own_network(&["nginx", "curl", "nft", "nsenter", "ping"], || {
+    in_own_network(&["nginx", "curl", "nft", "nsenter"], || {
         let client = Neighbour::join("client", DOOR, CLIENT);
         let target = Neighbour::join("target", HERE, TARGET);
         run_routing();
         let web = Web::start(&target, "listen 10.91.2.2:80; listen [fd91:2::2]:80;");
         for ip in both(TARGET) {
-            eventually("nginx listens", || std::net::TcpStream::connect((ip, 80)).ok());
+            eventually("nginx listens", || TcpStream::connect((ip, 80)).ok());
         }
         let portway = Portway::with(&config("tcp")).start();
         for (door, own) in both(DOOR).into_iter().zip(both(CLIENT)) {
@@ -205,11 +125,11 @@ fn a_real_web_server_sees_the_address_and_the_port_of_the_client() {
 
 #[test]
 fn a_udp_target_sees_the_address_and_the_port_of_the_client_and_its_answers_come_back() {
-    in_own_network(&["nft", "nsenter", "ping"], || {
+    in_own_network(&["nft", "nsenter"], || {
         let client = Neighbour::join("client", DOOR, CLIENT);
         let target = Neighbour::join("target", HERE, TARGET);
         run_routing();
-        both(TARGET).into_iter().for_each(|ip| target.answers_with_the_sender(SocketAddr::new(ip, 80)));
+        both(TARGET).into_iter().for_each(|ip| answer_with_the_sender(&target, SocketAddr::new(ip, 80)));
         let portway = Portway::with(&config("udp")).start();
         for (door, own) in both(DOOR).into_iter().zip(both(CLIENT)) {
             let said = client.inside(|| {
@@ -233,12 +153,12 @@ fn a_udp_target_sees_the_address_and_the_port_of_the_client_and_its_answers_come
 
 #[test]
 fn a_port_that_is_taken_is_another_one_and_the_address_stays() {
-    in_own_network(&["nginx", "curl", "nft", "nsenter", "ping"], || {
+    in_own_network(&["nginx", "curl", "nft", "nsenter"], || {
         let client = Neighbour::join("client", DOOR, CLIENT);
         let target = Neighbour::join("target", HERE, TARGET);
         run_routing();
         let _web = Web::start(&target, "listen 10.91.2.2:80;");
-        eventually("nginx listens", || std::net::TcpStream::connect((TARGET.0, 80)).ok());
+        eventually("nginx listens", || TcpStream::connect((TARGET.0, 80)).ok());
         // Two doors to one target: the same client with the same port would be the same connection.
         let config = format!(
             "[[mapping]]\npublish = [\"{0}:8080:{1}:80\", \"{0}:8081:{1}:80\"]\ntransparent = true\n",
@@ -246,7 +166,6 @@ fn a_port_that_is_taken_is_another_one_and_the_address_stays() {
         );
         let portway = Portway::with(&config).start();
         let ask = |port: u16| {
-            use std::io::{Read, Write};
             let own = SocketAddr::new(CLIENT.0.parse().expect("an address"), 40_000);
             let door = SocketAddr::new(DOOR.0.parse().expect("an address"), port);
             client.inside(move || {
@@ -255,7 +174,7 @@ fn a_port_that_is_taken_is_another_one_and_the_address_stays() {
                 socket.set_reuse_address(true).expect("a socket");
                 socket.bind(&own.into()).expect("the client's own address");
                 socket.connect(&door.into()).expect("a way to portway");
-                let mut stream = std::net::TcpStream::from(socket);
+                let mut stream = TcpStream::from(socket);
                 stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("the client sends");
                 let mut text = [0; 2000];
                 let length = stream.read(&mut text).expect("the answer comes");
@@ -263,10 +182,11 @@ fn a_port_that_is_taken_is_another_one_and_the_address_stays() {
                 (stream, text.lines().last().unwrap_or_default().to_owned())
             })
         };
-        let (_first, said) = ask(8080);
+        let (first, said) = ask(8080);
         assert_eq!(said, "10.91.1.2 40000", "{}", portway.log());
-        let (_second, said) = ask(8081);
+        let (second, said) = ask(8081);
         assert!(said.starts_with("10.91.1.2 ") && said != "10.91.1.2 40000", "{said}");
+        drop((first, second));
         portway.stop().with(0);
     });
 }
@@ -303,7 +223,7 @@ fn a_target_of_the_other_family_is_an_error_that_says_so() {
     in_own_network(&["nft"], || {
         let config = "[[mapping]]\npublish = \"127.0.0.1:8080:[::1]:80\"\ntransparent = true\n";
         let mut portway = Portway::with(config).start();
-        drop(std::net::TcpStream::connect("127.0.0.1:8080").expect("portway listens"));
+        drop(TcpStream::connect("127.0.0.1:8080").expect("portway listens"));
         let line = portway.wait_session();
         let said = "the client has an IPv4 address and the target has none";
         assert!(line.raw().contains(said), "{}", line.raw());

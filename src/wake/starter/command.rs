@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::Call;
+use super::{Call, child::take_signals};
 use crate::text::clean_start;
 
 /// Lines of one run that go to the log.
@@ -108,6 +108,7 @@ fn spawn(program: &str, arguments: &[String], call: &Call) -> io::Result<Child> 
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.process_group(0).kill_on_drop(false);
+    take_signals(&mut command);
     for name in NOT_PASSED_ON {
         command.env_remove(name);
     }

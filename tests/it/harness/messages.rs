@@ -65,10 +65,14 @@ messages! {
     SESSION_LINES_LEFT_OUT = "session lines left out";
     SESSION_REFUSED = "session refused";
     SIGUSR2_IS_IGNORED = "SIGUSR2 is ignored";
+    STARTING_TARGET = "starting target";
     STATE_DIRECTORY_NOT_USABLE = "state directory not usable";
     STOPPED = "stopped";
     STOPPING = "stopping";
     TARGET_DOWN = "target down";
+    TARGET_NOT_STARTED = "target not started";
+    TARGET_STARTED = "target started";
+    TARGET_STOPPED = "target stopped";
     TARGET_UP = "target up";
 }
 

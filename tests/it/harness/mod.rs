@@ -13,6 +13,7 @@ mod fake_api;
 mod household;
 mod lab;
 pub(crate) mod messages;
+mod neighbour;
 mod program;
 mod router;
 mod source;
@@ -33,6 +34,7 @@ pub(crate) use lab::{
     add_address, as_root, in_fake_household, in_household, in_own_network, in_own_network_with_minecraft,
     in_router_lab, run, with_accessibility_rules, with_tools,
 };
+pub(crate) use neighbour::Neighbour;
 pub(crate) use program::Program;
 pub(crate) use router::{FakeRouter, RouterLab};
 pub(crate) use source::{paths, sources, src};
