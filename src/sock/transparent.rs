@@ -64,17 +64,25 @@ impl Source {
         }
     }
 
-    /// Whether a target can be reached from it: both are of one IP family.
+    /// Whether a target can be reached from it.
     pub(crate) fn fits(self, target: SocketAddr) -> bool {
-        match self.ip() {
-            Some(ip) => ip.is_ipv4() == target.is_ipv4(),
-            None => true,
-        }
+        self.ip().is_none_or(|ip| ip.is_ipv4() == target.is_ipv4()) && !self.strands(target)
     }
 
-    /// Why no address of a target fits, for people.
-    pub(crate) fn misfit(self) -> io::Error {
+    /// Whether the target, on this machine, could not answer: no packet leaves `127.0.0.0/8` for
+    /// another address.
+    fn strands(self, target: SocketAddr) -> bool {
+        let is_far = matches!(self, Self::Client(client) if !client.ip().is_loopback());
+        is_far && target.is_ipv4() && target.ip().is_loopback()
+    }
+
+    /// Why the target does not fit, for people.
+    pub(crate) fn misfit(self, target: SocketAddr) -> io::Error {
         let why = match self {
+            _ if self.strands(target) => {
+                "a target on 127.0.0.1 cannot answer the address of another machine: with `transparent`, let it \
+                 listen on an address of this machine and name that one"
+            }
             Self::Client(client) if client.is_ipv4() => {
                 "the client has an IPv4 address and the target has none: `transparent` needs both of one family"
             }
@@ -186,10 +194,10 @@ mod tests {
         assert!(client(four).fits(four) && client(six).fits(six) && Source::Any.fits(six));
         assert!(!client(four).fits(six) && !client(six).fits(four));
         assert!(
-            client(four).misfit().to_string().starts_with("the client has an IPv4 address and the target")
+            client(four).misfit(six).to_string().starts_with("the client has an IPv4 address and the target")
         );
         assert!(
-            client(six).misfit().to_string().starts_with("the client has an IPv6 address and the target")
+            client(six).misfit(four).to_string().starts_with("the client has an IPv6 address and the target")
         );
     }
 
@@ -199,5 +207,14 @@ mod tests {
         assert_eq!(Source::Client(local).toward(far), Source::Any);
         assert_eq!(Source::Client(local).toward(local), Source::Client(local));
         assert_eq!(Source::Client(far).toward(local), Source::Client(far));
+    }
+
+    #[test]
+    fn a_target_on_the_loopback_of_ipv4_has_no_client_of_another_machine() {
+        let (local, far) = (addr("127.0.0.1:80"), Source::Client(addr("192.0.2.7:5000")));
+        assert!(!far.fits(local));
+        assert!(far.misfit(local).to_string().starts_with("a target on 127.0.0.1 cannot answer"));
+        assert!(Source::Client(local).fits(local) && Source::Any.fits(local));
+        assert!(Source::Client(addr("[2001:db8::7]:5000")).fits(addr("[::1]:80")));
     }
 }

@@ -105,7 +105,7 @@ pub(crate) fn connect(target: SocketAddr, source: Source) -> io::Result<(UdpSock
 
 fn connect_by(target: SocketAddr, source: Source, port: Port) -> io::Result<(UdpSocket, Peer)> {
     if !source.fits(target) {
-        return Err(source.misfit());
+        return Err(source.misfit(target));
     }
     let socket = open(target, |socket| match source {
         Source::Any => Ok(()),

@@ -53,7 +53,7 @@ pub(crate) async fn dial(
     addrs.retain(|addr| options.source.fits(*addr));
     let note = |addr, outcome: &Outcome<'_>| note(dialer, options, addr, outcome);
     match *addrs {
-        [] => Err(DialError::Connect { addr: first, source: options.source.misfit() }),
+        [] => Err(DialError::Connect { addr: first, source: options.source.misfit(first) }),
         [addr] => match timeout_at(deadline, connect(addr, options.source, options.keepalive)).await {
             Ok(Ok(stream)) => {
                 note(addr, &Outcome::Connected);

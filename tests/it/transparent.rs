@@ -45,6 +45,13 @@ fn both(ips: (&'static str, &'static str)) -> [IpAddr; 2] {
     [ips.0, ips.1].map(|ip| ip.parse().expect("an address"))
 }
 
+/// What brings the replies back from a target on portway's own machine, besides.
+const ROUTING_HERE: [&str; 3] = [
+    "nft add chain inet portway output '{ type route hook output priority mangle; }'",
+    "nft add rule inet portway output socket transparent 1 ct mark set 1",
+    "nft add rule inet portway output ct direction reply ct mark 1 meta mark set 1",
+];
+
 /// A web server that answers each request with the address that it came from, and notes it.
 struct Web {
     dir: tempfile::TempDir,
@@ -52,7 +59,7 @@ struct Web {
 }
 
 impl Web {
-    fn start(on: &Neighbour, config: &str) -> Self {
+    fn start(on: Option<&Neighbour>, config: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let root = dir.path().display();
         let config = format!(
@@ -64,7 +71,11 @@ impl Web {
         );
         let file = dir.path().join("nginx.conf");
         std::fs::write(&file, config).expect("the test's own directory");
-        let nginx = on.start(&format!("nginx -c {}", file.display()));
+        let file = file.to_str().expect("a readable path");
+        let nginx = match on {
+            Some(on) => on.start(&format!("nginx -c {file}")),
+            None => Program::start("nginx", &["-c", file]),
+        };
         Self { dir, _nginx: nginx }
     }
 
@@ -85,7 +96,11 @@ fn visit(client: &Neighbour, url: &str) -> (String, String) {
 }
 
 fn run_routing() {
-    for command in ROUTING {
+    run_all(&ROUTING);
+}
+
+fn run_all(commands: &[&str]) {
+    for command in commands {
         // As a person pastes them: through a shell.
         Ran::of(Command::new("sh").args(["-c", command]).stdin(Stdio::null())).exits(0);
     }
@@ -105,7 +120,7 @@ fn a_real_web_server_sees_the_address_and_the_port_of_the_client() {
         let client = Neighbour::join("client", DOOR, CLIENT);
         let target = Neighbour::join("target", HERE, TARGET);
         run_routing();
-        let web = Web::start(&target, "listen 10.91.2.2:80; listen [fd91:2::2]:80;");
+        let web = Web::start(Some(&target), "listen 10.91.2.2:80; listen [fd91:2::2]:80;");
         for ip in both(TARGET) {
             eventually("nginx listens", || TcpStream::connect((ip, 80)).ok());
         }
@@ -157,7 +172,7 @@ fn a_port_that_is_taken_is_another_one_and_the_address_stays() {
         let client = Neighbour::join("client", DOOR, CLIENT);
         let target = Neighbour::join("target", HERE, TARGET);
         run_routing();
-        let _web = Web::start(&target, "listen 10.91.2.2:80;");
+        let _web = Web::start(Some(&target), "listen 10.91.2.2:80;");
         eventually("nginx listens", || TcpStream::connect((TARGET.0, 80)).ok());
         // Two doors to one target: the same client with the same port would be the same connection.
         let config = format!(
@@ -187,6 +202,40 @@ fn a_port_that_is_taken_is_another_one_and_the_address_stays() {
         let (second, said) = ask(8081);
         assert!(said.starts_with("10.91.1.2 ") && said != "10.91.1.2 40000", "{said}");
         drop((first, second));
+        portway.stop().with(0);
+    });
+}
+
+#[test]
+fn a_target_on_the_same_machine_sees_the_client_too_and_others_reach_it_as_before() {
+    in_own_network(&["nginx", "curl", "nft", "nsenter"], || {
+        let client = Neighbour::join("client", DOOR, CLIENT);
+        run_routing();
+        run_all(&ROUTING_HERE);
+        let _web = Web::start(None, "listen 10.91.1.1:80; listen [fd91:1::1]:80; listen [::1]:80;");
+        eventually("nginx listens", || TcpStream::connect((DOOR.0, 80)).ok());
+        let ways = [
+            ("10.91.1.1:8080", "10.91.1.1"),
+            ("[fd91:1::1]:8080", "[fd91:1::1]"),
+            ("[fd91:1::1]:8081", "[::1]"),
+        ];
+        let mapping = |(door, target): (&str, &str)| {
+            format!("[[mapping]]\npublish = \"{door}:{target}:80\"\ntransparent = true\n")
+        };
+        let stranded = mapping(("10.91.1.1:8082", "127.0.0.1"));
+        let config: String = ways.into_iter().map(mapping).chain([stranded]).collect();
+        let mut portway = Portway::with(&config).start();
+        for (door, _) in ways {
+            let own = if door.starts_with('[') { CLIENT.1 } else { CLIENT.0 };
+            let (said, port) = visit(&client, &format!("http://{door}/"));
+            assert_eq!(said, format!("{own} {port}"), "{}", portway.log());
+        }
+        let (said, port) = visit(&client, "http://10.91.1.1:80/");
+        assert_eq!(said, format!("{} {port}", CLIENT.0), "without portway");
+        client.inside(|| drop(TcpStream::connect("10.91.1.1:8082").expect("portway listens")));
+        portway.wait_log(messages::SESSION_ENDED, |line| {
+            line.text("error").contains("a target on 127.0.0.1 cannot answer the address of another machine")
+        });
         portway.stop().with(0);
     });
 }

@@ -100,7 +100,7 @@ impl Unit {
         match kind.rsplit('.').next().unwrap_or_default() {
             "AccessDenied" | "InteractiveAuthorizationRequired" | "AuthFailed" => format!(
                 "portway may not start or stop it: allow its user org.freedesktop.systemd1.manage-units \
-                 by a polkit rule (README, \"Start on connect\"), or run portway as root ({text})"
+                 by a polkit rule (README, \"Start a server when somebody comes\"), or run portway as root ({text})"
             ),
             "NoSuchUnit" => format!(
                 "systemd knows no such unit: see `systemctl cat {name}`, and run `systemctl daemon-reload` \
