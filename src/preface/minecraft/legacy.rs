@@ -47,11 +47,11 @@ pub(super) fn read(bytes: &[u8]) -> Read {
     }
 }
 
-/// Reads a ping after which nothing comes.
+/// Reads a ping after which nothing comes. Some programs send no more than the start of a longer one.
 pub(super) fn finish(bytes: &[u8]) -> Read {
     let is_versioned = match bytes {
         [PING] => false,
-        [PING, SINCE_1_4] => true,
+        [PING, SINCE_1_4] | [PING, SINCE_1_4, MESSAGE, ..] => true,
         _ => return Read::More,
     };
     Read::Greeting(Greeting::LegacyPing { protocol: None, is_versioned }, None)

@@ -164,7 +164,11 @@ fn old_pings_are_read() {
     let unsaid = |is_versioned| Greeting::LegacyPing { protocol: None, is_versioned };
     assert_eq!(finish(b"\xfe\x01"), (Verdict::Nameless, Some(unsaid(true))));
     assert_eq!(finish(b"\xfe"), (Verdict::Nameless, Some(unsaid(false))));
-    assert_eq!(finish(b"\xfe\x01\xfa"), (Verdict::More, None));
+    let cut = &client::ping_of_1_6("a.example")[..40];
+    for started in [&b"\xfe\x01\xfa"[..], cut] {
+        assert_eq!(finish(started), (Verdict::Nameless, Some(unsaid(true))));
+    }
+    assert_eq!(finish(&client::handshake("a.example", 1)[..5]), (Verdict::More, None));
     assert_eq!(finish(b""), (Verdict::More, None));
 }
 
