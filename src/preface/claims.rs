@@ -48,8 +48,20 @@ pub fn tls(bytes: &[u8]) {
     let found = accepted.and_then(|accepted| accepted.client_hello().server_name().map(str::to_owned));
     match &verdict {
         Verdict::Name(name) => assert_eq!(found.as_deref(), Some(&**name)),
-        _ => assert_eq!(found, None, "{verdict:?}"),
+        _ => assert!(found.is_none() || !is_tls(bytes), "{verdict:?}, and rustls found {found:?}"),
     }
+}
+
+/// Whether no record says another version: rustls takes those of DTLS too, which no stream has.
+fn is_tls(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some((&[_, major, _, high, low], after)) = rest.split_first_chunk() {
+        if major != 3 {
+            return false;
+        }
+        rest = after.get(usize::from(u16::from_be_bytes([high, low]))..).unwrap_or_default();
+    }
+    true
 }
 
 /// An HTTP request.

@@ -111,11 +111,6 @@ impl<T> HostTable<T> {
     pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
-
-    /// Whether there is no name.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
 }
 
 /// The spelling of a name in the table.

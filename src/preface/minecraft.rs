@@ -10,8 +10,10 @@ mod modern;
 mod packet;
 mod stand_in;
 
-pub(crate) use greeting::{Greeting, Next};
-pub(crate) use stand_in::{Notice, StandIn, Turn};
+pub(crate) use greeting::Greeting;
+#[cfg(any(test, fuzzing))]
+pub(crate) use stand_in::Turn;
+pub(crate) use stand_in::{Notice, StandIn};
 
 use self::greeting::Read;
 use super::verdict::{LIMIT, Verdict};

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use super::{greeting::Next, *};
 use crate::preface::{Match, Reader as AnyReader, claims};
 
 /// What a client sends.

@@ -136,7 +136,15 @@ fn a_broken_record_is_nameless_and_waits_for_no_more() {
 
 #[test]
 fn another_protocol_is_told_by_its_first_bytes() {
-    for bytes in [&b"S"[..], b"GET / HTTP/1.1\r\n", b"\x10\0", b"\x16\x02", b"\x80\x2e\x01\x03\x01", b"\0"] {
+    for bytes in [
+        &b"S"[..],
+        b"GET / HTTP/1.1\r\n",
+        b"\x10\0",
+        b"\x16\x02",
+        b"\x16\xfe\xfc",
+        b"\x80\x2e\x01\x03\x01",
+        b"\0",
+    ] {
         assert_eq!(verdict(bytes), Verdict::Foreign, "{bytes:x?}");
     }
     assert_eq!(verdict(b"\x16"), Verdict::More);

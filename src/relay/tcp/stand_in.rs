@@ -17,6 +17,7 @@ use crate::{
         minecraft::{Greeting, Notice, StandIn},
     },
     sock::{errno::is_transient, stream},
+    text::clean,
     wake::State,
 };
 
@@ -100,6 +101,9 @@ pub(super) async fn talk(
         }
     };
     let last = timeout(patience, talk).await.unwrap_or_default();
+    if let Some(player) = stand_in.player() {
+        tracing::debug!(player = clean(player), "player told that it cannot join");
+    }
     say_last(near, &last).await;
 }
 
