@@ -1,8 +1,8 @@
 //! Addresses that did not work lately: the next session tries them last.
 //!
 //! Owns one entry for each protocol and address that failed, and how long it is on [`Hold`]. An
-//! entry only changes the order of candidates. When all of them are dead, all of them are tried. So a
-//! wrong entry costs time, never a session.
+//! entry only changes the order of candidates. When all of them are dead, all of them are tried. So
+//! a wrong entry costs time, never a session.
 //!
 //! Addresses come from targets of the configuration and from answers to lookups of their names, so
 //! strangers cannot add any. [`MOST`] bounds the number anyway. While nothing is dead, each call

@@ -59,8 +59,9 @@ impl Dialer {
     }
 
     /// The addresses of `target` in the order in which they are tried: those that failed lately
-    /// come last, and the families of the others alternate, from the one that lately won a race. There is at least one. Those that would
-    /// lead back here, or to the API, are left out. A name is looked up for `patience` at most.
+    /// come last, and the families of the others alternate, from the one that lately won a race.
+    /// There is at least one. Those that would lead back here, or to the API, are left out. A name
+    /// is looked up for `patience` at most.
     ///
     /// # Errors
     /// [`ResolveError`] when the name has no address in time and has never had one, or when all

@@ -103,8 +103,8 @@ impl Pool {
         pool
     }
 
-    /// Takes a plan: how targets are chosen, which there are, and whether names lead to them. What is known of the
-    /// targets that stay is kept.
+    /// Takes a plan: how targets are chosen, which there are, and whether names lead to them. What
+    /// is known of the targets that stay is kept.
     pub(crate) fn retune(&self, selection: &Selection, lists: &[(Protocol, &Targets)], is_named: bool) {
         let mut state = self.state();
         state.selection = selection.clone();

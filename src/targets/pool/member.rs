@@ -81,7 +81,8 @@ impl Member {
         }
     }
 
-    /// Notes that a session reached it. Returns whether it is up: probes that failed count for more.
+    /// Notes that a session reached it. Returns whether it is up: probes that failed count for
+    /// more.
     pub(crate) fn worked(&self) -> bool {
         let mut standing = self.standing();
         let is_down = standing.probes.is_down;
