@@ -8,7 +8,12 @@
 //!
 //! It ends when the sender of the plan is gone.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use fastrand::Rng;
 use tokio::{
@@ -50,6 +55,9 @@ pub(crate) struct Probe {
     pub send_proxy: SendProxy,
 }
 
+/// The next time of each probe that is not under way, by its place among the probes.
+type Due = BTreeSet<(Instant, usize)>;
+
 /// All that is probed.
 pub(crate) type Probes = Arc<[Probe]>;
 
@@ -57,11 +65,10 @@ pub(crate) type Probes = Arc<[Probe]>;
 pub(crate) async fn watch_over(dialer: Dialer, mut plan: watch::Receiver<Probes>) {
     let mut rng = Rng::new();
     let mut probes = Arc::clone(&plan.borrow_and_update());
-    let mut due = schedule(&probes, &[], &[], &mut rng);
+    let mut due = schedule(&probes, &[], &Due::new(), &mut rng);
     let mut running: JoinSet<(usize, Result<(), String>)> = JoinSet::new();
     loop {
-        let next = (0..due.len()).filter_map(|at| Some((due[at]?, at))).min();
-        let next = next.filter(|_| running.len() < AT_ONCE);
+        let next = due.first().copied().filter(|_| running.len() < AT_ONCE);
         tokio::select! {
             changed = plan.changed() => {
                 if changed.is_err() {
@@ -74,10 +81,9 @@ pub(crate) async fn watch_over(dialer: Dialer, mut plan: watch::Receiver<Probes>
             }
             Some(Ok((at, outcome))) = running.join_next() => {
                 probes[at].note(&dialer, outcome);
-                due[at] = Some(Instant::now() + about(&mut rng, probes[at].health.interval));
+                due.insert((Instant::now() + about(&mut rng, probes[at].health.interval), at));
             }
-            () = wait(next), if next.is_some() => if let Some((_, at)) = next {
-                due[at] = None;
+            () = wait(next), if next.is_some() => if let Some((_, at)) = due.pop_first() {
                 let (probe, dialer) = (probes[at].clone(), dialer.clone());
                 running.spawn(async move { (at, probe.run(&dialer).await) });
             },
@@ -91,22 +97,15 @@ async fn wait(next: Option<(Instant, usize)>) {
     }
 }
 
-/// When each probe is due. One that goes on keeps its time, and the first of a new one comes within
-/// its interval.
-fn schedule(
-    probes: &[Probe],
-    before: &[Probe],
-    was_due: &[Option<Instant>],
-    rng: &mut Rng,
-) -> Vec<Option<Instant>> {
+/// When each probe is due. One that goes on keeps its time, or comes now if it was under way, and
+/// the first of a new one comes within its interval.
+fn schedule(probes: &[Probe], before: &[Probe], was_due: &Due, rng: &mut Rng) -> Due {
     let now = Instant::now();
-    let known: std::collections::HashMap<_, _> =
-        before.iter().zip(was_due).map(|(probe, due)| (&probe.leg, due.unwrap_or(now))).collect();
-    let first = |probe: &Probe, rng: &mut Rng| now + probe.health.interval.mul_f64(rng.f64());
-    probes
-        .iter()
-        .map(|probe| Some(known.get(&probe.leg).copied().unwrap_or_else(|| first(probe, rng))))
-        .collect()
+    let mut known: HashMap<&Leg, Instant> = before.iter().map(|probe| (&probe.leg, now)).collect();
+    known.extend(was_due.iter().map(|(due, at)| (&before[*at].leg, *due)));
+    let mut first = |probe: &Probe| now + probe.health.interval.mul_f64(rng.f64());
+    let mut due = |probe: &Probe| known.get(&probe.leg).copied().unwrap_or_else(|| first(probe));
+    probes.iter().map(&mut due).enumerate().map(|(at, due)| (due, at)).collect()
 }
 
 fn about(rng: &mut Rng, time: Duration) -> Duration {
