@@ -101,6 +101,56 @@ fn a_wrong_mapping_changes_nothing_and_its_problems_have_a_place() {
 }
 
 #[test]
+fn a_mapping_with_names_is_made_and_changed_and_shown_as_it_was_written() {
+    let (one, other, dir) = (TcpTarget::echo(), TcpTarget::echo(), tempfile::tempdir().expect("a directory"));
+    let (web, at) = (own_addr(8080), own_addr(8081));
+    let managed = dir.path().join("managed.toml");
+    let portway = with_managed(web, one.addr, &managed).start();
+    let api = portway.api();
+    let request = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
+    let is_led = |host: &str, to: &TcpTarget| {
+        let (before, request) = (to.accepted(), request(host));
+        let mut client = Client::to(at);
+        client.say(&request);
+        assert_eq!(client.hear(request.len()), request, "an echo");
+        assert_eq!(to.accepted(), before + 1, "{host}");
+    };
+    let hosts = json!({
+        "a.lan": one.addr.to_string(),
+        "*.b.lan": { "targets": [{ "address": other.addr.to_string(), "weight": 3 }], "allow": ["127.0.0.0/8"] },
+    });
+    let table = json!({
+        "listen": at.to_string(), "match": "http-host", "hosts": hosts, "balance": "least-sessions",
+        "health": { "interval": "1h", "timeout": "1s" },
+    });
+    let made = put(&api, "names", &table).is(200).json();
+    assert_eq!(made["listeners"][0]["state"], "listening", "{made}");
+    is_led("a.lan", &one);
+    is_led("x.b.lan", &other);
+
+    let shown = api.get("/v1/config").json();
+    let shown = shown["mappings"].as_array().and_then(|all| all.iter().find(|m| m["name"] == "names"));
+    let shown = shown.expect("it is in the configuration");
+    assert_eq!((&shown["match"], &shown["balance"]), (&json!("http-host"), &json!("least-sessions")));
+    assert_eq!(shown["hosts"]["a.lan"], json!([one.addr.to_string()]));
+    let again = json!({
+        "listen": at.to_string(), "match": shown["match"], "hosts": shown["hosts"], "health": shown["health"],
+        "balance": shown["balance"],
+    });
+    put(&api, "names", &again).is(200);
+    assert_eq!(api.get("/v1/config").json()["mappings"].to_string().matches("least-sessions").count(), 1);
+    is_led("x.b.lan", &other);
+
+    let mut moved = again;
+    moved["hosts"]["a.lan"] = json!(other.addr.to_string());
+    put(&api, "names", &moved).is(200);
+    is_led("A.lan.", &other);
+    let wrong = put(&api, "names", &json!({ "listen": at.to_string(), "hosts": hosts })).is(400).json();
+    assert_eq!(wrong["problems"][0]["code"], "missing-key", "{wrong}");
+    is_led("a.lan", &other);
+}
+
+#[test]
 fn a_managed_file_that_is_broken_by_hand_is_said_to_be_so() {
     let (target, dir) = (TcpTarget::echo(), tempfile::tempdir().expect("a directory"));
     let web = own_addr(8080);

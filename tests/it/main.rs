@@ -20,6 +20,7 @@ mod bench;
 mod bounds;
 mod check_input;
 mod check_warnings;
+mod check_ways;
 mod circles;
 mod cli;
 mod clients;

@@ -3,6 +3,7 @@
 use super::Listener;
 use crate::{
     config::{Spell as _, host_terms, terms},
+    mapping::WhileDown,
     policy::GuardSpec,
     relay::tcp::HostRoute,
     text::Escaped,
@@ -32,8 +33,10 @@ pub(super) fn external_port(listener: Listener<'_>) -> Option<u16> {
 pub(super) fn router(first: Listener<'_>, last: Listener<'_>) -> Option<String> {
     let (from, to) = (external_port(first)?, external_port(last)?);
     let ports = if from == to { from.to_string() } else { format!("{from}-{to}") };
-    let ipv6 = if first.plan.exposure?.ipv6 { "+ipv6" } else { "" };
-    Some(format!("{ROUTER}={ports}{ipv6}"))
+    let exposure = first.plan.exposure?;
+    let ipv6 = if exposure.ipv6 { "+ipv6" } else { "" };
+    let while_down = if exposure.while_down == WhileDown::Close { " while up" } else { "" };
+    Some(format!("{ROUTER}={ports}{ipv6}{while_down}"))
 }
 
 /// What one of the names of a port says itself.

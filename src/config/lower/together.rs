@@ -13,6 +13,7 @@ use crate::{
         },
         text::{Code, Diagnostics, Setting, Span},
     },
+    mapping::Host,
     preface::{Match, proxy::SendProxy},
     targets::{Balance, OnDown},
 };
@@ -203,6 +204,32 @@ impl Together<'_> {
             diagnostics
                 .problem(Code::ConflictingKeys, at, "`source` beside `transparent`")
                 .hint("with `transparent` the source is the client's own address: leave one of them out");
+        }
+        self.warn_of_replies(diagnostics);
+    }
+
+    /// Replies to the client's own address have to come back by way of portway, and both have to be
+    /// of one family.
+    fn warn_of_replies(&self, diagnostics: &mut Diagnostics) {
+        let leads = || self.entries.first().into_iter().flat_map(ListenEntry::all);
+        let ip_of = |target: &TargetEntry| match target.spec.host {
+            Host::Ip(ip, _) => Some(ip),
+            Host::Name(_) | Host::Srv(_) => None,
+        };
+        if let Some(target) = leads().find(|target| ip_of(target).is_some_and(|ip| ip.is_loopback())) {
+            diagnostics.warning(Code::Unreachable, target.span, "`transparent` to this machine itself").hint(
+                "its replies would go to the client past portway: use `send_proxy`, or another machine",
+            );
+        } else if let Some(entry) = self.entries.iter().find(|entry| entry.listen.is_every_address())
+            && leads().all(|target| ip_of(target).is_some_and(|ip| ip.is_ipv4()))
+        {
+            diagnostics
+                .warning(
+                    Code::Unreachable,
+                    entry.span,
+                    "with `transparent`, IPv6 clients reach no IPv4 target",
+                )
+                .hint("listen on 0.0.0.0 for IPv4 alone, or name an IPv6 target, too");
         }
     }
 
