@@ -84,8 +84,8 @@ impl Signals {
             first_user: signal(SignalKind::user_defined1())?,
             second_user: signal(SignalKind::user_defined2())?,
         };
-        // Also where the parent left them blocked. SIGCHLD is for the part that waits for processes;
-        // it ends nothing.
+        // Also where the parent left them blocked. SIGCHLD is for the part that waits for
+        // processes; it ends nothing.
         SigSet::from_iter(TAKEN.into_iter().chain([Number::SIGCHLD])).thread_unblock()?;
         Ok(signals)
     }

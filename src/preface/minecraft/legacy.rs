@@ -47,7 +47,8 @@ pub(super) fn read(bytes: &[u8]) -> Read {
     }
 }
 
-/// Reads a ping after which nothing comes. Some programs send no more than the start of a longer one.
+/// Reads a ping after which nothing comes. Some programs send no more than the start of a longer
+/// one.
 pub(super) fn finish(bytes: &[u8]) -> Read {
     let is_versioned = match bytes {
         [PING] => false,
