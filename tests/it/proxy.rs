@@ -6,10 +6,11 @@ use std::{
     io::Read,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     path::Path,
+    process::{Command, Stdio},
 };
 
 use crate::harness::{
-    Client, Portway, Program, TcpTarget, UdpTarget, eventually, in_own_network, own_addr, udp_client,
+    Client, Portway, Program, Ran, TcpTarget, UdpTarget, eventually, in_own_network, own_addr, udp_client,
     udp_mapping,
 };
 
@@ -238,4 +239,67 @@ fn datagrams_say_who_the_client_is() {
         let got: Vec<bool> = target.got().iter().map(|(_, datagram)| header(datagram)).collect();
         assert_eq!(got, expected);
     }
+}
+
+/// dnsdist in the foreground.
+fn dnsdist(dir: &Path, name: &str, config: &str) -> Program {
+    let file = dir.join(name);
+    fs::write(&file, config).expect("the test's own directory");
+    let file = file.to_str().expect("a readable path");
+    Program::start("dnsdist", &["--supervised", "--disable-syslog", "-C", file])
+}
+
+/// Asks a name server from an address of this machine; `None` without an answer.
+fn dig(from: IpAddr, port: u16) -> Option<String> {
+    let mut command = Command::new("dig");
+    command.args(["-b", &from.to_string(), "@127.0.0.1", "-p", &port.to_string()]);
+    let ran = Ran::of(command.args(["+short", "+tries=1", "+time=2", "who.lan"]).stdin(Stdio::null()));
+    (ran.code == Some(0)).then(|| ran.out.trim().to_owned())
+}
+
+#[test]
+fn a_name_server_sees_the_client_of_a_datagram() {
+    in_own_network(&["dnsdist", "dig"], || {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        // It answers with the address of its client.
+        let _server = dnsdist(
+            dir.path(),
+            "server",
+            "setLocal('127.0.0.1:5301')\nsetProxyProtocolACL({'127.0.0.0/8'})\n\
+             newServer({address='127.0.0.1:9', healthCheckMode='up'})\n\
+             addAction(AllRule(), LuaAction(function(dq) return DNSAction.Spoof, dq.remoteaddr:toString() end))\n",
+        );
+        let (listen, target) = (SocketAddr::new(V4, 9500), SocketAddr::new(V4, 5301));
+        let _portway = Portway::with(&udp_mapping(listen, target, "send_proxy = \"v2-each\"")).start();
+        for from in [NEAR, DENIED] {
+            let seen = eventually("the name server answers", || dig(from, 9500));
+            assert_eq!(seen, from.to_string());
+        }
+    });
+}
+
+#[test]
+fn the_client_behind_a_proxy_of_datagrams_is_the_one_that_is_admitted() {
+    in_own_network(&["dnsdist", "dig", "dnsmasq"], || {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let dnsmasq = "--keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --user=root --pid-file= \
+            --listen-address=127.0.0.1 --bind-interfaces --port=5303 --address=/who.lan/10.1.2.3";
+        let _dnsmasq = Program::start("dnsmasq", &dnsmasq.split_whitespace().collect::<Vec<_>>());
+        let (listen, target) = (SocketAddr::new(V4, 9501), SocketAddr::new(V4, 5303));
+        let more = format!("accept_proxy = [\"127.0.0.1\"]\ndeny = [\"{DENIED}\"]\nidle_timeout = \"1s\"");
+        let mut portway = Portway::with(&udp_mapping(listen, target, &more)).start();
+        let _proxy = dnsdist(
+            dir.path(),
+            "proxy",
+            "setLocal('127.0.0.1:5302')\n\
+             newServer({address='127.0.0.1:9501', useProxyProtocol=true, healthCheckMode='up'})\n",
+        );
+        assert_eq!(eventually("the name server answers", || dig(NEAR, 5302)), "10.1.2.3");
+        // dnsdist sends for both clients from one port.
+        assert_eq!(dig(DENIED, 5302), None);
+        let line = portway.wait_log(crate::harness::messages::SESSION_ENDED, |line| {
+            line.text("client.addr").starts_with(&format!("{NEAR}:"))
+        });
+        assert_eq!(line.text("protocol"), "udp");
+    });
 }

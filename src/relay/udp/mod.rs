@@ -337,6 +337,7 @@ impl UdpListener {
             let told = header.as_ref().map(|header| header.addresses.map_or(key.client, |told| told.source));
             // The client of a flow is the one of its first datagram.
             let client = match (of_flow(), told) {
+                (Some(client), Some(told)) if !self.may_join(canonical_socket(told), client) => continue,
                 (Some(client), _) => client,
                 (None, Some(client)) => match self.meet_peer(key.client) {
                     Ok(()) => canonical_socket(client),
@@ -356,6 +357,17 @@ impl UdpListener {
         let (service, peer) = (&self.service, canonical_socket(peer));
         let met = service.admission.current().admit_peer(peer.ip(), Instant::now());
         met.map_err(|refusal| service.admission.report(peer, refusal, &service.meter))
+    }
+
+    /// Whether a client may use the flow of another one: its peer sends for both from one port.
+    /// What the admission says of addresses holds for each of them.
+    fn may_join(&self, client: SocketAddr, of_flow: SocketAddr) -> bool {
+        let service = &self.service;
+        if client.ip() == of_flow.ip() {
+            return true;
+        }
+        let admitted = service.admission.current().recheck(client.ip(), Instant::now());
+        admitted.inspect_err(|refusal| service.admission.report(client, *refusal, &service.meter)).is_ok()
     }
 
     /// Forwards datagrams of a client.

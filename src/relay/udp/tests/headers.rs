@@ -117,6 +117,21 @@ async fn the_real_client_of_a_flow_has_to_be_allowed_and_the_peer_does_not() {
     peer.send(&[&header("203.0.113.9:1")[..], b"two"].concat()).await.unwrap();
     assert_eq!(recv(&peer).await, b"two");
     assert_eq!(relay.meter.sessions_total(), 1);
+    // The flow of one client is not open to another one that may not enter.
+    peer.send(&[&header("198.51.100.1:1")[..], b"three"].concat()).await.unwrap();
+    peer.send(&[&header("203.0.113.10:1")[..], b"four"].concat()).await.unwrap();
+    assert_eq!(recv(&peer).await, b"four");
+}
+
+#[tokio::test]
+async fn a_client_over_ipv6_is_introduced_with_its_address() {
+    let target = socket().await;
+    let spec = sending(target.local_addr().unwrap(), SendProxy::V2Each);
+    let relay = Relay::start_on("[::1]:0", spec, FlowBudget::new(10));
+    let client = UdpSocket::bind("[::1]:0").await.unwrap();
+    client.connect(relay.addr).await.unwrap();
+    client.send(b"x").await.unwrap();
+    assert_eq!(told(&recv(&target).await), (Some(client.local_addr().unwrap()), b"x".to_vec()));
 }
 
 #[tokio::test]
