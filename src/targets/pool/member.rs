@@ -126,11 +126,6 @@ impl Member {
         self.standing().probes = Probes::default();
     }
 
-    /// Whether it takes no new sessions.
-    pub(crate) fn is_paused(&self) -> bool {
-        self.standing().is_paused
-    }
-
     pub(super) fn pause(&self, is_paused: bool) {
         self.standing().is_paused = is_paused;
     }
