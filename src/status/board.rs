@@ -26,6 +26,7 @@ use crate::{
         ReloadError, Roster, Serving,
     },
     targets::{Dialer, Leg, Target, Targets},
+    wake::{Shown, State, Wakers},
 };
 
 /// The most reasons that `not_ready` lists.
@@ -56,6 +57,7 @@ pub(crate) struct Board {
     log_level: LevelControl,
     pub(super) gate: Arc<Gate>,
     dialer: Dialer,
+    wakers: Wakers,
     pub(super) history: History,
     pub(super) budgets: Budgets,
 }
@@ -80,6 +82,7 @@ impl Board {
             log_level,
             gate: Arc::clone(handle.gate()),
             dialer: handle.dialer().clone(),
+            wakers: handle.wakers().clone(),
             history: History::default(),
             budgets: handle.budgets().clone(),
         }
@@ -112,6 +115,7 @@ impl Board {
             flows: count(Protocol::Udp),
             bans: self.gate.guard().count(Instant::now()),
             last_reload: self.last_reload.borrow().as_deref().map(last_reload),
+            wakes: self.wakers.shown().iter().map(wake).collect(),
             warnings: warnings(&roster),
             descriptors: view::Descriptors { open: open_descriptors(), limit: self.facts.descriptors },
             external: self.router.borrow().external.map(|ip| ip.to_string()),
@@ -311,6 +315,29 @@ fn find<'a, T>(all: &'a [(MappingId, T)], id: &MappingId) -> Option<&'a T> {
 
 fn warnings(roster: &Roster) -> Vec<view::Problem> {
     roster.warnings.iter().map(view::Problem::from).collect()
+}
+
+/// How it is with a target that sessions start.
+fn wake(shown: &Shown) -> view::Wake {
+    let now = Instant::now();
+    let (mut since_ms, mut error, mut retry_ms) = (None, None, None);
+    match &shown.state {
+        State::Starting { since } => since_ms = Some(millis(now.saturating_duration_since(*since))),
+        State::Failed { error: why, next_try } => {
+            error = Some(why.to_string());
+            retry_ms = Some(millis(next_try.saturating_duration_since(now)));
+        }
+        State::Asleep | State::Running | State::Stopping => {}
+    }
+    view::Wake {
+        mapping: shown.mapping.to_string(),
+        what: shown.what.to_string(),
+        state: shown.state.as_str().to_owned(),
+        sessions: shown.sessions,
+        since_ms,
+        error,
+        retry_ms,
+    }
 }
 
 fn not_ready(roster: &Roster) -> Vec<String> {

@@ -42,6 +42,9 @@ pub(crate) struct Status {
     /// The last reading of the configuration after the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_reload: Option<LastReload>,
+    /// Targets that sessions start, as far as a session has needed one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub wakes: Vec<Wake>,
     /// Warnings of the configuration that runs.
     pub warnings: Vec<Problem>,
     /// File descriptors of the process.
@@ -55,6 +58,29 @@ pub(crate) struct Status {
     /// The least important log line that is written now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_level: Option<String>,
+}
+
+/// A target that sessions start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Wake {
+    /// The mapping whose session needed it first.
+    pub mapping: String,
+    /// What starts it, such as `unit wiki.service`.
+    pub what: String,
+    /// `asleep`, `starting`, `running`, `stopping` or `failed`.
+    pub state: String,
+    /// Sessions that keep it awake.
+    pub sessions: usize,
+    /// How long ago the start began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Why the last start failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How long until a client starts it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_ms: Option<u64>,
 }
 
 /// What came of a reload.

@@ -52,7 +52,28 @@ fn all(status: &view::Status, mappings: &[Mapping], terminal: Terminal) -> Strin
             let _ = writeln!(text, "  {}", Escaped(listener));
         }
     }
-    text + &warned(&status.warnings)
+    text + &wakes(&status.wakes) + &warned(&status.warnings)
+}
+
+/// How it is with the targets that sessions start.
+fn wakes(wakes: &[view::Wake]) -> String {
+    let mut text = String::new();
+    for wake in wakes {
+        let start = if text.is_empty() { "\nstarted by sessions:\n" } else { "" };
+        let _ =
+            write!(text, "{start}  {} of {}: {}", Escaped(&wake.what), Escaped(&wake.mapping), wake.state);
+        let _ = match (wake.since_ms, wake.retry_ms, wake.sessions) {
+            (Some(since), ..) => write!(text, " for {}", span(since)),
+            (_, Some(retry), _) => write!(text, ", again in {} at the soonest", span(retry)),
+            (_, _, 0) => Ok(()),
+            (_, _, sessions) => write!(text, ", {}", count(sessions as u64, "session")),
+        };
+        if let Some(error) = &wake.error {
+            let _ = write!(text, ": {}", Escaped(error));
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// The lines about the daemon itself.

@@ -129,3 +129,26 @@ fn one_mapping_is_shown_in_full() {
          max_sessions  20\n"
     );
 }
+
+#[test]
+fn targets_that_sessions_start_stand_below_with_their_state() {
+    let wake = |state: &str| view::Wake {
+        mapping: "game".into(),
+        what: "unit game.service".into(),
+        state: state.into(),
+        ..view::Wake::default()
+    };
+    let starting = view::Wake { since_ms: Some(3_000), sessions: 2, ..wake("starting") };
+    let failed = view::Wake { error: Some("no bus".into()), retry_ms: Some(4_000), ..wake("failed") };
+    let running = view::Wake { sessions: 1, ..wake("running") };
+    let status = view::Status { wakes: vec![starting, failed, running, wake("asleep")], ..status() };
+    let text = all(&status, &[], Terminal::default());
+    let (_, below) = text.split_once("started by sessions:\n").unwrap();
+    assert_eq!(
+        below,
+        "  unit game.service of game: starting for 3s\n\
+         \u{20} unit game.service of game: failed, again in 4s at the soonest: no bus\n\
+         \u{20} unit game.service of game: running, 1 session\n\
+         \u{20} unit game.service of game: asleep\n"
+    );
+}
