@@ -97,7 +97,10 @@ impl Starter {
             #[cfg(feature = "wake")]
             Kind::Machine(mac) => machine::start(*mac).await,
             #[cfg(not(feature = "wake"))]
-            Kind::Missing => Err(MISSING.to_owned()),
+            Kind::Missing => {
+                let _ = call;
+                Err(MISSING.to_owned())
+            }
             #[cfg(test)]
             Kind::Fake(fake) => fake.start(call).await,
         };
@@ -119,7 +122,10 @@ impl Starter {
             #[cfg(feature = "wake")]
             Kind::Machine(_) => Ok(()),
             #[cfg(not(feature = "wake"))]
-            Kind::Missing => Err(MISSING.to_owned()),
+            Kind::Missing => {
+                let _ = call;
+                Err(MISSING.to_owned())
+            }
             #[cfg(test)]
             Kind::Fake(fake) => fake.stop().await,
         };
