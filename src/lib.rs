@@ -16,7 +16,6 @@
     not(feature = "api"),
     allow(dead_code, unused_imports, unused_mut, reason = "the windows use it")
 )]
-#![allow(dead_code, unused_imports, reason = "pools, names and wakes come part by part")]
 
 mod alarm;
 #[cfg(test)]

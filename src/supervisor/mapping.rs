@@ -176,10 +176,7 @@ fn lists(plan: &Plan) -> BTreeMap<&MappingId, Lists<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        meter::SessionLines,
-        policy::{Caps, Limit},
-    };
+    use crate::policy::{Caps, Limit};
 
     fn policy(sessions: u32) -> Arc<Policy> {
         let sessions = Limit::AtMost(sessions.try_into().unwrap());

@@ -129,14 +129,6 @@ impl Ledger {
         self.is_ours && self.state == State::Running
     }
 
-    /// The error of the last start while it holds.
-    pub(super) fn failure(&self) -> Option<&StartError> {
-        match &self.state {
-            State::Failed { error, .. } => Some(error),
-            _ => None,
-        }
-    }
-
     pub(super) fn enter(&mut self) {
         self.sessions += 1;
     }

@@ -38,7 +38,7 @@ use std::{sync::Arc, time::Duration};
 pub(crate) use error::StartError;
 pub(crate) use ledger::State;
 pub(crate) use registry::{Place, Shown, Wakers};
-pub(crate) use waker::{Awake, Unreached, Waker};
+pub(crate) use waker::{Awake, Waker};
 
 /// How a target is started and stopped; the key `wake`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -14,7 +14,8 @@ mod machine;
 #[cfg(feature = "wake")]
 mod unit;
 
-#[cfg(all(test, feature = "wake"))]
+#[cfg(test)]
+#[cfg(feature = "wake")]
 mod tests;
 
 use std::sync::Arc;

@@ -14,10 +14,11 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Start, StartError, State, Unreached, WakeSpec, Waker, Wakers,
+    Start, StartError, State, WakeSpec, Waker, Wakers,
     engine::Engine,
     registry::Place,
     starter::{Call, Starter},
+    waker::Unreached,
 };
 use crate::{
     events::Events,
@@ -368,7 +369,8 @@ async fn flows_start_a_target_without_a_dial_and_once() {
     let (waker, fake) = waker(3 * SECOND, SECOND);
     let began = Instant::now();
     let (one, other) = tokio::join!(waker.start(), waker.start());
-    (one.unwrap(), other.unwrap());
+    one.unwrap();
+    other.unwrap();
     assert_eq!((began.elapsed(), fake.counts().0), (3 * SECOND, 1));
     waker.reached();
     waker.start().await.unwrap();

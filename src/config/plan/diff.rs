@@ -206,7 +206,7 @@ mod tests {
         for new in [
             ruled(&old, &strict),
             changed(&old, |l| {
-                l.exposure = Some(Exposure { external_port: port, ipv6: false, ..Exposure::default() })
+                l.exposure = Some(Exposure { external_port: port, ipv6: false, ..Exposure::default() });
             }),
             changed(&old, |l| {
                 let Service::Tcp(spec) = &mut l.service else { panic!() };

@@ -184,7 +184,6 @@ impl UdpService {
             held: MemoryUse::default(),
             spec: self.spec.clone(),
             dialer: self.dialer.clone(),
-            wakers: self.wakers.clone(),
             pool: self.pool.clone(),
             meter: Arc::clone(&self.meter),
         };
@@ -539,7 +538,6 @@ struct ListenerShared {
     /// What the mapping says now, for flows that are led to another address.
     spec: watch::Receiver<Arc<UdpSpec>>,
     dialer: Dialer,
-    wakers: Wakers,
     pool: PoolHandle,
     meter: Arc<ListenerMeter>,
 }

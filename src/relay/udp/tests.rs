@@ -647,7 +647,6 @@ fn shared(target: SocketAddr, meter: Arc<ListenerMeter>, budget: FlowBudget) -> 
         held: MemoryUse::default(),
         spec: watch::channel(Arc::new(leading_to(target))).1,
         dialer: Dialer::new(Events::default()),
-        wakers: Wakers::new(Events::default()),
         pool: PoolHandle::default(),
         meter,
     }

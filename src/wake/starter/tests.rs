@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Signal, test_kill_process};
 use tokio::{
     net::UnixListener,
+    task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
@@ -110,14 +111,15 @@ async fn a_command_that_is_the_server_is_not_started_twice() {
     let script =
         format!("echo up >> {}; while [ ! -e {} ]; do sleep 0.05; done", log.display(), end.display());
     let server = Arc::new(command(&script, None));
-    let running = tokio::spawn({
+    let mut running = JoinSet::new();
+    running.spawn({
         let server = Arc::clone(&server);
         async move { server.start(&call()).await }
     });
     eventually("it runs", || written(&log)).await;
     server.start(&call()).await.unwrap();
     fs::write(&end, "").unwrap();
-    running.await.unwrap().unwrap();
+    running.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!(written(&log).unwrap(), "up\n", "started once");
     server.start(&call()).await.unwrap();
     assert_eq!(written(&log).unwrap(), "up\nup\n", "and again when it has ended");
@@ -138,6 +140,8 @@ async fn a_command_that_stops_it_runs_and_its_failure_is_told() {
 struct Engine {
     dir: tempfile::TempDir,
     asked: Arc<Mutex<Vec<String>>>,
+    /// Serves until the engine is dropped.
+    _serving: JoinSet<()>,
 }
 
 impl Engine {
@@ -146,7 +150,8 @@ impl Engine {
         let listener = UnixListener::bind(dir.path().join("docker.sock")).unwrap();
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let notes = Arc::clone(&asked);
-        tokio::spawn(async move {
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
             let runs = AtomicBool::new(false);
             while let Ok((stream, _)) = listener.accept().await {
                 let answer = service_fn(|request: Request<Incoming>| {
@@ -158,7 +163,7 @@ impl Engine {
                 let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
             }
         });
-        Self { dir, asked }
+        Self { dir, asked, _serving: serving }
     }
 
     fn container(&self, name: &str) -> Container {

@@ -116,7 +116,7 @@ impl Work for Churn {
                 world.pattern.check(client.id, 0, &answer[..length])?;
             }
             Request::Hello(hello) => {
-                ensure!(answer[..length] == hello[..], "another answer of {length} bytes")
+                ensure!(answer[..length] == hello[..], "another answer of {length} bytes");
             }
             // The header may come by itself, and relays send headers of different lengths.
             Request::BehindHeader => {
