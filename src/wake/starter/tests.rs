@@ -1,6 +1,8 @@
 use std::{
     fs,
+    future::poll_fn,
     path::Path,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -18,8 +20,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
+use zbus::export::futures_core::Stream;
 
-use super::{Call, command::Command, container::Container};
+use super::{Call, command::Command, container::Container, unit::Unit};
 use crate::mapping::MappingName;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -223,4 +226,94 @@ async fn an_engine_that_does_not_start_a_container_is_an_error_with_a_cure() {
     assert!(nowhere.starts_with("no container engine at unix:///no/such/engine.sock"), "{nowhere}");
     let nobody = Container::of("game", "tcp://127.0.0.1:1").start().await.unwrap_err();
     assert!(nobody.contains("refused") && nobody.contains("set DOCKER_HOST"), "{nobody}");
+}
+
+/// A message bus of its own, and on it a systemd that knows two units: `game.service`, and
+/// `broken.service`, whose job fails.
+struct Systemd {
+    address: String,
+    asked: Arc<Mutex<Vec<String>>>,
+    /// Ends with the test.
+    _bus: tokio::process::Child,
+    _serving: JoinSet<()>,
+    _dir: tempfile::TempDir,
+}
+
+impl Systemd {
+    /// `None`, said loudly, where there is no message bus to be had.
+    async fn start() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let address = format!("unix:path={}", dir.path().join("bus").display());
+        let bus = tokio::process::Command::new("dbus-daemon")
+            .args(["--session", "--nofork", "--nopidfile", "--address", &address])
+            .kill_on_drop(true)
+            .spawn();
+        let Ok(bus) = bus else {
+            eprintln!("SKIPPED: there is no dbus-daemon");
+            return None;
+        };
+        eventually("the bus listens", || dir.path().join("bus").exists().then_some(())).await;
+        let own = zbus::connection::Builder::address(&*address).name("org.freedesktop.systemd1");
+        let own = own.build().await.unwrap();
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let mut serving = JoinSet::new();
+        serving.spawn(serve_units(own, Arc::clone(&asked)));
+        Some(Self { address, asked, _bus: bus, _serving: serving, _dir: dir })
+    }
+
+    fn unit(&self, name: &str) -> Unit {
+        Unit::on(name, &self.address)
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+async fn serve_units(bus: zbus::Connection, asked: Arc<Mutex<Vec<String>>>) {
+    let mut calls = zbus::MessageStream::from(&bus);
+    let job = |number: u32| {
+        let path = format!("/org/freedesktop/systemd1/job/{number}");
+        zbus::OwnedObjectPath::try_from(path).unwrap()
+    };
+    while let Some(Ok(call)) = poll_fn(|cx| Pin::new(&mut calls).poll_next(cx)).await {
+        let header = call.header();
+        let method = header.member().map(ToString::to_string).unwrap_or_default();
+        if method == "Subscribe" {
+            bus.reply(&header, &()).await.unwrap();
+            continue;
+        }
+        let Ok((name, mode)) = call.body().deserialize::<(String, String)>() else { continue };
+        asked.lock().unwrap().push(format!("{method} {name} {mode}"));
+        let result = match &*name {
+            "game.service" => "done",
+            "broken.service" => "failed",
+            _ => {
+                let error = "org.freedesktop.systemd1.NoSuchUnit";
+                bus.reply_error(&header, error.to_owned(), &"Unit not found.").await.unwrap();
+                continue;
+            }
+        };
+        bus.reply(&header, &job(7)).await.unwrap();
+        // The end of another job comes first.
+        for (number, result) in [(6, "failed"), (7, result)] {
+            let body = (number, job(number), &*name, result);
+            let (path, manager) = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager");
+            bus.emit_signal(None::<&str>, path, manager, "JobRemoved", &body).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_unit_is_started_and_stopped_over_the_bus_and_its_job_decides() {
+    let Some(systemd) = Systemd::start().await else { return };
+    systemd.unit("game").start().await.unwrap();
+    systemd.unit("game.service").stop().await.unwrap();
+    assert_eq!(systemd.asked(), ["StartUnit game.service replace", "StopUnit game.service replace"]);
+    let failed = systemd.unit("broken").start().await.unwrap_err();
+    assert!(failed.contains("\"failed\"") && failed.contains("journalctl -u broken.service"), "{failed}");
+    let unknown = systemd.unit("gone").start().await.unwrap_err();
+    assert!(unknown.contains("knows no such unit") && unknown.contains("daemon-reload"), "{unknown}");
+    let nowhere = Unit::on("game", "unix:path=/no/such/bus").start().await.unwrap_err();
+    assert!(!nowhere.is_empty(), "{nowhere}");
 }
