@@ -9,7 +9,7 @@ pub(crate) mod mmdb;
 mod random;
 
 use std::{
-    io,
+    io::{self, Write as _},
     os::fd::AsFd,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -89,4 +89,14 @@ pub(crate) fn keepalive_of(socket: &impl AsFd) -> Option<(Duration, Duration, u3
         )
     };
     socket.keepalive().unwrap().then(pace)
+}
+
+/// Says loudly that a test is skipped, and notes it for the closing count of `tests/run`.
+pub(crate) fn note_skipped(test: &str, why: &str) {
+    let line = format!("SKIPPED: {test}: {why}\n");
+    eprint!("{line}");
+    if let Some(file) = std::env::var_os("PORTWAY_TEST_SKIPS") {
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(file);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the list of skips");
+    }
 }

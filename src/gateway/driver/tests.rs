@@ -9,6 +9,7 @@ use std::{
 
 use super::*;
 use crate::{
+    fixture::note_skipped,
     gateway::{
         route,
         router::{CALL, Holder},
@@ -39,13 +40,7 @@ fn can_run(test: &str, tools: &[&str], as_root: bool) -> bool {
     } else {
         return true;
     };
-    let line = format!("SKIPPED: gateway::driver::tests::{test}: {why}\n");
-    eprint!("{line}");
-    if let Some(file) = std::env::var_os("PORTWAY_TEST_SKIPS") {
-        use std::io::Write;
-        let file = std::fs::OpenOptions::new().append(true).create(true).open(file);
-        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the list of skips");
-    }
+    note_skipped(&format!("gateway::driver::tests::{test}"), &why);
     false
 }
 

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use zbus::export::futures_core::Stream;
 
 use super::{Call, command::Command, container::Container, unit::Unit};
-use crate::mapping::MappingName;
+use crate::{fixture::note_skipped, mapping::MappingName};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -249,7 +249,7 @@ impl Systemd {
             .kill_on_drop(true)
             .spawn();
         let Ok(bus) = bus else {
-            eprintln!("SKIPPED: there is no dbus-daemon");
+            note_skipped("wake::starter::tests", "not installed: dbus-daemon");
             return None;
         };
         eventually("the bus listens", || dir.path().join("bus").exists().then_some(())).await;
