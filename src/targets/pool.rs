@@ -5,9 +5,9 @@
 //! with the state of the targets that stay.
 //!
 //! [`Pool::order`] gives the targets in the order in which they are tried. First come those that
-//! work, by the rule of the mapping ([`rank`]), then the backups that work. A target on hold comes
-//! last: it is skipped while another is left. So a wrong hold costs time, never a session. A paused
-//! target is not tried at all.
+//! work, by the rule of the mapping ([`rank`](mod@rank)), then the backups that work. A target on
+//! hold comes last: it is skipped while another is left. So a wrong hold costs time, never a
+//! session. A paused target is not tried at all.
 //!
 //! A mapping with one target and no key that concerns it has nothing to choose. Then the pool costs
 //! one atomic load. Otherwise the lock is held for as long as it takes to look at each target.
