@@ -321,21 +321,7 @@ fn probes_of_udp_find_a_silent_target_and_one_that_refuses() {
 #[test]
 fn of_two_name_servers_the_one_that_answers_is_asked() {
     in_own_network(&["dnsmasq", "dig"], || {
-        let start = |server: &str| {
-            let listen = format!("--listen-address={server}");
-            let dnsmasq = [
-                "--keep-in-foreground",
-                "--conf-file=/dev/null",
-                "--no-resolv",
-                "--no-hosts",
-                "--user=root",
-                "--pid-file=",
-                &listen,
-                "--bind-interfaces",
-                "--address=/camera.lan/10.1.2.3",
-            ];
-            Program::start("dnsmasq", &dnsmasq)
-        };
+        let start = |server: &str| Program::name_server(server, &["--address=/camera.lan/10.1.2.3"]);
         let (first, _second) = (start("127.0.0.2"), start("127.0.0.3"));
         let mut portway = Portway::with(
             "[[mapping]]\nlisten = [\"127.0.0.1:5353\"]\ntargets = [\"127.0.0.2:53\", \"127.0.0.3:53\"]\nprotocol = \"udp\"\n",

@@ -282,9 +282,7 @@ fn a_name_server_sees_the_client_of_a_datagram() {
 fn the_client_behind_a_proxy_of_datagrams_is_the_one_that_is_admitted() {
     in_own_network(&["dnsdist", "dig", "dnsmasq"], || {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let dnsmasq = "--keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --user=root --pid-file= \
-            --listen-address=127.0.0.1 --bind-interfaces --port=5303 --address=/who.lan/10.1.2.3";
-        let _dnsmasq = Program::start("dnsmasq", &dnsmasq.split_whitespace().collect::<Vec<_>>());
+        let _dnsmasq = Program::name_server("127.0.0.1", &["--port=5303", "--address=/who.lan/10.1.2.3"]);
         let (listen, target) = (SocketAddr::new(V4, 9501), SocketAddr::new(V4, 5303));
         let more = format!("accept_proxy = [\"127.0.0.1\"]\ndeny = [\"{DENIED}\"]\nidle_timeout = \"1s\"");
         let mut portway = Portway::with(&udp_mapping(listen, target, &more)).start();

@@ -47,18 +47,7 @@ fn a_web_server_is_reached() {
 #[test]
 fn a_name_server_is_reached_over_both_protocols() {
     in_own_network(&["dnsmasq", "dig"], || {
-        let dnsmasq = [
-            "--keep-in-foreground",
-            "--conf-file=/dev/null",
-            "--no-resolv",
-            "--no-hosts",
-            "--user=root",
-            "--pid-file=",
-            "--listen-address=127.0.0.1",
-            "--bind-interfaces",
-            "--address=/camera.lan/10.1.2.3",
-        ];
-        let _dnsmasq = Program::start("dnsmasq", &dnsmasq);
+        let _dnsmasq = Program::name_server("127.0.0.1", &["--address=/camera.lan/10.1.2.3"]);
         wait_for_port(53);
         let _portway = Portway::publishing("5353:53/tcp+udp").start();
         for (server, protocol) in

@@ -28,23 +28,9 @@ fn asking(setup: Setup, files: &Path, server: &str) -> Setup {
 
 /// A name server for the machines `a.test` and `b.test` (127.0.1.1 and 127.0.1.2), with these SRV records.
 fn name_server(at: &str, records: &[&str]) -> Program {
-    let listen = format!("--listen-address={at}");
-    let mut args = vec![
-        "--keep-in-foreground",
-        "--conf-file=/dev/null",
-        "--no-resolv",
-        "--no-hosts",
-        "--user=root",
-        "--pid-file=",
-        "--bind-interfaces",
-        "--local-ttl=1",
-        "--local=/test/",
-        "--address=/a.test/127.0.1.1",
-        "--address=/b.test/127.0.1.2",
-    ];
-    args.push(&listen);
-    args.extend(records);
-    let server = Program::start("dnsmasq", &args);
+    let own =
+        ["--local-ttl=1", "--local=/test/", "--address=/a.test/127.0.1.1", "--address=/b.test/127.0.1.2"];
+    let server = Program::name_server(at, &[&own[..], records].concat());
     eventually("the name server answers", || TcpStream::connect((at, 53)).ok());
     server
 }

@@ -276,16 +276,9 @@ fn limit(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Limit>
 fn burst(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<NonZeroU32> {
     /// With the slowest rate, so many are over a hundred years.
     const MOST: u32 = 1_000_000;
-    let count = amount::positive(reader, key, value, None)?;
-    if count.get() > MOST {
-        let span = reader.span(value.span());
-        reader
-            .diagnostics
-            .problem(Code::InvalidValue, span, format!("`{key}` is more than {MOST}"))
-            .hint(format!("where so many may come at once, leave `{key}` and its rate out"));
-        return None;
-    }
-    Some(count)
+    amount::positive_up_to(reader, key, value, MOST, || {
+        format!("where so many may come at once, leave `{key}` and its rate out")
+    })
 }
 
 fn refuse(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Refuse> {

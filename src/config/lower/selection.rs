@@ -132,16 +132,9 @@ fn health(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Optio
 
 fn in_a_row(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<NonZeroU32> {
     const MOST: u32 = 1000;
-    let count = amount::positive(reader, key, value, None)?;
-    if count.get() > MOST {
-        let span = reader.span(value.span());
-        reader
-            .diagnostics
-            .problem(Code::InvalidValue, span, format!("`{key}` is more than {MOST}"))
-            .hint("it counts probes in a row: 2 or 3 are usual");
-        return None;
-    }
-    Some(count)
+    amount::positive_up_to(reader, key, value, MOST, || {
+        "it counts probes in a row: 2 or 3 are usual".to_owned()
+    })
 }
 
 const DAY: Duration = Duration::from_secs(86_400);

@@ -78,6 +78,26 @@ fn count_meant(text: &str, word: &str) -> Option<String> {
     u32::try_from(count).ok().filter(|count| *count > 0).map(|count| count.to_string())
 }
 
+/// A positive integer that is `most` at most. `hint` is the cure for a greater one.
+pub(crate) fn positive_up_to(
+    reader: &mut Reader<'_>,
+    key: &str,
+    value: &Value<'_>,
+    most: u32,
+    hint: impl FnOnce() -> String,
+) -> Option<NonZeroU32> {
+    let count = positive(reader, key, value, None)?;
+    if count.get() > most {
+        let span = reader.span(value.span());
+        reader
+            .diagnostics
+            .problem(Code::InvalidValue, span, format!("`{key}` is more than {most}"))
+            .hint(hint());
+        return None;
+    }
+    Some(count)
+}
+
 /// A positive integer; `word` is what could be written for no limit.
 pub(crate) fn positive(
     reader: &mut Reader<'_>,

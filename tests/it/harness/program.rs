@@ -17,6 +17,15 @@ impl Program {
         command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
         Self(command.spawn().unwrap_or_else(|e| panic!("start {command:?}: {e}")))
     }
+
+    /// A name server (dnsmasq) on this address that knows only what `args` say.
+    #[track_caller]
+    pub(crate) fn name_server(at: &str, args: &[&str]) -> Self {
+        let listen = format!("--listen-address={at}");
+        let own = ["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"];
+        let rest = ["--user=root", "--pid-file=", "--bind-interfaces", &listen];
+        Self::start("dnsmasq", &[&own[..], &rest, args].concat())
+    }
 }
 
 impl Drop for Program {
