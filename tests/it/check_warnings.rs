@@ -2,16 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use crate::harness::{Ran, portway, with_tools};
-
-/// `portway check` of a configuration, with these further arguments.
-fn check(text: &str, more: &[&str]) -> Ran {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let file = dir.path().join("portway.toml");
-    fs::write(&file, text).expect("the test's own directory");
-    let args = [Path::new("check"), Path::new("-c"), &file];
-    portway(args.into_iter().chain(more.iter().map(Path::new)))
-}
+use crate::harness::{Ran, check, portway, with_tools};
 
 #[test]
 fn a_service_that_strangers_abuse_is_a_warning_where_it_is_open_to_all() {

@@ -1,17 +1,6 @@
 //! What `check` says of several targets, names on one port, and what starts a target.
 
-use std::{fs, path::Path};
-
-use crate::harness::{Ran, portway};
-
-/// `portway check` of a configuration, with these further arguments.
-fn check(text: &str, more: &[&str]) -> Ran {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let file = dir.path().join("portway.toml");
-    fs::write(&file, text).expect("the test's own directory");
-    let args = [Path::new("check"), Path::new("-c"), &file];
-    portway(args.into_iter().chain(more.iter().map(Path::new)))
-}
+use crate::harness::check;
 
 /// A mapping on a port of this machine alone, of which nothing else is said.
 fn mapping(more: &str) -> String {

@@ -111,7 +111,8 @@ async fn search(
         Some(waker) if way.player.is_none() => wake(near, spec, &way, service, waker).await,
         _ => dial_any(near, spec, way.targets, service).await,
     };
-    if let (Some(waker), Ok(_), false) = (&waker, &dialled, is_ping) {
+    // The waker knows of its own dials. A player was dialled for without it.
+    if let (Some(waker), Some(_), Ok(_), false) = (&waker, &way.player, &dialled, is_ping) {
         waker.reached();
     }
     match dialled {

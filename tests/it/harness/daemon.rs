@@ -36,6 +36,16 @@ pub(crate) fn portway<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Ran
     Ran::of(clean(Command::new(PROGRAM)).args(args))
 }
 
+/// `portway check` of a configuration, with these further arguments.
+#[track_caller]
+pub(crate) fn check(text: &str, more: &[&str]) -> Ran {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("portway.toml");
+    std::fs::write(&file, text).expect("the test's own directory");
+    let args = [Path::new("check"), Path::new("-c"), &file];
+    portway(args.into_iter().chain(more.iter().map(Path::new)))
+}
+
 fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PORTWAY_") || name == "NO_COLOR" {

@@ -27,7 +27,7 @@ pub(crate) use api::{Api, ApiLine, Reply};
 pub(crate) use browser::{Browser, axe};
 pub(crate) use client::{Client, echoes, enters, is_reset, reset, reset_seen, udp_client, udp_client_from};
 pub(crate) use content::Content;
-pub(crate) use daemon::{Line, Portway, Ran, Setup, portway, portway_program};
+pub(crate) use daemon::{Line, Portway, Ran, Setup, check, portway, portway_program};
 pub(crate) use fake_api::{End, FakeApi};
 pub(crate) use household::{HomeRouter, Household, LAN_TARGET};
 pub(crate) use lab::{
