@@ -28,6 +28,7 @@ mod mapping;
 mod text;
 
 mod events;
+mod handover;
 mod preface;
 mod sock;
 mod state;

@@ -1,0 +1,173 @@
+//! What one process hands to the next: records, and beside them sockets and bytes.
+//!
+//! Owns how a record refers to a socket ([`SocketId`]) and to bytes ([`Held`]), and the two ends of
+//! that: [`Packer`] collects them, [`Unpacker`] gives them out. The parts that hand something over
+//! own their records. The daemon owns the way to the other process.
+//!
+//! A socket is known by its cookie, a number that the kernel never gives twice. So the order in
+//! which descriptors arrive means nothing, and one that arrived earlier is found as well.
+//!
+//! A record is read by another version of the program. So each of its fields that came later has a
+//! default, unknown fields are left alone, and what cannot be used is [`Unusable`], never a panic.
+//! Times are durations before or after the moment of packing: another process has another clock.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::net::sockopt::socket_cookie;
+use serde::{Deserialize, Serialize};
+
+/// A socket of the message, by its cookie (`SO_COOKIE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SocketId(u64);
+
+impl SocketId {
+    /// The cookie of `socket`.
+    ///
+    /// # Errors
+    /// What the system says: this is no socket.
+    pub(crate) fn of(socket: impl AsFd) -> io::Result<Self> {
+        Ok(Self(socket_cookie(socket)?))
+    }
+}
+
+/// Bytes of the message: where they stand beside the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    at: usize,
+    len: usize,
+}
+
+/// Collects what the records of a message refer to.
+#[derive(Debug, Default)]
+pub(crate) struct Packer<'a> {
+    sockets: HashMap<SocketId, BorrowedFd<'a>>,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Packer<'a> {
+    /// Adds a socket, once. It stays open here.
+    ///
+    /// # Errors
+    /// What the system says: this is no socket.
+    pub(crate) fn socket(&mut self, socket: BorrowedFd<'a>) -> io::Result<SocketId> {
+        let id = SocketId::of(socket)?;
+        self.sockets.insert(id, socket);
+        Ok(id)
+    }
+
+    /// Adds bytes.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Held {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        Held { at, len: bytes.len() }
+    }
+
+    /// What was collected.
+    pub(crate) fn into_parts(self) -> (HashMap<SocketId, BorrowedFd<'a>>, Vec<u8>) {
+        (self.sockets, self.bytes)
+    }
+}
+
+/// A record that this program cannot use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unusable {
+    /// A socket did not come along, or two records name it.
+    #[error("a socket is missing")]
+    Socket,
+    /// Bytes are missing.
+    #[error("bytes are missing")]
+    Bytes,
+    /// A value has no meaning here.
+    #[error("{0}")]
+    Value(&'static str),
+}
+
+/// Gives out what the records of a message refer to.
+#[derive(Debug, Default)]
+pub(crate) struct Unpacker {
+    sockets: HashMap<SocketId, OwnedFd>,
+    bytes: Vec<u8>,
+}
+
+impl Unpacker {
+    /// The bytes of a message.
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        Self { sockets: HashMap::new(), bytes }
+    }
+
+    /// Adds a descriptor that arrived. What is no socket is closed.
+    pub(crate) fn add(&mut self, socket: OwnedFd) {
+        if let Ok(id) = SocketId::of(&socket) {
+            self.sockets.insert(id, socket);
+        }
+    }
+
+    /// The socket that a record refers to; each is given out once.
+    ///
+    /// # Errors
+    /// It did not arrive, or is given out.
+    pub(crate) fn socket(&mut self, id: SocketId) -> Result<OwnedFd, Unusable> {
+        self.sockets.remove(&id).ok_or(Unusable::Socket)
+    }
+
+    /// The bytes that a record refers to.
+    ///
+    /// # Errors
+    /// They did not arrive.
+    pub(crate) fn bytes(&self, held: Held) -> Result<&[u8], Unusable> {
+        let end = held.at.checked_add(held.len).ok_or(Unusable::Bytes)?;
+        self.bytes.get(held.at..end).ok_or(Unusable::Bytes)
+    }
+
+    /// How many sockets nobody has taken yet.
+    pub(crate) fn left(&self) -> usize {
+        self.sockets.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::UdpSocket, os::fd::AsFd};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_found_by_its_cookie_in_whatever_order_it_arrives() {
+        let sockets: Vec<_> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let mut packer = Packer::default();
+        let ids: Vec<_> = sockets.iter().map(|socket| packer.socket(socket.as_fd()).unwrap()).collect();
+        let mut unpacker = Unpacker::default();
+        for socket in sockets.iter().rev() {
+            unpacker.add(socket.try_clone().unwrap().into());
+        }
+        for (id, socket) in ids.iter().zip(&sockets) {
+            let taken = UdpSocket::from(unpacker.socket(*id).unwrap());
+            assert_eq!(taken.local_addr().unwrap(), socket.local_addr().unwrap());
+            assert_eq!(unpacker.socket(*id).unwrap_err(), Unusable::Socket, "it is given out once");
+        }
+        assert_eq!(unpacker.left(), 0);
+    }
+
+    #[test]
+    fn bytes_outside_the_message_are_refused() {
+        let mut packer = Packer::default();
+        packer.bytes(b"one");
+        let held = packer.bytes(b"two");
+        let unpacker = Unpacker::new(packer.into_parts().1);
+        assert_eq!(unpacker.bytes(held).unwrap(), b"two");
+        for (at, len) in [(0, 7), (7, 0), (usize::MAX, 2)] {
+            assert_eq!(unpacker.bytes(Held { at, len }).unwrap_err(), Unusable::Bytes, "{at} {len}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_socket_is_closed() {
+        let mut unpacker = Unpacker::default();
+        unpacker.add(std::fs::File::open("/dev/null").unwrap().into());
+        assert_eq!(unpacker.left(), 0);
+    }
+}
