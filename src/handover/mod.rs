@@ -1,8 +1,9 @@
 //! What one process hands to the next: records, and beside them sockets and bytes.
 //!
 //! Owns how a record refers to a socket ([`SocketId`]) and to bytes ([`Held`]), and the two ends of
-//! that: [`Packer`] collects them, [`Unpacker`] gives them out. The parts that hand something over
-//! own their records. The daemon owns the way to the other process.
+//! that: [`Packer`] collects them, [`Unpacker`] gives them out. It also owns how a message travels: a
+//! [`Frame`], in a file or over a [`Wire`]. The parts that hand something over own their records. The
+//! daemon owns the steps.
 //!
 //! A socket is known by its cookie, a number that the kernel never gives twice. So the order in
 //! which descriptors arrive means nothing, and one that arrived earlier is found as well.
@@ -11,14 +12,19 @@
 //! default, unknown fields are left alone, and what cannot be used is [`Unusable`], never a panic.
 //! Times are durations before or after the moment of packing: another process has another clock.
 
+mod frame;
+mod wire;
+
 use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
+pub(crate) use frame::{FORMAT, Frame, MOST_DESCRIPTORS, WireError, is_readable};
 use rustix::net::sockopt::socket_cookie;
 use serde::{Deserialize, Serialize};
+pub(crate) use wire::{Received, Wire};
 
 /// A socket of the message, by its cookie (`SO_COOKIE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
