@@ -19,11 +19,13 @@ use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
 };
 
 pub(crate) use frame::{FORMAT, Frame, MOST_DESCRIPTORS, WireError, is_readable};
 use rustix::net::sockopt::socket_cookie;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 pub(crate) use wire::{Received, Wire};
 
 /// A socket of the message, by its cookie (`SO_COOKIE`).
@@ -37,6 +39,36 @@ impl SocketId {
     /// What the system says: this is no socket.
     pub(crate) fn of(socket: impl AsFd) -> io::Result<Self> {
         Ok(Self(socket_cookie(socket)?))
+    }
+}
+
+/// A time before the moment of packing, or left after it, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Span(u64);
+
+impl Span {
+    /// The longest that is read; more makes no sense, and could overflow a time.
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+    /// A duration.
+    pub(crate) fn of(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// From `then` to `now`; none where `then` is to come.
+    pub(crate) fn since(then: Instant, now: Instant) -> Self {
+        Self::of(now.saturating_duration_since(then))
+    }
+
+    /// The duration.
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_micros(self.0).min(Self::LONGEST)
+    }
+
+    /// So long before `now`.
+    pub(crate) fn before(self, now: Instant) -> Instant {
+        now.checked_sub(self.duration()).unwrap_or(now)
     }
 }
 

@@ -45,6 +45,21 @@ impl Histogram {
         self.sum_us = self.sum_us.saturating_add(us);
     }
 
+    /// The counts and the sum, as another process adds them.
+    pub(super) fn handed(&self) -> (Vec<u64>, u64) {
+        (self.counts.to_vec(), self.sum_us)
+    }
+
+    /// Adds what another process has noted. A version with other ranges is left out.
+    pub(super) fn take_over(&mut self, counts: &[u64], sum_us: u64) {
+        if counts.len() == self.counts.len() {
+            for (count, more) in self.counts.iter_mut().zip(counts) {
+                *count = count.saturating_add(*more);
+            }
+            self.sum_us = self.sum_us.saturating_add(sum_us);
+        }
+    }
+
     pub(super) fn read(&self) -> Durations {
         let ends = self.ends_ms.iter().map(|end_ms| Some(Duration::from_millis(*end_ms)));
         Durations {

@@ -7,9 +7,14 @@
 //! adds its bytes to the totals and writes the session line, so the three cannot disagree. The
 //! [`SessionLog`] of the mapping decides whether there is a line: strangers must not fill a disk.
 //!
+//! A live session takes three requests: to end ([`LiveSession::cut`]), to stop where it is
+//! ([`LiveSession::ask_freeze`]), and to show its sockets. A frozen one stays in the table. It goes
+//! on here, or in another process (`handed`), which writes its one line.
+//!
 //! Must not know how bytes are moved, nor why a session is ended.
 
 mod ended;
+mod handed;
 mod histogram;
 mod lines;
 mod totals;
@@ -26,6 +31,7 @@ use std::{
 
 use atomic_waker::AtomicWaker;
 pub(crate) use ended::Ended;
+pub(crate) use handed::{AccountRecord, LiveRecord};
 pub(crate) use histogram::Durations;
 pub(crate) use lines::{LeftOut, SessionLines, SessionLog};
 use slab::Slab;
@@ -78,6 +84,8 @@ struct Table {
     live: Slab<Arc<LiveSession>>,
     /// Why every session ends, also one that is entered later; see [`ListenerMeter::close`].
     closed: Option<Ended>,
+    /// Every session is asked to freeze, also one that is entered later.
+    is_freezing: bool,
     /// It has what live sessions moved only after their end.
     account: Account,
 }
@@ -109,28 +117,10 @@ impl ListenerMeter {
 
     /// The same for a client that came earlier: who it is turned out just now.
     pub(crate) fn open_since(self: &Arc<Self>, client: SocketAddr, started: Instant) -> SessionMeter {
-        let live = Arc::new(LiveSession {
-            id: self.ledger.next_id(),
-            client,
-            name: OnceLock::new(),
-            target: Mutex::new(None),
-            started,
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            datagrams_in: AtomicU64::new(0),
-            datagrams_out: AtomicU64::new(0),
-            noted: AtomicU64::new(0),
-            moved_ms: AtomicU64::new(0),
-            cut: AtomicU8::new(0),
-            waker: AtomicWaker::new(),
-        });
+        let live = Arc::new(LiveSession::new(self.ledger.next_id(), client, started));
         let mut table = self.table();
         table.account.started();
-        let slot = table.live.insert(Arc::clone(&live));
-        if let Some(reason) = table.closed {
-            // Its task has not polled yet: this wakes nothing.
-            live.cut(reason);
-        }
+        let slot = table.enter(&live);
         drop(table);
         self.events().emit(EventKind::SessionStarted, || {
             let message = format_args!("{} session from {client} started", self.protocol);
@@ -165,6 +155,25 @@ impl ListenerMeter {
         }
     }
 
+    /// Asks every live session to freeze, and each that is entered from now on.
+    pub(crate) fn freeze(&self) {
+        let live: Vec<_> = {
+            let mut table = self.table();
+            table.is_freezing = true;
+            table.live.iter().map(|(_, live)| Arc::clone(live)).collect()
+        };
+        for live in live {
+            live.ask_freeze();
+        }
+    }
+
+    /// Takes back what [`ListenerMeter::freeze`] asked for.
+    pub(crate) fn thaw(&self) {
+        let mut table = self.table();
+        table.is_freezing = false;
+        table.live.iter().for_each(|(_, live)| live.thaw());
+    }
+
     /// The mapping this listener belongs to.
     pub(crate) fn mapping(&self) -> MappingName {
         self.mapping.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -195,6 +204,11 @@ impl ListenerMeter {
         let mut account = table.account.clone();
         account.moved += table.moved_by_live();
         (table.live.len() as u64, account)
+    }
+
+    /// The account without what live sessions moved.
+    fn settled_account(&self) -> Account {
+        self.table().account.clone()
     }
 
     /// How many sessions live, and what moved so far. Notes for each live session whether it has
@@ -253,6 +267,17 @@ impl ListenerMeter {
 }
 
 impl Table {
+    /// Enters a session. Its task has not polled yet: what it is asked for wakes nothing.
+    fn enter(&mut self, live: &Arc<LiveSession>) -> usize {
+        if let Some(reason) = self.closed {
+            live.cut(reason);
+        }
+        if self.is_freezing {
+            live.ask_freeze();
+        }
+        self.live.insert(Arc::clone(live))
+    }
+
     fn moved_by_live(&self) -> Moved {
         let mut moved = Moved::default();
         for (_, live) in &self.live {
@@ -291,26 +316,111 @@ pub(crate) struct LiveSession {
     /// after the start. Only samples write these two.
     noted: AtomicU64,
     moved_ms: AtomicU64,
-    /// 0, or the [`Ended`] it was asked to end with.
-    cut: AtomicU8,
+    /// What it is asked for: the code of the [`Ended`] that it was asked to end with, [`FREEZE`] and
+    /// [`SHOW`]. One number, because the session looks at it each time that it is polled.
+    asked: AtomicU8,
     waker: AtomicWaker,
 }
 
+/// The bits of an [`Ended`] in what a session is asked for.
+const END: u8 = 0x1f;
+/// It is to freeze.
+const FREEZE: u8 = 0x40;
+/// It is to show its sockets.
+const SHOW: u8 = 0x80;
+
+/// What a session is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// To end, for this reason.
+    End(Ended),
+    /// To stop where it is, and to hand itself in. It is asked until [`LiveSession::thaw`].
+    Freeze,
+    /// To show its sockets, and to go on. It is asked once.
+    Show,
+}
+
 impl LiveSession {
+    fn new(id: u64, client: SocketAddr, started: Instant) -> Self {
+        Self {
+            id,
+            client,
+            name: OnceLock::new(),
+            target: Mutex::new(None),
+            started,
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            datagrams_in: AtomicU64::new(0),
+            datagrams_out: AtomicU64::new(0),
+            noted: AtomicU64::new(0),
+            moved_ms: AtomicU64::new(0),
+            asked: AtomicU8::new(0),
+            waker: AtomicWaker::new(),
+        }
+    }
+
     /// Asks the session to end with `reason`. The first reason stands. Returns whether this is it.
     pub(crate) fn cut(&self, reason: Ended) -> bool {
-        let is_first = self.cut.compare_exchange(0, reason.code(), SeqCst, Relaxed).is_ok();
+        let first = |asked: u8| (asked & END == 0).then_some(asked | reason.code());
+        let is_first = self.asked.fetch_update(SeqCst, Relaxed, first).is_ok();
         if is_first {
             self.waker.wake();
         }
         is_first
     }
 
-    /// Ready with the reason once [`LiveSession::cut`] was called. One task may poll this: the
-    /// session's own.
+    /// Asks the session to stop where it is and to hand itself in. A request to end goes first.
+    pub(crate) fn ask_freeze(&self) {
+        self.ask(FREEZE);
+    }
+
+    /// Asks the session to show its sockets.
+    pub(crate) fn ask_to_show(&self) {
+        self.ask(SHOW);
+    }
+
+    fn ask(&self, what: u8) {
+        if self.asked.fetch_or(what, SeqCst) & what == 0 {
+            self.waker.wake();
+        }
+    }
+
+    /// Takes the request to freeze back.
+    pub(crate) fn thaw(&self) {
+        self.asked.fetch_and(!FREEZE, SeqCst);
+    }
+
+    /// Ready with what the session is asked for. One task may poll this: the session's own.
+    pub(crate) fn poll_asked(&self, cx: &Context<'_>) -> Poll<Asked> {
+        self.waker.register(cx.waker());
+        match self.asked.load(SeqCst) {
+            0 => Poll::Pending,
+            asked => Poll::Ready(self.read(asked)),
+        }
+    }
+
+    #[cold]
+    fn read(&self, asked: u8) -> Asked {
+        if let Some(reason) = Ended::from_code(asked & END) {
+            return Asked::End(reason);
+        }
+        if asked & SHOW != 0 {
+            self.asked.fetch_and(!SHOW, SeqCst);
+            return Asked::Show;
+        }
+        Asked::Freeze
+    }
+
+    /// Waits until the session is asked for something.
+    pub(crate) async fn wait_asked(&self) -> Asked {
+        std::future::poll_fn(|cx| self.poll_asked(cx)).await
+    }
+
+    /// Ready with the reason once [`LiveSession::cut`] was called, for a session that does not
+    /// freeze. One task may poll this: the session's own.
     pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<Ended> {
         self.waker.register(cx.waker());
-        match Ended::from_code(self.cut.load(SeqCst)) {
+        match Ended::from_code(self.asked.load(SeqCst) & END) {
             Some(reason) => Poll::Ready(reason),
             None => Poll::Pending,
         }

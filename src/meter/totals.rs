@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::{
     Ended, ListenerMeter,
+    handed::{AccountRecord, DurationsRecord},
     histogram::{DIAL_MS, Durations, Histogram, SESSION_MS},
 };
 use crate::mapping::Protocol;
@@ -99,6 +100,36 @@ impl Account {
         self.ended[reason.index()] += 1;
         self.moved += moved;
         self.durations.note(lasted);
+    }
+
+    fn record(&self) -> AccountRecord {
+        let Moved { bytes_in, bytes_out, datagrams_in, datagrams_out } = self.moved;
+        let durations = |histogram: &Histogram| {
+            let (counts, sum_us) = histogram.handed();
+            DurationsRecord { counts, sum_us }
+        };
+        let ended = Ended::ALL.into_iter().zip(self.ended).filter(|(_, count)| *count > 0);
+        AccountRecord {
+            sessions: self.sessions,
+            bytes_in,
+            bytes_out,
+            datagrams_in,
+            datagrams_out,
+            ended: ended.map(|(reason, count)| (reason.as_str().into(), count)).collect(),
+            dials: durations(&self.dials),
+            durations: durations(&self.durations),
+        }
+    }
+
+    fn take_over(&mut self, record: &AccountRecord) {
+        let AccountRecord { bytes_in, bytes_out, datagrams_in, datagrams_out, .. } = *record;
+        self.sessions = self.sessions.saturating_add(record.sessions);
+        self.moved += Moved { bytes_in, bytes_out, datagrams_in, datagrams_out };
+        for (reason, count) in Ended::ALL.into_iter().zip(&mut self.ended) {
+            *count = count.saturating_add(record.ended.get(reason.as_str()).copied().unwrap_or(0));
+        }
+        self.dials.take_over(&record.dials.counts, record.dials.sum_us);
+        self.durations.take_over(&record.durations.counts, record.durations.sum_us);
     }
 
     #[cfg(test)]
@@ -188,6 +219,22 @@ impl MappingTotals {
             }
         }
         (live, moved)
+    }
+
+    /// What happened so far in one protocol, but for what live sessions moved: these are handed over
+    /// with their own counters.
+    pub(crate) fn record(&self, protocol: Protocol) -> AccountRecord {
+        let listeners = self.listeners(protocol);
+        let mut account = listeners.gone.clone();
+        for listener in &listeners.present {
+            account += &listener.settled_account();
+        }
+        account.record()
+    }
+
+    /// Adds what happened in another process.
+    pub(crate) fn take_over(&self, protocol: Protocol, record: &AccountRecord) {
+        self.listeners(protocol).gone.take_over(record);
     }
 
     /// Counts a listener from now on.

@@ -140,6 +140,12 @@ impl Admission {
             })
     }
 
+    /// A permit for a session that another process admitted and hands over. It counts against the
+    /// caps, which cannot refuse it, and takes nothing of a rate.
+    pub fn take_over(&self, client: IpAddr, protocol: Protocol) -> Permit {
+        self.quotas.of(protocol).take_over(ClientKey::of(canonical(client)))
+    }
+
     /// Lets a peer in that comes for clients and says which one: it may not be banned. The client
     /// is admitted later. A refusal is counted.
     ///

@@ -3,8 +3,8 @@
 //! Owns the count of the sessions of one protocol of a mapping, in all and by client, and
 //! [`Permit`], the place of one session. It counts without a cap, too, so that a cap that is set
 //! later knows the live sessions. Invariants: the count is the number of permits. Neither count
-//! passes the cap that was in force when its last permit was given. A client without a permit has
-//! no entry.
+//! passes the cap that was in force when its last permit was given, but by sessions that another
+//! process admitted. A client without a permit has no entry.
 
 use std::{
     collections::HashMap,
@@ -73,6 +73,13 @@ impl Quota {
         }
         drop(clients);
         Ok(Permit { quota: self.clone(), client })
+    }
+
+    /// A place for a session that was admitted before, by another process. No cap keeps it out.
+    pub(super) fn take_over(self: &Arc<Self>, client: ClientKey) -> Permit {
+        *self.clients.of(&client).entry(client).or_insert(0) += 1;
+        self.inside.fetch_add(1, Ordering::Relaxed);
+        Permit { quota: self.clone(), client }
     }
 
     fn leave(&self, client: ClientKey) {
@@ -165,6 +172,17 @@ mod tests {
         drop(first);
         let again = quota.enter(client(3)).unwrap();
         drop((second, other, again));
+        assert_eq!((quota.inside(), entries(&quota)), (0, 0));
+    }
+
+    #[test]
+    fn a_session_that_was_admitted_before_is_counted_above_the_caps_and_leaves() {
+        let quota = Quota::new(&caps(2, 1));
+        let taken: Vec<_> = [1, 1, 2].map(|n| quota.take_over(client(n))).into();
+        assert_eq!((quota.inside(), entries(&quota)), (3, 2));
+        assert_eq!(quota.enter(client(1)).unwrap_err(), Refusal::ClientFull);
+        assert_eq!(quota.enter(client(3)).unwrap_err(), Refusal::Full);
+        drop(taken);
         assert_eq!((quota.inside(), entries(&quota)), (0, 0));
     }
 
