@@ -9,6 +9,7 @@ pub use crate::{
         AccessSpec, Admission, Caps, Entries, Gate, GateInput, IpSet, Limit, ListName, Policy, Rate, Rates,
         Refusal,
     },
+    sock::inherited::Inherited,
     supervisor::{Budgets, Handle, Means, Tolerance},
 };
 

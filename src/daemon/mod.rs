@@ -49,6 +49,7 @@ use crate::{
     job,
     log_level::LevelControl,
     policy::Gate,
+    sock::inherited::Inherited,
     supervisor::{Budgets, Handle, Means, PlanSource, Tolerance},
 };
 use bans::BanSaver;
@@ -196,7 +197,8 @@ impl Daemon {
         bans.restore(&loaded.gate.spec).await;
         let windows = Opened::open(&loaded.settings, &events).await?;
         let tolerance = if options.strict { Tolerance::Nothing } else { Tolerance::AbsentOrTaken };
-        let means = Means { budgets, gate, alarm: alarm.clone(), events: events.clone() };
+        let inherited = Inherited::default();
+        let means = Means { budgets, gate, alarm: alarm.clone(), events: events.clone(), inherited };
         let handle = Handle::start(source, loaded, tolerance, means, &tasks).await;
         let handle = handle.map_err(|errors| StartError::Bind(Unopened::log(errors, &log)))?;
         watchdog::start(handle.pulse())?;

@@ -20,7 +20,7 @@ use crate::mapping::{ListenAddr, Protocol, Timeout};
 
 /// Connections that the kernel keeps for us while we are busy; it caps the number by
 /// `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// A socket that was bound.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Drop for Aside {
 }
 
 /// Lets a socket be bound over others and others over it, or not any more.
-fn share(protocol: Protocol, socket: &impl AsFd, on: bool) -> io::Result<()> {
+pub(super) fn share(protocol: Protocol, socket: &impl AsFd, on: bool) -> io::Result<()> {
     match protocol {
         Protocol::Tcp => SockRef::from(socket).set_reuse_port(on),
         Protocol::Udp => SockRef::from(socket).set_reuse_address(on),
@@ -142,7 +142,7 @@ pub(crate) fn bind_udp(listen: &ListenAddr, overlap: Overlap) -> io::Result<Boun
 /// The kernel hands over only what is sent to groups that some socket has joined. A socket on every
 /// address takes what is sent to any of them, but a dual-stack one has to be asked to do so for
 /// IPv4.
-fn join_group(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+pub(super) fn join_group(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
     match addr {
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
             // Without it, only questions to IPv4 groups are missed.

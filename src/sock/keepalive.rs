@@ -39,6 +39,22 @@ pub(crate) fn set_keepalive(socket: &impl AsFd, keepalive: Timeout) -> io::Resul
     set_unanswered_limit(socket, unanswered_limit(keepalive))
 }
 
+/// Gives `to` the setting of `from`.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn copy_keepalive(from: &impl AsFd, to: &impl AsFd) -> io::Result<()> {
+    let (from, to) = (SockRef::from(from), SockRef::from(to));
+    let pace = TcpKeepalive::new()
+        .with_time(from.tcp_keepalive_time()?)
+        .with_interval(from.tcp_keepalive_interval()?)
+        .with_retries(from.tcp_keepalive_retries()?);
+    if from.keepalive()? {
+        to.set_tcp_keepalive(&pace)?;
+    }
+    to.set_tcp_user_timeout(from.tcp_user_timeout()?)
+}
+
 /// How long a peer may leave bytes, or probes after silence, without an answer.
 pub(crate) fn unanswered_limit(keepalive: Timeout) -> Option<Duration> {
     keepalive.duration().map(|idle| idle.saturating_add(interval(idle) * PROBES))

@@ -11,6 +11,7 @@ pub(crate) mod bind;
 #[cfg(feature = "wake")]
 pub(crate) mod broadcast;
 pub(crate) mod errno;
+pub(crate) mod inherited;
 pub(crate) mod stream;
 pub(crate) mod transparent;
 pub(crate) mod udp;
@@ -32,4 +33,4 @@ pub(crate) use file::send_file;
 pub(crate) use keepalive::{set_keepalive, set_unanswered_limit, unanswered_limit};
 pub(crate) use recv::{Received, receive};
 pub(crate) use scope::{leads_here, scoped};
-pub(crate) use tcp_info::Flight;
+pub(crate) use tcp_info::{Flight, queued};

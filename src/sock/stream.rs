@@ -22,17 +22,18 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::{
-    keepalive::set_keepalive,
+    keepalive::{copy_keepalive, set_keepalive},
     tcp_info::announce_rest,
     transparent::{self, Port, Source},
 };
 use crate::mapping::Timeout;
 
 /// Sets what is the same for every stream.
-pub(super) fn prepare(socket: &Socket) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
+pub(super) fn prepare(socket: &impl AsFd) -> io::Result<()> {
+    let options = SockRef::from(socket);
+    options.set_tcp_nodelay(true)?;
     // A byte that is marked urgent stays where it stands in the stream (RFC 6093, 6).
-    socket.set_out_of_band_inline(true)?;
+    options.set_out_of_band_inline(true)?;
     announce_rest(socket);
     Ok(())
 }
@@ -93,6 +94,16 @@ pub(crate) fn accept(listener: &impl AsFd) -> io::Result<(OwnedFd, SocketAddr)> 
     // An address of another family than the listener's would be the kernel's mistake.
     let addr = addr.and_then(|addr| SocketAddr::try_from(addr).ok()).ok_or(Errno::CONNABORTED)?;
     Ok((socket, addr))
+}
+
+/// Gives an accepted connection the options of its listener. It inherits them from the kernel,
+/// except where it was made before the listener had them.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn make_up_for_listener(connection: &impl AsFd, listener: &impl AsFd) -> io::Result<()> {
+    prepare(connection)?;
+    copy_keepalive(listener, connection)
 }
 
 /// Reads without the control message of [`receive`](super::receive).

@@ -68,6 +68,12 @@ impl Flight {
     }
 }
 
+/// How many connections wait at a listening socket to be accepted.
+pub(crate) fn queued(listener: &impl AsFd) -> u32 {
+    // Of a socket that listens, the kernel counts these here.
+    info(listener).map_or(0, |info| info.tcpi_unacked)
+}
+
 fn info(socket: &impl AsFd) -> io::Result<libc::tcp_info> {
     // SAFETY: the struct has integers only, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };

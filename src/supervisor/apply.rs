@@ -13,8 +13,8 @@ use tokio::{
 use super::{
     Applied, BindError, Budgets, ChangedNames,
     bind::{
-        Staged, Tolerance, explained, may_be_transparent, say_ipv4_only, say_waiting, stage, stage_all,
-        stage_over,
+        Place, Staged, Tolerance, explained, may_be_transparent, say_ipv4_only, say_waiting, stage,
+        stage_all, stage_over,
     },
     budgets::Needs,
     mapping::{Admissions, AllPools, AllTotals, Mappings, SessionLogs},
@@ -35,6 +35,7 @@ use crate::{
     relay::Drain,
     sock::{
         bind::{Listening, Overlap},
+        inherited::Inherited,
         transparent,
     },
     targets::{Dialer, Probes},
@@ -99,6 +100,7 @@ impl Listeners {
         refused: Arc<Notify>,
         alarm: Alarm,
         events: Events,
+        inherited: Inherited,
     ) -> Self {
         let (sender, failed) = mpsc::unbounded_channel();
         let dialer = Dialer::new(events.clone());
@@ -122,6 +124,7 @@ impl Listeners {
                 alarm,
                 failed: sender,
                 next: Arc::default(),
+                inherited,
             },
             events,
             failed,
@@ -189,6 +192,7 @@ impl Listeners {
             match staged {
                 Staged::Bound(bound) => {
                     say_ipv4_only(&key, &bound, &mut self.said_ipv4_only);
+                    self.shared.inherited.note_used(&bound.socket);
                     running.serve(bound.socket);
                 }
                 Staged::Waiting(error) => {
@@ -231,7 +235,11 @@ impl Listeners {
         old.retain(|port, _| wanted.contains(port));
         let old =
             old.into_iter().flat_map(|((protocol, _), all)| all.into_iter().map(move |s| (protocol, s)));
-        match (stage_all(&free, plan, tolerance), stage_over(old.collect(), &taken, plan)) {
+        let inherited = &self.shared.inherited;
+        match (
+            stage_all(&free, plan, tolerance, inherited),
+            stage_over(old.collect(), &taken, plan, inherited),
+        ) {
             (Ok(mut staged), Ok(over)) => {
                 staged.extend(over);
                 Ok(staged)
@@ -311,9 +319,11 @@ impl Listeners {
         if !running.is_waiting() {
             return None;
         }
-        match stage(Overlap::Nothing, key, plan, Tolerance::Nothing) {
+        let place = Place { overlap: Overlap::Nothing, inherited: &self.shared.inherited };
+        match stage(place, key, plan, Tolerance::Nothing) {
             Ok(Staged::Bound(bound)) => {
                 say_ipv4_only(key, &bound, &mut self.said_ipv4_only);
+                self.shared.inherited.note_used(&bound.socket);
                 running.serve(bound.socket);
                 self.note_listening(std::iter::empty());
                 self.revision += 1;
@@ -556,6 +566,7 @@ mod tests {
             Arc::default(),
             Alarm::default(),
             Events::default(),
+            Inherited::default(),
         );
         for plan in [plan.clone(), Plan::default(), plan.clone()] {
             listeners.apply(plan, &globals, Tolerance::Absent).await.unwrap();

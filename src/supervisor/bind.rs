@@ -1,4 +1,5 @@
-//! Binds a listener's socket. If that fails, says what is wrong and what would help.
+//! Binds a listener's socket, unless it was passed to this process. If that fails, says what is
+//! wrong and what would help.
 
 use std::{collections::HashMap, io, path::Path, time::Duration};
 
@@ -17,6 +18,7 @@ use crate::{
     sock::{
         bind::{Aside, Bound, Listening, Overlap, settle},
         errno::is_absent,
+        inherited::Inherited,
         transparent,
     },
     state::files,
@@ -99,8 +101,9 @@ pub(super) fn stage_all(
     keys: &[ListenerKey],
     plan: &Plan,
     tolerance: Tolerance,
+    inherited: &Inherited,
 ) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
-    let staged = stage_all_in(Overlap::Nothing, keys, plan, tolerance)?;
+    let staged = stage_all_in(Place { overlap: Overlap::Nothing, inherited }, keys, plan, tolerance)?;
     let opens = staged.iter().any(|(_, staged)| matches!(staged, Staged::Bound(_)));
     let is_taken = |staged: &Staged| matches!(staged, Staged::Waiting(error) if error.is_taken());
     if opens || !staged.iter().any(|(_, staged)| is_taken(staged)) {
@@ -119,6 +122,7 @@ pub(super) fn stage_over(
     old: Vec<(Protocol, Listening)>,
     keys: &[ListenerKey],
     plan: &Plan,
+    inherited: &Inherited,
 ) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
     let refused = |key: &ListenerKey, source| BindError::new(key, source);
     let _aside = Aside::of(old).map_err(|error| {
@@ -126,7 +130,8 @@ pub(super) fn stage_over(
             .map(|key| refused(key, io::Error::new(error.kind(), error.to_string())))
             .collect::<Vec<_>>()
     })?;
-    let staged = stage_all_in(Overlap::OwnSockets, keys, plan, Tolerance::Absent)?;
+    let staged =
+        stage_all_in(Place { overlap: Overlap::OwnSockets, inherited }, keys, plan, Tolerance::Absent)?;
     // Last, because a TCP socket takes clients from here on.
     for (key, staged) in &staged {
         if let Staged::Bound(bound) = staged {
@@ -146,14 +151,14 @@ pub(super) fn may_be_transparent(plan: &Plan) -> Result<(), Vec<BindError>> {
 }
 
 fn stage_all_in(
-    overlap: Overlap,
+    place: Place<'_>,
     keys: &[ListenerKey],
     plan: &Plan,
     tolerance: Tolerance,
 ) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
     let (mut staged, mut errors) = (Vec::with_capacity(keys.len()), Vec::new());
     for key in keys {
-        match stage(overlap, key, &plan.listeners[key], tolerance) {
+        match stage(place, key, &plan.listeners[key], tolerance) {
             Ok(socket) => staged.push((key.clone(), socket)),
             Err(error) => errors.push(error),
         }
@@ -161,14 +166,23 @@ fn stage_all_in(
     if errors.is_empty() { Ok(staged) } else { Err(errors) }
 }
 
-/// Binds what `key` asks for.
+/// Where sockets come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    /// What a new one may overlap with.
+    pub(super) overlap: Overlap,
+    /// Those that were passed.
+    pub(super) inherited: &'a Inherited,
+}
+
+/// Takes or binds what `key` asks for.
 pub(super) fn stage(
-    overlap: Overlap,
+    place: Place<'_>,
     key: &ListenerKey,
     plan: &ListenerPlan,
     tolerance: Tolerance,
 ) -> Result<Staged, BindError> {
-    match kind::stage(&key.addr, &plan.service, overlap) {
+    match kind::stage(&key.addr, &plan.service, place.overlap, place.inherited) {
         Ok(bound) => Ok(Staged::Bound(bound)),
         Err(source) => {
             let error = BindError::new(key, source);

@@ -66,6 +66,7 @@ use crate::{
     meter::Ended,
     policy::Gate,
     relay::tcp::SilentDrops,
+    sock::inherited::Inherited,
     targets::{Dialer, watch_over},
     wake::Wakers,
 };
@@ -190,6 +191,8 @@ pub struct Means {
     pub alarm: Alarm,
     /// Where what happens is told.
     pub events: Events,
+    /// Sockets that were passed to this process: a listener looks there before it binds.
+    pub inherited: Inherited,
 }
 
 impl Handle {
@@ -201,15 +204,21 @@ impl Handle {
         source: PlanSource,
         loaded: Loaded,
         tolerance: Tolerance,
-        Means { budgets, gate, alarm, events }: Means,
+        Means { budgets, gate, alarm, events, inherited }: Means,
         tasks: &TaskTracker,
     ) -> Result<Self, Vec<BindError>> {
         let (summaries, reloads) = (Summaries::default(), Reloads::new(source));
         let (silence, sweep) = (budgets.silence.clone(), Sweep::of(&gate));
         let (beat, pulse) = pulse::pair();
         let shared_budgets = budgets.clone();
-        let mut listeners =
-            Listeners::new(budgets, Arc::clone(&gate), summaries.bell(), alarm.clone(), events.clone());
+        let mut listeners = Listeners::new(
+            budgets,
+            Arc::clone(&gate),
+            summaries.bell(),
+            alarm.clone(),
+            events.clone(),
+            inherited,
+        );
         listeners.apply(loaded.plan, &Globals::of(loaded.gate, &loaded.settings), tolerance).await?;
         let warnings = loaded.warnings.into();
         let (mailbox, requests) = mpsc::channel(16);

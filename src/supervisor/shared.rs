@@ -5,7 +5,10 @@ use std::sync::{Arc, atomic::AtomicU64};
 use tokio::sync::{Notify, mpsc};
 
 use super::Budgets;
-use crate::{alarm::Alarm, mapping::ListenerKey, meter::Ledger, policy::Gate, targets::Dialer, wake::Wakers};
+use crate::{
+    alarm::Alarm, mapping::ListenerKey, meter::Ledger, policy::Gate, sock::inherited::Inherited,
+    targets::Dialer, wake::Wakers,
+};
 
 /// What every listener shares.
 #[derive(Clone, Debug)]
@@ -25,6 +28,8 @@ pub(super) struct Shared {
     pub(super) failed: mpsc::UnboundedSender<Failed>,
     /// The number of the next socket that is served.
     pub(super) next: Arc<AtomicU64>,
+    /// Sockets that were passed to this process.
+    pub(super) inherited: Inherited,
 }
 
 /// A socket that died. Its listener may have another one by now, or its place may be another

@@ -52,6 +52,7 @@ impl Blocked {
                 gate: Gate::new(std::time::SystemTime::now),
                 alarm: Alarm::default(),
                 events: Events::default(),
+                inherited: Inherited::default(),
             },
             &tasks,
         )

@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use portway::testing::{Alarm, Budgets, Events, Gate, Handle, Means, Source, System, Tolerance, load};
+use portway::testing::{
+    Alarm, Budgets, Events, Gate, Handle, Inherited, Means, Source, System, Tolerance, load,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -19,7 +21,7 @@ async fn start(publish: Vec<String>) -> Handle {
     let loaded = load(&source, &System).unwrap_or_else(|problems| panic!("{problems}"));
     let budgets = Budgets::new(4_096, true);
     let (gate, alarm, events) = (Gate::new(std::time::SystemTime::now), Alarm::default(), Events::default());
-    let means = Means { budgets, gate, alarm, events };
+    let means = Means { budgets, gate, alarm, events, inherited: Inherited::default() };
     let read = Arc::new(move || load(&source, &System));
     Handle::start(read, loaded, Tolerance::Nothing, means, &TaskTracker::new())
         .await

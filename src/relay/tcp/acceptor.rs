@@ -12,6 +12,9 @@
 //! - Only other errors, one after the other for [`GIVE_UP`]: the socket is dead. [`Acceptor::turn`]
 //!   fails, and its owner binds again.
 //!
+//! A connection that waited before the socket had its options did not inherit them: a service
+//! manager made the socket, and the connection started this process. Such ones get them here.
+//!
 //! A turn takes at most [`TURN`] connections and then lets other tasks run, so that a flood at one
 //! listener delays neither the others nor a close. It ends when it is dropped, which closes the
 //! socket.
@@ -36,7 +39,8 @@ use crate::{
     sock::{
         Backoff,
         errno::{is_exhaustion, is_of_one_connection},
-        stream::accept,
+        queued,
+        stream::{accept, make_up_for_listener},
     },
 };
 
@@ -52,6 +56,8 @@ const UNRELATED: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Acceptor {
     socket: AsyncFd<Arc<TcpListener>>,
+    /// The next connections that may lack the options of the socket.
+    early: u32,
     trouble: Trouble,
     log: Arc<LogLimits>,
 }
@@ -65,7 +71,8 @@ impl Acceptor {
     )]
     pub(super) fn new(listener: impl Into<Arc<TcpListener>>, log: Arc<LogLimits>) -> io::Result<Self> {
         let socket = AsyncFd::with_interest(listener.into(), Interest::READABLE)?;
-        Ok(Self { socket, trouble: Trouble::default(), log })
+        let early = queued(socket.get_ref());
+        Ok(Self { socket, early, trouble: Trouble::default(), log })
     }
 
     /// The listening socket, for its options.
@@ -90,6 +97,11 @@ impl Acceptor {
             match ready.try_io(|socket| accept(socket.get_ref())) {
                 Ok(Ok((socket, addr))) => {
                     self.trouble = Trouble::default();
+                    if self.early > 0 {
+                        self.early -= 1;
+                        // One that is dead by now is found out later.
+                        let _ = make_up_for_listener(&socket, ready.get_inner());
+                    }
                     if each(socket, addr).is_break() {
                         return Ok(());
                     }
@@ -152,6 +164,11 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::{
+        fixture::keepalive_of,
+        mapping::{ListenAddr, Timeout},
+        sock::inherited::{Inherited, Stays},
+    };
 
     const FIRST: Duration = Duration::from_millis(10);
 
@@ -226,6 +243,32 @@ mod tests {
         assert_eq!(taken, expected);
         let idle = acceptor.turn(|_, _| ControlFlow::Continue(()));
         assert!(timeout(Duration::from_millis(20), idle).await.is_err(), "an empty queue is waited on");
+    }
+
+    #[tokio::test]
+    async fn connections_that_came_before_the_options_get_them() {
+        // As a service manager makes it.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let _early = [TcpStream::connect(addr).unwrap(), TcpStream::connect(addr).unwrap()];
+        let bag = Inherited::default();
+        bag.add(listener.into(), Stays::UntilUsed).unwrap();
+        let listen = ListenAddr { ip: addr.ip(), zone: None, port: addr.port().try_into().unwrap() };
+        let idle = Duration::from_secs(30);
+        let socket = bag.tcp(&listen, Timeout::After(idle)).unwrap().unwrap().socket;
+        let mut acceptor = Acceptor::new(TcpListener::from(socket), Arc::default()).unwrap();
+        let _late = TcpStream::connect(addr).unwrap();
+        let mut taken = 0;
+        while taken < 3 {
+            let each = |socket: OwnedFd, _| {
+                let socket = TcpStream::from(socket);
+                assert!(socket.nodelay().unwrap(), "connection {taken}");
+                assert_eq!(keepalive_of(&socket).unwrap().0, idle, "connection {taken}");
+                taken += 1;
+                ControlFlow::Continue(())
+            };
+            acceptor.turn(each).await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -65,6 +65,7 @@ async fn supervisor(source: &Source) -> Handle {
         gate: Gate::new(SystemTime::now),
         alarm: Alarm::default(),
         events: Events::default(),
+        inherited: crate::sock::inherited::Inherited::default(),
     };
     let read = Arc::new(move || config::load(&source, &System));
     Handle::start(read, loaded, Tolerance::AbsentOrTaken, means, &TaskTracker::new()).await.unwrap()

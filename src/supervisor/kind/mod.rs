@@ -1,7 +1,7 @@
 //! The kinds of listeners: what differs between a TCP listener, a UDP listener and a decoy. A file
 //! a kind.
 //!
-//! A kind serves on the socket that [`stage`] bound for it, takes a changed plan while it serves,
+//! A kind serves on the socket that [`stage`] found or bound for it, takes a changed plan while it serves,
 //! and says whether its sessions need that socket. All else is the same for every kind, and is in
 //! [`Running`](super::running::Running). The diff of two plans replaces a listener whose kind
 //! changes.
@@ -21,7 +21,10 @@ use crate::{
     meter::{ListenerMeter, LiveSession},
     policy::Admission,
     relay::{AdmissionHandle, DrainWatch, udp::UdpDrops},
-    sock::bind::{Bound, Listening, Overlap, bind_tcp, bind_udp},
+    sock::{
+        bind::{Bound, Listening, Overlap, bind_tcp, bind_udp},
+        inherited::Inherited,
+    },
     targets::PoolHandle,
 };
 
@@ -106,15 +109,27 @@ impl<S> Feed<S> {
     }
 }
 
-/// Binds the socket that a service needs.
+/// The socket that a service needs: the one that was passed, or a new one.
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn stage(listen: &ListenAddr, service: &Service, overlap: Overlap) -> io::Result<Bound> {
+pub(super) fn stage(
+    listen: &ListenAddr,
+    service: &Service,
+    overlap: Overlap,
+    inherited: &Inherited,
+) -> io::Result<Bound> {
+    let tcp = |keepalive| match inherited.tcp(listen, keepalive)? {
+        Some(bound) => Ok(bound),
+        None => bind_tcp(listen, keepalive, overlap),
+    };
     match service {
-        Service::Tcp(spec) => bind_tcp(listen, spec.options.keepalive, overlap),
-        Service::Udp(_) => bind_udp(listen, overlap),
-        Service::Trap => bind_tcp(listen, Timeout::Never, overlap),
+        Service::Tcp(spec) => tcp(spec.options.keepalive),
+        Service::Udp(_) => match inherited.udp(listen)? {
+            Some(bound) => Ok(bound),
+            None => bind_udp(listen, overlap),
+        },
+        Service::Trap => tcp(Timeout::Never),
     }
 }
 

@@ -18,6 +18,7 @@ impl Told {
             gate: Gate::telling(std::time::SystemTime::now, events.clone()),
             alarm: Alarm::default(),
             events: events.clone(),
+            inherited: Inherited::default(),
         };
         let read: PlanSource = Arc::new(move || config::load(&source, &System));
         let handle = Handle::start(read, loaded, Tolerance::Nothing, means, &TaskTracker::new()).await;
