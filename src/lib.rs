@@ -26,6 +26,7 @@ mod log_level;
 mod log_limiter;
 mod mapping;
 mod text;
+mod version;
 
 mod events;
 mod handover;

@@ -15,14 +15,19 @@ use clap::{
 
 #[cfg(feature = "api")]
 use super::ctl::Ctl;
+#[cfg(feature = "man")]
+use super::man::{Completions, Page};
 #[cfg(feature = "top")]
 use super::top::Top;
 use super::{refusal, variables::Variables};
-use crate::config::{self, LogFormat, LogLevel, LogOverride, LogTarget, Source, SpecsFrom, environment};
+use crate::{
+    config::{self, LogFormat, LogLevel, LogOverride, LogTarget, Source, SpecsFrom, environment},
+    version,
+};
 
 /// Forwards ports: TCP and UDP, from a listen address to a target.
 #[derive(Debug, Parser)]
-#[command(name = "portway", version, args_conflicts_with_subcommands = true)]
+#[command(name = "portway", version = version::LINE, args_conflicts_with_subcommands = true)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
@@ -44,6 +49,12 @@ pub(super) enum Command {
     /// Watch what runs, on the whole terminal
     #[cfg(feature = "top")]
     Top(Top),
+    /// Print the man page about portway or about a command, for `man -l -`
+    #[cfg(feature = "man")]
+    Man(Page),
+    /// Print the completions for a shell
+    #[cfg(feature = "man")]
+    Completions(Completions),
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,8 @@ pub mod check;
 #[cfg(feature = "api")]
 mod ctl;
 mod demo;
+#[cfg(feature = "man")]
+mod man;
 mod table;
 #[cfg(feature = "top")]
 mod top;
@@ -41,11 +43,8 @@ const FAILED: u8 = 1;
 const BAD_CONFIG: u8 = 78;
 
 /// Commands of the interface that this version does not have, with what does in their place.
-const ABSENT: [(&str, Option<&str>); 3] = [
-    ("doctor", Some("`portway check` finds what is wrong with a configuration")),
-    ("completions", None),
-    ("man", Some("`portway help`, and config/portway.toml with every key")),
-];
+const ABSENT: [(&str, Option<&str>); 1] =
+    [("doctor", Some("`portway check` finds what is wrong with a configuration"))];
 
 /// Commands that talk to a running daemon, in a program that was built without them.
 #[cfg(not(feature = "api"))]
@@ -72,6 +71,9 @@ const OF_API: [&str; 0] = [];
 /// The live view, in a program that was built without it.
 const OF_TOP: &[&str] = if cfg!(feature = "top") { &[] } else { &["top"] };
 
+/// The pages and completions, in a program that was built without them.
+const OF_MAN: &[&str] = if cfg!(feature = "man") { &[] } else { &["man", "completions"] };
+
 /// Says what was meant: a command that is only unknown to this version, a mapping without `-p`, a
 /// file without `-c`.
 fn explained(error: clap::Error) -> clap::Error {
@@ -85,9 +87,12 @@ fn explained(error: clap::Error) -> clap::Error {
         let message = format!("`{word}` needs the API, and this portway was built without it");
         return refusal(ErrorKind::InvalidSubcommand, &message, Some("build it with `--features api`"));
     }
-    if OF_TOP.contains(&&**word) {
-        let message = format!("this portway was built without `{word}`");
-        return refusal(ErrorKind::InvalidSubcommand, &message, Some("build it with `--features top`"));
+    for (commands, feature) in [(OF_TOP, "top"), (OF_MAN, "man")] {
+        if commands.contains(&&**word) {
+            let message = format!("this portway was built without `{word}`");
+            let cure = format!("build it with `--features {feature}`");
+            return refusal(ErrorKind::InvalidSubcommand, &message, Some(&cure));
+        }
     }
     let Some((command, instead)) = ABSENT.iter().find(|(command, _)| command == word) else { return error };
     refusal(ErrorKind::InvalidSubcommand, &format!("`{command}` is not in this version"), *instead)
@@ -128,6 +133,10 @@ pub fn main() -> ExitCode {
             args.resolve(&variables).map_or_else(|error| answer(&error), |args| check(&args))
         }
         Command::Demo => demo::run(),
+        #[cfg(feature = "man")]
+        Command::Man(page) => page.run(),
+        #[cfg(feature = "man")]
+        Command::Completions(completions) => completions.run(),
         #[cfg(feature = "top")]
         Command::Top(top) => top.run(&variables),
         #[cfg(feature = "api")]

@@ -51,6 +51,7 @@ use crate::{
     policy::Gate,
     sock::inherited::Inherited,
     supervisor::{Budgets, Handle, Means, PlanSource, Tolerance},
+    version,
 };
 use bans::BanSaver;
 use limits::Descriptors;
@@ -217,8 +218,9 @@ impl Daemon {
             View { started, descriptors, handle: &handle, gateway: &gateway, log_level, events: &events };
         let windows = windows.serve(&view, &alarm, &tasks).await;
         let listening = handle.live().borrow().len();
-        let (version, waiting) = (env!("CARGO_PKG_VERSION"), listeners.saturating_sub(listening));
-        tracing::info!(version, listeners, listening, waiting, descriptors, "ready");
+        let (version, commit) = (version::VERSION, version::COMMIT);
+        let waiting = listeners.saturating_sub(listening);
+        tracing::info!(version, commit, listeners, listening, waiting, descriptors, "ready");
         Ok(Self { handle, gateway, bans, windows, alarm, events })
     }
 

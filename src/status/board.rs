@@ -26,6 +26,7 @@ use crate::{
         ReloadError, Roster, Serving,
     },
     targets::{Dialer, Leg, Target, Targets},
+    version,
     wake::{Shown, State, Wakers},
 };
 
@@ -102,8 +103,8 @@ impl Board {
         };
         let not_ready = not_ready(&roster);
         view::Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: option_env!("PORTWAY_COMMIT").map(str::to_owned),
+            version: version::VERSION.to_owned(),
+            commit: version::COMMIT.map(str::to_owned),
             pid: std::process::id(),
             started: rfc3339(self.facts.started),
             uptime_ms: millis(self.facts.since.elapsed()),

@@ -64,12 +64,7 @@ fn wrong_usage_exits_2() {
 
 #[test]
 fn a_command_that_this_version_does_not_have_is_distinguished_from_a_slip() {
-    for command in ["doctor", "completions", "man"] {
-        portway([command])
-            .exits(2)
-            .says(&format!("`{command}` is not in this version"))
-            .never_says("similar");
-    }
+    portway(["doctor"]).exits(2).says("`doctor` is not in this version").never_says("similar");
     portway(["doctor", "web", "--from", "URL"]).exits(2).says("not in this version").says("portway check");
     portway(["no-such-command"]).exits(2).never_says("in this version");
     portway(["chekc"]).exits(2).says("check");
@@ -79,6 +74,44 @@ fn a_command_that_this_version_does_not_have_is_distinguished_from_a_slip() {
 fn help_and_version_exit_0() {
     portway(["--help"]).exits(0).says("portway").says("run").says("check").says("demo");
     portway(["--version"]).exits(0).says(env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn the_version_names_the_commit_that_was_built() {
+    let commit = env!("PORTWAY_COMMIT");
+    portway(["--version"]).exits(0).says(&format!("(commit {commit})"));
+    portway(["-V"]).exits(0).says(commit);
+}
+
+#[test]
+fn every_command_has_a_man_page_and_a_shell_knows_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    portway(["man", "--all", &dir.path().display().to_string()]).exits(0);
+    let help = portway(["--help"]).exits(0).out;
+    let (_, commands) = help.split_once("Commands:").expect("a list of commands");
+    let commands = commands.lines().skip(1).take_while(|line| !line.is_empty());
+    let words = commands.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let words: Vec<&str> = words.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(words.len() > 3, "{help}");
+    let completions = ["bash", "zsh", "fish"].map(|shell| portway(["completions", shell]).exits(0).out);
+    for word in words.into_iter().filter(|word| *word != "help") {
+        let page = portway(["man", word]).exits(0).out;
+        let file = dir.path().join(format!("portway-{word}.8"));
+        let file = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        assert_eq!(page.trim_end(), file.trim_end());
+        assert!(page.contains(&format!(".TH portway-{word} 8 ")), "{page}");
+        for part in [".SH NAME", ".SH SYNOPSIS", ".SH \"EXIT STATUS\"", ".SH \"SEE ALSO\""] {
+            assert!(page.contains(part), "{word} has no {part}: {page}");
+        }
+        assert!(completions.iter().all(|script| script.contains(word)), "{word} is not completed");
+    }
+    let whole = portway(["man"]).exits(0).out;
+    for part in [".TH portway 8", "SIGHUP", "PORTWAY_CONFIG", "/etc/portway/portway.toml", "portway\\-status"]
+    {
+        assert!(whole.contains(part), "no {part}: {whole}");
+    }
+    portway(["man", "no-such"]).exits(2).says("no page");
+    portway(["completions", "cmd"]).exits(2).says("bash");
 }
 
 #[test]
