@@ -97,7 +97,7 @@ fn serve(places: &Places, web: SocketAddr, echo: SocketAddr) -> ExitCode {
     let source = Source { file: Some(file), ..Source::default() };
     // Where one of its ports is taken meanwhile, half a demo is of no use.
     let options = Options { strict: true, ..Options::default() };
-    start(Arc::new(move || config::load(&source, &System)), options)
+    start(Arc::new(move || config::load(&source, &System)), options, daemon::Given::default())
 }
 
 impl Places {

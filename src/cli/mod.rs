@@ -145,12 +145,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: Run) -> ExitCode {
+    // Before anything is opened.
+    let given = daemon::Given::take();
     let options = daemon::Options { watch: args.watch.then(SystemTime::now), strict: args.strict };
-    start(Arc::new(move || config::load(&args.source, &System)), options)
+    start(Arc::new(move || config::load(&args.source, &System)), options, given)
 }
 
-fn start(source: PlanSource, options: daemon::Options) -> ExitCode {
-    match daemon::run(source, options) {
+fn start(source: PlanSource, options: daemon::Options, given: daemon::Given) -> ExitCode {
+    match daemon::run(source, options, given) {
         Ok(()) => ExitCode::SUCCESS,
         Err(StartError::Config(problems)) => refuse(&problems),
         Err(error) => {

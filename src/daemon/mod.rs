@@ -19,6 +19,7 @@ mod lists;
 mod logging;
 mod signals;
 mod start;
+mod systemd;
 mod watch;
 mod watchdog;
 mod windows;
@@ -35,6 +36,7 @@ use std::{
 pub(crate) use logging::for_stderr;
 pub(crate) use signals::hold as hold_signals;
 pub(crate) use start::{StartError, Unopened};
+pub(crate) use systemd::Given;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout},
@@ -56,6 +58,7 @@ use crate::{
 use bans::BanSaver;
 use limits::Descriptors;
 use signals::{Signal, Signals};
+use systemd::Notifier;
 use windows::{Opened, View, Windows};
 
 /// How long a router may take to close its ports when the end is wanted at once.
@@ -80,14 +83,15 @@ pub(crate) struct Options {
 }
 
 /// Runs the daemon until a signal stops it. It reads `source` first, and again for each reload.
+/// `given` is what the service manager passed.
 ///
 /// # Errors
 /// [`StartError`] when it did not come up; then nothing listens.
-pub(crate) fn run(source: PlanSource, options: Options) -> Result<(), StartError> {
+pub(crate) fn run(source: PlanSource, options: Options, given: Given) -> Result<(), StartError> {
     signals::hold()?;
     let descriptors = limits::raise_descriptors()?;
     let runtime = runtime()?;
-    let result = runtime.block_on(live(source, options, descriptors));
+    let result = runtime.block_on(live(source, options, given, descriptors));
     // Neither a name lookup that hangs in the system resolver nor a file that cannot be read must
     // hold the exit.
     runtime.shutdown_background();
@@ -137,7 +141,12 @@ fn try_threads(count: usize) -> io::Result<()> {
 }
 
 /// From the first signal that may come to the end.
-async fn live(source: PlanSource, options: Options, descriptors: Descriptors) -> Result<(), StartError> {
+async fn live(
+    source: PlanSource,
+    options: Options,
+    given: Given,
+    descriptors: Descriptors,
+) -> Result<(), StartError> {
     let (mut signals, reload) = (Signals::install()?, Notify::new());
     let first = Arc::clone(&source);
     let load = job::run_within(READ_LIMIT, "portway-config", move || first());
@@ -153,7 +162,9 @@ async fn live(source: PlanSource, options: Options, descriptors: Descriptors) ->
     for warning in &loaded.warnings {
         tracing::warn!(warning = %warning.one_line(), "configuration");
     }
-    let start = Box::pin(Daemon::start(source, loaded, options, descriptors, logging.level()));
+    let inherited = Inherited::default();
+    given.put_into(&inherited);
+    let start = Box::pin(Daemon::start(source, loaded, options, inherited, descriptors, logging.level()));
     if let Some(daemon) = signals.unless_stopped(&reload, start).await {
         let daemon = daemon?;
         let served = daemon.serve(&mut signals, &reload, &logging).await;
@@ -177,6 +188,7 @@ struct Daemon {
     windows: Windows,
     alarm: Alarm,
     events: Events,
+    manager: Notifier,
 }
 
 impl Daemon {
@@ -184,6 +196,7 @@ impl Daemon {
         source: PlanSource,
         loaded: Loaded,
         options: Options,
+        inherited: Inherited,
         descriptors: Descriptors,
         log_level: &LevelControl,
     ) -> Result<Self, StartError> {
@@ -198,17 +211,25 @@ impl Daemon {
         bans.restore(&loaded.gate.spec).await;
         let windows = Opened::open(&loaded.settings, &events).await?;
         let tolerance = if options.strict { Tolerance::Nothing } else { Tolerance::AbsentOrTaken };
-        let inherited = Inherited::default();
-        let means = Means { budgets, gate, alarm: alarm.clone(), events: events.clone(), inherited };
+        let means = Means {
+            budgets,
+            gate,
+            alarm: alarm.clone(),
+            events: events.clone(),
+            inherited: inherited.clone(),
+        };
         let handle = Handle::start(source, loaded, tolerance, means, &tasks).await;
         let handle = handle.map_err(|errors| StartError::Bind(Unopened::log(errors, &log)))?;
-        watchdog::start(handle.pulse())?;
+        systemd::say_left(&inherited);
+        let (manager, speaker) = systemd::manager(&handle, &inherited);
+        watchdog::start(handle.pulse(), speaker)?;
         let spawn = |name: &'static str, task: Pin<Box<dyn Future<Output = ()> + Send>>| {
             let alarm = alarm.clone();
             tasks.spawn(async move { alarm.guard(name, task).await });
         };
         spawn("ban saver", Box::pin(Arc::clone(&bans).follow(handle.clone())));
         spawn("list follower", Box::pin(lists::follow(handle.clone())));
+        spawn("service manager", Box::pin(manager.clone().follow(handle.reloads())));
         let gateway =
             Gateway::start(handle.live(), handle.router_settings(), alarm.clone(), events.clone(), &tasks);
         if let Some(read_from) = options.watch {
@@ -221,7 +242,8 @@ impl Daemon {
         let (version, commit) = (version::VERSION, version::COMMIT);
         let waiting = listeners.saturating_sub(listening);
         tracing::info!(version, commit, listeners, listening, waiting, descriptors, "ready");
-        Ok(Self { handle, gateway, bans, windows, alarm, events })
+        manager.ready();
+        Ok(Self { handle, gateway, bans, windows, alarm, events, manager })
     }
 
     /// Does what signals ask for, until they ask for the end.
@@ -274,6 +296,7 @@ impl Daemon {
     /// A part that ended without plan, or that does not end.
     async fn stop(&self, signals: &mut Signals) -> Result<(), StartError> {
         tracing::info!("stopping");
+        self.manager.stopping();
         self.events.emit(EventKind::Stopping, || Draft::new("the daemon stops"));
         let in_a_hurry = CancellationToken::new();
         let gateway_stopped = async {

@@ -1,4 +1,5 @@
-//! A thread that checks the supervisor, and ends the process if the supervisor hangs.
+//! A thread that checks the supervisor, and ends the process if the supervisor hangs. It also speaks
+//! to the service manager, whose watchdog it feeds after each answer.
 //!
 //! A supervisor that hangs handles neither a reload nor a stop, and a service manager sees a
 //! process that lives. So this thread asks it for a sign of life. Without one for [`LIMIT`], it
@@ -10,11 +11,11 @@
 //!
 //! It ends with the supervisor.
 
-use std::{io, thread, time::Duration};
+use std::{io, time::Duration};
 
 use tokio::time::Instant;
 
-use super::logging;
+use super::{logging, systemd::Manager};
 use crate::{job, supervisor::Pulse};
 
 /// How long the supervisor may stand.
@@ -27,16 +28,20 @@ const WORRIED: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When the system makes no thread.
-pub(super) fn start(pulse: Pulse) -> io::Result<()> {
-    job::thread("portway-watch", move || watch(&pulse)).map(drop).map_err(|(error, _)| error)
+pub(super) fn start(pulse: Pulse, mut manager: Manager) -> io::Result<()> {
+    job::thread("portway-watch", move || watch(&pulse, &mut manager)).map(drop).map_err(|(error, _)| error)
 }
 
-fn watch(pulse: &Pulse) {
+fn watch(pulse: &Pulse, manager: &mut Manager) {
     let mut patience = Patience::default();
     while pulse.ask() {
-        let (asked, pause) = (Instant::now(), patience.pause());
-        thread::park_timeout(pause);
-        if patience.is_over(pulse.has_answered(), asked.elapsed().min(pause)) {
+        let (asked, pause) = (Instant::now(), patience.pause().min(manager.pace()));
+        manager.listen_for(pause);
+        let answered = pulse.has_answered();
+        if answered {
+            manager.is_alive();
+        }
+        if patience.is_over(answered, asked.elapsed().min(pause)) {
             tracing::error!(
                 task = "supervisor",
                 stands_s = LIMIT.as_secs(),

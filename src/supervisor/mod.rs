@@ -74,7 +74,7 @@ use apply::{Globals, Listeners};
 pub(crate) use named::ChangedNames;
 use pulse::Beat;
 use quiet_stop::lull;
-pub(crate) use reloads::PlanSource;
+pub(crate) use reloads::{PlanSource, Turns};
 use reloads::{Reloads, Reply};
 pub(crate) use roster::{Changes, LastReload, ListenerRecord, Roster, Serving, SessionFilter};
 use summaries::Summaries;
@@ -174,6 +174,7 @@ pub struct Handle {
     live: watch::Receiver<LiveSet>,
     roster: watch::Receiver<Arc<Roster>>,
     last_reload: watch::Receiver<Option<Arc<LastReload>>>,
+    turns: watch::Receiver<Turns>,
     budgets: Budgets,
     dialer: Dialer,
     wakers: Wakers,
@@ -237,6 +238,7 @@ impl Handle {
             listeners,
             warnings,
             last_reload: watch::Sender::new(None),
+            turns: watch::Sender::default(),
             summaries,
             sweep,
             silence,
@@ -288,6 +290,11 @@ impl Handle {
     /// What came of the last reload; `None` before the first one.
     pub(crate) fn last_reload(&self) -> watch::Receiver<Option<Arc<LastReload>>> {
         self.last_reload.clone()
+    }
+
+    /// How many reloads were asked for, and how many have ended.
+    pub(crate) fn reloads(&self) -> watch::Receiver<Turns> {
+        self.turns.clone()
     }
 
     /// Which targets are down.
@@ -409,6 +416,7 @@ struct Supervisor {
     /// The warnings of the configuration that runs.
     warnings: Arc<[config::Problem]>,
     last_reload: watch::Sender<Option<Arc<LastReload>>>,
+    turns: watch::Sender<Turns>,
     at_once: CancellationToken,
     beat: Beat,
     events: Events,
@@ -436,6 +444,7 @@ impl Supervisor {
             live: self.live.subscribe(),
             roster: self.roster.subscribe(),
             last_reload: self.last_reload.subscribe(),
+            turns: self.turns.subscribe(),
             budgets,
             dialer: self.listeners.dialer().clone(),
             wakers: self.listeners.wakers().clone(),
@@ -449,7 +458,7 @@ impl Supervisor {
         loop {
             tokio::select! {
                 request = requests.recv() => match request {
-                    Some(Request::Read(reply)) => self.reloads.ask(reply),
+                    Some(Request::Read(reply)) => self.read(reply),
                     Some(Request::Stop(reply)) => {
                         // Requests from here on are refused: no task would answer them.
                         requests.close();
@@ -472,6 +481,13 @@ impl Supervisor {
             }
             self.publish();
         }
+    }
+
+    fn read(&mut self, reply: Reply) {
+        if matches!(reply, Reply::Apply(_)) {
+            self.turns.send_modify(|turns| turns.asked += 1);
+        }
+        self.reloads.ask(reply);
     }
 
     /// Applies what was read, and answers the requests for it.
@@ -513,6 +529,7 @@ impl Supervisor {
         self.last_reload.send_replace(Some(Arc::new(last)));
         // Neither an answer nor a line comes before what it says can be seen.
         self.publish();
+        self.turns.send_modify(|turns| turns.done += apply.len() as u64);
         report(&outcome, &self.events);
         for reply in apply {
             let _ = reply.send(outcome.clone());

@@ -31,6 +31,16 @@ const MOST_LATE: usize = 4;
 /// Reads the whole configuration, and may block. The composition root gives it to the supervisor,
 /// which does not know where plans come from.
 pub(crate) type PlanSource = Arc<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
+
+/// How many reloads there were. As long as the numbers differ, one is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Turns {
+    /// Asked for.
+    pub(crate) asked: u64,
+    /// Ended, applied or refused.
+    pub(crate) done: u64,
+}
+
 /// Where the outcome of a reading goes.
 pub(super) enum Reply {
     /// The plan is applied.
