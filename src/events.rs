@@ -27,9 +27,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::{sync::broadcast, time::Instant};
 
-use crate::{log_limiter::LogLimiter, mapping::MappingName, text::clean_start};
+use crate::{handover::lenient, log_limiter::LogLimiter, mapping::MappingName, text::clean_start};
 
 /// The recent events of sessions.
 const RECENT_SESSIONS: usize = 1024;
@@ -43,6 +44,8 @@ const REFUSALS: u32 = 20;
 const LONGEST: usize = 400;
 /// The longest client and the longest reason.
 const LONGEST_WORD: usize = 64;
+/// The last moment of the year 9999.
+const LAST_DATE_MS: u64 = 253_402_300_799_000;
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -98,6 +101,34 @@ pub(crate) enum EventKind {
 }
 
 impl EventKind {
+    /// Every kind.
+    const ALL: [Self; 24] = [
+        Self::SessionStarted,
+        Self::SessionEnded,
+        Self::SessionRefused,
+        Self::TargetDown,
+        Self::TargetUp,
+        Self::TargetStarting,
+        Self::TargetStarted,
+        Self::TargetStopped,
+        Self::StartFailed,
+        Self::Listening,
+        Self::ListenerWaiting,
+        Self::ListenerFailed,
+        Self::ListenerClosed,
+        Self::Banned,
+        Self::Unbanned,
+        Self::ReloadApplied,
+        Self::ReloadRefused,
+        Self::Router,
+        Self::MappingAdded,
+        Self::MappingRemoved,
+        Self::MappingPaused,
+        Self::MappingResumed,
+        Self::LogLevel,
+        Self::Stopping,
+    ];
+
     /// The word of the interface.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -227,6 +258,8 @@ struct Bus {
 struct State {
     /// The number of the last event.
     last: u64,
+    /// The last number that an earlier process gave, if it handed its numbers over.
+    inherited: u64,
     /// `None` while the bus is off.
     on: Option<On>,
 }
@@ -277,7 +310,7 @@ impl Events {
         }
         let (at, Draft { mapping, session, client, reason, message }) = (SystemTime::now(), draft());
         let mut state = self.state();
-        let State { last, on: Some(on) } = &mut *state else { return };
+        let State { last, on: Some(on), .. } = &mut *state else { return };
         *last += 1;
         let event = Arc::new(Event { id: *last, at, kind, mapping, session, client, reason, message });
         on.keep(&event);
@@ -299,6 +332,42 @@ impl Events {
         recent.sort_unstable_by_key(|event| event.id);
         let lost = (last - after).saturating_sub(recent.len() as u64);
         Some(Subscription { recent, lost, next })
+    }
+
+    /// What is handed to the next process: the last number, and the known events behind `after`.
+    pub(crate) fn snapshot(&self, after: u64) -> EventsRecord {
+        let state = self.state();
+        let (last, mut recent) = (state.last, state.on.as_ref().map_or_else(Vec::new, |on| on.after(after)));
+        drop(state);
+        recent.sort_unstable_by_key(|event| event.id);
+        EventsRecord { last, recent: recent.iter().map(|event| EventRecord::of(event)).collect() }
+    }
+
+    /// Takes over the numbers and the events of an earlier process: its own events come after them.
+    /// It can be called again with what was handed over later. No reader may be there yet, because
+    /// numbers change.
+    pub(crate) fn take_over(&self, record: &EventsRecord) {
+        let mut state = self.state();
+        let State { last, inherited, on } = &mut *state;
+        // Half of the numbers are enough: the others are for the events to come.
+        let Some(more) = record.last.checked_sub(*inherited).filter(|_| record.last < u64::MAX / 2) else {
+            tracing::debug!("the numbers of events that were handed over mean nothing here");
+            return;
+        };
+        let before = std::mem::replace(inherited, record.last);
+        *last += more;
+        let Some(on) = on else { return };
+        let known = [std::mem::take(&mut on.sessions), std::mem::take(&mut on.others)];
+        let known = known.into_iter().flatten().map(|event| match event.id > before {
+            true => Arc::new(Event { id: event.id + more, ..(*event).clone() }),
+            false => event,
+        });
+        let taken = record.recent.iter().filter_map(EventRecord::event).map(Arc::new);
+        let taken = taken.filter(|event| (before + 1..=record.last).contains(&event.id));
+        let mut all: Vec<_> = known.chain(taken).collect();
+        all.sort_by_key(|event| event.id);
+        all.dedup_by_key(|event| event.id);
+        all.iter().for_each(|event| on.keep(event));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -328,6 +397,54 @@ impl On {
     fn after(&self, after: u64) -> Vec<Arc<Event>> {
         let known = self.sessions.iter().chain(&self.others);
         known.filter(|event| event.id > after).cloned().collect()
+    }
+}
+
+/// What the bus hands to the next process.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct EventsRecord {
+    /// The number of the last event.
+    pub last: u64,
+    #[serde(deserialize_with = "lenient::each")]
+    recent: Vec<EventRecord>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct EventRecord {
+    id: u64,
+    at_ms: u64,
+    kind: Cow<'static, str>,
+    #[serde(default)]
+    mapping: Option<MappingName>,
+    #[serde(default)]
+    session: Option<u64>,
+    #[serde(default)]
+    client: Option<String>,
+    #[serde(default)]
+    reason: Option<Cow<'static, str>>,
+    message: String,
+}
+
+impl EventRecord {
+    fn of(event: &Event) -> Self {
+        let Event { id, at, kind, mapping, session, client, reason, message } = event.clone();
+        let at = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (at_ms, kind) = (u64::try_from(at.as_millis()).unwrap_or(u64::MAX), kind.as_str().into());
+        Self { id, at_ms, kind, mapping, session, client, reason, message }
+    }
+
+    /// The event; `None` for a kind that this version does not know.
+    fn event(&self) -> Option<Event> {
+        let Self { id, at_ms, kind, mapping, session, client, reason, message } = self.clone();
+        let kind = EventKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
+        // A date has four digits for the year.
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(at_ms.min(LAST_DATE_MS));
+        let mut draft = Draft::new(message);
+        draft = client.map_or(draft.clone(), |client| draft.client(client));
+        draft = reason.map_or(draft.clone(), |reason| draft.reason(reason));
+        let Draft { client, reason, message, .. } = draft;
+        Some(Event { id, at, kind, mapping, session, client, reason, message })
     }
 }
 
@@ -412,6 +529,72 @@ mod tests {
         }
         assert_eq!(drafted, 10 * REFUSALS);
         assert_eq!(events.subscribe(Some(0)).unwrap().lost, 0, "what is left out has no number");
+    }
+
+    /// The bus of the next process, which has told `own` events by the time of the hand-over.
+    fn next(before: &Events, own: usize) -> Events {
+        let next = bus();
+        let json = serde_json::to_string(&before.snapshot(0)).unwrap();
+        say(&next, EventKind::Listening, own);
+        next.take_over(&serde_json::from_str(&json).unwrap());
+        next
+    }
+
+    #[tokio::test]
+    async fn numbers_and_recent_events_go_on_in_the_next_process() {
+        let before = bus();
+        say(&before, EventKind::Banned, 3);
+        say(&before, EventKind::SessionEnded, 2);
+        let next = next(&before, 2);
+        let ahead = before.snapshot(0).last;
+        say(&before, EventKind::Banned, 1);
+        next.take_over(&before.snapshot(ahead));
+        next.take_over(&before.snapshot(ahead));
+        let reader = next.subscribe(Some(2)).unwrap();
+        assert_eq!((ids(&reader), reader.lost), (vec![3, 4, 5, 6, 7, 8], 0));
+        let kinds: Vec<_> = reader.recent.iter().map(|event| event.kind).collect();
+        let (banned, ended, own) = (EventKind::Banned, EventKind::SessionEnded, EventKind::Listening);
+        assert_eq!(kinds, [banned, ended, ended, banned, own, own]);
+        assert_eq!(reader.recent[0].message, "2");
+        let mut reader = next.subscribe(None).unwrap();
+        say(&next, EventKind::Listening, 1);
+        assert_eq!(reader.next.recv().await.unwrap().id, 9);
+        let third = self::next(&next, 0);
+        assert_eq!(ids(&third.subscribe(Some(0)).unwrap()), (1..=9).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn every_kind_of_event_is_read_back() {
+        let (before, mut words) = (bus(), std::collections::BTreeSet::new());
+        for kind in EventKind::ALL {
+            before.emit(kind, || Draft::new("x").client("192.0.2.1").reason("idle").session(7));
+            words.insert(kind.as_str());
+        }
+        let next = next(&before, 0);
+        let (was, is) = (before.subscribe(Some(0)).unwrap().recent, next.subscribe(Some(0)).unwrap().recent);
+        assert_eq!((is.len(), words.len()), (EventKind::ALL.len(), EventKind::ALL.len()));
+        for (was, is) in was.iter().zip(&is) {
+            assert_eq!(
+                (was.kind, &was.client, &was.reason, was.session),
+                (is.kind, &is.client, &is.reason, is.session)
+            );
+        }
+    }
+
+    #[test]
+    fn a_spoilt_record_does_not_panic_and_leaves_room_for_numbers() {
+        let before = bus();
+        say(&before, EventKind::Banned, 2);
+        say(&before, EventKind::SessionEnded, 2);
+        crate::fixture::each_spoilt(&before.snapshot(0), |spoilt| {
+            let Ok(record) = serde_json::from_value::<EventsRecord>(spoilt) else { return };
+            let next = bus();
+            say(&next, EventKind::Listening, 2);
+            next.take_over(&record);
+            say(&next, EventKind::Listening, 1);
+            let all = next.subscribe(Some(0)).unwrap();
+            assert!(all.recent.is_sorted_by(|a, b| a.id < b.id) && all.recent.len() >= 3);
+        });
     }
 
     #[tokio::test]

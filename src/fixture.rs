@@ -1,5 +1,6 @@
 //! What unit tests of several modules share: a catcher of log lines, databases of countries
-//! ([`mmdb`]), [`Random`] numbers, free ports and a look at keepalive. Not in the program.
+//! ([`mmdb`]), [`Random`] numbers, free ports, records that are spoilt ([`each_spoilt`]) and a look at
+//! keepalive. Not in the program.
 
 #[path = "../tests/free_ports.rs"]
 mod free_ports;
@@ -7,6 +8,7 @@ mod free_ports;
 pub(crate) mod mmdb;
 #[path = "../tests/random.rs"]
 mod random;
+mod spoil;
 
 use std::{
     io::{self, Write as _},
@@ -18,6 +20,7 @@ use std::{
 pub(crate) use free_ports::free_port;
 pub(crate) use random::Random;
 use socket2::SockRef;
+pub(crate) use spoil::each_spoilt;
 use tracing::{Level, subscriber::DefaultGuard};
 use tracing_subscriber::fmt::MakeWriter;
 

@@ -20,6 +20,7 @@
 mod alarm;
 #[cfg(test)]
 mod fixture;
+mod handover;
 mod help;
 mod job;
 mod log_level;
@@ -29,7 +30,6 @@ mod text;
 mod version;
 
 mod events;
-mod handover;
 mod preface;
 mod sock;
 mod state;

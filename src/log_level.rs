@@ -10,7 +10,7 @@
 
 use std::{convert::Infallible, fmt, future, sync::Arc, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -18,7 +18,7 @@ use tokio::{
 use tracing::level_filters::LevelFilter;
 
 /// The least important line that is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Nothing at all.
@@ -102,6 +102,15 @@ struct Asked {
     until: Option<Instant>,
 }
 
+/// A level that an operator asked for, as it is handed to the next process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AskedLevel {
+    level: LogLevel,
+    /// How long it stays; `None` where only a reload ends it.
+    #[serde(default)]
+    left_ms: Option<u64>,
+}
+
 impl State {
     fn level(&self) -> LogLevel {
         self.asked.map_or(self.configured, |asked| asked.level)
@@ -138,6 +147,22 @@ impl LevelControl {
         let until = time.and_then(|time| Instant::now().checked_add(time));
         self.change(|state| state.asked = Some(Asked { level, until }));
         tracing::info!(%level, seconds = time.map(|time| time.as_secs()), "log level changed");
+    }
+
+    /// What an operator asked for, for the next process.
+    pub(crate) fn snapshot(&self) -> Option<AskedLevel> {
+        let Asked { level, .. } = self.0.state.borrow().asked?;
+        let left = self.left();
+        Some(AskedLevel {
+            level,
+            left_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+        })
+    }
+
+    /// Goes on with what an operator asked an earlier process for.
+    pub(crate) fn take_over(&self, AskedLevel { level, left_ms }: AskedLevel) {
+        let until = left_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
+        self.change(|state| state.asked = Some(Asked { level, until }));
     }
 
     /// Takes the level of the configuration that a reload has read. It ends what was asked for.
@@ -240,6 +265,26 @@ mod tests {
         run(&control, Duration::from_secs(2)).await;
         assert_eq!((control.level(), control.left()), (LogLevel::Info, None));
         assert_eq!(*applied.lock().unwrap(), [LogLevel::Debug, LogLevel::Info]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_level_with_a_time_goes_on_in_the_next_process_and_ends_there() {
+        let (before, _) = control();
+        assert_eq!(before.snapshot(), None);
+        before.set(LogLevel::Debug, Some(10 * MINUTE));
+        run(&before, 4 * MINUTE).await;
+        let (next, applied) = control();
+        let json = serde_json::to_string(&before.snapshot()).unwrap();
+        next.take_over(serde_json::from_str::<Option<AskedLevel>>(&json).unwrap().unwrap());
+        assert_eq!((next.level(), next.left()), (LogLevel::Debug, Some(6 * MINUTE)));
+        run(&next, 7 * MINUTE).await;
+        assert_eq!(*applied.lock().unwrap(), [LogLevel::Debug, LogLevel::Info]);
+        before.set(LogLevel::Trace, None);
+        for left_ms in [None, Some(u64::MAX)] {
+            next.take_over(AskedLevel { left_ms, ..before.snapshot().unwrap() });
+            run(&next, 7 * MINUTE).await;
+            assert_eq!(next.level(), LogLevel::Trace);
+        }
     }
 
     #[tokio::test(start_paused = true)]

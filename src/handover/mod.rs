@@ -13,6 +13,7 @@
 //! Times are durations before or after the moment of packing: another process has another clock.
 
 mod frame;
+pub(crate) mod lenient;
 mod wire;
 
 use std::{
@@ -61,6 +62,12 @@ impl Span {
         Self::of(now.saturating_duration_since(then))
     }
 
+    /// From `now` to `then`, rounded up: nothing ends early. None where `then` is over.
+    pub(crate) fn until(then: Instant, now: Instant) -> Self {
+        let left = then.saturating_duration_since(now);
+        Self::of(left.saturating_add(Duration::from_nanos(999)))
+    }
+
     /// The duration.
     pub(crate) fn duration(self) -> Duration {
         Duration::from_micros(self.0).min(Self::LONGEST)
@@ -69,6 +76,11 @@ impl Span {
     /// So long before `now`.
     pub(crate) fn before(self, now: Instant) -> Instant {
         now.checked_sub(self.duration()).unwrap_or(now)
+    }
+
+    /// So long after `now`.
+    pub(crate) fn after(self, now: Instant) -> Instant {
+        now.checked_add(self.duration()).unwrap_or(now)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::MappingName;
 
 /// Identifies a mapping, in one plan and from one plan to the next.
@@ -9,7 +11,7 @@ use super::MappingName;
 /// A mapping has the name that the configuration gives it. Otherwise it has the default name of its
 /// first listener. Two addresses can have the same port, so mappings can share a default name:
 /// `nth` tells them apart.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MappingId {
     /// The given name, or the default name of the first listener.
     pub name: MappingName,

@@ -13,6 +13,7 @@ mod id;
 mod listener;
 mod origin;
 pub(crate) mod publish;
+mod read;
 mod special;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -25,11 +26,11 @@ pub(crate) use exposure::{Exposure, WhileDown};
 pub(crate) use id::MappingId;
 pub(crate) use listener::{ListenerKey, LiveListener, LiveSet};
 pub(crate) use origin::MappingOrigin;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 pub(crate) use special::{is_loopback, is_nowhere, is_of_one_machine};
 
 /// What a listener speaks. "tcp+udp" is not a protocol: it makes two listeners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// A stream; one accepted connection is a session.

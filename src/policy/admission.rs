@@ -21,11 +21,13 @@
 //! unchanged rate keeps its state. It logs nothing. The relay knows the session and writes a line
 //! for each refusal, and a [`Summary`] now and then.
 
+mod record;
 mod summary;
 
 use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
+pub(crate) use record::{RatesRecord, RefusalsRecord};
 pub(crate) use summary::Summary;
 use tokio::time::Instant;
 

@@ -29,6 +29,7 @@
 mod ban;
 mod lines;
 mod nets;
+mod record;
 mod snapshot;
 mod table;
 
@@ -44,6 +45,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 pub(crate) use ban::{Ban, BanReason};
 use ipnet::IpNet;
+pub(crate) use record::GuardRecord;
 pub(crate) use snapshot::{GuardSnapshot, Restored};
 use tokio::{sync::watch, time::Instant};
 

@@ -26,11 +26,11 @@ pub(crate) use access::{
     set::ListError,
 };
 pub use admission::Admission;
-pub(crate) use admission::Summary;
+pub(crate) use admission::{RatesRecord, RefusalsRecord, Summary};
 pub(crate) use country::Countries;
 pub use gate::{Gate, GateInput};
 pub(crate) use gate::{GateSpec, ListSpec};
-pub(crate) use guard::{Ban, BanReason, Guard, GuardSnapshot, Restored};
+pub(crate) use guard::{Ban, BanReason, Guard, GuardRecord, GuardSnapshot, Restored};
 pub(crate) use quota::Permit;
 #[cfg(feature = "api")]
 pub(crate) use rate::{ClientLimiter, Crowded};

@@ -6,6 +6,7 @@
 //! Invariant: what is given back leaves a bucket as if it had not been taken.
 
 mod buckets;
+mod record;
 mod shares;
 
 use std::{
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 pub(super) use self::buckets::CLIENTS;
 pub(crate) use self::buckets::Crowded;
 use self::buckets::{Bucket, Buckets};
+pub(crate) use self::record::{ClientLimiterRecord, LimiterRecord};
 use super::Rate;
 use crate::mapping::ClientKey;
 
@@ -166,6 +168,12 @@ impl Time {
 /// A clock that shows what it is set to: nanoseconds since it was made.
 #[derive(Clone, Debug, Default)]
 struct Hands(Arc<AtomicU64>);
+
+impl Hands {
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 impl Clock for Hands {
     type Instant = Nanos;

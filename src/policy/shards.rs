@@ -43,7 +43,6 @@ impl<T> Shards<T> {
     }
 
     /// Every part in turn, locked.
-    #[cfg(test)]
     pub(super) fn each(&self) -> impl Iterator<Item = MutexGuard<'_, T>> {
         self.parts.iter().map(|part| part.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -19,10 +19,15 @@ use std::{
 };
 
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::hold::Hold;
-use crate::{mapping::Protocol, sock::errno::is_own_shortage};
+use super::hold::{Hold, HoldRecord};
+use crate::{
+    handover::{Span, lenient},
+    mapping::Protocol,
+    sock::errno::is_own_shortage,
+};
 
 /// The most addresses that are remembered.
 const MOST: usize = 4096;
@@ -120,6 +125,38 @@ impl DeadAddrs {
         }
     }
 
+    /// What is handed to the next process.
+    pub(super) fn snapshot(&self, now: Instant) -> AddrsRecord {
+        let failed = |((protocol, addr), failure): (&(Protocol, SocketAddr), &Failure)| {
+            let hold = failure.hold.snapshot(now)?;
+            Some(FailureRecord {
+                protocol: *protocol,
+                addr: *addr,
+                ago_us: Span::since(failure.at, now),
+                hold,
+            })
+        };
+        let failed = self.known().iter().filter_map(failed).collect();
+        let won = self.winners().iter().map(|(addr, at)| (*addr, Span::since(*at, now))).collect();
+        AddrsRecord { failed, won }
+    }
+
+    /// Takes over what an earlier process knew, as far as there is room.
+    pub(super) fn take_over(&self, record: &AddrsRecord, now: Instant) {
+        let mut known = self.known();
+        for FailureRecord { protocol, addr, ago_us, hold } in record.failed.iter().take(MOST) {
+            let failure = Failure { at: ago_us.before(now), hold: Hold::taken_over(*hold, now) };
+            if known.len() < MOST {
+                known.entry((*protocol, *addr)).or_insert(failure);
+            }
+        }
+        self.count.store(known.len(), Relaxed);
+        let mut winners = self.winners();
+        for (addr, ago) in record.won.iter().take(MOST.saturating_sub(winners.len())) {
+            winners.entry(*addr).or_insert(ago.before(now));
+        }
+    }
+
     fn winners(&self) -> MutexGuard<'_, IndexMap<SocketAddr, Instant>> {
         self.winners.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,6 +164,24 @@ impl DeadAddrs {
     fn known(&self) -> MutexGuard<'_, IndexMap<(Protocol, SocketAddr), Failure>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Addresses that failed, and that won, as they are handed to the next process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct AddrsRecord {
+    #[serde(deserialize_with = "lenient::each")]
+    failed: Vec<FailureRecord>,
+    #[serde(deserialize_with = "lenient::each")]
+    won: Vec<(SocketAddr, Span)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct FailureRecord {
+    protocol: Protocol,
+    addr: SocketAddr,
+    ago_us: Span,
+    hold: HoldRecord,
 }
 
 #[cfg(test)]

@@ -8,17 +8,21 @@
 
 use std::{fmt::Display, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use serde::{Deserialize, Serialize};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     ResolveError, Resolver,
-    dead::DeadAddrs,
-    down::{Down, DownTargets, Leg, Sign},
+    dead::{AddrsRecord, DeadAddrs},
+    down::{Down, DownRecord, DownTargets, Leg, Sign},
     own::{Own, OwnListeners},
     race,
+    resolve::NameAddrs,
+    srv::NameServices,
 };
 use crate::{
     events::Events,
+    handover::lenient,
     mapping::{Host, ListenAddr, Protocol, TargetAddr},
 };
 
@@ -36,7 +40,44 @@ struct Shared {
     own: OwnListeners,
 }
 
+/// What a dialer knows, as it is handed to the next process. Not what listens here: the next
+/// process has listeners of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct DialerRecord {
+    #[serde(deserialize_with = "lenient::some")]
+    addrs: Option<AddrsRecord>,
+    #[serde(deserialize_with = "lenient::each")]
+    down: Vec<DownRecord>,
+    #[serde(deserialize_with = "lenient::each")]
+    names: Vec<NameAddrs>,
+    #[serde(deserialize_with = "lenient::each")]
+    services: Vec<NameServices>,
+}
+
 impl Dialer {
+    /// What is handed to the next process.
+    pub(crate) fn snapshot(&self, now: Instant) -> DialerRecord {
+        let Shared { resolver, dead, down, .. } = &*self.shared;
+        DialerRecord {
+            addrs: Some(dead.snapshot(now)),
+            down: down.snapshot(now),
+            names: resolver.snapshot(),
+            services: resolver.services(),
+        }
+    }
+
+    /// Takes over what an earlier process knew. What this one has learnt itself stays.
+    pub(crate) fn take_over(&self, record: &DialerRecord, now: Instant) {
+        let Shared { resolver, dead, down, .. } = &*self.shared;
+        if let Some(addrs) = &record.addrs {
+            dead.take_over(addrs, now);
+        }
+        down.take_over(&record.down, now);
+        resolver.take_over(&record.names);
+        resolver.take_over_services(&record.services);
+    }
+
     /// A dialer that knows nothing yet. It tells `events` which targets go down and come back.
     pub(crate) fn new(events: Events) -> Self {
         Self::of(Resolver::default(), events)
@@ -148,6 +189,94 @@ impl Dialer {
     /// `target up` when that is news. This is one atomic load while no target fails.
     pub(crate) fn target_worked(&self, leg: impl FnOnce() -> Leg) {
         self.shared.down.worked(leg);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroU16, time::Duration};
+
+    use super::*;
+    use crate::{
+        fixture::{LogCatcher, each_spoilt},
+        mapping::MappingName,
+    };
+
+    fn leg(name: &str) -> Leg {
+        let target = TargetAddr { host: Host::name(name).unwrap(), port: NonZeroU16::MIN };
+        Leg { mapping: MappingName::new("web").unwrap(), protocol: Protocol::Tcp, target }
+    }
+
+    fn addr(n: u8) -> SocketAddr {
+        ([192, 0, 2, n], 1).into()
+    }
+
+    fn known() -> Dialer {
+        let dialer = Dialer::with(Resolver::default());
+        dialer.shared.resolver.remembers(&"x".repeat(64).into(), &[[192, 0, 2, 7].into()]);
+        dialer.shared.resolver.remembers(&"nas.lan".into(), &[[192, 0, 2, 8].into()]);
+        dialer.failed(Protocol::Tcp, addr(1), &io::Error::from(io::ErrorKind::TimedOut));
+        dialer.won(addr(3));
+        dialer.target_failed(&leg("nas.lan"), Sign::Clear, &"no route");
+        dialer.target_failed(&leg("other.lan"), Sign::Doubtful, &"reset");
+        dialer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_and_what_worked_is_known_in_the_next_process() {
+        let before = known();
+        tokio::time::advance(Duration::from_millis(300)).await;
+        let json = serde_json::to_string(&before.snapshot(Instant::now())).unwrap();
+        let log = LogCatcher::start();
+        let next = Dialer::with(Resolver::default());
+        let mut changes = next.target_changes();
+        next.take_over(&serde_json::from_str(&json).unwrap(), Instant::now());
+        assert!(changes.has_changed().unwrap(), "who closes listeners of such targets hears of it");
+        changes.mark_unchanged();
+        assert!(next.is_dead(Protocol::Tcp, addr(1)) && !next.is_dead(Protocol::Udp, addr(1)));
+        assert_eq!(next.down(&leg("nas.lan")), before.down(&leg("nas.lan")));
+        assert_eq!(next.down(&leg("other.lan")), None);
+        next.target_failed(&leg("other.lan"), Sign::Doubtful, &"reset");
+        assert!(next.down(&leg("other.lan")).is_some(), "the second failure in a row");
+        next.target_failed(&leg("nas.lan"), Sign::Clear, &"no route");
+        next.target_worked(|| leg("nas.lan"));
+        let lines = log.lines();
+        let said = |what| lines.iter().filter(|line| line.contains(what)).count();
+        assert_eq!((said("target down"), said("target up")), (1, 1), "{lines:#?}");
+        let mut addrs = [addr(2), addr(3)];
+        next.shared.dead.winner_first(&mut addrs);
+        assert_eq!(addrs, [addr(3), addr(2)]);
+        // Half of the first second is over.
+        tokio::time::advance(Duration::from_millis(700)).await;
+        assert!(!next.is_dead(Protocol::Tcp, addr(1)));
+        next.failed(Protocol::Tcp, addr(1), &io::Error::from(io::ErrorKind::TimedOut));
+        tokio::time::advance(Duration::from_millis(1900)).await;
+        assert!(next.is_dead(Protocol::Tcp, addr(1)), "the next hold is twice as long");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_does_not_resolve_at_this_moment_leads_where_it_led_before() {
+        let dialer = Dialer::with(Resolver::default());
+        let (asking, _answer) = Resolver::asking(&"nas.lan".into());
+        let next = Dialer::with(asking);
+        dialer.shared.resolver.remembers(&"nas.lan".into(), &[[192, 0, 2, 8].into()]);
+        next.take_over(&dialer.snapshot(Instant::now()), Instant::now());
+        let found = next.candidates(Protocol::Tcp, &leg("nas.lan").target, Duration::from_secs(9)).await;
+        assert_eq!(found.unwrap(), [addr(8)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_spoilt_record_does_not_panic() {
+        each_spoilt(&known().snapshot(Instant::now()), |spoilt| {
+            let Ok(record) = serde_json::from_value::<DialerRecord>(spoilt) else { return };
+            let next = Dialer::with(Resolver::default());
+            next.take_over(&record, Instant::now());
+            next.take_over(&record, Instant::now());
+            next.target_failed(&leg("nas.lan"), Sign::Clear, &"no route");
+            next.target_worked(|| leg("nas.lan"));
+            next.failed(Protocol::Tcp, addr(1), &io::Error::from(io::ErrorKind::TimedOut));
+            let _ = next.snapshot(Instant::now());
+        });
     }
 }
 

@@ -26,13 +26,16 @@ use std::{
 };
 
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
     events::{Draft, EventKind, Events},
+    handover::Span,
     log_limiter::LogLimiter,
     mapping::{MappingName, Protocol, TargetAddr},
     sock::errno::is_own_shortage,
+    text::clean_start,
 };
 
 /// A silence of this length is clear: more than one attempt of the kernel had no answer.
@@ -48,9 +51,11 @@ const REFILL: Duration = Duration::from_secs(60);
 /// The same for all targets together.
 const ALL_BURST: u32 = 50;
 const ALL_REFILL: Duration = Duration::from_secs(6);
+/// The longest error that is taken over, in characters.
+const LONGEST_ERROR: usize = 400;
 
 /// A target as one mapping uses it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Leg {
     /// The mapping.
     pub mapping: MappingName,
@@ -241,6 +246,45 @@ impl DownTargets {
         self.changes.subscribe()
     }
 
+    /// The targets that fail, for the next process.
+    pub(super) fn snapshot(&self, now: Instant) -> Vec<DownRecord> {
+        let state = self.state();
+        let failing = state.known.iter().filter(|(_, run)| run.failed > 0);
+        let record = |(leg, run): (&Leg, &Run)| DownRecord {
+            leg: leg.clone(),
+            failed: run.failed,
+            since_us: Span::since(run.since, now),
+            down_us: run.down.then(|| Span::since(run.down_at, now)),
+            told: run.told,
+            error: run.error.clone(),
+        };
+        failing.map(record).collect()
+    }
+
+    /// Takes over the targets that fail, without a line: it was written. Where this process has met
+    /// a failure itself, that stays.
+    pub(super) fn take_over(&self, records: &[DownRecord], now: Instant) {
+        let mut state = self.state();
+        for record in records {
+            if state.known.len() >= MOST || record.failed == 0 || state.known.contains_key(&record.leg) {
+                continue;
+            }
+            let run = Run {
+                failed: record.failed.min(u64::from(u32::MAX)),
+                since: record.since_us.before(now),
+                down_at: record.down_us.unwrap_or_default().before(now),
+                down: record.down_us.is_some(),
+                told: record.told,
+                error: clean_start(&record.error, LONGEST_ERROR),
+                lines: LogLimiter::new(BURST, REFILL),
+            };
+            state.known.insert(record.leg.clone(), run);
+            self.failing.fetch_add(1, Relaxed);
+        }
+        drop(state);
+        self.changes.send_replace(());
+    }
+
     /// Makes room: first go the targets that are up, then any one.
     fn forget_one(&self, state: &mut State) {
         state.known.retain(|_, run| run.failed > 0);
@@ -266,6 +310,23 @@ impl Run {
             lines: LogLimiter::new(BURST, REFILL),
         }
     }
+}
+
+/// A target that fails, as it is handed to the next process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DownRecord {
+    #[serde(flatten)]
+    leg: Leg,
+    failed: u64,
+    since_us: Span,
+    /// How long it has been down; a target that is not may be in doubt.
+    #[serde(default)]
+    down_us: Option<Span>,
+    /// The log has said so.
+    #[serde(default)]
+    told: bool,
+    #[serde(default)]
+    error: String,
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+
+use crate::handover::Span;
 
 /// The first hold.
 pub(super) const FIRST: Duration = Duration::from_secs(1);
@@ -49,6 +52,32 @@ impl Hold {
             self.until = Some(now + self.length);
             self.on_trial = true;
         }
+    }
+}
+
+/// A hold as it is handed to the next process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HoldRecord {
+    /// How long it lasts, where it is in force.
+    left_us: Span,
+    length_us: Span,
+    #[serde(default)]
+    on_trial: bool,
+}
+
+impl Hold {
+    /// What it hands over; `None` where the last thing was no failure.
+    pub(super) fn snapshot(&self, now: Instant) -> Option<HoldRecord> {
+        let left_us = Span::until(self.until?, now);
+        Some(HoldRecord { left_us, length_us: Span::of(self.length), on_trial: self.on_trial })
+    }
+
+    /// The hold that an earlier process handed over.
+    pub(super) fn taken_over(record: HoldRecord, now: Instant) -> Self {
+        let HoldRecord { left_us, length_us, on_trial } = record;
+        let length = length_us.duration().clamp(FIRST, LONGEST);
+        let until = left_us.after(now).min(now + LONGEST);
+        Self { until: Some(until), length, on_trial }
     }
 }
 

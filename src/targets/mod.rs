@@ -20,10 +20,10 @@ mod resolve;
 mod selection;
 mod srv;
 
-pub(crate) use dialer::Dialer;
+pub(crate) use dialer::{Dialer, DialerRecord};
 pub(crate) use down::{CLEAR_SILENCE, Leg, Sign};
 pub(crate) use health::{Probe, Probes, watch_over};
-pub(crate) use pool::{Member, Place, Pool, PoolHandle};
+pub(crate) use pool::{Member, Place, Pool, PoolHandle, PoolRecord};
 pub(crate) use resolve::{ResolveError, Resolver};
 pub(crate) use selection::{Balance, Health, OnDown, Selection};
 

@@ -14,6 +14,7 @@
 
 mod member;
 mod rank;
+mod record;
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -28,6 +29,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 pub(crate) use member::{Member, Place};
+pub(crate) use record::PoolRecord;
 
 use super::{OnDown, Selection, Targets};
 use crate::mapping::{Protocol, TargetAddr};
@@ -57,6 +59,8 @@ struct State {
     members: [HashMap<TargetAddr, Arc<Member>>; 2],
     /// The lists that sessions were spread over, of each protocol.
     groups: [HashMap<Targets, Group>; 2],
+    /// How the turns stood in an earlier process, until sessions are spread over that list.
+    turns: [HashMap<Vec<TargetAddr>, Vec<i64>>; 2],
 }
 
 /// A list of targets, and whose turn is next.
@@ -136,11 +140,15 @@ impl Pool {
         }
         let now = Instant::now();
         let mut state = self.state();
-        let State { selection, paused, members, groups, .. } = &mut *state;
+        let State { selection, paused, members, groups, turns, .. } = &mut *state;
         let protocol = protocol as usize;
         let group = match groups[protocol].entry(targets.clone()) {
             Entry::Occupied(group) => group.into_mut(),
-            Entry::Vacant(place) => place.insert(Group::new(targets, &mut members[protocol], paused)),
+            Entry::Vacant(place) => {
+                let group = place.insert(Group::new(targets, &mut members[protocol], paused));
+                record::take_turns_over(&mut turns[protocol], targets, &mut group.turns);
+                group
+            }
         };
         let mut seats: Vec<(Tier, Candidate)> = Vec::with_capacity(group.members.len());
         let mut places: Vec<&'t TargetAddr> = Vec::with_capacity(group.members.len());

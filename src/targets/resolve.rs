@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     lookup::{LookupResult, Lookups, Past},
-    srv::Services,
+    srv::{NameServices, Services},
 };
 use crate::{
     mapping::{Host, TargetAddr, is_loopback, is_nowhere},
@@ -42,6 +42,13 @@ const REFRESH: Duration = Duration::from_secs(5);
 const PATIENCE_WITH_FALLBACK: Duration = Duration::from_secs(1);
 /// One of so many parts of its time is what a session spends on that.
 const FALLBACK_PART: u32 = 4;
+
+/// The names that are handed to the next process, and the addresses of each that are taken over.
+const MOST_HANDED_OVER: usize = 4096;
+const MOST_ADDRESSES: usize = 256;
+
+/// A name and its addresses.
+pub(super) type NameAddrs = (Arc<str>, Vec<IpAddr>);
 
 /// Why a target has no address.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -211,6 +218,38 @@ impl Resolver {
             done.send_replace(Some(answer));
         });
         (last_good, latest)
+    }
+}
+
+impl Resolver {
+    /// The last good addresses of each name, for the next process.
+    pub(super) fn snapshot(&self) -> Vec<NameAddrs> {
+        let names = self.shared.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = names.iter().filter_map(|(name, entry)| Some((name, entry.last_good.as_ref()?)));
+        known.map(|(name, ips)| (Arc::clone(name), ips.to_vec())).take(MOST_HANDED_OVER).collect()
+    }
+
+    /// The same for the names of services.
+    pub(super) fn services(&self) -> Vec<NameServices> {
+        self.shared.services.snapshot()
+    }
+
+    /// Takes over the last good answers about services.
+    pub(super) fn take_over_services(&self, known: &[NameServices]) {
+        self.shared.services.take_over(known);
+    }
+
+    /// Takes over the last good addresses: a resolver that is down at this moment ends nothing, and
+    /// one that is slow delays nothing. Only names of the configuration are ever asked for.
+    pub(super) fn take_over(&self, known: &[NameAddrs]) {
+        let mut names = self.shared.names.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, ips) in known.iter().take(MOST_HANDED_OVER) {
+            if let Host::Name(name) = Host::name(name).unwrap_or(Host::LOOPBACK)
+                && let Ok(ips) = somewhere(&ips.iter().copied().take(MOST_ADDRESSES).collect())
+            {
+                names.entry(name).or_default().last_good.get_or_insert(ips);
+            }
+        }
     }
 }
 

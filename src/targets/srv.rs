@@ -19,6 +19,8 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
+use crate::mapping::Host;
+
 /// The least time that an answer is used.
 const SHORTEST: Duration = Duration::from_secs(5);
 /// The longest.
@@ -29,6 +31,8 @@ const GIVE_UP: Duration = Duration::from_secs(30);
 const PATIENCE_WITH_FALLBACK: Duration = Duration::from_secs(1);
 /// The most records of a name that are used.
 const MOST: usize = 32;
+/// The most names that are taken over from another process.
+const MOST_HANDED_OVER: usize = 1024;
 
 /// A machine and port of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +160,39 @@ impl Services {
             tracing::warn!(name = %name, error = %reason, last_answer_kept = is_kept, "SRV name does not resolve");
         }
         entry.failing = failing;
+    }
+}
+
+/// A name and the priority, weight, port and machine of each of its records.
+pub(super) type NameServices = (Arc<str>, Vec<(u16, u16, NonZeroU16, Arc<str>)>);
+
+impl Services {
+    /// The last good answer for each name, for the next process.
+    pub(super) fn snapshot(&self) -> Vec<NameServices> {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = names.iter().filter_map(|(name, entry)| Some((name, entry.last_good.as_ref()?)));
+        let plain =
+            |record: &SrvRecord| (record.priority, record.weight, record.port, Arc::clone(&record.name));
+        known.map(|(name, records)| (Arc::clone(name), records.iter().map(plain).collect())).collect()
+    }
+
+    /// Takes over the last good answers.
+    pub(super) fn take_over(&self, known: &[NameServices]) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, records) in known.iter().take(MOST_HANDED_OVER) {
+            let records = records.iter().filter(|(.., machine)| Host::name(machine).is_some()).take(MOST);
+            let records: Arc<[SrvRecord]> = records
+                .map(|(priority, weight, port, machine)| SrvRecord {
+                    priority: *priority,
+                    weight: *weight,
+                    port: *port,
+                    name: Arc::clone(machine),
+                })
+                .collect();
+            if Host::srv(name).is_some() && !records.is_empty() {
+                names.entry(Arc::clone(name)).or_default().last_good.get_or_insert(records);
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     StartError, WakeSpec,
-    ledger::{Ledger, Need, State},
+    ledger::{Ledger, LedgerRecord, Need, State},
     starter::{Call, Starter},
 };
 use crate::{
@@ -48,6 +48,20 @@ impl Engine {
 
     pub(super) fn call(&self) -> &Call {
         &self.call
+    }
+
+    /// Goes on where another process was; `wait` is the time that a start has.
+    pub(super) fn take_over(self: &Arc<Self>, record: LedgerRecord, wait: Duration) {
+        let now = Instant::now();
+        if let Some((start, since)) = self.tell(|ledger| ledger.take_over(record, self.what(), now)) {
+            let engine = Arc::clone(self);
+            self.tasks.spawn(async move {
+                sleep_until(since + wait).await;
+                engine.tell(|ledger| ledger.settle(start, Instant::now()));
+                engine.watch_for_stop();
+            });
+        }
+        self.watch_for_stop();
     }
 
     /// What starts it, in words.

@@ -2,16 +2,20 @@
 //!
 //! Knows no task and starts nothing: the engine does that. The time is an argument.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::StartError;
+use crate::{handover::Span, text::clean_start};
 
 /// The pause after the first failed start.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between failed starts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The longest error that is taken over, in characters.
+const LONGEST_ERROR: usize = 400;
 /// The shortest pause before a failed stop is tried again.
 const STOP_PAUSE: Duration = Duration::from_secs(60);
 
@@ -49,6 +53,35 @@ impl State {
             Self::Failed { .. } => "failed",
         }
     }
+}
+
+/// What is known of one thing, as it is handed to the next process. Not its sessions: each that is
+/// handed over counts again there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LedgerRecord {
+    state: StateRecord,
+    /// The number of starts so far.
+    #[serde(default)]
+    starts: u64,
+    /// Starts that failed one after the other.
+    #[serde(default)]
+    failures: u32,
+    is_ours: bool,
+    /// How long it has been without a session.
+    #[serde(default)]
+    idle_us: Span,
+    #[serde(default)]
+    stop_after_us: Option<Span>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StateRecord {
+    Asleep,
+    Starting { since_us: Span },
+    Running,
+    Stopping,
+    Failed { error: String, next_try_us: Span },
 }
 
 /// What a client that needs the target has to do.
@@ -104,6 +137,71 @@ impl Ledger {
             idle_since: now,
             stop_after: None,
             is_watched: false,
+        }
+    }
+
+    /// What is handed to the next process; `None` where nothing is known.
+    pub(super) fn snapshot(&self, now: Instant) -> Option<LedgerRecord> {
+        let state = match &self.state {
+            State::Asleep => StateRecord::Asleep,
+            State::Starting { since } => StateRecord::Starting { since_us: Span::since(*since, now) },
+            State::Running => StateRecord::Running,
+            State::Stopping => StateRecord::Stopping,
+            State::Failed { error, next_try } => {
+                StateRecord::Failed { error: error.to_string(), next_try_us: Span::until(*next_try, now) }
+            }
+        };
+        (self.is_ours || state != StateRecord::Asleep).then(|| LedgerRecord {
+            state,
+            starts: self.starts,
+            failures: self.failures,
+            is_ours: self.is_ours,
+            // With sessions there is no such time yet; the last one of them will give it.
+            idle_us: if self.sessions > 0 { Span::default() } else { Span::since(self.idle_since, now) },
+            stop_after_us: self.stop_after.map(Span::of),
+        })
+    }
+
+    /// Goes on where another process was. What that one does at this moment comes to its end there,
+    /// without a word to this one:
+    ///
+    /// - A start goes on. Clients dial, and find out how it ends. [`Ledger::settle`] is for the
+    ///   caller: the number of the start is the outcome.
+    /// - A stop may end well or badly. The target is taken to run, with its whole time before
+    ///   another stop. A client that does not reach it starts it.
+    pub(super) fn take_over(
+        &mut self,
+        record: LedgerRecord,
+        what: &Arc<str>,
+        now: Instant,
+    ) -> Option<(u64, Instant)> {
+        let LedgerRecord { state, starts, failures, is_ours, idle_us, stop_after_us } = record;
+        // No number overflows, however often it is counted up.
+        self.starts = self.starts.max(starts.min(u64::MAX / 2));
+        self.failures = failures.min(64);
+        self.is_ours = is_ours;
+        self.idle_since = idle_us.before(now);
+        self.stop_after = stop_after_us.map(Span::duration);
+        self.is_acting = false;
+        self.state = match state {
+            StateRecord::Asleep => State::Asleep,
+            StateRecord::Running => State::Running,
+            StateRecord::Starting { since_us } => State::Starting { since: since_us.before(now) },
+            StateRecord::Stopping => {
+                self.idle_since = now;
+                State::Running
+            }
+            StateRecord::Failed { error, next_try_us } => {
+                let why = clean_start(&error, LONGEST_ERROR);
+                // The words begin with what failed.
+                let why = why.strip_prefix(&format!("{what}: ")).unwrap_or(&why);
+                let next_try = next_try_us.after(now).min(now + LONGEST_PAUSE);
+                State::Failed { error: StartError::failed(what, why), next_try }
+            }
+        };
+        match self.state {
+            State::Starting { since } => Some((self.starts, since)),
+            _ => None,
         }
     }
 

@@ -19,6 +19,8 @@
 //!   for its end.
 //! - The end of the daemon and a reload that removes the mapping stop nothing: what runs is left
 //!   running. An operator who takes a mapping away has not asked for the end of a server.
+//! - Another process can go on with all of it ([`Wakers::snapshot`]): what this one started is
+//!   stopped by that one when its time comes.
 //! - Clients of several mappings that start the same unit, container or machine share its state,
 //!   as TCP and UDP of one game server do. A command belongs to its mapping and host name, as it is
 //!   told these.
@@ -35,9 +37,11 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 pub(crate) use error::StartError;
 pub(crate) use ledger::State;
-pub(crate) use registry::{Place, Shown, Wakers};
+pub(crate) use registry::{Place, Shown, WakeRecord, Wakers};
 pub(crate) use waker::{Awake, Waker};
 
 /// How a target is started and stopped; the key `wake`.
@@ -52,7 +56,8 @@ pub(crate) struct WakeSpec {
 }
 
 /// What starts a target.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Start {
     /// A command, and one that stops it again. The first word is the program.
     Command {

@@ -5,15 +5,19 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::{
     Start, State, WakeSpec, Waker,
     engine::Engine,
+    ledger::LedgerRecord,
     starter::{Call, Starter},
 };
 use crate::{
     events::Events,
+    handover::lenient,
     mapping::{MappingName, TargetAddr},
 };
 
@@ -53,6 +57,21 @@ pub(crate) struct Shown {
     pub state: State,
     /// Sessions that keep it awake.
     pub sessions: usize,
+}
+
+/// What is known of the things that can be started, as it is handed to the next process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct WakeRecord(#[serde(deserialize_with = "lenient::each")] Vec<ThingRecord>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ThingRecord {
+    start: Start,
+    mapping: MappingName,
+    #[serde(default)]
+    host: Option<Arc<str>>,
+    target: Arc<str>,
+    ledger: LedgerRecord,
 }
 
 /// What makes two sessions need the same thing.
@@ -122,6 +141,44 @@ impl Wakers {
         let mut shown: Vec<Shown> = engines.values().map(shown).collect();
         shown.sort_by(|a, b| (&a.mapping, &a.what).cmp(&(&b.mapping, &b.what)));
         shown
+    }
+
+    /// What is known of each thing, for the next process.
+    pub(crate) fn snapshot(&self, now: Instant) -> WakeRecord {
+        let engines = self.engines();
+        let record = |(key, engine): (&Key, &Arc<Engine>)| {
+            let Call { mapping, host, target } = engine.call().clone();
+            let ledger = engine.look(|ledger| ledger.snapshot(now))?;
+            Some(ThingRecord { start: key.start.clone(), mapping, host, target, ledger })
+        };
+        WakeRecord(engines.iter().filter_map(record).collect())
+    }
+
+    /// Goes on with what another process started, as far as this plan has it, too: `planned` as
+    /// for [`Wakers::keep`]. It comes before the first session. Nothing runs that only the record
+    /// names.
+    pub(crate) fn take_over<'a>(
+        &self,
+        record: WakeRecord,
+        planned: impl IntoIterator<Item = (&'a MappingName, &'a WakeSpec)>,
+    ) {
+        if record.0.is_empty() {
+            return;
+        }
+        let planned: Vec<_> = planned.into_iter().collect();
+        for ThingRecord { start, mapping, host, target, ledger } in record.0 {
+            let known = planned.iter().find(|(of, spec)| {
+                let key = Key::new(spec, &mapping, host.as_deref());
+                spec.start == start && key.is_of(of, &start)
+            });
+            let (Some((_, spec)), Ok(target)) = (known, target.parse()) else {
+                tracing::debug!(%mapping, "the plan does not start what was handed over");
+                continue;
+            };
+            let place = Place { mapping: &mapping, host: host.as_deref(), target: &target };
+            let waker = self.of(&Arc::new((*spec).clone()), place);
+            waker.engine.take_over(ledger, spec.wait);
+        }
     }
 
     fn engines(&self) -> MutexGuard<'_, HashMap<Key, Arc<Engine>>> {

@@ -425,3 +425,98 @@ async fn what_is_the_same_is_one_and_a_command_belongs_to_its_mapping_and_name()
     wakers.keep([(&game, &*unit)]);
     assert!(same(of(&unit, &game, None), session), "it is the same when it comes back");
 }
+
+/// The same thing in the next process.
+fn next(waker: &Waker, fake: &Arc<Fake>) -> Waker {
+    let call = waker.engine.call().clone();
+    let engine = Engine::new(Starter::fake(Arc::clone(fake)), call, TaskTracker::new(), Events::default());
+    let next = Waker { engine: Arc::new(engine), spec: Arc::clone(&waker.spec) };
+    let record = waker.engine.look(|ledger| ledger.snapshot(Instant::now())).unwrap();
+    let json = serde_json::to_string(&record).unwrap();
+    next.engine.take_over(serde_json::from_str(&json).unwrap(), WAIT);
+    next
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_process_started_the_next_one_stops_when_its_time_comes() {
+    let (before, fake) = waker(SECOND, SECOND);
+    let awake = before.enter();
+    reach(&before, &fake).await.unwrap();
+    let next = next(&before, &fake);
+    let taken = next.enter();
+    std::mem::forget(awake);
+    sleep(2 * STOP_AFTER).await;
+    assert_eq!((fake.counts(), next.state()), ((1, 0), State::Running), "a session was handed over");
+    drop(taken);
+    sleep(STOP_AFTER / 3).await;
+    let third = self::next(&next, &fake);
+    // Its process ends.
+    std::mem::forget(next.enter());
+    sleep(STOP_AFTER * 2 / 3 - SECOND).await;
+    assert_eq!(fake.counts(), (1, 0));
+    sleep(2 * SECOND + SECOND).await;
+    assert_eq!((fake.counts(), third.state()), ((1, 1), State::Asleep), "the time went on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_or_a_stop_under_way_comes_to_its_end_in_the_next_process() {
+    let (before, fake) = waker(10 * SECOND, SECOND);
+    before.start_soon();
+    sleep(SECOND).await;
+    let next = next(&before, &fake);
+    let awake = next.enter();
+    reach(&next, &fake).await.unwrap();
+    assert_eq!(fake.counts(), (1, 0), "it is not started twice");
+    drop(awake);
+    std::mem::forget(before.enter());
+    sleep(STOP_AFTER + SECOND).await;
+    assert_eq!(next.state(), State::Stopping);
+    let third = self::next(&next, &fake);
+    sleep(10 * SECOND).await;
+    assert_eq!(fake.counts(), (1, 1));
+    let _awake = third.enter();
+    reach(&third, &fake).await.unwrap();
+    assert_eq!(fake.counts(), (2, 1), "a client that comes later starts it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_failed_is_not_tried_sooner_in_the_next_process() {
+    let (before, fake) = waker(Duration::ZERO, SECOND);
+    fake.script.lock().unwrap().extend(["no image", "no image"]);
+    let error = reach(&before, &fake).await.unwrap_err().to_string();
+    let next = next(&before, &fake);
+    assert_eq!(reach(&next, &fake).await.unwrap_err().to_string(), error);
+    assert_eq!(fake.counts().0, 1);
+    sleep(SECOND).await;
+    reach(&next, &fake).await.unwrap_err();
+    let State::Failed { next_try, .. } = next.state() else { panic!("{:?}", next.state()) };
+    assert_eq!((fake.counts().0, next_try - Instant::now()), (2, 2 * SECOND), "the pauses grow");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_the_plan_starts_is_taken_over_and_a_spoilt_record_starts_and_stops_nothing() {
+    let (before, game) = (Wakers::new(Events::default()), name());
+    let target = "127.0.0.1:1".parse().unwrap();
+    let place = Place { mapping: &game, host: Some("mc.lan"), target: &target };
+    let never: Arc<[String]> = ["/nonexistent/portway".to_owned()].into();
+    let start = Start::Command { start: Arc::clone(&never), stop: Some(never) };
+    let command = Arc::new(WakeSpec { start, wait: WAIT, stop_after: Some(STOP_AFTER) });
+    let unit = machine(1, WAIT);
+    for spec in [&command, &unit] {
+        before.of(spec, place).reached();
+    }
+    let record = before.snapshot(Instant::now());
+    let shown = |wakers: &Wakers| {
+        wakers.shown().iter().map(|shown| (shown.what.to_string(), shown.state.clone())).collect::<Vec<_>>()
+    };
+    let next = Wakers::new(Events::default());
+    next.take_over(record.clone(), [(&game, &*command)]);
+    assert_eq!(shown(&next), [("command /nonexistent/portway".to_owned(), State::Running)]);
+    crate::fixture::each_spoilt(&record, |spoilt| {
+        let Ok(record) = serde_json::from_value(spoilt) else { return };
+        let next = Wakers::new(Events::default());
+        next.take_over(record, [(&game, &*command), (&game, &*unit)]);
+        assert!(next.shown().len() <= 3);
+        let _ = next.snapshot(Instant::now());
+    });
+}

@@ -42,6 +42,23 @@ impl Refusals {
         self.counts[refusal as usize].load(Ordering::Relaxed)
     }
 
+    /// How many there are of a reason, and how many of them a summary has told.
+    pub(super) fn of_and_told(&self, refusal: Refusal) -> (u64, u64) {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.of(refusal), told.counts[refusal as usize])
+    }
+
+    /// Adds refusals of an earlier process, of which a summary has told some.
+    pub(super) fn add(&self, refusal: Refusal, times: u64, of_them_told: u64) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, told) = (&self.counts[refusal as usize], &mut told.counts[refusal as usize]);
+        // A sum that is too great cannot be true, and stays below the end of the numbers.
+        let add = |before: u64, more: u64| before.saturating_add(more).min(u64::MAX / 2);
+        let now = add(count.load(Ordering::Relaxed), times);
+        count.store(now, Ordering::Relaxed);
+        *told = add(*told, of_them_told).min(now);
+    }
+
     /// Whether there are refusals that no summary has told.
     pub(super) fn unsaid(&self) -> bool {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);

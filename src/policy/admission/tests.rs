@@ -20,12 +20,12 @@ fn listed(name: &str) -> Entries {
     Entries { nets: Arc::default(), lists: [ListName(name.into())].into() }
 }
 
-fn rate(count: u32, per: Duration) -> Option<Rate> {
+pub(super) fn rate(count: u32, per: Duration) -> Option<Rate> {
     let count = NonZeroU32::new(count).unwrap();
     Some(Rate { count, per, burst: count })
 }
 
-fn caps(sessions: u32, per_client: u32) -> Caps {
+pub(super) fn caps(sessions: u32, per_client: u32) -> Caps {
     let limit = |n| NonZeroU32::new(n).map_or(Limit::Unlimited, Limit::AtMost);
     Caps { sessions: limit(sessions), sessions_per_client: limit(per_client) }
 }
@@ -45,20 +45,20 @@ fn set(text: &str) -> Arc<IpSet> {
     Arc::new(IpSet::parse(text).unwrap())
 }
 
-fn with(policy: Policy) -> (Arc<Admission>, Arc<Gate>) {
+pub(super) fn with(policy: Policy) -> (Arc<Admission>, Arc<Gate>) {
     let gate = gate();
     (Admission::new(&Arc::new(policy), &gate), gate)
 }
 
-fn ip(text: &str) -> IpAddr {
+pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn tcp(admission: &Arc<Admission>, client: &str) -> Result<Permit, Refusal> {
+pub(super) fn tcp(admission: &Arc<Admission>, client: &str) -> Result<Permit, Refusal> {
     admission.admit(ip(client), Protocol::Tcp, Instant::now())
 }
 
-fn udp(admission: &Arc<Admission>, client: &str) -> Result<Permit, Refusal> {
+pub(super) fn udp(admission: &Arc<Admission>, client: &str) -> Result<Permit, Refusal> {
     admission.admit(ip(client), Protocol::Udp, Instant::now())
 }
 

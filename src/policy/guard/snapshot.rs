@@ -19,9 +19,9 @@ use super::{
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GuardSnapshot {
     /// The bans in force; the one that ends first comes first.
-    bans: Vec<Ban>,
+    pub(super) bans: Vec<Ban>,
     /// The clients that were banned before, and until when that counts.
-    past: Vec<PastBans>,
+    pub(super) past: Vec<PastBans>,
 }
 
 /// What [`Guard::restore`] took.

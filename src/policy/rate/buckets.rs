@@ -8,7 +8,10 @@
 //! client can be forgotten. A client whose bucket is full counts as a newcomer, although it may
 //! have been there before.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use governor::{
     clock::Clock as _,
@@ -50,6 +53,16 @@ impl Bucket {
     /// Lets it be full earlier by `nanos`.
     pub(super) fn give_back(&self, nanos: u64) {
         shares::give_back(&self.0, nanos);
+    }
+
+    /// When it is full again; 0 if it was never used.
+    pub(super) fn full_at(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Lets it be full no earlier than then.
+    pub(super) fn is_full_at(&self, full_at: u64) {
+        self.0.fetch_max(full_at, Ordering::Relaxed);
     }
 }
 
@@ -115,6 +128,26 @@ impl Buckets {
 
     pub(super) fn forget(&self, client: ClientKey) {
         self.0.parts.of(&client).full_at.swap_remove(&client);
+    }
+
+    /// Every client that is remembered, and when its bucket is full again.
+    pub(super) fn all(&self) -> Vec<(ClientKey, u64)> {
+        let mut all = Vec::new();
+        for part in self.0.parts.each() {
+            all.extend(part.full_at.iter().map(|(client, full_at)| (*client, *full_at)));
+        }
+        all
+    }
+
+    /// Lets the bucket of a client be full no earlier than then, if there is room for it.
+    pub(super) fn is_full_at(&self, client: ClientKey, full_at: u64) {
+        let mut part = self.0.parts.of(&client);
+        let has_room = part.full_at.len() < self.0.most_in_a_part;
+        match part.full_at.get_mut(&client) {
+            Some(known) => *known = full_at.max(*known),
+            None if has_room => drop(part.full_at.insert(client, full_at)),
+            None => {}
+        }
     }
 
     #[cfg(test)]

@@ -9,12 +9,17 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::rank::seed;
 use crate::{
+    handover::Span,
     mapping::TargetAddr,
-    targets::{Dialer, Health, Leg, Sign, hold::Hold},
+    targets::{
+        Dialer, Health, Leg, Sign,
+        hold::{Hold, HoldRecord},
+    },
 };
 
 /// A target of one mapping and one protocol.
@@ -45,6 +50,17 @@ struct Probes {
     is_down: bool,
     /// The last ones in a row that said otherwise.
     against: u32,
+}
+
+/// A target as it is handed to the next process. Whether it is paused the pool hands over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct MemberRecord {
+    hold: Option<HoldRecord>,
+    is_down: bool,
+    against: u32,
+    /// How long ago it came back.
+    back_us: Option<Span>,
 }
 
 /// What a choice has to know of a member.
@@ -139,6 +155,30 @@ impl Member {
         let standing = self.standing();
         let is_held = standing.probes.is_down || standing.hold.is_on(now);
         State { is_held, is_paused: standing.is_paused, back: standing.back }
+    }
+
+    /// What is handed to the next process; `None` where it is as at first.
+    pub(super) fn snapshot(&self, now: Instant) -> Option<MemberRecord> {
+        let Standing { hold, probes, back, .. } = &*self.standing();
+        let record = MemberRecord {
+            hold: hold.snapshot(now),
+            is_down: probes.is_down,
+            against: probes.against,
+            back_us: back.map(|back| Span::since(back, now)),
+        };
+        (record != MemberRecord::default()).then_some(record)
+    }
+
+    /// Takes over what an earlier process knew of it.
+    pub(super) fn take_over(&self, record: MemberRecord, now: Instant) {
+        let MemberRecord { hold, is_down, against, back_us } = record;
+        let mut standing = self.standing();
+        if let Some(hold) = hold {
+            standing.hold = Hold::taken_over(hold, now);
+        }
+        // One more probe that says otherwise may decide, and no number overflows.
+        standing.probes = Probes { is_down, against: against.min(u32::MAX / 2) };
+        standing.back = back_us.map(|ago| ago.before(now));
     }
 
     fn standing(&self) -> MutexGuard<'_, Standing> {
