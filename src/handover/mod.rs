@@ -24,9 +24,9 @@ use std::{
 };
 
 pub(crate) use frame::{FORMAT, Frame, MOST_DESCRIPTORS, WireError, is_readable};
-use rustix::net::sockopt::socket_cookie;
+use rustix::net::{ipproto, sockopt, sockopt::socket_cookie};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::{net::TcpStream, time::Instant};
 pub(crate) use wire::{Received, Wire};
 
 /// A socket of the message, by its cookie (`SO_COOKIE`).
@@ -140,19 +140,40 @@ pub(crate) enum Unusable {
 #[derive(Debug, Default)]
 pub(crate) struct Unpacker {
     sockets: HashMap<SocketId, OwnedFd>,
+    /// Those that the reactor knows already.
+    streams: HashMap<SocketId, TcpStream>,
     bytes: Vec<u8>,
 }
 
 impl Unpacker {
     /// The bytes of a message.
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        Self { sockets: HashMap::new(), bytes }
+        Self { bytes, ..Self::default() }
+    }
+
+    /// Takes the bytes of a message. Sockets may have arrived before.
+    pub(crate) fn take_bytes(&mut self, bytes: Vec<u8>) {
+        self.bytes = bytes;
     }
 
     /// Adds a descriptor that arrived. What is no socket is closed.
     pub(crate) fn add(&mut self, socket: OwnedFd) {
-        if let Ok(id) = SocketId::of(&socket) {
+        if let Ok(id) = SocketId::of(&socket)
+            && !self.streams.contains_key(&id)
+        {
             self.sockets.insert(id, socket);
+        }
+    }
+
+    /// Registers the TCP connections that have arrived by now with tokio's reactor, within its
+    /// context. It is work that is better done before a freeze than during one. No byte moves by
+    /// it.
+    pub(crate) fn register_streams(&mut self) {
+        let is_connection = |_: &SocketId, socket: &mut OwnedFd| is_tcp_connection(socket);
+        for (id, socket) in self.sockets.extract_if(is_connection) {
+            if let Ok(stream) = registered(socket) {
+                self.streams.insert(id, stream);
+            }
         }
     }
 
@@ -161,7 +182,28 @@ impl Unpacker {
     /// # Errors
     /// It did not arrive, or is given out.
     pub(crate) fn socket(&mut self, id: SocketId) -> Result<OwnedFd, Unusable> {
-        self.sockets.remove(&id).ok_or(Unusable::Socket)
+        if let Some(socket) = self.sockets.remove(&id) {
+            return Ok(socket);
+        }
+        let stream = self.streams.remove(&id).and_then(|stream| stream.into_std().ok());
+        stream.map(OwnedFd::from).ok_or(Unusable::Socket)
+    }
+
+    /// The TCP connection that a record refers to, registered with tokio's reactor.
+    ///
+    /// # Errors
+    /// As [`Unpacker::socket`], or the reactor does not take it.
+    pub(crate) fn stream(&mut self, id: SocketId) -> Result<TcpStream, Unusable> {
+        match self.streams.remove(&id) {
+            Some(stream) => Ok(stream),
+            None => {
+                let socket = self.socket(id)?;
+                if !is_tcp_connection(&socket) {
+                    return Err(Unusable::Value("a socket is not of a TCP connection"));
+                }
+                registered(socket).map_err(|_| Unusable::Socket)
+            }
+        }
     }
 
     /// The bytes that a record refers to.
@@ -175,8 +217,19 @@ impl Unpacker {
 
     /// How many sockets nobody has taken yet.
     pub(crate) fn left(&self) -> usize {
-        self.sockets.len()
+        self.sockets.len() + self.streams.len()
     }
+}
+
+fn is_tcp_connection(socket: &OwnedFd) -> bool {
+    sockopt::socket_protocol(socket).is_ok_and(|protocol| protocol == Some(ipproto::TCP))
+        && sockopt::socket_acceptconn(socket).is_ok_and(|listens| !listens)
+}
+
+fn registered(socket: OwnedFd) -> io::Result<TcpStream> {
+    let stream = std::net::TcpStream::from(socket);
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
 }
 
 #[cfg(test)]

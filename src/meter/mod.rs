@@ -317,13 +317,15 @@ pub(crate) struct LiveSession {
     noted: AtomicU64,
     moved_ms: AtomicU64,
     /// What it is asked for: the code of the [`Ended`] that it was asked to end with, [`FREEZE`] and
-    /// [`SHOW`]. One number, because the session looks at it each time that it is polled.
+    /// [`SHOW`]; and whether it stays ([`STAY`]). One number, because the session looks at it each time that it is polled.
     asked: AtomicU8,
     waker: AtomicWaker,
 }
 
 /// The bits of an [`Ended`] in what a session is asked for.
 const END: u8 = 0x1f;
+/// It does not freeze.
+const STAY: u8 = 0x20;
 /// It is to freeze.
 const FREEZE: u8 = 0x40;
 /// It is to show its sockets.
@@ -385,6 +387,11 @@ impl LiveSession {
         }
     }
 
+    /// Notes that the session does not freeze from now on: it is about to end by itself.
+    pub(crate) fn stay(&self) {
+        self.asked.fetch_or(STAY, SeqCst);
+    }
+
     /// Takes the request to freeze back.
     pub(crate) fn thaw(&self) {
         self.asked.fetch_and(!FREEZE, SeqCst);
@@ -395,20 +402,20 @@ impl LiveSession {
         self.waker.register(cx.waker());
         match self.asked.load(SeqCst) {
             0 => Poll::Pending,
-            asked => Poll::Ready(self.read(asked)),
+            asked => self.read(asked).map_or(Poll::Pending, Poll::Ready),
         }
     }
 
     #[cold]
-    fn read(&self, asked: u8) -> Asked {
+    fn read(&self, asked: u8) -> Option<Asked> {
         if let Some(reason) = Ended::from_code(asked & END) {
-            return Asked::End(reason);
+            return Some(Asked::End(reason));
         }
         if asked & SHOW != 0 {
             self.asked.fetch_and(!SHOW, SeqCst);
-            return Asked::Show;
+            return Some(Asked::Show);
         }
-        Asked::Freeze
+        (asked & FREEZE != 0 && asked & STAY == 0).then_some(Asked::Freeze)
     }
 
     /// Waits until the session is asked for something.

@@ -111,6 +111,24 @@ impl Throttle {
         Self { bucket, step, timer: None, is_waiting: false }
     }
 
+    /// One that goes on with what of the rate was saved up, as time.
+    pub(super) fn resumed(rate: NonZeroU64, saved: Duration, now: Instant) -> Self {
+        let mut throttle = Self::new(rate);
+        let bucket = &mut throttle.bucket;
+        bucket.paid = now.checked_sub(saved.min(bucket.window)).unwrap_or(now);
+        throttle
+    }
+
+    /// Bytes a second.
+    pub(super) fn rate(&self) -> NonZeroU64 {
+        self.bucket.rate
+    }
+
+    /// What of the rate is saved up, as time.
+    pub(super) fn saved(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.bucket.paid).min(self.bucket.window)
+    }
+
     /// Ready with the bytes that may pass now, at least one.
     pub(super) fn poll_allowance(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         loop {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     SETTLE,
-    kind::{self, Kind, Parts},
+    kind::{self, Ahead, Freezing, FrozenListener, HandedListener, Kind, Parts},
     mapping::MappingRuntime,
     quiet_stop::Remaining,
     roster::{ListenerRecord, Serving, Trouble},
@@ -21,9 +21,10 @@ use super::{
 use crate::{
     config::ListenerPlan,
     events::{Draft, EventKind},
+    handover::{SocketId, Unpacker},
     mapping::{ListenerKey, MappingId, Protocol, TargetAddr},
-    meter::{Ended, ListenerMeter},
-    relay::Drain,
+    meter::{Ended, ListenerMeter, LiveSession},
+    relay::{Drain, DrainWatch},
     sock::bind::Listening,
     targets::{Dialer, Leg},
 };
@@ -242,6 +243,32 @@ impl Running {
                 live.cut(Ended::TargetError);
             }
         }
+    }
+
+    /// Stops it and its sessions where they are; see [`Kind::freeze`]. Freezes of several listeners
+    /// may be awaited together.
+    pub(super) fn freeze(&self) -> Freezing {
+        self.kind.freeze(self.parts())
+    }
+
+    /// Copies of the sockets of some of its live sessions; see [`Kind::ahead`].
+    pub(super) fn ahead(&self, live: Vec<Arc<LiveSession>>) -> Ahead {
+        self.kind.ahead(self.parts(), live)
+    }
+
+    /// Takes what another process hands over; see [`Kind::take_over`].
+    pub(super) fn take_over(
+        &self,
+        handed: &HandedListener,
+        unpacker: &mut Unpacker,
+    ) -> (FrozenListener, Vec<SocketId>) {
+        self.kind.take_over(handed, unpacker, self.parts())
+    }
+
+    /// What it works with, without a socket.
+    fn parts(&self) -> Parts<'_> {
+        let (sessions, closing) = (self.sessions.watch(), DrainWatch::default());
+        Parts { shared: &self.shared, meter: &self.meter, sessions, closing }
     }
 
     /// Stops taking new sessions.

@@ -193,6 +193,11 @@ impl Pool {
         member(&mut members[protocol as usize], target, paused)
     }
 
+    /// A place at a target of the mapping, for a session that another process has led there.
+    pub(crate) fn take_place(&self, protocol: Protocol, target: &TargetAddr) -> Place {
+        Place::at(&self.member_of(protocol, target))
+    }
+
     /// Pauses a target, or resumes it.
     pub(crate) fn pause(&self, target: &TargetAddr, is_paused: bool) {
         let mut state = self.state();

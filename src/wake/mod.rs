@@ -6,7 +6,7 @@
 //! ```text
 //! let waker = wakers.of(&spec, place);
 //! let awake = waker.enter();                            // counts while it lives
-//! let stream = waker.reach(|| dial(…)).await?;          // dials, starts, dials again
+//! let stream = waker.reach(now, || dial(…)).await?;          // dials, starts, dials again
 //! ```
 //!
 //! Knows no session, no target and no configuration: what it starts is in the [`WakeSpec`], and a

@@ -111,7 +111,7 @@ fn waker(takes: Duration, boot: Duration) -> (Waker, Arc<Fake>) {
 }
 
 async fn reach(waker: &Waker, fake: &Fake) -> Result<&'static str, Unreached<&'static str>> {
-    waker.reach(|| fake.dial()).await
+    waker.reach(Instant::now(), || fake.dial()).await
 }
 
 #[tokio::test(start_paused = true)]

@@ -66,20 +66,19 @@ impl Waker {
         Awake { engine: Arc::clone(&self.engine), stop_after: self.spec.stop_after }
     }
 
-    /// Reaches the target: dials, and if that fails starts it and dials again until the time for it
-    /// is over. Returns what the dial gave.
+    /// Reaches the target for a client that `came` then: dials, and if that fails starts it and dials
+    /// again until the time for it is over. Returns what the dial gave.
     ///
     /// The dial is called many times, so it must not count or log its failures as a session's. The
     /// caller drops this when the client is gone. A start under way goes on then.
     ///
     /// # Errors
     /// [`Unreached`] with the error of the last dial.
-    pub(crate) async fn reach<T, E, F>(&self, dial: impl Fn() -> F) -> Result<T, Unreached<E>>
+    pub(crate) async fn reach<T, E, F>(&self, came: Instant, dial: impl Fn() -> F) -> Result<T, Unreached<E>>
     where
         E: Display,
         F: Future<Output = Result<T, E>>,
     {
-        let came = Instant::now();
         let deadline = came + self.spec.wait;
         // A target that is being stopped may still take a connection, and cut it.
         let _ = timeout_at(deadline, self.engine.until(|ledger| is_not_stopping(ledger).then_some(()))).await;

@@ -69,7 +69,7 @@ async fn sums_are_exact_in_both_processes_and_a_session_has_one_line() {
 
 #[tokio::test]
 async fn a_session_of_a_mapping_that_it_was_moved_to_counts_there_what_it_moves_there() {
-    let ((old, _), (new, new_totals)) = (process(), process());
+    let ((old, _first), (new, new_totals)) = (process(), process());
     let session = old.open(client());
     session.add_in(100);
     // Another mapping has the listener now. What was moved before stays with the first one.

@@ -15,8 +15,9 @@
 //!   in order. Others are still refused meanwhile. When all these places are taken, further clients
 //!   wait in the kernel's backlog. A client that waited is checked once more.
 //!
-//! It ends when `closing` closes, which drops the socket and leaves the sessions alone, or when the
-//! socket is dead.
+//! While it is held, further clients wait in the kernel, and those that wait here are kept by
+//! `sessions`. It ends when `closing` closes, which drops the socket and leaves the sessions alone,
+//! or when the socket is dead.
 
 use std::{collections::VecDeque, io, net::SocketAddr, ops::ControlFlow, os::fd::OwnedFd, sync::Arc};
 
@@ -25,11 +26,11 @@ use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     acceptor::{Acceptor, say_exhausted},
-    budget::SessionSlot,
     proxied::{self, Peer},
     pump::ClientSide,
     service::TcpService,
-    session,
+    session::{self, Origin},
+    sessions::SessionSlot,
     silent_drops::refuse,
 };
 use crate::{
@@ -45,16 +46,16 @@ pub(crate) const WAITING_ROOM: usize = 4;
 
 /// An admitted client without a session yet.
 #[derive(Debug)]
-struct Admitted {
-    socket: OwnedFd,
-    client: SocketAddr,
-    right: Right,
-    since: Instant,
+pub(super) struct Admitted {
+    pub(super) socket: OwnedFd,
+    pub(super) client: SocketAddr,
+    pub(super) right: Right,
+    pub(super) since: Instant,
 }
 
 /// By which right a client is in.
 #[derive(Debug)]
-enum Right {
+pub(super) enum Right {
     /// It was admitted.
     Own(Permit),
     /// It is a listed peer, which has to say who its client is.
@@ -74,8 +75,12 @@ impl TcpService {
     ) -> io::Result<()> {
         let service = Arc::new(self);
         let mut acceptor = Acceptor::new(listener, Arc::clone(&service.log))?;
-        let mut queue = service.budget.queue();
-        let mut waiting = VecDeque::new();
+        let mut queue = service.sessions.queue();
+        let mut waiting = service.sessions.take_waiting();
+        let hold = &service.sessions.hold;
+        let held = hold.begin();
+        let asked = hold.asked();
+        tokio::pin!(asked);
         let mut spec = service.spec.clone();
         let mut peers = Arc::clone(&spec.borrow_and_update().options.accept_proxy);
         let closing = closing.closing();
@@ -86,6 +91,15 @@ impl TcpService {
                 // heard.
                 biased;
                 () = &mut closing => return Ok(()),
+                () = &mut asked => {
+                    service.sessions.keep_waiting(std::mem::take(&mut waiting));
+                    tokio::select! {
+                        () = &mut closing => return Ok(()),
+                        () = held.stand_still() => {}
+                    }
+                    waiting = service.sessions.take_waiting();
+                    asked.set(hold.asked());
+                }
                 Ok(()) = spec.changed() => {
                     let spec = Arc::clone(&spec.borrow_and_update());
                     peers = Arc::clone(&spec.options.accept_proxy);
@@ -124,7 +138,7 @@ impl TcpService {
             }
         };
         // A waiting client goes first.
-        match waiting.is_empty().then(|| self.budget.try_take()).flatten() {
+        match waiting.is_empty().then(|| self.sessions.try_take()).flatten() {
             Some(slot) => self.let_in(admitted, slot),
             None => {
                 self.say_full(waiting.len() + 1);
@@ -160,10 +174,10 @@ impl TcpService {
         match right {
             Right::Own(permit) => {
                 let near = ClientSide { client: stream, meter: self.meter.open(client), slot };
-                self.sessions.spawn(session::run(near, permit, service, None));
+                self.sessions.spawn(session::run(near, permit, Origin::Way(service), None));
             }
             Right::Peer => {
-                let peer = Peer { socket: stream, addr: client, slot, since };
+                let peer = Peer { socket: stream, addr: client, slot, since, said: None };
                 self.sessions.spawn(proxied::run(peer, service));
             }
         }

@@ -1,8 +1,8 @@
 //! How many TCP sessions the daemon may have, over all its listeners, and the pipes they share.
 //!
 //! A session costs two descriptors. The budget keeps their number within what the descriptor limit
-//! allows. A client without a [`SessionSlot`] waits for a session to end. A lowered limit ends no
-//! session: released slots make up the difference first.
+//! allows. A client without a slot waits for a session to end. A lowered limit ends no session:
+//! released slots make up the difference first. The guards of the slots are in `sessions`.
 
 use std::{
     future::poll_fn,
@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::PollSemaphore;
 
 use super::pipe::Pipes;
@@ -63,52 +63,47 @@ impl SessionBudget {
         (*limit + self.0.owed.load(Relaxed)).saturating_sub(self.0.free.available_permits())
     }
 
-    /// A slot for one more session, if one is free now.
-    pub(super) fn try_take(&self) -> Option<SessionSlot> {
-        self.0.free.try_acquire().ok()?.forget();
-        Some(SessionSlot(Arc::clone(&self.0)))
+    /// Takes a slot for one more session, if one is free now.
+    #[must_use]
+    pub(super) fn try_take(&self) -> bool {
+        self.0.free.try_acquire().map(SemaphorePermit::forget).is_ok()
+    }
+
+    /// Takes a slot, above the limit if none is free.
+    pub(super) fn take(&self) {
+        if !self.try_take() {
+            self.0.owed.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Gives a slot back.
+    pub(super) fn give_back(&self) {
+        if self.0.owed.fetch_update(Relaxed, Relaxed, |owed| owed.checked_sub(1)).is_err() {
+            self.0.free.add_permits(1);
+        }
+    }
+
+    /// The pipes that sessions share.
+    pub(super) fn pipes(&self) -> &Pipes {
+        &self.0.pipes
     }
 
     /// A place in the queue for a slot.
     pub(super) fn queue(&self) -> Queue {
-        Queue { free: PollSemaphore::new(Arc::clone(&self.0.free)), count: Arc::clone(&self.0) }
+        Queue(PollSemaphore::new(Arc::clone(&self.0.free)))
     }
 }
 
 /// A place in the queue. It is kept between calls.
 #[derive(Debug)]
-pub(super) struct Queue {
-    free: PollSemaphore,
-    count: Arc<Count>,
-}
+pub(super) struct Queue(PollSemaphore);
 
 impl Queue {
-    /// Waits for a slot. May be dropped at any time, and keeps its place then.
-    pub(super) async fn slot(&mut self) -> SessionSlot {
-        match poll_fn(|cx| self.free.poll_acquire(cx)).await {
+    /// Waits until a slot is taken. May be dropped at any time, and keeps its place then.
+    pub(super) async fn taken(&mut self) {
+        match poll_fn(|cx| self.0.poll_acquire(cx)).await {
             Some(taken) => taken.forget(),
             None => unreachable!("the semaphore is never closed"),
-        }
-        SessionSlot(Arc::clone(&self.count))
-    }
-}
-
-/// One session's share of the budget. Dropping it releases it.
-#[derive(Debug)]
-#[must_use = "a slot that is dropped is released"]
-pub(super) struct SessionSlot(Arc<Count>);
-
-impl SessionSlot {
-    /// The pipes that its session may take bulk through.
-    pub(super) fn pipes(&self) -> &Pipes {
-        &self.0.pipes
-    }
-}
-
-impl Drop for SessionSlot {
-    fn drop(&mut self) {
-        if self.0.owed.fetch_update(Relaxed, Relaxed, |owed| owed.checked_sub(1)).is_err() {
-            self.0.free.add_permits(1);
         }
     }
 }
@@ -124,38 +119,48 @@ mod tests {
     #[test]
     fn a_lowered_limit_takes_nothing_away_and_a_raised_one_forgives() {
         let budget = SessionBudget::new(4, 0);
-        let mut rooms: Vec<_> = (0..4).map(|_| budget.try_take().unwrap()).collect();
+        let give_back = |slots| (0..slots).for_each(|_| budget.give_back());
+        assert!((0..4).all(|_| budget.try_take()));
         budget.set_limit(2);
         assert_eq!((budget.used(), budget.limit()), (4, 2));
-        assert!(budget.try_take().is_none());
-        rooms.truncate(2);
-        assert!(budget.try_take().is_none(), "two are still there");
-        rooms.truncate(1);
-        let second = budget.try_take().unwrap();
-        assert!(budget.try_take().is_none());
+        assert!(!budget.try_take());
+        give_back(2);
+        assert!(!budget.try_take(), "two are still there");
+        give_back(1);
+        assert!(budget.try_take() && !budget.try_take());
         budget.set_limit(1);
         budget.set_limit(3);
-        let third = budget.try_take().unwrap();
-        assert!(budget.try_take().is_none());
-        drop((rooms, second, third));
-        let all: Vec<_> = std::iter::from_fn(|| budget.try_take()).collect();
-        assert_eq!((all.len(), budget.used(), budget.limit()), (3, 3, 3));
-        drop(all);
+        assert!(budget.try_take() && !budget.try_take());
+        give_back(3);
+        let all = (0..10).filter(|_| budget.try_take()).count();
+        assert_eq!((all, budget.used(), budget.limit()), (3, 3, 3));
+        give_back(3);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn slots_above_the_limit_free_no_room_when_they_are_given_back() {
+        let budget = SessionBudget::new(2, 0);
+        (0..5).for_each(|_| budget.take());
+        assert_eq!((budget.used(), budget.try_take()), (5, false));
+        (0..3).for_each(|_| budget.give_back());
+        assert_eq!((budget.used(), budget.try_take()), (2, false));
+        budget.give_back();
+        assert_eq!((budget.used(), budget.try_take()), (1, true));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_keeps_the_place_while_nobody_asks() {
         let budget = SessionBudget::new(1, 0);
-        let first = budget.try_take().unwrap();
+        assert!(budget.try_take());
         let (mut early, mut late) = (budget.queue(), budget.queue());
         let moment = Duration::from_millis(1);
-        assert!(timeout(moment, early.slot()).await.is_err());
-        assert!(timeout(moment, late.slot()).await.is_err());
-        drop(first);
-        assert!(timeout(moment, late.slot()).await.is_err(), "the other one came first");
-        let slot = timeout(moment, early.slot()).await.unwrap();
-        drop(slot);
-        drop(timeout(moment, late.slot()).await.unwrap());
+        assert!(timeout(moment, early.taken()).await.is_err());
+        assert!(timeout(moment, late.taken()).await.is_err());
+        budget.give_back();
+        assert!(timeout(moment, late.taken()).await.is_err(), "the other one came first");
+        timeout(moment, early.taken()).await.unwrap();
+        budget.give_back();
+        timeout(moment, late.taken()).await.unwrap();
     }
 }

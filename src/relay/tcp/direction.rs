@@ -9,6 +9,8 @@
 //! for what comes next, until little comes at a time. A throttled direction reads no more than its
 //! throttle has room for, and never splices.
 
+mod halted;
+
 use std::{
     cell::RefCell,
     io,
@@ -16,6 +18,8 @@ use std::{
     task::{Context, Poll},
 };
 
+pub(super) use halted::HalfRecord;
+use serde::{Deserialize, Serialize};
 use tokio::{io::Interest, net::TcpStream};
 
 use super::{
@@ -69,7 +73,7 @@ pub(super) struct Link<'s, 'p> {
 }
 
 /// One direction of a session.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Direction<'p> {
     state: State,
     /// What the sink would not take; `None` while it takes everything.
@@ -85,7 +89,8 @@ pub(super) struct Direction<'p> {
     throttle: Option<Box<Throttle>>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum State {
     /// Bytes may come.
     #[default]
@@ -96,6 +101,9 @@ enum State {
     Discarding,
     /// The end was passed on.
     Shut,
+    /// Only in a record: a state of another version.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Bytes on their way, from `sent` on.
@@ -157,7 +165,7 @@ impl<'p> Direction<'p> {
                             .map(|()| Poll::Pending)
                             .map_err(Broken::Sink)
                     }
-                    State::Shut => Ok(Poll::Pending),
+                    State::Shut | State::Unknown => Ok(Poll::Pending),
                 }
             };
             let bytes = match step {

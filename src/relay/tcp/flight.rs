@@ -13,9 +13,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::{net::TcpStream, time::Instant};
 
-use crate::sock::{Flight, set_unanswered_limit};
+use crate::{
+    handover::Span,
+    sock::{Flight, set_unanswered_limit},
+};
 
 /// How often the bytes are looked at within the limit.
 const LOOKS: u32 = 2;
@@ -62,6 +66,40 @@ impl Flights {
             }
         }
         on_its_way
+    }
+}
+
+/// The same for another process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct FlightsRecord {
+    limit_us: Span,
+    /// Until the next look.
+    look_us: Span,
+    client_raised_us: Option<Span>,
+    target_raised_us: Option<Span>,
+}
+
+impl Flights {
+    /// Its record.
+    pub(super) fn pack(&self, now: Instant) -> FlightsRecord {
+        let [client, target] = self.raised.map(|raised| raised.map(|since| Span::since(since, now)));
+        FlightsRecord {
+            limit_us: Span::of(self.limit),
+            look_us: Span::since(now, self.next_look),
+            client_raised_us: client,
+            target_raised_us: target,
+        }
+    }
+
+    /// What a record was made of.
+    pub(super) fn unpack(record: &FlightsRecord, now: Instant) -> Self {
+        let raised = [record.client_raised_us, record.target_raised_us];
+        Self {
+            limit: record.limit_us.duration(),
+            next_look: now + record.look_us.duration(),
+            raised: raised.map(|raised| raised.map(|since| since.before(now))),
+        }
     }
 }
 

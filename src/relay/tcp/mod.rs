@@ -2,19 +2,24 @@
 //! needs.
 //!
 //! Both take connections from an `acceptor`. `silent_drops` answers refused clients, `budget`
-//! counts sessions. Each session is one task: it finds its way, dials, greets, pumps and settles
-//! (`session`). The way leads by the name that the client says first (`preface`, `route`), or to
+//! counts sessions, and `sessions` has those of a listener. Each session is one task: it finds its
+//! way, dials, greets, pumps and settles (`session`). The way leads by the name that the client says first (`preface`, `route`), or to
 //! the targets of the mapping. `proxied` hears peers out that speak for a client. A client that
 //! gets to no target is told so by `stand_in`. The `pump` decides half-close, resets and limits,
 //! over two directions (`direction`) that move the bytes. Bulk goes through pipes (`splice`,
 //! `pipe`).
+//!
+//! All that a listener has can stop where it is, and go on here or in another process (`frozen`).
+//! Meanwhile `hold` stops the acceptor.
 
 mod accept;
 mod acceptor;
 mod budget;
 mod direction;
 mod flight;
+mod frozen;
 mod greet;
+mod hold;
 mod names;
 mod pipe;
 mod preface;
@@ -24,6 +29,7 @@ mod route;
 mod said;
 mod service;
 mod session;
+mod sessions;
 mod silent_drops;
 mod splice;
 mod stand_in;
@@ -34,8 +40,11 @@ mod tests;
 
 pub(crate) use accept::WAITING_ROOM;
 pub(crate) use budget::SessionBudget;
+pub(crate) use frozen::{AT_ONCE, FrozenTcp, SessionRecord, ahead};
+pub(crate) use hold::Hold;
 pub(crate) use names::{Asleep, HostRoute, Names, Route};
 pub(crate) use service::TcpService;
+pub(crate) use sessions::Sessions;
 pub(crate) use silent_drops::SilentDrops;
 pub(crate) use trap::TrapService;
 

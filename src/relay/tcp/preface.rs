@@ -34,6 +34,10 @@ pub(super) struct Lead {
     pub(super) first: Option<Box<Pending>>,
     /// Keeps the target awake while the session lives.
     pub(super) awake: Option<Awake>,
+    /// When the dial began that is under way, and the wait for a target that is started. A session
+    /// that stood still goes on with them.
+    pub(super) dialled: Option<Instant>,
+    pub(super) waking: Option<Instant>,
 }
 
 /// Why a client gets nowhere before a target is asked.

@@ -14,12 +14,13 @@ use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
-    budget::SessionSlot,
+    frozen::FrozenSession,
     preface::{self, Lead},
     pump::ClientSide,
     said::Said,
     service::TcpService,
-    session,
+    session::{self, Origin},
+    sessions::SessionSlot,
     silent_drops::refuse,
 };
 use crate::{meter::Ended, policy::Permit};
@@ -32,6 +33,8 @@ pub(super) struct Peer {
     pub(super) slot: SessionSlot,
     /// When it came.
     pub(super) since: Instant,
+    /// What it has said by now, where it stood still meanwhile.
+    pub(super) said: Option<Box<Said>>,
 }
 
 /// Hears a listed peer out, admits the client that it speaks for, and carries the session.
@@ -40,21 +43,26 @@ pub(super) fn run(peer: Peer, service: Arc<TcpService>) -> impl Future<Output = 
     async move {
         let entered = Box::pin(enter(peer, &service)).await;
         if let Some((near, permit, lead)) = entered {
-            session::run(near, permit, service, Some(lead)).await;
+            session::run(near, permit, Origin::Way(service), Some(lead)).await;
         }
     }
 }
 
 /// The client of a peer, once it is admitted.
-async fn enter(peer: Peer, service: &TcpService) -> Option<(ClientSide, Permit, Box<Lead>)> {
-    let mut said = Said::default();
+async fn enter(mut peer: Peer, service: &Arc<TcpService>) -> Option<(ClientSide, Permit, Box<Lead>)> {
+    let mut said = peer.said.take().map_or_else(Said::default, |said| *said);
     let deadline = peer.since + service.spec.borrow().options.match_timeout;
     let heard = tokio::select! {
         biased;
         () = service.sessions.closing() => return None,
+        () = service.sessions.hold.asked() => {
+            peer.said = Some(Box::new(said));
+            service.sessions.hand_in(FrozenSession::peer(peer, Arc::clone(service)));
+            return None;
+        }
         heard = preface::header(&peer.socket, deadline, &mut said) => heard,
     };
-    let Peer { socket, addr, slot, since } = peer;
+    let Peer { socket, addr, slot, since, said: _ } = peer;
     let header = match heard {
         Ok(header) => header,
         Err(misled) => {

@@ -24,30 +24,36 @@
 //! ([`QUIET`]), or for a while ([`LINGER`]). Linux tells this reset (`EPIPE`: an end was received
 //! before) from one in the middle of things (`ECONNRESET`).
 //!
-//! Knows nothing of listeners, targets' names or policy. It ends with an [`Ending`], exactly once.
+//! Knows nothing of listeners, targets' names or policy. It ends with an [`Ending`], exactly once, or
+//! stops where it is ([`Still`]) and goes on later.
+
+mod still;
 
 use std::{
     future::{Future, poll_fn},
     io,
     num::{NonZeroU32, NonZeroU64},
+    os::fd::AsFd,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+pub(super) use still::{PumpRecord, Still};
 use tokio::{
     net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 
 use super::{
-    budget::SessionSlot,
     direction::{Broken, Direction, Link, Moved, Pending, is_after_end},
     flight::Flights,
+    sessions::SessionSlot,
 };
 use crate::{
     mapping::Timeout,
-    meter::{Ended, SessionMeter},
+    meter::{Asked, Ended, SessionMeter},
     sock::stream::{PollFlags, readiness, reset_on_close},
 };
 
@@ -96,40 +102,47 @@ impl From<Ended> for Ending {
     }
 }
 
+/// What a pump begins with.
+#[derive(Debug)]
+pub(super) enum Begin {
+    /// A new session.
+    New {
+        /// Its limits.
+        limits: Limits,
+        /// How long a peer may leave bytes without an answer.
+        unanswered: Option<Duration>,
+        /// Neither direction moves more than so many bytes a second.
+        bandwidth: Option<NonZeroU64>,
+        /// What the target gets before anything else.
+        first: Option<Box<Pending>>,
+    },
+    /// One that stood still.
+    Still(Box<Still>),
+}
+
+/// What came of a pump.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The session is over.
+    Ended(Ending),
+    /// It was asked to stop where it is.
+    Stopped(Box<Still>),
+}
+
 /// Moves bytes between the client and `target`. It ends when both have ended, one of them failed,
-/// a limit was reached, or the session was cut. A peer may leave bytes without an answer for
-/// `unanswered`. No direction moves more than `bandwidth` bytes a second. The target gets `first`
-/// before anything else. Both sockets are left to be closed by the caller, in the way the ending
-/// asks for.
+/// a limit was reached, or the session was cut. Both sockets are left to be closed by the caller,
+/// in the way the ending asks for.
 pub(super) fn pump<'a>(
     near: &'a ClientSide,
     target: &'a TcpStream,
-    limits: Limits,
-    unanswered: Option<Duration>,
-    bandwidth: Option<NonZeroU64>,
-    first: Option<Box<Pending>>,
-) -> impl Future<Output = Ending> + 'a {
-    let mut pump = Pump {
-        near,
-        target,
-        limits,
-        inward: Direction::new(bandwidth, first),
-        outward: Direction::new(bandwidth, None),
-        first_end: None,
-        timer: None,
-        last_byte: Instant::now(),
-        last_thrown: None,
-        last_check: None,
-        is_reprieved: false,
-        unanswered: unanswered
-            .and_then(|limit| u32::try_from(limit.as_secs()).ok())
-            .and_then(NonZeroU32::new),
-        flights: None,
-    };
+    begin: Begin,
+) -> impl Future<Output = Outcome> + 'a {
+    let mut pump = Pump::new(near, target, begin);
     poll_fn(move |cx| pump.poll(cx))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum Side {
     Client,
     Target,
@@ -164,10 +177,85 @@ struct Pump<'a> {
 }
 
 impl<'a> Pump<'a> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
-        if let Poll::Ready(reason) = self.near.meter.live().poll_cut(cx) {
-            return Poll::Ready(reason.into());
+    fn new(near: &'a ClientSide, target: &'a TcpStream, begin: Begin) -> Self {
+        let still = match begin {
+            Begin::Still(still) => *still,
+            Begin::New { limits, unanswered, bandwidth, first } => Still {
+                limits,
+                inward: Direction::new(bandwidth, first),
+                outward: Direction::new(bandwidth, None),
+                first_end: None,
+                last_byte: Instant::now(),
+                last_thrown: None,
+                last_check: None,
+                is_reprieved: false,
+                unanswered: unanswered
+                    .and_then(|limit| u32::try_from(limit.as_secs()).ok())
+                    .and_then(NonZeroU32::new),
+                flights: None,
+            },
+        };
+        Self {
+            near,
+            target,
+            limits: still.limits,
+            inward: still.inward,
+            outward: still.outward,
+            first_end: still.first_end,
+            timer: None,
+            last_byte: still.last_byte,
+            last_thrown: still.last_thrown,
+            last_check: still.last_check,
+            is_reprieved: still.is_reprieved,
+            unanswered: still.unanswered,
+            flights: still.flights,
         }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        while let Poll::Ready(asked) = self.near.meter.live().poll_asked(cx) {
+            if let Some(outcome) = self.answer(asked) {
+                return Poll::Ready(outcome);
+            }
+        }
+        self.step(cx).map(Outcome::Ended)
+    }
+
+    #[cold]
+    fn answer(&mut self, asked: Asked) -> Option<Outcome> {
+        match asked {
+            Asked::End(reason) => Some(Outcome::Ended(reason.into())),
+            Asked::Freeze => Some(self.stop()),
+            Asked::Show => {
+                let copy = |stream: &TcpStream| stream.as_fd().try_clone_to_owned().ok();
+                let sockets = copy(&self.near.client).zip(copy(self.target));
+                self.near.slot.sessions().show(sockets.map(Into::into));
+                None
+            }
+        }
+    }
+
+    fn stop(&mut self) -> Outcome {
+        for side in [Side::Client, Side::Target] {
+            if let Err(error) = self.direction(side).0.halt() {
+                return Outcome::Ended(self.broke(side, error));
+            }
+        }
+        Outcome::Stopped(Box::new(Still {
+            limits: self.limits,
+            inward: self.inward.take_halted(),
+            outward: self.outward.take_halted(),
+            first_end: self.first_end,
+            last_byte: self.last_byte,
+            last_thrown: self.last_thrown.take(),
+            last_check: self.last_check,
+            is_reprieved: self.is_reprieved,
+            unanswered: self.unanswered,
+            flights: self.flights.take(),
+        }))
+    }
+
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         let was_half_closed = self.is_half_closed();
         let mut moved = Moved::default();
         for from in [Side::Client, Side::Target] {

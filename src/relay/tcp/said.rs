@@ -20,6 +20,11 @@ pub(super) struct Said {
 }
 
 impl Said {
+    /// What a client has said to another process.
+    pub(super) fn before(bytes: Vec<u8>) -> Self {
+        Self { bytes, has_ended: false }
+    }
+
     /// All of them.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{TcpSpec, budget::SessionBudget, silent_drops::SilentDrops};
+use super::{Sessions, TcpSpec, silent_drops::SilentDrops};
 use crate::{
     meter::ListenerMeter,
-    relay::{AdmissionHandle, DrainWatch, LogLimits},
+    relay::{AdmissionHandle, LogLimits},
     targets::{Dialer, PoolHandle},
     wake::Wakers,
 };
@@ -27,12 +27,10 @@ pub(crate) struct TcpService {
     pub wakers: Wakers,
     /// Its account.
     pub meter: Arc<ListenerMeter>,
-    /// The sessions that the daemon may have.
-    pub budget: SessionBudget,
     /// Where dropped clients are kept.
     pub silence: SilentDrops,
     /// How often it may log what outsiders can cause.
     pub log: Arc<LogLimits>,
-    /// Where its sessions run.
-    pub sessions: DrainWatch,
+    /// Its sessions.
+    pub sessions: Arc<Sessions>,
 }

@@ -1,21 +1,24 @@
 //! One TCP session: find its way, dial, greet, pump, settle. It ends with exactly one session line,
-//! whatever happens.
+//! whatever happens. One that is asked to stands still, and hands itself in (`frozen`): then the line
+//! comes later.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use tokio::{io::Interest, net::TcpStream};
+use tokio::{io::Interest, net::TcpStream, time::Instant};
 
 use super::{
-    Route, TcpSpec, greet,
+    Route, TcpOptions, TcpSpec,
+    frozen::FrozenSession,
+    greet,
     preface::Lead,
-    pump::{ClientSide, Ending, Limits, pump},
+    pump::{Begin, ClientSide, Ending, Limits, Outcome, Still, pump},
     route::{self, Way},
     service::TcpService,
     stand_in,
 };
 use crate::{
     mapping::{Protocol, TargetAddr},
-    meter::{Ended, SessionMeter},
+    meter::{Asked, Ended, SessionMeter},
     policy::Permit,
     preface::minecraft::Greeting,
     sock::{stream::reset_on_close, transparent::Source, unanswered_limit},
@@ -26,6 +29,18 @@ use crate::{
     wake::{self, Waker},
 };
 
+/// The least time that a dial gets which began before the session stood still.
+const LEAST_DIAL: Duration = Duration::from_millis(100);
+
+/// Where the task of a session begins.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// With the way to a target.
+    Way(Arc<TcpService>),
+    /// With a target, where it stood still.
+    Still(Box<(TcpStream, Still)>),
+}
+
 /// Carries one admitted connection to its target and back until it ends; then its place in the
 /// mapping and its room in the budget are free again. `lead` is what came before it, where a peer
 /// has spoken for it; what the session keeps besides is in it, too.
@@ -35,28 +50,52 @@ use crate::{
 pub(super) fn run(
     near: ClientSide,
     permit: Permit,
-    service: Arc<TcpService>,
+    origin: Origin,
     mut lead: Option<Box<Lead>>,
 ) -> impl Future<Output = ()> + Send {
     async move {
-        let spec = Arc::clone(&service.spec.borrow());
-        // Boxed: the way to the target is short and needs much, the session is long and needs
-        // little.
-        let reached = Box::pin(reach(&near, &spec, &service, &mut lead)).await;
-        let options = &spec.options;
-        let limits = Limits { idle: options.idle_timeout, half_close: options.half_close_timeout };
-        let (unanswered, bandwidth) = (unanswered_limit(options.keepalive), options.bandwidth);
-        // The session may last for days: what only the start needs is let go.
-        drop((spec, service));
-        let target = match reached {
-            Ok(target) => target,
-            Err(ending) => return settle(near, permit, ending),
+        let (target, begin) = match origin {
+            Origin::Still(still) => {
+                let (target, still) = *still;
+                (target, Begin::Still(Box::new(still)))
+            }
+            Origin::Way(service) => {
+                let spec = Arc::clone(&service.spec.borrow());
+                // Boxed: the way to the target is short and needs much, the session is long and
+                // needs little.
+                match Box::pin(reach(&near, &spec, &service, &mut lead)).await {
+                    Reached::Target(target) => (target, begin(&spec.options, &mut lead)),
+                    Reached::Nothing(ending) => return settle(near, permit, ending),
+                    Reached::Stopped => return hand_in(near, permit, Origin::Way(service), lead),
+                }
+                // The session may last for days: what only the start needs is let go.
+            }
         };
-        let first = lead.as_mut().and_then(|lead| lead.first.take());
-        let ending = pump(&near, &target, limits, unanswered, bandwidth, first).await;
-        drop(target);
-        settle(near, permit, ending);
+        match pump(&near, &target, begin).await {
+            Outcome::Ended(ending) => {
+                drop(target);
+                settle(near, permit, ending);
+            }
+            Outcome::Stopped(still) => {
+                hand_in(near, permit, Origin::Still(Box::new((target, *still))), lead);
+            }
+        }
     }
+}
+
+/// What the pump of a new session begins with.
+fn begin(options: &TcpOptions, lead: &mut Option<Box<Lead>>) -> Begin {
+    Begin::New {
+        limits: Limits { idle: options.idle_timeout, half_close: options.half_close_timeout },
+        unanswered: unanswered_limit(options.keepalive),
+        bandwidth: options.bandwidth,
+        first: lead.as_mut().and_then(|lead| lead.first.take()),
+    }
+}
+
+fn hand_in(near: ClientSide, permit: Permit, origin: Origin, lead: Option<Box<Lead>>) {
+    let sessions = Arc::clone(near.slot.sessions());
+    sessions.hand_in(FrozenSession::session(near, permit, origin, lead));
 }
 
 /// Releases the permit, closes the client and writes the session line, in this order. A client that
@@ -71,20 +110,38 @@ fn settle(near: ClientSide, permit: Permit, ending: Ending) {
     }
 }
 
-/// The target of the session, or how the session ended without any. A cut ends the search.
+/// What came of the search for a target.
+enum Reached {
+    Target(TcpStream),
+    /// How the session ended without any.
+    Nothing(Ending),
+    /// It was asked to stop. What the client has said is kept.
+    Stopped,
+}
+
+/// Searches the target of the session, until it is asked for something else.
 async fn reach(
     near: &ClientSide,
     spec: &TcpSpec,
     service: &TcpService,
     lead: &mut Option<Box<Lead>>,
-) -> Result<TcpStream, Ending> {
+) -> Reached {
     let mut own = lead.take().map_or_else(Lead::default, |lead| *lead);
-    let reached = tokio::select! {
-        biased;
-        reason = near.meter.live().wait_cut() => Err(reason.into()),
-        reached = search(near, spec, service, &mut own) => reached,
+    let reached = {
+        let mut search = pin!(search(near, spec, service, &mut own));
+        loop {
+            tokio::select! {
+                biased;
+                asked = near.meter.live().wait_asked() => match asked {
+                    Asked::End(reason) => break Reached::Nothing(reason.into()),
+                    Asked::Freeze => break Reached::Stopped,
+                    Asked::Show => near.slot.sessions().show(None),
+                },
+                reached = &mut search => break reached.map_or_else(Reached::Nothing, Reached::Target),
+            }
+        }
     };
-    if own.first.is_some() || own.awake.is_some() {
+    if own.first.is_some() || own.awake.is_some() || matches!(reached, Reached::Stopped) {
         *lead = Some(Box::new(own));
     }
     reached
@@ -108,8 +165,11 @@ async fn search(
     lead.awake = waker.as_ref().filter(|_| !is_ping).map(Waker::enter);
     let dialled = match &waker {
         // A player gets an answer at once, and comes again.
-        Some(waker) if way.player.is_none() => wake(near, spec, &way, service, waker).await,
-        _ => dial_any(near, spec, way.targets, service).await,
+        Some(waker) if way.player.is_none() => {
+            let came = *lead.waking.get_or_insert_with(Instant::now);
+            wake(near, spec, &way, service, (waker, came)).await
+        }
+        _ => dial_any(near, spec, way.targets, service, &mut lead.dialled).await,
     };
     // The waker knows of its own dials. A player was dialled for without it.
     if let (Some(waker), Some(_), Ok(_), false) = (&waker, &way.player, &dialled, is_ping) {
@@ -142,11 +202,11 @@ async fn wake(
     spec: &TcpSpec,
     way: &Way<'_>,
     service: &TcpService,
-    waker: &Waker,
+    (waker, came): (&Waker, Instant),
 ) -> Result<TcpStream, Ending> {
     let ClientSide { client, meter, .. } = near;
     let woken = tokio::select! {
-        woken = waker.reach(|| try_any(spec, way.targets, meter, service)) => woken,
+        woken = waker.reach(came, || try_any(spec, way.targets, meter, service)) => woken,
         _ = client.ready(Interest::ERROR) => {
             meter.missed(way.targets.first());
             return Err(Ended::ClientError.into());
@@ -205,11 +265,13 @@ async fn dial_any(
     spec: &TcpSpec,
     all: &Targets,
     service: &TcpService,
+    dialled: &mut Option<Instant>,
 ) -> Result<TcpStream, Ending> {
     let ClientSide { client, meter, .. } = near;
-    let (dialer, options) = (&service.dialer, options(spec, meter));
+    let dialer = &service.dialer;
     let mut missed = (all.first(), DialError::AllPaused);
     for (target, place) in service.pool.current().order(Protocol::Tcp, all, meter.live().client.ip()) {
+        let options = what_is_left(options(spec, meter), dialled);
         tokio::select! {
             reached = dial(dialer, target, options) => match reached {
                 Ok((stream, addr)) => {
@@ -220,6 +282,7 @@ async fn dial_any(
                 Err(error) => {
                     place.failed(dialer, &leg(meter, target), error.sign(), &error);
                     missed = (target, error);
+                    *dialled = None;
                 }
             },
             _ = client.ready(Interest::ERROR) => {
@@ -231,4 +294,15 @@ async fn dial_any(
     let (last, error) = missed;
     meter.missed(last);
     Err(Ending { reason: Ended::Unreachable, error: Some(io::Error::other(error)) })
+}
+
+/// The options of a dial that began at `dialled`, or begins now: of its time, what is left.
+fn what_is_left(options: DialOptions, dialled: &mut Option<Instant>) -> DialOptions {
+    let all = options.connect_timeout;
+    let left = match *dialled {
+        Some(began) => all.saturating_sub(began.elapsed()).max(LEAST_DIAL.min(all)),
+        None => all,
+    };
+    dialled.get_or_insert_with(Instant::now);
+    DialOptions { connect_timeout: left, ..options }
 }

@@ -3,7 +3,8 @@
 //!
 //! What is said comes from `crate::preface`, which is pure. Here it is sent, and the client heard
 //! out for a moment: bytes that nobody read would turn the close into a reset, which can eat what
-//! was said last. All of it is bounded in time and bytes.
+//! was said last. All of it is bounded in time and bytes. From its first word on, such a session
+//! does not freeze: it could not begin again.
 
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ const ASLEEP: &str = "The server is asleep. Join to start it.";
 
 /// Tells a client in its protocol why it gets no further.
 pub(super) async fn refuse(near: &ClientSide, spoken: Spoken, why: Refused) {
+    let _stays = near.slot.sessions().stay(near.meter.live());
     say_last(near, &refusal(spoken, why)).await;
 }
 
@@ -86,6 +88,7 @@ pub(super) async fn talk(
     patience: Duration,
     said: &mut Said,
 ) {
+    let _stays = near.slot.sessions().stay(near.meter.live());
     let mut stand_in = StandIn::new(greeting);
     let talk = async {
         loop {

@@ -14,9 +14,9 @@ use tokio::{
 };
 
 use super::{
-    Route, SessionBudget, SilentDrops, TcpOptions, TcpService, TcpSpec,
-    pump::{ClientSide, Ending, Limits, pump},
-    session,
+    Route, SessionBudget, Sessions, SilentDrops, TcpOptions, TcpService, TcpSpec,
+    pump::{Begin, ClientSide, Ending, Limits, Outcome, pump},
+    session::{self, Origin},
 };
 use crate::{
     events::Events,
@@ -54,9 +54,11 @@ impl Session {
         let live = Arc::clone(session.live());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            let slot = SessionBudget::new(1, 64).try_take().unwrap();
+            let sessions = Sessions::new(SessionBudget::new(1, 64), DrainWatch::default());
+            let slot = sessions.try_take().unwrap();
             let near = ClientSide { client: inside_client, meter: session, slot };
-            let ending = pump(&near, &inside_target, limits, None, bandwidth, None).await;
+            let begin = Begin::New { limits, unanswered: None, bandwidth, first: None };
+            let Outcome::Ended(ending) = pump(&near, &inside_target, begin).await else { unreachable!() };
             near.meter.end(ending.reason);
             ending
         });
@@ -363,12 +365,13 @@ async fn the_task_of_a_session_stays_small() {
     let target = TargetAddr { host: Host::Ip(from.ip(), None), port: 80.try_into().unwrap() };
     let spec = TcpSpec { route: Route::Targets(Targets::one(target)), options: TcpOptions::default() };
     let permit = AdmissionHandle::open().admit(from.ip(), &meter).unwrap();
-    let slot = SessionBudget::new(1, 0).try_take().unwrap();
+    let sessions = Sessions::new(SessionBudget::new(1, 0), DrainWatch::default());
+    let slot = sessions.try_take().unwrap();
     let near = ClientSide { client, meter: meter.open(from), slot };
     let spec = Arc::new(spec);
     let feed = watch::Sender::new(spec).subscribe();
     let service = service_under(feed, &meter, Policy::default(), 1, DrainWatch::default());
-    let task = session::run(near, permit, Arc::new(service), None);
+    let task = session::run(near, permit, Origin::Way(Arc::new(service)), None);
     // With up to 400 bytes tokio's own part and this fit into one allocation of 512.
     assert!(size_of_val(&task) <= 400, "{} bytes", size_of_val(&task));
 }
@@ -388,10 +391,9 @@ fn service_under(
         pool: PoolHandle::default(),
         wakers: Wakers::new(Events::default()),
         meter: Arc::clone(meter),
-        budget: SessionBudget::new(slots, 0),
         silence: SilentDrops::new(1),
         log: Arc::default(),
-        sessions,
+        sessions: Sessions::new(SessionBudget::new(slots, 64), sessions),
     }
 }
 

@@ -5,13 +5,14 @@
 //! exempt and how long a ban lasts. An accepted connection came through a full handshake, so its
 //! source is not forged.
 //!
-//! It ends when `closing` closes, or when the socket is dead.
+//! While it is held, clients wait in the kernel. It ends when `closing` closes, or when the socket
+//! is dead.
 
 use std::{io, net::SocketAddr, ops::ControlFlow, os::fd::OwnedFd, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::acceptor::Acceptor;
+use super::{acceptor::Acceptor, hold::Hold};
 use crate::{
     mapping::{Protocol, canonical_socket},
     meter::ListenerMeter,
@@ -29,6 +30,8 @@ pub(crate) struct TrapService {
     pub meter: Arc<ListenerMeter>,
     /// How often it may log what outsiders can cause.
     pub log: Arc<LogLimits>,
+    /// Stops it, and lets it go on.
+    pub hold: Arc<Hold>,
 }
 
 impl TrapService {
@@ -42,6 +45,9 @@ impl TrapService {
         closing: DrainWatch,
     ) -> io::Result<()> {
         let mut acceptor = Acceptor::new(listener, Arc::clone(&self.log))?;
+        let held = self.hold.begin();
+        let asked = self.hold.asked();
+        tokio::pin!(asked);
         let closing = closing.closing();
         tokio::pin!(closing);
         loop {
@@ -50,6 +56,13 @@ impl TrapService {
                 // heard.
                 biased;
                 () = &mut closing => return Ok(()),
+                () = &mut asked => {
+                    tokio::select! {
+                        () = &mut closing => return Ok(()),
+                        () = held.stand_still() => {}
+                    }
+                    asked.set(self.hold.asked());
+                }
                 done = acceptor.turn(|socket, client| {
                     self.spring(&socket, client);
                     ControlFlow::Continue(())

@@ -6,17 +6,20 @@
 //! [`Running`](super::running::Running). The diff of two plans replaces a listener whose kind
 //! changes.
 
+mod frozen;
 mod tcp;
 mod trap;
 mod udp;
 
 use std::{fmt, io, os::fd::OwnedFd, pin::Pin, sync::Arc};
 
+pub(crate) use frozen::{FrozenListener, HandedListener};
 use tokio::sync::watch;
 
 use super::{mapping::MappingRuntime, shared::Shared};
 use crate::{
     config::Service,
+    handover::{SocketId, Unpacker},
     mapping::{ListenAddr, Timeout},
     meter::{ListenerMeter, LiveSession},
     policy::Admission,
@@ -69,7 +72,40 @@ pub(super) trait Kind: fmt::Debug + Send + Sync {
     fn shares_its_socket(&self) -> bool {
         false
     }
+
+    /// Stops the listener and its sessions where they are. What arrives meanwhile waits in the
+    /// kernel. Ready when all have stopped, or after a limit, which is well under a second. Where
+    /// it is dropped before, all goes on.
+    fn freeze(&self, _parts: Parts<'_>) -> Freezing {
+        Box::pin(std::future::ready(FrozenListener::Nothing))
+    }
+
+    /// Copies of the sockets of these live sessions, [`AT_ONCE`](crate::relay::tcp::AT_ONCE) at
+    /// most, which go on: to be sent before a freeze.
+    fn ahead(&self, _parts: Parts<'_>, _live: Vec<Arc<LiveSession>>) -> Ahead {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
+    /// Takes what another process hands over. Until it is resumed, the listener is held, also where
+    /// it begins to serve meanwhile. Returns the clients that cannot be taken, too: by their sockets,
+    /// the client's with TCP.
+    ///
+    /// It belongs inside the runtime's context.
+    fn take_over(
+        &self,
+        _handed: &HandedListener,
+        _unpacker: &mut Unpacker,
+        _parts: Parts<'_>,
+    ) -> (FrozenListener, Vec<SocketId>) {
+        (FrozenListener::Nothing, Vec::new())
+    }
 }
+
+/// A freeze under way.
+pub(super) type Freezing = Pin<Box<dyn Future<Output = FrozenListener> + Send>>;
+
+/// Sockets that come together.
+pub(super) type Ahead = Pin<Box<dyn Future<Output = Vec<OwnedFd>> + Send>>;
 
 /// What serves a listener until it closes.
 ///
@@ -137,8 +173,8 @@ pub(super) fn stage(
 pub(super) fn of(service: Service, mapping: Option<&MappingRuntime>) -> Box<dyn Kind> {
     let mapping = || mapping.expect("a plan has the mapping of each of its listeners");
     match service {
-        Service::Tcp(spec) => Box::new(tcp::Tcp(Feed::new(spec, mapping()))),
+        Service::Tcp(spec) => Box::new(tcp::Tcp::new(Feed::new(spec, mapping()))),
         Service::Udp(spec) => Box::new(udp::Udp::new(Feed::new(spec, mapping()))),
-        Service::Trap => Box::new(trap::Trap),
+        Service::Trap => Box::<trap::Trap>::default(),
     }
 }

@@ -2,12 +2,19 @@
 
 use std::{io, net::TcpListener, os::fd::OwnedFd, sync::Arc};
 
-use super::{Kind, Parts, Work};
-use crate::{config::Service, relay::tcp::TrapService, sock::bind::Listening};
+use super::{Freezing, FrozenListener, HandedListener, Kind, Parts, Work, frozen::HeldTrap};
+use crate::{
+    config::Service,
+    handover::{SocketId, Unpacker},
+    relay::tcp::{Hold, TrapService},
+    sock::bind::Listening,
+};
 
 /// A decoy has nothing that could change.
-#[derive(Debug)]
-pub(super) struct Trap;
+#[derive(Debug, Default)]
+pub(super) struct Trap {
+    hold: Arc<Hold>,
+}
 
 impl Kind for Trap {
     fn serve(&self, socket: OwnedFd, parts: Parts<'_>) -> io::Result<(Listening, Work)> {
@@ -15,6 +22,7 @@ impl Kind for Trap {
             gate: Arc::clone(&parts.shared.gate),
             meter: Arc::clone(parts.meter),
             log: Arc::clone(&parts.shared.budgets.log),
+            hold: Arc::clone(&self.hold),
         };
         let listener = Arc::new(TcpListener::from(socket));
         let listening: Listening = Arc::downgrade(&listener) as Listening;
@@ -22,4 +30,21 @@ impl Kind for Trap {
     }
 
     fn retune(&self, _: &Service) {}
+
+    fn freeze(&self, _: Parts<'_>) -> Freezing {
+        let (held, hold) = (HeldTrap::new(&self.hold), Arc::clone(&self.hold));
+        Box::pin(async move {
+            hold.stopped().await;
+            FrozenListener::Trap(held)
+        })
+    }
+
+    fn take_over(
+        &self,
+        _: &HandedListener,
+        _: &mut Unpacker,
+        _: Parts<'_>,
+    ) -> (FrozenListener, Vec<SocketId>) {
+        (FrozenListener::Trap(HeldTrap::new(&self.hold)), Vec::new())
+    }
 }

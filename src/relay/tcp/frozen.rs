@@ -1,0 +1,272 @@
+//! All that a TCP listener has, standing still: packed for another process, and then resumed here
+//! or let go.
+//!
+//! ```text
+//! freeze ─► FrozenTcp ─ pack ─► records, sockets, bytes ─ unpack ─► FrozenTcp in the next process
+//!               ├ resume: as if nothing had happened                    └ resume: goes on there
+//!               └ let_go: closed here, without a line; what was not taken goes on here
+//! ```
+//!
+//! A frozen session keeps its live objects: sockets, permit, slot, place at the target, account. So
+//! nothing is lost or counted twice, whichever way it goes. Four kinds of clients are there:
+//! - a session that is joined to its target, with both sockets and the state of its pump;
+//! - an opening one, with what its client has said so far. Its dial is made again, with the time
+//!   that was left;
+//! - a listed peer that has not said yet who its client is;
+//! - a client that waits for a slot of the session budget.
+//!
+//! Not frozen are a session that says its last words to a client (it could not begin again), and
+//! clients that are kept in silence. They stay, and end here. So does one whose task does not answer
+//! within [`LIMIT`].
+//!
+//! Invariants: no byte moves while this exists, and the listener accepts no client. It ends with
+//! [`FrozenTcp::resume`] or [`FrozenTcp::let_go`]; a drop resumes.
+
+mod record;
+
+use std::{
+    collections::{HashSet, VecDeque},
+    io,
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout};
+
+use super::{
+    accept::Admitted,
+    preface::Lead,
+    proxied::{self, Peer},
+    pump::ClientSide,
+    service::TcpService,
+    session::{self, Origin},
+    sessions::Sessions,
+};
+use crate::{
+    handover::{Packer, SocketId, Unpacker},
+    meter::{ListenerMeter, LiveSession},
+    policy::Permit,
+};
+
+pub(crate) use record::SessionRecord;
+use record::{Taken, Unpacking};
+
+/// How long sessions have to stop, and to show their sockets.
+const LIMIT: Duration = Duration::from_millis(200);
+/// Sessions that show their sockets at once: their descriptors fit into one message.
+pub(crate) const AT_ONCE: usize = 126;
+
+/// A session that stands still.
+#[derive(Debug)]
+pub(super) struct FrozenSession(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Session(Box<Parts>),
+    Peer(Box<Peer>, Arc<TcpService>),
+}
+
+/// What the task of a session begins with.
+#[derive(Debug)]
+struct Parts {
+    near: ClientSide,
+    permit: Permit,
+    origin: Origin,
+    lead: Option<Box<Lead>>,
+}
+
+impl FrozenSession {
+    /// A session that is joined to its target, or on its way.
+    pub(super) fn session(near: ClientSide, permit: Permit, origin: Origin, lead: Option<Box<Lead>>) -> Self {
+        Self(Kind::Session(Box::new(Parts { near, permit, origin, lead })))
+    }
+
+    /// A peer that has to say who its client is.
+    pub(super) fn peer(peer: Peer, service: Arc<TcpService>) -> Self {
+        Self(Kind::Peer(Box::new(peer), service))
+    }
+
+    /// Goes on where it stopped.
+    pub(super) fn resume(self) {
+        match self.0 {
+            Kind::Session(parts) => {
+                let Parts { near, permit, origin, lead } = *parts;
+                near.meter.live().thaw();
+                let sessions = Arc::clone(near.slot.sessions());
+                sessions.spawn(session::run(near, permit, origin, lead));
+            }
+            Kind::Peer(peer, service) => {
+                let sessions = Arc::clone(&service.sessions);
+                sessions.spawn(proxied::run(*peer, service));
+            }
+        }
+    }
+
+    /// Closes the sockets of a session that another process has. Its line is written there.
+    fn let_go(self) {
+        if let Kind::Session(parts) = self.0 {
+            let Parts { near, permit, origin, lead } = *parts;
+            drop((origin, lead, near.client, permit));
+            near.meter.let_go();
+        }
+    }
+
+    fn client(&self) -> io::Result<SocketId> {
+        match &self.0 {
+            Kind::Session(parts) => SocketId::of(&parts.near.client),
+            Kind::Peer(peer, _) => SocketId::of(&peer.socket),
+        }
+    }
+}
+
+/// All that a TCP listener has, standing still.
+#[derive(Debug)]
+#[must_use = "it goes on when this is dropped"]
+pub(crate) struct FrozenTcp {
+    all: Arc<Sessions>,
+    sessions: Vec<FrozenSession>,
+    waiting: VecDeque<Admitted>,
+    /// How many sessions did not stop.
+    left: usize,
+    /// Whether the acceptors go on when this is dropped.
+    releases: bool,
+}
+
+/// A freeze under way. Where it is broken off, all goes on.
+struct Freezing<'a> {
+    all: &'a Arc<Sessions>,
+    meter: &'a ListenerMeter,
+    is_over: bool,
+}
+
+impl Freezing<'_> {
+    fn end(&mut self) -> FrozenTcp {
+        self.is_over = true;
+        let (sessions, left) = self.all.close_tray();
+        self.meter.thaw();
+        let waiting = self.all.take_waiting();
+        FrozenTcp { all: Arc::clone(self.all), sessions, waiting, left, releases: true }
+    }
+}
+
+impl Drop for Freezing<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.end().resume();
+        }
+    }
+}
+
+impl FrozenTcp {
+    /// Stops the acceptors of a listener, and asks its sessions to stop. Ready when all have
+    /// answered, or after [`LIMIT`]. May be dropped before: then all goes on.
+    pub(crate) async fn freeze(all: &Arc<Sessions>, meter: &ListenerMeter) -> Self {
+        let mut freezing = Freezing { all, meter, is_over: false };
+        all.hold.hold();
+        all.await_sessions();
+        meter.freeze();
+        let stopped = async {
+            all.hold.stopped().await;
+            all.complete().await;
+        };
+        let _ = timeout(LIMIT, stopped).await;
+        freezing.end()
+    }
+
+    /// A listener that stands still and has nothing yet, in a process that takes over.
+    pub(crate) fn held(all: &Arc<Sessions>) -> Self {
+        all.hold.hold();
+        Self { all: Arc::clone(all), sessions: Vec::new(), waiting: VecDeque::new(), left: 0, releases: true }
+    }
+
+    /// How many clients stand still.
+    pub(crate) fn count(&self) -> usize {
+        self.sessions.len() + self.waiting.len()
+    }
+
+    /// How many sessions did not stop. They go on here, and end here.
+    pub(crate) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// The records of all, in the order of nothing. What they refer to stays open here.
+    ///
+    /// # Errors
+    /// What the system says of a socket.
+    pub(crate) fn pack<'a>(&'a self, packer: &mut Packer<'a>) -> io::Result<Vec<SessionRecord>> {
+        let now = Instant::now();
+        let sessions = self.sessions.iter().map(|session| SessionRecord::of(session, packer, now));
+        let mut records = sessions.collect::<io::Result<Vec<_>>>()?;
+        for admitted in &self.waiting {
+            records.push(SessionRecord::of_waiting(admitted, packer, now)?);
+        }
+        Ok(records)
+    }
+
+    /// Adds what another process hands over. Returns the clients that it cannot take: they stay with
+    /// the other process.
+    pub(crate) fn take_over(
+        &mut self,
+        records: &[SessionRecord],
+        unpacker: &mut Unpacker,
+        service: &Arc<TcpService>,
+    ) -> Vec<SocketId> {
+        let unpacking = Unpacking::new(service);
+        let mut not_taken = Vec::new();
+        for record in records {
+            match unpacking.take(record, unpacker) {
+                Ok(Taken::Session(session)) => self.sessions.push(session),
+                Ok(Taken::Waiting(admitted)) => self.waiting.push_back(admitted),
+                Err(error) => {
+                    tracing::debug!(%error, session.id = record.id(), "session not taken over");
+                    not_taken.extend(record.client());
+                }
+            }
+        }
+        not_taken
+    }
+
+    /// Goes on where it stopped.
+    pub(crate) fn resume(self) {
+        drop(self);
+    }
+
+    /// Lets all go that another process has. What it did not take goes on here, but for clients that
+    /// wait for a slot: the listener accepts no more.
+    pub(crate) fn let_go(mut self, not_taken: &HashSet<SocketId>) {
+        let stays = |client: io::Result<SocketId>| client.is_ok_and(|client| not_taken.contains(&client));
+        for session in self.sessions.drain(..) {
+            if !not_taken.is_empty() && stays(session.client()) {
+                session.resume();
+            } else {
+                session.let_go();
+            }
+        }
+        self.waiting.clear();
+        self.releases = false;
+    }
+}
+
+impl Drop for FrozenTcp {
+    fn drop(&mut self) {
+        self.all.keep_waiting(std::mem::take(&mut self.waiting));
+        self.sessions.drain(..).for_each(FrozenSession::resume);
+        if self.releases {
+            self.all.hold.release();
+        }
+    }
+}
+
+/// Copies of the sockets of sessions that are joined, to be sent before a freeze. They go on.
+/// Ready when all of `live` have answered, or after [`LIMIT`]; [`AT_ONCE`] of them fit into one
+/// message.
+pub(crate) async fn ahead(all: &Sessions, live: &[Arc<LiveSession>]) -> Vec<[OwnedFd; 2]> {
+    all.await_sockets(live.len());
+    live.iter().for_each(|live| live.ask_to_show());
+    let _ = timeout(LIMIT, all.complete()).await;
+    all.take_shown()
+}
+
+#[cfg(test)]
+mod tests;

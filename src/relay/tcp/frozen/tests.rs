@@ -1,0 +1,1 @@
+//! Freeze, hand-over and resume, through real sockets.

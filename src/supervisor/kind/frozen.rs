@@ -1,0 +1,110 @@
+//! What a listener has, standing still, of whichever kind: for the process that takes over, or to go
+//! on here.
+//!
+//! The steps, in the old process (o) and in the new one (n):
+//!
+//! 1. o: [`Kind::ahead`](super::Kind::ahead), as often as there are batches: sockets that go before.
+//! 2. o: [`Kind::freeze`](super::Kind::freeze) of every listener at once.
+//! 3. o: [`FrozenListener::pack`] of each, while all stand still.
+//! 4. n: [`Kind::take_over`](super::Kind::take_over) of each. It may serve on the socket before or
+//!    after: the listener is held.
+//! 5. n: [`FrozenListener::resume`], once it is the one that serves. o: [`FrozenListener::let_go`].
+//!    Where n failed before that, o resumes.
+
+use std::{collections::HashSet, io, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    handover::{Packer, SocketId},
+    relay::tcp::{FrozenTcp, Hold, SessionRecord},
+};
+
+/// What a listener has, standing still. It goes on when this is dropped.
+#[derive(Debug)]
+#[must_use = "it goes on when this is dropped"]
+pub(crate) enum FrozenListener {
+    /// A kind that does not freeze.
+    Nothing,
+    /// The sessions of a TCP listener.
+    Tcp(FrozenTcp),
+    /// A decoy has nothing but its socket.
+    Trap(HeldTrap),
+}
+
+/// What a listener hands over, beside its socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct HandedListener {
+    /// The clients of a TCP listener.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tcp: Vec<SessionRecord>,
+}
+
+impl FrozenListener {
+    /// What another process needs of it. It stays as it is.
+    ///
+    /// # Errors
+    /// What the system says of a socket.
+    pub(crate) fn pack<'a>(&'a self, packer: &mut Packer<'a>) -> io::Result<HandedListener> {
+        Ok(match self {
+            Self::Nothing | Self::Trap(_) => HandedListener::default(),
+            Self::Tcp(tcp) => HandedListener { tcp: tcp.pack(packer)? },
+        })
+    }
+
+    /// How many sessions, flows and other clients stand still.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::Nothing | Self::Trap(_) => 0,
+            Self::Tcp(tcp) => tcp.count(),
+        }
+    }
+
+    /// How many did not stop: they stay in this process, and end here.
+    pub(crate) fn left(&self) -> usize {
+        match self {
+            Self::Nothing | Self::Trap(_) => 0,
+            Self::Tcp(tcp) => tcp.left(),
+        }
+    }
+
+    /// Goes on where it stopped.
+    pub(crate) fn resume(self) {
+        drop(self);
+    }
+
+    /// Lets all go that another process serves from now on. The clients that it did not take go on
+    /// here until they end. The listener accepts no more.
+    pub(crate) fn let_go(self, not_taken: &HashSet<SocketId>) {
+        match self {
+            Self::Nothing => {}
+            Self::Tcp(tcp) => tcp.let_go(not_taken),
+            Self::Trap(trap) => trap.let_go(),
+        }
+    }
+}
+
+/// A decoy that accepts no client.
+#[derive(Debug)]
+pub(crate) struct HeldTrap(Option<Arc<Hold>>);
+
+impl HeldTrap {
+    /// Stops the decoy.
+    pub(super) fn new(hold: &Arc<Hold>) -> Self {
+        hold.hold();
+        Self(Some(Arc::clone(hold)))
+    }
+
+    fn let_go(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for HeldTrap {
+    fn drop(&mut self) {
+        if let Some(hold) = &self.0 {
+            hold.release();
+        }
+    }
+}
