@@ -21,7 +21,7 @@ use super::man::{Completions, Page};
 use super::top::Top;
 use super::{refusal, variables::Variables};
 use crate::{
-    config::{self, LogFormat, LogLevel, LogOverride, LogTarget, Source, SpecsFrom, environment},
+    config::{self, LogFormat, LogLevel, LogOverride, LogTarget, RunAs, Source, SpecsFrom, environment},
     version,
 };
 
@@ -68,6 +68,10 @@ pub(super) struct RunArgs {
     /// address [env: PORTWAY_STRICT]
     #[arg(long)]
     strict: bool,
+    /// Started as root: go on as this user, USER[:GROUP] by names or numbers, with the right to open
+    /// ports below 1024 and no other [env: PORTWAY_USER]
+    #[arg(long, value_name = "USER", value_parser = user)]
+    user: Option<RunAs>,
 }
 
 #[derive(Debug, Args)]
@@ -121,6 +125,10 @@ fn log_target(text: &str) -> Result<LogTarget, String> {
     LogTarget::parse(text).map_err(|refusal| format!("{refusal}; {}", refusal.hint))
 }
 
+fn user(text: &str) -> Result<RunAs, String> {
+    RunAs::parse(text).map_err(|refusal| format!("{refusal}; {}", refusal.hint))
+}
+
 fn level_parser() -> impl TypedValueParser<Value = LogLevel> {
     PossibleValuesParser::new(LogLevel::ALL.map(LogLevel::as_str))
         .map(|word| LogLevel::named(&word).unwrap_or_default())
@@ -158,7 +166,8 @@ impl RunArgs {
     ) -> Result<Run, clap::Error> {
         let watch = self.watch | variables.switch("PORTWAY_WATCH")?;
         let strict = self.strict | variables.switch("PORTWAY_STRICT")?;
-        let source = self.plan.source(variables)?;
+        let user = self.user.map_or_else(|| variables.user("PORTWAY_USER"), |user| Ok(Some(user)))?;
+        let source = Source { user, ..self.plan.source(variables)? };
         if source.file.as_deref() == Some(config::STDIN.as_ref()) {
             let message = "the configuration of `run` cannot be `-`";
             return Err(refusal(ErrorKind::InvalidValue, message, Some("name a file, or /dev/stdin")));
@@ -227,6 +236,7 @@ impl PlanArgs {
             router: self.router | variables.switch("PORTWAY_ROUTER")?,
             log,
             socket: self.socket.or_else(|| variables.value("PORTWAY_SOCKET").map(PathBuf::from)),
+            user: None,
             strays: variables.strays.clone(),
         })
     }

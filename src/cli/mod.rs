@@ -145,23 +145,34 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: Run) -> ExitCode {
+    let names_a_user = args.source.may_name_a_user();
+    let options = daemon::Options { watch: args.watch.then(SystemTime::now), strict: args.strict };
+    let source: PlanSource = Arc::new(move || config::load(&args.source, &System));
+    // Before there is a thread, and before what was passed by number is taken.
+    if names_a_user && let Err(error) = daemon::give_up_root(&source) {
+        return failed(&error);
+    }
     // Before anything is opened.
     let given = daemon::Given::take();
-    let options = daemon::Options { watch: args.watch.then(SystemTime::now), strict: args.strict };
-    start(Arc::new(move || config::load(&args.source, &System)), options, given)
+    start(source, options, given)
 }
 
 fn start(source: PlanSource, options: daemon::Options, given: daemon::Given) -> ExitCode {
     match daemon::run(source, options, given) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(StartError::Config(problems)) => refuse(&problems),
-        Err(error) => {
-            if !error.is_told() {
-                say(&escaped_lines(&format!("portway: {error}")));
-            }
-            ExitCode::from(FAILED)
-        }
+        Err(error) => failed(&error),
     }
+}
+
+/// Says why the daemon did not come up, or came down.
+fn failed(error: &StartError) -> ExitCode {
+    if let StartError::Config(problems) = error {
+        return refuse(problems);
+    }
+    if !error.is_told() {
+        say(&escaped_lines(&format!("portway: {error}")));
+    }
+    ExitCode::from(if error.is_of_config() { BAD_CONFIG } else { FAILED })
 }
 
 fn check(args: &Check) -> ExitCode {

@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use clap::error::ErrorKind;
 
 use super::refusal;
-use crate::config::{LogTarget, environment};
+use crate::config::{LogTarget, RunAs, environment};
 
 /// The variables of the environment.
 pub(super) struct Variables<F> {
@@ -55,6 +55,16 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
             .ok_or_else(|| "use UTF-8 text".into())
             .and_then(|text| LogTarget::parse(text).map_err(|refusal| refusal.hint));
         target.map(Some).map_err(|cure| refused(name, &value, &cure))
+    }
+
+    /// A value that is a user.
+    pub(super) fn user(&self, name: &str) -> Result<Option<RunAs>, clap::Error> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let user = value
+            .to_str()
+            .ok_or_else(|| "use UTF-8 text".into())
+            .and_then(|text| RunAs::parse(text).map_err(|refusal| refusal.hint));
+        user.map(Some).map_err(|cure| refused(name, &value, &cure))
     }
 
     /// Whether a switch is on.

@@ -81,6 +81,7 @@ pub(crate) struct DaemonTerms<'r> {
     api: Api<'r>,
     metrics: Metrics<'r>,
     log: Log,
+    daemon: Process,
     shutdown: Shutdown,
 }
 
@@ -144,6 +145,11 @@ struct Log {
 }
 
 #[derive(Serialize)]
+struct Process {
+    user: Option<String>,
+}
+
+#[derive(Serialize)]
 struct Shutdown {
     grace: String,
 }
@@ -181,6 +187,7 @@ impl<'r> DaemonTerms<'r> {
                 format: settings.log.format.as_str().to_owned(),
                 target: settings.log.target.to_string(),
             },
+            daemon: Process { user: settings.daemon.user.as_ref().map(ToString::to_string) },
             shutdown: Shutdown { grace: settings.grace.to_string() },
         }
     }

@@ -23,7 +23,7 @@ const OF_TESTS: [&str; 2] = ["PORTWAY_TEST_", "PORTWAY_SEED"];
 pub(crate) const SWITCHES: [&str; 5] =
     ["PORTWAY_ROUTER", "PORTWAY_WATCH", "PORTWAY_STRICT", "PORTWAY_JSON", "PORTWAY_FAST_PATHS"];
 /// The variables that hold something else.
-pub(crate) const VALUES: [&str; 7] = [
+pub(crate) const VALUES: [&str; 8] = [
     "PORTWAY_CONFIG",
     "PORTWAY_PUBLISH",
     "PORTWAY_BASE_DIR",
@@ -31,6 +31,7 @@ pub(crate) const VALUES: [&str; 7] = [
     "PORTWAY_LOG_LEVEL",
     "PORTWAY_LOG_FORMAT",
     "PORTWAY_LOG_TARGET",
+    "PORTWAY_USER",
 ];
 
 /// Reads the word of a switch, in upper or lower case. Nothing for any other word.

@@ -9,6 +9,7 @@ use crate::{
     config::{
         lower::{
             api::{self, ApiText},
+            daemon::DaemonSettings,
             gate::{self, GateText},
             guard::GuardText,
             hosts::HostsText,
@@ -122,6 +123,7 @@ pub(super) fn homes(reader: &mut Reader<'_>) -> Homes {
         ("[shutdown]", Keys::names(reader, settings::grace)),
         ("[geoip]", Keys::names(reader, gate::database)),
         ("[limits]", Keys::names(reader, LimitSettings::read)),
+        ("[daemon]", Keys::names(reader, DaemonSettings::read)),
         ("[router]", Keys::names(reader, RouterSettings::read)),
         ("[guard]", {
             let file = reader.file;
@@ -163,6 +165,8 @@ impl MainText {
         text.api = ApiText::read(reader, top);
         let limits = top.table(reader, "limits", |reader, keys, _| LimitSettings::read(reader, keys));
         text.settings.limits = limits.unwrap_or_default();
+        let daemon = top.table(reader, "daemon", |reader, keys, _| DaemonSettings::read(reader, keys));
+        text.settings.daemon = daemon.unwrap_or_default();
         let router =
             top.table(reader, "router", |reader, keys, span| (span, RouterSettings::read(reader, keys)));
         if let Some((span, settings)) = router {

@@ -52,6 +52,7 @@ pub(crate) use host::HostView;
 pub use host::System;
 use include::Walk;
 pub(crate) use lower::api::{ApiSettings, ApiSocket, OFF, Role, Secret, Token};
+pub(crate) use lower::daemon::{DaemonSettings, RunAs};
 pub(crate) use lower::lists::{ListFileError, ListRead, read_list};
 pub(crate) use lower::log::{LogFormat, LogOverride, LogSettings, LogTarget};
 pub(crate) use lower::overrides::terms;
@@ -76,7 +77,7 @@ pub(crate) use text::{Spell, Term};
 pub(crate) use crate::log_level::LogLevel;
 #[cfg(feature = "api")]
 use crate::mapping::{MappingName, publish::Publish};
-use crate::{mapping::MappingId, policy::GateInput};
+use crate::{mapping::MappingId, policy::GateInput, state::files};
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,6 +98,8 @@ pub struct Source {
     pub log: LogOverride,
     /// The socket of the API in place of `[api] socket`; the word `off` is none.
     pub socket: Option<PathBuf>,
+    /// The user that the process goes on as, in place of `[daemon] user`.
+    pub user: Option<RunAs>,
     /// Variables of the environment that look like portway's and are not (see
     /// [`environment::strays`]).
     pub strays: Vec<String>,
@@ -112,6 +115,14 @@ impl Loaded {
 }
 
 impl Source {
+    /// Whether a user to go on as may be named: the process has to know that before it makes
+    /// threads. Says yes too often. Reads the main file where that is a regular one.
+    pub(crate) fn may_name_a_user(&self) -> bool {
+        const MOST: u64 = 16 << 20;
+        let text = |path: &PathBuf| files::read_text(path, MOST).ok();
+        self.user.is_some() || self.file.as_ref().and_then(text).is_some_and(|text| text.contains("daemon"))
+    }
+
     /// Where relative paths of the main file begin.
     fn directory(&self) -> &Path {
         let of_file = || self.file.as_deref().and_then(Path::parent);
@@ -181,6 +192,7 @@ fn merge(
     let MainText { defaults, mut settings, mut gate, api, router } =
         list.first_mut().map(|f| std::mem::take(&mut f.text.main)).unwrap_or_default();
     settings.log = source.log.over(settings.log);
+    settings.daemon.user = source.user.clone().or(settings.daemon.user);
     let lists = list.iter_mut().flat_map(|f| std::mem::take(&mut f.text.lists));
     gate.lists = lists::merged(lists, &mut diagnostics);
     let known = gate.known(list.first().is_some_and(|f| f.text.is_broken), fragments.is_broken);

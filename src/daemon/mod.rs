@@ -17,6 +17,7 @@ mod bans;
 mod limits;
 mod lists;
 mod logging;
+mod rights;
 mod signals;
 mod start;
 mod systemd;
@@ -34,6 +35,7 @@ use std::{
 };
 
 pub(crate) use logging::for_stderr;
+pub(crate) use rights::give_up_root;
 pub(crate) use signals::hold as hold_signals;
 pub(crate) use start::{StartError, Unopened};
 pub(crate) use systemd::Given;
@@ -90,6 +92,8 @@ pub(crate) struct Options {
 pub(crate) fn run(source: PlanSource, options: Options, given: Given) -> Result<(), StartError> {
     signals::hold()?;
     let descriptors = limits::raise_descriptors()?;
+    // Before there is another thread: rights belong to a thread.
+    rights::raise();
     let runtime = runtime()?;
     let result = runtime.block_on(live(source, options, given, descriptors));
     // Neither a name lookup that hangs in the system resolver nor a file that cannot be read must
@@ -152,6 +156,7 @@ async fn live(
     let load = job::run_within(READ_LIMIT, "portway-config", move || first());
     let Some(loaded) = signals.unless_stopped(&reload, load).await else { return Ok(()) };
     let loaded = loaded.map_err(StartError::Read)??;
+    rights::check(&loaded.settings.daemon)?;
     let log = &loaded.settings.log;
     let (target, format) = (log.target.clone(), log.format);
     let open = job::run_within(READ_LIMIT, "portway-open", move || logging::Sink::open(&target, format));
@@ -159,6 +164,7 @@ async fn live(
     let sink = sink.unwrap_or_else(|error| Err(io::Error::other(error)));
     let sink = sink.map_err(|error| StartError::Log { target: log.target.clone(), error })?;
     let logging = logging::init(log, sink)?;
+    rights::tell(&loaded.settings.daemon);
     for warning in &loaded.warnings {
         tracing::warn!(warning = %warning.one_line(), "configuration");
     }
@@ -263,6 +269,7 @@ impl Daemon {
         });
         tokio::pin!(reloads, levels);
         let mut settings = self.handle.settings();
+        let mut process = settings.borrow().daemon.clone();
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
@@ -275,7 +282,14 @@ impl Daemon {
                 never = &mut reloads => match never {},
                 never = &mut levels => match never {},
                 part = self.alarm.raised() => return Err(StartError::Part(part)),
-                Ok(()) = settings.changed() => logging.retune(&settings.borrow_and_update().log),
+                Ok(()) = settings.changed() => {
+                    let settings = settings.borrow_and_update();
+                    logging.retune(&settings.log);
+                    if process != settings.daemon {
+                        process = settings.daemon.clone();
+                        tracing::warn!("a change of [daemon] takes effect when portway starts again");
+                    }
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 
 use std::{fmt, io, sync::Arc};
 
+use super::rights::UserError;
 use crate::{
     config::{LogFormat, LogSettings, LogTarget, Problems},
     job::JobError,
@@ -40,12 +41,20 @@ pub(crate) enum StartError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] Problems),
+    /// The user that is named cannot be had.
+    #[error("start: {0}")]
+    User(#[from] UserError),
     /// Listeners could not be opened.
     #[error("{0}")]
     Bind(Unopened),
 }
 
 impl StartError {
+    /// Whether another configuration, and nothing else, would cure it.
+    pub(crate) fn is_of_config(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::User(UserError::Unknown { .. } | UserError::Unreadable { .. }))
+    }
+
     /// Whether nothing may be written beside the log, which has said everything.
     pub(crate) fn is_told(&self) -> bool {
         match self {

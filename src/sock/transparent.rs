@@ -52,7 +52,7 @@ nft add rule inet portway prerouting meta l4proto '{ tcp, udp }' socket transpar
 /// Why this process may not do it, and the cure.
 const NO_RIGHT: &str = "`transparent` needs the capability CAP_NET_ADMIN: give it in the systemd unit \
                         (AmbientCapabilities=CAP_NET_ADMIN, and the same in CapabilityBoundingSet=), or to the \
-                        container (--cap-add NET_ADMIN)";
+                        container (--cap-add NET_ADMIN); where root gave up its rights ([daemon] user), restart portway";
 
 impl Source {
     /// The client's address where that is given, else an own one where that is.

@@ -73,6 +73,7 @@ mod transparent;
 mod udp;
 mod udp_lead;
 mod urgent;
+mod user;
 mod vanish;
 mod variables;
 mod wake;

@@ -120,6 +120,7 @@ fn json_lists_every_listener_with_its_options() {
         json!({
             "ok": true,
             "metrics": { "listen": null },
+            "daemon": { "user": null },
             "log": { "level": "info", "format": "text", "target": "stderr" },
             "shutdown": { "grace": "30s" },
             "mappings": [

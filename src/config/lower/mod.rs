@@ -6,6 +6,7 @@
 
 pub(super) mod api;
 mod claims;
+pub(crate) mod daemon;
 pub(super) mod declared;
 pub(super) mod draft;
 mod entries;

@@ -7,6 +7,7 @@ use crate::{
     config::{
         lower::{
             api::{ApiSettings, MetricsSettings},
+            daemon::DaemonSettings,
             log::LogSettings,
         },
         text::{
@@ -34,6 +35,8 @@ pub struct Settings {
     pub api: ApiSettings,
     /// Where metrics are read.
     pub metrics: MetricsSettings,
+    /// The process itself.
+    pub daemon: DaemonSettings,
 }
 
 /// How many sessions and flows the daemon may have (`[limits]`); `None` is `"auto"`: as many as the
@@ -64,6 +67,7 @@ impl Default for Settings {
             router: RouterSettings::default(),
             api: ApiSettings::default(),
             metrics: MetricsSettings::default(),
+            daemon: DaemonSettings::default(),
         }
     }
 }

@@ -227,6 +227,18 @@ impl Setup {
         self.through(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--"])
     }
 
+    /// Started as root, which goes on as this user.
+    pub(crate) fn going_on_as(self, id: u32) -> Self {
+        let id_text = id.to_string();
+        self.for_user(id).args(["--user", &id_text])
+    }
+
+    /// With what this user needs: the right to run the program, and directories of its own.
+    pub(crate) fn for_user(mut self, id: u32) -> Self {
+        self.for_user = Some(id);
+        self
+    }
+
     /// Starts it and waits until the whole first plan is up.
     #[track_caller]
     pub(crate) fn start(self) -> Portway {
