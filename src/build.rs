@@ -1,8 +1,9 @@
 //! Tells the program the commit that it was built from.
 //!
-//! The commit is `PORTWAY_COMMIT` from the environment where that is set: an image or a package is built without the
-//! repository. Otherwise git is asked, and without git the commit is `unknown`. Nothing else of the machine, the place or
-//! the time goes into the program, so that the same source gives the same bytes.
+//! The commit is `PORTWAY_COMMIT` from the environment where that is set: an image or a package is
+//! built without the repository. Otherwise git is asked, and without git the commit is `unknown`.
+//! Nothing else of the machine, the place or the time goes into the program, so that the same source
+//! gives the same bytes.
 
 use std::{env, error::Error, path::Path, process::Command};
 
@@ -24,8 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The commit of the repository whose top is `root`. The source may also lie somewhere inside another repository, as a
-/// distribution has it: that one's commit says nothing.
+/// The commit of the repository whose top is `root`. The source may also lie somewhere inside
+/// another repository, as a distribution has it: that one's commit says nothing.
 fn of_git(root: &Path) -> Option<String> {
     let commit = git(root, &["rev-parse", "--verify", "HEAD"]).filter(|commit| is_commit(commit));
     // Without these, cargo would ask again for every change of any file.

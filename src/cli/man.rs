@@ -9,14 +9,14 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Command, CommandFactory, error::ErrorKind};
+use clap::{Args, Command, error::ErrorKind};
 use clap_complete::Shell;
 use clap_mangen::{
     Man,
     roff::{Inline, Roff, bold, italic, roman},
 };
 
-use super::{FAILED, answer, args::Cli, printed, refusal, say};
+use super::{FAILED, answer, printed, refusal, say};
 use crate::{config, version};
 
 /// Pages of programs for administrators.
@@ -43,8 +43,8 @@ pub(super) struct Completions {
 
 impl Page {
     /// Prints the page, or writes all of them.
-    pub(super) fn run(&self) -> ExitCode {
-        let command = program();
+    pub(super) fn run(&self, command: Command) -> ExitCode {
+        let command = whole(command);
         if let Some(dir) = &self.all {
             return match write_all(&command, dir) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -71,16 +71,16 @@ impl Page {
 
 impl Completions {
     /// Prints what the shell has to load.
-    pub(super) fn run(&self) -> ExitCode {
+    pub(super) fn run(&self, mut command: Command) -> ExitCode {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), PROGRAM, &mut script);
+        clap_complete::generate(self.shell, &mut command, PROGRAM, &mut script);
         printed(&String::from_utf8_lossy(&script), ExitCode::SUCCESS)
     }
 }
 
 /// The whole command line, with the full name of every command in it.
-fn program() -> Command {
-    let mut command = Cli::command().disable_help_subcommand(true);
+fn whole(command: Command) -> Command {
+    let mut command = command.disable_help_subcommand(true);
     command.build();
     command
 }

@@ -134,9 +134,9 @@ pub fn main() -> ExitCode {
         }
         Command::Demo => demo::run(),
         #[cfg(feature = "man")]
-        Command::Man(page) => page.run(),
+        Command::Man(page) => page.run(Cli::command()),
         #[cfg(feature = "man")]
-        Command::Completions(completions) => completions.run(),
+        Command::Completions(completions) => completions.run(Cli::command()),
         #[cfg(feature = "top")]
         Command::Top(top) => top.run(&variables),
         #[cfg(feature = "api")]
