@@ -34,6 +34,8 @@ mod preface;
 mod sock;
 mod state;
 
+mod engine;
+
 mod policy;
 mod targets;
 mod wake;
@@ -47,7 +49,6 @@ mod config;
 
 mod supervisor;
 
-#[cfg(feature = "api")]
 mod sources;
 
 #[cfg(feature = "api")]

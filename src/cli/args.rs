@@ -21,7 +21,9 @@ use super::man::{Completions, Page};
 use super::top::Top;
 use super::{refusal, variables::Variables};
 use crate::{
-    config::{self, LogFormat, LogLevel, LogOverride, LogTarget, RunAs, Source, SpecsFrom, environment},
+    config::{
+        self, Containers, LogFormat, LogLevel, LogOverride, LogTarget, RunAs, Source, SpecsFrom, environment,
+    },
     version,
 };
 
@@ -238,6 +240,7 @@ impl PlanArgs {
             socket: self.socket.or_else(|| variables.value("PORTWAY_SOCKET").map(PathBuf::from)),
             user: None,
             strays: variables.strays.clone(),
+            containers: Containers::default(),
         })
     }
 }

@@ -80,6 +80,7 @@ pub(crate) struct DaemonTerms<'r> {
     router: Router<'r>,
     api: Api<'r>,
     metrics: Metrics<'r>,
+    docker: Option<Docker<'r>>,
     log: Log,
     daemon: Process,
     shutdown: Shutdown,
@@ -138,6 +139,14 @@ struct Metrics<'r> {
 }
 
 #[derive(Serialize)]
+struct Docker<'r> {
+    socket: String,
+    label_prefix: &'r str,
+    network: &'r str,
+    allow_router: bool,
+}
+
+#[derive(Serialize)]
 struct Log {
     level: String,
     format: String,
@@ -182,6 +191,12 @@ impl<'r> DaemonTerms<'r> {
             router: Router::of(&settings.router),
             api: Api::of(&settings.api),
             metrics: Metrics { listen: settings.metrics.listen.as_ref() },
+            docker: settings.docker.as_ref().map(|docker| Docker {
+                socket: docker.engine.to_string(),
+                label_prefix: &docker.label_prefix,
+                network: docker.network.as_deref().unwrap_or(AUTO),
+                allow_router: docker.allow_router,
+            }),
             log: Log {
                 level: settings.log.level.to_string(),
                 format: settings.log.format.as_str().to_owned(),

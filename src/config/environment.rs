@@ -109,6 +109,16 @@ impl<'a> Asked<'a> {
         Self { host, names: RefCell::default() }
     }
 
+    /// One that remembers what an earlier reading asked for.
+    pub(super) fn again(host: &'a dyn HostView, names: &HashSet<String>) -> Self {
+        Self { host, names: RefCell::new(names.clone()) }
+    }
+
+    /// The variables that were asked for.
+    pub(super) fn names(&self) -> HashSet<String> {
+        self.names.borrow().clone()
+    }
+
     fn for_name(&self, name: &str) -> bool {
         self.names.borrow().contains(name)
     }

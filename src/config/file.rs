@@ -7,12 +7,15 @@ use toml::de::{DeTable, DeValue};
 
 use crate::{
     config::{
+        containers::Home,
         lower::{
             api::{self, ApiText},
             daemon::DaemonSettings,
+            docker::DockerText,
             gate::{self, GateText},
             guard::GuardText,
             hosts::HostsText,
+            labels,
             lists::{self, ListText},
             log::LogSettings,
             overrides::Overrides,
@@ -25,7 +28,7 @@ use crate::{
 };
 
 /// What a file says.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct FileText {
     pub(super) publish: Vec<Text>,
     pub(super) include: Vec<Text>,
@@ -34,12 +37,14 @@ pub(super) struct FileText {
     pub(super) main: MainText,
     /// The names of mappings that are paused; the managed file has them.
     pub(super) paused: Vec<Text>,
+    /// Where a target is whose host is not named, if not on this machine.
+    pub(super) home: Option<Home>,
     /// It was not TOML throughout: what seems to be missing may stand in the broken lines.
     pub(super) is_broken: bool,
 }
 
 /// What only the main file says.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct MainText {
     pub(super) defaults: Overrides,
     pub(super) settings: Settings,
@@ -47,9 +52,11 @@ pub(super) struct MainText {
     pub(super) api: ApiText,
     /// Where `[router]` is, if anywhere.
     pub(super) router: Option<Span>,
+    pub(super) docker: Option<DockerText>,
 }
 
 /// A `[[mapping]]`, as it is written.
+#[derive(Clone)]
 pub(super) struct MappingText {
     /// Its header.
     pub(super) span: Span,
@@ -74,6 +81,9 @@ pub(super) enum FileKind {
     Included,
     /// The managed file: mappings, and what the API keeps of them.
     Managed,
+    /// The labels of a container: mappings. They may open ports on the router where the flag says
+    /// so.
+    Labels(bool),
 }
 
 impl FileText {
@@ -94,6 +104,7 @@ impl FileText {
             mappings: top.get("mapping").map(|v| mappings(reader, v, kind)).unwrap_or_default(),
             lists: lists(reader, top, directory),
             main: MainText::read(reader, top),
+            home: None,
             paused: if kind == FileKind::Managed { texts(reader, top, "paused") } else { Vec::new() },
             is_broken,
         };
@@ -131,6 +142,10 @@ pub(super) fn homes(reader: &mut Reader<'_>) -> Homes {
         }),
         ("[api]", Keys::names(reader, ApiText::api)),
         ("[metrics]", Keys::names(reader, api::metrics)),
+        ("[docker]", {
+            let file = reader.file;
+            Keys::names(reader, |reader, keys| DockerText::read(reader, keys, file))
+        }),
     ]
 }
 
@@ -173,6 +188,11 @@ impl MainText {
             text.router = Some(span);
             text.settings.router = settings;
         }
+        text.docker = top.table(reader, "docker", DockerText::read);
+        if let Some(docker) = &text.docker {
+            docker.check(reader);
+            text.settings.docker = Some(docker.settings.clone());
+        }
         let log = top.table(reader, "log", |reader, keys, _| LogSettings::read(reader, keys));
         text.settings.log = log.unwrap_or_default();
         let grace = top.table(reader, "shutdown", |reader, keys, _| settings::grace(reader, keys));
@@ -186,7 +206,7 @@ impl MainText {
 /// The keys that make a mapping this one.
 const OWN_KEYS: [&str; 5] = ["name", "publish", "listen", "targets", "hosts"];
 
-fn mapping_keys(reader: &mut Reader<'_>) -> Vec<&'static str> {
+pub(super) fn mapping_keys(reader: &mut Reader<'_>) -> Vec<&'static str> {
     OWN_KEYS.into_iter().chain(Keys::names(reader, Overrides::read)).collect()
 }
 
@@ -252,6 +272,10 @@ fn mapping(reader: &mut Reader<'_>, value: &Value<'_>, kind: FileKind) -> Option
     };
     if kind == FileKind::Managed || table.contains_key("until") {
         mapping.until = until(reader, keys, kind);
+    }
+    if let FileKind::Labels(may_open_router) = kind {
+        let (own, hosts) = (&mut mapping.overrides, mapping.hosts.as_ref());
+        labels::restrict(own, hosts, span, may_open_router, reader.diagnostics);
     }
     mapping.has_slip = keys.has_slip_of(reader, &OWN_KEYS[1..]);
     keys.refuse_others(reader, "in [[mapping]]", &[]);

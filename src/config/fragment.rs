@@ -2,7 +2,7 @@
 //!
 //! Each fragment has an [`Origin`], which the [`SourceMap`] keeps: a file or a `-p` spec. Files and
 //! specs hold together: one person wrote them for one purpose, so a problem in one refuses all. A
-//! fragment that stands alone comes from somebody else, such as the labels of a container. If it
+//! fragment that stands alone comes from somebody else: the labels of one container. If it
 //! has a problem, it is left out with a warning, and the plan is as if it was not there. Such a
 //! fragment holds mappings and specs only; the source that makes it sees to that.
 //!
@@ -12,21 +12,24 @@
 use std::path::Path;
 
 use crate::config::{
-    file::{FileKind, FileText},
+    containers::Container,
+    file::{self, FileKind, FileText},
     host::HostView,
-    lower::{Context, Lowered, Lowering, trial},
+    label,
+    lower::{Context, Lowered, Lowering, docker::DockerText, trial},
     source::{Origin, ReadSet, SpecsFrom},
-    text::{Diagnostics, ExpansionBudget, Reader, SourceMap, Span, Text, syntax},
+    text::{Code, Diagnostics, ExpansionBudget, Reader, SourceMap, Span, Text, syntax},
 };
 
 /// One text.
+#[derive(Clone)]
 pub(super) struct Fragment {
     span: Span,
     pub(super) text: FileText,
 }
 
 /// The texts of a configuration, in the order in which they were read.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Fragments {
     /// Those that hold together, the main file first.
     pub(super) together: Vec<Fragment>,
@@ -63,7 +66,7 @@ impl Fragments {
         let mut read = FileText::read(&mut reader, document.get_ref(), !errors.is_empty(), directory, kind);
         let includes = std::mem::take(&mut read.include);
         self.paused.append(&mut read.paused);
-        if diagnostics.absorb(notes, &self.sources).is_none() {
+        if diagnostics.absorb(notes, &self.sources).is_empty() {
             self.is_broken |= read.is_broken;
             self.push(Fragment { span, text: read });
         }
@@ -77,13 +80,49 @@ impl Fragments {
         self.push(Fragment { span, text: FileText { publish, ..FileText::default() } });
     }
 
+    /// Adds the labels of a container. They have no variables: a container must not learn what the
+    /// environment of portway holds.
+    pub(super) fn container(
+        &mut self,
+        container: &Container,
+        may_open_router: bool,
+        host: &dyn HostView,
+        diagnostics: &mut Diagnostics,
+    ) {
+        let mut notes = Diagnostics::default();
+        let keys = {
+            let mut unread = Diagnostics::default();
+            file::mapping_keys(&mut Reader::new(self.sources.start(), "", host, &self.budget, &mut unread))
+        };
+        let made = label::text_of(container, &keys);
+        let span = self.sources.add(Origin::Container(made.origin), made.text);
+        for (at, message, cure) in made.problems {
+            notes.problem(Code::ConflictingKeys, span.part(at..at), message).hint(cure);
+        }
+        let text = self.sources.text(span);
+        let (document, errors) = syntax::parse(text);
+        syntax::refuse(text, span, &errors, &|_, _| false, &mut notes);
+        let mut reader = Reader::new(span, text, host, &self.budget, &mut notes);
+        reader.takes_variables = false;
+        let kind = FileKind::Labels(may_open_router);
+        let read = FileText::read(&mut reader, document.get_ref(), !errors.is_empty(), Path::new(""), kind);
+        if diagnostics.absorb(notes, &self.sources).is_empty() {
+            self.push(Fragment { span, text: FileText { home: Some(container.home.clone()), ..read } });
+        }
+    }
+
+    /// What the main file says of containers.
+    pub(super) fn docker(&self) -> Option<DockerText> {
+        self.together.first()?.text.main.docker.clone()
+    }
+
     fn push(&mut self, fragment: Fragment) {
         let stands_alone = self.sources.origin(fragment.span).stands_alone();
         let list = if stands_alone { &mut self.alone } else { &mut self.together };
         list.push(fragment);
     }
 
-    /// Lowers the fragments. While one that stands alone has a problem, the first such one is left
+    /// Lowers the fragments. While some that stand alone have problems of their own, those are left
     /// out, and the others are lowered again.
     pub(super) fn lower(
         &mut self,
@@ -98,10 +137,11 @@ impl Fragments {
             lowering.traps(traps);
             self.alone.iter().for_each(|fragment| lowering.mappings(&fragment.text));
             let lowered = lowering.finish();
-            match diagnostics.absorb(notes, &self.sources) {
-                Some(bad) => self.alone.retain(|fragment| fragment.span.source() != bad),
-                None => return lowered,
+            let out = diagnostics.absorb(notes, &self.sources);
+            if out.is_empty() {
+                return lowered;
             }
+            self.alone.retain(|fragment| !out.contains(&fragment.span.source()));
         }
     }
 }

@@ -24,17 +24,20 @@
 //! size of the files, the depth of their nesting, the depth of includes, the number of listeners
 //! and of entries that each of them copies.
 
+mod containers;
 mod effective;
 pub(crate) mod environment;
 mod file;
 mod fragment;
 mod host;
 mod include;
+mod label;
 mod lower;
 mod managed;
 mod plan;
 mod source;
 mod text;
+mod texts;
 
 use std::{
     collections::BTreeMap,
@@ -43,6 +46,9 @@ use std::{
     time::SystemTime,
 };
 
+pub(crate) use containers::Containers;
+#[cfg(feature = "docker")]
+pub(crate) use containers::{Container, Home, Label, Seen};
 pub(crate) use effective::DaemonTerms;
 pub(crate) use effective::effective;
 use environment::Asked;
@@ -53,13 +59,14 @@ pub use host::System;
 use include::Walk;
 pub(crate) use lower::api::{ApiSettings, ApiSocket, OFF, Role, Secret, Token};
 pub(crate) use lower::daemon::{DaemonSettings, RunAs};
+pub(crate) use lower::docker::DockerSettings;
 pub(crate) use lower::lists::{ListFileError, ListRead, read_list};
 pub(crate) use lower::log::{LogFormat, LogOverride, LogSettings, LogTarget};
 pub(crate) use lower::overrides::terms;
 #[cfg(feature = "api")]
 pub(crate) use lower::own_paths::sockets;
 pub(crate) use lower::settings::{LimitSettings, Settings};
-use lower::{Context, api::ApiText, draft::Abouts, lists, paused::Paused};
+use lower::{Context, api::ApiText, docker::DockerText, draft::Abouts, lists, paused::Paused};
 #[cfg(feature = "api")]
 pub(crate) use managed::MOST as MOST_MANAGED;
 pub(crate) use plan::about::About;
@@ -73,6 +80,7 @@ pub(crate) use text::spelling::host_terms;
 use text::{Code, Diagnostics, SourceMap, Span};
 pub(crate) use text::{Problem, Problems};
 pub(crate) use text::{Spell, Term};
+pub(crate) use texts::Texts;
 
 pub(crate) use crate::log_level::LogLevel;
 #[cfg(feature = "api")]
@@ -103,6 +111,8 @@ pub struct Source {
     /// Variables of the environment that look like portway's and are not (see
     /// [`environment::strays`]).
     pub strays: Vec<String>,
+    /// What is known of the containers.
+    pub containers: Containers,
 }
 
 impl Loaded {
@@ -143,6 +153,10 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// What was read.
     pub read: ReadSet,
+    /// The texts, for another look at the containers; `None` where no engine is asked.
+    pub(crate) texts: Option<Arc<Texts>>,
+    /// Where what is known of the containers is put.
+    pub(crate) containers: Containers,
 }
 
 /// Reads the configuration. It reads files, so it belongs on a thread that may block.
@@ -153,7 +167,7 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
     let (mut fragments, mut diagnostics) = (Fragments::default(), Diagnostics::default());
     let asked = Asked::new(host);
     read(source, &asked, &mut fragments, &mut diagnostics);
-    merge(fragments, diagnostics, source, &asked)
+    Texts::new(fragments, diagnostics, source, &asked).merged(&asked)
 }
 
 /// The name that a mapping with this publish spec has where it is given none.
@@ -188,8 +202,22 @@ fn merge(
     source: &Source,
     asked: &Asked<'_>,
 ) -> Result<Loaded, Problems> {
+    let docker = fragments.docker();
+    if let Some(DockerText { span, settings }) = &docker {
+        let seen = source.containers.seen();
+        for container in &seen.containers {
+            fragments.container(container, settings.allow_router, asked, &mut diagnostics);
+        }
+        if let Some((trouble, cure)) = &seen.trouble {
+            let message = format!(
+                "the container engine {} cannot be asked: {trouble}; the mappings of containers stay as they are",
+                settings.engine
+            );
+            diagnostics.warning(Code::Unreachable, *span, message).hint(*cure);
+        }
+    }
     let list = &mut fragments.together;
-    let MainText { defaults, mut settings, mut gate, api, router } =
+    let MainText { defaults, mut settings, mut gate, api, router, docker: _ } =
         list.first_mut().map(|f| std::mem::take(&mut f.text.main)).unwrap_or_default();
     settings.log = source.log.over(settings.log);
     settings.daemon.user = source.user.clone().or(settings.daemon.user);
@@ -219,7 +247,7 @@ fn merge(
         let span = sources.add(Origin::CommandLine, String::new());
         let message = "nothing to forward: neither a file nor a mapping is named";
         diagnostics.problem(Code::NothingToForward, span, message).hint(NAME_A_MAPPING);
-    } else if lowered.plan.listeners.is_empty() && diagnostics.is_sound() {
+    } else if lowered.plan.listeners.is_empty() && diagnostics.is_sound() && docker.is_none() {
         warn_of_an_empty_plan(lowered.disabled, &sources, &mut diagnostics);
     }
     warn_of_the_command_line(source, asked, &mut sources, &mut diagnostics);
@@ -228,7 +256,10 @@ fn merge(
     let (problems, warnings) = diagnostics.finish(&sources);
     match Problems::new(problems, &warnings, read.clone()) {
         Some(problems) => Err(problems),
-        None => Ok(Loaded { plan, settings, gate, warnings, read }),
+        None => {
+            let containers = source.containers.clone();
+            Ok(Loaded { plan, settings, gate, warnings, read, texts: None, containers })
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where the text of a configuration stands, and which files were read.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use crate::mapping::MappingOrigin;
 
@@ -47,9 +47,28 @@ pub(crate) enum Origin {
     Spec(SpecsFrom, String),
     /// The command line as a whole.
     CommandLine,
-    /// A label of a container.
-    #[cfg(test)]
-    Label(String),
+    /// The labels of a container.
+    Container(Labels),
+}
+
+/// Which label stands where in the text that was made of the labels of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Labels {
+    /// The container.
+    pub(crate) container: Arc<str>,
+    /// Where what was made of each label begins, in order.
+    pub(crate) places: Arc<[(usize, Arc<str>)]>,
+}
+
+impl Labels {
+    /// The label at a place of the text.
+    pub(crate) fn describe(&self, at: usize) -> String {
+        let after = self.places.partition_point(|(start, _)| *start <= at);
+        match after.checked_sub(1).and_then(|before| self.places.get(before)) {
+            Some((_, label)) => format!("container {}, label {label}", self.container),
+            None => format!("container {}", self.container),
+        }
+    }
 }
 
 impl Origin {
@@ -59,8 +78,7 @@ impl Origin {
             Self::File(_) => MappingOrigin::File,
             Self::Managed(_) => MappingOrigin::Managed,
             Self::Spec(..) | Self::CommandLine => MappingOrigin::CommandLine,
-            #[cfg(test)]
-            Self::Label(_) => MappingOrigin::Docker,
+            Self::Container(_) => MappingOrigin::Docker,
         }
     }
 
@@ -74,9 +92,7 @@ impl Origin {
     pub(crate) fn stands_alone(&self) -> bool {
         match self {
             Self::File(_) | Self::Spec(..) | Self::CommandLine => false,
-            Self::Managed(_) => true,
-            #[cfg(test)]
-            Self::Label(_) => true,
+            Self::Managed(_) | Self::Container(_) => true,
         }
     }
 }
@@ -90,8 +106,7 @@ impl fmt::Display for Origin {
             }
             Self::Spec(from, spec) => write!(f, "{from} \"{spec}\""),
             Self::CommandLine => f.write_str("command line"),
-            #[cfg(test)]
-            Self::Label(name) => write!(f, "label {name}"),
+            Self::Container(labels) => write!(f, "container {}", labels.container),
         }
     }
 }

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::mapping::{ListenerKey, Protocol, Timeout};
+use crate::mapping::{ListenerKey, MappingOrigin, Protocol, Timeout};
 
 mod about;
 mod access;
@@ -22,6 +22,7 @@ mod files;
 mod fragments;
 mod gate;
 mod golden;
+mod labels;
 mod managed;
 mod meaning;
 mod router;

@@ -14,6 +14,7 @@
 //! service manager can restart a process, but it cannot see a part that is gone.
 
 mod bans;
+mod containers;
 mod limits;
 mod lists;
 mod logging;
@@ -157,6 +158,9 @@ async fn live(
     let Some(loaded) = signals.unless_stopped(&reload, load).await else { return Ok(()) };
     let loaded = loaded.map_err(StartError::Read)??;
     rights::check(&loaded.settings.daemon)?;
+    let Some(loaded) = signals.unless_stopped(&reload, containers::first_look(loaded)).await else {
+        return Ok(());
+    };
     let log = &loaded.settings.log;
     let (target, format) = (log.target.clone(), log.format);
     let open = job::run_within(READ_LIMIT, "portway-open", move || logging::Sink::open(&target, format));
@@ -224,6 +228,7 @@ impl Daemon {
             events: events.clone(),
             inherited: inherited.clone(),
         };
+        let containers = loaded.containers.clone();
         let handle = Handle::start(source, loaded, tolerance, means, &tasks).await;
         let handle = handle.map_err(|errors| StartError::Bind(Unopened::log(errors, &log)))?;
         systemd::say_left(&inherited);
@@ -236,6 +241,7 @@ impl Daemon {
         spawn("ban saver", Box::pin(Arc::clone(&bans).follow(handle.clone())));
         spawn("list follower", Box::pin(lists::follow(handle.clone())));
         spawn("service manager", Box::pin(manager.clone().follow(handle.reloads())));
+        spawn("container follower", containers::follow(handle.clone(), containers));
         let gateway =
             Gateway::start(handle.live(), handle.router_settings(), alarm.clone(), events.clone(), &tasks);
         if let Some(read_from) = options.watch {

@@ -159,15 +159,29 @@ impl TargetSpec {
     /// # Errors
     /// Where it is none, with the part to blame.
     pub(crate) fn parse(text: &str, protocols: Protocols, services: Services<'_>) -> Result<Self, SpecError> {
+        Self::parse_for(&Host::LOOPBACK, text, protocols, services)
+    }
+
+    /// The same, with another machine than this one where none is named.
+    ///
+    /// # Errors
+    /// Where it is none, with the part to blame.
+    pub(crate) fn parse_for(
+        home: &Host,
+        text: &str,
+        protocols: Protocols,
+        services: Services<'_>,
+    ) -> Result<Self, SpecError> {
         let (host, ports) = part::halves(text, "[HOST:]PORT")?;
         if host.is_none() && Host::srv(ports.text).is_none() && part::is_host_without_port(ports) {
             let hint = format!("add the port: {}:80", ports.text);
             return Err(ports.error("the target port is missing").hint(hint));
         }
-        Self::from_parts(host, ports, protocols, services)
+        Self::from_parts(home, host, ports, protocols, services)
     }
 
     fn from_parts(
+        home: &Host,
         host: Option<Part<'_>>,
         ports: Part<'_>,
         protocols: Protocols,
@@ -177,7 +191,7 @@ impl TargetSpec {
             // Its records have the ports.
             return Ok(Self { host, ports: PortSpan::single(NonZeroU16::MIN) });
         }
-        let host = host.map_or(Ok(Host::LOOPBACK), part::target_host)?;
+        let host = host.map_or_else(|| Ok(home.clone()), part::target_host)?;
         Ok(Self { host, ports: part::ports(ports, Role::Target, protocols, services)? })
     }
 
@@ -248,6 +262,14 @@ impl Publish {
     /// # Errors
     /// Where it is none, with the part to blame.
     pub(crate) fn parse(text: &str, services: Services<'_>) -> Result<Self, SpecError> {
+        Self::parse_for(&Host::LOOPBACK, text, services)
+    }
+
+    /// The same, with another machine than this one where no target host is named.
+    ///
+    /// # Errors
+    /// Where it is none, with the part to blame.
+    pub(crate) fn parse_for(home: &Host, text: &str, services: Services<'_>) -> Result<Self, SpecError> {
         let (spec, protocols) = part::split_protocol(part::plain(Part::new(text))?)?;
         let parts = part::cut(spec)?;
         let (ip, listen, host, target) = match *parts.as_slice() {
@@ -270,7 +292,7 @@ impl Publish {
         };
         let listen = ListenSpec::from_parts(ip, listen, protocols, services)?;
         let ports = target;
-        let target = TargetSpec::from_parts(host, target, protocols, services)?;
+        let target = TargetSpec::from_parts(home, host, target, protocols, services)?;
         target.fits(listen.ports).map_err(|e| ports.error(e.to_string()).hint(Mismatch::HINT))?;
         Ok(Self { listen, target, protocols })
     }

@@ -14,7 +14,7 @@ use crate::{
     config::{ListenerPlan, Plan},
     events::{Draft, EventKind, Events},
     job,
-    mapping::{ListenerKey, Protocol},
+    mapping::{ListenerKey, MappingOrigin, Protocol},
     sock::{
         bind::{Aside, Bound, Listening, Overlap, settle},
         errno::is_absent,
@@ -45,6 +45,22 @@ pub enum Tolerance {
     Absent,
     /// Also a port in use, as long as some listener opens. A start has this one.
     AbsentOrTaken,
+    /// All of them. What the label of a container asks for must refuse nothing that a person wrote,
+    /// and no other container.
+    Anything,
+}
+
+impl Tolerance {
+    /// What is tolerated for one of the listeners of a plan.
+    fn of(self, plan: &Plan, listener: &ListenerPlan) -> Self {
+        if is_of_container(plan, listener) { Self::Anything } else { self }
+    }
+}
+
+/// Whether a label asks for a listener.
+fn is_of_container(plan: &Plan, listener: &ListenerPlan) -> bool {
+    let about = listener.mapping.as_ref().and_then(|id| plan.about.get(id));
+    about.is_some_and(|about| about.origin == MappingOrigin::Docker)
 }
 
 /// Why a listener could not be opened.
@@ -91,12 +107,13 @@ impl BindError {
             Tolerance::Nothing => false,
             Tolerance::Absent => is_absent(&self.source),
             Tolerance::AbsentOrTaken => is_absent(&self.source) || self.is_taken(),
+            Tolerance::Anything => true,
         }
     }
 }
 
 /// Binds every one of `keys`, or reports each that cannot be bound. It also fails if ports are
-/// in use and not one listener opens.
+/// in use and not one listener opens, those of containers aside.
 pub(super) fn stage_all(
     keys: &[ListenerKey],
     plan: &Plan,
@@ -105,13 +122,14 @@ pub(super) fn stage_all(
 ) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
     let staged = stage_all_in(Place { overlap: Overlap::Nothing, inherited }, keys, plan, tolerance)?;
     let opens = staged.iter().any(|(_, staged)| matches!(staged, Staged::Bound(_)));
+    let counts = |key: &ListenerKey| !is_of_container(plan, &plan.listeners[key]);
     let is_taken = |staged: &Staged| matches!(staged, Staged::Waiting(error) if error.is_taken());
-    if opens || !staged.iter().any(|(_, staged)| is_taken(staged)) {
+    if opens || !staged.iter().any(|(key, staged)| is_taken(staged) && counts(key)) {
         return Ok(staged);
     }
-    let errors = staged.into_iter().filter_map(|(_, staged)| match staged {
-        Staged::Waiting(error) => Some(error),
-        Staged::Bound(_) => None,
+    let errors = staged.into_iter().filter_map(|(key, staged)| match staged {
+        Staged::Waiting(error) if counts(&key) => Some(error),
+        Staged::Waiting(_) | Staged::Bound(_) => None,
     });
     Err(errors.collect())
 }
@@ -158,7 +176,8 @@ fn stage_all_in(
 ) -> Result<Vec<(ListenerKey, Staged)>, Vec<BindError>> {
     let (mut staged, mut errors) = (Vec::with_capacity(keys.len()), Vec::new());
     for key in keys {
-        match stage(place, key, &plan.listeners[key], tolerance) {
+        let listener = &plan.listeners[key];
+        match stage(place, key, listener, tolerance.of(plan, listener)) {
             Ok(socket) => staged.push((key.clone(), socket)),
             Err(error) => errors.push(error),
         }

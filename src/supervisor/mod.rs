@@ -102,6 +102,13 @@ pub struct Applied {
     pub(crate) changes: Changes,
 }
 
+impl Applied {
+    /// Whether all runs as before.
+    fn is_nothing(&self) -> bool {
+        self.opened + self.closed + self.retuned + self.replaced == 0
+    }
+}
+
 /// What a reload would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Preview {
@@ -152,6 +159,15 @@ fn joined(messages: impl Iterator<Item = String>, count: usize) -> String {
 /// Each error on a line of its own.
 fn lines(errors: &[BindError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Why a plan is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// An operator, a file, or the API asked for it.
+    Reload,
+    /// Containers came, went or changed.
+    Containers,
 }
 
 enum Request {
@@ -208,7 +224,8 @@ impl Handle {
         Means { budgets, gate, alarm, events, inherited }: Means,
         tasks: &TaskTracker,
     ) -> Result<Self, Vec<BindError>> {
-        let (summaries, reloads) = (Summaries::default(), Reloads::new(source));
+        let (summaries, mut reloads) = (Summaries::default(), Reloads::new(source));
+        reloads.keep(loaded.texts);
         let (silence, sweep) = (budgets.silence.clone(), Sweep::of(&gate));
         let (beat, pulse) = pulse::pair();
         let shared_budgets = budgets.clone();
@@ -235,6 +252,7 @@ impl Handle {
             live: watch::Sender::new(listeners.live()),
             roster: watch::Sender::new(Arc::new(listeners.roster(&warnings, false))),
             shown: listeners.revision(),
+            show_again: false,
             listeners,
             warnings,
             last_reload: watch::Sender::new(None),
@@ -262,6 +280,19 @@ impl Handle {
     pub async fn reload(&self) -> Result<Applied, Arc<ReloadError>> {
         let (reply, answer) = oneshot::channel();
         self.mailbox.send(Request::Read(Reply::Apply(reply))).await.map_err(|_| ReloadError::Stopping)?;
+        answer.await.unwrap_or_else(|_| Err(ReloadError::Stopping.into()))
+    }
+
+    /// Applies what the labels of containers say now. No file of mappings is read: what changed in
+    /// one waits for a reload.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; what ran before runs on.
+    #[cfg(feature = "docker")]
+    pub(crate) async fn heed_containers(&self) -> Result<Applied, Arc<ReloadError>> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Read(Reply::Containers(reply));
+        self.mailbox.send(request).await.map_err(|_| ReloadError::Stopping)?;
         answer.await.unwrap_or_else(|_| Err(ReloadError::Stopping.into()))
     }
 
@@ -413,6 +444,8 @@ struct Supervisor {
     roster: watch::Sender<Arc<Roster>>,
     /// The revision of the listeners that `roster` shows.
     shown: u64,
+    /// The warnings are other ones.
+    show_again: bool,
     /// The warnings of the configuration that runs.
     warnings: Arc<[config::Problem]>,
     last_reload: watch::Sender<Option<Arc<LastReload>>>,
@@ -492,16 +525,22 @@ impl Supervisor {
 
     /// Applies what was read, and answers the requests for it.
     async fn reload(&mut self, loaded: Result<Loaded, ReloadError>, replies: Vec<Reply>) {
+        let cause =
+            if replies.iter().all(Reply::is_of_containers) { Cause::Containers } else { Cause::Reload };
+        // What keeps the managed file out of the texts kept it out before.
         let loaded = loaded.and_then(|loaded| match loaded.problems_of_managed_file() {
-            Some(problems) => Err(ReloadError::Config(problems)),
-            None => Ok(loaded),
+            Some(problems) if cause == Cause::Reload => Err(ReloadError::Config(problems)),
+            _ => Ok(loaded),
         });
         let loaded = loaded.map_err(Arc::new);
+        let asked = replies.iter().filter(|reply| matches!(reply, Reply::Apply(_))).count();
         let (mut apply, mut dry_run) = (Vec::new(), Vec::new());
         for reply in replies {
             match reply {
                 Reply::Apply(reply) => apply.push(reply),
                 Reply::DryRun(reply) => dry_run.push(reply),
+                #[cfg(feature = "docker")]
+                Reply::Containers(reply) => apply.push(reply),
             }
         }
         if !dry_run.is_empty() {
@@ -517,7 +556,7 @@ impl Supervisor {
             return;
         }
         let outcome = match loaded {
-            Ok(loaded) => self.take(loaded).await.map_err(Arc::new),
+            Ok(loaded) => self.take(loaded, cause).await.map_err(Arc::new),
             Err(error) => {
                 if let ReloadError::Config(problems) = &*error {
                     self.read.send_replace(problems.read.clone());
@@ -525,12 +564,14 @@ impl Supervisor {
                 Err(error)
             }
         };
-        let last = LastReload::of(&outcome, self.last_reload.borrow().as_deref());
-        self.last_reload.send_replace(Some(Arc::new(last)));
+        if cause == Cause::Reload {
+            let last = LastReload::of(&outcome, self.last_reload.borrow().as_deref());
+            self.last_reload.send_replace(Some(Arc::new(last)));
+        }
         // Neither an answer nor a line comes before what it says can be seen.
         self.publish();
-        self.turns.send_modify(|turns| turns.done += apply.len() as u64);
-        report(&outcome, &self.events);
+        self.turns.send_modify(|turns| turns.done += asked as u64);
+        report(cause, &outcome, &self.events);
         for reply in apply {
             let _ = reply.send(outcome.clone());
         }
@@ -549,13 +590,19 @@ impl Supervisor {
         Ok(Preview { changes, warnings: loaded.warnings.clone() })
     }
 
-    async fn take(&mut self, loaded: Loaded) -> Result<Applied, ReloadError> {
+    async fn take(&mut self, loaded: Loaded, cause: Cause) -> Result<Applied, ReloadError> {
         self.read.send_replace(loaded.read);
         let globals = Globals::of(loaded.gate, &loaded.settings);
         let changed = self.listeners.apply(loaded.plan, &globals, Tolerance::Absent).await;
         let changed = changed.map_err(ReloadError::Bind)?;
-        for warning in &loaded.warnings {
+        self.reloads.keep(loaded.texts);
+        // Containers come and go all day: what was said once is not said for each of them.
+        let is_new = |warning: &&config::Problem| cause == Cause::Reload || !self.warnings.contains(warning);
+        for warning in loaded.warnings.iter().filter(is_new) {
             tracing::warn!(warning = %warning.one_line(), "configuration");
+        }
+        if *self.warnings != *loaded.warnings {
+            self.show_again = true;
         }
         self.warnings = loaded.warnings.into();
         if changed.revokes {
@@ -565,15 +612,18 @@ impl Supervisor {
         self.totals.send_replace(self.listeners.totals());
         self.pools.send_replace(self.listeners.pools());
         send_if_other(&self.router, loaded.settings.router.clone());
-        // Also when they are the same: each reload ends a log level that an operator asked for.
-        self.settings.send_replace(loaded.settings);
+        if cause == Cause::Reload {
+            // Also when they are the same: each reload ends a log level that an operator asked for.
+            self.settings.send_replace(loaded.settings);
+        }
         Ok(changed.applied)
     }
 
     /// Shows what has changed.
     fn publish(&mut self) {
         let revision = self.listeners.revision();
-        if std::mem::replace(&mut self.shown, revision) != revision {
+        let again = std::mem::take(&mut self.show_again);
+        if std::mem::replace(&mut self.shown, revision) != revision || again {
             send_if_other(&self.live, self.listeners.live());
             self.roster.send_replace(Arc::new(self.listeners.roster(&self.warnings, false)));
         }
@@ -627,8 +677,14 @@ async fn wait(limit: Timeout) {
     }
 }
 
-fn report(outcome: &Result<Applied, Arc<ReloadError>>, events: &Events) {
+fn report(cause: Cause, outcome: &Result<Applied, Arc<ReloadError>>, events: &Events) {
+    let (of, applied, refused) = match cause {
+        Cause::Reload => ("configuration", "reload applied", "reload refused"),
+        Cause::Containers => ("containers", "containers applied", "containers not applied"),
+    };
     match outcome {
+        // A container whose change changes no mapping is worth no line.
+        Ok(applied) if cause == Cause::Containers && applied.is_nothing() => {}
         Ok(Applied { opened, closed, retuned, replaced, names, .. }) => {
             tracing::info!(
                 opened,
@@ -638,21 +694,19 @@ fn report(outcome: &Result<Applied, Arc<ReloadError>>, events: &Events) {
                 "opened.names" = names.opened.as_deref(),
                 "closed.names" = names.closed.as_deref(),
                 "changed.names" = names.changed.as_deref(),
-                "reload applied"
+                "{applied}"
             );
             events.emit(EventKind::ReloadApplied, || {
                 Draft::new(format_args!(
-                    "configuration applied: {opened} listeners opened, {closed} closed, {retuned} changed, \
+                    "{of} applied: {opened} listeners opened, {closed} closed, {retuned} changed, \
                      {replaced} replaced"
                 ))
             });
         }
         Err(error) => {
             let error = error.on_one_line();
-            events.emit(EventKind::ReloadRefused, || {
-                Draft::new(format_args!("configuration refused: {error}"))
-            });
-            tracing::warn!(error, "reload refused");
+            events.emit(EventKind::ReloadRefused, || Draft::new(format_args!("{of} refused: {error}")));
+            tracing::warn!(error, "{refused}");
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{Applied, Preview, ReloadError};
 use crate::{
-    config::{Loaded, Problems},
+    config::{Loaded, Problems, Texts},
     job::{self, Job, JobError},
 };
 
@@ -47,6 +47,20 @@ pub(super) enum Reply {
     Apply(oneshot::Sender<Result<Applied, Arc<ReloadError>>>),
     /// The changes are only told.
     DryRun(oneshot::Sender<Result<Preview, Arc<ReloadError>>>),
+    /// The plan is applied. Only containers have changed: no file of mappings is read for it.
+    #[cfg(feature = "docker")]
+    Containers(oneshot::Sender<Result<Applied, Arc<ReloadError>>>),
+}
+
+impl Reply {
+    /// Whether only containers have changed.
+    pub(super) const fn is_of_containers(&self) -> bool {
+        match self {
+            Self::Apply(_) | Self::DryRun(_) => false,
+            #[cfg(feature = "docker")]
+            Self::Containers(_) => true,
+        }
+    }
 }
 
 /// The reading under way, and the next one.
@@ -56,6 +70,8 @@ pub(super) struct Reloads {
     /// The requests that came during the reading.
     next: Vec<Reply>,
     late: Vec<Job<Result<Loaded, Problems>>>,
+    /// The texts of the plan that runs.
+    texts: Option<Arc<Texts>>,
 }
 
 struct Reading {
@@ -68,7 +84,22 @@ struct Reading {
 impl Reloads {
     /// Nothing is read before the first request.
     pub(super) fn new(read: PlanSource) -> Self {
-        Self { read, reading: None, next: Vec::new(), late: Vec::new() }
+        Self { read, reading: None, next: Vec::new(), late: Vec::new(), texts: None }
+    }
+
+    /// Keeps the texts of the plan that runs from now on.
+    pub(super) fn keep(&mut self, texts: Option<Arc<Texts>>) {
+        self.texts = texts;
+    }
+
+    /// Reads everything, or makes a plan of the texts where only containers have changed.
+    fn work(&self) -> PlanSource {
+        #[cfg(feature = "docker")]
+        if let Some(texts) = self.texts.as_ref().filter(|_| self.next.iter().all(Reply::is_of_containers)) {
+            let texts = Arc::clone(texts);
+            return Arc::new(move || texts.again());
+        }
+        Arc::clone(&self.read)
     }
 
     /// Asks for a reading that begins after this moment.
@@ -80,7 +111,7 @@ impl Reloads {
     fn begin(&mut self) {
         if self.reading.is_none() && !self.next.is_empty() {
             self.late.retain(|job| !job.has_ended());
-            let read = Arc::clone(&self.read);
+            let read = self.work();
             let job = match self.late.len() {
                 MOST_LATE.. => Err(JobError::TimedOut(LIMIT)),
                 _ => job::start("portway-config", move || read()),

@@ -29,6 +29,7 @@ mod ctl_daemon;
 mod cures;
 mod dashboard;
 mod dial;
+mod docker;
 mod docs;
 mod drain;
 mod empty_plan;

@@ -5,7 +5,6 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
-    os::unix::net::UnixListener,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -16,7 +15,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::harness::{
-    DEADLINE, Neighbour, Portway, Program, TcpTarget, eventually, in_own_network, messages, own_addr,
+    DEADLINE, Engine, Neighbour, Portway, Program, TcpTarget, eventually, in_own_network, messages, own_addr,
     with_tools,
 };
 
@@ -219,57 +218,25 @@ fn says(addr: SocketAddr, page: &'static str) -> TcpTarget {
 }
 
 /// A container engine that knows one container, which is a target at `addr` while it runs.
-struct Engine {
-    dir: tempfile::TempDir,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Engine {
-    fn start(addr: SocketAddr) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let listener = UnixListener::bind(dir.path().join("docker.sock")).expect("the test's own directory");
-        let asked = Arc::<Mutex<Vec<String>>>::default();
-        let notes = Arc::clone(&asked);
-        std::thread::spawn(move || {
-            let mut running = None;
-            for mut stream in listener.incoming().flatten() {
-                let mut text = [0; 4000];
-                let length = stream.read(&mut text).unwrap_or_default();
-                let head = String::from_utf8_lossy(&text[..length]).into_owned();
-                let asked = head.split(" HTTP/").next().unwrap_or_default().to_owned();
-                let answer = match asked.as_str() {
-                    "POST /containers/game/start" => {
-                        running = Some(says(addr, "from a container"));
-                        "HTTP/1.1 204 No Content\r\n\r\n"
-                    }
-                    "POST /containers/game/stop" => {
-                        drop(running.take());
-                        "HTTP/1.1 204 No Content\r\n\r\n"
-                    }
-                    _ => {
-                        "HTTP/1.1 404 Not Found\r\nContent-Length: 34\r\n\r\n{\"message\":\"No such container: x\"}"
-                    }
-                };
-                notes.lock().expect("no panic").push(asked);
-                let _ = stream.write_all(answer.as_bytes());
-            }
-        });
-        Self { dir, asked }
-    }
-
-    fn host(&self) -> String {
-        format!("unix://{}/docker.sock", self.dir.path().display())
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("no panic").clone()
-    }
+fn engine(addr: SocketAddr) -> Engine {
+    let mut running = None;
+    Engine::acting(move |path| match path {
+        "containers/game/start" => {
+            running = Some(says(addr, "from a container"));
+            204
+        }
+        "containers/game/stop" => {
+            drop(running.take());
+            204
+        }
+        _ => 404,
+    })
 }
 
 #[test]
 fn a_container_is_started_for_a_client_and_stopped_after_it() {
     let (listen, target) = (own_addr(8080), own_addr(9000));
-    let engine = Engine::start(target);
+    let engine = engine(target);
     let wake = "wake = { docker = \"game\", stop_after = \"1s\" }\n";
     let portway = Portway::with(&mapping(listen, target, wake)).env("DOCKER_HOST", &engine.host()).start();
     assert_eq!(page(listen).as_deref(), Some("from a container"), "{}", portway.log());
@@ -281,7 +248,7 @@ fn a_container_is_started_for_a_client_and_stopped_after_it() {
 #[test]
 fn a_container_that_is_not_there_is_told_with_the_cure() {
     let (listen, target) = (own_addr(8080), own_addr(9000));
-    let engine = Engine::start(target);
+    let engine = engine(target);
     let wake = "wake = { docker = \"gone\" }\n";
     let mut portway =
         Portway::with(&mapping(listen, target, wake)).env("DOCKER_HOST", &engine.host()).start();

@@ -137,7 +137,7 @@ pub(crate) struct OwnService {
 }
 
 /// `[api]` and `[metrics]` as they are written.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct ApiText {
     /// `[api]`, if it is there.
     span: Option<Span>,
@@ -152,12 +152,14 @@ pub(crate) struct ApiText {
 }
 
 /// `[metrics]` as it is written.
+#[derive(Clone)]
 struct MetricsText {
     span: Span,
     listen: Option<Located<ListenAddr>>,
 }
 
 /// A token as it is written.
+#[derive(Clone)]
 struct TokenText {
     role: Role,
     file: Text,

@@ -4,12 +4,14 @@
 //! Both make entries. What cannot be read is noted, and the rest is looked at all the same.
 
 use std::{
+    net::{IpAddr, Ipv4Addr},
     num::NonZeroU16,
     sync::{Arc, OnceLock},
 };
 
 use crate::{
     config::{
+        containers::Home,
         file::MappingText,
         lower::{
             Lowering, MOST_WAYS,
@@ -32,6 +34,9 @@ use crate::{
     preface::Match,
     relay::tcp::Asleep,
 };
+
+/// The host of a target that is not known to be anywhere. No text names it.
+const NOWHERE: Host = Host::Ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED), None);
 
 impl Lowering<'_> {
     /// What a mapping promises, in whichever form; only what could be read.
@@ -96,10 +101,10 @@ impl Lowering<'_> {
         }
         let host = self.context.host;
         let services = |name: &str, protocol| host.service(name, protocol);
-        let spec = Publish::parse(&text.value, &services);
+        let spec = Publish::parse_for(&self.home_host(), &text.value, &services);
         let meant = |value: &str| meant::publish(value, &services);
         let Publish { listen, target, protocols } = self.sound("publish", text, spec, meant)?;
-        if !self.is_in_this_build(&target, text) {
+        if !self.is_in_this_build(&target, text) || !self.has_place(&target, text) {
             return None;
         }
         let span = text.span();
@@ -156,14 +161,33 @@ impl Lowering<'_> {
         let services = |name: &str, protocol| host.service(name, protocol);
         let mut read = Vec::with_capacity(list.items.len());
         for TargetText { address, weight, backup } in &list.items {
-            let spec = TargetSpec::parse(&address.value, protocols, &services);
+            let spec = TargetSpec::parse_for(&self.home_host(), &address.value, protocols, &services);
             let meant = |value: &str| meant::target(value, protocols, &services);
             let spec = self.sound("targets", address, spec, meant);
-            let spec = spec.filter(|spec| self.is_in_this_build(spec, address));
+            let spec =
+                spec.filter(|spec| self.is_in_this_build(spec, address) && self.has_place(spec, address));
             let target = |spec| TargetEntry { spec, span: address.span(), weight: *weight, backup: *backup };
             read.extend(spec.map(target));
         }
         read
+    }
+
+    /// The machine of a target whose host is not named.
+    fn home_host(&self) -> Host {
+        match &self.home {
+            None => Host::LOOPBACK,
+            Some(Home::At(ip)) => Host::Ip(*ip, None),
+            Some(Home::Unknown(..)) => NOWHERE,
+        }
+    }
+
+    /// Notes a target of a container that is not known to be anywhere.
+    fn has_place(&mut self, spec: &TargetSpec, text: &Text) -> bool {
+        let Some(Home::Unknown(why, cure)) = self.home.as_ref().filter(|_| spec.host == NOWHERE) else {
+            return true;
+        };
+        self.diagnostics.problem(Code::Unreachable, text.span(), why.clone()).hint(cure.clone());
+        false
     }
 
     /// Notes the name of a service where this build looks up no SRV records.

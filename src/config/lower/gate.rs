@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The three tables as they are written.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct GateText {
     /// Those of all files; the other tables stand in the main file only.
     pub(crate) lists: Vec<ListText>,

@@ -25,6 +25,7 @@ const LONGEST_BAN: Duration = Duration::from_secs(30 * 86_400);
 const STATE_FILE: &str = "bans.json";
 
 /// `[guard]` as it is written.
+#[derive(Clone)]
 pub(crate) struct GuardText {
     span: Span,
     refusals: Rate,

@@ -33,6 +33,7 @@ const TOO_LARGE: &str = "more than 64 MiB";
 const LONGEST_NAME: usize = 64;
 
 /// A list as it is written.
+#[derive(Clone)]
 pub(crate) struct ListText {
     pub(crate) name: ListName,
     span: Span,
@@ -40,6 +41,7 @@ pub(crate) struct ListText {
     source: Option<ListSource>,
 }
 
+#[derive(Clone)]
 enum ListSource {
     Inline(Vec<IpNet>),
     /// A file, which belongs to the directory of the file that names it.

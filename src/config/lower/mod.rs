@@ -8,6 +8,7 @@ pub(super) mod api;
 mod claims;
 pub(crate) mod daemon;
 pub(super) mod declared;
+pub(super) mod docker;
 pub(super) mod draft;
 mod entries;
 mod exposure;
@@ -15,6 +16,7 @@ mod forms;
 pub(super) mod gate;
 pub(super) mod guard;
 pub(super) mod hosts;
+pub(super) mod labels;
 pub(super) mod listen_entry;
 pub(super) mod lists;
 pub(super) mod log;
@@ -41,6 +43,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
 
 use crate::{
     config::{
+        containers::Home,
         file::{FileText, MappingText},
         host::HostView,
         lower::{
@@ -134,6 +137,8 @@ pub(crate) struct Lowering<'a> {
     ways: usize,
     /// How many cures for specs were looked for.
     cures: usize,
+    /// Where a target is whose host is not named, if not on this machine.
+    home: Option<Home>,
 }
 
 /// More listeners than one machine can have for one address: every port, both protocols, twice.
@@ -164,6 +169,7 @@ impl<'a> Lowering<'a> {
             is_full: false,
             ways: 0,
             cures: 0,
+            home: None,
         }
     }
 
@@ -175,6 +181,7 @@ impl<'a> Lowering<'a> {
 
     /// Takes in the mappings of a file or of another fragment.
     pub(crate) fn mappings(&mut self, text: &FileText) {
+        self.home.clone_from(&text.home);
         for spec in &text.publish {
             self.publish_alone(spec);
         }

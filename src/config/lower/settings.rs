@@ -1,5 +1,5 @@
 //! What concerns the daemon as a whole: `[limits]` and `[shutdown]`, and the terms of `[router]`,
-//! `[log]`, `[api]` and `[metrics]`.
+//! `[log]`, `[api]`, `[metrics]` and `[docker]`.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -8,6 +8,7 @@ use crate::{
         lower::{
             api::{ApiSettings, MetricsSettings},
             daemon::DaemonSettings,
+            docker::DockerSettings,
             log::LogSettings,
         },
         text::{
@@ -37,6 +38,8 @@ pub struct Settings {
     pub metrics: MetricsSettings,
     /// The process itself.
     pub daemon: DaemonSettings,
+    /// The engine whose containers declare mappings; `None` asks none.
+    pub docker: Option<DockerSettings>,
 }
 
 /// How many sessions and flows the daemon may have (`[limits]`); `None` is `"auto"`: as many as the
@@ -68,6 +71,7 @@ impl Default for Settings {
             api: ApiSettings::default(),
             metrics: MetricsSettings::default(),
             daemon: DaemonSettings::default(),
+            docker: None,
         }
     }
 }

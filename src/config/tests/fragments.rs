@@ -1,6 +1,7 @@
 //! Texts that stand alone, here the labels of containers, beside files and specs.
 
 use super::*;
+use crate::config::source::Labels;
 
 /// Files and specs, with labels that are read before them or after them.
 struct Beside<'a> {
@@ -18,7 +19,7 @@ impl Beside<'_> {
         let source = Source { file, publish, ..Source::default() };
         let add = |fragments: &mut Fragments, labels: &[(&str, &str)], diagnostics: &mut Diagnostics| {
             for (name, text) in labels {
-                let span = fragments.sources.add(Origin::Label((*name).to_owned()), (*text).to_owned());
+                let span = fragments.sources.add(origin(name), (*text).to_owned());
                 fragments.text((span, Path::new(""), false), &Machine, diagnostics);
             }
         };
@@ -42,16 +43,21 @@ fn beside<'a>(text: &str, after: &'a [(&'a str, &'a str)]) -> Beside<'a> {
     Beside { before: &[], files: file(text), specs: &[], after }
 }
 
+/// The origin of a text that stands alone.
+fn origin(name: &str) -> Origin {
+    Origin::Container(Labels { container: name.into(), places: Arc::default() })
+}
+
 const A_FILE: &str = "[[mapping]]\nname = \"web\"\npublish = \"127.0.0.1:80:10.0.0.1:80\"\n";
 const TWICE: &str = "127.0.0.1:80/tcp is listened on twice, first at";
 
 #[test]
 fn a_bad_text_that_stands_alone_is_left_out_of_a_good_plan() {
     for (text, problem) in [
-        ("publish = [\"127.0.0.1:81:10.0.0.1:80x\"]", "label a (column 35): left out: "),
-        ("publish = [\"127.0.0.1:81:10.0.0.1:80\"", "label a (column 38): left out: "),
-        ("publish = [\"127.0.0.1:81:10.0.0.1:80\"]\nnothing = 1", "label a (column 1): left out: "),
-        ("publish = [\"127.0.0.1:81:127.0.0.1:81\"]", "label a (column 13): left out: the target "),
+        ("publish = [\"127.0.0.1:81:10.0.0.1:80x\"]", "container a: left out: "),
+        ("publish = [\"127.0.0.1:81:10.0.0.1:80\"", "container a: left out: "),
+        ("publish = [\"127.0.0.1:81:10.0.0.1:80\"]\nnothing = 1", "container a: left out: "),
+        ("publish = [\"127.0.0.1:81:127.0.0.1:81\"]", "container a: left out: the target "),
     ] {
         let (listeners, out) = beside(A_FILE, &[("a", text)]).outcome();
         assert_eq!(listeners, ["web 127.0.0.1:80/tcp"], "{text}");
@@ -93,13 +99,12 @@ fn what_stands_alone_loses_against_files_specs_and_decoys_in_any_order() {
     ];
     let specs = &["127.0.0.1:81:10.0.0.1:80"];
     let expected = [
-        format!("label a (column 13): left out: {TWICE} portway.toml:3:12"),
-        "label b (column 13): left out: 127.0.0.1:81/tcp is listened on twice, first at -p \
+        format!("container a: left out: {TWICE} portway.toml:3:12"),
+        "container b: left out: 127.0.0.1:81/tcp is listened on twice, first at -p \
          \"127.0.0.1:81:10.0.0.1:80\""
             .to_owned(),
-        "label c (column 13): left out: 127.0.0.1:82/tcp is listened on twice, first at portway.toml:5:10"
-            .to_owned(),
-        "label d (column 9): left out: the name \"web\" is used twice, first at portway.toml:2:9".to_owned(),
+        "container c: left out: 127.0.0.1:82/tcp is listened on twice, first at portway.toml:5:10".to_owned(),
+        "container d: left out: the name \"web\" is used twice, first at portway.toml:2:9".to_owned(),
     ];
     let after = Beside { specs, ..beside(&text, &labels) };
     let before = Beside { before: &labels, after: &[], files: file(&text), specs };
@@ -117,7 +122,7 @@ fn of_two_that_stand_alone_the_first_wins() {
         let beside = beside(A_FILE, &labels);
         let (first, second) = (labels[0].0, labels[1].0);
         let left_out = format!(
-            "label {second} (column 13): left out: 127.0.0.1:81/tcp is listened on twice, first at label {first}"
+            "container {second}: left out: 127.0.0.1:81/tcp is listened on twice, first at container {first}"
         );
         assert_eq!(beside.outcome().1, [left_out]);
         assert_eq!(plan(&beside.load().unwrap())[1], format!("81/tcp 127.0.0.1:81/tcp {winner}"));
@@ -133,8 +138,8 @@ fn a_text_that_clashes_only_with_what_is_left_out_stays() {
     ];
     let (listeners, out) = beside(A_FILE, &labels).outcome();
     assert_eq!(listeners, ["web 127.0.0.1:80/tcp", "81/tcp 127.0.0.1:81/tcp"]);
-    let a = format!("label a (column 13): left out: {TWICE} portway.toml:3:12");
-    let c = "label c (column 13): left out: 127.0.0.1:81/tcp is listened on twice, first at label b";
+    let a = format!("container a: left out: {TWICE} portway.toml:3:12");
+    let c = "container c: left out: 127.0.0.1:81/tcp is listened on twice, first at container b";
     assert_eq!(out, [a, c.to_owned()]);
 }
 
@@ -146,15 +151,15 @@ fn a_problem_at_a_place_in_a_file_leaves_out_the_text_that_causes_it() {
     );
     let (listeners, out) = circle.outcome();
     assert_eq!(listeners, ["90/tcp 127.0.0.1:90/tcp"]);
-    let leads_back = "label a (column 13): left out: at portway.toml:1:13, the target 127.0.0.1:80 leads back in \
+    let leads_back = "container a: left out: at portway.toml:1:13, the target 127.0.0.1:80 leads back in \
                       a circle: 127.0.0.1:80/tcp -> 127.0.0.1:90/tcp -> 127.0.0.1:80/tcp";
     assert_eq!(out, [leads_back]);
 
     let named = "[[mapping]]\nname = \"81/tcp\"\npublish = \"127.0.0.1:80:10.0.0.1:80\"\n";
     let (listeners, out) = beside(named, &[("a", "publish = [\"127.0.0.1:81:10.0.0.1:80\"]")]).outcome();
     assert_eq!(listeners, ["81/tcp 127.0.0.1:80/tcp"]);
-    let default_name = "label a (column 13): left out: at portway.toml:2:9, the name \"81/tcp\" is the default name \
-                        of the listener at label a";
+    let default_name = "container a: left out: at portway.toml:2:9, the name \"81/tcp\" is the default name \
+                        of the listener at container a";
     assert_eq!(out, [default_name]);
 }
 

@@ -161,8 +161,8 @@ fn unknown_keys_are_refused_with_a_suggestion() {
 
 #[test]
 fn tables_that_only_this_version_does_not_have_are_not_called_unknown() {
-    let text = "publish = \"80:9\"\n[docker]\nnetwork = \"auto\"\n[knock]\n[probe]\n";
-    assert_eq!(problems(text), ["2:2 unsupported", "4:2 unsupported", "5:2 unsupported"]);
+    let text = "publish = \"80:9\"\n[knock]\n[probe]\n";
+    assert_eq!(problems(text), ["2:2 unsupported", "3:2 unsupported"]);
 }
 
 #[test]

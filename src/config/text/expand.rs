@@ -33,6 +33,12 @@ impl Text {
         Self { value, span, origin: Source::Verbatim(0), is_expanded: false, beside: Some(from) }
     }
 
+    /// A string as it is: `from` is where it begins if it stands there byte for byte.
+    pub(crate) fn verbatim(value: &str, span: Span, from: Option<usize>) -> Self {
+        let origin = from.map_or(Source::Rewritten, Source::Verbatim);
+        Self { value: value.to_owned(), span, origin, is_expanded: false, beside: None }
+    }
+
     /// A string of the file: `value` is what it says, `from` where that begins if it stands there
     /// byte for byte.
     ///
@@ -46,8 +52,7 @@ impl Text {
         budget: &ExpansionBudget,
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, (Span, ExpandError)> {
-        let origin = from.map_or(Source::Rewritten, Source::Verbatim);
-        let plain = Self { value: value.to_owned(), span, origin, is_expanded: false, beside: None };
+        let plain = Self::verbatim(value, span, from);
         if !value.contains('$') {
             return Ok(plain);
         }
@@ -125,6 +130,7 @@ const LONGEST: usize = 64 * 1024;
 const MOST: usize = 4 * 1024 * 1024;
 
 /// How much variables may still add to a configuration.
+#[derive(Clone)]
 pub(crate) struct ExpansionBudget(Cell<usize>);
 
 impl Default for ExpansionBudget {

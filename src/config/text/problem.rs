@@ -9,7 +9,7 @@ mod code;
 
 use std::{
     borrow::Cow,
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fmt::{self, Write as _},
 };
 
@@ -68,7 +68,7 @@ impl Problem {
         let Self { file, line, column, message, .. } = self;
         match &self.origin {
             origin if origin.is_file() => format!("{file}:{line}:{column}: {message}"),
-            Origin::CommandLine => format!("{file}: {message}"),
+            Origin::CommandLine | Origin::Container(_) => format!("{file}: {message}"),
             _ => format!("{file} (column {column}): {message}"),
         }
     }
@@ -154,6 +154,7 @@ impl std::error::Error for Problems {}
 type Words = Cow<'static, str>;
 
 /// A problem or a warning while it is collected.
+#[derive(Clone)]
 pub(crate) struct Diagnostic {
     code: Code,
     span: Span,
@@ -200,12 +201,16 @@ impl Diagnostic {
         self
     }
 
+    /// Every place that it is about.
+    fn places(&self) -> impl Iterator<Item = Span> {
+        [self.circle, self.also, Some(self.span)].into_iter().flatten()
+    }
+
     /// The last place of this problem in a text that stands alone, if any: without that text, there
     /// would be no problem.
     fn alone(&self, sources: &SourceMap) -> Option<Span> {
         // Of several in one text, the place of the problem itself: the last of the greatest counts.
-        let places = [self.circle, self.also, Some(self.span)].into_iter().flatten();
-        places.filter(|place| sources.origin(*place).stands_alone()).max_by_key(|place| place.source())
+        self.places().filter(|place| sources.origin(*place).stands_alone()).max_by_key(|place| place.source())
     }
 
     /// The warning that the text which stands alone is left out because of this.
@@ -230,8 +235,10 @@ impl Diagnostic {
     }
 
     fn into_problem(self, sources: &SourceMap) -> Problem {
-        let (line, column) = sources.position(self.span);
         let origin = sources.origin(self.span);
+        // A text that was made of labels was never written as it is.
+        let (line, column) =
+            if matches!(origin, Origin::Container(_)) { (1, 1) } else { sources.position(self.span) };
         let is_file = origin.is_file();
         let has_excerpt = is_file && !self.is_whole_file && !sources.text(self.span).is_empty();
         let text = match (self.text, self.is_whole_file) {
@@ -242,7 +249,7 @@ impl Diagnostic {
         let also = self.also.map(|p| format!(" {}", sources.describe(p))).unwrap_or_default();
         Problem {
             code: self.code,
-            file: escaped(&origin.to_string()),
+            file: escaped(&sources.name(self.span)),
             line,
             column,
             text: printable(&text),
@@ -265,7 +272,7 @@ fn printable(text: &str) -> String {
 }
 
 /// What was noticed so far.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Diagnostics {
     problems: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
@@ -315,23 +322,29 @@ impl Diagnostics {
 
     /// Takes in the notes of a look at several texts.
     ///
-    /// If texts that stand alone have problems, the first of them has to be left out: it is the
-    /// outcome, and its problems, as warnings, are all that is taken in. The other notes may come
-    /// from it, so the other texts need another look.
-    pub(crate) fn absorb(&mut self, notes: Self, sources: &SourceMap) -> Option<u32> {
+    /// If texts that stand alone have problems, those of them have to be left out whose problems
+    /// come from no other such text: they are the outcome, and their problems, as warnings, are all
+    /// that is taken in. The other notes may come from them, so the other texts need another look.
+    pub(crate) fn absorb(&mut self, notes: Self, sources: &SourceMap) -> BTreeSet<u32> {
         let text = |note: &Diagnostic| note.alone(sources).map(Span::source);
-        let first = notes.problems.iter().filter_map(text).min();
-        let (problems, warnings) = if first.is_none() {
+        let bad: BTreeSet<u32> = notes.problems.iter().filter_map(text).collect();
+        // The first bad one has to do with no other: of the texts of a note, the last is to blame.
+        let is_its_own = |note: &&Diagnostic| {
+            note.places().map(Span::source).all(|source| Some(source) == text(note) || !bad.contains(&source))
+        };
+        let out: BTreeSet<u32> = notes.problems.iter().filter(is_its_own).filter_map(text).collect();
+        let (problems, warnings) = if bad.is_empty() {
             (notes.problems, notes.warnings)
         } else {
-            let of_first = notes.problems.into_iter().filter(|note| text(note) == first);
-            (Vec::new(), of_first.map(|note| note.left_out(sources)).collect())
+            let is_out = |note: &Diagnostic| text(note).is_some_and(|source| out.contains(&source));
+            let of_those = notes.problems.into_iter().filter(is_out);
+            (Vec::new(), of_those.map(|note| note.left_out(sources)).collect())
         };
         for (list, more) in [(&mut self.problems, problems), (&mut self.warnings, warnings)] {
             list.extend(more);
             list.truncate(Self::TAKEN);
         }
-        first
+        out
     }
 
     /// Whether no problem was noted so far.

@@ -37,6 +37,7 @@ impl Span {
 }
 
 /// A text and where it comes from.
+#[derive(Clone)]
 struct SourceText {
     origin: Origin,
     text: String,
@@ -44,7 +45,7 @@ struct SourceText {
 }
 
 /// Every text that was read, in order.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct SourceMap(Vec<SourceText>);
 
 impl SourceMap {
@@ -97,6 +98,14 @@ impl SourceMap {
         let (line, column) = self.position(span);
         match self.origin(span) {
             origin if origin.is_file() => format!("{origin}:{line}:{column}"),
+            _ => self.name(span),
+        }
+    }
+
+    /// The text that a span is of, as a message names it; of the labels of a container, the label.
+    pub(crate) fn name(&self, span: Span) -> String {
+        match self.origin(span) {
+            Origin::Container(labels) => labels.describe(span.start as usize),
             origin => origin.to_string(),
         }
     }
@@ -162,6 +171,7 @@ fn shown(c: char, to: &mut String) {
 }
 
 /// Where the lines of a text begin, and how many characters come before every block of it.
+#[derive(Clone)]
 struct LineIndex {
     lines: Vec<usize>,
     blocks: Vec<usize>,

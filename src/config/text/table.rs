@@ -31,6 +31,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) host: &'a dyn HostView,
     /// How much the variables may still expand to.
     pub(crate) budget: &'a ExpansionBudget,
+    /// Whether strings have variables.
+    pub(crate) takes_variables: bool,
     /// Takes what is wrong.
     pub(crate) diagnostics: &'a mut Diagnostics,
     /// The tables of this program with their keys, to say where a misplaced key belongs.
@@ -183,7 +185,7 @@ impl<'a> Reader<'a> {
         budget: &'a ExpansionBudget,
         diagnostics: &'a mut Diagnostics,
     ) -> Self {
-        Self { file, text, host, budget, diagnostics, homes: Homes::new() }
+        Self { file, text, host, budget, takes_variables: true, diagnostics, homes: Homes::new() }
     }
 }
 
@@ -334,8 +336,12 @@ impl Reader<'_> {
     fn expanded(&mut self, value: &str, range: Range<usize>) -> Option<Text> {
         let span = self.span(range.clone());
         let quotes = self.quotes(value, &range);
+        let from = quotes.map(|q| range.start + q);
+        if !self.takes_variables {
+            return Some(Text::verbatim(value, span, from));
+        }
         let host = self.host;
-        match Text::expand(value, span, quotes.map(|q| range.start + q), self.budget, |name| host.env(name)) {
+        match Text::expand(value, span, from, self.budget, |name| host.env(name)) {
             Ok(text) => Some(text),
             Err((span, e)) => {
                 self.diagnostics.problem(Code::InvalidVariable, span, e.message).hint(e.hint);

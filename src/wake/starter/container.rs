@@ -6,7 +6,7 @@
 
 use std::{env, path::Path, sync::Arc, time::Duration};
 
-use bollard::{API_DEFAULT_VERSION, Docker, errors::Error};
+use crate::engine::{Engine, EngineError};
 
 /// How long the engine may take for one request. A stop lasts as long as the container needs.
 const ANSWER_LIMIT: Duration = Duration::from_secs(280);
@@ -33,19 +33,15 @@ impl Container {
 
     /// Starts it. One that runs is left as it is.
     pub(super) async fn start(&self) -> Result<(), String> {
-        let engine = self.engine()?;
-        // One that runs is answered with 304, which is no error here.
-        engine.start_container(&self.name, None).await.map_err(|error| self.failed(&error))
+        self.ask("start").await
     }
 
     /// Stops it, with the time that it has of its own.
     pub(super) async fn stop(&self) -> Result<(), String> {
-        let engine = self.engine()?;
-        engine.stop_container(&self.name, None).await.map_err(|error| self.failed(&error))
+        self.ask("stop").await
     }
 
-    /// The engine. It is connected for each request.
-    fn engine(&self) -> Result<Docker, String> {
+    async fn ask(&self, verb: &str) -> Result<(), String> {
         let is_name = |name: &str| {
             let mut chars = name.chars();
             chars.next().is_some_and(|c| c.is_ascii_alphanumeric())
@@ -57,29 +53,26 @@ impl Container {
             );
         }
         let host = self.host();
-        let seconds = ANSWER_LIMIT.as_secs();
-        let engine = match host.strip_prefix("unix://").unwrap_or(&host) {
-            path if path.starts_with('/') => Docker::connect_with_unix(path, seconds, API_DEFAULT_VERSION),
-            _ => Docker::connect_with_host(&host).map(|engine| engine.with_timeout(ANSWER_LIMIT)),
-        };
-        engine.map_err(|error| no_engine(&host, &error))
+        let engine = host.parse().map(Engine::at).map_err(|error| no_engine(&host, &error))?;
+        let path = format!("/containers/{}/{verb}", self.name);
+        engine.post(&path, ANSWER_LIMIT).await.map_err(|error| self.failed(&error))
     }
 
     fn host(&self) -> String {
         self.engine.as_ref().map_or_else(host, |host| host.to_string())
     }
 
-    fn failed(&self, error: &Error) -> String {
+    fn failed(&self, error: &EngineError) -> String {
         match error {
-            Error::DockerResponseServerError { status_code: 404, .. } => format!(
+            EngineError::Refused { status: 404, .. } => format!(
                 "the engine knows no such container: `docker ps --all` shows their names; \
                  make it with `docker create --name {}` or by compose",
                 self.name
             ),
-            Error::DockerResponseServerError { status_code: 403, message } => {
+            EngineError::Refused { status: 403, message } => {
                 format!("the engine, or a proxy before it, forbids it: allow POST /containers ({message})")
             }
-            Error::DockerResponseServerError { message, .. } => message.clone(),
+            EngineError::Refused { message, .. } => message.clone(),
             error => no_engine(&self.host(), error),
         }
     }
@@ -95,13 +88,8 @@ fn host() -> String {
     all.into_iter().find(|path| Path::new(path).exists()).unwrap_or_else(|| SOCKETS[0].to_owned())
 }
 
-fn no_engine(host: &str, error: &Error) -> String {
-    let mut said = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        said = format!("{said}: {cause}");
-        source = cause.source();
-    }
+fn no_engine(host: &str, error: &dyn std::error::Error) -> String {
+    let said = error.to_string();
     let cure = if said.contains("ermission denied") {
         "add portway's user to the group of the socket (`SupplementaryGroups=docker`)"
     } else {

@@ -23,6 +23,8 @@ messages! {
     CLIENT_BANNED = "client banned";
     CLOSED_ON_THE_ROUTER = "closed on the router";
     CONFIGURATION = "configuration";
+    CONTAINERS_APPLIED = "containers applied";
+    CONTAINER_ENGINE_ANSWERS_AGAIN = "container engine answers again";
     COUNTRY_DATABASE_NOT_USABLE = "country database not usable; the last good one stays";
     DATAGRAMS_DROPPED = "datagrams dropped";
     DROPPED_CLIENTS_HEAR_A_RESET = "dropped clients of the same network hear a reset when they are let go";

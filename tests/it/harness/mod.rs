@@ -9,6 +9,7 @@ mod browser;
 mod client;
 mod content;
 mod daemon;
+mod engine;
 mod fake_api;
 mod household;
 mod lab;
@@ -28,6 +29,7 @@ pub(crate) use browser::{Browser, axe};
 pub(crate) use client::{Client, echoes, enters, is_reset, reset, reset_seen, udp_client, udp_client_from};
 pub(crate) use content::Content;
 pub(crate) use daemon::{Line, Portway, Ran, Setup, check, portway, portway_program};
+pub(crate) use engine::{Engine, container};
 pub(crate) use fake_api::{End, FakeApi};
 pub(crate) use household::{HomeRouter, Household, LAN_TARGET};
 pub(crate) use lab::{
