@@ -14,6 +14,7 @@
 
 mod admission_handle;
 mod drain;
+mod hold;
 mod log_limits;
 pub(crate) mod tcp;
 mod throttle;
@@ -21,4 +22,5 @@ pub(crate) mod udp;
 
 pub(crate) use admission_handle::AdmissionHandle;
 pub(crate) use drain::{Drain, DrainWatch};
+pub(crate) use hold::Hold;
 pub(crate) use log_limits::LogLimits;

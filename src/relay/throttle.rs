@@ -18,7 +18,10 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::handover::Span;
 
 /// The most that passes at once, as time at the full rate.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -43,6 +46,25 @@ impl ByteBucket {
         let mut bucket = Self { rate, window: WINDOW, paid: now };
         bucket.window = bucket.time(1).max(WINDOW);
         bucket.paid = bucket.earliest(now);
+        bucket
+    }
+
+    /// What it hands to the next process.
+    pub(super) fn record(&self, now: Instant) -> BucketRecord {
+        BucketRecord {
+            rate: self.rate,
+            saved_us: Span::of(now.saturating_duration_since(self.paid).min(self.window)),
+            owed_us: Span::until(self.paid, now),
+        }
+    }
+
+    /// The bucket that another process handed over.
+    pub(super) fn taken_over(record: BucketRecord, now: Instant) -> Self {
+        let mut bucket = Self::new(record.rate, now);
+        let saved = record.saved_us.duration().min(bucket.window);
+        // The largest datagram is in debt for no longer than this.
+        let owed = record.owed_us.duration().min(bucket.time(1 << 16));
+        bucket.paid = now.checked_sub(saved).unwrap_or(now) + owed;
         bucket
     }
 
@@ -89,6 +111,16 @@ impl ByteBucket {
         let nanos = (u128::from(bytes) * NANOS).div_ceil(u128::from(self.rate.get()));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
+}
+
+/// A bucket as it is handed to the next process: what of the rate is saved up, or owed, as time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct BucketRecord {
+    rate: NonZeroU64,
+    #[serde(default)]
+    saved_us: Span,
+    #[serde(default)]
+    owed_us: Span,
 }
 
 const NANOS: u128 = 1_000_000_000;

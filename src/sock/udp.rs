@@ -16,7 +16,7 @@ use std::{
 };
 
 use nix::sys::socket::{
-    setsockopt,
+    getsockopt, setsockopt,
     sockopt::{Ipv4PacketInfo, Ipv4RecvErr, Ipv6RecvErr, Ipv6RecvPacketInfo, UdpGroSegment},
 };
 use quinn_udp::UdpSocketState;
@@ -228,6 +228,17 @@ pub(crate) fn reply_source(hit: Option<IpAddr>) -> Option<IpAddr> {
 pub(crate) fn join(socket: impl AsFd) {
     // Before Linux 5.0 each datagram comes by itself, which is only slower.
     let _ = setsockopt(&socket, UdpGroSegment, &true);
+}
+
+/// Whether the kernel hands over a sender's datagrams joined: then each read has to be told where
+/// they end.
+pub(crate) fn is_joined(socket: &UdpSocket) -> bool {
+    getsockopt(socket, UdpGroSegment).unwrap_or(false)
+}
+
+/// Whether a socket that another process handed over is one of datagrams.
+pub(crate) fn is_of_datagrams(socket: impl AsFd) -> bool {
+    SockRef::from(&socket).r#type().is_ok_and(|kind| kind == Type::DGRAM)
 }
 
 fn allow_fragments(socket: impl AsFd, addr: SocketAddr) -> io::Result<()> {

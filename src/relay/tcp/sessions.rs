@@ -22,10 +22,12 @@ use super::{
     accept::Admitted,
     budget::{Queue, SessionBudget},
     frozen::FrozenSession,
-    hold::Hold,
     pipe::Pipes,
 };
-use crate::{meter::LiveSession, relay::DrainWatch};
+use crate::{
+    meter::LiveSession,
+    relay::{DrainWatch, Hold},
+};
 
 /// The sessions of one listener.
 #[derive(Debug)]

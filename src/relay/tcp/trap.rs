@@ -12,12 +12,12 @@ use std::{io, net::SocketAddr, ops::ControlFlow, os::fd::OwnedFd, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{acceptor::Acceptor, hold::Hold};
+use super::acceptor::Acceptor;
 use crate::{
     mapping::{Protocol, canonical_socket},
     meter::ListenerMeter,
     policy::Gate,
-    relay::{DrainWatch, LogLimits},
+    relay::{DrainWatch, Hold, LogLimits},
     sock::stream::reset_on_close,
 };
 

@@ -23,7 +23,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::mapping::{ClientKey, Timeout};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    handover::Span,
+    mapping::{ClientKey, Timeout},
+};
 
 /// So many datagrams without an answer ...
 const SILENCE_DATAGRAMS: u32 = 3;
@@ -43,7 +48,7 @@ struct Linger {
 }
 
 /// The traffic of one open flow.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Activity {
     opened: Instant,
     asked: u32,
@@ -54,7 +59,40 @@ pub(super) struct Activity {
     unanswered_since: Instant,
 }
 
+/// The traffic of a flow, as it is handed to the next process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct ActivityRecord {
+    opened_us: Span,
+    asked: u32,
+    answered: u32,
+    assured: bool,
+    unanswered: u32,
+    unanswered_since_us: Span,
+}
+
 impl Activity {
+    /// What is handed to the next process.
+    pub(super) fn record(&self, now: Instant) -> ActivityRecord {
+        let ago = |at| Span::of(now.saturating_duration_since(at));
+        ActivityRecord {
+            opened_us: ago(self.opened),
+            asked: self.asked,
+            answered: self.answered,
+            assured: self.assured,
+            unanswered: self.unanswered,
+            unanswered_since_us: ago(self.unanswered_since),
+        }
+    }
+
+    /// The traffic that another process handed over.
+    pub(super) fn taken_over(record: &ActivityRecord, now: Instant) -> Self {
+        let before = |span: Span| now.checked_sub(span.duration()).unwrap_or(now);
+        let ActivityRecord { asked, answered, assured, unanswered, .. } = *record;
+        let (opened, unanswered_since) = (before(record.opened_us), before(record.unanswered_since_us));
+        Self { opened, asked, answered, assured, unanswered, unanswered_since }
+    }
+
     /// A flow that was opened at `now`, with so many datagrams of the client already sent.
     pub(super) fn new(asked: u32, now: Instant) -> Self {
         Self { opened: now, asked, answered: 0, assured: false, unanswered: asked, unanswered_since: now }

@@ -44,6 +44,12 @@ impl FlowBudget {
         self.count.used.load(Relaxed)
     }
 
+    /// The share of a flow that another process admitted, also above the limit.
+    pub(super) fn take_over(&self) -> FlowPermit {
+        self.count.used.fetch_add(1, Relaxed);
+        FlowPermit { count: Arc::clone(&self.count) }
+    }
+
     /// One flow's share, or `None` when the budget is spent.
     pub(super) fn take(&self) -> Option<FlowPermit> {
         let limit = self.limit();

@@ -5,6 +5,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use serde::{Deserialize, Serialize};
+
+use crate::handover::lenient;
+
 /// Why a datagram was not forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum DropReason {
@@ -78,6 +82,17 @@ impl DropReason {
 #[derive(Debug, Default)]
 pub(crate) struct UdpDrops {
     counts: [AtomicU64; DropReason::ALL.len()],
+    /// Those that a line has told.
+    told: AtomicU64,
+}
+
+/// The counts as they are handed to the next process, by the word of the reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct DropsRecord {
+    #[serde(deserialize_with = "lenient::each")]
+    counts: Vec<(String, u64)>,
+    told: u64,
 }
 
 impl UdpDrops {
@@ -88,7 +103,39 @@ impl UdpDrops {
 
     /// How many were dropped.
     pub(crate) fn total(&self) -> u64 {
-        self.counts.iter().map(|count| count.load(Relaxed)).sum()
+        self.counts.iter().fold(0, |sum: u64, count| sum.wrapping_add(count.load(Relaxed)))
+    }
+
+    /// How many of them a line has told.
+    pub(super) fn told(&self) -> u64 {
+        self.told.load(Relaxed)
+    }
+
+    /// Notes that a line has told so many.
+    pub(super) fn tell(&self, total: u64) {
+        self.told.store(total, Relaxed);
+    }
+
+    /// What is handed to the next process.
+    pub(super) fn snapshot(&self) -> DropsRecord {
+        let counts = DropReason::ALL.into_iter().map(|reason| (reason, self.count(reason)));
+        let counts = counts.filter(|(_, count)| *count > 0);
+        let counts = counts.map(|(reason, count)| (reason.as_str().to_owned(), count)).collect();
+        DropsRecord { counts, told: self.told() }
+    }
+
+    /// Adds what an earlier process has dropped.
+    pub(super) fn take_over(&self, record: &DropsRecord) {
+        for (reason, count) in &record.counts {
+            match DropReason::ALL.into_iter().find(|known| known.as_str() == reason) {
+                // A sum of so many datagrams cannot be true, and stays below the end of the numbers.
+                Some(known) => {
+                    self.counts[known as usize].fetch_add((*count).min(u64::MAX >> 8), Relaxed);
+                }
+                None => tracing::debug!(reason, "unknown drops were handed over"),
+            }
+        }
+        self.told.fetch_add(record.told.min(self.total()), Relaxed);
     }
 
     pub(super) fn add(&self, reason: DropReason, datagrams: u64) {

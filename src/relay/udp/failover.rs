@@ -13,6 +13,10 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
+use crate::handover::Span;
+
 /// How long a target that answered has to be in trouble.
 const LASTING: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -55,6 +59,39 @@ pub(super) struct FailoverJudge {
     in_trouble: Option<Instant>,
     not_before: Option<Instant>,
     pause: Duration,
+}
+
+/// What the judge of a flow knows, as it is handed to the next process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct JudgeRecord {
+    pub(super) has_answered: bool,
+    in_trouble_us: Option<Span>,
+    not_before_us: Option<Span>,
+    pause_us: Span,
+}
+
+impl FailoverJudge {
+    /// What is handed to the next process.
+    pub(super) fn record(&self, now: Instant) -> JudgeRecord {
+        JudgeRecord {
+            has_answered: self.has_answered,
+            in_trouble_us: self.in_trouble.map(|at| Span::of(now.saturating_duration_since(at))),
+            not_before_us: self.not_before.map(|at| Span::of(at.saturating_duration_since(now))),
+            pause_us: Span::of(self.pause),
+        }
+    }
+
+    /// The judge that another process handed over.
+    pub(super) fn taken_over(record: &JudgeRecord, now: Instant) -> Self {
+        let not_before = record.not_before_us.map(|left| now + left.duration().min(LONGEST_PAUSE));
+        Self {
+            has_answered: record.has_answered,
+            in_trouble: record.in_trouble_us.map(|ago| now.checked_sub(ago.duration()).unwrap_or(now)),
+            not_before,
+            pause: record.pause_us.duration().clamp(FIRST_PAUSE, LONGEST_PAUSE),
+        }
+    }
 }
 
 impl Default for FailoverJudge {

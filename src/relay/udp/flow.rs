@@ -52,6 +52,8 @@ pub(super) struct Flow {
     key: FlowKey,
     /// There until the flow is dropped.
     session: Option<SessionMeter>,
+    /// Another process has it: its line is written there.
+    is_let_go: AtomicBool,
     /// Why it ended; boxed, as few flows end with an error.
     ended: OnceLock<(Ended, Option<Box<OpenError>>)>,
     /// Where it leads, once that is known. It changes when the flow is led to another address; a
@@ -68,13 +70,16 @@ pub(super) struct Flow {
     /// or is gone).
     local_refused: AtomicBool,
     /// The limit of each direction (to the target, to the client), where there is one.
-    bandwidth: Option<Box<[Mutex<ByteBucket>; 2]>>,
+    bandwidth: Bandwidth,
     /// What few flows need.
     more: Option<Box<More>>,
     /// Its share of the daemon's flows, and its place in the mapping. The last field: the socket is
     /// closed by then.
     places: Mutex<(Option<FlowPermit>, Option<Permit>)>,
 }
+
+/// The buckets of both directions (to the target, to the client), where there is a limit.
+type Bandwidth = Option<Box<[Mutex<ByteBucket>; 2]>>;
 
 /// What a flow needs for a key that few mappings have.
 #[derive(Debug, Default)]
@@ -121,14 +126,14 @@ impl Flow {
         key: FlowKey,
         session: SessionMeter,
         (permit, admitted): (FlowPermit, Permit),
-        bandwidth: Option<NonZeroU64>,
+        buckets: Option<[ByteBucket; 2]>,
         kernel_joins: bool,
         more: More,
     ) -> Self {
-        let bucket = |rate| Mutex::new(ByteBucket::new(rate, Instant::now()));
         Self {
             key,
             session: Some(session),
+            is_let_go: AtomicBool::new(false),
             ended: OnceLock::new(),
             target: ArcSwapOption::empty(),
             trouble: AtomicU8::new(0),
@@ -136,10 +141,47 @@ impl Flow {
             kernel_joins,
             to_client: JoinLimit::new(kernel_joins),
             local_refused: AtomicBool::new(false),
-            bandwidth: bandwidth.map(|rate| Box::new([bucket(rate), bucket(rate)])),
+            bandwidth: buckets.map(|buckets| Box::new(buckets.map(Mutex::new))),
             more: (more.introduction.is_some() || more.waker.is_some()).then(|| Box::new(more)),
             places: Mutex::new((Some(permit), Some(admitted))),
         }
+    }
+
+    /// Full buckets of a new flow, where there is a limit.
+    pub(super) fn buckets(rate: Option<NonZeroU64>) -> Option<[ByteBucket; 2]> {
+        rate.map(|rate| [ByteBucket::new(rate, Instant::now()); 2])
+    }
+
+    /// Where its client is, and what that hit.
+    pub(super) fn key(&self) -> FlowKey {
+        self.key
+    }
+
+    /// The limit of each direction as it is now.
+    pub(super) fn bandwidth(&self) -> Option<[ByteBucket; 2]> {
+        let now = |bucket: &Mutex<ByteBucket>| *bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        self.bandwidth.as_ref().map(|buckets| [now(&buckets[0]), now(&buckets[1])])
+    }
+
+    /// What its targets get to know of its client.
+    pub(super) fn introduction(&self) -> Option<&Introduction> {
+        self.more.as_ref()?.introduction.as_ref()
+    }
+
+    /// Whether the system will not send from the address that the client hit.
+    pub(super) fn is_local_refused(&self) -> bool {
+        self.local_refused.load(Relaxed)
+    }
+
+    /// Goes on as another process left it: it leads there, and knows that.
+    pub(super) fn takes_over(&self, target: Option<Target>, is_local_refused: bool) {
+        self.local_refused.store(is_local_refused, Relaxed);
+        self.target.store(target.map(Arc::new));
+    }
+
+    /// Another process has it: nothing is written or counted when it ends here.
+    pub(super) fn let_go(&self) {
+        self.is_let_go.store(true, Relaxed);
     }
 
     /// What of a run of the client's the bandwidth allows, and how many datagrams it does not.
@@ -366,6 +408,12 @@ impl Drop for Flow {
     fn drop(&mut self) {
         // A reader of the session line finds the place free.
         self.places.get_mut().unwrap_or_else(PoisonError::into_inner).1 = None;
+        if *self.is_let_go.get_mut() {
+            if let Some(session) = self.session.take() {
+                session.let_go();
+            }
+            return;
+        }
         match self.session.take().zip(self.ended.take()) {
             Some((session, (reason, Some(error)))) => session.end_with(reason, &error),
             Some((session, (reason, None))) => session.end(reason),

@@ -98,6 +98,22 @@ pub(super) struct FlowId {
     serial: u64,
 }
 
+impl FlowId {
+    /// The order in which flows began.
+    pub(super) fn serial(self) -> u64 {
+        self.serial
+    }
+}
+
+/// How far a flow is: what goes with it to another table.
+#[derive(Clone, Debug)]
+pub(super) enum Shape {
+    /// Its target is not connected yet: the datagrams that are held, and how many were sent.
+    Connecting { held: Vec<Vec<u8>>, sent: u32 },
+    /// It is open. Without a deadline it never expires.
+    Open { activity: Activity, deadline: Option<Instant> },
+}
+
 /// What becomes of a client's datagram.
 #[derive(Debug)]
 pub(super) enum Verdict<'a, T> {
@@ -254,6 +270,73 @@ impl<T> FlowTable<T> {
         let slot = self.flows.insert(Flow { key, owner, serial, handle: enter(permit, admitted), phase });
         self.by_key.insert(key, slot);
         Verdict::New(FlowId { slot, serial }, &self.flows[slot].handle)
+    }
+
+    /// How many flows there are.
+    pub(super) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Every flow.
+    pub(super) fn all(&self) -> impl Iterator<Item = &T> {
+        self.flows.iter().map(|(_, flow)| &flow.handle)
+    }
+
+    /// How far each flow is.
+    #[cfg(test)]
+    pub(super) fn all_shapes(&self) -> impl Iterator<Item = Shape> {
+        let id = |(slot, flow): (usize, &Flow<T>)| FlowId { slot, serial: flow.serial };
+        self.flows.iter().filter_map(move |flow| self.shape(id(flow)))
+    }
+
+    /// How far a flow is.
+    pub(super) fn shape(&self, id: FlowId) -> Option<Shape> {
+        let flow = self.flows.get(id.slot).filter(|flow| flow.serial == id.serial)?;
+        Some(match &flow.phase {
+            Phase::Connecting { held, sent, .. } => Shape::Connecting { held: held.clone(), sent: *sent },
+            Phase::Open { activity, deadline, .. } => {
+                Shape::Open { activity: activity.clone(), deadline: *deadline }
+            }
+        })
+    }
+
+    /// Enters a flow of `client` that another table had. What it holds may be more than a flow of
+    /// this table could.
+    ///
+    /// # Errors
+    /// The handle, where the key has a flow.
+    pub(super) fn enter(
+        &mut self,
+        key: FlowKey,
+        client: IpAddr,
+        handle: T,
+        shape: Shape,
+    ) -> Result<FlowId, T> {
+        if self.by_key.contains_key(&key) {
+            return Err(handle);
+        }
+        let (owner, serial) = (ClientKey::of(client), self.next_serial);
+        self.next_serial += 1;
+        let mut due_at = None;
+        let phase = match shape {
+            Shape::Connecting { held, sent } => {
+                let bytes = held.iter().map(Vec::len).sum();
+                self.held += bytes;
+                Phase::Connecting { held, bytes, sent }
+            }
+            Shape::Open { activity, deadline } => {
+                due_at = deadline;
+                Phase::Open { activity, deadline: None, queued: None }
+            }
+        };
+        let is_settled = matches!(&phase, Phase::Open { activity, .. } if activity.is_settled());
+        let slot = self.flows.insert(Flow { key, owner, serial, handle, phase });
+        self.by_key.insert(key, slot);
+        if is_settled {
+            self.settled.insert(owner, serial, slot);
+        }
+        self.set_deadline(slot, due_at);
+        Ok(FlowId { slot, serial })
     }
 
     /// The flow of a client, where there is one.

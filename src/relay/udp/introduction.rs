@@ -66,6 +66,17 @@ impl Introduction {
         Some(Self { header: outgoing.encode(form).into(), in_each: form == SendProxy::V2Each })
     }
 
+    /// The introduction of a flow that another process handed over; `None` for a header that is too
+    /// long.
+    pub(super) fn taken_over(header: &[u8], in_each: bool) -> Option<Self> {
+        (header.len() <= LONGEST).then(|| Self { header: header.into(), in_each })
+    }
+
+    /// What stands before a datagram.
+    pub(super) fn header(&self) -> &[u8] {
+        &self.header
+    }
+
     /// Whether every datagram has it.
     pub(super) fn is_in_each(&self) -> bool {
         self.in_each

@@ -24,6 +24,8 @@
 //! - A refused client hears nothing, and nothing is kept for it.
 //! - The table's lock is held for decisions, never for a system call on a known flow's way.
 //!
+//! It can stand still (`frozen`), with all its flows, and go on here or in another process.
+//!
 //! How it ends: when `closing` closes, datagrams that would start a flow are dropped from then on;
 //! those of its flows still pass in both directions, through the same socket, until each flow has
 //! ended by its idle time or was cut through the meter. UDP has no goodbye, so how long is worth
@@ -39,6 +41,8 @@ mod drops;
 mod failover;
 mod flow;
 mod flow_table;
+mod flows;
+mod frozen;
 mod introduction;
 mod open_error;
 mod return_path;
@@ -57,6 +61,8 @@ use std::{
 
 pub(crate) use budget::FlowBudget;
 pub(crate) use drops::{DropReason, UdpDrops};
+pub(crate) use flows::Flows;
+pub(crate) use frozen::{FrozenUdp, UdpRecord};
 use ipnet::IpNet;
 use quinn_udp::UdpSocketState;
 use tokio::{
@@ -73,6 +79,7 @@ use self::{
     flow::{Flow, More},
     flow_table::{Arrival, FlowId, FlowKey, FlowTable, Silent, Verdict},
     introduction::{Introduction, may_have_header, take_header},
+    return_path::Ride,
 };
 use super::{AdmissionHandle, DrainWatch, LogLimits};
 use crate::{
@@ -159,8 +166,10 @@ pub(crate) struct UdpService {
     pub log: Arc<LogLimits>,
     /// Its count of datagrams that were not forwarded.
     pub drops: Arc<UdpDrops>,
-    /// Where its flows run.
-    pub flows: DrainWatch,
+    /// Where the tasks of its flows run.
+    pub tasks: DrainWatch,
+    /// Its flows, over all its sockets.
+    pub flows: Arc<Flows>,
 }
 
 impl UdpService {
@@ -173,6 +182,8 @@ impl UdpService {
         let kernel_joins = self.joins && offload.max_gso_segments() > 1;
         let spec = Arc::clone(&self.spec.borrow());
         let (idle, peers) = (spec.options.idle_timeout, Arc::clone(&spec.options.accept_proxy));
+        // Each flow's task holds a sender until it has let go of everything else.
+        let (alive, all_gone) = mpsc::channel::<()>(1);
         let listener = ListenerShared {
             socket: sockets::listener(socket, kernel_joins)?,
             kernel_joins,
@@ -186,14 +197,20 @@ impl UdpService {
             dialer: self.dialer.clone(),
             pool: self.pool.clone(),
             meter: Arc::clone(&self.meter),
+            tasks: self.tasks.clone(),
+            flows: Arc::clone(&self.flows),
+            alive: alive.downgrade(),
         };
-        let (said, next_summary) = (self.drops.total(), Instant::now());
+        let listener = Arc::new(listener);
+        self.flows.are_of(&listener);
+        self.drops.tell(self.drops.total());
         Ok(UdpListener {
             service: self,
-            listener: Arc::new(listener),
+            listener,
             peers,
-            said,
-            next_summary,
+            alive: Some(alive),
+            all_gone,
+            next_summary: Instant::now(),
             reprieve: None,
         })
     }
@@ -207,8 +224,9 @@ pub(crate) struct UdpListener {
     listener: Arc<ListenerShared>,
     /// The peers that have to say who their clients are.
     peers: Arc<[IpNet]>,
-    /// The drops that a summary has told.
-    said: u64,
+    /// The sign of life that the tasks of flows have; none once it closes.
+    alive: Option<mpsc::Sender<()>>,
+    all_gone: mpsc::Receiver<()>,
     next_summary: Instant,
     /// Flows that are due wait until then, or until the socket is empty.
     reprieve: Option<Instant>,
@@ -222,14 +240,23 @@ impl UdpListener {
     }
 
     /// Forwards until `closing` has closed and the last flow is gone; the socket is closed then.
-    pub(crate) async fn run(mut self, closing: DrainWatch) {
-        // Each flow's task holds a sender until it has let go of everything else.
-        let (alive, mut all_gone) = mpsc::channel::<()>(1);
-        let mut alive = Some(alive);
+    /// It ends as well when another process has taken it over.
+    pub(crate) async fn run(self, closing: DrainWatch) {
+        let flows = Arc::clone(&self.service.flows);
+        tokio::select! {
+            () = self.receive_until(closing) => {}
+            () = flows.gone() => {}
+        }
+    }
+
+    async fn receive_until(mut self, closing: DrainWatch) {
+        let flows = Arc::clone(&self.service.flows);
+        let (this_loop, asked_to_stop) = (flows.hold.begin(), flows.hold.asked());
+        let mut alive = self.alive.take();
         let mut backoff = Backoff::default();
         let closing = closing.closing();
         let timer = sleep(Duration::ZERO);
-        tokio::pin!(closing, timer);
+        tokio::pin!(closing, asked_to_stop, timer);
         loop {
             let wake_at = self.wake_at();
             if let Some(at) = wake_at.filter(|at| *at != timer.deadline()) {
@@ -237,11 +264,15 @@ impl UdpListener {
             }
             tokio::select! {
                 biased;
+                () = &mut asked_to_stop => {
+                    this_loop.stand_still().await;
+                    asked_to_stop.set(flows.hold.asked());
+                }
                 () = &mut closing, if alive.is_some() => {
                     alive = None;
                     self.listener.table().drain();
                 }
-                None = all_gone.recv(), if alive.is_none() => return,
+                None = self.all_gone.recv(), if alive.is_none() => return,
                 Ok(()) = self.service.spec.changed() => {
                     let spec = Arc::clone(&self.service.spec.borrow_and_update());
                     self.peers = Arc::clone(&spec.options.accept_proxy);
@@ -396,8 +427,8 @@ impl UdpListener {
                     let session = service.meter.open(client);
                     let spec = service.spec.borrow();
                     let more = self.more(&spec, key, &session, received);
-                    let (permits, bandwidth) = ((permit, admitted), spec.options.bandwidth);
-                    Arc::new(Flow::new(key, session, permits, bandwidth, listener.kernel_joins, more))
+                    let (permits, buckets) = ((permit, admitted), Flow::buckets(spec.options.bandwidth));
+                    Arc::new(Flow::new(key, session, permits, buckets, listener.kernel_joins, more))
                 },
             );
             match verdict {
@@ -458,29 +489,30 @@ impl UdpListener {
     /// Opens a flow. Where its target needs no lookup this is done on the spot, so that a client
     /// that starts with a burst loses none of it; else the flow's task waits for the lookup.
     fn start(&self, id: FlowId, flow: Arc<Flow>, alive: mpsc::Sender<()>) {
-        let Self { service, listener, .. } = self;
-        let spec = Arc::clone(&service.spec.borrow());
-        let way = (service.dialer.clone(), service.pool.current());
-        let mut connecting = Connecting::begin(Arc::clone(&flow), spec, way);
+        let listener = &self.listener;
+        let mut connecting = listener.connect(&flow);
         if connecting.is_done_at_once() {
             // Nothing else is held for it: the second call finds nothing, and opens the flow.
             while !return_path::send_early(listener, &flow, id) {}
         }
-        service.flows.spawn(return_path::run(alive, Arc::clone(listener), flow, id, connecting));
+        let sign = (Arc::clone(listener), alive);
+        listener.tasks.spawn(return_path::run(sign, flow, id, connecting, Ride::default()));
     }
 
     /// When there is something to do without a datagram.
     fn wake_at(&self) -> Option<Instant> {
         let expiry = self.listener.table().arm().map(Instant::from_std);
         let expiry = expiry.map(|at| self.reprieve.map_or(at, |until| until.max(at)));
-        let summary = (self.listener.drops.total() != self.said).then_some(self.next_summary);
+        let drops = &self.listener.drops;
+        let summary = (drops.total() != drops.told()).then_some(self.next_summary);
         expiry.into_iter().chain(summary).min()
     }
 
     /// Tells the operator what was dropped, at most once in [`SUMMARY_EVERY`].
     fn summarise(&mut self) {
         let (now, total) = (Instant::now(), self.listener.drops.total());
-        if total == self.said || now < self.next_summary {
+        let told = self.listener.drops.told();
+        if total == told || now < self.next_summary {
             return;
         }
         // A mapping may have thousands of ports, and a stranger may send to each of them.
@@ -491,11 +523,12 @@ impl UdpListener {
         tracing::info!(
             mapping = %self.service.meter.mapping(),
             listen.addr = %self.service.meter.listen(),
-            dropped = total - self.said,
+            dropped = total.saturating_sub(told),
             "dropped.so_far" = self.listener.drops.summary(),
             "datagrams dropped"
         );
-        (self.said, self.next_summary) = (total, now + SUMMARY_EVERY);
+        self.listener.drops.tell(total);
+        self.next_summary = now + SUMMARY_EVERY;
     }
 
     /// Waits after an error of the listener's socket.
@@ -503,7 +536,10 @@ impl UdpListener {
         if let Some(left_out) = self.listener.log.receive.take(Instant::now()) {
             tracing::warn!(%error, failures = left_out + 1, "cannot receive datagrams; trying again");
         }
-        sleep(backoff.next()).await;
+        tokio::select! {
+            () = sleep(backoff.next()) => {}
+            () = self.service.flows.hold.asked() => {}
+        }
     }
 }
 
@@ -540,6 +576,11 @@ struct ListenerShared {
     dialer: Dialer,
     pool: PoolHandle,
     meter: Arc<ListenerMeter>,
+    /// Where the tasks of flows run.
+    tasks: DrainWatch,
+    flows: Arc<Flows>,
+    /// The sign of life for the task of a flow that comes from another process.
+    alive: mpsc::WeakSender<()>,
 }
 
 impl AsFd for ListenerShared {
@@ -562,6 +603,12 @@ impl ListenerShared {
             self.rearm.notify_one();
         }
         outcome
+    }
+
+    /// The way of a flow to its target, from the beginning.
+    fn connect(&self, flow: &Arc<Flow>) -> Connecting {
+        let spec = Arc::clone(&self.spec.borrow());
+        Connecting::begin(Arc::clone(flow), spec, (self.dialer.clone(), self.pool.current()))
     }
 
     /// Ends the flows that were idle for too long.
@@ -593,6 +640,11 @@ impl ListenerShared {
 struct MemoryUse(AtomicUsize);
 
 impl MemoryUse {
+    /// Takes `bytes` that were reserved elsewhere.
+    fn take_over(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Relaxed);
+    }
+
     /// Takes `bytes` unless there are more than `limit` then.
     fn reserve(&self, bytes: usize, limit: usize) -> bool {
         self.0
@@ -607,4 +659,4 @@ impl MemoryUse {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

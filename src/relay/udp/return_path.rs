@@ -12,6 +12,9 @@
 //! Such a failure counts, as do those that the listener met: if `failover` says so, the flow looks
 //! for another address.
 //!
+//! It stops where it is when it is asked to freeze, and hands itself in with what it knows ([`Ride`]).
+//! Replies that wait for the listener's socket go along.
+//!
 //! The task ends when its session is cut. The listener cuts an idle flow. What the task holds is
 //! released in this order: the flow's place in the table, the flow (with its socket, permit and
 //! account), the listener, its sign of life.
@@ -21,7 +24,7 @@ use std::{
     io,
     pin::pin,
     sync::Arc,
-    task::{Poll, ready},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -41,9 +44,10 @@ use super::{
     failover::{FailoverJudge, Trouble},
     flow::{Flow, Target},
     flow_table::{Early, FlowId},
+    frozen::StoppedFlow,
 };
 use crate::{
-    meter::Ended,
+    meter::{Asked, Ended},
     sock::{Backoff, udp as sockets},
 };
 
@@ -54,36 +58,98 @@ const FREE_ERRORS: u32 = 64;
 /// How long no other flow is tried after one could not be opened.
 const HOLD_OFF: Duration = Duration::from_secs(1);
 
-/// Runs a flow from its first datagram to its end.
+/// What the task of a flow knows of it, and takes along when it stops.
+#[derive(Debug, Default)]
+pub(super) struct Ride {
+    pub(super) judge: FailoverJudge,
+    /// The kernel joins the replies.
+    pub(super) is_joined: bool,
+    /// Replies that wait for the listener's socket, in their order.
+    pub(super) replies: Vec<Reply>,
+    /// It looks for another address.
+    pub(super) looking: Option<Trouble>,
+}
+
+/// Datagrams of a target, back to back, of which the first ones may have been sent.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) bytes: Vec<u8>,
+    pub(super) segment: usize,
+}
+
+/// Runs a flow until its end, from its first datagram or from where it stopped. `alive` is held
+/// until everything else is released.
 pub(super) async fn run(
-    _alive: mpsc::Sender<()>,
-    listener: Arc<ListenerShared>,
+    (listener, alive): (Arc<ListenerShared>, mpsc::Sender<()>),
     flow: Arc<Flow>,
     id: FlowId,
     connecting: Connecting,
+    mut ride: Ride,
 ) {
-    let mut entry = TableEntry { listener: &listener, id, lost: DropReason::FlowEnded };
+    let mut entry = TableEntry { listener: &listener, id, lost: DropReason::FlowEnded, stays: false };
     let mut failure = None;
     let opened = tokio::select! {
         biased;
-        reason = flow.live().wait_cut() => Err(reason),
+        asked = asked(&flow) => Err(asked),
         opened = connecting.outcome() => opened.map_err(|error| {
             entry.lost = error.tell(&listener.log);
             listener.table().unreachable(id, Instant::now().into_std(), HOLD_OFF);
             failure = Some(Box::new(error));
-            Ended::Unreachable
+            Stop::End(Ended::Unreachable)
         }),
     };
-    let reason = match opened {
+    let stop = match opened {
         Ok(()) => {
             while !send_early(&listener, &flow, id) {
                 yield_now().await;
             }
-            carry_replies(&listener, &flow, id).await
+            carry_replies(&listener, &flow, id, &mut ride).await
         }
-        Err(reason) => reason,
+        Err(stop) => stop,
     };
-    flow.end(reason, failure);
+    match stop {
+        Stop::End(reason) => {
+            flow.end(reason, failure);
+            drop(entry);
+            drop(flow);
+            listener.flows.ring();
+        }
+        Stop::Freeze => {
+            entry.stays = true;
+            drop(entry);
+            let flows = Arc::clone(&listener.flows);
+            flows.hand_in(StoppedFlow::here(flow, ride, (listener, id, alive)));
+            return;
+        }
+    }
+    drop(listener);
+    drop(alive);
+}
+
+/// Why the task of a flow stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// The flow ends.
+    End(Ended),
+    /// It stops where it is.
+    Freeze,
+}
+
+/// Ready when the flow is asked to stop. Only its task may poll this.
+fn poll_asked(flow: &Flow, cx: &Context<'_>) -> Poll<Stop> {
+    loop {
+        return match ready!(flow.live().poll_asked(cx)) {
+            Asked::End(reason) => Poll::Ready(Stop::End(reason)),
+            Asked::Freeze => Poll::Ready(Stop::Freeze),
+            // The sockets of flows are found without their tasks.
+            Asked::Show => continue,
+        };
+    }
+}
+
+/// Waits until the flow is asked to stop.
+async fn asked(flow: &Flow) -> Stop {
+    poll_fn(|cx| poll_asked(flow, cx)).await
 }
 
 /// A flow's entry in the table, for as long as its task lives.
@@ -92,10 +158,15 @@ struct TableEntry<'a> {
     id: FlowId,
     /// What becomes of datagrams that are still held for it.
     lost: DropReason,
+    /// The task only stops.
+    stays: bool,
 }
 
 impl Drop for TableEntry<'_> {
     fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
         let removed = self.listener.table().remove(self.id);
         if let Some((_flow, held)) = removed {
             self.listener.drops.add(self.lost, held as u64);
@@ -114,21 +185,30 @@ pub(super) fn send_early(listener: &ListenerShared, flow: &Flow, id: FlowId) -> 
 }
 
 /// Carries replies until the session is cut, from wherever the flow leads.
-async fn carry_replies(listener: &ListenerShared, flow: &Flow, id: FlowId) -> Ended {
-    let mut judge = FailoverJudge::default();
+async fn carry_replies(listener: &ListenerShared, flow: &Flow, id: FlowId, ride: &mut Ride) -> Stop {
     loop {
-        let Some(target) = flow.target() else { return Ended::Unreachable };
-        let trouble = match carry_from(listener, flow, id, &target, &mut judge).await {
-            Event::Cut(reason) => return reason,
-            Event::Trouble(trouble) => trouble,
-            Event::Readable => continue,
+        let Some(target) = flow.target() else { return Stop::End(Ended::Unreachable) };
+        let trouble = match ride.looking {
+            Some(trouble) => trouble,
+            None => match carry_from(listener, flow, id, &target, ride).await {
+                Event::Stop(stop) => return stop,
+                Event::Trouble(trouble) => trouble,
+                Event::Readable => continue,
+            },
         };
+        ride.looking = Some(trouble);
         // Boxed: this is rare, and a flow's task is as large as its largest state.
         let looking = Box::pin(fail_over(listener, flow, &target, trouble));
         tokio::select! {
             biased;
-            reason = flow.live().wait_cut() => return reason,
-            has_moved_on = looking => if has_moved_on { judge.failed_over() },
+            stop = asked(flow) => return stop,
+            has_moved_on = looking => {
+                ride.looking = None;
+                if has_moved_on {
+                    ride.is_joined = false;
+                    ride.judge.failed_over();
+                }
+            }
         }
     }
 }
@@ -139,35 +219,43 @@ async fn carry_from(
     flow: &Flow,
     id: FlowId,
     target: &Target,
-    judge: &mut FailoverJudge,
+    ride: &mut Ride,
 ) -> Event {
     let socket = &target.socket;
     let mut backoff = Backoff::default();
-    let mut pace = Pace::Single;
+    let mut pace = if ride.is_joined { Pace::Batch } else { Pace::Single };
+    if !ride.replies.is_empty() {
+        // They came before what the socket has.
+        let held = std::mem::take(&mut ride.replies).into_iter();
+        let held = held.map(|reply| Held::again(listener, reply)).collect();
+        if let Some(stop) = Box::pin(send_held(listener, flow, held, ride)).await {
+            return Event::Stop(stop);
+        }
+    }
     // One future for the whole loop, not one for each reply: tokio does not wait for "readable or
     // failed".
     let mut failure = pin!(socket.ready(Interest::ERROR));
     loop {
         let event = poll_fn(|cx| {
-            if let Poll::Ready(reason) = flow.live().poll_cut(cx) {
-                return Poll::Ready(Event::Cut(reason));
+            if let Poll::Ready(stop) = poll_asked(flow, cx) {
+                return Poll::Ready(Event::Stop(stop));
             }
             if let Poll::Ready(trouble) = flow.poll_trouble(cx) {
                 return Poll::Ready(Event::Trouble(trouble));
             }
             if let Poll::Ready(ready) = socket.poll_recv_ready(cx) {
-                return Poll::Ready(ready.map_or(Event::Cut(Ended::Shutdown), |()| Event::Readable));
+                return Poll::Ready(ready.map_or(Event::SHUTDOWN, |()| Event::Readable));
             }
             let ready = ready!(failure.as_mut().poll(cx));
             failure.set(socket.ready(Interest::ERROR));
-            Poll::Ready(ready.map_or(Event::Cut(Ended::Shutdown), |_| Event::Readable))
+            Poll::Ready(ready.map_or(Event::SHUTDOWN, |_| Event::Readable))
         });
         let event = event.await;
-        if event == Event::Cut(Ended::Idle) {
+        if event == Event::Stop(Stop::End(Ended::Idle)) {
             // A reply that came in at the last moment is worth its one try.
             let _ = reply_turn(listener, flow, id, socket, &mut pace);
         }
-        if let Event::Cut(_) = event {
+        if let Event::Stop(_) = event {
             return event;
         }
         let mut trouble = if let Event::Trouble(trouble) = event { Some(trouble) } else { None };
@@ -176,10 +264,12 @@ async fn carry_from(
         if failure != Failure::None {
             trouble = trouble.max(Some(Trouble::Refused));
         }
-        let next = match reply_turn(listener, flow, id, socket, &mut pace) {
+        let turned = reply_turn(listener, flow, id, socket, &mut pace);
+        ride.is_joined = pace == Pace::Batch;
+        let next = match turned {
             Ok((read, held, answers)) => {
                 backoff = Backoff::default();
-                if answers > 0 && judge.answered() {
+                if answers > 0 && ride.judge.answered() {
                     report_answer(listener, flow, target);
                 }
                 (read == Read::More || !held.is_empty()).then_some(Next::Send(read, held))
@@ -192,14 +282,14 @@ async fn carry_from(
         };
         if let Some(next) = next {
             // Boxed: this is rare, and a flow's task is as large as its largest state.
-            let next = Box::pin(next.run(listener, flow));
-            tokio::select! {
-                biased;
-                reason = flow.live().wait_cut() => return Event::Cut(reason),
-                () = next => {}
+            if let Some(stop) = Box::pin(next.run(listener, flow, ride)).await {
+                ride.looking =
+                    trouble.filter(|trouble| ride.judge.looks(*trouble, Instant::now().into_std()));
+                return Event::Stop(stop);
             }
         }
-        if let Some(trouble) = trouble.filter(|trouble| judge.looks(*trouble, Instant::now().into_std())) {
+        if let Some(trouble) = trouble.filter(|trouble| ride.judge.looks(*trouble, Instant::now().into_std()))
+        {
             return Event::Trouble(trouble);
         }
     }
@@ -212,8 +302,13 @@ enum Event {
     Readable,
     /// The way to the target is in trouble.
     Trouble(Trouble),
-    /// The flow has to end.
-    Cut(Ended),
+    /// The flow is asked to stop.
+    Stop(Stop),
+}
+
+impl Event {
+    /// The runtime is gone.
+    const SHUTDOWN: Self = Self::Stop(Stop::End(Ended::Shutdown));
 }
 
 /// How replies are read.
@@ -262,20 +357,45 @@ enum Next<'a> {
 }
 
 impl Next<'_> {
-    async fn run(self, listener: &ListenerShared, flow: &Flow) {
+    /// Why the flow is asked to stop, if it is.
+    async fn run(self, listener: &ListenerShared, flow: &Flow, ride: &mut Ride) -> Option<Stop> {
         match self {
             Self::Send(read, held) => {
-                for held in held {
-                    held.send(listener, flow).await;
-                }
-                if read == Read::More {
+                let stop = send_held(listener, flow, held, ride).await;
+                if read == Read::More && stop.is_none() {
                     yield_now().await;
                 }
+                stop
             }
-            Self::Pause(pause) if pause.is_zero() => {}
-            Self::Pause(pause) => sleep(pause).await,
+            Self::Pause(pause) if pause.is_zero() => None,
+            Self::Pause(pause) => tokio::select! {
+                biased;
+                stop = asked(flow) => Some(stop),
+                () = sleep(pause) => None,
+            },
         }
     }
+}
+
+/// Sends what is held. Where the flow is asked to stop meanwhile, the rest is left in its ride.
+async fn send_held(
+    listener: &ListenerShared,
+    flow: &Flow,
+    held: Vec<Held<'_>>,
+    ride: &mut Ride,
+) -> Option<Stop> {
+    let mut held = held.into_iter();
+    while let Some(mut next) = held.next() {
+        let stop = tokio::select! {
+            biased;
+            stop = asked(flow) => stop,
+            () = next.send(listener, flow) => continue,
+        };
+        let left = std::iter::once(next).chain(held);
+        ride.replies = left.filter_map(Held::into_reply).collect();
+        return Some(stop);
+    }
+    None
 }
 
 /// Reads one batch of replies and sends them at once. Returns what the listener's socket did not
@@ -337,6 +457,8 @@ pub(super) struct Held<'a> {
     listener: &'a ListenerShared,
     bytes: Vec<u8>,
     segment: usize,
+    /// Where the datagrams begin that are left; `None` when all are sent.
+    left: Option<usize>,
 }
 
 impl<'a> Held<'a> {
@@ -346,17 +468,34 @@ impl<'a> Held<'a> {
             listener,
             bytes: run.bytes().to_vec(),
             segment: run.segment(),
+            left: Some(0),
         })
     }
 
-    pub(super) async fn send(self, listener: &ListenerShared, flow: &Flow) {
-        let mut left = Some(Run::new(&self.bytes, self.segment));
+    /// Keeps what a flow has brought along, however much is kept.
+    fn again(listener: &'a ListenerShared, Reply { bytes, segment }: Reply) -> Self {
+        listener.held.take_over(bytes.len());
+        Self { listener, bytes, segment, left: Some(0) }
+    }
+
+    /// What is left of it.
+    fn into_reply(self) -> Option<Reply> {
+        let bytes = self.bytes.get(self.left?..)?.to_vec();
+        Some(Reply { bytes, segment: self.segment })
+    }
+
+    /// Sends it. What was sent is known when this is dropped before its end.
+    pub(super) async fn send(&mut self, listener: &ListenerShared, flow: &Flow) {
+        let Self { bytes, segment, left, .. } = self;
         let sent = listener.socket.async_io(Interest::WRITABLE, || {
-            if let Some(run) = left.take() {
-                let Pushed { refused, rest, .. } =
-                    flow.send_to_client(run, &listener.socket, &listener.offload);
+            if let Some(at) = left.take() {
+                let Pushed { refused, rest, .. } = flow.send_to_client(
+                    Run::new(&bytes[at..], *segment),
+                    &listener.socket,
+                    &listener.offload,
+                );
                 listener.drops.add(DropReason::ClientRefused, refused);
-                left = rest;
+                *left = rest.map(|rest| bytes.len() - rest.bytes().len());
             }
             if left.is_some() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });

@@ -26,29 +26,34 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running listener.
-struct Relay {
-    addr: SocketAddr,
-    spec: watch::Sender<Arc<UdpSpec>>,
-    meter: Arc<ListenerMeter>,
-    budget: FlowBudget,
-    drops: Arc<UdpDrops>,
-    drain: Drain,
-    ended: oneshot::Receiver<()>,
+pub(super) struct Relay {
+    pub(super) addr: SocketAddr,
+    pub(super) spec: watch::Sender<Arc<UdpSpec>>,
+    pub(super) meter: Arc<ListenerMeter>,
+    pub(super) budget: FlowBudget,
+    pub(super) drops: Arc<UdpDrops>,
+    pub(super) drain: Drain,
+    pub(super) ended: Option<oneshot::Receiver<()>>,
+    pub(super) flows: Arc<Flows>,
+    pub(super) admission: AdmissionHandle,
+    pub(super) dialer: Dialer,
+    pub(super) wakers: Wakers,
+    pub(super) pool: PoolHandle,
 }
 
-fn target_addr(addr: SocketAddr) -> TargetAddr {
+pub(super) fn target_addr(addr: SocketAddr) -> TargetAddr {
     TargetAddr { host: Host::Ip(addr.ip(), None), port: NonZeroU16::new(addr.port()).unwrap() }
 }
 
-fn leading_to(target: SocketAddr) -> UdpSpec {
+pub(super) fn leading_to(target: SocketAddr) -> UdpSpec {
     UdpSpec { targets: Targets::one(target_addr(target)), options: UdpOptions::default() }
 }
 
-fn idle_after(spec: UdpSpec, idle: Duration) -> UdpSpec {
+pub(super) fn idle_after(spec: UdpSpec, idle: Duration) -> UdpSpec {
     UdpSpec { options: UdpOptions { idle_timeout: Timeout::After(idle), ..spec.options }, ..spec }
 }
 
-fn bind(listen: SocketAddr) -> std::net::UdpSocket {
+pub(super) fn bind(listen: SocketAddr) -> std::net::UdpSocket {
     let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, None).unwrap();
     if listen.is_ipv6() {
         socket.set_only_v6(!listen.ip().is_unspecified()).unwrap();
@@ -58,16 +63,31 @@ fn bind(listen: SocketAddr) -> std::net::UdpSocket {
 }
 
 impl Relay {
-    fn start(spec: UdpSpec) -> Self {
+    pub(super) fn start(spec: UdpSpec) -> Self {
         Self::start_on("127.0.0.1:0", spec, FlowBudget::new(1000))
     }
 
-    fn start_on(listen: &str, spec: UdpSpec, budget: FlowBudget) -> Self {
+    pub(super) fn start_on(listen: &str, spec: UdpSpec, budget: FlowBudget) -> Self {
         Self::start_behind(AdmissionHandle::open(), listen, spec, budget)
     }
 
-    fn start_behind(admission: AdmissionHandle, listen: &str, spec: UdpSpec, budget: FlowBudget) -> Self {
+    pub(super) fn start_behind(
+        admission: AdmissionHandle,
+        listen: &str,
+        spec: UdpSpec,
+        budget: FlowBudget,
+    ) -> Self {
         let socket = bind(listen.parse().unwrap());
+        Self::of(&socket, admission, spec, budget).serve(socket)
+    }
+
+    /// A listener that does not serve yet.
+    pub(super) fn of(
+        socket: &std::net::UdpSocket,
+        admission: AdmissionHandle,
+        spec: UdpSpec,
+        budget: FlowBudget,
+    ) -> Self {
         let addr = socket.local_addr().unwrap();
         let port = NonZeroU16::new(addr.port()).unwrap();
         let name = MappingName::new(&format!("{}/udp", addr.port())).unwrap();
@@ -77,36 +97,56 @@ impl Relay {
             ListenAddr { ip: addr.ip(), zone: None, port },
             Ledger::default(),
         );
-        let (drain, drops) = (Drain::new(), Arc::new(UdpDrops::default()));
-        let (spec, specs) = watch::channel(Arc::new(spec));
-        let service = UdpService {
-            spec: specs,
+        Self {
+            addr,
+            spec: watch::Sender::new(Arc::new(spec)),
+            meter,
+            budget,
+            drops: Arc::default(),
+            drain: Drain::new(),
+            ended: None,
+            flows: Arc::default(),
+            admission,
             dialer: Dialer::new(Events::default()),
             wakers: Wakers::new(Events::default()),
             pool: PoolHandle::default(),
-            meter: Arc::clone(&meter),
-            admission,
-            budget: budget.clone(),
+        }
+    }
+
+    pub(super) fn service(&self) -> UdpService {
+        UdpService {
+            spec: self.spec.subscribe(),
+            dialer: self.dialer.clone(),
+            wakers: self.wakers.clone(),
+            pool: self.pool.clone(),
+            meter: Arc::clone(&self.meter),
+            admission: self.admission.clone(),
+            budget: self.budget.clone(),
             joins: true,
             log: Arc::default(),
-            drops: Arc::clone(&drops),
-            flows: drain.watch(),
-        };
-        let listener = service.register(socket).unwrap();
+            drops: Arc::clone(&self.drops),
+            tasks: self.drain.watch(),
+            flows: Arc::clone(&self.flows),
+        }
+    }
+
+    pub(super) fn serve(mut self, socket: std::net::UdpSocket) -> Self {
+        let listener = self.service().register(socket).unwrap();
         let (end, ended) = oneshot::channel();
-        let closing = drain.watch();
-        drain.watch().spawn(async move {
+        let closing = self.drain.watch();
+        self.drain.watch().spawn(async move {
             listener.run(closing).await;
             let _ = end.send(());
         });
-        Self { addr, spec, meter, budget, drops, drain, ended }
+        self.ended = Some(ended);
+        self
     }
 
-    fn at(&self, ip: impl Into<IpAddr>) -> SocketAddr {
+    pub(super) fn at(&self, ip: impl Into<IpAddr>) -> SocketAddr {
         SocketAddr::new(ip.into(), self.addr.port())
     }
 
-    async fn client(&self) -> UdpSocket {
+    pub(super) async fn client(&self) -> UdpSocket {
         let socket = socket().await;
         socket.connect(self.addr).await.unwrap();
         socket
@@ -118,12 +158,12 @@ fn permit(client: SocketAddr) -> Permit {
     AdmissionHandle::open().current().admit(client.ip(), Protocol::Udp, Instant::now()).unwrap()
 }
 
-async fn socket() -> UdpSocket {
+pub(super) async fn socket() -> UdpSocket {
     UdpSocket::bind("127.0.0.1:0").await.unwrap()
 }
 
 /// A target that sends everything back.
-async fn echo() -> SocketAddr {
+pub(super) async fn echo() -> SocketAddr {
     let socket = socket().await;
     let addr = socket.local_addr().unwrap();
     #[allow(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
@@ -136,27 +176,27 @@ async fn echo() -> SocketAddr {
     addr
 }
 
-async fn soon<F: Future>(future: F) -> F::Output {
+pub(super) async fn soon<F: Future>(future: F) -> F::Output {
     timeout(PATIENCE, future).await.expect("it happens in time")
 }
 
-async fn recv_from(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+pub(super) async fn recv_from(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut buffer = vec![0; 65_536];
     let (len, from) = soon(socket.recv_from(&mut buffer)).await.unwrap();
     buffer.truncate(len);
     (buffer, from)
 }
 
-async fn recv(socket: &UdpSocket) -> Vec<u8> {
+pub(super) async fn recv(socket: &UdpSocket) -> Vec<u8> {
     recv_from(socket).await.0
 }
 
-async fn ask(client: &UdpSocket, question: &[u8]) -> Vec<u8> {
+pub(super) async fn ask(client: &UdpSocket, question: &[u8]) -> Vec<u8> {
     client.send(question).await.unwrap();
     recv(client).await
 }
 
-async fn until(mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(mut holds: impl FnMut() -> bool) {
     soon(async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -165,7 +205,7 @@ async fn until(mut holds: impl FnMut() -> bool) {
     .await;
 }
 
-fn noise(len: usize) -> Vec<u8> {
+pub(super) fn noise(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 31 % 251) as u8).collect()
 }
 
@@ -604,7 +644,7 @@ async fn a_drain_takes_no_new_flows_and_lets_the_old_ones_go_on() {
     assert_eq!(ask(&old, b"during").await, b"during");
     assert_eq!(relay.meter.sessions_total(), sessions);
     relay.meter.cut_all(Ended::Shutdown);
-    soon(relay.ended).await.unwrap();
+    soon(relay.ended.unwrap()).await.unwrap();
     // Its socket is closed by then, not a moment later.
     let _free = bind(relay.addr);
     soon(relay.drain.finished()).await;
@@ -615,7 +655,7 @@ async fn a_drain_takes_no_new_flows_and_lets_the_old_ones_go_on() {
 async fn a_drain_without_flows_ends_at_once() {
     let relay = Relay::start(leading_to(echo().await));
     relay.drain.close();
-    soon(relay.ended).await.unwrap();
+    soon(relay.ended.unwrap()).await.unwrap();
     let _free = bind(relay.addr);
 }
 
@@ -649,6 +689,9 @@ fn shared(target: SocketAddr, meter: Arc<ListenerMeter>, budget: FlowBudget) -> 
         dialer: Dialer::new(Events::default()),
         pool: PoolHandle::default(),
         meter,
+        tasks: DrainWatch::default(),
+        flows: Arc::default(),
+        alive: mpsc::channel(1).0.downgrade(),
     }
 }
 
@@ -671,11 +714,12 @@ async fn replies_that_had_to_wait_are_sent_whole_and_in_order() {
         More::default(),
     );
     let bytes = noise(2500);
-    let held = return_path::Held::new(&listener, Run::new(&bytes, 1000)).unwrap();
+    let mut held = return_path::Held::new(&listener, Run::new(&bytes, 1000)).unwrap();
     assert!(
         return_path::Held::new(&listener, Run::new(&vec![0; return_path::HELD_FOR_CLIENTS], 1000)).is_none()
     );
     held.send(&listener, &flow).await;
+    drop(held);
     for datagram in bytes.chunks(1000) {
         assert!(recv(&client).await == datagram);
     }
@@ -718,6 +762,6 @@ async fn an_idle_flow_costs_less_than_two_kibibytes() {
     };
     let way = (Dialer::new(Events::default()), Arc::default());
     let connecting = Connecting::begin(Arc::clone(&flow), Arc::new(leading_to(target)), way);
-    let task = return_path::run(alive, Arc::clone(&listener), flow, id, connecting);
+    let task = return_path::run((Arc::clone(&listener), alive), flow, id, connecting, Ride::default());
     assert!(size_of_val(&task) + size_of::<Flow>() < 1280, "{} + {}", size_of_val(&task), size_of::<Flow>());
 }

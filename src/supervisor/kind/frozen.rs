@@ -17,7 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     handover::{Packer, SocketId},
-    relay::tcp::{FrozenTcp, Hold, SessionRecord},
+    relay::{
+        Hold,
+        tcp::{FrozenTcp, SessionRecord},
+        udp::{FrozenUdp, UdpRecord},
+    },
 };
 
 /// What a listener has, standing still. It goes on when this is dropped.
@@ -28,6 +32,8 @@ pub(crate) enum FrozenListener {
     Nothing,
     /// The sessions of a TCP listener.
     Tcp(FrozenTcp),
+    /// The flows of a UDP listener.
+    Udp(FrozenUdp),
     /// A decoy has nothing but its socket.
     Trap(HeldTrap),
 }
@@ -39,6 +45,9 @@ pub(crate) struct HandedListener {
     /// The clients of a TCP listener.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tcp: Vec<SessionRecord>,
+    /// The flows and the counters of a UDP listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub udp: Option<UdpRecord>,
 }
 
 impl FrozenListener {
@@ -49,7 +58,8 @@ impl FrozenListener {
     pub(crate) fn pack<'a>(&'a self, packer: &mut Packer<'a>) -> io::Result<HandedListener> {
         Ok(match self {
             Self::Nothing | Self::Trap(_) => HandedListener::default(),
-            Self::Tcp(tcp) => HandedListener { tcp: tcp.pack(packer)? },
+            Self::Tcp(tcp) => HandedListener { tcp: tcp.pack(packer)?, ..HandedListener::default() },
+            Self::Udp(udp) => HandedListener { udp: Some(udp.pack(packer)?), ..HandedListener::default() },
         })
     }
 
@@ -58,6 +68,7 @@ impl FrozenListener {
         match self {
             Self::Nothing | Self::Trap(_) => 0,
             Self::Tcp(tcp) => tcp.count(),
+            Self::Udp(udp) => udp.count(),
         }
     }
 
@@ -66,6 +77,7 @@ impl FrozenListener {
         match self {
             Self::Nothing | Self::Trap(_) => 0,
             Self::Tcp(tcp) => tcp.left(),
+            Self::Udp(udp) => udp.left(),
         }
     }
 
@@ -80,6 +92,7 @@ impl FrozenListener {
         match self {
             Self::Nothing => {}
             Self::Tcp(tcp) => tcp.let_go(not_taken),
+            Self::Udp(udp) => udp.let_go(not_taken),
             Self::Trap(trap) => trap.let_go(),
         }
     }

@@ -6,7 +6,7 @@ use super::{Freezing, FrozenListener, HandedListener, Kind, Parts, Work, frozen:
 use crate::{
     config::Service,
     handover::{SocketId, Unpacker},
-    relay::tcp::{Hold, TrapService},
+    relay::{Hold, tcp::TrapService},
     sock::bind::Listening,
 };
 

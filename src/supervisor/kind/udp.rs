@@ -4,11 +4,13 @@ use std::{io, net::UdpSocket, os::fd::OwnedFd, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{Feed, Kind, Parts, Work};
+use super::{Ahead, Feed, Freezing, FrozenListener, HandedListener, Kind, Parts, Work};
 use crate::{
     config::Service,
+    handover::{SocketId, Unpacker},
+    meter::LiveSession,
     policy::Admission,
-    relay::udp::{UdpDrops, UdpService, UdpSpec},
+    relay::udp::{Flows, FrozenUdp, UdpDrops, UdpService, UdpSpec},
     sock::bind::Listening,
     supervisor::named::few,
     targets::PoolHandle,
@@ -20,31 +22,38 @@ pub(super) struct Udp {
     feed: Feed<UdpSpec>,
     /// Datagrams that were not forwarded.
     drops: Arc<UdpDrops>,
+    /// Where its flows are found, and stop.
+    flows: Arc<Flows>,
 }
 
 impl Udp {
     /// A listener that has dropped nothing yet.
     pub(super) fn new(feed: Feed<UdpSpec>) -> Self {
-        Self { feed, drops: Arc::default() }
+        Self { feed, drops: Arc::default(), flows: Arc::default() }
     }
-}
 
-impl Kind for Udp {
-    fn serve(&self, socket: OwnedFd, parts: Parts<'_>) -> io::Result<(Listening, Work)> {
-        let Parts { shared, meter, sessions, closing } = parts;
-        let service = UdpService {
+    fn service(&self, parts: &Parts<'_>) -> UdpService {
+        let shared = parts.shared;
+        UdpService {
             spec: self.feed.spec.subscribe(),
             admission: self.feed.admission_handle(shared),
             dialer: shared.dialer.clone(),
             wakers: shared.wakers.clone(),
             pool: self.feed.pool.clone(),
-            meter: Arc::clone(meter),
+            meter: Arc::clone(parts.meter),
             budget: shared.budgets.flows.clone(),
             joins: shared.budgets.joins,
             log: Arc::clone(&shared.budgets.log),
             drops: Arc::clone(&self.drops),
-            flows: sessions,
-        };
+            tasks: parts.sessions.clone(),
+            flows: Arc::clone(&self.flows),
+        }
+    }
+}
+
+impl Kind for Udp {
+    fn serve(&self, socket: OwnedFd, parts: Parts<'_>) -> io::Result<(Listening, Work)> {
+        let (service, closing) = (self.service(&parts), parts.closing);
         let listener = service.register(UdpSocket::from(socket))?;
         let listening = listener.socket();
         let work = async move {
@@ -78,5 +87,28 @@ impl Kind for Udp {
 
     fn shares_its_socket(&self) -> bool {
         true
+    }
+
+    fn freeze(&self, parts: Parts<'_>) -> Freezing {
+        let (flows, meter) = (Arc::clone(&self.flows), Arc::clone(parts.meter));
+        Box::pin(async move { FrozenListener::Udp(FrozenUdp::freeze(&flows, &meter).await) })
+    }
+
+    fn ahead(&self, _parts: Parts<'_>, live: Vec<Arc<LiveSession>>) -> Ahead {
+        let flows = Arc::clone(&self.flows);
+        Box::pin(async move { flows.ahead(&live) })
+    }
+
+    fn take_over(
+        &self,
+        handed: &HandedListener,
+        unpacker: &mut Unpacker,
+        parts: Parts<'_>,
+    ) -> (FrozenListener, Vec<SocketId>) {
+        let mut frozen = FrozenUdp::held(&self.flows);
+        let service = self.service(&parts);
+        let record = handed.udp.as_ref();
+        let not_taken = record.map(|record| frozen.take_over(record, unpacker, &service));
+        (FrozenListener::Udp(frozen), not_taken.unwrap_or_default())
     }
 }
