@@ -22,14 +22,14 @@
 use std::{
     future::poll_fn,
     io,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::{
-    io::Interest,
+    io::{Interest, Ready},
     net::UdpSocket,
     sync::mpsc,
     task::yield_now,
@@ -186,6 +186,14 @@ pub(super) fn send_early(listener: &ListenerShared, flow: &Flow, id: FlowId) -> 
 
 /// Carries replies until the session is cut, from wherever the flow leads.
 async fn carry_replies(listener: &ListenerShared, flow: &Flow, id: FlowId, ride: &mut Ride) -> Stop {
+    if !ride.replies.is_empty() {
+        // They came before what the socket has.
+        let held = std::mem::take(&mut ride.replies).into_iter();
+        let held = held.map(|reply| Held::again(listener, reply)).collect();
+        if let Some(stop) = Box::pin(send_held(listener, flow, held, ride)).await {
+            return stop;
+        }
+    }
     loop {
         let Some(target) = flow.target() else { return Stop::End(Ended::Unreachable) };
         let trouble = match ride.looking {
@@ -224,33 +232,11 @@ async fn carry_from(
     let socket = &target.socket;
     let mut backoff = Backoff::default();
     let mut pace = if ride.is_joined { Pace::Batch } else { Pace::Single };
-    if !ride.replies.is_empty() {
-        // They came before what the socket has.
-        let held = std::mem::take(&mut ride.replies).into_iter();
-        let held = held.map(|reply| Held::again(listener, reply)).collect();
-        if let Some(stop) = Box::pin(send_held(listener, flow, held, ride)).await {
-            return Event::Stop(stop);
-        }
-    }
     // One future for the whole loop, not one for each reply: tokio does not wait for "readable or
     // failed".
     let mut failure = pin!(socket.ready(Interest::ERROR));
     loop {
-        let event = poll_fn(|cx| {
-            if let Poll::Ready(stop) = poll_asked(flow, cx) {
-                return Poll::Ready(Event::Stop(stop));
-            }
-            if let Poll::Ready(trouble) = flow.poll_trouble(cx) {
-                return Poll::Ready(Event::Trouble(trouble));
-            }
-            if let Poll::Ready(ready) = socket.poll_recv_ready(cx) {
-                return Poll::Ready(ready.map_or(Event::SHUTDOWN, |()| Event::Readable));
-            }
-            let ready = ready!(failure.as_mut().poll(cx));
-            failure.set(socket.ready(Interest::ERROR));
-            Poll::Ready(ready.map_or(Event::SHUTDOWN, |_| Event::Readable))
-        });
-        let event = event.await;
+        let event = event(flow, socket, &mut failure, || socket.ready(Interest::ERROR)).await;
         if event == Event::Stop(Stop::End(Ended::Idle)) {
             // A reply that came in at the last moment is worth its one try.
             let _ = reply_turn(listener, flow, id, socket, &mut pace);
@@ -293,6 +279,31 @@ async fn carry_from(
             return Event::Trouble(trouble);
         }
     }
+}
+
+/// Waits for something to do. `failure` is ready where the socket has an error, and `again` makes
+/// another such.
+async fn event<F: Future<Output = io::Result<Ready>>>(
+    flow: &Flow,
+    socket: &UdpSocket,
+    failure: &mut Pin<&mut F>,
+    again: impl Fn() -> F,
+) -> Event {
+    poll_fn(|cx| {
+        if let Poll::Ready(stop) = poll_asked(flow, cx) {
+            return Poll::Ready(Event::Stop(stop));
+        }
+        if let Poll::Ready(trouble) = flow.poll_trouble(cx) {
+            return Poll::Ready(Event::Trouble(trouble));
+        }
+        if let Poll::Ready(ready) = socket.poll_recv_ready(cx) {
+            return Poll::Ready(ready.map_or(Event::SHUTDOWN, |()| Event::Readable));
+        }
+        let ready = ready!(failure.as_mut().poll(cx));
+        failure.set(again());
+        Poll::Ready(ready.map_or(Event::SHUTDOWN, |_| Event::Readable))
+    })
+    .await
 }
 
 /// What a flow's task waits for.
