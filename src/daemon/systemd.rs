@@ -68,8 +68,8 @@ pub(super) fn say_left(inherited: &Inherited) {
     for socket in left.iter().take(NAMED) {
         tracing::warn!(
             %socket,
-            "a socket that was passed matches no listener; its clients wait in vain. Add a mapping for exactly this \
-             address, or take the socket out of the .socket unit"
+            "a socket that was passed matches no listener, so its clients get no answer; add a mapping for exactly this \
+             address, or remove the socket from the .socket unit"
         );
     }
     if let Some(left_out @ 1..) = left.len().checked_sub(NAMED) {

@@ -100,7 +100,7 @@ fn why_refused(last: &LastReload) -> Option<String> {
     if last.is_applied() {
         return None;
     }
-    let problem = last.problems.first().map(crate::config::Problem::one_line);
+    let problem = last.problems.first().map(crate::config::Problem::summary);
     problem.or_else(|| last.refused.first().cloned())
 }
 

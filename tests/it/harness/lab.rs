@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Browser, FakeRouter, Household, Ran, RouterLab, axe, eventually};
+use super::{Browser, FakeRouter, Household, Ran, RouterLab, Suite, SystemdLab, axe, eventually};
 
 /// Set in the copy of this program that runs inside a network of its own.
 const INSIDE: &str = "PORTWAY_TEST_NETWORK";
@@ -167,6 +167,18 @@ pub(crate) fn in_own_network_with_minecraft<F: FnOnce(&str)>(body: F) {
 pub(crate) fn as_root<F: FnOnce()>(tools: &[&str], body: F) {
     if can_run(&body, true, tools) {
         body();
+    }
+}
+
+/// Runs the test's `body` in a lab with a real systemd, if there is a root for it.
+#[track_caller]
+pub(crate) fn under_systemd<F: FnOnce(&SystemdLab) + Send>(suite: Suite, body: F) {
+    if !can_run(&body, true, &SystemdLab::TOOLS) {
+        return;
+    }
+    match SystemdLab::prepare(suite) {
+        Ok(()) => SystemdLab::with(suite, body),
+        Err(why) => skip(&body, &why),
     }
 }
 

@@ -18,6 +18,7 @@ mod neighbour;
 mod program;
 mod router;
 mod source;
+mod systemd;
 mod target;
 mod terminal;
 mod wait;
@@ -34,12 +35,13 @@ pub(crate) use fake_api::{End, FakeApi};
 pub(crate) use household::{HomeRouter, Household, LAN_TARGET};
 pub(crate) use lab::{
     add_address, as_root, in_fake_household, in_household, in_own_network, in_own_network_with_minecraft,
-    in_router_lab, run, with_accessibility_rules, with_tools,
+    in_router_lab, run, under_systemd, with_accessibility_rules, with_tools,
 };
-pub(crate) use neighbour::Neighbour;
+pub(crate) use neighbour::{Neighbour, Network};
 pub(crate) use program::Program;
 pub(crate) use router::{FakeRouter, RouterLab};
 pub(crate) use source::{paths, sources, src};
+pub(crate) use systemd::{Suite, SystemdLab};
 pub(crate) use target::{TcpTarget, UdpTarget};
 pub(crate) use terminal::RealTerminal;
 pub(crate) use wait::{DEADLINE, eventually, eventually_within, paced, pass};

@@ -74,7 +74,7 @@ impl Neighbour {
     /// Its network, for a thread that moves there.
     #[track_caller]
     pub(crate) fn network(&self) -> Network {
-        Network(File::open(format!("/proc/{}/ns/net", self.0.id())).expect("the neighbour lives"))
+        Network::of(self.0.id())
     }
 
     /// Runs `body` on a thread in its network; sockets made there stay there.
@@ -96,6 +96,12 @@ impl Neighbour {
 pub(crate) struct Network(File);
 
 impl Network {
+    /// That of a process.
+    #[track_caller]
+    pub(super) fn of(pid: u32) -> Self {
+        Self(File::open(format!("/proc/{pid}/ns/net")).expect("the process lives"))
+    }
+
     /// Moves this thread there, and the threads that it starts from now on.
     #[track_caller]
     pub(crate) fn enter(&self) {
