@@ -16,6 +16,8 @@
 //! - A point has the date of the wall clock when it was taken. The clock may jump, and a suspended
 //!   machine has no points. So an answer leaves out what is too old, and what lies in the future.
 
+pub(crate) mod record;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -27,6 +29,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
+use self::record::HistoryRecord;
 use super::{rfc3339, view};
 use crate::{mapping::MappingId, meter::Moved, supervisor::AllTotals};
 
@@ -49,6 +52,8 @@ pub(crate) struct History(Arc<Shared>);
 struct Shared {
     /// `None` while nothing is measured.
     record: Mutex<Option<Record>>,
+    /// What another process has measured, until the first sample.
+    before: Mutex<Option<HistoryRecord>>,
     is_wanted: watch::Sender<bool>,
 }
 
@@ -145,8 +150,27 @@ impl History {
             tick.tick().await;
             let now = Instant::now();
             let readings = read(totals, now);
-            self.record().get_or_insert_with(|| Record::new(now)).sample(now, SystemTime::now(), readings);
+            let begin = || self.begin(now, &readings);
+            let mut record = self.record();
+            let record = record.get_or_insert_with(begin);
+            record.sample(now, SystemTime::now(), readings);
         }
+    }
+
+    /// What is handed to the next process; `None` while nothing is measured.
+    pub(crate) fn snapshot(&self) -> Option<HistoryRecord> {
+        self.record().as_ref().map(Record::snapshot)
+    }
+
+    /// Goes on with what another process has measured. It belongs before the first sample.
+    pub(crate) fn take_over(&self, record: HistoryRecord) {
+        *self.0.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(record);
+    }
+
+    /// An empty record, or that of another process.
+    fn begin(&self, now: Instant, readings: &[Reading]) -> Record {
+        let before = self.0.before.lock().unwrap_or_else(PoisonError::into_inner).take();
+        before.map_or_else(|| Record::new(now), |before| Record::taken_over(&before, readings, now))
     }
 
     /// Whether rates and the time without a byte are measured.

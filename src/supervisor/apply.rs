@@ -455,6 +455,11 @@ impl Listeners {
         &self.shared.dialer
     }
 
+    /// What numbers the sessions.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
+    }
+
     /// What starts targets.
     pub(super) fn wakers(&self) -> &Wakers {
         &self.shared.wakers

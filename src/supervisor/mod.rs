@@ -40,6 +40,7 @@ mod reloads;
 mod roster;
 mod running;
 mod shared;
+mod state;
 mod summaries;
 mod sweep;
 
@@ -63,7 +64,7 @@ use crate::{
     gateway::RouterSettings,
     job::JobError,
     mapping::{LiveSet, MappingName, Timeout},
-    meter::Ended,
+    meter::{Ended, Ledger},
     policy::Gate,
     relay::tcp::SilentDrops,
     sock::inherited::Inherited,
@@ -77,6 +78,7 @@ use quiet_stop::lull;
 pub(crate) use reloads::{PlanSource, Turns};
 use reloads::{Reloads, Reply};
 pub(crate) use roster::{Changes, LastReload, ListenerRecord, Roster, Serving, SessionFilter};
+pub(crate) use state::SupervisorState;
 use summaries::Summaries;
 use sweep::Sweep;
 
@@ -194,6 +196,7 @@ pub struct Handle {
     budgets: Budgets,
     dialer: Dialer,
     wakers: Wakers,
+    ledger: Ledger,
     pulse: Pulse,
 }
 
@@ -481,6 +484,7 @@ impl Supervisor {
             budgets,
             dialer: self.listeners.dialer().clone(),
             wakers: self.listeners.wakers().clone(),
+            ledger: self.listeners.ledger().clone(),
             pulse,
         }
     }

@@ -73,7 +73,7 @@ impl Blocked {
     }
 }
 
-fn config(dir: &Path, text: &str) -> std::path::PathBuf {
+pub(super) fn config(dir: &Path, text: &str) -> std::path::PathBuf {
     let path = dir.join("portway.toml");
     fs::write(&path, text).unwrap();
     path

@@ -51,6 +51,13 @@ struct RefusalRecord {
     told: u64,
 }
 
+impl RefusalsRecord {
+    /// Whether no client was refused.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl Admission {
     /// How full its buckets are.
     pub(crate) fn rates(&self, now: Instant) -> RatesRecord {
