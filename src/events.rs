@@ -98,6 +98,12 @@ pub(crate) enum EventKind {
     LogLevel,
     /// The daemon ends.
     Stopping,
+    /// A new process is about to take over.
+    HandingOver,
+    /// It has taken over, and this is the first that it tells.
+    HandedOver,
+    /// It could not; all goes on.
+    HandOverFailed,
 }
 
 impl EventKind {
@@ -156,6 +162,9 @@ impl EventKind {
             Self::MappingResumed => "mapping-resumed",
             Self::LogLevel => "log-level",
             Self::Stopping => "stopping",
+            Self::HandingOver => "handing-over",
+            Self::HandedOver => "handed-over",
+            Self::HandOverFailed => "hand-over-failed",
         }
     }
 

@@ -36,6 +36,9 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
+/// What would change something hears this while the state is on its way to another process.
+const STANDS_STILL: &str = "another process is about to take over; try again in a moment";
+
 /// Answers requests.
 #[derive(Debug)]
 pub(super) struct App {
@@ -88,6 +91,11 @@ impl App {
                 let error = "the token allows to read only; this request needs one with the role `admin`";
                 return Err(Refused::new(StatusCode::FORBIDDEN, error));
             }
+        }
+        let upgrades = &self.context.means.upgrades;
+        if upgrades.stands_still() && !site::is_safe(&parts.method) && parts.uri.path() != routes::UPGRADE {
+            return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, STANDS_STILL)
+                .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
         }
         if has_body { input::check_kind(&parts.headers) } else { Ok(()) }
     }

@@ -8,8 +8,8 @@ use tokio_util::task::TaskTracker;
 
 use super::auth::Auth;
 use crate::{
-    config::ApiSettings, events::Events, log_level::LevelControl, sources::managed::Managed, status::Board,
-    supervisor::Handle,
+    config::ApiSettings, events::Events, handover::Upgrades, log_level::LevelControl,
+    sources::managed::Managed, status::Board, supervisor::Handle,
 };
 
 /// What the composition root gives to the API.
@@ -25,6 +25,8 @@ pub(crate) struct Means {
     pub(crate) events: Events,
     /// What is asked for another level of the log.
     pub(crate) log_level: LevelControl,
+    /// What is asked for a hand-over.
+    pub(crate) upgrades: Upgrades,
 }
 
 /// What the routes work with.

@@ -11,11 +11,15 @@
 //!   no session.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt, io,
     net::TcpListener,
-    os::unix::net::UnixListener,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::net::UnixListener,
+    },
     path::{Path, PathBuf},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -131,6 +135,21 @@ enum Socket {
 }
 
 impl Bound {
+    /// The socket that another process handed over, where it is the one for this place.
+    fn adopted(door: Door, place: &Place, passed: &mut Passed) -> Option<Self> {
+        let socket = passed.remove(&name(door, place))?;
+        let socket = match place {
+            Place::Unix(path) => {
+                let listener = UnixListener::from(socket);
+                let file = SocketFile::of(path, &listener)?;
+                Socket::Unix(listener, file)
+            }
+            Place::Tcp(_) => Socket::Tcp(socket.into()),
+        };
+        tracing::info!(listen = %place, key = door.key(), "API listening");
+        Some(Self { place: place.clone(), socket })
+    }
+
     fn open(door: Door, place: &Place) -> Result<Self, DoorError> {
         let socket = match place {
             Place::Unix(path) => open_unix(path).map_err(Cause::from),
@@ -144,6 +163,14 @@ impl Bound {
             Err(cause) => Err(DoorError { door, place: place.to_string(), cause }),
         }
     }
+}
+
+/// Sockets that another process handed over, by their [`name`].
+pub(crate) type Passed = HashMap<String, OwnedFd>;
+
+/// The key and the place.
+fn name(door: Door, place: &Place) -> String {
+    format!("{} {place}", door.key())
 }
 
 fn open_unix(path: &Path) -> Result<Socket, SocketError> {
@@ -161,14 +188,15 @@ fn open_tcp(addr: &ListenAddr) -> io::Result<Socket> {
 pub(crate) struct Doors(BTreeMap<Door, Bound>);
 
 impl Doors {
-    /// Binds what the settings name. It blocks.
+    /// Binds what the settings name, but for what was passed to this process. It blocks.
     ///
     /// # Errors
     /// The first socket that is named and cannot be bound; then none is.
-    pub(crate) fn open(settings: &Settings) -> Result<Self, DoorError> {
+    pub(crate) fn open(settings: &Settings, mut passed: Passed) -> Result<Self, DoorError> {
         let mut doors = BTreeMap::new();
         for (door, place) in wanted(settings) {
-            match Bound::open(door, &place) {
+            let adopted = Bound::adopted(door, &place, &mut passed).map(Ok);
+            match adopted.unwrap_or_else(|| Bound::open(door, &place)) {
                 Ok(bound) => drop(doors.insert(door, bound)),
                 Err(error) if door == Door::Socket && is_usual(settings) => {
                     tracing::warn!(%error, "API has no socket");
@@ -195,8 +223,9 @@ struct Open {
     place: Place,
     closing: CancellationToken,
     accepting: JoinHandle<()>,
+    socket: Weak<Listener>,
     /// Removed when the door closes.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 impl Open {
@@ -273,7 +302,8 @@ impl Keeper {
 
     fn serve(&mut self, door: Door, Bound { place, socket }: Bound) {
         let (listener, file) = match socket {
-            Socket::Unix(listener, file) => {
+            Socket::Unix(listener, mut file) => {
+                file.is_served();
                 (tokio::net::UnixListener::from_std(listener).map(Listener::Unix), Some(file))
             }
             Socket::Tcp(listener) => (tokio::net::TcpListener::from_std(listener).map(Listener::Tcp), None),
@@ -286,8 +316,25 @@ impl Keeper {
             }
         };
         let closing = CancellationToken::new();
+        let listener = Arc::new(listener);
+        let socket = Arc::downgrade(&listener);
         let accepting = serve::accept(listener, door, self.hall.clone(), closing.clone());
         let accepting = self.hall.tasks.spawn(accepting);
-        self.open.insert(door, Open { place, closing, accepting, _file: file });
+        self.open.insert(door, Open { place, closing, accepting, socket, file });
+    }
+
+    /// Duplicates of the sockets, for another process.
+    pub(super) fn sockets(&self) -> Vec<(String, OwnedFd)> {
+        let twin = |(door, open): (&Door, &Open)| {
+            let socket = open.socket.upgrade()?.as_fd().try_clone_to_owned().ok()?;
+            Some((name(*door, &open.place), socket))
+        };
+        self.open.iter().filter_map(twin).collect()
+    }
+
+    /// Leaves the files of the sockets to another process.
+    pub(super) fn leave(&mut self) {
+        let files = self.open.values_mut().filter_map(|open| open.file.take());
+        files.for_each(SocketFile::leave);
     }
 }

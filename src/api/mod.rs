@@ -36,11 +36,14 @@ mod site;
 mod socket;
 mod stream;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 pub(crate) use context::Means;
 pub(crate) use doors::Doors;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{alarm::Alarm, config::Settings, job};
@@ -63,6 +66,16 @@ pub(crate) struct Api {
     stop: CancellationToken,
     serves: watch::Receiver<bool>,
     ended: watch::Receiver<bool>,
+    wishes: mpsc::Sender<Wish>,
+}
+
+/// What a hand-over wants of it.
+#[derive(Debug)]
+enum Wish {
+    /// Duplicates of its sockets, with the names of their places.
+    Sockets(oneshot::Sender<Vec<(String, OwnedFd)>>),
+    /// To leave the files of its sockets where they are.
+    Leave(oneshot::Sender<()>),
 }
 
 impl Api {
@@ -73,18 +86,40 @@ impl Api {
         let (serves_tx, serves) = watch::channel(doors.is_empty());
         let stop = CancellationToken::new();
         let settings = means.handle.settings();
-        let part = Part { doors, settings, means, serves: serves_tx, stop: stop.clone() };
+        let (wishes, wanted) = mpsc::channel(1);
+        let part = Part { doors, settings, means, serves: serves_tx, stop: stop.clone(), wishes: wanted };
         tasks.spawn(async move {
             alarm.guard("api", part.run(&alarm)).await;
             ended_tx.send_replace(true);
         });
-        Self { stop, serves, ended }
+        Self { stop, serves, ended, wishes }
     }
 
     /// Waits until its doors are served, or cannot be.
     pub(crate) async fn ready(&self) {
         // An error means that it does not come, which the log says.
         let _ = self.serves.clone().wait_for(|serves| *serves).await;
+    }
+
+    /// Duplicates of its sockets, with the names of their places, for another process.
+    pub(crate) async fn sockets(&self) -> Vec<(String, OwnedFd)> {
+        self.wish(Wish::Sockets).await.unwrap_or_default()
+    }
+
+    /// Ends it as [`Api::stop`] does, and leaves its sockets to another process.
+    pub(crate) async fn leave(&self) {
+        self.wish(Wish::Leave).await;
+        self.stop().await;
+    }
+
+    async fn wish<T>(&self, wish: impl FnOnce(oneshot::Sender<T>) -> Wish) -> Option<T> {
+        // Without a door there is nothing to wish for.
+        if self.wishes.is_closed() || !*self.serves.borrow() {
+            return None;
+        }
+        let (reply, answer) = oneshot::channel();
+        self.wishes.send(wish(reply)).await.ok()?;
+        answer.await.ok()
     }
 
     /// Ends it within about three seconds, whatever its clients do.
@@ -104,6 +139,7 @@ struct Part {
     /// Told when the doors are served.
     serves: watch::Sender<bool>,
     stop: CancellationToken,
+    wishes: mpsc::Receiver<Wish>,
 }
 
 impl Part {
@@ -113,6 +149,7 @@ impl Part {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 found = self.settings.wait_for(doors::are_wanted) => if found.is_err() { return },
+                () = nothing_to_give(&mut self.wishes) => return,
             }
             self.settings.mark_changed();
         }
@@ -146,15 +183,16 @@ impl Part {
             tasks: tasks.clone(),
         };
         context.switch(true);
-        let mut keeper = Keeper::new(hall, self.doors);
+        let mut keeper = Keeper::new(hall, std::mem::take(&mut self.doors));
         self.serves.send_replace(true);
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
+                Some(wish) = self.wishes.recv() => answer(wish, &mut keeper),
                 changed = self.settings.changed() => {
                     // The supervisor has stopped. The end of the sessions can still be watched.
                     if changed.is_err() {
-                        self.stop.cancelled().await;
+                        until(&self.stop, &mut self.wishes, &mut keeper).await;
                         break;
                     }
                     let settings = self.settings.borrow_and_update().clone();
@@ -167,5 +205,33 @@ impl Part {
         context.switch(false);
         tasks.close();
         let _ = timeout(END, tasks.wait()).await;
+    }
+}
+
+/// Waits for the stop alone.
+async fn until(stop: &CancellationToken, wishes: &mut mpsc::Receiver<Wish>, keeper: &mut Keeper) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Some(wish) = wishes.recv() => answer(wish, keeper),
+        }
+    }
+}
+
+fn answer(wish: Wish, keeper: &mut Keeper) {
+    match wish {
+        Wish::Sockets(reply) => drop(reply.send(keeper.sockets())),
+        Wish::Leave(reply) => {
+            keeper.leave();
+            let _ = reply.send(());
+        }
+    }
+}
+
+/// Answers where there is no door. Returns when there is no one left to ask.
+async fn nothing_to_give(wishes: &mut mpsc::Receiver<Wish>) {
+    while let Some(wish) = wishes.recv().await {
+        // What is dropped means nothing.
+        drop(wish);
     }
 }

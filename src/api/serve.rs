@@ -7,7 +7,19 @@
 //! Every task is tracked. When the door closes, no client enters any more, streams end, and each
 //! client has [`DRAIN`] for the answer that it waits for.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::Poll,
+    time::Duration,
+};
 
 use axum::response::Response;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
@@ -36,6 +48,8 @@ const MOST_HEAD: usize = 16 * 1024;
 const MOST_HEADERS: usize = 64;
 /// How long an answer may take after the door has closed.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How long the first request of a client may take after that.
+const LAST_CALL: Duration = Duration::from_millis(250);
 /// How long a client may take to hear that there is no place.
 const TURN_AWAY: Duration = Duration::from_secs(2);
 /// What it hears.
@@ -47,6 +61,15 @@ const NO_PLACE: &str =
 pub(super) enum Listener {
     Unix(UnixListener),
     Tcp(TcpListener),
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(listener) => listener.as_fd(),
+            Self::Tcp(listener) => listener.as_fd(),
+        }
+    }
 }
 
 impl Listener {
@@ -71,7 +94,7 @@ pub(super) struct Hall {
 }
 
 /// Takes clients until the door closes.
-pub(super) async fn accept(listener: Listener, door: Door, hall: Hall, closing: CancellationToken) {
+pub(super) async fn accept(listener: Arc<Listener>, door: Door, hall: Hall, closing: CancellationToken) {
     let (mut backoff, trouble) = (Backoff::default(), LogLimiter::new(1, Duration::from_secs(60)));
     loop {
         let accepted = tokio::select! {
@@ -109,7 +132,12 @@ fn admit(client: Client, entrance: Entrance, hall: &Hall) {
 /// Serves one client until it leaves.
 async fn serve(client: Client, entrance: Entrance, app: Arc<App>, _place: Place) {
     let closing = entrance.closing.clone();
-    let service = service_fn(move |request: Request<Incoming>| answer(&app, request, &entrance));
+    let is_fresh = Arc::new(AtomicBool::new(true));
+    let asked = Arc::clone(&is_fresh);
+    let service = service_fn(move |request: Request<Incoming>| {
+        asked.store(false, Relaxed);
+        answer(&app, request, &entrance)
+    });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
     builder.max_buf_size(MOST_HEAD).max_headers(MOST_HEADERS);
@@ -120,6 +148,12 @@ async fn serve(client: Client, entrance: Entrance, app: Arc<App>, _place: Place)
         () = closing.cancelled() => false,
     };
     if !is_over {
+        // The request of a client that came at the last moment may be on its way.
+        let asks = std::future::poll_fn(|cx| {
+            let served = connection.poll_without_shutdown(cx);
+            if is_fresh.load(Relaxed) { served.map(drop) } else { Poll::Ready(()) }
+        });
+        let _ = timeout(LAST_CALL, asks).await;
         Pin::new(&mut connection).graceful_shutdown();
         let _ = timeout(DRAIN, std::future::poll_fn(|cx| connection.poll_without_shutdown(cx))).await;
     }

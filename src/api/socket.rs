@@ -99,12 +99,35 @@ pub(super) struct SocketFile {
     path: PathBuf,
     /// Its device and number.
     identity: (u64, u64),
+    /// Another process serves it, or still does.
+    is_foreign: bool,
+}
+
+impl SocketFile {
+    /// The file of a socket that another process made and hands over; `None` where `path` is not
+    /// its file any more. It is that process's until it is served here.
+    pub(super) fn of(path: &Path, listener: &UnixListener) -> Option<Self> {
+        let addr = listener.local_addr().ok()?;
+        let found = fs::symlink_metadata(path).ok()?;
+        let is_it = addr.as_pathname() == Some(path) && found.file_type().is_socket();
+        is_it.then(|| Self { path: path.to_owned(), identity: identity(&found), is_foreign: true })
+    }
+
+    /// Notes that this process serves it.
+    pub(super) fn is_served(&mut self) {
+        self.is_foreign = false;
+    }
+
+    /// Leaves the file where it is, for the process that serves it from now on.
+    pub(super) fn leave(mut self) {
+        self.is_foreign = true;
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let found = fs::symlink_metadata(&self.path);
-        if found.is_ok_and(|found| identity(&found) == self.identity) {
+        if !self.is_foreign && found.is_ok_and(|found| identity(&found) == self.identity) {
             // Where it cannot be removed, the next start finds it without a listener.
             let _ = fs::remove_file(&self.path);
         }
@@ -136,7 +159,7 @@ pub(super) fn open(path: &Path) -> Result<(UnixListener, SocketFile), SocketErro
     make_way(path)?;
     let listener = unix::listen(path, MODE)?;
     let identity = identity(&fs::symlink_metadata(path)?);
-    Ok((listener, SocketFile { path: path.to_owned(), identity }))
+    Ok((listener, SocketFile { path: path.to_owned(), identity, is_foreign: false }))
 }
 
 /// Removes a socket file that no process listens on.

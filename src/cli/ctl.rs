@@ -17,6 +17,7 @@ mod reload;
 pub(super) mod router;
 mod sessions;
 pub(super) mod status;
+mod upgrade;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -49,6 +50,8 @@ pub(super) enum Ctl {
     Close(Told<sessions::Close>),
     /// Apply the changed configuration, and wait for the outcome
     Reload(Told<reload::Reload>),
+    /// Hand over to the program that is installed now, without dropping a session
+    Upgrade(Told<upgrade::Upgrade>),
     /// Keep a client out of every mapping, and end its sessions
     Ban(Told<bans::Ban>),
     /// End a ban
@@ -94,6 +97,7 @@ impl Ctl {
             Self::Events(told) => told.run(variables, events::events),
             Self::Close(told) => told.run(variables, sessions::close),
             Self::Reload(told) => told.run(variables, reload::reload),
+            Self::Upgrade(told) => told.run(variables, upgrade::upgrade),
             Self::Ban(told) => told.run(variables, bans::ban),
             Self::Unban(told) => told.run(variables, bans::unban),
             Self::Bans(told) => told.run(variables, bans::bans),

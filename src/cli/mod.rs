@@ -18,6 +18,7 @@ mod variables;
 
 use std::{
     io::{self, Write},
+    path::Path,
     process::ExitCode,
     sync::Arc,
     time::SystemTime,
@@ -48,12 +49,13 @@ const ABSENT: [(&str, Option<&str>); 1] =
 
 /// Commands that talk to a running daemon, in a program that was built without them.
 #[cfg(not(feature = "api"))]
-const OF_API: [&str; 15] = [
+const OF_API: [&str; 16] = [
     "status",
     "sessions",
     "events",
     "close",
     "reload",
+    "upgrade",
     "ban",
     "unban",
     "bans",
@@ -146,7 +148,11 @@ pub fn main() -> ExitCode {
 
 fn run(args: Run) -> ExitCode {
     let names_a_user = args.source.may_name_a_user();
-    let options = daemon::Options { watch: args.watch.then(SystemTime::now), strict: args.strict };
+    let options = daemon::Options {
+        watch: args.watch.then(SystemTime::now),
+        strict: args.strict,
+        once_readable: args.source.file.as_deref().is_some_and(is_stream),
+    };
     let source: PlanSource = Arc::new(move || config::load(&args.source, &System));
     // Before there is a thread, and before what was passed by number is taken.
     if names_a_user && let Err(error) = daemon::give_up_root(&source) {
@@ -155,6 +161,11 @@ fn run(args: Run) -> ExitCode {
     // Before anything is opened.
     let given = daemon::Given::take();
     start(source, options, given)
+}
+
+/// Whether the file is one of this process alone: another one finds something else there.
+fn is_stream(file: &Path) -> bool {
+    ["/dev/stdin", "/dev/fd", "/proc/self/fd"].iter().any(|stream| file.starts_with(stream))
 }
 
 fn start(source: PlanSource, options: daemon::Options, given: daemon::Given) -> ExitCode {

@@ -16,6 +16,8 @@ use crate::{
 
 /// What the names of all variables of portway begin with.
 const PREFIX: &str = "PORTWAY_";
+/// What a portway says to the one that takes over from it.
+const OF_HANDOVER: &str = "PORTWAY_HANDOVER";
 /// Variables of portway's own tests.
 const OF_TESTS: [&str; 2] = ["PORTWAY_TEST_", "PORTWAY_SEED"];
 
@@ -51,6 +53,7 @@ pub(crate) fn strays<V: AsRef<OsStr>>(variables: impl IntoIterator<Item = (V, V)
             let name = name.as_ref().to_str()?;
             let is_known = SWITCHES.contains(&name)
                 || VALUES.contains(&name)
+                || name == OF_HANDOVER
                 || OF_TESTS.iter().any(|of_tests| name.starts_with(of_tests));
             let is_stray =
                 name.starts_with(PREFIX) && !is_known && !is_of_an_orchestrator(name, value.as_ref());

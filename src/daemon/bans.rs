@@ -17,7 +17,10 @@ mod store;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -53,6 +56,8 @@ pub(super) struct BanSaver {
     store: Mutex<Store>,
     /// A save that is not waited for any more: no other one begins before its end.
     late: Mutex<Option<Job<bool>>>,
+    /// Another process keeps them.
+    has_left: AtomicBool,
 }
 
 /// Where a configuration keeps bans.
@@ -68,6 +73,7 @@ impl BanSaver {
             gate: Arc::clone(gate),
             store: Mutex::new(Store::new(directories)),
             late: Mutex::default(),
+            has_left: AtomicBool::new(false),
         })
     }
 
@@ -130,6 +136,17 @@ impl BanSaver {
         self.save(true).await;
     }
 
+    /// Ends without a further save, and closes the files: another process keeps the bans.
+    pub(super) async fn leave(self: &Arc<Self>) {
+        self.has_left.store(true, SeqCst);
+        let saver = Arc::clone(self);
+        // It waits for a save that is under way.
+        let close = job::run_within(PATIENCE, "portway-bans", move || saver.store().close());
+        if let Err(error) = close.await {
+            tracing::warn!(%error, "bans not left to the new process");
+        }
+    }
+
     /// Saves the bans, if the configuration names a file for them. `false` where that failed.
     async fn save(self: &Arc<Self>, is_last: bool) -> bool {
         if state(&self.gate.spec()).is_none() {
@@ -164,6 +181,9 @@ impl BanSaver {
 
     fn write(&self, is_last: bool) -> bool {
         let mut store = self.store();
+        if self.has_left.load(SeqCst) {
+            return true;
+        }
         store.move_to(state(&self.gate.spec()), self.gate.guard());
         store.save(self.gate.guard(), is_last)
     }

@@ -15,6 +15,7 @@
 
 mod bans;
 mod containers;
+mod handover;
 mod limits;
 mod lists;
 mod logging;
@@ -51,18 +52,20 @@ use crate::{
     config::Loaded,
     events::{Draft, EventKind, Events},
     gateway::Gateway,
+    handover::{Report, Requests, Upgrades, requests},
     job,
     log_level::LevelControl,
-    policy::Gate,
+    policy::{Gate, GateSpec},
     sock::inherited::Inherited,
-    supervisor::{Budgets, Handle, Means, PlanSource, Tolerance},
+    supervisor::{Budgets, Handle, Means, PlanSource, Serving, Tolerance},
     version,
 };
 use bans::BanSaver;
+use handover::{Desk, Done, Left, Program, Successor, Taken};
 use limits::Descriptors;
 use signals::{Signal, Signals};
 use systemd::Notifier;
-use windows::{Opened, View, Windows};
+use windows::{Opened, Passed, View, Windows};
 
 /// How long a router may take to close its ports when the end is wanted at once.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
@@ -83,6 +86,8 @@ pub(crate) struct Options {
     pub watch: Option<SystemTime>,
     /// The start fails where any listener cannot be opened.
     pub strict: bool,
+    /// Another process could not read the configuration: it comes from a stream of this one.
+    pub once_readable: bool,
 }
 
 /// Runs the daemon until a signal stops it. It reads `source` first, and again for each reload.
@@ -92,11 +97,12 @@ pub(crate) struct Options {
 /// [`StartError`] when it did not come up; then nothing listens.
 pub(crate) fn run(source: PlanSource, options: Options, given: Given) -> Result<(), StartError> {
     signals::hold()?;
+    let start = (handover::successor()?, Program::of_this_process(options.once_readable));
     let descriptors = limits::raise_descriptors()?;
     // Before there is another thread: rights belong to a thread.
     rights::raise();
     let runtime = runtime()?;
-    let result = runtime.block_on(live(source, options, given, descriptors));
+    let result = runtime.block_on(live(source, options, (given, start), descriptors));
     // Neither a name lookup that hangs in the system resolver nor a file that cannot be read must
     // hold the exit.
     runtime.shutdown_background();
@@ -149,15 +155,28 @@ fn try_threads(count: usize) -> io::Result<()> {
 async fn live(
     source: PlanSource,
     options: Options,
-    given: Given,
+    (given, (mut successor, program)): (Given, (Option<Successor>, Program)),
     descriptors: Descriptors,
 ) -> Result<(), StartError> {
     let (mut signals, reload) = (Signals::install()?, Notify::new());
     let first = Arc::clone(&source);
+    if let Some(successor) = &mut successor {
+        successor.hello().await?;
+    }
     let load = job::run_within(READ_LIMIT, "portway-config", move || first());
     let Some(loaded) = signals.unless_stopped(&reload, load).await else { return Ok(()) };
-    let loaded = loaded.map_err(StartError::Read)??;
-    rights::check(&loaded.settings.daemon)?;
+    let checked = loaded.map_err(StartError::Read).and_then(|loaded| {
+        let loaded = loaded?;
+        rights::check(&loaded.settings.daemon)?;
+        Ok(loaded)
+    });
+    let loaded = match checked {
+        Ok(loaded) => loaded,
+        Err(error) => return Err(refused(successor, error).await),
+    };
+    if let Some(successor) = successor.take_if(|successor| successor.is_check()) {
+        return Ok(successor.passes().await?);
+    }
     let Some(loaded) = signals.unless_stopped(&reload, containers::first_look(loaded)).await else {
         return Ok(());
     };
@@ -166,29 +185,49 @@ async fn live(
     let open = job::run_within(READ_LIMIT, "portway-open", move || logging::Sink::open(&target, format));
     let Some(sink) = signals.unless_stopped(&reload, open).await else { return Ok(()) };
     let sink = sink.unwrap_or_else(|error| Err(io::Error::other(error)));
-    let sink = sink.map_err(|error| StartError::Log { target: log.target.clone(), error })?;
+    let sink = match sink.map_err(|error| StartError::Log { target: log.target.clone(), error }) {
+        Ok(sink) => sink,
+        Err(error) => return Err(refused(successor, error).await),
+    };
     let logging = logging::init(log, sink)?;
     rights::tell(&loaded.settings.daemon);
     for warning in &loaded.warnings {
         tracing::warn!(warning = %warning.one_line(), "configuration");
     }
-    let inherited = Inherited::default();
-    given.put_into(&inherited);
-    let start = Box::pin(Daemon::start(source, loaded, options, inherited, descriptors, logging.level()));
-    if let Some(daemon) = signals.unless_stopped(&reload, start).await {
-        let daemon = daemon?;
-        let served = daemon.serve(&mut signals, &reload, &logging).await;
-        let ended = match served {
-            Ok(()) => daemon.stop(&mut signals).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = ended {
-            return Err(daemon.fail(error).await);
+    let (upgrades, mut requests) = requests();
+    let means = (options, given, descriptors, upgrades);
+    let start = Box::pin(Daemon::start(source, loaded, means, logging.level(), successor));
+    let Some(daemon) = signals.unless_stopped(&reload, start).await else { return Ok(()) };
+    let (daemon, wants_reload) = daemon?;
+    if wants_reload {
+        reload.notify_one();
+    }
+    let served = daemon.serve(&mut signals, &reload, &logging, (&mut requests, &program)).await;
+    let ended = match served {
+        Ok(Done::Stop) => daemon.stop(&mut signals).await,
+        Ok(Done::HandedOver(left)) => {
+            daemon.leave(left, &mut signals).await;
+            return Ok(());
         }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ended {
+        return Err(daemon.fail(error).await);
     }
     tracing::info!("stopped");
     Ok(())
 }
+
+/// Tells the process that hands over why this one does not take over.
+async fn refused(successor: Option<Successor>, error: StartError) -> StartError {
+    if let Some(mut successor) = successor {
+        successor.refuse(error.refusal()).await;
+    }
+    error
+}
+
+/// What the listeners are opened from, and whether every one of them has to open.
+type Opening = (PlanSource, Loaded, Means, bool);
 
 /// The parts that run.
 struct Daemon {
@@ -199,41 +238,48 @@ struct Daemon {
     alarm: Alarm,
     events: Events,
     manager: Notifier,
+    upgrades: Upgrades,
 }
 
 impl Daemon {
+    /// Brings everything up, or takes it over. Returns also whether the configuration is to be read
+    /// again at once.
     async fn start(
         source: PlanSource,
         loaded: Loaded,
-        options: Options,
-        inherited: Inherited,
-        descriptors: Descriptors,
+        (options, given, descriptors, upgrades): (Options, Given, Descriptors, Upgrades),
         log_level: &LevelControl,
-    ) -> Result<Self, StartError> {
+        successor: Option<Successor>,
+    ) -> Result<(Self, bool), StartError> {
         let descriptors = descriptors.told();
         let started = (SystemTime::now(), Instant::now());
         let (tasks, alarm) = (TaskTracker::new(), Alarm::default());
-        let (listeners, log) = (loaded.plan.listeners.len(), loaded.settings.log.clone());
+        let listeners = loaded.plan.listeners.len();
         let budgets = Budgets::new(descriptors, !limits::fast_paths_are_off());
         let events = Events::default();
         let gate = Gate::telling(SystemTime::now, events.clone());
         let bans = BanSaver::of(&gate);
-        bans.restore(&loaded.gate.spec).await;
-        let windows = Opened::open(&loaded.settings, &events).await?;
-        let tolerance = if options.strict { Tolerance::Nothing } else { Tolerance::AbsentOrTaken };
-        let means = Means {
-            budgets,
-            gate,
-            alarm: alarm.clone(),
-            events: events.clone(),
-            inherited: inherited.clone(),
-        };
+        let spec = loaded.gate.spec.clone();
+        let inherited = Inherited::default();
+        given.put_into(&inherited);
+        let (alarms, telling) = (alarm.clone(), events.clone());
+        let means = Means { budgets, gate, alarm: alarms, events: telling, inherited: inherited.clone() };
+        if successor.is_none() {
+            bans.restore(&spec).await;
+        }
         let containers = loaded.containers.clone();
-        let handle = Handle::start(source, loaded, tolerance, means, &tasks).await;
-        let handle = handle.map_err(|errors| StartError::Bind(Unopened::log(errors, &log)))?;
+        let opening = (source, loaded, means, options.strict);
+        let (windows, handle, taken) = match successor {
+            Some(successor) => Self::take_over(opening, &tasks, successor).await?,
+            None => Self::open(opening, &tasks).await?,
+        };
         systemd::say_left(&inherited);
         let (manager, speaker) = systemd::manager(&handle, &inherited);
         watchdog::start(handle.pulse(), speaker)?;
+        let wants_reload = match taken {
+            Some(taken) => settle(taken, &upgrades, &bans, &spec).await,
+            None => false,
+        };
         let spawn = |name: &'static str, task: Pin<Box<dyn Future<Output = ()> + Send>>| {
             let alarm = alarm.clone();
             tasks.spawn(async move { alarm.guard(name, task).await });
@@ -247,18 +293,70 @@ impl Daemon {
         if let Some(read_from) = options.watch {
             spawn("configuration watcher", Box::pin(watch::follow(handle.clone(), read_from)));
         }
-        let view =
-            View { started, descriptors, handle: &handle, gateway: &gateway, log_level, events: &events };
+        let view = View {
+            started,
+            descriptors,
+            handle: &handle,
+            gateway: &gateway,
+            log_level,
+            events: &events,
+            upgrades: &upgrades,
+        };
         let windows = windows.serve(&view, &alarm, &tasks).await;
         let listening = handle.live().borrow().len();
         let (version, commit) = (version::VERSION, version::COMMIT);
         let waiting = listeners.saturating_sub(listening);
         tracing::info!(version, commit, listeners, listening, waiting, descriptors, "ready");
         manager.ready();
-        Ok(Self { handle, gateway, bans, windows, alarm, events, manager })
+        Ok((Self { handle, gateway, bans, windows, alarm, events, manager, upgrades }, wants_reload))
     }
 
-    /// Does what signals ask for, until they ask for the end.
+    /// Opens the windows and every listener.
+    async fn open(
+        (source, loaded, means, is_strict): Opening,
+        tasks: &TaskTracker,
+    ) -> Result<(Opened, Handle, Option<Taken>), StartError> {
+        let log = loaded.settings.log.clone();
+        let windows = Opened::open(&loaded.settings, &means.events, Passed::default()).await?;
+        let tolerance = if is_strict { Tolerance::Nothing } else { Tolerance::AbsentOrTaken };
+        let handle = Handle::start(source, loaded, tolerance, means, tasks).await;
+        let handle = handle.map_err(|errors| StartError::Bind(Unopened::log(errors, &log)))?;
+        Ok((windows, handle, None))
+    }
+
+    /// Takes the windows and the listeners over from another process: from here on, they serve.
+    async fn take_over(
+        (source, loaded, means, _): Opening,
+        tasks: &TaskTracker,
+        mut successor: Successor,
+    ) -> Result<(Opened, Handle, Option<Taken>), StartError> {
+        let arrived = successor.arrived(&means.inherited).await?;
+        let (log, events) = (loaded.settings.log.clone(), means.events.clone());
+        let inherited = means.inherited.clone();
+        let prepared = async {
+            let windows = Opened::open(&loaded.settings, &events, arrived.doors).await?;
+            let handle = Handle::prepare(source, loaded, Tolerance::AbsentOrTaken, means, tasks).await;
+            let handle = handle.map_err(|errors| StartError::Bind(Unopened::log(errors, &log)))?;
+            match newly_waiting(&handle, &arrived.waiting) {
+                Some(error) => Err(StartError::Window(error)),
+                None => Ok((windows, handle)),
+            }
+        };
+        let (windows, handle) = match prepared.await {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(refused(Some(successor), error).await),
+        };
+        let taken = successor.take_over(&handle).await?;
+        inherited.close_left();
+        let Report { pid, sessions, flows, .. } = taken.report;
+        tracing::info!(pid, sessions, flows, moved_ms = taken.report.pause_ms, "took over");
+        events.emit(EventKind::HandedOver, || {
+            Draft::new(format_args!("process {pid} has taken over {sessions} sessions and {flows} flows"))
+        });
+        Ok((windows, handle, Some(taken)))
+    }
+
+    /// Does what signals and others ask for, until they ask for the end or another process serves.
     ///
     /// # Errors
     /// A part that ended without plan.
@@ -267,7 +365,8 @@ impl Daemon {
         signals: &mut Signals,
         reload: &Notify,
         logging: &logging::Logging,
-    ) -> Result<(), StartError> {
+        (requests, program): (&mut Requests, &Program),
+    ) -> Result<Done, StartError> {
         let reloads = reload_when_asked(&self.handle, reload);
         let levels = logging.level().follow(|level| {
             let draft = || Draft::new(format_args!("the log has the level {level} again"));
@@ -276,15 +375,16 @@ impl Daemon {
         tokio::pin!(reloads, levels);
         let mut settings = self.handle.settings();
         let mut process = settings.borrow().daemon.clone();
+        let mut desk = Desk::new(&self.handle, &self.windows, &self.upgrades, program, &self.events);
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Reload => reload.notify_one(),
-                    Signal::Stop => return Ok(()),
-                    Signal::HandOver => tracing::warn!(
-                        "SIGUSR2 is ignored: this version cannot hand over to a new program; restart it"
-                    ),
+                    Signal::Stop => if desk.stop() { return Ok(Done::Stop) },
+                    Signal::HandOver => desk.ask(None),
                 },
+                reply = requests.next() => desk.ask(Some(reply)),
+                done = desk.done() => return Ok(done),
                 never = &mut reloads => match never {},
                 never = &mut levels => match never {},
                 part = self.alarm.raised() => return Err(StartError::Part(part)),
@@ -297,6 +397,27 @@ impl Daemon {
                     }
                 }
             }
+        }
+    }
+
+    /// Leaves everything to the process that serves now: nothing is closed on the router, no file
+    /// is written or removed. Sessions that it could not take go on until they end by themselves. A
+    /// stop ends them with the grace.
+    async fn leave(&self, mut left: Left, signals: &mut Signals) {
+        self.manager.leave();
+        tokio::join!(self.gateway.leave(), self.bans.leave());
+        left.released().await;
+        left.leave();
+        let drained = async { tokio::join!(self.windows.leave(), self.handle.ended()) };
+        tokio::pin!(drained);
+        tokio::select! {
+            _ = &mut drained => return,
+            () = signals.stop() => {}
+        }
+        let stopped = async { tokio::join!(self.handle.stop(), drained) };
+        tokio::select! {
+            _ = stopped => {}
+            () = signals.stop() => {}
         }
     }
 
@@ -358,6 +479,29 @@ impl Daemon {
         }
         Ok(())
     }
+}
+
+/// Takes over what the other process kept in files. Returns whether the configuration is to be read
+/// again.
+async fn settle(mut taken: Taken, upgrades: &Upgrades, bans: &Arc<BanSaver>, spec: &GateSpec) -> bool {
+    upgrades.note(taken.report.clone());
+    taken.released().await;
+    // What the other process kept in memory is here; the file may hold more.
+    bans.restore(spec).await;
+    taken.reload
+}
+
+/// A listener that has no socket here, and has one in the process that hands over or is new.
+fn newly_waiting(handle: &Handle, waiting: &[String]) -> Option<String> {
+    let roster = handle.roster();
+    let roster = roster.borrow();
+    roster.listeners.iter().find_map(|listener| match &listener.state {
+        Serving::Waiting(trouble) if trouble.is_taken => {
+            let key = listener.key.to_string();
+            (!waiting.contains(&key)).then(|| format!("bind {key}: {}", trouble.error))
+        }
+        _ => None,
+    })
 }
 
 /// Reloads for each wish; those that come during a reload are one more after it. The outcome is

@@ -5,9 +5,10 @@
 
 use std::{fmt, io, sync::Arc};
 
-use super::rights::UserError;
+use super::{handover::TakeError, rights::UserError};
 use crate::{
     config::{LogFormat, LogSettings, LogTarget, Problems},
+    handover::{Fault, Refusal},
     job::JobError,
     supervisor::BindError,
 };
@@ -47,12 +48,31 @@ pub(crate) enum StartError {
     /// Listeners could not be opened.
     #[error("{0}")]
     Bind(Unopened),
+    /// Another process serves, and goes on.
+    #[error("take over: {0}")]
+    TakeOver(#[from] TakeError),
 }
 
 impl StartError {
     /// Whether another configuration, and nothing else, would cure it.
     pub(crate) fn is_of_config(&self) -> bool {
         matches!(self, Self::Config(_) | Self::User(UserError::Unknown { .. } | UserError::Unreadable { .. }))
+    }
+
+    /// What the process that hands over hears of it.
+    pub(super) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Config(problems) => Refusal {
+                fault: Fault::Configuration,
+                error: "the configuration is wrong".into(),
+                problems: problems.iter().filter_map(|problem| serde_json::to_value(problem).ok()).collect(),
+            },
+            Self::Bind(unopened) => {
+                let first: Vec<_> = unopened.errors.iter().take(NAMED).map(ToString::to_string).collect();
+                Refusal::new(first.join("; "))
+            }
+            other => Refusal::new(other.to_string()),
+        }
     }
 
     /// Whether nothing may be written beside the log, which has said everything.

@@ -86,6 +86,8 @@ enum News {
     Reloading,
     /// The stop begins.
     Stopping,
+    /// Another process is the main one, and speaks.
+    Left,
 }
 
 /// The side that tells. Clones tell the same manager.
@@ -101,6 +103,11 @@ impl Notifier {
     /// The stop begins.
     pub(super) fn stopping(&self) {
         self.tell(News::Stopping);
+    }
+
+    /// Another process is the main one: nothing more is said.
+    pub(super) fn leave(&self) {
+        self.tell(News::Left);
     }
 
     /// Tells of every reload, from wherever it was asked for. It does not return before the
@@ -176,6 +183,9 @@ impl Manager {
     }
 
     fn pass_on(&mut self, news: News) {
+        if news == News::Left {
+            self.facts = None;
+        }
         let Some(line) = self.facts.as_ref().map(Facts::line) else { return };
         let status = NotifyState::Status(&line);
         match news {
@@ -184,6 +194,7 @@ impl Manager {
                 let Ok(now) = NotifyState::monotonic_usec_now() else { return };
                 return self.send(&[NotifyState::Reloading, now]);
             }
+            News::Left => return,
             News::Stopping => {
                 self.is_stopping = true;
                 self.send(&[NotifyState::Stopping, status, extension()]);

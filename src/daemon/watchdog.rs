@@ -1,5 +1,5 @@
-//! A thread that checks the supervisor, and ends the process if the supervisor hangs. It also speaks
-//! to the service manager, whose watchdog it feeds after each answer.
+//! A thread that checks the supervisor, and ends the process if the supervisor hangs. It also
+//! speaks to the service manager, whose watchdog it feeds after each answer.
 //!
 //! A supervisor that hangs handles neither a reload nor a stop, and a service manager sees a
 //! process that lives. So this thread asks it for a sign of life. Without one for [`LIMIT`], it

@@ -7,7 +7,9 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use crate::{events::Events, gateway::Gateway, log_level::LevelControl, supervisor::Handle};
+use crate::{
+    events::Events, gateway::Gateway, handover::Upgrades, log_level::LevelControl, supervisor::Handle,
+};
 
 #[cfg(feature = "api")]
 pub(super) use with_api::{Opened, Windows};
@@ -24,15 +26,19 @@ pub(super) struct View<'v> {
     pub(super) gateway: &'v Gateway,
     pub(super) log_level: &'v LevelControl,
     pub(super) events: &'v Events,
+    pub(super) upgrades: &'v Upgrades,
 }
+
+/// Sockets of the API that another process handed over, by their places.
+pub(super) type Passed = std::collections::HashMap<String, std::os::fd::OwnedFd>;
 
 #[cfg(feature = "api")]
 mod with_api {
-    use std::time::Duration;
+    use std::{os::fd::OwnedFd, time::Duration};
 
     use tokio_util::task::TaskTracker;
 
-    use super::View;
+    use super::{Passed, View};
     use crate::{
         alarm::Alarm,
         api::{Api, Doors, Means},
@@ -54,16 +60,18 @@ mod with_api {
     pub(in crate::daemon) struct Windows(Api);
 
     impl Opened {
-        /// Binds what the settings name. If there is anything, events are kept from here on.
+        /// Binds what the settings name and was not passed. If there is anything, events are kept
+        /// from here on.
         ///
         /// # Errors
         /// A socket that is named and cannot be bound.
         pub(in crate::daemon) async fn open(
             settings: &Settings,
             events: &Events,
+            passed: Passed,
         ) -> Result<Self, StartError> {
             let settings = settings.clone();
-            let open = job::run_within(OPEN_LIMIT, "portway-open", move || Doors::open(&settings));
+            let open = job::run_within(OPEN_LIMIT, "portway-open", move || Doors::open(&settings, passed));
             let opened = open.await.map_err(|error| StartError::Window(error.to_string()))?;
             let doors = opened.map_err(|error| StartError::Window(error.to_string()))?;
             // The first events are those of the first plan.
@@ -92,6 +100,7 @@ mod with_api {
                 handle: view.handle.clone(),
                 events: view.events.clone(),
                 log_level: view.log_level.clone(),
+                upgrades: view.upgrades.clone(),
             };
             let api = Api::start(self.0, means, alarm.clone(), tasks);
             api.ready().await;
@@ -103,14 +112,26 @@ mod with_api {
         pub(in crate::daemon) async fn stop(&self) {
             self.0.stop().await;
         }
+
+        /// Duplicates of the sockets, by their places.
+        pub(in crate::daemon) async fn sockets(&self) -> Vec<(String, OwnedFd)> {
+            self.0.sockets().await
+        }
+
+        /// Ends, and leaves the sockets to another process.
+        pub(in crate::daemon) async fn leave(&self) {
+            self.0.leave().await;
+        }
     }
 }
 
 #[cfg(not(feature = "api"))]
 mod without {
+    use std::os::fd::OwnedFd;
+
     use tokio_util::task::TaskTracker;
 
-    use super::View;
+    use super::{Passed, View};
     use crate::{alarm::Alarm, config::Settings, daemon::start::StartError, events::Events};
 
     pub(in crate::daemon) struct Opened;
@@ -119,7 +140,7 @@ mod without {
 
     impl Opened {
         #[expect(clippy::unused_async, reason = "the one that binds sockets waits for them")]
-        pub(in crate::daemon) async fn open(_: &Settings, _: &Events) -> Result<Self, StartError> {
+        pub(in crate::daemon) async fn open(_: &Settings, _: &Events, _: Passed) -> Result<Self, StartError> {
             Ok(Self)
         }
 
@@ -132,5 +153,13 @@ mod without {
     impl Windows {
         #[expect(clippy::unused_async, reason = "the one that serves waits for its clients")]
         pub(in crate::daemon) async fn stop(&self) {}
+
+        #[expect(clippy::unused_async, reason = "the one that serves waits for its thread")]
+        pub(in crate::daemon) async fn sockets(&self) -> Vec<(String, OwnedFd)> {
+            Vec::new()
+        }
+
+        #[expect(clippy::unused_async, reason = "the one that serves waits for its clients")]
+        pub(in crate::daemon) async fn leave(&self) {}
     }
 }

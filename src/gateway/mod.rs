@@ -65,6 +65,7 @@ const RETRY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Gateway {
     stop: CancellationToken,
+    leave: CancellationToken,
     ended: watch::Receiver<bool>,
     status: watch::Receiver<RouterStatus>,
 }
@@ -82,19 +83,26 @@ impl Gateway {
         let status_tx = watch::Sender::new(RouterStatus::default());
         let status = status_tx.subscribe();
         let (ended_tx, ended) = watch::channel(false);
-        let stop = CancellationToken::new();
-        let wires = Wires { live, settings, status: status_tx, stop: stop.clone(), events };
+        let (stop, leave) = (CancellationToken::new(), CancellationToken::new());
+        let wires =
+            Wires { live, settings, status: status_tx, stop: stop.clone(), leave: leave.clone(), events };
         tasks.spawn(async move {
             let directories = Directories::new(|name| std::env::var_os(name));
             alarm.guard("router", watch_over(wires, directories, &alarm)).await;
             ended_tx.send_replace(true);
         });
-        Self { stop, ended, status }
+        Self { stop, leave, ended, status }
     }
 
     /// The router, and what is open on it. It changes when there is something to tell.
     pub(crate) fn status(&self) -> watch::Receiver<RouterStatus> {
         self.status.clone()
+    }
+
+    /// Ends without a word to the router: another process follows it, and finds what is open there.
+    pub(crate) async fn leave(&self) {
+        self.leave.cancel();
+        self.stop().await;
     }
 
     /// Takes back what is open on the router, and returns within about three seconds, whatever the

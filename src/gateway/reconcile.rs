@@ -50,6 +50,8 @@ pub(super) struct Wires {
     pub(super) settings: watch::Receiver<RouterSettings>,
     pub(super) status: watch::Sender<RouterStatus>,
     pub(super) stop: CancellationToken,
+    /// Cancelled before the stop where everything is to stay as it is on the router.
+    pub(super) leave: CancellationToken,
     pub(super) events: Events,
 }
 
@@ -119,7 +121,9 @@ impl Reconciler {
         while reconciler.turn(&mut wires).await {
             reconciler.publish(&wires.status);
         }
-        reconciler.take_everything_back().await;
+        if !wires.leave.is_cancelled() {
+            reconciler.take_everything_back().await;
+        }
         wires.status.send_replace(RouterStatus::default());
     }
 

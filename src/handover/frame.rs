@@ -1,12 +1,12 @@
 //! A frame: the unit in which a hand-over travels.
 //!
 //! ```text
-//! "PwHO" │ format u16 │ descriptors u16 │ length of the record u32 │ length of the bytes u32 │ record │ bytes
-//! ```
+//! "PwHO" │ format u16 │ descriptors u16 │ length of the record u32 │ length of the bytes u32 │
+//! record │ bytes ```
 //!
 //! Numbers are little-endian. The record is JSON. The bytes are what the record refers to by
-//! [`Held`](super::Held). Descriptors go beside a frame: a socket carries them ([`Wire`](super::Wire)),
-//! and a file has none.
+//! [`Held`](super::Held). Descriptors go beside a frame: a socket carries them
+//! ([`Wire`](super::Wire)), and a file has none.
 //!
 //! What a reader takes is bounded before it is read. More than the limits is a [`WireError`], and
 //! memory is taken as bytes arrive, not as a head promises them.

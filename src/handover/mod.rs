@@ -1,9 +1,9 @@
 //! What one process hands to the next: records, and beside them sockets and bytes.
 //!
 //! Owns how a record refers to a socket ([`SocketId`]) and to bytes ([`Held`]), and the two ends of
-//! that: [`Packer`] collects them, [`Unpacker`] gives them out. It also owns how a message travels: a
-//! [`Frame`], in a file or over a [`Wire`]. The parts that hand something over own their records. The
-//! daemon owns the steps.
+//! that: [`Packer`] collects them, [`Unpacker`] gives them out. It also owns how a message travels:
+//! a [`Frame`], in a file or over a [`Wire`]; and how one is asked for ([`Upgrades`]). The parts
+//! that hand something over own their records. The daemon owns the steps.
 //!
 //! A socket is known by its cookie, a number that the kernel never gives twice. So the order in
 //! which descriptors arrive means nothing, and one that arrived earlier is found as well.
@@ -14,6 +14,7 @@
 
 mod frame;
 pub(crate) mod lenient;
+mod request;
 mod wire;
 
 use std::{
@@ -24,6 +25,7 @@ use std::{
 };
 
 pub(crate) use frame::{FORMAT, Frame, MOST_DESCRIPTORS, WireError, is_readable};
+pub(crate) use request::{Fault, Refusal, Reply, Report, Requests, Upgrades, requests};
 use rustix::net::{ipproto, sockopt, sockopt::socket_cookie};
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpStream, time::Instant};

@@ -8,8 +8,8 @@
 //!
 //! What is given out is a duplicate. The socket itself leaves the bag when its listener serves
 //! ([`Inherited::note_used`]). So a plan that fails half-way changes nothing here. A socket of a
-//! service manager never leaves the bag ([`Stays::Always`]): the manager holds it open anyhow, and a
-//! mapping that is removed and comes back could not bind its port.
+//! service manager never leaves the bag ([`Stays::Always`]): the manager holds it open anyhow, and
+//! a mapping that is removed and comes back could not bind its port.
 //!
 //! A socket gets the options that a bound one would have. It knows neither where the sockets come
 //! from nor which listeners there are.
@@ -179,6 +179,11 @@ impl Inherited {
         let (socket, _) = self.find(listen, protocol).ok()??;
         self.note_used(&socket);
         Some(socket)
+    }
+
+    /// Closes the sockets that nothing has used, but for those that stay.
+    pub(crate) fn close_left(&self) {
+        self.entries().retain(|entry| entry.stays == Stays::Always);
     }
 
     /// The sockets that nothing has used yet.

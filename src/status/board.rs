@@ -477,7 +477,9 @@ impl From<&ReloadError> for view::Failure {
                 format!("{} listener(s) cannot be opened; nothing has changed", errors.len()),
                 errors.iter().map(|error| said(error.to_string())).collect(),
             ),
-            ReloadError::Job(_) | ReloadError::Stopping => (error.to_string(), Vec::new()),
+            ReloadError::Job(_) | ReloadError::Stopping | ReloadError::HandedOver => {
+                (error.to_string(), Vec::new())
+            }
         };
         Self { error, problems }
     }

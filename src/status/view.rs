@@ -372,7 +372,8 @@ pub(crate) struct Event {
     /// `target-starting`, `target-started`, `target-stopped`, `start-failed`,
     /// `listening`, `listener-waiting`, `listener-failed`, `listener-closed`, `banned`, `unbanned`,
     /// `reload-applied`, `reload-refused`, `router`, `mapping-added`, `mapping-removed`,
-    /// `mapping-paused`, `mapping-resumed`, `log-level`, `stopping`.
+    /// `mapping-paused`, `mapping-resumed`, `log-level`, `stopping`,
+    /// `handing-over`, `handed-over`, `hand-over-failed`.
     pub kind: String,
     /// The mapping.
     #[serde(skip_serializing_if = "Option::is_none")]

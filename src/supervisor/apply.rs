@@ -1,14 +1,17 @@
 //! The listeners that run, and how a new plan is applied to them.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
+    os::fd::OwnedFd,
     sync::Arc,
+    task::{Context, Poll},
 };
 
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Applied, BindError, Budgets, ChangedNames,
@@ -17,6 +20,8 @@ use super::{
         stage_all, stage_over,
     },
     budgets::Needs,
+    hand::{Frozen, Inheritance, ListenerSnapshot, TakenOver},
+    kind::{Ahead, Freezing, FrozenListener},
     mapping::{Admissions, AllPools, AllTotals, Mappings, SessionLogs},
     outages::Outages,
     quiet_stop::Remaining,
@@ -32,7 +37,7 @@ use crate::{
     mapping::{ListenAddr, ListenerKey, LiveListener, LiveSet, MappingId, MappingName, Timeout},
     meter::{Ended, Ledger},
     policy::{Gate, GateInput, Refuse},
-    relay::Drain,
+    relay::{Drain, tcp::AT_ONCE},
     sock::{
         bind::{Listening, Overlap},
         inherited::Inherited,
@@ -91,6 +96,8 @@ pub(super) struct Listeners {
     events: Events,
     failed: mpsc::UnboundedReceiver<Failed>,
     outages: Outages,
+    /// What another process has handed over and does not move yet.
+    arrived: Frozen,
 }
 
 impl Listeners {
@@ -125,10 +132,12 @@ impl Listeners {
                 failed: sender,
                 next: Arc::default(),
                 inherited,
+                serves: CancellationToken::new(),
             },
             events,
             failed,
             outages: Outages::new(&dialer),
+            arrived: Frozen::default(),
         }
     }
 
@@ -450,6 +459,70 @@ impl Listeners {
         say_waiting(&errors, &self.plan, &self.events);
     }
 
+    /// Cancelled when the listeners may take clients.
+    pub(super) fn serves(&self) -> &CancellationToken {
+        &self.shared.serves
+    }
+
+    /// Duplicates of the sockets that listen, and the listeners that have none.
+    pub(super) fn twins(&self) -> (Vec<OwnedFd>, Vec<String>) {
+        let waiting = self.running.values().filter(|running| running.is_waiting());
+        let waiting = waiting.map(|running| running.key().to_string()).collect();
+        (self.running.values().filter_map(Running::twin).collect(), waiting)
+    }
+
+    /// Copies of the sockets of live sessions, in batches.
+    pub(super) fn ahead(&self) -> Vec<Ahead> {
+        let batches = self.running.values().flat_map(|running| {
+            let live = running.meter().live();
+            let batches = live.chunks(AT_ONCE).map(<[_]>::to_vec).collect::<Vec<_>>();
+            batches.into_iter().map(|batch| running.ahead(batch))
+        });
+        batches.collect()
+    }
+
+    /// Stops every listener of the plan and its sessions. Those of closed listeners go on.
+    pub(super) async fn freeze(&self) -> Frozen {
+        // All are asked before one is waited for.
+        let asked = self.running.iter().map(|(key, running)| (key, Asked::new(running.freeze())));
+        let mut asked: Vec<_> = asked.collect();
+        std::future::poll_fn(|cx| {
+            asked.iter_mut().for_each(|(_, asked)| asked.poll(cx));
+            Poll::Ready(())
+        })
+        .await;
+        let mut listeners = Vec::with_capacity(asked.len());
+        for (key, asked) in asked {
+            listeners.push((key.clone(), asked.frozen().await));
+        }
+        Frozen { listeners }
+    }
+
+    /// Takes what another process hands over. What a listener is not there for is not taken.
+    pub(super) fn take_over(&mut self, Inheritance { snapshot, mut unpacker }: Inheritance) -> TakenOver {
+        let running: HashMap<String, &Running> =
+            self.running.iter().map(|(key, running)| (key.to_string(), running)).collect();
+        let mut taken = TakenOver::default();
+        for ListenerSnapshot { listener, has } in snapshot.listeners {
+            let Some(running) = running.get(&listener) else {
+                taken.not_taken.extend(has.clients());
+                continue;
+            };
+            let (frozen, not_taken) = running.take_over(&has, &mut unpacker);
+            taken.not_taken.extend(not_taken);
+            self.arrived.listeners.push((running.key().clone(), frozen));
+        }
+        (taken.sessions, taken.flows) = self.arrived.counts();
+        taken
+    }
+
+    /// Takes clients from now on, and lets move what was taken over.
+    pub(super) fn begin(&mut self) {
+        self.shared.serves.cancel();
+        let arrived = std::mem::take(&mut self.arrived);
+        arrived.listeners.into_iter().for_each(|(_, frozen)| frozen.resume());
+    }
+
     /// What reaches the targets.
     pub(super) fn dialer(&self) -> &Dialer {
         &self.shared.dialer
@@ -502,6 +575,13 @@ impl Listeners {
         self.all().for_each(|running| running.cut(reason));
     }
 
+    /// Cuts the sessions that live now.
+    pub(super) fn cut_live(&self, reason: Ended) {
+        for live in self.all().flat_map(|running| running.meter().live()) {
+            live.cut(reason);
+        }
+    }
+
     /// Every listener, also the closed ones with sessions.
     fn all(&self) -> impl Iterator<Item = &Running> {
         self.running.values().chain(self.retiring.iter().map(|retiring| &*retiring.running))
@@ -530,6 +610,33 @@ pub(super) struct Changed {
     pub(super) applied: Applied,
     /// A live session may have lost its access.
     pub(super) revokes: bool,
+}
+
+/// A freeze that has begun.
+enum Asked {
+    Begun(Freezing),
+    Over(FrozenListener),
+}
+
+impl Asked {
+    fn new(freezing: Freezing) -> Self {
+        Self::Begun(freezing)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        if let Self::Begun(freezing) = self
+            && let Poll::Ready(frozen) = freezing.as_mut().poll(cx)
+        {
+            *self = Self::Over(frozen);
+        }
+    }
+
+    async fn frozen(self) -> FrozenListener {
+        match self {
+            Self::Begun(freezing) => freezing.await,
+            Self::Over(frozen) => frozen,
+        }
+    }
 }
 
 fn name_of(mapping: Option<&MappingId>) -> Option<&MappingName> {

@@ -94,7 +94,7 @@ impl BindError {
 
     /// What others see of it.
     pub(super) fn trouble(&self) -> Trouble {
-        Trouble { error: self.cause(), holder: self.holder.clone() }
+        Trouble { error: self.cause(), holder: self.holder.clone(), is_taken: self.is_taken() }
     }
 
     /// The cause and the cure, without the listener.

@@ -29,6 +29,7 @@
 mod apply;
 mod bind;
 mod budgets;
+mod hand;
 mod holder;
 mod kind;
 mod mapping;
@@ -44,11 +45,12 @@ mod state;
 mod summaries;
 mod sweep;
 
-use std::{sync::Arc, time::Duration};
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 pub(crate) use bind::BindError;
 pub use bind::Tolerance;
 pub use budgets::Budgets;
+pub(crate) use hand::{Frozen, HandOver, Inheritance, Snapshot, TakenOver};
 pub(crate) use mapping::{Admissions, AllPools, AllTotals};
 pub(crate) use pulse::Pulse;
 use tokio::{
@@ -72,6 +74,7 @@ use crate::{
     wake::Wakers,
 };
 use apply::{Globals, Listeners};
+use hand::{Command, Hand, Sessions, Wish};
 pub(crate) use named::ChangedNames;
 use pulse::Beat;
 use quiet_stop::lull;
@@ -135,6 +138,9 @@ pub enum ReloadError {
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     Stopping,
+    /// Another process serves now.
+    #[error("another process has taken over, and reads the configuration again; ask it")]
+    HandedOver,
 }
 
 impl ReloadError {
@@ -143,7 +149,7 @@ impl ReloadError {
         match self {
             Self::Config(problems) => joined(problems.iter().map(config::Problem::one_line), problems.len()),
             Self::Bind(errors) => joined(errors.iter().map(ToString::to_string), errors.len()),
-            Self::Job(_) | Self::Stopping => self.to_string(),
+            Self::Job(_) | Self::Stopping | Self::HandedOver => self.to_string(),
         }
     }
 }
@@ -175,6 +181,9 @@ enum Cause {
 enum Request {
     Read(Reply),
     Stop(oneshot::Sender<()>),
+    HandOver(Wish),
+    TakeOver(Box<Inheritance>, oneshot::Sender<TakenOver>),
+    Begin(oneshot::Sender<()>),
 }
 
 /// The way to ask the supervisor for something. Clones lead to the same one.
@@ -198,6 +207,8 @@ pub struct Handle {
     wakers: Wakers,
     ledger: Ledger,
     pulse: Pulse,
+    /// Cancelled when the listeners take clients.
+    serves: CancellationToken,
 }
 
 /// What the supervisor works with.
@@ -221,6 +232,22 @@ impl Handle {
     /// # Errors
     /// All listeners that could not be opened and may not wait by `tolerance`; then none is open.
     pub async fn start(
+        source: PlanSource,
+        loaded: Loaded,
+        tolerance: Tolerance,
+        means: Means,
+        tasks: &TaskTracker,
+    ) -> Result<Self, Vec<BindError>> {
+        let handle = Self::prepare(source, loaded, tolerance, means, tasks).await?;
+        handle.serves.cancel();
+        Ok(handle)
+    }
+
+    /// The same, but the listeners take no client before [`Handle::begin`].
+    ///
+    /// # Errors
+    /// As [`Handle::start`].
+    pub(crate) async fn prepare(
         source: PlanSource,
         loaded: Loaded,
         tolerance: Tolerance,
@@ -266,6 +293,7 @@ impl Handle {
             at_once: CancellationToken::new(),
             beat,
             events,
+            hand: Hand::default(),
         };
         let handle = supervisor.handle(mailbox, gate, shared_budgets, pulse);
         let probes = watch_over(handle.dialer.clone(), supervisor.listeners.probes());
@@ -353,6 +381,35 @@ impl Handle {
         if self.mailbox.send(Request::Stop(reply)).await.is_ok() {
             let _ = stopped.await;
         }
+    }
+
+    /// Begins a hand-over to another process. From then on no configuration is applied. With it
+    /// come duplicates of the sockets that listen. `None` where the supervisor has ended, or where
+    /// another hand-over is under way.
+    pub(crate) async fn hand_over(&self) -> Option<(HandOver, Vec<OwnedFd>)> {
+        let (reply, begun) = oneshot::channel();
+        self.mailbox.send(Request::HandOver(reply)).await.ok()?;
+        begun.await.ok()
+    }
+
+    /// Takes what another process hands over. Nothing of it moves before [`Handle::begin`].
+    pub(crate) async fn take_over(&self, inheritance: Inheritance) -> Option<TakenOver> {
+        let (reply, taken) = oneshot::channel();
+        self.mailbox.send(Request::TakeOver(Box::new(inheritance), reply)).await.ok()?;
+        taken.await.ok()
+    }
+
+    /// Takes clients from now on, and lets move what was taken over.
+    pub(crate) async fn begin(&self) {
+        let (reply, begun) = oneshot::channel();
+        if self.mailbox.send(Request::Begin(reply)).await.is_ok() {
+            let _ = begun.await;
+        }
+    }
+
+    /// Waits until the supervisor has ended.
+    pub(crate) async fn ended(&self) {
+        self.mailbox.closed().await;
     }
 
     /// Ends the grace of a stop that is under way, or to come.
@@ -456,6 +513,8 @@ struct Supervisor {
     at_once: CancellationToken,
     beat: Beat,
     events: Events,
+    /// The hand-over to another process.
+    hand: Hand,
 }
 
 impl Supervisor {
@@ -486,6 +545,7 @@ impl Supervisor {
             wakers: self.listeners.wakers().clone(),
             ledger: self.listeners.ledger().clone(),
             pulse,
+            serves: self.listeners.serves().clone(),
         }
     }
 
@@ -493,9 +553,21 @@ impl Supervisor {
         let mut retry = interval(RETRY);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if self.hand.is_wanted() && self.reloads.is_idle() {
+                self.hand.begin(|| self.listeners.twins());
+            }
+            let (is_frozen, is_held) = (self.hand.is_frozen(), self.hand.is_under_way());
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(Request::Read(reply)) => self.read(reply),
+                    Some(Request::HandOver(wish)) => self.hand.want(wish),
+                    Some(Request::TakeOver(inheritance, reply)) => {
+                        let _ = reply.send(self.listeners.take_over(*inheritance));
+                    }
+                    Some(Request::Begin(reply)) => {
+                        self.listeners.begin();
+                        let _ = reply.send(());
+                    }
                     Some(Request::Stop(reply)) => {
                         // Requests from here on are refused: no task would answer them.
                         requests.close();
@@ -505,11 +577,16 @@ impl Supervisor {
                     }
                     None => return self.stop().await,
                 },
+                command = self.hand.command() => {
+                    if self.obey(command).await {
+                        return self.drain(requests).await;
+                    }
+                }
                 (loaded, replies) = self.reloads.done() => self.reload(loaded, replies).await,
-                Ok(()) = self.target_changes.changed() => self.listeners.heed_targets(),
+                Ok(()) = self.target_changes.changed(), if !is_frozen => self.listeners.heed_targets(),
                 failed = self.listeners.next_failed() => self.listeners.suspend(&failed),
-                _ = retry.tick(), if self.listeners.any_waiting() => self.listeners.retry().await,
-                () = self.sweep.due() => self.sweep.run(|| self.listeners.sweep()),
+                _ = retry.tick(), if !is_held && self.listeners.any_waiting() => self.listeners.retry().await,
+                () = self.sweep.due(), if !is_frozen => self.sweep.run(|| self.listeners.sweep()),
                 () = self.summaries.due() => {
                     self.summaries.say(&self.admissions.borrow(), &self.listeners.session_logs(), false);
                 }
@@ -520,11 +597,79 @@ impl Supervisor {
         }
     }
 
+    /// Reads the configuration, now or after the hand-over.
     fn read(&mut self, reply: Reply) {
+        let Some(reply) = self.hand.keep(reply) else { return };
         if matches!(reply, Reply::Apply(_)) {
             self.turns.send_modify(|turns| turns.asked += 1);
         }
         self.reloads.ask(reply);
+    }
+
+    /// Does the next step of a hand-over. Returns whether another process serves now.
+    async fn obey(&mut self, command: Option<Command>) -> bool {
+        match command {
+            Some(Command::Ahead(reply)) => {
+                let _ = reply.send(self.listeners.ahead());
+                false
+            }
+            Some(Command::Freeze(reply)) => {
+                self.hand.set_frozen(true);
+                // What is not taken goes on.
+                if reply.send(self.listeners.freeze().await).is_err() {
+                    self.hand.set_frozen(false);
+                }
+                false
+            }
+            Some(Command::Thaw(frozen, sessions, reply)) => {
+                if sessions == Sessions::End {
+                    self.listeners.cut_live(Ended::Shutdown);
+                }
+                drop(frozen);
+                self.hand.set_frozen(false);
+                let _ = reply.send(());
+                false
+            }
+            Some(Command::LetGo(frozen, not_taken, reply)) => {
+                self.listeners.close_all();
+                frozen.listeners.into_iter().for_each(|(_, frozen)| frozen.let_go(&not_taken));
+                for kept in self.hand.end() {
+                    kept.refuse(&Arc::new(ReloadError::HandedOver));
+                }
+                let _ = reply.send(());
+                true
+            }
+            None => {
+                self.hand.end().into_iter().for_each(|reply| self.read(reply));
+                false
+            }
+        }
+    }
+
+    /// After a hand-over: waits for the sessions that the other process could not take, however
+    /// long they live. A stop ends them with grace.
+    async fn drain(mut self, mut requests: mpsc::Receiver<Request>) {
+        self.listeners.close_all();
+        self.roster.send_replace(Arc::new(self.listeners.roster(&self.warnings, true)));
+        let stopped = loop {
+            tokio::select! {
+                () = self.listeners.finished() => break None,
+                request = requests.recv() => match request {
+                    Some(Request::Stop(reply)) => break Some(reply),
+                    Some(Request::Read(reply)) => reply.refuse(&Arc::new(ReloadError::HandedOver)),
+                    // What is dropped is refused.
+                    Some(_) => {}
+                    None => break None,
+                },
+                () = self.beat.asked() => self.beat.answer(),
+                () = self.sweep.due() => self.sweep.run(|| self.listeners.sweep()),
+            }
+        };
+        requests.close();
+        self.stop().await;
+        if let Some(reply) = stopped {
+            let _ = reply.send(());
+        }
     }
 
     /// Applies what was read, and answers the requests for it.

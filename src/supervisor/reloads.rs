@@ -63,6 +63,16 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// Says that nothing was applied.
+    pub(super) fn refuse(self, error: &Arc<ReloadError>) {
+        match self {
+            Self::Apply(reply) | Self::Containers(reply) => drop(reply.send(Err(Arc::clone(error)))),
+            Self::DryRun(reply) => drop(reply.send(Err(Arc::clone(error)))),
+        }
+    }
+}
+
 /// The reading under way, and the next one.
 pub(super) struct Reloads {
     read: PlanSource,
@@ -100,6 +110,11 @@ impl Reloads {
             return Arc::new(move || texts.again());
         }
         Arc::clone(&self.read)
+    }
+
+    /// Whether nothing is being read.
+    pub(super) fn is_idle(&self) -> bool {
+        self.reading.is_none()
     }
 
     /// Asks for a reading that begins after this moment.

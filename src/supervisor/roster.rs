@@ -71,6 +71,8 @@ pub(crate) struct Trouble {
     pub(crate) error: String,
     /// The program that has the port, where that is known.
     pub(crate) holder: Option<String>,
+    /// Another program has the port.
+    pub(crate) is_taken: bool,
 }
 
 /// The last reading of the configuration after the start, and what came of it.

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, Weak, atomic::Ordering::Relaxed},
 };
 
@@ -109,7 +109,9 @@ impl Running {
         let socket = match self.kind.serve(socket, parts) {
             Ok((socket, work)) => {
                 let (name, alarm) = (format!("listener {}", self.key), self.shared.alarm.clone());
+                let serves = self.shared.serves.clone();
                 let work = async move {
+                    serves.cancelled().await;
                     if let Err(error) = work.await {
                         report(&error);
                     }
@@ -134,6 +136,11 @@ impl Running {
             "listening"
         );
         self.tell(EventKind::Listening, || format!("listening on {}", self.key));
+    }
+
+    /// A duplicate of its socket, where it has one.
+    pub(super) fn twin(&self) -> Option<OwnedFd> {
+        self.socket()?.upgrade()?.as_fd().try_clone_to_owned().ok()
     }
 
     fn tell(&self, kind: EventKind, message: impl FnOnce() -> String) {
@@ -162,7 +169,7 @@ impl Running {
     pub(super) fn failed(&mut self, failed: &Failed) {
         if self.serving.take_if(|serving| serving.number == failed.number).is_some() {
             self.has_failed = true;
-            self.trouble = Trouble { error: failed.error.clone(), holder: None };
+            self.trouble = Trouble { error: failed.error.clone(), holder: None, is_taken: false };
         }
     }
 

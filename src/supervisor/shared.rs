@@ -3,6 +3,7 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::Budgets;
 use crate::{
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) next: Arc<AtomicU64>,
     /// Sockets that were passed to this process.
     pub(super) inherited: Inherited,
+    /// Cancelled when the listeners may take clients: at once, but for a process that takes over.
+    pub(super) serves: CancellationToken,
 }
 
 /// A socket that died. Its listener may have another one by now, or its place may be another

@@ -25,7 +25,7 @@ fn json(ran: &Ran) -> Value {
     serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran}"))
 }
 
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 16] = [
     &["status"],
     &["sessions"],
     &["events"],
@@ -41,6 +41,7 @@ const COMMANDS: [&[&str]; 15] = [
     &["pause", "web"],
     &["resume", "web"],
     &["log-level", "debug"],
+    &["upgrade"],
 ];
 
 #[test]

@@ -37,6 +37,8 @@ mod environment;
 mod flood;
 mod foreign_text;
 mod guard;
+mod handover;
+mod handover_failures;
 mod host_bits;
 mod journal;
 mod layers;

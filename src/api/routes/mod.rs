@@ -15,6 +15,7 @@ mod reload;
 mod router;
 mod sessions;
 mod status;
+mod upgrade;
 
 use std::sync::Arc;
 
@@ -26,6 +27,9 @@ use axum::{
 
 use super::{context::Context, dashboard, failure::Refused};
 use crate::text::clean;
+
+/// The hand-over to a new program.
+pub(super) const UPGRADE: &str = "/v1/upgrade";
 
 /// All routes.
 pub(super) fn all(context: Arc<Context>) -> Router {
@@ -45,6 +49,7 @@ pub(super) fn all(context: Arc<Context>) -> Router {
         .route("/v1/sessions", get(sessions::list).delete(sessions::close_all))
         .route("/v1/sessions/{id}", delete(sessions::close))
         .route("/v1/reload", post(reload::reload))
+        .route(UPGRADE, get(upgrade::last).post(upgrade::upgrade))
         .route("/v1/bans", get(bans::list).post(bans::ban).delete(bans::unban))
         .route("/v1/router", get(router::router))
         .route("/v1/history", get(history::history))

@@ -34,7 +34,9 @@ pub(super) fn refused(error: &ReloadError) -> Refused {
     let status = match error {
         ReloadError::Config(_) => StatusCode::UNPROCESSABLE_ENTITY,
         ReloadError::Bind(_) => StatusCode::CONFLICT,
-        ReloadError::Job(_) | ReloadError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        ReloadError::Job(_) | ReloadError::Stopping | ReloadError::HandedOver => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     };
     let Failure { error, problems } = Failure::from(error);
     Refused::new(status, error).with_problems(problems)

@@ -117,7 +117,8 @@ fn line(event: &Event, terminal: Terminal) -> String {
 /// The colour of a kind of event.
 pub(in crate::cli) fn colour(kind: &str) -> Option<Colour> {
     Some(match kind {
-        "target-down" | "listener-failed" | "listener-waiting" | "reload-refused" | "stopping" => Colour::Bad,
+        "target-down" | "listener-failed" | "listener-waiting" | "reload-refused" | "stopping"
+        | "hand-over-failed" => Colour::Bad,
         "target-up" | "listening" | "reload-applied" => Colour::Good,
         "banned" | "unbanned" | "session-refused" | "mapping-paused" | "listener-closed" => Colour::Pale,
         _ => return None,

@@ -65,6 +65,11 @@ impl Store {
         say_restored(all);
     }
 
+    /// Uses no file any more.
+    pub(super) fn close(&mut self) {
+        *self = Self::new(self.directories.clone());
+    }
+
     /// Saves the bans of the guard; `false` where that failed. Without a path there is nothing to
     /// do.
     pub(super) fn save(&mut self, guard: &Guard, is_last: bool) -> bool {

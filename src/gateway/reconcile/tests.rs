@@ -256,7 +256,8 @@ async fn a_reload_that_leads_elsewhere_takes_back_what_is_open_first() {
     let (settings_tx, settings_rx) = watch::channel(settings(vec![RouterProtocol::NatPmp]));
     let (status, mut told) = watch::channel(RouterStatus::default());
     let stop = CancellationToken::new();
-    let wires = Wires { live, settings: settings_rx, status, stop: stop.clone(), events: Events::default() };
+    let (leave, events) = (CancellationToken::new(), Events::default());
+    let wires = Wires { live, settings: settings_rx, status, stop: stop.clone(), leave, events };
     let runs = Reconciler::run(Memory::open(None), false, "host".to_owned(), wires);
     let test = async {
         let open = |status: &RouterStatus| {

@@ -50,6 +50,14 @@ pub(crate) struct HandedListener {
     pub udp: Option<UdpRecord>,
 }
 
+impl HandedListener {
+    /// All its clients, by their sockets.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = SocketId> {
+        let flows = self.udp.iter().flat_map(UdpRecord::sockets);
+        self.tcp.iter().filter_map(SessionRecord::client).chain(flows)
+    }
+}
+
 impl FrozenListener {
     /// What another process needs of it. It stays as it is.
     ///

@@ -102,10 +102,10 @@ pub(super) trait Kind: fmt::Debug + Send + Sync {
 }
 
 /// A freeze under way.
-pub(super) type Freezing = Pin<Box<dyn Future<Output = FrozenListener> + Send>>;
+pub(crate) type Freezing = Pin<Box<dyn Future<Output = FrozenListener> + Send>>;
 
 /// Sockets that come together.
-pub(super) type Ahead = Pin<Box<dyn Future<Output = Vec<OwnedFd>> + Send>>;
+pub(crate) type Ahead = Pin<Box<dyn Future<Output = Vec<OwnedFd>> + Send>>;
 
 /// What serves a listener until it closes.
 ///

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, test_kill_process, waitpid};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -189,9 +189,16 @@ pub(crate) struct Setup {
     env: Vec<(String, String)>,
     config: Option<String>,
     for_user: Option<u32>,
+    is_installed: bool,
 }
 
 impl Setup {
+    /// Through a link in a directory of its own, as a package installs a program: another one can take its place.
+    pub(crate) fn installed(mut self) -> Self {
+        self.is_installed = true;
+        self
+    }
+
     /// With these further arguments.
     pub(crate) fn args<const N: usize>(mut self, args: [&str; N]) -> Self {
         self.args.extend(args.map(str::to_owned));
@@ -259,6 +266,14 @@ impl Setup {
             std::fs::set_permissions(dir.path(), open).expect("the test's own directory");
             self.program = program;
         }
+        if self.is_installed {
+            let link = dir.path().join("portway");
+            std::os::unix::fs::symlink(&self.program, &link).expect("the test's own directory");
+            self.program = link;
+            // Processes that take over become children of this one when their parent ends.
+            rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+                .expect("the system allows it");
+        }
         let config = dir.path().join("portway.toml");
         let mut words: Vec<&OsStr> = self.wrapper.iter().map(OsStr::new).collect();
         words.push(self.program.as_os_str());
@@ -281,7 +296,7 @@ impl Setup {
         let log = Arc::<Log>::default();
         log.follow(child.stdout.take().expect("stdout is piped"));
         log.follow(child.stderr.take().expect("stderr is piped"));
-        Portway { child, log, dir, config }
+        Portway { child, heir: None, heir_ended: None, log, dir, config, is_installed: self.is_installed }
     }
 }
 
@@ -297,6 +312,10 @@ fn write_config(path: &Path, text: &str) {
 #[derive(Debug)]
 pub(crate) struct Portway {
     child: Child,
+    /// The process that has taken over from it.
+    heir: Option<Pid>,
+    heir_ended: Option<Option<i32>>,
+    is_installed: bool,
     log: Arc<Log>,
     dir: tempfile::TempDir,
     config: PathBuf,
@@ -358,6 +377,7 @@ impl Portway {
             env: vec![],
             config: None,
             for_user: None,
+            is_installed: false,
         }
     }
 
@@ -383,7 +403,60 @@ impl Portway {
 
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.process().as_raw_nonzero().get().unsigned_abs()
+    }
+
+    fn process(&self) -> Pid {
+        self.heir.unwrap_or_else(|| Pid::from_child(&self.child))
+    }
+
+    /// The program that is installed.
+    pub(crate) fn installed(&self) -> PathBuf {
+        self.dir.path().join("portway")
+    }
+
+    /// Installs a script in the place of the program, which does what is usual by `exec "$PORTWAY" "$@"`.
+    pub(crate) fn install_script(&self, script: &str) {
+        let new = self.dir.path().join("portway.new");
+        let text = format!("#!/bin/bash\nPORTWAY='{PROGRAM}'\n{script}\n");
+        std::fs::write(&new, text).expect("the test's own directory");
+        std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).expect("the test's own directory");
+        std::fs::rename(&new, self.installed()).expect("the test's own directory");
+    }
+
+    /// Installs the program itself again.
+    pub(crate) fn install_program(&self) {
+        let new = self.dir.path().join("portway.new");
+        std::os::unix::fs::symlink(PROGRAM, &new).expect("the test's own directory");
+        std::fs::rename(&new, self.installed()).expect("the test's own directory");
+    }
+
+    /// Follows the process that has taken over, by its id.
+    pub(crate) fn follow(&mut self, pid: u64) {
+        let status = eventually("the former process ends", || self.exit_status());
+        assert_eq!(status, Some(0), "exit code of the former process\n{}", self.log.shown());
+        self.heir = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        self.heir_ended = None;
+    }
+
+    /// How long the last hand-over let everything stand still, in milliseconds.
+    #[track_caller]
+    pub(crate) fn last_pause(&self) -> f64 {
+        let lines = self.lines(messages::HANDED_OVER);
+        let pause = lines.last().and_then(|line| line.field("pause_ms")).and_then(Value::as_f64);
+        pause.expect("a hand-over tells its pause")
+    }
+
+    /// The processes that were started with its directories, by their ids.
+    pub(crate) fn processes(&self) -> Vec<Pid> {
+        let own = format!("RUNTIME_DIRECTORY={}", self.dir.path().join("run").display());
+        let is_own = |pid: &i32| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == own.as_bytes())
+        };
+        let all = std::fs::read_dir("/proc").expect("a system with processes").flatten();
+        let ids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        ids.filter(is_own).filter_map(Pid::from_raw).collect()
     }
 
     /// Waits until the whole first plan is up.
@@ -501,7 +574,7 @@ impl Portway {
 
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("the daemon's own process");
+        kill_process(self.process(), signal).expect("the daemon's own process");
     }
 
     /// How many descriptors it holds.
@@ -559,8 +632,18 @@ impl Portway {
         self.exit_status().is_none()
     }
 
-    fn exit_status(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("the daemon's own process")
+    fn exit_status(&mut self) -> Option<Option<i32>> {
+        match self.heir {
+            Some(heir) => {
+                // The system tells it once.
+                self.heir_ended = self.heir_ended.or_else(|| ended(heir));
+                self.heir_ended
+            }
+            None => {
+                let status = self.child.try_wait().expect("the daemon's own process");
+                status.as_ref().map(ExitStatus::code)
+            }
+        }
     }
 
     /// Asks it to stop, and waits for its end.
@@ -578,7 +661,7 @@ impl Portway {
         eventually("the whole log was read", || (Arc::strong_count(&self.log) == 1).then_some(()));
         let lines = self.log.lines().clone();
         let log = lines.iter().map(|line| format!("{}\n", line.raw)).collect();
-        Exit { code: status.code(), log, lines }
+        Exit { code: status, log, lines }
     }
 }
 
@@ -589,6 +672,22 @@ impl Drop for Portway {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if self.is_installed {
+            for process in self.processes() {
+                let _ = kill_process(process, Signal::KILL);
+                eventually("a process of the test ends", || ended(process));
+            }
+        }
+    }
+}
+
+/// How a process ended that is a child of this one, or will be: its code, or nothing after a signal.
+fn ended(process: Pid) -> Option<Option<i32>> {
+    match waitpid(Some(process), WaitOptions::NOHANG) {
+        Ok(Some((_, status))) => Some(status.exit_status()),
+        Ok(None) => None,
+        // It is still the child of another one, or it is gone without a trace.
+        Err(_) => test_kill_process(process).is_err().then_some(None),
     }
 }
 

@@ -31,6 +31,9 @@ messages! {
     ENTRY_HAS_HOST_BITS = "list entry has bits beyond its prefix";
     EXTERNAL_ADDRESS_CHANGED = "external address changed";
     FAST_PATHS_ARE_OFF = "fast paths are off";
+    HANDED_OVER = "handed over";
+    HANDING_OVER = "handing over";
+    HAND_OVER_FAILED = "hand-over failed; going on";
     HELD_BY_ANOTHER_MACHINE = "held by another machine";
     LIMIT_BEYOND_DESCRIPTORS = "limit beyond what the descriptors allow; raise LimitNOFILE=";
     LISTENER_WAITING = "listener waiting";
@@ -66,7 +69,6 @@ messages! {
     SESSION_ENDED = "session ended";
     SESSION_LINES_LEFT_OUT = "session lines left out";
     SESSION_REFUSED = "session refused";
-    SIGUSR2_IS_IGNORED = "SIGUSR2 is ignored";
     STARTING_TARGET = "starting target";
     STATE_DIRECTORY_NOT_USABLE = "state directory not usable";
     STOPPED = "stopped";

@@ -58,6 +58,13 @@ pub(crate) struct UdpRecord {
     pub(super) drops: Option<DropsRecord>,
 }
 
+impl UdpRecord {
+    /// The sockets by which its flows are known.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = SocketId> {
+        self.flows.iter().filter_map(FlowRecord::socket)
+    }
+}
+
 /// A flow: one that is open (`traffic`), or one that is connecting and holds datagrams.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

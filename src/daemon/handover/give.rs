@@ -1,0 +1,384 @@
+//! The side of old: starts the new program, gives it everything, and takes it back where that
+//! fails.
+//!
+//! Invariants: new is dead before old thaws. A thread that holds what is frozen is waited for. A
+//! stop that is asked for before `Go` ends the hand-over; later it is too late.
+
+use std::{
+    collections::HashSet,
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    FOR_GOOD, HELLO, LAST_WORDS, Line, LineError, READY, RECEIPT, SERVING, STAGED,
+    child::Heir,
+    messages::{
+        DoorRecord, FromNew, FromOld, Hello, Listen, Receipt, receive, send, send_sockets, send_with,
+    },
+    notify,
+    program::Program,
+};
+use crate::{
+    daemon::windows::Windows,
+    handover::{Packer, Refusal, Report, SocketId, Upgrades, Wire, WireError, is_readable},
+    supervisor::{Frozen, HandOver, Handle},
+};
+
+/// What a hand-over works with.
+pub(in crate::daemon) struct Giver<'d> {
+    pub(in crate::daemon) handle: &'d Handle,
+    pub(in crate::daemon) windows: &'d Windows,
+    pub(in crate::daemon) upgrades: &'d Upgrades,
+    pub(in crate::daemon) program: &'d Program,
+    /// Cancelled when a stop is asked for.
+    pub(in crate::daemon) abort: CancellationToken,
+}
+
+/// A hand-over that went well.
+#[derive(Debug)]
+pub(in crate::daemon) struct Given {
+    pub(in crate::daemon) report: Report,
+    /// What this process still has to do.
+    pub(in crate::daemon) left: Left,
+}
+
+/// What is left to do for a process that has handed over.
+#[derive(Debug)]
+pub(in crate::daemon) struct Left {
+    line: Line,
+    heir: Heir,
+}
+
+impl Left {
+    /// Says that this process uses its files no more.
+    pub(in crate::daemon) async fn released(&mut self) {
+        // New goes on without this word, after a while.
+        let _ = self.line.with(LAST_WORDS, |wire, until| send(wire, &FromOld::Released {}, until)).await;
+    }
+
+    /// Asks the new process to stop: the wish came when it was too late to go back.
+    pub(in crate::daemon) fn pass_on_stop(&self) {
+        self.heir.signal(Signal::TERM);
+    }
+
+    /// Leaves the new process alone.
+    pub(in crate::daemon) fn leave(self) {
+        self.heir.leave();
+    }
+}
+
+/// What is frozen, shared with the thread that sends it.
+#[derive(Debug)]
+struct Still {
+    frozen: Arc<Mutex<Frozen>>,
+    since: Instant,
+}
+
+impl Still {
+    /// What is frozen, where the thread has let go of it.
+    fn into_frozen(self) -> Option<Frozen> {
+        Some(Arc::into_inner(self.frozen)?.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Cause {
+    /// The other side, or the way to it.
+    #[error("{step}: {error}")]
+    Line { step: &'static str, error: LineError },
+    /// The other side did not answer in time.
+    #[error("{step}: no answer within {} s", .limit.as_secs())]
+    Silence { step: &'static str, limit: Duration },
+    /// The new program will not.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// It answers with something else.
+    #[error("{step}: it says something else")]
+    OutOfStep { step: &'static str },
+    /// It is of another time.
+    #[error("it speaks the format {0} of a hand-over, and this one {own} and its neighbours", own = crate::handover::FORMAT)]
+    Format(u16),
+    /// A stop was asked for.
+    #[error("a stop was asked for")]
+    Aborted,
+    /// The supervisor is gone.
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+impl Giver<'_> {
+    /// Begins, unless it is known that it cannot go well. With it come the sockets of the
+    /// listeners.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) async fn begin(&self) -> Result<(HandOver, Vec<OwnedFd>), Refusal> {
+        if let Some(refusal) = self.program.refusal() {
+            return Err(Refusal::new(refusal));
+        }
+        let path = self.program.path().map_err(Refusal::new)?.display().to_string();
+        tracing::info!(program = path, "handing over");
+        let begun = self.handle.hand_over().await;
+        begun.ok_or_else(|| Refusal::new("the daemon is stopping"))
+    }
+
+    /// Hands over to the program that is installed now.
+    ///
+    /// # Errors
+    /// Why that did not work. Everything goes on as if nothing had happened.
+    pub(in crate::daemon) async fn hand_over(self) -> Result<Given, Refusal> {
+        let (hand, listeners) = self.begin().await?;
+        let (mut heir, mut line) = Heir::start(self.program, FOR_GOOD).await.map_err(Refusal::new)?;
+        let mut still = None;
+        let (cause, is_main) = match self.offer((&hand, listeners), &heir, &mut line, &mut still).await {
+            Ok((hello, receipt)) => match self.go(&hand, &mut heir, &mut line, &mut still).await {
+                Ok(pause) => {
+                    let frozen = still.and_then(Still::into_frozen);
+                    return Ok(self.commit(hand, frozen, (hello, receipt), (heir, line), pause).await);
+                }
+                Err(cause) => (cause, true),
+            },
+            Err(cause) => (cause, false),
+        };
+        let refusal = refusal(cause, &mut heir).await;
+        heir.end().await;
+        if is_main {
+            notify::is_main(std::process::id());
+        }
+        if let Some(frozen) = still.and_then(Still::into_frozen) {
+            hand.thaw(frozen).await;
+        }
+        self.upgrades.stand_still(false);
+        Err(refusal)
+    }
+
+    /// One step: works with the line, until the limit, unless a stop is asked for. Then new is
+    /// killed, and the step ends at once.
+    async fn step<T: Send + 'static>(
+        &self,
+        (step, limit): (&'static str, Duration),
+        heir: &Heir,
+        line: &mut Line,
+        work: impl FnOnce(&mut Wire, Instant) -> Result<T, WireError> + Send + 'static,
+    ) -> Result<T, Cause> {
+        let work = line.with(limit, work);
+        tokio::pin!(work);
+        let done = tokio::select! {
+            done = &mut work => done,
+            () = self.abort.cancelled() => {
+                heir.signal(Signal::KILL);
+                let _ = work.await;
+                return Err(Cause::Aborted);
+            }
+        };
+        done.map_err(|error| match error {
+            LineError::Wire(WireError::TimedOut) => Cause::Silence { step, limit },
+            error => Cause::Line { step, error },
+        })
+    }
+
+    /// Waits for what new says next.
+    async fn hear(
+        &self,
+        step: (&'static str, Duration),
+        heir: &Heir,
+        line: &mut Line,
+    ) -> Result<FromNew, Cause> {
+        let said = self.step(step, heir, line, |wire, until| Ok(receive::<FromNew>(wire, until)?.0)).await?;
+        refused(said)
+    }
+
+    /// Everything before `Go`.
+    async fn offer(
+        &self,
+        (hand, listeners): (&HandOver, Vec<OwnedFd>),
+        heir: &Heir,
+        line: &mut Line,
+        still: &mut Option<Still>,
+    ) -> Result<(Hello, Receipt), Cause> {
+        let hello = self.greeted(heir, line).await?;
+        let doors = self.windows.sockets().await;
+        let listen = Listen::of(hand, &listeners, &doors);
+        let sent: HashSet<SocketId> = listen.sockets().collect();
+        let all = move |wire: &mut Wire, until| {
+            let doors = doors.iter().map(|(_, socket)| socket);
+            send_sockets(wire, listeners.iter().chain(doors).map(AsFd::as_fd), until)?;
+            send(wire, &FromOld::Listen(listen), until)
+        };
+        self.step(("send the listening sockets", STAGED), heir, line, all).await?;
+        let FromNew::Staged {} = self.hear(("bind", STAGED), heir, line).await? else {
+            return Err(Cause::OutOfStep { step: "bind" });
+        };
+        self.send_ahead(hand, heir, line).await?;
+        self.upgrades.stand_still(true);
+        let since = Instant::now();
+        let shared = Arc::new(Mutex::new(hand.freeze().await.ok_or(Cause::Stopping)?));
+        *still = Some(Still { frozen: Arc::clone(&shared), since });
+        let give = move |wire: &mut Wire, until| {
+            let frozen = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut packer = Packer::default();
+            let snapshot = frozen.pack(&mut packer)?;
+            let (sockets, bytes) = packer.into_parts();
+            let news = sockets.into_iter().filter(|(id, _)| !sent.contains(id)).map(|(_, socket)| socket);
+            send_sockets(wire, news, until)?;
+            send_with(wire, &FromOld::Snapshot(Box::new(snapshot)), bytes, &[], until)?;
+            Ok(receive::<FromNew>(wire, until)?.0)
+        };
+        let said = self.step(("take the sessions", RECEIPT), heir, line, give).await?;
+        match refused(said)? {
+            FromNew::Receipt(receipt) => Ok((hello, receipt)),
+            _ => Err(Cause::OutOfStep { step: "take the sessions" }),
+        }
+    }
+
+    /// Sends the sockets of live sessions, which go on meanwhile.
+    async fn send_ahead(&self, hand: &HandOver, heir: &Heir, line: &mut Line) -> Result<(), Cause> {
+        for batch in hand.ahead().await {
+            let sockets = batch.await;
+            let send =
+                move |wire: &mut Wire, until| send_sockets(wire, sockets.iter().map(AsFd::as_fd), until);
+            self.step(("take the sockets of sessions", STAGED), heir, line, send).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until new has read the configuration.
+    pub(super) async fn greeted(&self, heir: &Heir, line: &mut Line) -> Result<Hello, Cause> {
+        let FromNew::Hello(hello) = self.hear(("start", HELLO), heir, line).await? else {
+            return Err(Cause::OutOfStep { step: "start" });
+        };
+        if !is_readable(hello.format) {
+            return Err(Cause::Format(hello.format));
+        }
+        match self.hear(("read the configuration", READY), heir, line).await? {
+            FromNew::Ready {} => Ok(hello),
+            _ => Err(Cause::OutOfStep { step: "read the configuration" }),
+        }
+    }
+
+    /// Lets new serve; how long all stood still.
+    async fn go(
+        &self,
+        hand: &HandOver,
+        heir: &mut Heir,
+        line: &mut Line,
+        still: &mut Option<Still>,
+    ) -> Result<Duration, Cause> {
+        notify::is_main(heir.pid());
+        let go = FromOld::Go { reload: hand.reload_was_asked() };
+        let since = still.as_ref().map_or_else(Instant::now, |still| still.since);
+        let serve = move |wire: &mut Wire, until| {
+            send(wire, &go, until)?;
+            match receive(wire, until)?.0 {
+                FromNew::Serving {} => Ok(since.elapsed()),
+                _ => Err(WireError::Broken("it does not say that it serves")),
+            }
+        };
+        // A stop comes too late from here on.
+        let served = line.with(SERVING, serve).await;
+        let stood = match served {
+            Ok(stood) => stood,
+            Err(error) => {
+                heir.end().await;
+                // What it has said before its end counts: it may have moved bytes.
+                let last =
+                    line.with(Duration::ZERO, |wire, until| Ok(receive::<FromNew>(wire, until)?.0)).await;
+                if let Ok(FromNew::Serving {}) = last {
+                    tracing::error!("the new process served and was gone; its sessions are lost");
+                    if let Some(frozen) = still.take().and_then(Still::into_frozen) {
+                        hand.thaw_without_sessions(frozen).await;
+                    }
+                }
+                return Err(Cause::Line { step: "serve", error });
+            }
+        };
+        let moved = line.with(LAST_WORDS, |wire, until| Ok(receive::<FromNew>(wire, until)?.0)).await;
+        let resumed = match moved {
+            Ok(FromNew::Moved { us }) => Duration::from_micros(us),
+            // It serves, whatever it says then.
+            _ => Duration::ZERO,
+        };
+        Ok(stood + resumed)
+    }
+
+    async fn commit(
+        &self,
+        hand: HandOver,
+        frozen: Option<Frozen>,
+        (hello, receipt): (Hello, Receipt),
+        (heir, line): (Heir, Line),
+        pause: Duration,
+    ) -> Given {
+        let mut left_behind = receipt.not_taken.len();
+        if let Some(frozen) = frozen {
+            left_behind += frozen.left();
+            hand.let_go(frozen, receipt.not_taken.into_iter().collect()).await;
+        }
+        let report = Report {
+            version: hello.version,
+            commit: hello.commit,
+            pid: heir.pid(),
+            sessions: receipt.sessions,
+            flows: receipt.flows,
+            pause_ms: (pause.as_secs_f64() * 1e6).round() / 1e3,
+            left_behind,
+        };
+        tracing::info!(
+            version = report.version,
+            pid = report.pid,
+            sessions = report.sessions,
+            flows = report.flows,
+            pause_ms = report.pause_ms,
+            left_behind,
+            "handed over"
+        );
+        Given { report, left: Left { line, heir } }
+    }
+}
+
+impl Listen {
+    /// What is said of these sockets.
+    pub(super) fn of(hand: &HandOver, listeners: &[OwnedFd], doors: &[(String, OwnedFd)]) -> Self {
+        let listeners = listeners.iter().filter_map(|socket| SocketId::of(socket).ok()).collect();
+        let doors = doors.iter().filter_map(|(place, socket)| {
+            Some(DoorRecord { place: place.clone(), socket: SocketId::of(socket).ok()? })
+        });
+        Self { listeners, waiting: hand.waiting(), doors: doors.collect() }
+    }
+
+    fn sockets(&self) -> impl Iterator<Item = SocketId> {
+        self.listeners.iter().copied().chain(self.doors.iter().map(|door| door.socket))
+    }
+}
+
+fn refused(said: FromNew) -> Result<FromNew, Cause> {
+    match said {
+        FromNew::Refused { fault, error, problems } => {
+            Err(Cause::Refused(Refusal { fault, error, problems }))
+        }
+        other => Ok(other),
+    }
+}
+
+/// The cause for people, with how the new process ended.
+pub(super) async fn refusal(cause: Cause, heir: &mut Heir) -> Refusal {
+    match cause {
+        Cause::Refused(refusal) => refusal,
+        Cause::Line { step, error: LineError::Wire(WireError::Closed) } => {
+            let how = heir.how_it_ended().await;
+            Refusal::new(match how {
+                Some(how) => format!("the new program has ended before it could {step} ({how})"),
+                None => format!("the new program has closed the connection before it could {step}"),
+            })
+        }
+        cause @ (Cause::Aborted | Cause::Stopping) => Refusal::new(cause.to_string()),
+        cause => Refusal::new(format!("the new program (pid {}) failed to {cause}", heir.pid())),
+    }
+}
