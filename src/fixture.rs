@@ -13,7 +13,7 @@ mod spoil;
 use std::{
     io::{self, Write as _},
     os::fd::AsFd,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ pub(crate) use free_ports::free_port;
 pub(crate) use random::Random;
 use socket2::SockRef;
 pub(crate) use spoil::each_spoilt;
-use tracing::{Level, subscriber::DefaultGuard};
+use tracing::{Dispatch, Level, subscriber::DefaultGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Keeps what is written. Clones share it.
@@ -65,6 +65,10 @@ pub(crate) struct LogCatcher {
 impl LogCatcher {
     /// Begins to catch.
     pub(crate) fn start() -> Self {
+        // While there is but one dispatcher, tracing asks the one of the thread that comes to a line
+        // first, and believes it for all threads. A thread without any would hide the line from us.
+        static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+        LazyLock::force(&ANOTHER);
         let kept = Kept::default();
         let subscriber = tracing_subscriber::fmt().with_writer(kept.clone()).with_ansi(false);
         let guard = tracing::subscriber::set_default(subscriber.with_max_level(Level::TRACE).finish());

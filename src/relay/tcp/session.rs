@@ -131,13 +131,14 @@ async fn reach(
         let mut search = pin!(search(near, spec, service, &mut own));
         loop {
             tokio::select! {
+                // First, so that a dial that has just succeeded is not made again.
                 biased;
+                reached = &mut search => break reached.map_or_else(Reached::Nothing, Reached::Target),
                 asked = near.meter.live().wait_asked() => match asked {
                     Asked::End(reason) => break Reached::Nothing(reason.into()),
                     Asked::Freeze => break Reached::Stopped,
                     Asked::Show => near.slot.sessions().show(None),
                 },
-                reached = &mut search => break reached.map_or_else(Reached::Nothing, Reached::Target),
             }
         }
     };

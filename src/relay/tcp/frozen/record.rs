@@ -300,7 +300,10 @@ impl<'a> Unpacking<'a> {
         let mapping = &self.service.meter.mapping();
         let waker = self.service.wakers.of(wake?, wake::Place { mapping, host, target: targets.first() });
         let awake = waker.enter();
-        waker.reached();
+        if waker.state() == wake::State::Asleep {
+            // It carries this session.
+            waker.reached();
+        }
         Some(awake)
     }
 }
