@@ -1,6 +1,6 @@
 //! What unit tests of several modules share: a catcher of log lines, databases of countries
-//! ([`mmdb`]), [`Random`] numbers, free ports, records that are spoilt ([`each_spoilt`]) and a look at
-//! keepalive. Not in the program.
+//! ([`mmdb`]), [`Random`] numbers, free ports, records that are spoilt ([`each_spoilt`]) and a look
+//! at keepalive. Not in the program.
 
 #[path = "../tests/free_ports.rs"]
 mod free_ports;
@@ -65,8 +65,9 @@ pub(crate) struct LogCatcher {
 impl LogCatcher {
     /// Begins to catch.
     pub(crate) fn start() -> Self {
-        // While there is but one dispatcher, tracing asks the one of the thread that comes to a line
-        // first, and believes it for all threads. A thread without any would hide the line from us.
+        // While there is but one dispatcher, tracing asks the one of the thread that comes to a
+        // line first, and believes it for all threads. A thread without any would hide the line
+        // from us.
         static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
         LazyLock::force(&ANOTHER);
         let kept = Kept::default();

@@ -1,9 +1,9 @@
 //! Sessions and totals that go from one process to the next.
 //!
-//! Owns their records. A live session goes with its own counters ([`LiveRecord`]), and the totals of
-//! a mapping go without what live sessions moved ([`AccountRecord`]). So each byte is in exactly one
-//! of the two, and the sums of the new process are those of the old one. The old process packs the
-//! totals while the sessions are frozen, before it lets one go.
+//! Owns their records. A live session goes with its own counters ([`LiveRecord`]), and the totals
+//! of a mapping go without what live sessions moved ([`AccountRecord`]). So each byte is in exactly
+//! one of the two, and the sums of the new process are those of the old one. The old process packs
+//! the totals while the sessions are frozen, before it lets one go.
 //!
 //! In the new process a session has the same id, start and counters. It is not counted as a new
 //! one, nobody is told that it started, and its end writes its line. In the old process

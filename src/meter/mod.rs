@@ -316,8 +316,9 @@ pub(crate) struct LiveSession {
     /// after the start. Only samples write these two.
     noted: AtomicU64,
     moved_ms: AtomicU64,
-    /// What it is asked for: the code of the [`Ended`] that it was asked to end with, [`FREEZE`] and
-    /// [`SHOW`]; and whether it stays ([`STAY`]). One number, because the session looks at it each time that it is polled.
+    /// What it is asked for: the code of the [`Ended`] that it was asked to end with, [`FREEZE`]
+    /// and [`SHOW`]; and whether it stays ([`STAY`]). One number, because the session looks at it
+    /// each time that it is polled.
     asked: AtomicU8,
     waker: AtomicWaker,
 }

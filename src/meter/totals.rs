@@ -221,8 +221,8 @@ impl MappingTotals {
         (live, moved)
     }
 
-    /// What happened so far in one protocol, but for what live sessions moved: these are handed over
-    /// with their own counters.
+    /// What happened so far in one protocol, but for what live sessions moved: these are handed
+    /// over with their own counters.
     pub(crate) fn record(&self, protocol: Protocol) -> AccountRecord {
         let listeners = self.listeners(protocol);
         let mut account = listeners.gone.clone();

@@ -66,8 +66,8 @@ impl Waker {
         Awake { engine: Arc::clone(&self.engine), stop_after: self.spec.stop_after }
     }
 
-    /// Reaches the target for a client that `came` then: dials, and if that fails starts it and dials
-    /// again until the time for it is over. Returns what the dial gave.
+    /// Reaches the target for a client that `came` then: dials, and if that fails starts it and
+    /// dials again until the time for it is over. Returns what the dial gave.
     ///
     /// The dial is called many times, so it must not count or log its failures as a session's. The
     /// caller drops this when the client is gone. A start under way goes on then.

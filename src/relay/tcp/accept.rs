@@ -30,37 +30,14 @@ use super::{
     pump::ClientSide,
     service::TcpService,
     session::{self, Origin},
-    sessions::SessionSlot,
+    sessions::{Admitted, Right, SessionSlot},
     silent_drops::refuse,
 };
-use crate::{
-    mapping::canonical_socket,
-    policy::{Permit, Refusal},
-    relay::DrainWatch,
-    sock::set_keepalive,
-};
+use crate::{mapping::canonical_socket, policy::Refusal, relay::DrainWatch, sock::set_keepalive};
 
 /// The admitted clients of one listener that may wait for room in the session budget; each holds a
 /// descriptor.
 pub(crate) const WAITING_ROOM: usize = 4;
-
-/// An admitted client without a session yet.
-#[derive(Debug)]
-pub(super) struct Admitted {
-    pub(super) socket: OwnedFd,
-    pub(super) client: SocketAddr,
-    pub(super) right: Right,
-    pub(super) since: Instant,
-}
-
-/// By which right a client is in.
-#[derive(Debug)]
-pub(super) enum Right {
-    /// It was admitted.
-    Own(Permit),
-    /// It is a listed peer, which has to say who its client is.
-    Peer,
-}
 
 impl TcpService {
     /// Accepts on `listener` until `closing` closes, which drops the socket and leaves the sessions

@@ -16,8 +16,8 @@
 //! - a client that waits for a slot of the session budget.
 //!
 //! Not frozen are a session that says its last words to a client (it could not begin again), and
-//! clients that are kept in silence. They stay, and end here. So does one whose task does not answer
-//! within [`LIMIT`].
+//! clients that are kept in silence. They stay, and end here. So does one whose task does not
+//! answer within [`LIMIT`].
 //!
 //! Invariants: no byte moves while this exists, and the listener accepts no client. It ends with
 //! [`FrozenTcp::resume`] or [`FrozenTcp::let_go`]; a drop resumes.
@@ -25,6 +25,7 @@
 mod record;
 
 use std::{
+    any::Any,
     collections::{HashSet, VecDeque},
     io,
     os::fd::OwnedFd,
@@ -32,92 +33,97 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    accept::Admitted,
-    preface::Lead,
-    proxied::{self, Peer},
-    pump::ClientSide,
+    proxied::StoppedPeer,
+    pump::PumpRecord,
     service::TcpService,
-    session::{self, Origin},
-    sessions::Sessions,
+    session::Stopped,
+    sessions::{Admitted, Sessions, Standing},
 };
 use crate::{
-    handover::{Packer, SocketId, Unpacker},
-    meter::{ListenerMeter, LiveSession},
-    policy::Permit,
+    handover::{Held, Packer, SocketId, Span, Unpacker},
+    meter::{ListenerMeter, LiveRecord, LiveSession},
 };
 
-pub(crate) use record::SessionRecord;
-use record::{Taken, Unpacking};
+use record::{HeaderRecord, NewcomerRecord, Taken, Unpacking};
 
 /// How long sessions have to stop, and to show their sockets.
 const LIMIT: Duration = Duration::from_millis(200);
 /// Sessions that show their sockets at once: their descriptors fit into one message.
 pub(crate) const AT_ONCE: usize = 126;
 
-/// A session that stands still.
+/// A session that stands still, or a peer.
 #[derive(Debug)]
-pub(super) struct FrozenSession(Kind);
-
-#[derive(Debug)]
-enum Kind {
-    Session(Box<Parts>),
-    Peer(Box<Peer>, Arc<TcpService>),
-}
-
-/// What the task of a session begins with.
-#[derive(Debug)]
-struct Parts {
-    near: ClientSide,
-    permit: Permit,
-    origin: Origin,
-    lead: Option<Box<Lead>>,
+enum FrozenSession {
+    Session(Box<Stopped>),
+    Peer(Box<StoppedPeer>),
 }
 
 impl FrozenSession {
-    /// A session that is joined to its target, or on its way.
-    pub(super) fn session(near: ClientSide, permit: Permit, origin: Origin, lead: Option<Box<Lead>>) -> Self {
-        Self(Kind::Session(Box::new(Parts { near, permit, origin, lead })))
-    }
-
-    /// A peer that has to say who its client is.
-    pub(super) fn peer(peer: Peer, service: Arc<TcpService>) -> Self {
-        Self(Kind::Peer(Box::new(peer), service))
+    /// What was handed in; nothing else ever is.
+    fn of(standing: Box<dyn Standing>) -> Option<Self> {
+        let standing: Box<dyn Any> = standing;
+        match standing.downcast() {
+            Ok(session) => Some(Self::Session(session)),
+            Err(standing) => standing.downcast().ok().map(Self::Peer),
+        }
     }
 
     /// Goes on where it stopped.
-    pub(super) fn resume(self) {
-        match self.0 {
-            Kind::Session(parts) => {
-                let Parts { near, permit, origin, lead } = *parts;
-                near.meter.live().thaw();
-                let sessions = Arc::clone(near.slot.sessions());
-                sessions.spawn(session::run(near, permit, origin, lead));
-            }
-            Kind::Peer(peer, service) => {
-                let sessions = Arc::clone(&service.sessions);
-                sessions.spawn(proxied::run(*peer, service));
-            }
+    fn resume(self) {
+        match self {
+            Self::Session(session) => session.resume(),
+            Self::Peer(peer) => peer.resume(),
         }
     }
 
     /// Closes the sockets of a session that another process has. Its line is written there.
     fn let_go(self) {
-        if let Kind::Session(parts) = self.0 {
-            let Parts { near, permit, origin, lead } = *parts;
+        if let Self::Session(session) = self {
+            let Stopped { near, permit, origin, lead } = *session;
             drop((origin, lead, near.client, permit));
             near.meter.let_go();
         }
     }
 
     fn client(&self) -> io::Result<SocketId> {
-        match &self.0 {
-            Kind::Session(parts) => SocketId::of(&parts.near.client),
-            Kind::Peer(peer, _) => SocketId::of(&peer.socket),
+        match self {
+            Self::Session(session) => SocketId::of(&session.near.client),
+            Self::Peer(peer) => SocketId::of(&peer.peer.socket),
         }
     }
+}
+
+/// A client of a listener, for another process: a session that is joined to its target (`target`
+/// and `pump`), one on its way there (`live` alone), or a client without a session (`newcomer`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct SessionRecord {
+    client: Option<SocketId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<LiveRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<SocketId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pump: Option<PumpRecord>,
+    /// The session keeps its target awake.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    is_awake: bool,
+    /// What the client has said so far, and what the target has not got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    said: Option<Held>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    header: Option<HeaderRecord>,
+    /// When the dial began, and the wait for a target that is started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialled_us: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waking_us: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    newcomer: Option<NewcomerRecord>,
 }
 
 /// All that a TCP listener has, standing still.
@@ -143,7 +149,8 @@ struct Freezing<'a> {
 impl Freezing<'_> {
     fn end(&mut self) -> FrozenTcp {
         self.is_over = true;
-        let (sessions, left) = self.all.close_tray();
+        let (standing, left) = self.all.close_tray();
+        let sessions = standing.into_iter().filter_map(FrozenSession::of).collect();
         self.meter.thaw();
         let waiting = self.all.take_waiting();
         FrozenTcp { all: Arc::clone(self.all), sessions, waiting, left, releases: true }
@@ -204,8 +211,8 @@ impl FrozenTcp {
         Ok(records)
     }
 
-    /// Adds what another process hands over. Returns the clients that it cannot take: they stay with
-    /// the other process.
+    /// Adds what another process hands over. Returns the clients that it cannot take: they stay
+    /// with the other process.
     pub(crate) fn take_over(
         &mut self,
         records: &[SessionRecord],
@@ -232,8 +239,8 @@ impl FrozenTcp {
         drop(self);
     }
 
-    /// Lets all go that another process has. What it did not take goes on here, but for clients that
-    /// wait for a slot: the listener accepts no more.
+    /// Lets all go that another process has. What it did not take goes on here, but for clients
+    /// that wait for a slot: the listener accepts no more.
     pub(crate) fn let_go(mut self, not_taken: &HashSet<SocketId>) {
         let stays = |client: io::Result<SocketId>| client.is_ok_and(|client| not_taken.contains(&client));
         for session in self.sessions.drain(..) {

@@ -3,11 +3,11 @@
 //!
 //! Both take connections from an `acceptor`. `silent_drops` answers refused clients, `budget`
 //! counts sessions, and `sessions` has those of a listener. Each session is one task: it finds its
-//! way, dials, greets, pumps and settles (`session`). The way leads by the name that the client says first (`preface`, `route`), or to
-//! the targets of the mapping. `proxied` hears peers out that speak for a client. A client that
-//! gets to no target is told so by `stand_in`. The `pump` decides half-close, resets and limits,
-//! over two directions (`direction`) that move the bytes. Bulk goes through pipes (`splice`,
-//! `pipe`).
+//! way, dials, greets, pumps and settles (`session`). The way leads by the name that the client
+//! says first (`preface`, `route`), or to the targets of the mapping. `proxied` hears peers out
+//! that speak for a client. A client that gets to no target is told so by `stand_in`. The `pump`
+//! decides half-close, resets and limits, over two directions (`direction`) that move the bytes.
+//! Bulk goes through pipes (`splice`, `pipe`).
 //!
 //! All that a listener has can stop where it is, and go on here or in another process (`frozen`).
 //! Meanwhile `hold` stops the acceptor.

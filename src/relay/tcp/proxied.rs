@@ -14,13 +14,12 @@ use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
-    frozen::FrozenSession,
     preface::{self, Lead},
     pump::ClientSide,
     said::Said,
     service::TcpService,
     session::{self, Origin},
-    sessions::SessionSlot,
+    sessions::{SessionSlot, Standing},
     silent_drops::refuse,
 };
 use crate::{meter::Ended, policy::Permit};
@@ -35,6 +34,21 @@ pub(super) struct Peer {
     pub(super) since: Instant,
     /// What it has said by now, where it stood still meanwhile.
     pub(super) said: Option<Box<Said>>,
+}
+
+/// A peer that stands still.
+#[derive(Debug)]
+pub(super) struct StoppedPeer {
+    pub(super) peer: Peer,
+    pub(super) service: Arc<TcpService>,
+}
+
+impl Standing for StoppedPeer {
+    fn resume(self: Box<Self>) {
+        let Self { peer, service } = *self;
+        let sessions = Arc::clone(&service.sessions);
+        sessions.spawn(run(peer, service));
+    }
 }
 
 /// Hears a listed peer out, admits the client that it speaks for, and carries the session.
@@ -57,7 +71,7 @@ async fn enter(mut peer: Peer, service: &Arc<TcpService>) -> Option<(ClientSide,
         () = service.sessions.closing() => return None,
         () = service.sessions.hold.asked() => {
             peer.said = Some(Box::new(said));
-            service.sessions.hand_in(FrozenSession::peer(peer, Arc::clone(service)));
+            service.sessions.hand_in(Box::new(StoppedPeer { peer, service: Arc::clone(service) }));
             return None;
         }
         heard = preface::header(&peer.socket, deadline, &mut said) => heard,

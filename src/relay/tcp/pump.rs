@@ -24,8 +24,8 @@
 //! ([`QUIET`]), or for a while ([`LINGER`]). Linux tells this reset (`EPIPE`: an end was received
 //! before) from one in the middle of things (`ECONNRESET`).
 //!
-//! Knows nothing of listeners, targets' names or policy. It ends with an [`Ending`], exactly once, or
-//! stops where it is ([`Still`]) and goes on later.
+//! Knows nothing of listeners, targets' names or policy. It ends with an [`Ending`], exactly once,
+//! or stops where it is ([`Still`]) and goes on later.
 
 mod still;
 

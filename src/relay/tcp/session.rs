@@ -1,19 +1,18 @@
 //! One TCP session: find its way, dial, greet, pump, settle. It ends with exactly one session line,
-//! whatever happens. One that is asked to stands still, and hands itself in (`frozen`): then the line
-//! comes later.
+//! whatever happens. One that is asked to stands still, and hands itself in (`frozen`): then the
+//! line comes later.
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{io::Interest, net::TcpStream, time::Instant};
 
 use super::{
-    Route, TcpOptions, TcpSpec,
-    frozen::FrozenSession,
-    greet,
+    Route, TcpOptions, TcpSpec, greet,
     preface::Lead,
     pump::{Begin, ClientSide, Ending, Limits, Outcome, Still, pump},
     route::{self, Way},
     service::TcpService,
+    sessions::Standing,
     stand_in,
 };
 use crate::{
@@ -93,9 +92,27 @@ fn begin(options: &TcpOptions, lead: &mut Option<Box<Lead>>) -> Begin {
     }
 }
 
+/// A session that stands still: what its task begins with.
+#[derive(Debug)]
+pub(super) struct Stopped {
+    pub(super) near: ClientSide,
+    pub(super) permit: Permit,
+    pub(super) origin: Origin,
+    pub(super) lead: Option<Box<Lead>>,
+}
+
+impl Standing for Stopped {
+    fn resume(self: Box<Self>) {
+        let Self { near, permit, origin, lead } = *self;
+        near.meter.live().thaw();
+        let sessions = Arc::clone(near.slot.sessions());
+        sessions.spawn(run(near, permit, origin, lead));
+    }
+}
+
 fn hand_in(near: ClientSide, permit: Permit, origin: Origin, lead: Option<Box<Lead>>) {
     let sessions = Arc::clone(near.slot.sessions());
-    sessions.hand_in(FrozenSession::session(near, permit, origin, lead));
+    sessions.hand_in(Box::new(Stopped { near, permit, origin, lead }));
 }
 
 /// Releases the permit, closes the client and writes the session line, in this order. A client that

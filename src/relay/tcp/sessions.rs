@@ -8,7 +8,10 @@
 //! in, or are known to stay, as slots are taken.
 
 use std::{
+    any::Any,
     collections::VecDeque,
+    fmt,
+    net::SocketAddr,
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,18 +19,42 @@ use std::{
     },
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    accept::Admitted,
     budget::{Queue, SessionBudget},
-    frozen::FrozenSession,
     pipe::Pipes,
 };
 use crate::{
     meter::LiveSession,
+    policy::Permit,
     relay::{DrainWatch, Hold},
 };
+
+/// A session that stands still, or a client that is about to have one. `frozen` knows which there
+/// are.
+pub(super) trait Standing: Any + fmt::Debug + Send {
+    /// Goes on where it stopped.
+    fn resume(self: Box<Self>);
+}
+
+/// An admitted client without a session yet.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) socket: OwnedFd,
+    pub(super) client: SocketAddr,
+    pub(super) right: Right,
+    pub(super) since: Instant,
+}
+
+/// By which right a client is in.
+#[derive(Debug)]
+pub(super) enum Right {
+    /// It was admitted.
+    Own(Permit),
+    /// It is a listed peer, which has to say who its client is.
+    Peer,
+}
 
 /// The sessions of one listener.
 #[derive(Debug)]
@@ -51,7 +78,7 @@ pub(crate) struct Sessions {
 struct Tray {
     /// What is awaited.
     awaits: Awaits,
-    frozen: Vec<FrozenSession>,
+    standing: Vec<Box<dyn Standing>>,
     shown: Vec<[OwnedFd; 2]>,
     /// How many sessions have answered that were asked to show their sockets.
     answers: usize,
@@ -137,14 +164,14 @@ impl Sessions {
     }
 
     /// Takes a session that stopped where it was. Where it comes too late, it goes on.
-    pub(super) fn hand_in(&self, frozen: FrozenSession) {
+    pub(super) fn hand_in(&self, standing: Box<dyn Standing>) {
         let mut tray = self.tray();
         if tray.awaits == Awaits::Sessions {
-            tray.frozen.push(frozen);
+            tray.standing.push(standing);
             self.ring(&tray);
         } else {
             drop(tray);
-            frozen.resume();
+            standing.resume();
         }
     }
 
@@ -184,10 +211,10 @@ impl Sessions {
     }
 
     /// Closes the tray: what is in it, and how many sessions are not.
-    pub(super) fn close_tray(&self) -> (Vec<FrozenSession>, usize) {
+    pub(super) fn close_tray(&self) -> (Vec<Box<dyn Standing>>, usize) {
         let mut tray = self.closed();
-        let left = self.taken.load(SeqCst).saturating_sub(tray.frozen.len());
-        (std::mem::take(&mut tray.frozen), left)
+        let left = self.taken.load(SeqCst).saturating_sub(tray.standing.len());
+        (std::mem::take(&mut tray.standing), left)
     }
 
     /// Closes the tray: the sockets in it.
@@ -207,7 +234,7 @@ impl Sessions {
         let taken = self.taken.load(SeqCst);
         match tray.awaits {
             Awaits::Nothing => true,
-            Awaits::Sessions => tray.frozen.len() + self.staying.load(SeqCst) >= taken,
+            Awaits::Sessions => tray.standing.len() + self.staying.load(SeqCst) >= taken,
             // One that has ended does not answer.
             Awaits::Sockets { asked, taken: before } => tray.answers + before.saturating_sub(taken) >= asked,
         }

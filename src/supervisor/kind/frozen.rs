@@ -1,9 +1,10 @@
-//! What a listener has, standing still, of whichever kind: for the process that takes over, or to go
-//! on here.
+//! What a listener has, standing still, of whichever kind: for the process that takes over, or to
+//! go on here.
 //!
 //! The steps, in the old process (o) and in the new one (n):
 //!
-//! 1. o: [`Kind::ahead`](super::Kind::ahead), as often as there are batches: sockets that go before.
+//! 1. o: [`Kind::ahead`](super::Kind::ahead), as often as there are batches: sockets that go
+//!    before.
 //! 2. o: [`Kind::freeze`](super::Kind::freeze) of every listener at once.
 //! 3. o: [`FrozenListener::pack`] of each, while all stand still.
 //! 4. n: [`Kind::take_over`](super::Kind::take_over) of each. It may serve on the socket before or

@@ -1,9 +1,9 @@
 //! The kinds of listeners: what differs between a TCP listener, a UDP listener and a decoy. A file
 //! a kind.
 //!
-//! A kind serves on the socket that [`stage`] found or bound for it, takes a changed plan while it serves,
-//! and says whether its sessions need that socket. All else is the same for every kind, and is in
-//! [`Running`](super::running::Running). The diff of two plans replaces a listener whose kind
+//! A kind serves on the socket that [`stage`] found or bound for it, takes a changed plan while it
+//! serves, and says whether its sessions need that socket. All else is the same for every kind, and
+//! is in [`Running`](super::running::Running). The diff of two plans replaces a listener whose kind
 //! changes.
 
 mod frozen;
@@ -87,8 +87,8 @@ pub(super) trait Kind: fmt::Debug + Send + Sync {
     }
 
     /// Takes what another process hands over. Until it is resumed, the listener is held, also where
-    /// it begins to serve meanwhile. Returns the clients that cannot be taken, too: by their sockets,
-    /// the client's with TCP.
+    /// it begins to serve meanwhile. Returns the clients that cannot be taken, too: by their
+    /// sockets, the client's with TCP.
     ///
     /// It belongs inside the runtime's context.
     fn take_over(

@@ -8,7 +8,7 @@ use std::{collections::HashMap, io, net::SocketAddr, os::fd::AsFd, sync::Arc};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{FrozenSession, Kind, Parts};
+use super::{FrozenSession, SessionRecord};
 use crate::{
     handover::{Held, Packer, SocketId, Span, Unpacker, Unusable},
     mapping::{Protocol, TargetAddr, canonical_socket},
@@ -20,50 +20,21 @@ use crate::{
     },
     relay::tcp::{
         Route, TcpSpec,
-        accept::{Admitted, Right},
         preface::Lead,
-        proxied::Peer,
-        pump::{ClientSide, PumpRecord, Still},
+        proxied::{Peer, StoppedPeer},
+        pump::{ClientSide, Still},
         said::Said,
         service::TcpService,
-        session::Origin,
+        session::{Origin, Stopped},
+        sessions::{Admitted, Right},
     },
     targets::Place,
     wake::{self, Awake},
 };
 
-/// A client of a listener, for another process: a session that is joined to its target (`target`
-/// and `pump`), one on its way there (`live` alone), or a client without a session (`newcomer`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct SessionRecord {
-    client: Option<SocketId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    live: Option<LiveRecord>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<SocketId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pump: Option<PumpRecord>,
-    /// The session keeps its target awake.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    is_awake: bool,
-    /// What the client has said so far, and what the target has not got.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    said: Option<Held>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    header: Option<HeaderRecord>,
-    /// When the dial began, and the wait for a target that is started.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dialled_us: Option<Span>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    waking_us: Option<Span>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    newcomer: Option<NewcomerRecord>,
-}
-
 /// A client without a session: a listed peer, or one that waits for a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct NewcomerRecord {
+pub(super) struct NewcomerRecord {
     addr: SocketAddr,
     #[serde(default)]
     age_us: Span,
@@ -76,7 +47,7 @@ struct NewcomerRecord {
 /// The PROXY header that came before a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-struct HeaderRecord {
+pub(super) struct HeaderRecord {
     source: Option<SocketAddr>,
     destination: Option<SocketAddr>,
     length: usize,
@@ -91,9 +62,10 @@ impl SessionRecord {
         packer: &mut Packer<'a>,
         now: Instant,
     ) -> io::Result<Self> {
-        match &session.0 {
-            Kind::Session(parts) => Self::of_parts(parts, packer, now),
-            Kind::Peer(peer, _) => {
+        match session {
+            FrozenSession::Session(session) => Self::of_stopped(session, packer, now),
+            FrozenSession::Peer(peer) => {
+                let peer = &peer.peer;
                 let said = peer.said.as_ref().map(|said| packer.bytes(said.bytes()));
                 let addr = peer.addr;
                 let age_us = Span::since(peer.since, now);
@@ -104,8 +76,8 @@ impl SessionRecord {
         }
     }
 
-    fn of_parts<'a>(parts: &'a Parts, packer: &mut Packer<'a>, now: Instant) -> io::Result<Self> {
-        let Parts { near, origin, lead, permit: _ } = parts;
+    fn of_stopped<'a>(stopped: &'a Stopped, packer: &mut Packer<'a>, now: Instant) -> io::Result<Self> {
+        let Stopped { near, origin, lead, permit: _ } = stopped;
         let mut record = Self {
             client: Some(packer.socket(near.client.as_fd())?),
             live: Some(near.meter.live().record(now)),
@@ -197,8 +169,8 @@ impl<'a> Unpacking<'a> {
         let client = record.client.ok_or(Unusable::Value("a client without a socket"))?;
         match (&record.live, &record.newcomer) {
             (Some(live), None) => {
-                let parts = self.session(record, live, client, unpacker)?;
-                Ok(Taken::Session(FrozenSession(Kind::Session(Box::new(parts)))))
+                let session = self.session(record, live, client, unpacker)?;
+                Ok(Taken::Session(FrozenSession::Session(Box::new(session))))
             }
             (None, Some(newcomer)) => self.newcomer(record, newcomer, client, unpacker),
             _ => Err(Unusable::Value("a client of an unknown kind")),
@@ -211,7 +183,7 @@ impl<'a> Unpacking<'a> {
         live: &LiveRecord,
         client: SocketId,
         unpacker: &mut Unpacker,
-    ) -> Result<Parts, Unusable> {
+    ) -> Result<Stopped, Unusable> {
         let service = self.service;
         // What can fail comes first: an account that was opened has to end.
         let client = unpacker.stream(client)?;
@@ -238,7 +210,7 @@ impl<'a> Unpacking<'a> {
         };
         let permit = self.permit(meter.live().client);
         let near = ClientSide { client, meter, slot: service.sessions.take_over() };
-        Ok(Parts { near, permit, origin, lead })
+        Ok(Stopped { near, permit, origin, lead })
     }
 
     fn lead(&self, record: &SessionRecord, unpacker: &Unpacker) -> Result<Lead, Unusable> {
@@ -272,7 +244,8 @@ impl<'a> Unpacking<'a> {
         let said = Some(Box::new(said(record.said, unpacker)?));
         let socket = unpacker.stream(client)?;
         let peer = Peer { socket, addr, slot: self.service.sessions.take_over(), since, said };
-        Ok(Taken::Session(FrozenSession::peer(peer, Arc::clone(self.service))))
+        let service = Arc::clone(self.service);
+        Ok(Taken::Session(FrozenSession::Peer(Box::new(StoppedPeer { peer, service }))))
     }
 
     fn permit(&self, client: SocketAddr) -> Permit {

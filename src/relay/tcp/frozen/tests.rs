@@ -1,5 +1,5 @@
-//! Freeze, hand-over and resume, through real sockets. A "process" here is all that a listener works
-//! with, so that two of them share nothing but what the message carries.
+//! Freeze, hand-over and resume, through real sockets. A "process" here is all that a listener
+//! works with, so that two of them share nothing but what the message carries.
 
 mod malformed;
 mod measure;

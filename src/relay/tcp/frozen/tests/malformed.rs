@@ -72,7 +72,13 @@ fn spoil(records: &mut Value, random: &mut Random) {
         json!({"at": 3, "len": u64::MAX}),
         json!({"state": "discarding", "held": {"at": 0, "len": 9}, "ours": 10}),
     ];
-    let other = others[pick(others.len())].clone();
+    let mut other = others[pick(others.len())].clone();
+    // A value of another type makes all of it unreadable: seldom.
+    let present = std::mem::discriminant(records.pointer(&place).unwrap());
+    let alike: Vec<_> = others.iter().filter(|other| std::mem::discriminant(*other) == present).collect();
+    if !alike.is_empty() && pick(8) > 0 {
+        other = alike[pick(alike.len())].clone();
+    }
     match place.rsplit_once('/') {
         Some((parent, key)) if pick(4) == 0 => {
             if let Some(Value::Object(parent)) = records.pointer_mut(parent) {

@@ -9,7 +9,8 @@ use crate::{
     relay::tcp::{
         HostRoute, Names,
         direction::Pending,
-        pump::{Begin, Limits, Outcome, pump},
+        pump::{Begin, ClientSide, Limits, Outcome, pump},
+        session::Origin,
     },
     sock::stream::reset_on_close,
     wake::{Start, WakeSpec},
@@ -326,8 +327,9 @@ async fn a_greeting_that_was_not_sent_yet_is_sent_whole_and_only_its_own_bytes_c
         let begin = Begin::New { limits, unanswered: None, bandwidth: None, first };
         near.meter.live().ask_freeze();
         let Outcome::Stopped(still) = pump(&near, &inside, begin).await else { panic!("it stops") };
-        let frozen = FrozenSession::session(near, permit, Origin::Still(Box::new((inside, *still))), None);
-        let freezing = tokio::join!(process.freeze(), async { process.sessions.hand_in(frozen) });
+        let origin = Origin::Still(Box::new((inside, *still)));
+        let stopped = Box::new(Stopped { near, permit, origin, lead: None });
+        let freezing = tokio::join!(process.freeze(), async { process.sessions.hand_in(stopped) });
         drop(freezing.0);
         let process = process.through(way).await;
         let mut got = vec![0; greeting.len()];

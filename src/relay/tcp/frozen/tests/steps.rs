@@ -72,6 +72,7 @@ async fn a_session_that_does_not_answer_is_left_and_keeps_no_other_waiting_for_l
     let mut frozen = frozen;
     let late = frozen.sessions.pop().unwrap();
     frozen.resume();
+    let FrozenSession::Session(late) = late else { panic!("it is one") };
     process.sessions.hand_in(late);
     client.write_all(b"x").await.unwrap();
     assert_eq!(reached.read_u8().await.unwrap(), b'x');
