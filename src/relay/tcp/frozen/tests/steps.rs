@@ -7,8 +7,8 @@ use crate::{
     handover::{Frame, MOST_DESCRIPTORS, Wire},
     preface::{Match, hosts::HostTable},
     relay::{
-        LogLimits,
-        tcp::{Asleep, Hold, HostRoute, Names, TrapService},
+        Hold, LogLimits,
+        tcp::{Asleep, HostRoute, Names, TrapService},
     },
     targets::Balance,
 };
