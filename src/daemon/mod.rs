@@ -95,9 +95,9 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// [`StartError`] when it did not come up; then nothing listens.
-pub(crate) fn run(source: PlanSource, options: Options, given: Given) -> Result<(), StartError> {
+pub(crate) fn run(source: PlanSource, options: Options, mut given: Given) -> Result<(), StartError> {
     signals::hold()?;
-    let start = (handover::successor()?, Program::of_this_process(options.once_readable));
+    let start = (successor(&mut given)?, Program::of_this_process(options.once_readable));
     let descriptors = limits::raise_descriptors()?;
     // Before there is another thread: rights belong to a thread.
     rights::raise();
@@ -108,6 +108,17 @@ pub(crate) fn run(source: PlanSource, options: Options, given: Given) -> Result<
     runtime.shutdown_background();
     logging::flush();
     result
+}
+
+/// What this process takes over: from another process, or from the one before it.
+fn successor(given: &mut Given) -> Result<Option<Successor>, handover::TakeError> {
+    if let Some(successor) = handover::successor()? {
+        return Ok(Some(successor));
+    }
+    Ok(handover::stored_successor(given.stored()).unwrap_or_else(|error| {
+        given.note(error);
+        None
+    }))
 }
 
 /// A thread for each processor that this process may use, whatever `TOKIO_WORKER_THREADS` says: it
@@ -203,19 +214,7 @@ async fn live(
         reload.notify_one();
     }
     let served = daemon.serve(&mut signals, &reload, &logging, (&mut requests, &program)).await;
-    let ended = match served {
-        Ok(Done::Stop) => daemon.stop(&mut signals).await,
-        Ok(Done::HandedOver(left)) => {
-            daemon.leave(left, &mut signals).await;
-            return Ok(());
-        }
-        Err(error) => Err(error),
-    };
-    if let Err(error) = ended {
-        return Err(daemon.fail(error).await);
-    }
-    tracing::info!("stopped");
-    Ok(())
+    daemon.end(served, &mut signals).await
 }
 
 /// Tells the process that hands over why this one does not take over.
@@ -349,7 +348,8 @@ impl Daemon {
         let taken = successor.take_over(&handle).await?;
         inherited.close_left();
         let Report { pid, sessions, flows, .. } = taken.report;
-        tracing::info!(pid, sessions, flows, moved_ms = taken.report.pause_ms, "took over");
+        let lost = taken.report.left_behind;
+        tracing::info!(pid, sessions, flows, lost, moved_ms = taken.report.pause_ms, "took over");
         events.emit(EventKind::HandedOver, || {
             Draft::new(format_args!("process {pid} has taken over {sessions} sessions and {flows} flows"))
         });
@@ -382,6 +382,8 @@ impl Daemon {
                     Signal::Reload => reload.notify_one(),
                     Signal::Stop => if desk.stop() { return Ok(Done::Stop) },
                     Signal::HandOver => desk.ask(None),
+                    Signal::Restart if desk.is_idle() => return Ok(Done::Restart),
+                    Signal::Restart => _ = desk.stop(),
                 },
                 reply = requests.next() => desk.ask(Some(reply)),
                 done = desk.done() => return Ok(done),
@@ -419,6 +421,51 @@ impl Daemon {
             _ = stopped => {}
             () = signals.stop() => {}
         }
+    }
+
+    /// Does what comes after serving.
+    ///
+    /// # Errors
+    /// A part that ended without plan, or that does not end.
+    async fn end(&self, served: Result<Done, StartError>, signals: &mut Signals) -> Result<(), StartError> {
+        let ended = match served {
+            Ok(Done::Stop) => self.stop(signals).await,
+            Ok(Done::Restart) => self.restart(signals).await,
+            Ok(Done::HandedOver(left)) => {
+                self.leave(left, signals).await;
+                return Ok(());
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            return Err(self.fail(error).await);
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Leaves everything to the next start of this service. Where that does not work, stops.
+    ///
+    /// # Errors
+    /// As [`Daemon::stop`].
+    async fn restart(&self, signals: &mut Signals) -> Result<(), StartError> {
+        match handover::put_aside(&self.handle, &self.upgrades).await {
+            Ok(sockets) => tracing::info!(sockets, "left to the next start"),
+            Err(error) => {
+                tracing::info!(error, "sessions cannot go on over a restart");
+                return self.stop(signals).await;
+            }
+        }
+        self.manager.leave();
+        self.handle.stop_at_once();
+        let ended = async {
+            let supervisor = async { tokio::join!(self.handle.stop(), self.handle.ended()) };
+            tokio::join!(supervisor, self.gateway.leave(), self.bans.save_last(), self.windows.stop())
+        };
+        if timeout(LAST_SAVE, ended).await.is_err() {
+            tracing::warn!("a part does not end; it is left behind");
+        }
+        Ok(())
     }
 
     /// Logs what has failed, and saves what it can in a moment: nothing is left that would end the

@@ -23,8 +23,8 @@ use tokio::{
 use super::logging;
 
 /// Those that [`Signals`] takes.
-const TAKEN: [Number; 5] =
-    [Number::SIGHUP, Number::SIGTERM, Number::SIGINT, Number::SIGUSR1, Number::SIGUSR2];
+const TAKEN: [Number; 6] =
+    [Number::SIGHUP, Number::SIGTERM, Number::SIGINT, Number::SIGUSR1, Number::SIGUSR2, Number::SIGPWR];
 /// Those that keep their default.
 const LEFT_ALONE: [Number; 9] = [
     Number::SIGSEGV,
@@ -59,6 +59,9 @@ pub(super) enum Signal {
     Stop,
     /// Hand over to a new program (`SIGUSR2`).
     HandOver,
+    /// Stop, and be started again at once (`SIGPWR`): the sessions go on then. A container manager
+    /// means a stop by it, and so does everything that keeps no descriptors.
+    Restart,
 }
 
 /// The signals, installed.
@@ -69,6 +72,7 @@ pub(super) struct Signals {
     interrupt: Stream,
     first_user: Stream,
     second_user: Stream,
+    power: Stream,
 }
 
 impl Signals {
@@ -83,6 +87,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             first_user: signal(SignalKind::user_defined1())?,
             second_user: signal(SignalKind::user_defined2())?,
+            power: signal(SignalKind::from_raw(Number::SIGPWR as i32))?,
         };
         // Also where the parent left them blocked. SIGCHLD is for the part that waits for
         // processes; it ends nothing.
@@ -99,6 +104,7 @@ impl Signals {
                 _ = self.interrupt.recv() => return Signal::Stop,
                 _ = self.first_user.recv() => logging::reopen(),
                 _ = self.second_user.recv() => return Signal::HandOver,
+                _ = self.power.recv() => return Signal::Restart,
             }
         }
     }
@@ -116,7 +122,7 @@ impl Signals {
                 done = &mut start => return Some(done),
                 signal = self.next() => match signal {
                     Signal::Reload => reload.notify_one(),
-                    Signal::Stop => return None,
+                    Signal::Stop | Signal::Restart => return None,
                     Signal::HandOver => {}
                 },
             }

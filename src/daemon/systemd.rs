@@ -15,6 +15,7 @@
 
 mod passed;
 mod status;
+pub(in crate::daemon) mod store;
 
 use std::{
     os::fd::OwnedFd,
@@ -39,18 +40,59 @@ const EXTENSION: Duration = Duration::from_secs(20);
 
 /// What the service manager passed to this process.
 #[derive(Debug, Default)]
-pub(crate) struct Given(Vec<(OwnedFd, String)>);
+pub(crate) struct Given {
+    sockets: Vec<(OwnedFd, String)>,
+    stored: Stored,
+    /// What was wrong with what was stored, for the log that there is not yet.
+    trouble: Option<String>,
+}
+
+/// What the process before this one put into the store of the manager.
+#[derive(Debug, Default)]
+pub(in crate::daemon) struct Stored {
+    /// The file with the snapshot.
+    pub(in crate::daemon) snapshot: Option<OwnedFd>,
+    /// The sockets that it refers to.
+    pub(in crate::daemon) sockets: Vec<OwnedFd>,
+}
+
+impl Stored {
+    pub(in crate::daemon) fn is_empty(&self) -> bool {
+        self.snapshot.is_none() && self.sockets.is_empty()
+    }
+}
 
 impl Given {
     /// Takes it. To be called first of all, once, before this process opens anything.
     pub(crate) fn take() -> Self {
-        Self(passed::descriptors())
+        let mut given = Self::default();
+        for (descriptor, name) in passed::descriptors() {
+            match name.as_str() {
+                store::SNAPSHOT => given.stored.snapshot = Some(descriptor),
+                store::LIVE => given.stored.sockets.push(descriptor),
+                _ => given.sockets.push((descriptor, name)),
+            }
+        }
+        given
+    }
+
+    /// Takes out what the process before this one stored.
+    pub(super) fn stored(&mut self) -> Stored {
+        std::mem::take(&mut self.stored)
+    }
+
+    /// Notes what was wrong with it.
+    pub(super) fn note(&mut self, trouble: String) {
+        self.trouble = Some(trouble);
     }
 
     /// Puts the listening sockets into the bag that listeners look into. The manager holds them
     /// open, so they stay there.
     pub(super) fn put_into(self, inherited: &Inherited) {
-        for (descriptor, name) in self.0 {
+        if let Some(error) = self.trouble {
+            tracing::error!(error, "the sessions of the process before this one are lost");
+        }
+        for (descriptor, name) in self.sockets {
             match inherited.add(descriptor, Stays::Always) {
                 Ok(socket) => tracing::debug!(%socket, name, "socket passed by the service manager"),
                 Err(error) => {

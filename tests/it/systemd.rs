@@ -4,13 +4,16 @@
 //! one, in `service_manager`.
 
 use std::{
+    collections::HashSet,
     io::{Read, Write},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    time::Duration,
 };
 
 use crate::harness::{
-    Client, Suite, SystemdLab, TcpTarget, UdpTarget, echoes, eventually, eventually_within, mapping,
-    own_addr, udp_client, udp_mapping, under_systemd,
+    Client, Content, Suite, SystemdLab, TcpTarget, UdpTarget, echoes, eventually, eventually_within, mapping,
+    own_addr, paced, udp_client, udp_mapping, under_systemd,
 };
 
 /// A loopback address with a port below 1024.
@@ -250,5 +253,133 @@ fn sockets_that_systemd_opens_are_served_without_any_right() {
         lab.configure(&format!("[[mapping]]\npublish = \"80:{}\"\n", tcp.addr));
         lab.run("systemctl reload portway");
         assert!(echoes(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 80)));
+    });
+}
+
+/// Restarts the service, which has to be another process then.
+#[track_caller]
+fn restart(lab: &SystemdLab) {
+    let before = lab.show("MainPID");
+    lab.run("systemctl restart portway");
+    assert_eq!(lab.show("ActiveState"), "active");
+    assert_ne!(lab.show("MainPID"), before);
+    assert_eq!(lab.show("NFileDescriptorStore"), "0", "what was stored is used once");
+}
+
+/// The clients that the target has seen, by their addresses.
+fn seen(target: &UdpTarget) -> HashSet<SocketAddr> {
+    target.got().iter().map(|(from, _)| *from).collect()
+}
+
+#[test]
+fn sessions_and_flows_go_on_over_a_restart() {
+    const LENGTH: u64 = 24 << 20;
+    under_systemd(Suite::Trixie, |lab| {
+        let content = Content::of(13);
+        let sent = content.clone();
+        // Fast enough that bytes are everywhere on the way, and slow enough that it takes two restarts.
+        let download = TcpTarget::serve(move |mut stream| {
+            let piece = 64 << 10;
+            paced(Duration::from_millis(15), usize::try_from(LENGTH / piece).expect("it is small"), |nth| {
+                let offset = nth as u64 * piece;
+                stream.write_all(sent.piece(offset, piece as usize)).expect("the session goes on");
+            });
+        });
+        let (echo, datagrams) = (TcpTarget::echo(), UdpTarget::echo());
+        let (large, small, udp) = (own_addr(8080), low(443), own_addr(5353));
+        start(
+            lab,
+            &(mapping(large, download.addr, "")
+                + &mapping(small, echo.addr, "")
+                + &udp_mapping(udp, datagrams.addr, "idle_timeout = \"5m\"")),
+        );
+        let mut idle = Client::to(small);
+        idle.ping();
+        let client = udp_client(udp);
+        let asks = || {
+            client.send(b"ping").expect("a datagram goes out");
+            let mut answer = [0; 8];
+            assert_eq!(client.recv(&mut answer).expect("an answer"), 4);
+        };
+        asks();
+        let network = lab.network();
+        std::thread::scope(|scope| {
+            let all = scope.spawn(|| {
+                network.enter();
+                let mut stream = TcpStream::connect(large).expect("it listens");
+                content.receive(&mut stream).expect("every byte is right")
+            });
+            lab.wait_status("2 sessions", |status| status.contains("2 sessions, 1 flow"));
+            for _ in 0..2 {
+                restart(lab);
+                assert!(!all.is_finished(), "a restart in the middle");
+                assert!(lab.show("StatusText").contains("2 sessions, 1 flow"), "{}", lab.show("StatusText"));
+                idle.ping();
+                asks();
+            }
+            assert_eq!(all.join().expect("the client ends"), LENGTH);
+        });
+        assert_eq!(seen(&datagrams).len(), 1, "the flow keeps its source port");
+        assert!(echoes(small), "new clients are welcome");
+        lab.wait_journal("took over");
+    });
+}
+
+#[test]
+fn clients_that_come_during_a_restart_wait_and_are_served() {
+    under_systemd(Suite::Bookworm, |lab| {
+        let (target, at) = (TcpTarget::echo(), own_addr(8080));
+        start(lab, &mapping(at, target.addr, ""));
+        let (network, done) = (lab.network(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let clients = scope.spawn(|| {
+                network.enter();
+                let mut served = 0;
+                while !done.load(SeqCst) {
+                    Client::to(at).ping();
+                    served += 1;
+                }
+                served
+            });
+            for _ in 0..3 {
+                restart(lab);
+            }
+            done.store(true, SeqCst);
+            let served: usize = clients.join().expect("every client is served");
+            assert!(served > 10, "{served}");
+        });
+    });
+}
+
+#[test]
+fn a_stop_ends_sessions_and_so_does_a_restart_with_a_wrong_configuration() {
+    under_systemd(Suite::Trixie, |lab| {
+        let (target, at) = (TcpTarget::echo(), own_addr(8080));
+        let config = mapping(at, target.addr, "") + "[shutdown]\ngrace = \"0s\"\n";
+        start(lab, &config);
+        let mut client = Client::to(at);
+        client.ping();
+        lab.run("systemctl stop portway");
+        client.until_closed();
+
+        start(lab, &config);
+        let mut client = Client::to(at);
+        client.ping();
+        lab.configure("nonsense = 1\n");
+        lab.try_run("systemctl restart portway").exits(1);
+        client.until_closed();
+        assert_eq!(lab.show("NFileDescriptorStore"), "0");
+
+        // A session whose mapping is gone ends, and the others go on.
+        let other = own_addr(8081);
+        lab.run("systemctl reset-failed portway");
+        start(lab, &(config.clone() + &mapping(other, target.addr, "")));
+        let (mut gone, mut stays) = (Client::to(other), Client::to(at));
+        gone.ping();
+        stays.ping();
+        lab.configure(&config);
+        restart(lab);
+        stays.ping();
+        gone.until_closed();
     });
 }

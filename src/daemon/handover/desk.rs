@@ -47,6 +47,8 @@ pub(in crate::daemon) enum Done {
     HandedOver(Left),
     /// It failed, and a stop was asked for meanwhile.
     Stop,
+    /// The service manager starts this program again at once.
+    Restart,
 }
 
 impl<'d> Desk<'d> {
@@ -87,6 +89,11 @@ impl<'d> Desk<'d> {
     /// Asks for a stop. Returns whether it may begin now.
     pub(in crate::daemon) fn stop(&mut self) -> bool {
         self.abort.cancel();
+        self.under_way.is_none()
+    }
+
+    /// Whether no hand-over is under way.
+    pub(in crate::daemon) fn is_idle(&self) -> bool {
         self.under_way.is_none()
     }
 

@@ -21,6 +21,8 @@
 //! As process 1 the program is executed in place (`in_place`): the kernel would end everything with
 //! the first process. A child checks the configuration first.
 //!
+//! Over a restart of the service, the store of the service manager keeps everything (`store`).
+//!
 //! The messages ([`messages`]) are frames of [`crate::handover`]. Everything that waits for the
 //! other process has a limit, and waits on a thread of its own.
 
@@ -31,6 +33,7 @@ mod in_place;
 mod messages;
 mod notify;
 mod program;
+mod store;
 mod take;
 
 use std::time::Duration;
@@ -38,6 +41,7 @@ use std::time::Duration;
 pub(super) use desk::{Desk, Done};
 pub(super) use give::Left;
 pub(super) use program::Program;
+pub(super) use store::{put_aside, successor as stored_successor};
 pub(crate) use take::TakeError;
 pub(super) use take::{Successor, Taken, successor};
 use tokio::time::Instant;

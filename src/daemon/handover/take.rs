@@ -115,6 +115,11 @@ fn connection() -> io::Result<OwnedFd> {
 }
 
 impl Successor {
+    /// One that takes over without another process. These sockets have arrived.
+    pub(super) fn in_place(line: Line, unpacker: Unpacker) -> Self {
+        Self { line, is_in_place: true, is_check: false, unpacker }
+    }
+
     /// Whether it only checks whether it could.
     pub(in crate::daemon) fn is_check(&self) -> bool {
         self.is_check

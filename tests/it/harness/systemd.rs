@@ -66,7 +66,7 @@ impl SystemdLab {
         let mut lab = suite.lab().lock().unwrap_or_else(PoisonError::into_inner);
         let lab = lab.get_or_insert_with(|| Self::boot(suite));
         lab.reset();
-        let (lab, network) = (&*lab, Network::of(lab.pid));
+        let (lab, network) = (&*lab, lab.network());
         let inside = move || {
             network.enter();
             body(lab);
@@ -125,6 +125,12 @@ impl SystemdLab {
              /etc/default/portway /var/lib/portway; systemctl daemon-reload; \
              systemctl reset-failed portway.service portway.socket; journalctl --rotate --vacuum-time=1s"
         ));
+    }
+
+    /// Its network, for a thread that moves there.
+    #[track_caller]
+    pub(crate) fn network(&self) -> Network {
+        Network::of(self.pid)
     }
 
     fn command(&self, words: &[&str]) -> Command {

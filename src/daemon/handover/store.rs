@@ -1,0 +1,177 @@
+//! The hand-over through the store of the service manager, over a restart of the service.
+//!
+//! ```text
+//! old: SIGPWR ─► freezes everything ─► snapshot and sockets to the store ─► ends with 0
+//! new: takes them out of the store ─► checks them ─► serves as a successor does
+//! ```
+//!
+//! For new this is a hand-over in place (`in_place`): there is no old process that could hear an
+//! answer or take anything back. So a session that new cannot take ends, and all end where new does
+//! not start. What is in the store is used once: it is taken out before it is read.
+//!
+//! Where the store has no room, or the manager does not answer, all thaws, and the caller stops as
+//! on any other day. The API's sockets are not stored: systemd removes the directory of the unix
+//! socket over a restart.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::Seek as _,
+    os::fd::{AsFd as _, OwnedFd},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    Line, Successor,
+    messages::{FromOld, Listen, send, send_with},
+};
+use crate::{
+    daemon::systemd::{Stored, store},
+    handover::{Frame, Packer, Unpacker, Upgrades, Wire, WireError},
+    job,
+    supervisor::{Frozen, Handle},
+};
+
+/// How long the manager may take to hear everything.
+const PUT: Duration = Duration::from_secs(15);
+/// How long two messages to this process itself may take.
+const FILL: Duration = Duration::from_secs(2);
+
+/// Freezes everything and puts it into the store. Then another process goes on with it, and nothing
+/// is left here. Returns how many sockets that are.
+///
+/// # Errors
+/// Why not. Then everything goes on.
+pub(in crate::daemon) async fn put_aside(handle: &Handle, upgrades: &Upgrades) -> Result<usize, String> {
+    let room = store::room();
+    if room == 0 {
+        return Err("no service manager keeps descriptors (FileDescriptorStoreMax= in the unit)".into());
+    }
+    let begun = handle.hand_over().await;
+    let (hand, listeners) = begun.ok_or("the daemon is stopping, or is handing over")?;
+    let listen = Listen::of(&hand, &listeners, &[]);
+    upgrades.stand_still(true);
+    let frozen = hand.freeze().await.ok_or("the daemon is stopping")?;
+    let put = job::run_within(PUT, "portway-store", move || {
+        let done = put(&frozen, listen, &listeners, room);
+        (frozen, done)
+    });
+    match put.await {
+        Ok((frozen, Ok(count))) => {
+            hand.let_go(frozen, HashSet::new()).await;
+            Ok(count)
+        }
+        Ok((frozen, Err(error))) => {
+            hand.thaw(frozen).await;
+            upgrades.stand_still(false);
+            Err(error)
+        }
+        // It is not known what the thread still does with them.
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn put(frozen: &Frozen, listen: Listen, listeners: &[OwnedFd], room: usize) -> Result<usize, String> {
+    let mut packer = Packer::default();
+    let snapshot = frozen.pack(&mut packer).map_err(|error| error.to_string())?;
+    let (sockets, bytes) = packer.into_parts();
+    let count = sockets.len() + listeners.len();
+    if count >= room {
+        return Err(format!(
+            "{count} sockets do not fit into the {room} of the store (FileDescriptorStoreMax= in the unit)"
+        ));
+    }
+    let messages = [(FromOld::Listen(listen), Vec::new()), (FromOld::Snapshot(Box::new(snapshot)), bytes)];
+    let file = file_of(messages).map_err(|error| error.to_string())?;
+    let all = listeners.iter().map(|socket| socket.as_fd()).chain(sockets.into_values());
+    let put = store::put(file.as_fd(), all);
+    put.map_err(|error| {
+        // What is there would be found by the next start, and must not be used: it goes on here.
+        if let Err(error) = store::clear() {
+            tracing::error!(%error, "the store of the service manager cannot be cleared");
+        }
+        format!("tell the service manager: {error}")
+    })?;
+    Ok(count)
+}
+
+/// A file without a name, with these messages.
+fn file_of(messages: [(FromOld, Vec<u8>); 2]) -> Result<File, WireError> {
+    let [first, second] = messages;
+    let frame = |(message, bytes): (FromOld, Vec<u8>)| -> Result<Frame, WireError> {
+        Ok(Frame { record: serde_json::to_vec(&message)?, bytes })
+    };
+    let mut file = frame(first)?.into_memory()?;
+    file.seek(std::io::SeekFrom::End(0))?;
+    frame(second)?.write_to(&mut file)?;
+    Ok(file)
+}
+
+/// A successor of the process before this one, by what was in the store. `None` where nothing was.
+/// The store is empty after this.
+///
+/// # Errors
+/// What is wrong with it. Then all that was in it is gone.
+pub(in crate::daemon) fn successor(stored: Stored) -> Result<Option<Successor>, String> {
+    if stored.is_empty() {
+        return Ok(None);
+    }
+    store::clear().map_err(|error| format!("clear the store of the service manager: {error}"))?;
+    let Some(mut file) = stored.snapshot.map(File::from) else {
+        return Err("the snapshot is missing".into());
+    };
+    let read = |file: &mut File| -> Result<Successor, WireError> {
+        file.rewind()?;
+        let listen: FromOld = serde_json::from_slice(&Frame::read_from(&mut *file)?.record)?;
+        let snapshot = Frame::read_from(&mut *file)?;
+        // Only what can be read is offered.
+        let FromOld::Snapshot(_) = serde_json::from_slice(&snapshot.record)? else {
+            return Err(WireError::Broken("it has no snapshot"));
+        };
+        in_place(&listen, snapshot, stored.sockets)
+    };
+    read(&mut file).map(Some).map_err(|error| format!("read the snapshot: {error}"))
+}
+
+/// A successor that hears these messages from itself.
+fn in_place(listen: &FromOld, snapshot: Frame, sockets: Vec<OwnedFd>) -> Result<Successor, WireError> {
+    let until = Instant::now() + FILL;
+    let (mut ours, theirs) = Wire::pair()?;
+    send(&mut ours, listen, until)?;
+    send_with(&mut ours, &FromOld::Memory {}, Vec::new(), &[snapshot.into_memory()?.as_fd()], until)?;
+    let mut unpacker = Unpacker::default();
+    sockets.into_iter().for_each(|socket| unpacker.add(socket));
+    Ok(Successor::in_place(Line::new(theirs), unpacker))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    fn stored(file: Option<File>) -> Stored {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Stored { snapshot: file.map(OwnedFd::from), sockets: vec![socket.into()] }
+    }
+
+    #[test]
+    fn what_was_put_aside_is_read_again_and_what_is_broken_is_an_error() {
+        let messages = || {
+            [
+                (FromOld::Listen(Listen::default()), Vec::new()),
+                (FromOld::Snapshot(Box::default()), b"held".to_vec()),
+            ]
+        };
+        assert!(successor(stored(Some(file_of(messages()).unwrap()))).unwrap().is_some());
+        let cut = file_of(messages()).unwrap();
+        cut.set_len(cut.metadata().unwrap().len() - 1).unwrap();
+        assert!(successor(stored(Some(cut))).is_err());
+        let [listen, snapshot] = messages();
+        assert!(successor(stored(Some(file_of([snapshot, listen]).unwrap()))).is_err(), "in another order");
+        assert!(successor(stored(None)).unwrap_err().contains("missing"));
+        assert!(successor(Stored::default()).unwrap().is_none(), "an ordinary start");
+    }
+}
