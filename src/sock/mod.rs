@@ -11,6 +11,8 @@ pub(crate) mod bind;
 #[cfg(feature = "wake")]
 pub(crate) mod broadcast;
 pub(crate) mod errno;
+#[cfg(feature = "api")]
+pub(crate) mod interfaces;
 pub(crate) mod inherited;
 pub(crate) mod stream;
 pub(crate) mod transparent;

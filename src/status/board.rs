@@ -21,6 +21,7 @@ use crate::{
     mapping::{ListenerKey, MappingId, MappingName, Protocol},
     meter::{LiveSession, MappingTotals, Totals},
     policy::{Ban, BanReason, Gate},
+    sock::interfaces::Interfaces,
     supervisor::{
         Admissions, AllPools, AllTotals, Budgets, Changes, Handle, LastReload, ListenerRecord, Preview,
         ReloadError, Roster, Serving,
@@ -48,6 +49,8 @@ pub(crate) struct Facts {
 #[derive(Clone, Debug)]
 pub(crate) struct Board {
     pub(super) facts: Facts,
+    /// The interfaces at the start.
+    interfaces: Option<Interfaces>,
     roster: watch::Receiver<Arc<Roster>>,
     pub(super) last_reload: watch::Receiver<Option<Arc<LastReload>>>,
     admissions: watch::Receiver<Admissions>,
@@ -73,6 +76,7 @@ impl Board {
     ) -> Self {
         Self {
             facts,
+            interfaces: Interfaces::now(),
             roster: handle.roster(),
             last_reload: handle.last_reload(),
             admissions: handle.admissions(),
@@ -101,7 +105,7 @@ impl Board {
             let of = roster.listeners.iter().filter(|listener| listener.key.protocol == protocol);
             of.map(|listener| listener.meter.live_count()).sum()
         };
-        let not_ready = not_ready(&roster);
+        let not_ready = self.reasons(&roster);
         view::Status {
             version: version::VERSION.to_owned(),
             commit: version::COMMIT.map(str::to_owned),
@@ -130,10 +134,15 @@ impl Board {
         warnings(&self.roster.borrow())
     }
 
-    /// Why the daemon is not ready: the listeners that do not listen, and the stop. Nothing while
-    /// it is.
+    /// Why the daemon is not ready: the listeners that do not listen, a network that is gone, and
+    /// the stop. Nothing while it is.
     pub(crate) fn not_ready(&self) -> Vec<String> {
-        not_ready(&self.roster.borrow())
+        self.reasons(&self.roster.borrow())
+    }
+
+    fn reasons(&self, roster: &Roster) -> Vec<String> {
+        let network = lost_network(self.interfaces, Interfaces::now());
+        network.map(str::to_owned).into_iter().chain(not_ready(roster)).collect()
     }
 
     /// Measures rates, and how long each session has moved nothing, while that is wanted. One of
@@ -338,6 +347,21 @@ fn wake(shown: &Shown) -> view::Wake {
         since_ms,
         error,
         retry_ms,
+    }
+}
+
+/// What has become of the network since the start. A container that shares the network of another
+/// one keeps it when that one goes away, and its interfaces are gone all the same.
+fn lost_network(at_start: Option<Interfaces>, now: Option<Interfaces>) -> Option<&'static str> {
+    match (at_start?, now?) {
+        (Interfaces { others: true, .. }, Interfaces { others: false, .. }) => Some(
+            "network: its interfaces are gone, as when the container that it belongs to was restarted; restart \
+             portway",
+        ),
+        (Interfaces { loopback: true, .. }, Interfaces { loopback: false, .. }) => {
+            Some("network: the loopback interface is down (`ip link set lo up`)")
+        }
+        _ => None,
     }
 }
 
