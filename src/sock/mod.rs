@@ -11,9 +11,9 @@ pub(crate) mod bind;
 #[cfg(feature = "wake")]
 pub(crate) mod broadcast;
 pub(crate) mod errno;
+pub(crate) mod inherited;
 #[cfg(feature = "api")]
 pub(crate) mod interfaces;
-pub(crate) mod inherited;
 pub(crate) mod stream;
 pub(crate) mod transparent;
 pub(crate) mod udp;

@@ -24,6 +24,7 @@ mod check_ways;
 mod circles;
 mod cli;
 mod clients;
+mod containers;
 mod ctl;
 mod ctl_daemon;
 mod cures;
