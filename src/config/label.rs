@@ -6,8 +6,8 @@
 //! flag, or where it is written as a list, a table or a string of TOML; a list may also be written
 //! with commas. Whatever a value holds, it stays one value: it can add no key and no table.
 //!
-//! All labels of a container hold together. One that is wrong may be the `allow` of another, so that
-//! the whole container is left out.
+//! All labels of a container hold together. One that is wrong may be the `allow` of another, so
+//! that the whole container is left out.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! `[docker]`: the engine whose containers declare mappings by their labels, and what these may say.
+//! `[docker]`: the engine whose containers declare mappings by their labels, and what they may say.
 //!
 //! Does not connect: `sources::docker` does.
 
