@@ -49,6 +49,7 @@ mod logging;
 mod metrics;
 mod names;
 mod names_minecraft;
+mod packages;
 mod policy;
 mod pool;
 mod ports;

@@ -4,7 +4,7 @@ use std::{
     any::type_name,
     io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -178,6 +178,24 @@ pub(crate) fn under_systemd<F: FnOnce(&SystemdLab) + Send>(suite: Suite, body: F
     }
     match SystemdLab::prepare(suite) {
         Ok(()) => SystemdLab::with(suite, body),
+        Err(why) => skip(&body, &why),
+    }
+}
+
+/// Runs the test's `body` in a lab of its own with a real systemd and these files, without portway. `files` are made when
+/// the lab can be had.
+#[track_caller]
+pub(crate) fn under_bare_systemd<F: FnOnce(&SystemdLab) + Send>(
+    suite: Suite,
+    tools: &[&str],
+    files: impl FnOnce() -> Vec<(PathBuf, &'static str)>,
+    body: F,
+) {
+    if !can_run(&body, true, &[&SystemdLab::TOOLS[..], tools].concat()) {
+        return;
+    }
+    match SystemdLab::prepare(suite) {
+        Ok(()) => SystemdLab::bare(suite, &files(), body),
         Err(why) => skip(&body, &why),
     }
 }

@@ -6,7 +6,7 @@
 use std::{
     fmt::Write as _,
     io::{BufRead, BufReader, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -87,13 +87,28 @@ impl SystemdLab {
         if ran.code == Some(0) { Ok(()) } else { Err(format!("no Debian root: {}", ran.err.trim())) }
     }
 
+    /// Runs `body` in the network of a lab of its own, without portway: it has only these files, each at its place.
+    #[track_caller]
+    pub(super) fn bare(suite: Suite, files: &[(PathBuf, &str)], body: impl FnOnce(&Self) + Send) {
+        let files = files.iter().map(|(file, place)| format!("{}:{place}", file.display()));
+        let lab = Self::boot_with(suite, files.collect());
+        let network = Network::of(lab.pid);
+        let inside = || {
+            network.enter();
+            body(&lab);
+        };
+        let ended = std::thread::scope(|scope| scope.spawn(inside).join());
+        if let Err(panic) = ended {
+            eprintln!("{}", lab.journal());
+            std::panic::resume_unwind(panic);
+        }
+    }
+
     fn boot(suite: Suite) -> Self {
         let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
-        let mut command = Command::new(SCRIPT);
-        command.args(["boot", suite.name()]);
-        command.arg(format!("{}:/usr/bin/portway", portway_program().display()));
+        let mut files = vec![format!("{}:/usr/bin/portway", portway_program().display())];
         let mut install = |file: &str, place: &str| {
-            command.arg(format!("{}:{place}", project.join(file).display()));
+            files.push(format!("{}:{place}", project.join(file).display()));
         };
         install("portway.service", &format!("{UNITS}/portway.service"));
         install("portway.socket", &format!("{UNITS}/portway.socket"));
@@ -103,6 +118,15 @@ impl SystemdLab {
             let file = "portway.service.d/growing-pauses.conf";
             install(file, &format!("{UNITS}/{file}"));
         }
+        let lab = Self::boot_with(suite, files);
+        lab.run("systemd-sysusers");
+        lab.run("systemd-tmpfiles --create portway.conf");
+        lab
+    }
+
+    fn boot_with(suite: Suite, files: Vec<String>) -> Self {
+        let mut command = Command::new(SCRIPT);
+        command.args(["boot", suite.name()]).args(files);
         let started = Instant::now();
         let mut lab = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the script runs");
         let stdin = lab.stdin.take().expect("it is piped");
@@ -112,10 +136,7 @@ impl SystemdLab {
         let pid = line.trim().strip_prefix("up ").and_then(|pid| pid.parse().ok());
         let pid = pid.unwrap_or_else(|| panic!("the lab did not come up, and said {line:?}"));
         eprintln!("systemd of {} is up in {:?}", suite.name(), started.elapsed());
-        let lab = Self { pid, _life: (lab, stdin) };
-        lab.run("systemd-sysusers");
-        lab.run("systemd-tmpfiles --create portway.conf");
-        lab
+        Self { pid, _life: (lab, stdin) }
     }
 
     /// Takes back what the test before did.
