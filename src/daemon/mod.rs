@@ -382,6 +382,7 @@ impl Daemon {
                     Signal::Reload => reload.notify_one(),
                     Signal::Stop => if desk.stop() { return Ok(Done::Stop) },
                     Signal::HandOver => desk.ask(None),
+                    Signal::Restart if !systemd::is_there() => {}
                     Signal::Restart if desk.is_idle() => return Ok(Done::Restart),
                     Signal::Restart => _ = desk.stop(),
                 },

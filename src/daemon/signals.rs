@@ -20,7 +20,7 @@ use tokio::{
     sync::Notify,
 };
 
-use super::logging;
+use super::{logging, systemd::is_there};
 
 /// Those that [`Signals`] takes.
 const TAKEN: [Number; 6] =
@@ -59,8 +59,8 @@ pub(super) enum Signal {
     Stop,
     /// Hand over to a new program (`SIGUSR2`).
     HandOver,
-    /// Stop, and be started again at once (`SIGPWR`): the sessions go on then. A container manager
-    /// means a stop by it, and so does everything that keeps no descriptors.
+    /// Stop, and be started again at once (`SIGPWR`): the sessions go on then. Without a service
+    /// manager it means nothing.
     Restart,
 }
 
@@ -122,8 +122,9 @@ impl Signals {
                 done = &mut start => return Some(done),
                 signal = self.next() => match signal {
                     Signal::Reload => reload.notify_one(),
-                    Signal::Stop | Signal::Restart => return None,
-                    Signal::HandOver => {}
+                    Signal::Stop => return None,
+                    Signal::Restart if is_there() => return None,
+                    Signal::HandOver | Signal::Restart => {}
                 },
             }
         }

@@ -38,6 +38,11 @@ const MOST_NEWS: usize = 64;
 /// How much longer a stop may take, from each sign of life on.
 const EXTENSION: Duration = Duration::from_secs(20);
 
+/// Whether a service manager started this process.
+pub(super) fn is_there() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// What the service manager passed to this process.
 #[derive(Debug, Default)]
 pub(crate) struct Given {
@@ -193,7 +198,7 @@ pub(super) struct Manager {
 /// The two sides, for the manager that started this process, if one did.
 pub(super) fn manager(handle: &Handle, inherited: &Inherited) -> (Notifier, Manager) {
     let (tell, news) = mpsc::sync_channel(MOST_NEWS);
-    let is_there = std::env::var_os("NOTIFY_SOCKET").is_some();
+    let is_there = is_there();
     let manager = Manager {
         news,
         facts: is_there.then(|| Facts::of(handle, inherited)),
@@ -228,7 +233,9 @@ impl Manager {
         if news == News::Left {
             self.facts = None;
         }
-        let Some(line) = self.facts.as_ref().map(Facts::line) else { return };
+        // The listeners may show it a moment later.
+        self.is_stopping |= news == News::Stopping;
+        let Some(line) = self.line() else { return };
         let status = NotifyState::Status(&line);
         match news {
             News::Ready => self.send(&[NotifyState::Ready, status]),
@@ -237,17 +244,19 @@ impl Manager {
                 return self.send(&[NotifyState::Reloading, now]);
             }
             News::Left => return,
-            News::Stopping => {
-                self.is_stopping = true;
-                self.send(&[NotifyState::Stopping, status, extension()]);
-            }
+            News::Stopping => self.send(&[NotifyState::Stopping, status, extension()]),
         }
         self.shown = line;
     }
 
+    /// The status of this moment; `None` where no manager listens.
+    fn line(&self) -> Option<String> {
+        Some(self.facts.as_ref()?.line(self.is_stopping))
+    }
+
     /// Says that the supervisor lives, and how it is where that has changed.
     pub(super) fn is_alive(&mut self) {
-        let Some(line) = self.facts.as_ref().map(Facts::line) else { return };
+        let Some(line) = self.line() else { return };
         let mut states = Vec::new();
         if self.watchdog.is_some() {
             states.push(NotifyState::Watchdog);

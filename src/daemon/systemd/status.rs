@@ -30,14 +30,14 @@ impl Facts {
     }
 
     /// The line of this moment.
-    pub(super) fn line(&self) -> String {
+    pub(super) fn line(&self, is_stopping: bool) -> String {
         let roster = Arc::clone(&self.roster.borrow());
         let live = |protocol| {
             let of = roster.listeners.iter().filter(|listener| listener.key.protocol == protocol);
             of.map(|listener| listener.meter.live_count()).sum()
         };
         let (sessions, flows) = (live(Protocol::Tcp), live(Protocol::Udp));
-        if roster.is_stopping {
+        if is_stopping || roster.is_stopping {
             return stopping(sessions, flows);
         }
         let left: Vec<String> = self.inherited.left().iter().map(ToString::to_string).collect();

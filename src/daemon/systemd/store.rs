@@ -33,7 +33,7 @@ const HEARD: Duration = Duration::from_secs(5);
 /// How many descriptors the manager keeps; none where there is no manager. Before systemd 254 it
 /// does not say how many, and the unit decides.
 pub(in crate::daemon) fn room() -> usize {
-    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+    if !super::is_there() {
         return 0;
     }
     let said = std::env::var("FDSTORE").ok().and_then(|room| room.parse().ok());
