@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use crate::harness::{Client, Portway, TcpTarget, as_root, in_own_network, mapping};
+use crate::{
+    handover::hand_over,
+    harness::{Client, Portway, TcpTarget, as_root, in_own_network, mapping},
+};
 
 /// A user of this test alone, without an entry in the database.
 const USER: u32 = 54_321;
@@ -50,6 +53,24 @@ fn root_keeps_the_right_to_open_low_ports_and_no_other_on_every_thread_also_for_
         Client::to(([127, 0, 0, 1], 443).into()).ping();
         assert_has_only(&portway, BIND_LOW_PORTS);
         portway.stop().with(0);
+    });
+}
+
+#[test]
+fn a_new_program_is_that_user_with_that_right_and_no_session_ends() {
+    in_own_network(&[], || {
+        let target = TcpTarget::echo();
+        let low = |port: u16| mapping(([127, 0, 0, 1], port).into(), target.addr, "");
+        let mut portway = Portway::with(&low(80)).installed().going_on_as(USER).start();
+        let mut client = Client::to(([127, 0, 0, 1], 80).into());
+        client.ping();
+        for _ in 0..2 {
+            hand_over(&mut portway);
+            assert_has_only(&portway, BIND_LOW_PORTS);
+            client.ping();
+        }
+        portway.reload_with(&format!("{}{}", low(80), low(443)));
+        Client::to(([127, 0, 0, 1], 443).into()).ping();
     });
 }
 

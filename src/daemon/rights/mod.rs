@@ -16,6 +16,7 @@ mod places;
 
 use std::{
     ffi::CString,
+    fs,
     io::{self, Write as _},
     os::unix::ffi::OsStringExt as _,
     path::PathBuf,
@@ -86,6 +87,9 @@ pub(crate) enum UserError {
         "[daemon] user came while portway started, or its file is not a regular one: start again, or use --user {0}"
     )]
     TooLate(RunAs),
+    /// The configuration is gone once it was read.
+    #[error("the configuration comes out of {}, and cannot be read again as another user: put it into a file", .0.display())]
+    Once(PathBuf),
     /// The system does not let it.
     #[error("go on as {user}: {step}: {error}{}", cure(*error))]
     Refused {
@@ -168,6 +172,10 @@ pub(crate) fn give_up_root(source: &PlanSource) -> Result<(), StartError> {
     let identity = Identity::of(&user)?;
     if identity.uid.is_root() {
         return Ok(());
+    }
+    let is_once = |file: &&PathBuf| fs::metadata(file).is_ok_and(|meta| !meta.is_file());
+    if let Some(file) = loaded.read.files.iter().find(is_once) {
+        return Err(UserError::Once(file.clone()).into());
     }
     let places = places::Places::of(&loaded);
     let mut troubles = places.prepare(&identity);
