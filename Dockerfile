@@ -47,9 +47,9 @@ RUN touch src/build.rs src/main.rs src/lib.rs \
     && install -d -m 0755 /image/etc/portway \
     && install -d /state/var/lib/portway /state/run/portway
 # The licences of portway and of what is built into it.
-COPY LICENSE .ci/notice[s] .ci/
+COPY LICENSE .ci/notices .ci/
 RUN install -D -m 0644 .ci/LICENSE /image/usr/share/doc/portway/LICENSE \
-    && if [ -x .ci/notices ]; then .ci/notices /image/usr/share/doc/portway "$(cat /target)"; fi
+    && .ci/notices /image/usr/share/doc/portway "$(cat /target)"
 
 FROM scratch
 ARG VERSION=""

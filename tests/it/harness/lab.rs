@@ -215,6 +215,34 @@ pub(crate) fn in_own_network<F: FnOnce()>(tools: &[&str], body: F) {
     in_own_network_as(name_of::<F>(), tools, body);
 }
 
+/// Runs the test's `body` in a lab with this container engine, and with the image of the Dockerfile as `portway:lab`. The
+/// first one builds it, which takes minutes; the others find it in the lab's store.
+#[track_caller]
+pub(crate) fn in_container_lab<F: FnOnce()>(engine: &str, body: F) {
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    let tools = ["unshare", "slirp4netns", "mmdebstrap", "runc", "iptables", "rustup", "socat"];
+    let podman = if engine == "podman" { &["podman", "catatonit"][..] } else { &[] };
+    if let Some(why) = obstacle(true, &[&tools[..], podman].concat()) {
+        return skip(&body, &why);
+    }
+    let (root, this) = (env!("CARGO_MANIFEST_DIR"), std::env::current_exe().expect("this program"));
+    let mut command = Command::new(Path::new(root).join("tests/lab/containers/lab.sh"));
+    if engine == "podman" {
+        command.arg("--podman");
+    }
+    command.args(["--build", &format!("portway:lab={root}")]);
+    // What only makes the program faster would take minutes more.
+    for argument in ["LTO=off", "CODEGEN_UNITS=16", "REVISION=0123456789abcdef"] {
+        command.args(["--build-arg", argument]);
+    }
+    command.arg("--").arg(this).args(["--exact", name_of::<F>(), "--nocapture"]);
+    let ran = Ran::of(command.env(INSIDE, "1").stdin(Stdio::null()));
+    let said = format!("{}{}", ran.out, ran.err);
+    assert!(ran.code == Some(0) && said.contains("1 passed"), "in the lab, {}\n{said}", name_of::<F>());
+}
+
 #[track_caller]
 fn in_own_network_as(name: &str, tools: &[&str], body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
