@@ -2,8 +2,8 @@
 //!
 //! The commit is `PORTWAY_COMMIT` from the environment where that is set: an image or a package is
 //! built without the repository. Otherwise git is asked, and without git the commit is `unknown`.
-//! Nothing else of the machine, the place or the time goes into the program, so that the same source
-//! gives the same bytes.
+//! Nothing else of the machine, the place or the time goes into the program, so that the same
+//! source gives the same bytes.
 
 use std::{env, error::Error, path::Path, process::Command};
 

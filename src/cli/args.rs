@@ -70,8 +70,8 @@ pub(super) struct RunArgs {
     /// address [env: PORTWAY_STRICT]
     #[arg(long)]
     strict: bool,
-    /// Started as root: go on as this user, USER[:GROUP] by names or numbers, with the right to open
-    /// ports below 1024 and no other [env: PORTWAY_USER]
+    /// Started as root: go on as this user, USER[:GROUP] by names or numbers, with the right
+    /// to open ports below 1024 and no other [env: PORTWAY_USER]
     #[arg(long, value_name = "USER", value_parser = user)]
     user: Option<RunAs>,
 }

@@ -156,7 +156,7 @@ fn run(args: Run) -> ExitCode {
     let source: PlanSource = Arc::new(move || config::load(&args.source, &System));
     // Before there is a thread, and before what was passed by number is taken.
     if names_a_user && let Err(error) = daemon::give_up_root(&source) {
-        return failed(&error);
+        return failed(&error.into());
     }
     // Before anything is opened.
     let given = daemon::Given::take();

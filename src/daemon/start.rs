@@ -44,13 +44,23 @@ pub(crate) enum StartError {
     Config(#[from] Problems),
     /// The user that is named cannot be had.
     #[error("start: {0}")]
-    User(#[from] UserError),
+    User(UserError),
     /// Listeners could not be opened.
     #[error("{0}")]
     Bind(Unopened),
     /// Another process serves, and goes on.
     #[error("take over: {0}")]
     TakeOver(#[from] TakeError),
+}
+
+impl From<UserError> for StartError {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::Config(problems) => Self::Config(problems),
+            UserError::System(error) => Self::System(error),
+            other => Self::User(other),
+        }
+    }
 }
 
 impl StartError {

@@ -1,11 +1,11 @@
 //! The user that the daemon goes on as, where root has started it (`[daemon] user`, `--user`).
 //!
-//! The configuration is read first as root, for what must exist before: the directories and the log
-//! file (`places`). Then [`give_up_root`] gives up all but the right to open ports below 1024, which a
-//! reload may need, and CAP_NET_ADMIN where a mapping is `transparent` (`identity` has the user and
-//! its groups). Then the program executes itself: user and rights belong to a thread, and the
-//! allocator has made one before the first line of the program ran. The rights are ambient, so that
-//! they outlive that, and a hand-over.
+//! The configuration is read first as root, for what must exist before: the directories and the
+//! log file (`places`). Then [`give_up_root`] gives up all but the right to open ports below 1024,
+//! which a reload may need, and CAP_NET_ADMIN where a mapping is `transparent` (`identity` has the
+//! user and its groups). Then the program executes itself: user and rights belong to a thread, and
+//! the allocator has made one before the first line of the program ran. The rights are ambient, so
+//! that they outlive that, and a hand-over.
 //!
 //! The program that starts then is one that this user has started, and reads the configuration as
 //! that user: what a reload could not read is found at the start. Invariant: the process never is
@@ -34,9 +34,9 @@ use rustix::{
     },
 };
 
-use super::{logging::for_stderr, signals, start::StartError};
+use super::{logging::for_stderr, signals};
 use crate::{
-    config::{DaemonSettings, Loaded, RunAs},
+    config::{DaemonSettings, Loaded, Problems, RunAs},
     supervisor::PlanSource,
     text::escaped_lines,
 };
@@ -48,6 +48,9 @@ const RIGHTS: [(CapabilitySet, &str); 2] =
 /// Why the process cannot go on as the user that is named.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UserError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] Problems),
     /// This machine does not have it.
     #[error("this machine has no {what} {name:?}: {cure}")]
     Unknown {
@@ -87,6 +90,9 @@ pub(crate) enum UserError {
         "[daemon] user came while portway started, or its file is not a regular one: start again, or use --user {0}"
     )]
     TooLate(RunAs),
+    /// Signals cannot be held.
+    #[error(transparent)]
+    System(io::Error),
     /// The configuration is gone once it was read.
     #[error("the configuration comes out of {}, and cannot be read again as another user: put it into a file", .0.display())]
     Once(PathBuf),
@@ -162,11 +168,11 @@ pub(super) fn tell(settings: &DaemonSettings) {
 ///
 /// # Errors
 /// A configuration that is wrong, and a user that cannot be had.
-pub(crate) fn give_up_root(source: &PlanSource) -> Result<(), StartError> {
+pub(crate) fn give_up_root(source: &PlanSource) -> Result<(), UserError> {
     if !geteuid().is_root() {
         return Ok(());
     }
-    signals::hold()?;
+    signals::hold().map_err(UserError::System)?;
     let loaded = source()?;
     let Some(user) = loaded.settings.daemon.user.clone() else { return Ok(()) };
     let identity = Identity::of(&user)?;
@@ -175,7 +181,7 @@ pub(crate) fn give_up_root(source: &PlanSource) -> Result<(), StartError> {
     }
     let is_once = |file: &&PathBuf| fs::metadata(file).is_ok_and(|meta| !meta.is_file());
     if let Some(file) = loaded.read.files.iter().find(is_once) {
-        return Err(UserError::Once(file.clone()).into());
+        return Err(UserError::Once(file.clone()));
     }
     let places = places::Places::of(&loaded);
     let mut troubles = places.prepare(&identity);
@@ -185,15 +191,13 @@ pub(crate) fn give_up_root(source: &PlanSource) -> Result<(), StartError> {
     let unreadable = |path: &PathBuf| matches!(access(path, Access::READ_OK), Err(Errno::ACCESS));
     let files: Vec<PathBuf> = loaded.read.files.iter().filter(|file| unreadable(file)).cloned().collect();
     if !files.is_empty() {
-        return Err(
-            UserError::Unreadable { user: user.to_string(), group: identity.gid.as_raw(), files }.into()
-        );
+        return Err(UserError::Unreadable { user: user.to_string(), group: identity.gid.as_raw(), files });
     }
     for trouble in troubles {
         say(&trouble);
     }
     let error = execute_self();
-    Err(refused(("execute /proc/self/exe (is /proc there?)", error)).into())
+    Err(refused(("execute /proc/self/exe (is /proc there?)", error)))
 }
 
 /// Starts the program once more, in the place of this one, with the same arguments. Returns only an

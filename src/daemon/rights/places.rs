@@ -1,9 +1,9 @@
 //! What the user needs before the rights are gone: directories to write in, and the log file.
 //!
-//! A directory that is missing is made for the user. One that exists is given to it only where root
-//! has it and its name is `portway`, with the files of an earlier run as root: `/run` and `/var/log`
-//! belong to others. Links are never followed, and a file with a second name is left alone: the
-//! user could have put it there.
+//! A directory that is missing is made for the user. One that exists is given to it only where
+//! root has it and its name is `portway`, with the files of an earlier run as root: `/run` and
+//! `/var/log` belong to others. Links are never followed, and a file with a second name is left
+//! alone: the user could have put it there.
 
 use std::{
     collections::BTreeSet,
