@@ -1,4 +1,5 @@
-//! Where an engine is: `/var/run/docker.sock`, `unix:///run/podman/podman.sock`, `tcp://proxy:2375`.
+//! Where an engine is: `/var/run/docker.sock`, `unix:///run/podman/podman.sock`,
+//! `tcp://proxy:2375`.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 

@@ -1,9 +1,9 @@
 //! What the labels of a container may not say.
 //!
-//! The author of an image can write labels, too, and a container may run what its host knows little
-//! of. So a label starts nothing on the machine that portway runs on, asks nothing of its routing,
-//! and opens no port on the router unless `[docker] allow_router` says so. What `[defaults]` says of
-//! these is not meant for containers either.
+//! The author of an image can write labels, too, and a container may run what its host knows
+//! little of. So a label starts nothing on the machine that portway runs on, asks nothing of its
+//! routing, and opens no port on the router unless `[docker] allow_router` says so. What
+//! `[defaults]` says of these is not meant for containers either.
 
 use crate::config::{
     lower::{hosts::HostsText, overrides::Overrides, router::Wish},

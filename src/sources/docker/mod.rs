@@ -1,18 +1,18 @@
 //! Containers that declare mappings by their labels, while they run (`[docker]`).
 //!
-//! Owns the watch over an engine: list what runs, then follow the events. An event only says that it
-//! is time to list again, so nothing depends on what an engine calls it or leaves out; a list now and
-//! then finds what had no event. What the list says goes onto the shelf ([`Containers`]), and the
-//! supervisor makes the mappings of it. `seen` reads the list, `config` the labels.
+//! Owns the watch over an engine: list what runs, then follow the events. An event only says that
+//! it is time to list again, so nothing depends on what an engine calls it or leaves out; a list
+//! now and then finds what had no event. What the list says goes onto the shelf ([`Containers`]),
+//! and the supervisor makes the mappings of it. `seen` reads the list, `config` the labels.
 //!
-//! - The engine decides alone. While it cannot be asked, what ran goes on: with a live restore, so
-//!   do the containers. The first list after that says which are gone.
+//! - The engine decides alone. While it cannot be asked, what ran goes on: with a live restore,
+//!   so do the containers. The first list after that says which are gone.
 //! - Changes are gathered before each list. A container that starts again and again costs a list
 //!   every few seconds at most, and harms no other.
 //! - An answer that is too long or makes no sense is an engine that cannot be asked.
 //!
-//! [`follow`] ends when the supervisor has stopped. [`first_look`] is for the start: the first plan
-//! has the mappings of the containers, if their engine answers soon.
+//! [`follow`] ends when the supervisor has stopped. [`first_look`] is for the start: the first
+//! plan has the mappings of the containers, if their engine answers soon.
 
 mod network;
 mod seen;

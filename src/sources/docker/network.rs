@@ -1,8 +1,8 @@
 //! By which address a container is reached.
 //!
-//! A container on the network of the host is reached by loopback, and one that shares the network of
-//! another container by the address of that one. Where there is a choice, portway makes none: an
-//! address that works today and leads elsewhere after the next start is worse than a message.
+//! A container on the network of the host is reached by loopback, and one that shares the network
+//! of another container by the address of that one. Where there is a choice, portway makes none:
+//! an address that works today and leads elsewhere after the next start is worse than a message.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,8 +1,8 @@
 //! The list of containers, as an engine gives it, to what mappings are made from.
 //!
-//! Reads only what Docker and podman have in common, and passes over what it does not know. Order is
-//! a claim: of two containers that want one port, the one that was seen first keeps it, and after a
-//! start of portway the one that was created first.
+//! Reads only what Docker and podman have in common, and passes over what it does not know. Order
+//! is a claim: of two containers that want one port, the one that was seen first keeps it, and
+//! after a start of portway the one that was created first.
 
 use std::{
     collections::{BTreeMap, HashMap},
