@@ -108,7 +108,7 @@ pub(crate) enum EventKind {
 
 impl EventKind {
     /// Every kind.
-    const ALL: [Self; 24] = [
+    const ALL: [Self; 27] = [
         Self::SessionStarted,
         Self::SessionEnded,
         Self::SessionRefused,
@@ -132,6 +132,9 @@ impl EventKind {
         Self::MappingPaused,
         Self::MappingResumed,
         Self::LogLevel,
+        Self::HandingOver,
+        Self::HandedOver,
+        Self::HandOverFailed,
         Self::Stopping,
     ];
 

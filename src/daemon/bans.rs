@@ -88,6 +88,15 @@ impl BanSaver {
         }
     }
 
+    /// Keeps the bans that another process has handed over, in the file that it has left.
+    pub(super) async fn go_on(self: &Arc<Self>, spec: &GateSpec) {
+        let (path, saver) = (state(spec), Arc::clone(self));
+        let open = move || saver.store().go_on_with(path);
+        if let Err(error) = job::run_within(PATIENCE, "portway-bans", open).await {
+            tracing::warn!(%error, "the file of the bans is not there");
+        }
+    }
+
     /// Saves bans now and whenever they change, until the supervisor has stopped.
     pub(super) async fn follow(self: Arc<Self>, handle: Handle) {
         let plans = handle.admissions();

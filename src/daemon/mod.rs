@@ -61,7 +61,7 @@ use crate::{
     version,
 };
 use bans::BanSaver;
-use handover::{Desk, Done, Left, Program, Successor, Taken};
+use handover::{Desk, Done, Known, Learnt, Left, Program, Successor, Taken};
 use limits::Descriptors;
 use signals::{Signal, Signals};
 use systemd::Notifier;
@@ -269,15 +269,15 @@ impl Daemon {
         let containers = loaded.containers.clone();
         let opening = (source, loaded, means, options.strict);
         let (windows, handle, taken) = match successor {
-            Some(successor) => Self::take_over(opening, &tasks, successor).await?,
+            Some(successor) => Self::take_over(opening, &tasks, successor, log_level).await?,
             None => Self::open(opening, &tasks).await?,
         };
         systemd::say_left(&inherited);
         let (manager, speaker) = systemd::manager(&handle, &inherited);
         watchdog::start(handle.pulse(), speaker)?;
-        let wants_reload = match taken {
+        let (wants_reload, learnt) = match taken {
             Some(taken) => settle(taken, &upgrades, &bans, &spec).await,
-            None => false,
+            None => Default::default(),
         };
         let spawn = |name: &'static str, task: Pin<Box<dyn Future<Output = ()> + Send>>| {
             let alarm = alarm.clone();
@@ -287,8 +287,7 @@ impl Daemon {
         spawn("list follower", Box::pin(lists::follow(handle.clone())));
         spawn("service manager", Box::pin(manager.clone().follow(handle.reloads())));
         spawn("container follower", containers::follow(handle.clone(), containers));
-        let gateway =
-            Gateway::start(handle.live(), handle.router_settings(), alarm.clone(), events.clone(), &tasks);
+        let gateway = follow_router(&handle, (&alarm, &events), learnt.openings, &tasks);
         if let Some(read_from) = options.watch {
             spawn("configuration watcher", Box::pin(watch::follow(handle.clone(), read_from)));
         }
@@ -300,6 +299,7 @@ impl Daemon {
             log_level,
             events: &events,
             upgrades: &upgrades,
+            rates: learnt.rates,
         };
         let windows = windows.serve(&view, &alarm, &tasks).await;
         let listening = handle.live().borrow().len();
@@ -328,6 +328,7 @@ impl Daemon {
         (source, loaded, means, _): Opening,
         tasks: &TaskTracker,
         mut successor: Successor,
+        log_level: &LevelControl,
     ) -> Result<(Opened, Handle, Option<Taken>), StartError> {
         let arrived = successor.arrived(&means.inherited).await?;
         let (log, events) = (loaded.settings.log.clone(), means.events.clone());
@@ -345,7 +346,7 @@ impl Daemon {
             Ok(prepared) => prepared,
             Err(error) => return Err(refused(Some(successor), error).await),
         };
-        let taken = successor.take_over(&handle).await?;
+        let taken = successor.take_over(&handle, (&events, log_level)).await?;
         inherited.close_left();
         let Report { pid, sessions, flows, .. } = taken.report;
         let lost = taken.report.left_behind;
@@ -354,6 +355,17 @@ impl Daemon {
             Draft::new(format_args!("process {pid} has taken over {sessions} sessions and {flows} flows"))
         });
         Ok((windows, handle, Some(taken)))
+    }
+
+    /// What this process knows, for the next one.
+    fn known(&self, log_level: &LevelControl) -> Known {
+        Known {
+            handle: self.handle.clone(),
+            events: self.events.clone(),
+            log_level: log_level.clone(),
+            rates: self.windows.rates(),
+            openings: self.gateway.remembered(),
+        }
     }
 
     /// Does what signals and others ask for, until they ask for the end or another process serves.
@@ -375,7 +387,8 @@ impl Daemon {
         tokio::pin!(reloads, levels);
         let mut settings = self.handle.settings();
         let mut process = settings.borrow().daemon.clone();
-        let mut desk = Desk::new(&self.handle, &self.windows, &self.upgrades, program, &self.events);
+        let known = self.known(logging.level());
+        let mut desk = Desk::new(&self.handle, &self.windows, &self.upgrades, program, known);
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
@@ -531,12 +544,30 @@ impl Daemon {
 
 /// Takes over what the other process kept in files. Returns whether the configuration is to be read
 /// again.
-async fn settle(mut taken: Taken, upgrades: &Upgrades, bans: &Arc<BanSaver>, spec: &GateSpec) -> bool {
+async fn settle(
+    mut taken: Taken,
+    upgrades: &Upgrades,
+    bans: &Arc<BanSaver>,
+    spec: &GateSpec,
+) -> (bool, Learnt) {
     upgrades.note(taken.report.clone());
     taken.released().await;
-    // What the other process kept in memory is here; the file may hold more.
-    bans.restore(spec).await;
-    taken.reload
+    match taken.learnt.has_bans {
+        true => bans.go_on(spec).await,
+        false => bans.restore(spec).await,
+    }
+    (taken.reload, taken.learnt)
+}
+
+/// Follows what is live to the router; another process may have opened some of it.
+fn follow_router(
+    handle: &Handle,
+    (alarm, events): (&Alarm, &Events),
+    openings: Option<serde_json::Value>,
+    tasks: &TaskTracker,
+) -> Gateway {
+    let (live, settings) = (handle.live(), handle.router_settings());
+    Gateway::start(live, settings, alarm.clone(), events.clone(), openings, tasks)
 }
 
 /// A listener that has no socket here, and has one in the process that hands over or is new.

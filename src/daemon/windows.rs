@@ -12,9 +12,9 @@ use crate::{
 };
 
 #[cfg(feature = "api")]
-pub(super) use with_api::{Opened, Windows};
+pub(super) use with_api::{Opened, Rates, Windows};
 #[cfg(not(feature = "api"))]
-pub(super) use without::{Opened, Windows};
+pub(super) use without::{Opened, Rates, Windows};
 
 /// What the windows look at.
 pub(super) struct View<'v> {
@@ -26,6 +26,8 @@ pub(super) struct View<'v> {
     pub(super) gateway: &'v Gateway,
     pub(super) log_level: &'v LevelControl,
     pub(super) events: &'v Events,
+    /// The points of graphs of another process.
+    pub(super) rates: Option<serde_json::Value>,
     pub(super) upgrades: &'v Upgrades,
 }
 
@@ -47,7 +49,7 @@ mod with_api {
         events::Events,
         job,
         sources::managed::Managed,
-        status::{Board, Facts},
+        status::{Board, Facts, History},
     };
 
     /// How long the system may take to make the sockets.
@@ -57,7 +59,28 @@ mod with_api {
     pub(in crate::daemon) struct Opened(Doors);
 
     /// The API that runs.
-    pub(in crate::daemon) struct Windows(Api);
+    pub(in crate::daemon) struct Windows {
+        api: Api,
+        rates: Rates,
+    }
+
+    /// The points of graphs.
+    #[derive(Clone, Debug)]
+    pub(in crate::daemon) struct Rates(History);
+
+    impl Rates {
+        /// They as they are now; `None` while nothing is measured.
+        pub(in crate::daemon) fn snapshot(&self) -> Option<serde_json::Value> {
+            serde_json::to_value(self.0.snapshot()?).ok()
+        }
+
+        fn take_over(&self, rates: serde_json::Value) {
+            match serde_json::from_value(rates) {
+                Ok(rates) => self.0.take_over(rates),
+                Err(error) => tracing::debug!(%error, "rates of another process"),
+            }
+        }
+    }
 
     impl Opened {
         /// Binds what the settings name and was not passed. If there is anything, events are kept
@@ -89,6 +112,10 @@ mod with_api {
             let (started, since) = view.started;
             let facts = Facts { started, since, descriptors: view.descriptors };
             let board = Board::new(facts, view.handle, view.gateway.status(), view.log_level.clone());
+            let rates = Rates(board.rates());
+            if let Some(before) = view.rates.clone() {
+                rates.take_over(before);
+            }
             let (measured, raised) = (board.measure(), alarm.clone());
             tasks.spawn(async move { raised.guard("history", measured).await });
             let managed = Managed::new(view.handle.clone(), view.events.clone());
@@ -104,23 +131,28 @@ mod with_api {
             };
             let api = Api::start(self.0, means, alarm.clone(), tasks);
             api.ready().await;
-            Windows(api)
+            Windows { api, rates }
         }
     }
 
     impl Windows {
         pub(in crate::daemon) async fn stop(&self) {
-            self.0.stop().await;
+            self.api.stop().await;
         }
 
         /// Duplicates of the sockets, by their places.
         pub(in crate::daemon) async fn sockets(&self) -> Vec<(String, OwnedFd)> {
-            self.0.sockets().await
+            self.api.sockets().await
+        }
+
+        /// The points of graphs.
+        pub(in crate::daemon) fn rates(&self) -> Rates {
+            self.rates.clone()
         }
 
         /// Ends, and leaves the sockets to another process.
         pub(in crate::daemon) async fn leave(&self) {
-            self.0.leave().await;
+            self.api.leave().await;
         }
     }
 }
@@ -138,6 +170,17 @@ mod without {
 
     pub(in crate::daemon) struct Windows;
 
+    /// Nothing is measured.
+    #[derive(Clone, Debug)]
+    pub(in crate::daemon) struct Rates;
+
+    impl Rates {
+        #[expect(clippy::unused_self, reason = "the one that measures looks at its points")]
+        pub(in crate::daemon) fn snapshot(&self) -> Option<serde_json::Value> {
+            None
+        }
+    }
+
     impl Opened {
         #[expect(clippy::unused_async, reason = "the one that binds sockets waits for them")]
         pub(in crate::daemon) async fn open(_: &Settings, _: &Events, _: Passed) -> Result<Self, StartError> {
@@ -151,6 +194,11 @@ mod without {
     }
 
     impl Windows {
+        #[expect(clippy::unused_self, reason = "the one that measures has points")]
+        pub(in crate::daemon) fn rates(&self) -> Rates {
+            Rates
+        }
+
         #[expect(clippy::unused_async, reason = "the one that serves waits for its clients")]
         pub(in crate::daemon) async fn stop(&self) {}
 

@@ -34,11 +34,7 @@ mod upnp;
 mod verdict;
 mod want;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{io, path::Path, time::Duration};
 
 pub(crate) use ports::{MOST_OPENINGS, PortRefusal, RouterPorts};
 pub(crate) use settings::{OnConflict, RouterProtocol, RouterSettings};
@@ -52,7 +48,7 @@ pub(crate) use verdict::Verdict;
 
 use crate::{alarm::Alarm, events::Events, job, mapping::LiveSet, state::Directories};
 use reconcile::{Reconciler, Wires};
-use record::Memory;
+use record::{Image, Memory};
 
 /// How much longer than its own limit the end may take.
 const SLACK: Duration = Duration::from_millis(500);
@@ -68,16 +64,40 @@ pub(crate) struct Gateway {
     leave: CancellationToken,
     ended: watch::Receiver<bool>,
     status: watch::Receiver<RouterStatus>,
+    remembered: Remembered,
+}
+
+/// What is remembered of openings on routers, for the next process: a file may do without it.
+#[derive(Clone, Debug)]
+pub(crate) struct Remembered(watch::Receiver<Image>);
+
+impl Remembered {
+    /// It as it is now; `None` for nothing.
+    pub(crate) fn snapshot(&self) -> Option<serde_json::Value> {
+        let image = self.0.borrow();
+        image.has_openings().then(|| serde_json::to_value(&*image).ok()).flatten()
+    }
+
+    /// What another process remembered; nothing where it cannot be read.
+    fn read(value: Option<serde_json::Value>) -> Image {
+        let image = value.map(serde_json::from_value::<Image>);
+        let image = image.and_then(|image| {
+            image.inspect_err(|error| tracing::debug!(%error, "openings of another process")).ok()
+        });
+        image.unwrap_or_default().bounded()
+    }
 }
 
 impl Gateway {
     /// Starts to follow what is live and how it is configured. As long as nothing is exposed, and
-    /// nothing was left behind by an earlier run, this costs one waiting task of `tasks`.
+    /// nothing was left behind by an earlier run, this costs one waiting task of `tasks`. What
+    /// another process remembered counts where no file does.
     pub(crate) fn start(
         live: watch::Receiver<LiveSet>,
         settings: watch::Receiver<RouterSettings>,
         alarm: Alarm,
         events: Events,
+        remembered: Option<serde_json::Value>,
         tasks: &TaskTracker,
     ) -> Self {
         let status_tx = watch::Sender::new(RouterStatus::default());
@@ -86,17 +106,25 @@ impl Gateway {
         let (stop, leave) = (CancellationToken::new(), CancellationToken::new());
         let wires =
             Wires { live, settings, status: status_tx, stop: stop.clone(), leave: leave.clone(), events };
+        let before = Remembered::read(remembered);
+        let told = watch::Sender::new(before.clone());
+        let remembered = Remembered(told.subscribe());
         tasks.spawn(async move {
             let directories = Directories::new(|name| std::env::var_os(name));
-            alarm.guard("router", watch_over(wires, directories, &alarm)).await;
+            alarm.guard("router", watch_over(wires, directories, (before, told), &alarm)).await;
             ended_tx.send_replace(true);
         });
-        Self { stop, leave, ended, status }
+        Self { stop, leave, ended, status, remembered }
     }
 
     /// The router, and what is open on it. It changes when there is something to tell.
     pub(crate) fn status(&self) -> watch::Receiver<RouterStatus> {
         self.status.clone()
+    }
+
+    /// What is remembered of its openings.
+    pub(crate) fn remembered(&self) -> Remembered {
+        self.remembered.clone()
     }
 
     /// Ends without a word to the router: another process follows it, and finds what is open there.
@@ -116,9 +144,14 @@ impl Gateway {
 }
 
 /// Waits until there is something to do, has a thread do it, and waits for its end.
-async fn watch_over(mut wires: Wires, directories: Directories, alarm: &Alarm) {
+async fn watch_over(
+    mut wires: Wires,
+    directories: Directories,
+    (before, told): (Image, watch::Sender<Image>),
+    alarm: &Alarm,
+) {
     let exposed = |live: &LiveSet| live.values().any(|live| live.exposure.is_some());
-    let leftovers = leftovers(&directories).await;
+    let leftovers = before.has_openings() || leftovers(&directories).await;
     let stop = wires.stop.clone();
     if !leftovers {
         tokio::select! {
@@ -129,7 +162,7 @@ async fn watch_over(mut wires: Wires, directories: Directories, alarm: &Alarm) {
     let (done, ended) = oneshot::channel();
     let mut work: Box<dyn FnOnce() + Send> = Box::new(move || {
         let dir = directories.prepared().map(Path::to_owned);
-        let _ = done.send(on_this_thread(wires, dir, leftovers));
+        let _ = done.send(on_this_thread(wires, || Memory::going_on(dir, before, told), leftovers));
     });
     let mut said = false;
     while let Err((error, back)) = job::thread("router", work) {
@@ -162,10 +195,10 @@ async fn leftovers(directories: &Directories) -> bool {
     })
 }
 
-fn on_this_thread(wires: Wires, dir: Option<PathBuf>, leftovers: bool) -> io::Result<()> {
+fn on_this_thread(wires: Wires, memory: impl FnOnce() -> Memory, leftovers: bool) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    runtime.block_on(Reconciler::run(Memory::open(dir), leftovers, host, wires));
+    runtime.block_on(Reconciler::run(memory(), leftovers, host, wires));
     runtime.shutdown_background();
     Ok(())
 }

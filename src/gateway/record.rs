@@ -12,6 +12,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::{
     lease::{Habits, Mark},
@@ -67,8 +68,21 @@ impl Calendar {
 
 /// The file as it is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Image {
+pub(super) struct Image {
     routers: Vec<SavedRouter>,
+}
+
+impl Image {
+    /// Whether it remembers any opening.
+    pub(super) fn has_openings(&self) -> bool {
+        self.routers.iter().any(|router| !router.openings.is_empty())
+    }
+
+    /// No more routers than are remembered.
+    pub(super) fn bounded(mut self) -> Self {
+        self.routers.truncate(MOST_ROUTERS);
+        self
+    }
 }
 
 /// What is kept of one router.
@@ -105,6 +119,8 @@ pub(super) struct Memory {
     image: Image,
     /// `None` where nothing outlives the program.
     file: Option<StateFile>,
+    /// Told each time that something changes.
+    told: watch::Sender<Image>,
     /// Whether the log says already that the file is not written.
     said: bool,
 }
@@ -113,14 +129,26 @@ pub(super) struct Memory {
 /// changed.
 pub(super) fn remembers(dir: &Path) -> bool {
     let image: Option<Image> = StateFile::peek(&dir.join(FILE), FORMAT);
-    image.is_some_and(|image| image.routers.iter().any(|router| !router.openings.is_empty()))
+    image.is_some_and(|image| image.has_openings())
 }
 
 impl Memory {
     /// What the file in this directory remembers; without a directory, nothing outlives the
     /// program.
+    #[cfg(test)]
     pub(super) fn open(dir: Option<PathBuf>) -> Self {
-        let mut memory = Self { image: Image::default(), file: None, said: false };
+        Self::going_on(dir, Image::default(), watch::Sender::default())
+    }
+
+    /// What the file in this directory remembers, or what another process remembered, where no file does. `told` hears of all of it.
+    pub(super) fn going_on(dir: Option<PathBuf>, before: Image, told: watch::Sender<Image>) -> Self {
+        let memory = Self::read(dir, before, told);
+        memory.told.send_replace(memory.image.clone());
+        memory
+    }
+
+    fn read(dir: Option<PathBuf>, before: Image, told: watch::Sender<Image>) -> Self {
+        let mut memory = Self { image: before, file: None, told, said: false };
         let Some(dir) = dir else {
             tracing::info!("router state not persisted: no writable state directory");
             return memory;
@@ -128,15 +156,16 @@ impl Memory {
         match StateFile::open(dir.join(FILE), FORMAT) {
             Ok(Opened { file, content }) => {
                 memory.file = Some(file);
-                memory.image = content
-                    .unwrap_or_else(|error| {
-                        tracing::warn!(
-                            %error,
-                            "the list of openings on the router is broken; starting without it"
-                        );
-                        None
-                    })
-                    .unwrap_or_default();
+                let content = content.unwrap_or_else(|error| {
+                    tracing::warn!(
+                        %error,
+                        "the list of openings on the router is broken; starting without it"
+                    );
+                    None
+                });
+                if let Some(image) = content {
+                    memory.image = image;
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "openings on the router are not remembered over a restart");
@@ -176,6 +205,7 @@ impl Memory {
     }
 
     fn write(&mut self) {
+        self.told.send_replace(self.image.clone());
         let Some(file) = &mut self.file else { return };
         let outcome = file.save(&self.image);
         if let Err(error) = &outcome
@@ -264,6 +294,24 @@ mod tests {
         assert_eq!(known.openings, [record(80), record(81)]);
         assert!(known.habits.permanent_only && known.formers.len() == 1);
         assert!(remembers(dir.path()));
+    }
+
+    #[test]
+    fn without_a_file_what_another_process_remembered_counts() {
+        let (dir, calendar) = (tempfile::tempdir().unwrap(), Calendar::now());
+        let told = watch::Sender::default();
+        let mut before = Memory::going_on(None, Image::default(), told.clone());
+        before.keep("r", known(vec![record(80)]), &calendar);
+        let json = serde_json::to_string(&*told.borrow()).unwrap();
+        let image = || serde_json::from_str::<Image>(&json).unwrap();
+        let next = Memory::going_on(None, image(), watch::Sender::default());
+        assert_eq!(next.of("r", &calendar).openings, [record(80)]);
+        let mut with_file = Memory::going_on(Some(dir.path().to_owned()), image(), watch::Sender::default());
+        assert_eq!(with_file.of("r", &calendar).openings, [record(80)], "it is empty as yet");
+        with_file.keep("r", known(vec![record(81)]), &calendar);
+        drop(with_file);
+        let third = Memory::going_on(Some(dir.path().to_owned()), image(), watch::Sender::default());
+        assert_eq!(third.of("r", &calendar).openings, [record(81)], "a file counts for more");
     }
 
     #[test]

@@ -151,6 +151,11 @@ impl Board {
         self.history.clone().run(self.totals.clone())
     }
 
+    /// The rates, which another process may go on with.
+    pub(crate) fn rates(&self) -> History {
+        self.history.clone()
+    }
+
     /// Says whether a window wants that.
     pub(crate) fn switch_history(&self, on: bool) {
         self.history.switch(on);

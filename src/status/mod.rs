@@ -17,6 +17,7 @@ pub(crate) mod view;
 
 pub(crate) use board::{Board, Facts};
 pub(crate) use gauges::Gauges;
+pub(crate) use history::History;
 pub(crate) use sessions::SessionList;
 
 use std::time::{Duration, SystemTime};

@@ -81,7 +81,7 @@ use quiet_stop::lull;
 pub(crate) use reloads::{PlanSource, Turns};
 use reloads::{Reloads, Reply};
 pub(crate) use roster::{Changes, LastReload, ListenerRecord, Roster, Serving, SessionFilter};
-pub(crate) use state::SupervisorState;
+pub(crate) use state::{Started, SupervisorState};
 use summaries::Summaries;
 use sweep::Sweep;
 

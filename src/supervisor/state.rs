@@ -111,9 +111,14 @@ impl SupervisorState {
         state
     }
 
-    /// Takes over what another process has handed over. It belongs before the first client, and
-    /// inside the runtime's context.
-    pub(crate) fn take_over(self, handle: &Handle, events: &Events) {
+    /// Whether it has bans.
+    pub(crate) fn has_bans(&self) -> bool {
+        self.guard.is_some()
+    }
+
+    /// Takes over what another process has handed over. It belongs before the first client. What it
+    /// started is left for the moment when this process serves.
+    pub(crate) fn take_over(self, handle: &Handle, events: &Events) -> Started {
         let now = Instant::now();
         if let Some(guard) = self.guard {
             handle.gate.guard().take_over(guard, now);
@@ -133,14 +138,26 @@ impl SupervisorState {
         if let Some(dialer) = &self.dialer {
             handle.dialer.take_over(dialer, now);
         }
-        if let Some(started) = self.started {
-            handle.wakers.take_over(started, handle.roster.borrow().plan.wakes());
-        }
         if let Some(record) = &self.events {
             events.take_over(record);
         }
         if let Some(last) = self.last_session.filter(|last| *last < u64::MAX / 2) {
             handle.ledger.raise_last_id(last);
+        }
+        Started(self.started)
+    }
+}
+
+/// What another process started. Both would stop it, if this one went on with it too early.
+#[derive(Debug)]
+#[must_use = "what was started would never be stopped"]
+pub(crate) struct Started(Option<WakeRecord>);
+
+impl Started {
+    /// Goes on with it, inside the runtime's context: this process serves now.
+    pub(crate) fn go_on(self, handle: &Handle) {
+        if let Some(started) = self.0 {
+            handle.wakers.take_over(started, handle.roster.borrow().plan.wakes());
         }
     }
 }

@@ -70,6 +70,17 @@ impl Store {
         *self = Self::new(self.directories.clone());
     }
 
+    /// Uses the file at `path` from now on, whose bans another process has handed over.
+    pub(super) fn go_on_with(&mut self, path: Option<PathBuf>) {
+        *self = Self { path: path.clone(), ..Self::new(self.directories.clone()) };
+        match path.map(|path| StateFile::open::<GuardSnapshot>(path, FORMAT)) {
+            // A ban that the operator has ended may still be in there.
+            Some(Ok(opened)) => self.file = Some(opened.file),
+            Some(Err(error)) => warn(&error),
+            None => {}
+        }
+    }
+
     /// Saves the bans of the guard; `false` where that failed. Without a path there is nothing to
     /// do.
     pub(super) fn save(&mut self, guard: &Guard, is_last: bool) -> bool {

@@ -11,10 +11,11 @@ use super::{
     give::{Given, Giver, Left},
     in_place,
     program::Program,
+    state::Known,
 };
 use crate::{
     daemon::windows::Windows,
-    events::{Draft, EventKind, Events},
+    events::{Draft, EventKind},
     handover::{Refusal, Reply, Upgrades},
     supervisor::Handle,
 };
@@ -35,7 +36,7 @@ pub(in crate::daemon) struct Desk<'d> {
     pub(in crate::daemon) windows: &'d Windows,
     pub(in crate::daemon) upgrades: &'d Upgrades,
     pub(in crate::daemon) program: &'d Program,
-    pub(in crate::daemon) events: &'d Events,
+    known: Known,
     under_way: Option<UnderWay<'d>>,
     reply: Option<Reply>,
     abort: CancellationToken,
@@ -58,10 +59,10 @@ impl<'d> Desk<'d> {
         windows: &'d Windows,
         upgrades: &'d Upgrades,
         program: &'d Program,
-        events: &'d Events,
+        known: Known,
     ) -> Self {
         let abort = CancellationToken::new();
-        Self { handle, windows, upgrades, program, events, under_way: None, reply: None, abort }
+        Self { handle, windows, upgrades, program, known, under_way: None, reply: None, abort }
     }
 
     /// Begins a hand-over, unless one is under way.
@@ -75,12 +76,13 @@ impl<'d> Desk<'d> {
             return;
         }
         self.reply = reply;
-        self.events.emit(EventKind::HandingOver, || Draft::new("a new process is about to take over"));
+        self.known.events.emit(EventKind::HandingOver, || Draft::new("a new process is about to take over"));
         let giver = Giver {
             handle: self.handle,
             windows: self.windows,
             upgrades: self.upgrades,
             program: self.program,
+            known: self.known.clone(),
             abort: self.abort.clone(),
         };
         self.under_way = Some(Box::pin(run(giver)));
@@ -108,7 +110,7 @@ impl<'d> Desk<'d> {
             let told = outcome.as_ref().map(|given| given.report.clone()).map_err(Clone::clone);
             if let Err(refusal) = &told {
                 tracing::warn!(error = refusal.on_one_line(), "hand-over failed; going on");
-                self.events.emit(EventKind::HandOverFailed, || {
+                self.known.events.emit(EventKind::HandOverFailed, || {
                     Draft::new(format_args!("the hand-over failed, all goes on: {refusal}"))
                 });
             }

@@ -23,6 +23,7 @@ use super::{
     },
     notify,
     program::Program,
+    state::{Known, StateRecord},
 };
 use crate::{
     daemon::windows::Windows,
@@ -36,6 +37,7 @@ pub(in crate::daemon) struct Giver<'d> {
     pub(in crate::daemon) windows: &'d Windows,
     pub(in crate::daemon) upgrades: &'d Upgrades,
     pub(in crate::daemon) program: &'d Program,
+    pub(in crate::daemon) known: Known,
     /// Cancelled when a stop is asked for.
     pub(in crate::daemon) abort: CancellationToken,
 }
@@ -216,11 +218,13 @@ impl Giver<'_> {
         let FromNew::Staged {} = self.hear(("bind", STAGED), heir, line).await? else {
             return Err(Cause::OutOfStep { step: "bind" });
         };
+        let ahead = self.tell_ahead(heir, line).await?;
         self.send_ahead(hand, heir, line).await?;
         self.upgrades.stand_still(true);
         let since = Instant::now();
         let shared = Arc::new(Mutex::new(hand.freeze().await.ok_or(Cause::Stopping)?));
         *still = Some(Still { frozen: Arc::clone(&shared), since });
+        let rest = self.known.at_freeze(&ahead);
         let give = move |wire: &mut Wire, until| {
             let frozen = shared.lock().unwrap_or_else(PoisonError::into_inner);
             let mut packer = Packer::default();
@@ -228,6 +232,7 @@ impl Giver<'_> {
             let (sockets, bytes) = packer.into_parts();
             let news = sockets.into_iter().filter(|(id, _)| !sent.contains(id)).map(|(_, socket)| socket);
             send_sockets(wire, news, until)?;
+            send(wire, &FromOld::State(Box::new(rest)), until)?;
             send_with(wire, &FromOld::Snapshot(Box::new(snapshot)), bytes, &[], until)?;
             Ok(receive::<FromNew>(wire, until)?.0)
         };
@@ -236,6 +241,21 @@ impl Giver<'_> {
             FromNew::Receipt(receipt) => Ok((hello, receipt)),
             _ => Err(Cause::OutOfStep { step: "take the sessions" }),
         }
+    }
+
+    /// Tells what this process knows, as far as it can be a moment old; what it was.
+    async fn tell_ahead(&self, heir: &Heir, line: &mut Line) -> Result<StateRecord, Cause> {
+        let known = self.known.clone();
+        let tell = move |wire: &mut Wire, until| {
+            let ahead = Box::new(known.ahead());
+            let message = FromOld::State(ahead);
+            send(wire, &message, until)?;
+            match message {
+                FromOld::State(ahead) => Ok(*ahead),
+                _ => Ok(StateRecord::default()),
+            }
+        };
+        self.step(("take what is known", STAGED), heir, line, tell).await
     }
 
     /// Sends the sockets of live sessions, which go on meanwhile.

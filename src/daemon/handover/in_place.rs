@@ -24,6 +24,7 @@ use super::{
     child::Heir,
     give::{Giver, refusal},
     messages::{FromOld, Listen, send, send_sockets, send_with},
+    state::StateRecord,
 };
 use crate::{
     handover::{Frame, Packer, Refusal, Wire, WireError},
@@ -56,9 +57,10 @@ pub(super) async fn hand_over(giver: Giver<'_>) -> Refusal {
     let listen = Listen::of(&hand, &listeners, &doors);
     giver.upgrades.stand_still(true);
     let Some(frozen) = hand.freeze().await else { return Refusal::new("the daemon is stopping") };
+    let known = giver.known.whole();
     let run = job::run_within(EXEC, "portway-exec", move || {
         let sockets = listeners.iter().chain(doors.iter().map(|(_, socket)| socket));
-        let error = match fill(&frozen, listen, sockets) {
+        let error = match fill(&frozen, (listen, known), sockets) {
             Ok(theirs) => exec(&mut command, theirs),
             Err(error) => error.to_string(),
         };
@@ -91,7 +93,7 @@ async fn check(giver: &Giver<'_>) -> Result<(), Refusal> {
 /// Puts everything into a socket; its other end.
 fn fill<'a>(
     frozen: &Frozen,
-    listen: Listen,
+    (listen, known): (Listen, StateRecord),
     sockets: impl Iterator<Item = &'a OwnedFd>,
 ) -> Result<Wire, WireError> {
     let until = Instant::now() + FILL;
@@ -104,9 +106,13 @@ fn fill<'a>(
     let snapshot = frozen.pack(&mut packer)?;
     let (sockets, bytes) = packer.into_parts();
     send_sockets(&mut ours, sockets.into_values(), until)?;
-    let record = serde_json::to_vec(&FromOld::Snapshot(Box::new(snapshot)))?;
-    let file = Frame { record, bytes }.into_memory()?;
-    send_with(&mut ours, &FromOld::Memory {}, Vec::new(), &[file.as_fd()], until)?;
+    // Both may be larger than a socket has room for.
+    let messages =
+        [(FromOld::State(Box::new(known)), Vec::new()), (FromOld::Snapshot(Box::new(snapshot)), bytes)];
+    for (message, bytes) in messages {
+        let file = Frame { record: serde_json::to_vec(&message)?, bytes }.into_memory()?;
+        send_with(&mut ours, &FromOld::Memory {}, Vec::new(), &[file.as_fd()], until)?;
+    }
     Ok(theirs)
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::state::StateRecord;
 use crate::{
     handover::{Fault, Frame, MOST_DESCRIPTORS, Received, SocketId, Wire, WireError},
     supervisor::Snapshot,
@@ -22,9 +23,11 @@ pub(super) enum FromOld {
     Sockets {},
     /// All listening sockets were sent.
     Listen(Listen),
-    /// The sessions and the state; their sockets were sent.
+    /// What old knows, or a part of it.
+    State(Box<StateRecord>),
+    /// The sessions; their sockets were sent.
     Snapshot(Box<Snapshot>),
-    /// The descriptor beside it is a file with the snapshot.
+    /// The descriptor beside it is a file with the next message.
     Memory {},
     /// New serves from now on.
     Go {

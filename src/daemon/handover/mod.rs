@@ -7,8 +7,9 @@
 //! starts the installed program (child) ───────────────► says Hello
 //!                                                       reads the configuration: Ready, or Refused
 //! sends its listening sockets, and Listen ────────────► binds what is missing: Staged, or Refused
+//! sends what it knows: State ─────────────────────────► takes it over
 //! stops to accept, freezes every session
-//! sends the sessions and the state: Snapshot ─────────► makes them its own: Receipt
+//! sends the sessions: State, Snapshot ────────────────► makes them its own: Receipt
 //! MAINPID to systemd; Go ─────────────────────────────► Serving, and then the first byte; Moved
 //! lets go, releases its files: Released ──────────────► opens them; READY to systemd
 //! drains what new could not take, and ends with 0
@@ -33,6 +34,7 @@ mod in_place;
 mod messages;
 mod notify;
 mod program;
+mod state;
 mod store;
 mod take;
 
@@ -42,6 +44,7 @@ pub(super) use desk::{Desk, Done};
 pub(super) use give::Left;
 pub(super) use program::Program;
 pub(super) use store::{put_aside, successor as stored_successor};
+pub(super) use state::{Known, Learnt};
 pub(crate) use take::TakeError;
 pub(super) use take::{Successor, Taken, successor};
 use tokio::time::Instant;

@@ -15,9 +15,12 @@ use tokio::time::Instant;
 use super::{
     FOR_A_CHECK, FOR_GOOD, HELLO, LAST_WORDS, Line, LineError, PATIENCE, STAGED, VARIABLE,
     messages::{FromNew, FromOld, Hello, Listen, Receipt, receive, send},
+    state::{Learning, Learnt},
 };
 use crate::{
+    events::Events,
     handover::{FORMAT, Fault, Frame, Refusal, Report, Unpacker, Wire, WireError},
+    log_level::LevelControl,
     sock::inherited::{Inherited, Stays},
     supervisor::{Handle, Inheritance},
     version,
@@ -75,6 +78,8 @@ pub(in crate::daemon) struct Taken {
     pub(in crate::daemon) report: Report,
     /// The configuration is to be read again.
     pub(in crate::daemon) reload: bool,
+    /// What parts need that start later.
+    pub(in crate::daemon) learnt: Learnt,
 }
 
 /// Whether this process was started to take over, and from where.
@@ -191,16 +196,21 @@ impl Successor {
     ///
     /// # Errors
     /// [`TakeError`]: old goes on.
-    pub(in crate::daemon) async fn take_over(mut self, handle: &Handle) -> Result<Taken, TakeError> {
+    pub(in crate::daemon) async fn take_over(
+        mut self,
+        handle: &Handle,
+        (events, log_level): (&Events, &LevelControl),
+    ) -> Result<Taken, TakeError> {
         self.say(FromNew::Staged {}).await?;
         let unpacker = std::mem::take(&mut self.unpacker);
         let runtime = tokio::runtime::Handle::current();
+        let learning = Learning::new(handle, events, log_level);
         let receive = move |wire: &mut Wire, until| {
             // Sockets are registered with its reactor.
             let _context = runtime.enter();
-            snapshot(wire, unpacker, until)
+            snapshot(wire, (unpacker, learning), until)
         };
-        let received = self.line.with(PATIENCE, receive).await?;
+        let (received, learning) = self.line.with(PATIENCE, receive).await?;
         let taken = handle.take_over(received).await.ok_or(TakeError::GivenUp)?;
         let mut report = Report {
             version: version::VERSION.to_owned(),
@@ -216,11 +226,12 @@ impl Successor {
         let reload = !self.is_in_place && self.may_go().await?;
         let serving = Instant::now();
         handle.begin().await;
+        let learnt = learning.begin();
         let moved = serving.elapsed();
         report.pause_ms = moved.as_secs_f64() * 1e3;
         // Old may be gone. Then there is only one.
         let _ = self.say(FromNew::Moved { us: u64::try_from(moved.as_micros()).unwrap_or(u64::MAX) }).await;
-        Ok(Taken { line: self.line, report, reload })
+        Ok(Taken { line: self.line, report, reload, learnt })
     }
 
     /// Waits for `Go`, and answers that it serves. Whether the configuration is to be read again.
@@ -258,26 +269,28 @@ fn next(wire: &mut Wire, unpacker: &mut Unpacker, until: Instant) -> Result<From
 }
 
 /// Receives what stands still.
-fn snapshot(wire: &mut Wire, mut unpacker: Unpacker, until: Instant) -> Result<Inheritance, WireError> {
+fn snapshot(
+    wire: &mut Wire,
+    (mut unpacker, mut learning): (Unpacker, Learning),
+    until: Instant,
+) -> Result<(Inheritance, Learning), WireError> {
     loop {
-        let (message, received) = receive(wire, until)?;
+        let (mut message, mut received) = receive(wire, until)?;
+        if let FromOld::Memory {} = message {
+            let file = received.descriptors.pop().ok_or(WireError::Broken("no file"))?;
+            let Frame { record, bytes } = Frame::read_from(File::from(file))?;
+            message = serde_json::from_slice(&record)?;
+            received.frame.bytes = bytes;
+        }
         match message {
+            FromOld::State(state) => learning.take(*state),
             FromOld::Sockets {} => {
                 received.descriptors.into_iter().for_each(|socket| unpacker.add(socket));
                 unpacker.register_streams();
             }
             FromOld::Snapshot(snapshot) => {
                 unpacker.take_bytes(received.frame.bytes);
-                return Ok(Inheritance { snapshot: *snapshot, unpacker });
-            }
-            FromOld::Memory {} => {
-                let file = received.descriptors.into_iter().next().ok_or(WireError::Broken("no file"))?;
-                let Frame { record, bytes } = Frame::read_from(File::from(file))?;
-                let FromOld::Snapshot(snapshot) = serde_json::from_slice(&record)? else {
-                    return Err(WireError::Broken("no snapshot"));
-                };
-                unpacker.take_bytes(bytes);
-                return Ok(Inheritance { snapshot: *snapshot, unpacker });
+                return Ok((Inheritance { snapshot: *snapshot, unpacker }, learning));
             }
             _ => return Err(WireError::Broken("the sessions are missing")),
         }

@@ -106,8 +106,8 @@ async fn everything_that_an_operator_sees_goes_on_in_the_next_process() {
     let last = SupervisorState::at_freeze(&old.handle, &old.events, Some(&ahead));
     let size = serde_json::to_string(&last).unwrap().len();
     assert!(size < 20_000, "the second part is small: {size} bytes");
-    through_json(&ahead).take_over(&new.handle, &new.events);
-    through_json(&last).take_over(&new.handle, &new.events);
+    through_json(&ahead).take_over(&new.handle, &new.events).go_on(&new.handle);
+    through_json(&last).take_over(&new.handle, &new.events).go_on(&new.handle);
 
     let bans = |process: &Process| process.handle.gate.guard().bans(Instant::now()).len();
     assert_eq!((bans(&old), bans(&new)), (2, 2));
@@ -141,12 +141,12 @@ async fn a_spoilt_state_is_taken_as_far_as_it_can_be_and_never_panics() {
     let state = SupervisorState::at_freeze(&old.handle, &old.events, None);
     each_spoilt(&state, |spoilt| {
         if let Ok(state) = serde_json::from_value::<SupervisorState>(spoilt) {
-            state.take_over(&new.handle, &new.events);
+            state.take_over(&new.handle, &new.events).go_on(&new.handle);
         }
         let _ = SupervisorState::at_freeze(&new.handle, &new.events, None);
     });
     drop(live);
     let nothing = SupervisorState::default();
     assert_eq!(serde_json::to_string(&nothing).unwrap(), "{}");
-    nothing.take_over(&new.handle, &new.events);
+    nothing.take_over(&new.handle, &new.events).go_on(&new.handle);
 }
