@@ -140,7 +140,8 @@ impl Memory {
         Self::going_on(dir, Image::default(), watch::Sender::default())
     }
 
-    /// What the file in this directory remembers, or what another process remembered, where no file does. `told` hears of all of it.
+    /// What the file in this directory remembers, or what another process remembered, where no file
+    /// does. `told` hears of all of it.
     pub(super) fn going_on(dir: Option<PathBuf>, before: Image, told: watch::Sender<Image>) -> Self {
         let memory = Self::read(dir, before, told);
         memory.told.send_replace(memory.image.clone());

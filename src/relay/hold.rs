@@ -1,5 +1,5 @@
-//! Stops what receives for a listener, an acceptor or the loop of a UDP listener, and lets it go on.
-//! What arrives meanwhile waits in the kernel's queue.
+//! Stops what receives for a listener, an acceptor or the loop of a UDP listener, and lets it go
+//! on. What arrives meanwhile waits in the kernel's queue.
 
 use tokio::sync::watch;
 

@@ -128,7 +128,8 @@ impl UdpDrops {
     pub(super) fn take_over(&self, record: &DropsRecord) {
         for (reason, count) in &record.counts {
             match DropReason::ALL.into_iter().find(|known| known.as_str() == reason) {
-                // A sum of so many datagrams cannot be true, and stays below the end of the numbers.
+                // A sum of so many datagrams cannot be true, and stays below the end of the
+                // numbers.
                 Some(known) => {
                     self.counts[known as usize].fetch_add((*count).min(u64::MAX >> 8), Relaxed);
                 }

@@ -259,8 +259,8 @@ impl FrozenUdp {
         drop(self);
     }
 
-    /// Lets all go that another process has, and ends what it did not take. The listener receives no
-    /// more.
+    /// Lets all go that another process has, and ends what it did not take. The listener receives
+    /// no more.
     pub(crate) fn let_go(mut self, not_taken: &HashSet<SocketId>) {
         for stopped in self.stopped.drain(..) {
             let is_taken =

@@ -12,8 +12,8 @@
 //! Such a failure counts, as do those that the listener met: if `failover` says so, the flow looks
 //! for another address.
 //!
-//! It stops where it is when it is asked to freeze, and hands itself in with what it knows ([`Ride`]).
-//! Replies that wait for the listener's socket go along.
+//! It stops where it is when it is asked to freeze, and hands itself in with what it knows
+//! ([`Ride`]). Replies that wait for the listener's socket go along.
 //!
 //! The task ends when its session is cut. The listener cuts an idle flow. What the task holds is
 //! released in this order: the flow's place in the table, the flow (with its socket, permit and

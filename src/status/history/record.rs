@@ -1,8 +1,9 @@
 //! What of the rates is handed to the next process, so that a graph has no hole.
 //!
 //! A point is three numbers: bytes a second in either direction, and sessions. The sum of all
-//! mappings goes, and the first [`MOST`] mappings: 300 KB at most for each. The minute that is under
-//! way begins again. What has moved is counted on by the next process, so its first rate is right.
+//! mappings goes, and the first [`MOST`] mappings: 300 KB at most for each. The minute that is
+//! under way begins again. What has moved is counted on by the next process, so its first rate is
+//! right.
 
 use std::{
     collections::VecDeque,
