@@ -14,7 +14,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Api, Client, Portway, Ran, TcpTarget, echoes, eventually, mapping, messages, own_addr, portway,
+    Api, Client, Portway, Ran, TcpTarget, UdpTarget, as_root, echoes, eventually, mapping, messages,
+    own_addr, portway, udp_client, udp_mapping,
 };
 
 /// `portway upgrade`, to its end.
@@ -115,4 +116,82 @@ fn a_signal_hands_over_as_well_and_the_end_of_the_old_one_is_quiet() {
         assert_eq!(daemon.count(unwanted), 0, "{unwanted}\n{}", daemon.log());
     }
     daemon.stop().with(0);
+}
+
+#[test]
+fn a_udp_flow_keeps_its_number_and_its_target_and_loses_no_datagram() {
+    let target = UdpTarget::echo();
+    let at = own_addr(8080);
+    let mut daemon = Portway::with(&udp_mapping(at, target.addr, "")).installed().start();
+    let client = udp_client(at);
+    let asks = |text: &[u8]| {
+        client.send(text).expect("a datagram leaves");
+        let mut back = [0; 8];
+        let len = client.recv(&mut back).expect("its answer comes");
+        assert_eq!(&back[..len], text);
+    };
+    asks(b"one");
+    let flow = |daemon: &Portway| daemon.api().get("/v1/sessions").is(200).json()["sessions"][0].clone();
+    let before = flow(&daemon);
+    for _ in 0..3 {
+        let report = hand_over(&mut daemon);
+        assert_eq!((&report["flows"], &report["left_behind"]), (&json!(1), &json!(0)), "{report}");
+        asks(b"two");
+        let after = flow(&daemon);
+        for same in ["id", "client", "target", "mapping"] {
+            assert_eq!(after[same], before[same], "{same}");
+        }
+    }
+    let senders: std::collections::HashSet<_> = target.got().into_iter().map(|(from, _)| from).collect();
+    assert_eq!(senders.len(), 1, "the target sees one client");
+}
+
+#[test]
+fn sessions_of_a_listener_that_is_gone_stay_with_the_old_process_until_they_end() {
+    let target = TcpTarget::echo();
+    let (kept, gone) = (own_addr(8080), own_addr(8081));
+    let config = mapping(kept, target.addr, "");
+    let daemon = Portway::with(&(config.clone() + &mapping(gone, target.addr, ""))).installed().start();
+    let (mut stays, mut goes) = (Client::to(gone), Client::to(kept));
+    stays.ping();
+    goes.ping();
+    daemon.write_config(&config);
+    upgrade(&daemon).exits(0).says("1 session and 0 flows").says("; 1 session stays");
+    stays.ping();
+    goes.ping();
+    assert!(!echoes(gone), "its listener is closed");
+    assert!(echoes(kept));
+    assert_eq!(daemon.processes().len(), 2);
+    drop(stays);
+    eventually("the former process ends", || (daemon.processes().len() == 1).then_some(()));
+    goes.ping();
+}
+
+#[test]
+fn process_1_becomes_the_new_program_in_its_place() {
+    as_root(&["unshare"], || {
+        let target = TcpTarget::echo();
+        let at = own_addr(8080);
+        let alone = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+        let daemon = Portway::with(&mapping(at, target.addr, "")).installed().through(alone).start();
+        let mut client = Client::to(at);
+        client.ping();
+        let first = || daemon.api().get("/v1/status").is(200).json();
+        assert_eq!(first()["pid"], 1);
+        for _ in 0..3 {
+            upgrade(&daemon).exits(0).says("(pid 1): 1 session and 0 flows");
+            client.ping();
+            let status = first();
+            assert_eq!((&status["pid"], &status["sessions"]), (&json!(1), &json!(1)), "{status}");
+        }
+        // What cannot be executed leaves it as it was.
+        daemon.install_script("exit 3");
+        upgrade(&daemon).exits(1).says("exit status: 3");
+        daemon.write_config("nonsense = 1\n");
+        daemon.install_program();
+        upgrade(&daemon).exits(1).says("the configuration is wrong");
+        client.ping();
+        assert!(echoes(at));
+        assert_eq!(target.accepted(), 2);
+    });
 }

@@ -40,6 +40,7 @@ mod foreign_text;
 mod guard;
 mod handover;
 mod handover_failures;
+mod handover_load;
 mod host_bits;
 mod journal;
 mod layers;

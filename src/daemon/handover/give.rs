@@ -115,6 +115,15 @@ pub(super) enum Cause {
     Stopping,
 }
 
+impl Cause {
+    fn of((step, limit): (&'static str, Duration), error: LineError) -> Self {
+        match error {
+            LineError::Wire(WireError::TimedOut) => Self::Silence { step, limit },
+            error => Self::Line { step, error },
+        }
+    }
+}
+
 impl Giver<'_> {
     /// Begins, unless it is known that it cannot go well. With it come the sockets of the
     /// listeners.
@@ -180,10 +189,7 @@ impl Giver<'_> {
                 return Err(Cause::Aborted);
             }
         };
-        done.map_err(|error| match error {
-            LineError::Wire(WireError::TimedOut) => Cause::Silence { step, limit },
-            error => Cause::Line { step, error },
-        })
+        done.map_err(|error| Cause::of((step, limit), error))
     }
 
     /// Waits for what new says next.
@@ -316,7 +322,7 @@ impl Giver<'_> {
                         hand.thaw_without_sessions(frozen).await;
                     }
                 }
-                return Err(Cause::Line { step: "serve", error });
+                return Err(Cause::of(("serve", SERVING), error));
             }
         };
         let moved = line.with(LAST_WORDS, |wire, until| Ok(receive::<FromNew>(wire, until)?.0)).await;
