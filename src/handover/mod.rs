@@ -149,6 +149,7 @@ pub(crate) struct Unpacker {
 
 impl Unpacker {
     /// The bytes of a message.
+    #[cfg(test)]
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
         Self { bytes, ..Self::default() }
     }
@@ -217,7 +218,8 @@ impl Unpacker {
         self.bytes.get(held.at..end).ok_or(Unusable::Bytes)
     }
 
-    /// How many sockets nobody has taken yet.
+    /// How many sockets were not given out.
+    #[cfg(test)]
     pub(crate) fn left(&self) -> usize {
         self.sockets.len() + self.streams.len()
     }

@@ -175,11 +175,6 @@ impl LiveSession {
 }
 
 impl SessionMeter {
-    /// The listener that the session came through.
-    pub(crate) fn listener(&self) -> &Arc<ListenerMeter> {
-        &self.listener
-    }
-
     /// Lets the session go, which another process has taken over: no line, no event, and its end is
     /// not counted.
     pub(crate) fn let_go(mut self) {

@@ -424,16 +424,6 @@ impl LiveSession {
         std::future::poll_fn(|cx| self.poll_asked(cx)).await
     }
 
-    /// Ready with the reason once [`LiveSession::cut`] was called, for a session that does not
-    /// freeze. One task may poll this: the session's own.
-    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<Ended> {
-        self.waker.register(cx.waker());
-        match Ended::from_code(self.asked.load(SeqCst) & END) {
-            Some(reason) => Poll::Ready(reason),
-            None => Poll::Pending,
-        }
-    }
-
     /// Notes the name that the client asked for.
     pub(crate) fn asks_for(&self, name: &str) {
         let _ = self.name.set(name.into());
@@ -442,11 +432,6 @@ impl LiveSession {
     /// The name that the client asked for.
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.get().map(|name| &**name)
-    }
-
-    /// Waits until [`LiveSession::cut`] was called.
-    pub(crate) async fn wait_cut(&self) -> Ended {
-        std::future::poll_fn(|cx| self.poll_cut(cx)).await
     }
 
     /// The target as the session line shows it; `None` before it is known.
@@ -726,8 +711,8 @@ mod tests {
         meter.close(Ended::Reload);
         let after = meter.open(client);
         meter.close(Ended::Shutdown);
-        assert_eq!(before.live().wait_cut().await, Ended::Reload);
-        assert_eq!(after.live().wait_cut().await, Ended::Reload);
+        assert_eq!(before.live().wait_asked().await, Asked::End(Ended::Reload));
+        assert_eq!(after.live().wait_asked().await, Asked::End(Ended::Reload));
     }
 
     #[test]

@@ -174,13 +174,6 @@ impl Inherited {
         });
     }
 
-    /// Takes a socket out for good; `None` where there is none.
-    pub(crate) fn take(&self, listen: &ListenAddr, protocol: Protocol) -> Option<OwnedFd> {
-        let (socket, _) = self.find(listen, protocol).ok()??;
-        self.note_used(&socket);
-        Some(socket)
-    }
-
     /// Closes the sockets that nothing has used, but for those that stay.
     pub(crate) fn close_left(&self) {
         self.entries().retain(|entry| entry.stays == Stays::Always);

@@ -26,13 +26,17 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 pub(crate) use member::{Member, Place};
-pub(crate) use record::PoolRecord;
 
 use super::{OnDown, Selection, Targets};
-use crate::mapping::{Protocol, TargetAddr};
+use crate::{
+    handover::lenient,
+    mapping::{Protocol, TargetAddr},
+};
+use member::MemberRecord;
 use rank::{Candidate, rank};
 
 /// The pool of one mapping.
@@ -68,6 +72,18 @@ struct State {
 struct Group {
     members: Vec<Arc<Member>>,
     turns: Vec<i64>,
+}
+
+/// What a pool hands over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct PoolRecord {
+    #[serde(deserialize_with = "lenient::each")]
+    paused: Vec<TargetAddr>,
+    #[serde(deserialize_with = "lenient::each")]
+    members: Vec<(Protocol, TargetAddr, MemberRecord)>,
+    #[serde(deserialize_with = "lenient::each")]
+    turns: Vec<(Protocol, Vec<TargetAddr>, Vec<i64>)>,
 }
 
 /// How much a target is worth to a session that comes; the first is best.

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     handover::{Frame, Packer, Refusal, Wire, WireError},
     job,
-    supervisor::{Frozen, HandOver},
+    supervisor::Frozen,
 };
 
 /// How long the kernel may take to hold everything: it waits for nothing but room.

@@ -197,7 +197,7 @@ impl FrozenTcp {
         self.left
     }
 
-    /// The records of all, in the order of nothing. What they refer to stays open here.
+    /// The records of all, in no order. What they refer to stays open here.
     ///
     /// # Errors
     /// What the system says of a socket.

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-use super::{ListenerShared, frozen::StoppedFlow};
+use super::{ListenerShared, stopped::StoppedFlow};
 use crate::{meter::LiveSession, relay::Hold};
 
 /// The flows of one listener.

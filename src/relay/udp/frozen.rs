@@ -25,6 +25,7 @@ mod record;
 
 use std::{collections::HashSet, io, net::IpAddr, os::fd::AsFd as _, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
@@ -32,54 +33,22 @@ use tokio::{
 
 use super::{
     Connecting, Flows, ListenerShared, UdpService,
-    flow::{Flow, Target},
+    drops::DropsRecord,
+    flow::Flow,
     flow_table::{FlowId, Shape},
-    return_path::{self, Ride},
+    return_path,
+    stopped::{Seat, StoppedFlow},
 };
 use crate::{
-    handover::{Packer, SocketId, Unpacker},
+    handover::{Packer, SocketId, Unpacker, lenient},
     meter::{Ended, ListenerMeter},
 };
-pub(crate) use record::UdpRecord;
 use record::{FlowRecord, Unpacking};
 
 /// How long flows have to stop.
 const LIMIT: Duration = Duration::from_millis(200);
 
-/// A flow that stands still.
-#[derive(Debug)]
-pub(super) struct StoppedFlow {
-    flow: Arc<Flow>,
-    /// Where it leads: its socket outlives a message that refers to it.
-    target: Option<Arc<Target>>,
-    ride: Ride,
-    seat: Seat,
-}
-
-/// Its place in a table.
-#[derive(Debug)]
-enum Seat {
-    /// It has one.
-    Here(Arc<ListenerShared>, FlowId, mpsc::Sender<()>),
-    /// It comes from another process, and gets one when it is resumed.
-    Later(IpAddr, Shape),
-}
-
 impl StoppedFlow {
-    /// A flow with a place in the table of its listener, whose sign of life is `alive`.
-    pub(super) fn here(
-        flow: Arc<Flow>,
-        ride: Ride,
-        (listener, id, alive): (Arc<ListenerShared>, FlowId, mpsc::Sender<()>),
-    ) -> Self {
-        Self { target: flow.target(), flow, ride, seat: Seat::Here(listener, id, alive) }
-    }
-
-    /// A flow of another process, of this client.
-    fn taken_over(flow: Arc<Flow>, ride: Ride, client: IpAddr, shape: Shape) -> Self {
-        Self { target: flow.target(), flow, ride, seat: Seat::Later(client, shape) }
-    }
-
     /// Goes on where it stopped.
     pub(super) fn resume(self, flows: &Flows) {
         let Self { flow, target, ride, seat } = self;
@@ -141,6 +110,25 @@ fn sit_down(
     let entered = listener.with_table(|table, _| table.enter(flow.key(), client, Arc::clone(flow), shape));
     let id = entered.ok()?;
     Some((listener, id, alive))
+}
+
+/// What a UDP listener hands over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct UdpRecord {
+    /// Its flows, the oldest first.
+    #[serde(deserialize_with = "lenient::each")]
+    flows: Vec<FlowRecord>,
+    /// Its counts of datagrams that were not forwarded.
+    #[serde(deserialize_with = "lenient::some")]
+    drops: Option<DropsRecord>,
+}
+
+impl UdpRecord {
+    /// The sockets by which its flows are known.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = SocketId> {
+        self.flows.iter().filter_map(FlowRecord::socket)
+    }
 }
 
 /// All that a UDP listener has, standing still.

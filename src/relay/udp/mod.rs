@@ -46,6 +46,7 @@ mod frozen;
 mod introduction;
 mod open_error;
 mod return_path;
+mod stopped;
 
 use std::{
     io,
@@ -79,7 +80,7 @@ use self::{
     flow::{Flow, More},
     flow_table::{Arrival, FlowId, FlowKey, FlowTable, Silent, Verdict},
     introduction::{Introduction, may_have_header, take_header},
-    return_path::Ride,
+    stopped::Ride,
 };
 use super::{AdmissionHandle, DrainWatch, LogLimits};
 use crate::{

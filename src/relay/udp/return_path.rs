@@ -41,10 +41,10 @@ use super::{
     batch::{FLOW_BATCH, Pushed, Read, Run, receive, receive_singly},
     connecting::{Connecting, fail_over, report_answer},
     drops::DropReason,
-    failover::{FailoverJudge, Trouble},
+    failover::Trouble,
     flow::{Flow, Target},
     flow_table::{Early, FlowId},
-    frozen::StoppedFlow,
+    stopped::{Reply, Ride, StoppedFlow},
 };
 use crate::{
     meter::{Asked, Ended},
@@ -57,25 +57,6 @@ pub(super) const HELD_FOR_CLIENTS: usize = 4 * 1024 * 1024;
 const FREE_ERRORS: u32 = 64;
 /// How long no other flow is tried after one could not be opened.
 const HOLD_OFF: Duration = Duration::from_secs(1);
-
-/// What the task of a flow knows of it, and takes along when it stops.
-#[derive(Debug, Default)]
-pub(super) struct Ride {
-    pub(super) judge: FailoverJudge,
-    /// The kernel joins the replies.
-    pub(super) is_joined: bool,
-    /// Replies that wait for the listener's socket, in their order.
-    pub(super) replies: Vec<Reply>,
-    /// It looks for another address.
-    pub(super) looking: Option<Trouble>,
-}
-
-/// Datagrams of a target, back to back, of which the first ones may have been sent.
-#[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) bytes: Vec<u8>,
-    pub(super) segment: usize,
-}
 
 /// Runs a flow until its end, from its first datagram or from where it stopped. `alive` is held
 /// until everything else is released.

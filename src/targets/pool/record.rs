@@ -7,32 +7,16 @@
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Group, Pool, Targets, member, member::MemberRecord};
-use crate::{
-    handover::lenient,
-    mapping::{Protocol, TargetAddr},
-};
+use super::{Group, Pool, PoolRecord, Targets, member};
+use crate::mapping::{Protocol, TargetAddr};
 
 /// The entries of each list that are taken over.
 const MOST: usize = 4096;
 /// No turn is further from the others than this, however many targets there are and of whatever
 /// weight.
 const FURTHEST: i64 = 1 << 40;
-
-/// What a pool hands over.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct PoolRecord {
-    #[serde(deserialize_with = "lenient::each")]
-    paused: Vec<TargetAddr>,
-    #[serde(deserialize_with = "lenient::each")]
-    members: Vec<(Protocol, TargetAddr, MemberRecord)>,
-    #[serde(deserialize_with = "lenient::each")]
-    turns: Vec<(Protocol, Vec<TargetAddr>, Vec<i64>)>,
-}
 
 impl PoolRecord {
     /// Whether it says nothing.

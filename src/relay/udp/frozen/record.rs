@@ -17,9 +17,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::{net::UdpSocket, time::Instant};
 
-use super::StoppedFlow;
 use crate::{
-    handover::{Held, Packer, SocketId, Span, Unpacker, Unusable, lenient},
+    handover::{Held, Packer, SocketId, Span, Unpacker, Unusable},
     mapping::{Protocol, TargetAddr},
     meter::LiveRecord,
     relay::{
@@ -28,12 +27,11 @@ use crate::{
             UdpService, UdpSpec,
             activity::{Activity, ActivityRecord},
             batch::JoinLimit,
-            drops::DropsRecord,
             failover::{FailoverJudge, JudgeRecord, Trouble},
             flow::{Flow, More, Target},
             flow_table::{FlowKey, Shape},
             introduction::{Introduction, LONGEST},
-            return_path::{Reply, Ride},
+            stopped::{Reply, Ride, StoppedFlow},
         },
     },
     sock::udp::{self as sockets, Peer},
@@ -45,25 +43,6 @@ use crate::{
 const MOST_HELD: usize = 1024;
 /// The longest run of replies: what a socket gives at once.
 const LONGEST_RUN: usize = 1 << 20;
-
-/// What a UDP listener hands over.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct UdpRecord {
-    /// Its flows, the oldest first.
-    #[serde(deserialize_with = "lenient::each")]
-    pub(super) flows: Vec<FlowRecord>,
-    /// Its counts of datagrams that were not forwarded.
-    #[serde(deserialize_with = "lenient::some")]
-    pub(super) drops: Option<DropsRecord>,
-}
-
-impl UdpRecord {
-    /// The sockets by which its flows are known.
-    pub(crate) fn sockets(&self) -> impl Iterator<Item = SocketId> {
-        self.flows.iter().filter_map(FlowRecord::socket)
-    }
-}
 
 /// A flow: one that is open (`traffic`), or one that is connecting and holds datagrams.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
