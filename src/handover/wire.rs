@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn an_end_in_the_middle_and_silence_are_errors() {
-        let (mut one, mut other) = Wire::pair().unwrap();
+        let (one, mut other) = Wire::pair().unwrap();
         let now = Instant::now();
         assert!(matches!(other.receive(now), Err(WireError::TimedOut)));
         one.send_some(&[IoSlice::new(b"PwHO")], &[]).unwrap();

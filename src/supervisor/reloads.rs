@@ -67,7 +67,9 @@ impl Reply {
     /// Says that nothing was applied.
     pub(super) fn refuse(self, error: &Arc<ReloadError>) {
         match self {
-            Self::Apply(reply) | Self::Containers(reply) => drop(reply.send(Err(Arc::clone(error)))),
+            Self::Apply(reply) => drop(reply.send(Err(Arc::clone(error)))),
+            #[cfg(feature = "docker")]
+            Self::Containers(reply) => drop(reply.send(Err(Arc::clone(error)))),
             Self::DryRun(reply) => drop(reply.send(Err(Arc::clone(error)))),
         }
     }

@@ -193,6 +193,14 @@ impl Dialer {
 }
 
 #[cfg(test)]
+impl Dialer {
+    /// A dialer with a resolver of a test.
+    pub(super) fn with(resolver: Resolver) -> Self {
+        Self::of(resolver, Events::default())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::{num::NonZeroU16, time::Duration};
 
@@ -277,13 +285,5 @@ mod tests {
             next.failed(Protocol::Tcp, addr(1), &io::Error::from(io::ErrorKind::TimedOut));
             let _ = next.snapshot(Instant::now());
         });
-    }
-}
-
-#[cfg(test)]
-impl Dialer {
-    /// A dialer with a resolver of a test.
-    pub(super) fn with(resolver: Resolver) -> Self {
-        Self::of(resolver, Events::default())
     }
 }

@@ -39,7 +39,8 @@ async fn sums_are_exact_in_both_processes_and_a_session_has_one_line() {
     let session = old.open(client());
     session.live().asks_for("mc.example.org");
     session.reached("192.0.2.1:80".parse().unwrap(), Place::default());
-    (session.add_in(100), session.add_out(1000));
+    session.add_in(100);
+    session.add_out(1000);
     tokio::time::advance(Duration::from_secs(90)).await;
     log.lines();
 
@@ -118,7 +119,7 @@ async fn a_record_of_no_session_is_refused() {
         LiveRecord { id: 0, ..good.clone() },
         LiveRecord { id: u64::MAX, ..good.clone() },
         LiveRecord { client: None, ..good.clone() },
-        LiveRecord { name: Some("x".repeat(1000)), ..good.clone() },
+        LiveRecord { name: Some("x".repeat(1000)), ..good },
     ] {
         assert!(listener.take_over(&bad, Place::default(), now).is_err(), "{bad:?}");
     }

@@ -151,7 +151,6 @@ mod tests {
                 new_sessions: rate(10, HOUR),
                 new_sessions_per_client: rate(2, HOUR),
                 datagrams_per_client: rate(4, HOUR),
-                ..Rates::default()
             },
             caps: caps(100, 100),
             ..Policy::default()

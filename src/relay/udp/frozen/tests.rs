@@ -17,7 +17,8 @@ use crate::{
     preface::proxy::SendProxy,
     relay::udp::{
         DropReason, FlowBudget, UdpSpec,
-        tests::{Relay, ask, bind, leading_to, noise, recv, recv_from, socket, soon, target_addr, until},
+        stopped::Reply,
+        tests::{Relay, bind, leading_to, noise, recv, recv_from, socket, soon, target_addr, until},
     },
     targets::Targets,
 };
@@ -383,7 +384,7 @@ async fn replies_that_wait_for_the_listeners_socket_go_along_in_their_order() {
     let mut frozen = freeze(&old).await;
     // A socket of loopback always takes more, so that they are put there by hand.
     let replies = [(noise(250), 100), (Vec::new(), 1), (b"last".to_vec(), 4)];
-    let replies = replies.map(|(bytes, segment)| return_path::Reply { bytes, segment });
+    let replies = replies.map(|(bytes, segment)| Reply { bytes, segment });
     frozen.stopped[0].ride.replies = replies.into();
     target.send_to(b"later", flow).await.unwrap();
     let message = Message::of(&frozen);
@@ -497,7 +498,7 @@ async fn a_spoilt_record_leaves_nothing_behind_and_harms_no_other_flow() {
     })
     .await;
     let mut frozen = freeze(&old).await;
-    frozen.stopped[0].ride.replies = vec![return_path::Reply { bytes: noise(250), segment: 100 }];
+    frozen.stopped[0].ride.replies = vec![Reply { bytes: noise(250), segment: 100 }];
     let message = Message::of(&frozen);
     let whole: serde_json::Value = serde_json::from_str(&message.json).unwrap();
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -537,6 +538,7 @@ struct Count {
     answered: u64,
 }
 
+#[expect(clippy::too_many_lines, reason = "one scenario: what each step expects hangs on those before")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_flows_survive_twenty_freezes_in_a_row() {
     const FLOWS: usize = 200;

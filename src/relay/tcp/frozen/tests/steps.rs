@@ -39,7 +39,7 @@ async fn a_decoy_that_is_held_bans_later() {
     let addr = listener.local_addr().unwrap();
     let gate = Gate::new(std::time::SystemTime::now);
     let (hold, closing) = (Arc::<Hold>::default(), Drain::new());
-    let meter = Process::first(&spec_to_nowhere()).meter.clone();
+    let meter = Process::first(&spec_to_nowhere()).meter;
     let log = Arc::<LogLimits>::default();
     let service = TrapService { gate: Arc::clone(&gate), meter, log, hold: Arc::clone(&hold) };
     let mut serving = JoinSet::new();
@@ -284,7 +284,7 @@ async fn a_listener_with_many_sessions_goes_over_a_socket() {
     let records = frozen.pack(&mut packer).unwrap();
     let (sockets, bytes) = packer.into_parts();
     let sockets: Vec<BorrowedFd<'_>> = sockets.into_values().collect();
-    let inodes: HashSet<_> = sockets.iter().map(|socket| inode(socket)).collect();
+    let inodes: HashSet<_> = sockets.iter().map(inode).collect();
     let (mut old_end, mut new_end) = Wire::pair().unwrap();
     let until = Instant::now() + 20 * SECOND;
     let received = thread::scope(|scope| {
@@ -303,7 +303,7 @@ async fn a_listener_with_many_sessions_goes_over_a_socket() {
             old_end.send(&Frame::default(), some, until).unwrap();
         }
         let record = serde_json::to_vec(&records).unwrap();
-        old_end.send(&Frame { record, bytes, ..Frame::default() }, &[], until).unwrap();
+        old_end.send(&Frame { record, bytes }, &[], until).unwrap();
         receiving.join().unwrap()
     });
     let (mut unpacker, record) = received;
