@@ -121,6 +121,7 @@ fn json_lists_every_listener_with_its_options() {
             "ok": true,
             "metrics": { "listen": null },
             "daemon": { "user": null },
+            "docker": null,
             "log": { "level": "info", "format": "text", "target": "stderr" },
             "shutdown": { "grace": "30s" },
             "mappings": [

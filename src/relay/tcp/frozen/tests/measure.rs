@@ -1,6 +1,7 @@
-//! How long sessions stand still: to be run by hand, built for release.
+//! Many sessions move to another process several times, and how long they stand still.
 //!
-//! `cargo test --release --lib relay::tcp::frozen::tests::measure -- --ignored --nocapture`
+//! The times mean something in a build for release, with more sessions:
+//! `PORTWAY_TEST_SESSIONS=1000 cargo test --release --lib tests::measure -- --nocapture`
 
 use super::*;
 
@@ -90,11 +91,12 @@ async fn measure(load: Load, sessions: usize, is_ahead: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, to be run by hand"]
-async fn a_thousand_sessions() {
+async fn many_sessions_move_whole_with_their_sockets_ahead_or_not() {
+    let sessions = std::env::var("PORTWAY_TEST_SESSIONS").ok().and_then(|number| number.parse().ok());
+    let sessions = sessions.unwrap_or(100);
     for is_ahead in [false, true] {
         for load in [Load::Idle, Load::Busy] {
-            measure(load, 1000, is_ahead).await;
+            measure(load, sessions, is_ahead).await;
         }
     }
 }
