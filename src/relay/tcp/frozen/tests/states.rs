@@ -48,7 +48,7 @@ async fn bulk_in_both_directions_is_whole_however_often_it_stands_still() {
 }
 
 #[tokio::test]
-async fn what_a_slow_reader_left_in_a_pipe_goes_along() {
+async fn what_a_slow_reader_has_not_taken_goes_along() {
     for way in WAYS {
         let (target, targets) = target().await;
         let process = Process::first(&spec(targets, TcpOptions::default()));
@@ -60,7 +60,8 @@ async fn what_a_slow_reader_left_in_a_pipe_goes_along() {
         sent = fill(&mut client, 1, sent).await;
         let frozen = process.freeze().await;
         let held = process.pack(&frozen).bytes.len();
-        assert!(held > 16 << 10, "{held} bytes are held of {sent}");
+        // How much that is, in memory or in a pipe, is the kernel's affair.
+        assert!(held > 0, "of {sent} bytes");
         frozen.resume();
         let process = process.through(way).await.through(way).await;
         client.shutdown().await.unwrap();
