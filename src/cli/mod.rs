@@ -257,6 +257,8 @@ fn warned(warning: &Problem) -> String {
 
 /// Writes to standard error, for a person.
 fn say(text: &str) {
+    // One write: another process may write there, too, while it hands over to this one.
+    let line = format!("{}\n", daemon::for_stderr(text.trim_end()));
     // This failure cannot be reported anywhere else. The exit code says it.
-    let _ = writeln!(io::stderr(), "{}", daemon::for_stderr(text.trim_end()));
+    let _ = io::stderr().write_all(line.as_bytes());
 }
