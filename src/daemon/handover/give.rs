@@ -214,7 +214,7 @@ impl Giver<'_> {
         let hello = self.greeted(heir, line).await?;
         let doors = self.windows.sockets().await;
         let listen = Listen::of(hand, &listeners, &doors);
-        let sent: HashSet<SocketId> = listen.sockets().collect();
+        let mut sent: HashSet<SocketId> = listen.sockets().collect();
         let all = move |wire: &mut Wire, until| {
             let doors = doors.iter().map(|(_, socket)| socket);
             send_sockets(wire, listeners.iter().chain(doors).map(AsFd::as_fd), until)?;
@@ -225,7 +225,7 @@ impl Giver<'_> {
             return Err(Cause::OutOfStep { step: "bind" });
         };
         let ahead = self.tell_ahead(heir, line).await?;
-        self.send_ahead(hand, heir, line).await?;
+        sent.extend(self.send_ahead(hand, heir, line).await?);
         self.upgrades.stand_still(true);
         let since = Instant::now();
         let shared = Arc::new(Mutex::new(hand.freeze().await.ok_or(Cause::Stopping)?));
@@ -264,15 +264,22 @@ impl Giver<'_> {
         self.step(("take what is known", STAGED), heir, line, tell).await
     }
 
-    /// Sends the sockets of live sessions, which go on meanwhile.
-    async fn send_ahead(&self, hand: &HandOver, heir: &Heir, line: &mut Line) -> Result<(), Cause> {
+    /// Sends the sockets of live sessions, which go on meanwhile; which these are.
+    async fn send_ahead(
+        &self,
+        hand: &HandOver,
+        heir: &Heir,
+        line: &mut Line,
+    ) -> Result<Vec<SocketId>, Cause> {
+        let mut sent = Vec::new();
         for batch in hand.ahead().await {
             let sockets = batch.await;
+            sent.extend(sockets.iter().filter_map(|socket| SocketId::of(socket).ok()));
             let send =
                 move |wire: &mut Wire, until| send_sockets(wire, sockets.iter().map(AsFd::as_fd), until);
             self.step(("take the sockets of sessions", STAGED), heir, line, send).await?;
         }
-        Ok(())
+        Ok(sent)
     }
 
     /// Waits until new has read the configuration.
