@@ -78,7 +78,7 @@ fn help_and_version_exit_0() {
 
 #[test]
 fn the_version_names_the_commit_that_was_built() {
-    let commit = env!("PORTWAY_COMMIT");
+    let commit = env!("COMMIT_OF_PORTWAY");
     portway(["--version"]).exits(0).says(&format!("(commit {commit})"));
     portway(["-V"]).exits(0).says(commit);
 }
