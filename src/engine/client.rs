@@ -27,7 +27,7 @@ use crate::{mapping::Timeout, sock::set_keepalive};
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long a connection may be silent before its peer is asked for a sign of life.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// The longest words of an engine that says no.
+/// The longest reason that is read of a refusal.
 const LONGEST_WORDS: usize = 16 << 10;
 /// The longest event: one has the labels of its container.
 const LONGEST_EVENT: usize = 1 << 20;
@@ -63,7 +63,7 @@ impl Engine {
         &self.address
     }
 
-    /// Asks for an action. One that is done already is no error.
+    /// Asks for an action. One that is done already counts as done.
     ///
     /// # Errors
     /// [`EngineError`].
@@ -80,7 +80,7 @@ impl Engine {
         timeout(patience, asked).await.unwrap_or(Err(EngineError::Late(patience)))
     }
 
-    /// Reads what is at `path`, and when the engine said so by its own clock, if it says.
+    /// Reads what is at `path`, and the time of the engine's own clock, where the answer has it.
     ///
     /// # Errors
     /// [`EngineError`], also for an answer beyond `bounds`.
@@ -96,7 +96,7 @@ impl Engine {
             }
             let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
             let date = date.and_then(httpdate);
-            let bytes = whole(response.into_body(), connection, bounds.bytes).await?;
+            let bytes = Answer::of(response, connection).whole(bounds.bytes).await?;
             let value =
                 serde_json::from_slice(&bytes).map_err(|error| EngineError::Strange(error.to_string()))?;
             Ok((value, date))
@@ -108,26 +108,19 @@ impl Engine {
     /// time.
     pub(crate) async fn follow(&self, path: &str, mut take: impl FnMut(&[u8])) -> EngineError {
         // Some engines begin to answer with the first event, so that nothing here has a limit.
-        let (response, mut connection) = match self.asked(Method::GET, path).await {
+        let (response, connection) = match self.asked(Method::GET, path).await {
             Ok(asked) => asked,
             Err(error) => return error,
         };
         if !response.status().is_success() {
             return refused(response, connection).await;
         }
-        let (mut body, mut line, mut is_open) = (response.into_body(), Vec::new(), true);
+        let (mut answer, mut line) = (Answer::of(response, connection), Vec::new());
         loop {
-            let frame = tokio::select! {
-                frame = body.frame() => frame,
-                _ = &mut connection, if is_open => {
-                    is_open = false;
-                    continue;
-                }
-            };
-            let data = match frame {
-                None => return EngineError::Ended,
-                Some(Err(error)) => return EngineError::Http(error),
-                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            let data = match answer.next().await {
+                Ok(Some(data)) => data,
+                Ok(None) => return EngineError::Ended,
+                Err(error) => return error,
             };
             for piece in data.split_inclusive(|byte| *byte == b'\n') {
                 if line.len() + piece.len() > LONGEST_EVENT {
@@ -192,38 +185,53 @@ fn keep_alive(stream: &TcpStream) {
     let _ = set_keepalive(stream, Timeout::After(KEEPALIVE));
 }
 
-/// Reads a body to its end.
-async fn whole(
-    mut body: Incoming,
-    mut connection: Pin<Box<Connection>>,
-    most: usize,
-) -> Result<Vec<u8>, EngineError> {
-    let (mut bytes, mut is_open) = (Vec::new(), true);
-    loop {
-        let frame = tokio::select! {
-            frame = body.frame() => frame,
-            _ = &mut connection, if is_open => {
-                is_open = false;
-                continue;
+/// The body of an answer, and the connection that brings it.
+struct Answer {
+    body: Incoming,
+    /// `None` once it has ended.
+    connection: Option<Pin<Box<Connection>>>,
+}
+
+impl Answer {
+    fn of(response: Response<Incoming>, connection: Pin<Box<Connection>>) -> Self {
+        Self { body: response.into_body(), connection: Some(connection) }
+    }
+
+    /// The next piece, or `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, EngineError> {
+        let frame = loop {
+            let Some(connection) = &mut self.connection else { break self.body.frame().await };
+            tokio::select! {
+                frame = self.body.frame() => break frame,
+                // The body may be here already.
+                _ = connection => self.connection = None,
             }
         };
-        let Some(frame) = frame else { return Ok(bytes) };
-        let data = frame.map_err(EngineError::Http)?.into_data().unwrap_or_default();
-        if bytes.len() + data.len() > most {
-            return Err(EngineError::Strange(format!("it has more than {} KiB", most >> 10)));
+        let data = frame.transpose().map_err(EngineError::Http)?;
+        Ok(data.map(|frame| frame.into_data().unwrap_or_default()))
+    }
+
+    /// All of it, if it has at most so many bytes.
+    async fn whole(mut self, most: usize) -> Result<Vec<u8>, EngineError> {
+        let mut bytes = Vec::new();
+        while let Some(data) = self.next().await? {
+            if bytes.len() + data.len() > most {
+                return Err(EngineError::Strange(format!("it has more than {} KiB", most >> 10)));
+            }
+            bytes.extend_from_slice(&data);
         }
-        bytes.extend_from_slice(&data);
+        Ok(bytes)
     }
 }
 
-/// What an engine says that says no.
+/// The reason that the engine gives for its refusal.
 async fn refused(response: Response<Incoming>, connection: Pin<Box<Connection>>) -> EngineError {
     #[derive(Deserialize)]
     struct Words {
         message: String,
     }
     let status = response.status();
-    let bytes = whole(response.into_body(), connection, LONGEST_WORDS).await.unwrap_or_default();
+    let bytes = Answer::of(response, connection).whole(LONGEST_WORDS).await.unwrap_or_default();
     let words = serde_json::from_slice::<Words>(&bytes).map(|words| words.message);
     let message = match words {
         Ok(message) if !message.trim().is_empty() => message.trim().to_owned(),

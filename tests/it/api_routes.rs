@@ -226,7 +226,7 @@ fn events_are_numbered_followed_and_taken_up_again() {
         line.write_all(&api.request("GET", path, headers, None)).unwrap();
         line
     };
-    let event = |line: &mut crate::harness::ApiLine| loop {
+    let event = |line: &mut crate::harness::HttpStream| loop {
         if let Some(data) = line.line().strip_prefix("data: ") {
             return serde_json::from_str::<Value>(data).unwrap();
         }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
 };
@@ -20,14 +20,14 @@ pub(crate) enum Api {
     Tcp(SocketAddr),
 }
 
-/// A connection to it.
+/// A connection that speaks HTTP, of either end.
 #[derive(Debug)]
-pub(crate) enum ApiLine {
+pub(crate) enum HttpStream {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
 
-impl Read for ApiLine {
+impl Read for HttpStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Unix(stream) => stream.read(buffer),
@@ -36,7 +36,7 @@ impl Read for ApiLine {
     }
 }
 
-impl Write for ApiLine {
+impl Write for HttpStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Unix(stream) => stream.write(bytes),
@@ -49,13 +49,34 @@ impl Write for ApiLine {
     }
 }
 
-impl ApiLine {
+impl HttpStream {
     /// Another handle of the same connection.
     pub(crate) fn twin(&self) -> Self {
         match self {
             Self::Unix(stream) => Self::Unix(stream.try_clone().expect("a descriptor")),
             Self::Tcp(stream) => Self::Tcp(stream.try_clone().expect("a descriptor")),
         }
+    }
+
+    /// Gives up a read or a write after the time that a test waits.
+    pub(crate) fn set_deadline(&self) -> io::Result<()> {
+        let (read, write) = match self {
+            Self::Unix(stream) => {
+                (stream.set_read_timeout(Some(DEADLINE)), stream.set_write_timeout(Some(DEADLINE)))
+            }
+            Self::Tcp(stream) => {
+                (stream.set_read_timeout(Some(DEADLINE)), stream.set_write_timeout(Some(DEADLINE)))
+            }
+        };
+        read.and(write)
+    }
+
+    /// Ends both directions, for every handle.
+    pub(crate) fn close(&self) {
+        let _ = match self {
+            Self::Unix(stream) => stream.shutdown(Shutdown::Both),
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
+        };
     }
 
     /// Reads to the end of the connection: the reply, if a whole one came.
@@ -88,26 +109,18 @@ impl Api {
 
     /// Connects.
     #[track_caller]
-    pub(crate) fn connect(&self) -> ApiLine {
+    pub(crate) fn connect(&self) -> HttpStream {
         self.try_connect().unwrap_or_else(|error| panic!("connect to {self:?}: {error}"))
     }
 
     /// Tries to.
-    pub(crate) fn try_connect(&self) -> io::Result<ApiLine> {
-        Ok(match self {
-            Self::Unix(path) => {
-                let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(DEADLINE))?;
-                stream.set_write_timeout(Some(DEADLINE))?;
-                ApiLine::Unix(stream)
-            }
-            Self::Tcp(addr) => {
-                let stream = TcpStream::connect_timeout(addr, DEADLINE)?;
-                stream.set_read_timeout(Some(DEADLINE))?;
-                stream.set_write_timeout(Some(DEADLINE))?;
-                ApiLine::Tcp(stream)
-            }
-        })
+    pub(crate) fn try_connect(&self) -> io::Result<HttpStream> {
+        let stream = match self {
+            Self::Unix(path) => HttpStream::Unix(UnixStream::connect(path)?),
+            Self::Tcp(addr) => HttpStream::Tcp(TcpStream::connect_timeout(addr, DEADLINE)?),
+        };
+        stream.set_deadline()?;
+        Ok(stream)
     }
 
     /// The host that a request names.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::unix::net::{UnixListener, UnixStream},
     path::PathBuf,
     sync::{
@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{DEADLINE, eventually};
+use super::{api::HttpStream, eventually};
 
 /// An engine. It ends with the test.
 pub(crate) struct Engine {
@@ -40,44 +40,8 @@ struct State {
     /// Sent in place of the list.
     instead: Mutex<Option<Vec<u8>>>,
     asked: Mutex<Vec<String>>,
-    followers: Mutex<Vec<Stream>>,
+    followers: Mutex<Vec<HttpStream>>,
     actions: Mutex<Option<Actions>>,
-}
-
-enum Stream {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-impl Stream {
-    fn close(&self) {
-        let _ = match self {
-            Self::Unix(stream) => stream.shutdown(Shutdown::Both),
-            Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
-        };
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Unix(stream) => stream.read(buffer),
-            Self::Tcp(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Unix(stream) => stream.write(bytes),
-            Self::Tcp(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -147,15 +111,15 @@ impl Engine {
     pub(crate) fn serve(&mut self) {
         let (state, stop) = (Arc::clone(&self.state), Arc::new(AtomicBool::new(false)));
         let stopped = Arc::clone(&stop);
-        let accept: Box<dyn FnMut() -> io::Result<Stream> + Send> = match &self.place {
+        let accept: Box<dyn FnMut() -> io::Result<HttpStream> + Send> = match &self.place {
             Place::Unix(path) => {
                 let _ = std::fs::remove_file(path);
                 let listener = UnixListener::bind(path).expect("the test's own directory");
-                Box::new(move || listener.accept().map(|(stream, _)| Stream::Unix(stream)))
+                Box::new(move || listener.accept().map(|(stream, _)| HttpStream::Unix(stream)))
             }
             Place::Tcp(addr) => {
                 let listener = TcpListener::bind(addr).expect("the test's own address");
-                Box::new(move || listener.accept().map(|(stream, _)| Stream::Tcp(stream)))
+                Box::new(move || listener.accept().map(|(stream, _)| HttpStream::Tcp(stream)))
             }
         };
         let serving = std::thread::spawn(move || {
@@ -236,7 +200,7 @@ impl Drop for Engine {
 }
 
 impl State {
-    fn answer(&self, mut stream: Stream) {
+    fn answer(&self, mut stream: HttpStream) {
         let Some(asked) = request(&mut stream) else { return };
         locked(&self.asked).push(asked.clone());
         let json = |status: &str, body: &[u8]| {
@@ -270,11 +234,8 @@ impl State {
 }
 
 /// The first line of a request, without the version.
-fn request(stream: &mut Stream) -> Option<String> {
-    let _ = match stream {
-        Stream::Unix(stream) => stream.set_read_timeout(Some(DEADLINE)),
-        Stream::Tcp(stream) => stream.set_read_timeout(Some(DEADLINE)),
-    };
+fn request(stream: &mut HttpStream) -> Option<String> {
+    let _ = stream.set_deadline();
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).ok()?;

@@ -25,7 +25,7 @@ mod wait;
 
 pub(crate) use crate::free_ports::free_port;
 pub(crate) use address::{own_addr, own_ip};
-pub(crate) use api::{Api, ApiLine, Reply};
+pub(crate) use api::{Api, HttpStream, Reply};
 pub(crate) use browser::{Browser, axe};
 pub(crate) use client::{Client, echoes, enters, is_reset, reset, reset_seen, udp_client, udp_client_from};
 pub(crate) use content::Content;
