@@ -228,7 +228,7 @@ fn answer(wish: Wish, keeper: &mut Keeper) {
     }
 }
 
-/// Answers where there is no door. Returns when there is no one left to ask.
+/// Answers where there is no door. Returns when every handle is gone.
 async fn nothing_to_give(wishes: &mut mpsc::Receiver<Wish>) {
     while let Some(wish) = wishes.recv().await {
         // What is dropped means nothing.

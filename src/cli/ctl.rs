@@ -74,7 +74,7 @@ pub(super) enum Ctl {
     LogLevel(Told<log_level::LogLevel>),
 }
 
-/// A command, and where and how it is told.
+/// A command, its socket and its form of output.
 #[derive(Debug, Args)]
 pub(super) struct Told<C: Args> {
     #[command(flatten)]

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_cannot_be_reached_is_told_what_to_do() {
+    fn each_verdict_of_unreachable_names_a_cure() {
         for verdict in [Verdict::SecondNat, Verdict::CarrierNat, Verdict::NoAddress] {
             assert!(!verdict.is_public() && !verdict.advice().is_empty());
         }

@@ -40,7 +40,7 @@ pub(crate) enum WireError {
     /// The other side did not answer.
     #[error("no answer in time")]
     TimedOut,
-    /// What arrives is no frame, or not a whole one.
+    /// What arrives is not a whole frame.
     #[error("the message is broken: {0}")]
     Broken(&'static str),
     /// Another version of the program wrote it.

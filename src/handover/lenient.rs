@@ -15,7 +15,7 @@ where
     Ok(read(Value::deserialize(deserializer)?))
 }
 
-/// A list without the entries that cannot be read; empty where it is no list.
+/// A list without the entries that cannot be read; empty where the value is not a list.
 pub(crate) fn each<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,

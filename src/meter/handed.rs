@@ -6,7 +6,7 @@
 //! the totals while the sessions are frozen, before it lets one go.
 //!
 //! In the new process a session has the same id, start and counters. It is not counted as a new
-//! one, nobody is told that it started, and its end writes its line. In the old process
+//! one, no event says that it started, and its end writes its line. In the old process
 //! [`SessionMeter::let_go`] takes it out of the table without a line, an event or a count of its
 //! end. What it moved here stays in the sums of this process, which never go back.
 

@@ -149,7 +149,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
         #[test]
-        fn a_hostile_database_is_refused_or_knows_less_but_hurts_nobody(
+        fn a_hostile_database_is_refused_or_knows_less_without_harm(
             changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
             cut in proptest::option::of(any::<prop::sample::Index>()),
             ips in proptest::collection::vec(any::<u32>(), 4),

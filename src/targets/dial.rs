@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_name_that_nobody_answers_for_is_given_up_within_the_time_for_the_target() {
+    async fn a_name_without_an_answer_is_given_up_within_the_time_for_the_target() {
         let (_listener, target, resolver, _answer, _) = named().await;
         let start = Instant::now();
         let error = dial(&Dialer::with(resolver.clone()), &target, within(LIMIT)).await.unwrap_err();

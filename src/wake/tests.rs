@@ -381,7 +381,7 @@ async fn flows_start_a_target_without_a_dial_and_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_player_who_is_answered_at_once_starts_the_target_and_keeps_nobody_waiting() {
+async fn a_player_who_is_answered_at_once_starts_the_target_and_does_not_wait() {
     let (waker, fake) = waker(SECOND, 20 * SECOND);
     let began = Instant::now();
     assert_eq!(waker.start_soon(), State::Starting { since: began });

@@ -180,7 +180,7 @@ fn entries_are_refused_one_by_one() {
 }
 
 #[test]
-fn what_would_let_nobody_in_is_refused() {
+fn a_policy_that_admits_no_client_is_refused() {
     assert_eq!(refused("allow = []\nallow_countries = []"), ["3:9 empty", "4:1 missing-key", "4:19 empty"]);
     assert_eq!(policy_with("deny = []").access.deny.nets.len(), 0);
 }

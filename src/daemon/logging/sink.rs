@@ -78,7 +78,7 @@ impl Sink {
     /// Opens a target.
     ///
     /// # Errors
-    /// A file that cannot be opened. Another side that is not there is no error: it may come.
+    /// A file that cannot be opened. A peer that is absent is not an error: it may start later.
     pub(crate) fn open(target: &LogTarget, format: LogFormat) -> io::Result<Self> {
         let way = match target {
             LogTarget::Stderr => return Ok(Self::stderr(format)),

@@ -236,7 +236,7 @@ async fn a_shorter_time_between_checks_holds_at_once() {
 }
 
 #[tokio::test]
-async fn a_protocol_that_nobody_speaks_is_tried_once_when_another_one_works() {
+async fn a_protocol_without_an_answer_is_tried_once_when_another_one_works() {
     let router = FakeRouter::start();
     let mut reconciler = router.reconciler();
     reconciler.look_around();

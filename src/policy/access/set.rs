@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_file_is_read_whoever_wrote_it() {
+    fn a_list_file_is_read_with_any_line_ends() {
         let text = "\u{feff}# the office\r\n203.0.113.0/24\r\n\r\n  2001:db8:7::/48\t# and its IPv6\r\n192.0.2.7#x\n198.51.100.0/24 ; SBL1\n203.0.113.0/24";
         let set = set(text);
         assert_eq!(set.len(), 4);

@@ -172,7 +172,7 @@ async fn one_client_cannot_use_up_what_is_meant_for_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_finds_the_mapping_busy_keeps_what_is_its_own() {
+async fn a_client_that_finds_the_mapping_busy_keeps_its_own_budget() {
     let (admission, _gate) = with(Policy {
         rates: Rates {
             new_sessions: rate(1, SECOND),
@@ -221,7 +221,7 @@ async fn refused_tcp_clients_are_banned_in_the_end_and_udp_clients_never() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn that_a_mapping_is_busy_is_nobodys_offence() {
+async fn a_busy_mapping_is_not_an_offence() {
     let (admission, gate) = with(Policy {
         rates: Rates { new_sessions: rate(2, HOUR), ..Rates::default() },
         caps: caps(1, 0),

@@ -137,7 +137,7 @@ async fn repeats_are_forgotten_after_the_length_of_the_last_ban_and_a_day() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_touches_a_trap_is_banned_at_once() {
+async fn a_client_that_touches_a_trap_is_banned_at_once() {
     let guard = guard("198.51.100.0/24");
     let ban = guard.trap(ip("192.0.2.7"), Instant::now()).unwrap();
     assert_eq!((ban.reason, length(&ban)), (BanReason::Trap, HOUR));
@@ -218,7 +218,7 @@ async fn without_terms_the_operators_bans_alone_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_is_told_to_whoever_saves_and_a_new_ban_to_whoever_rechecks() {
+async fn a_change_reaches_the_saver_and_a_new_ban_the_recheck() {
     let revision = watch::Sender::new(0);
     let guard = Guard::new(revision.clone(), SystemTime::now, Events::default());
     retune(&guard, 3, HOUR, "");
@@ -259,7 +259,7 @@ async fn a_flood_of_offenders_costs_bounded_memory() {
 }
 
 #[test]
-fn one_offender_is_banned_once_whoever_saw_it() {
+fn one_offender_seen_by_several_is_banned_once() {
     let guard = guard("");
     let now = Instant::now();
     let bans: usize = std::thread::scope(|scope| {

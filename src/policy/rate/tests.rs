@@ -87,7 +87,7 @@ async fn the_strangest_rate_neither_panics_nor_stops_everyone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_million_forged_clients_cost_bounded_memory_and_lock_nobody_out() {
+async fn a_million_forged_clients_cost_bounded_memory_and_lock_no_client_out() {
     let limiter = ClientLimiter::new(rate(1, Duration::from_secs(60), 5), 4096, Crowded::Share);
     let old = client(u32::MAX);
     assert!(limiter.take(old, Instant::now()));
@@ -168,7 +168,7 @@ async fn a_crowd_that_went_quiet_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nobody_may_be_taken_for_another_the_fullest_bucket_makes_room() {
+async fn where_no_client_may_share_a_bucket_the_fullest_one_makes_room() {
     let limiter = ClientLimiter::new(rate(1, Duration::from_secs(600), 10), SHARDS, Crowded::Replace);
     let now = Instant::now();
     for n in 0..10_000 {

@@ -36,7 +36,7 @@ pub(crate) struct Notice<'a> {
     pub motd: &'a str,
     /// Players that are on, and the most that may be.
     pub players: (u32, u32),
-    /// What a player is told who joins.
+    /// The message for a player who joins.
     pub farewell: &'a str,
 }
 
@@ -112,7 +112,7 @@ impl StandIn {
         }
     }
 
-    /// Turns a player away, once the client said its name: bytes that nobody read would make the
+    /// Turns a player away, once the client said its name: bytes that stay unread would make the
     /// system reset the connection, and the client would not see the text.
     fn login(&mut self, bytes: &[u8], notice: &Notice<'_>) -> Turn {
         match self.packet(bytes) {

@@ -78,7 +78,7 @@ fn version_1(bytes: &[u8]) -> Result<Option<Header>, Invalid> {
     let line = line.ok_or(Invalid::MalformedV1)?;
     let length = end + 1;
     let none = Header { addresses: None, length, extras: Box::default(), has_sum: false };
-    // What follows this word is nobody's business.
+    // What follows this word has no meaning for a proxy.
     if line[START_V1.len()..].split(|c| *c == b' ').next() == Some(b"UNKNOWN") {
         return Ok(Some(none));
     }

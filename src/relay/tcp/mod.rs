@@ -5,7 +5,7 @@
 //! counts sessions, and `sessions` has those of a listener. Each session is one task: it finds its
 //! way, dials, greets, pumps and settles (`session`). The way leads by the name that the client
 //! says first (`preface`, `route`), or to the targets of the mapping. `proxied` hears peers out
-//! that speak for a client. A client that gets to no target is told so by `stand_in`. The `pump`
+//! that speak for a client. `stand_in` answers a client that reaches no target. The `pump`
 //! decides half-close, resets and limits, over two directions (`direction`) that move the bytes.
 //! Bulk goes through pipes (`splice`, `pipe`).
 //!

@@ -2,7 +2,7 @@
 //! talk with a player whose server is not up.
 //!
 //! What is said comes from `crate::preface`, which is pure. Here it is sent, and the client heard
-//! out for a moment: bytes that nobody read would turn the close into a reset, which can eat what
+//! out for a moment: unread bytes would turn the close into a reset, which can eat what
 //! was said last. All of it is bounded in time and bytes. From its first word on, such a session
 //! does not freeze: it could not begin again.
 

@@ -255,7 +255,7 @@ async fn a_client_that_sends_for_ever_to_a_target_that_has_gone_is_reset() {
 /// A client that says one line and closes, at a target that greets: the greeting's reset must not
 /// eat the line.
 #[tokio::test(start_paused = true)]
-async fn the_last_words_of_a_client_survive_a_target_that_talks_to_nobody() {
+async fn the_last_bytes_of_a_client_survive_a_target_that_keeps_talking() {
     let mut session = Session::start(unlimited()).await;
     let words = vec![b'w'; 50_000];
     session.client.write_all(&words).await.unwrap();

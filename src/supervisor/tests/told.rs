@@ -1,4 +1,4 @@
-//! What the event bus is told of a daemon that serves, is reloaded and bans a client.
+//! The events of a daemon that serves, is reloaded and bans a client.
 
 use super::*;
 

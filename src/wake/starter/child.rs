@@ -1,7 +1,7 @@
 //! The signals of a process that portway starts.
 //!
 //! Portway blocks almost every signal on its threads, and a process inherits that from the thread
-//! that starts it. A server that nobody can end by SIGTERM would be the outcome.
+//! that starts it. Otherwise the server would ignore SIGTERM.
 //!
 //! Invariant of the unsafe code: what runs between fork and exec allocates nothing and takes no
 //! lock. It is one system call.

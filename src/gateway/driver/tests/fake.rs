@@ -262,8 +262,8 @@ fn a_description_without_end_or_sense_is_no_router() {
 }
 
 #[test]
-fn nobody_but_the_router_is_contacted() {
-    if !can_run("fake::nobody_but_the_router_is_contacted", &FakeRouter::TOOLS, false) {
+fn only_the_router_is_contacted() {
+    if !can_run("fake::only_the_router_is_contacted", &FakeRouter::TOOLS, false) {
         return;
     }
     each(&["redirect", "location", "control"], |mode| {
