@@ -5,8 +5,8 @@
 //! the readers ([`Events`]). A part makes an event where it decides what the event is about. Must
 //! not know how an event is shown.
 //!
-//! - The bus is off until a window needs it. Then it keeps nothing, and [`Events::emit`] is one
-//!   relaxed load.
+//! - The bus is off until a window needs it. Then it keeps nothing but what the flight recorder
+//!   ([`recorder`]) does, and for an event of a session [`Events::emit`] is one relaxed load.
 //! - Numbers rise by one from 1. So a reader knows from two numbers how many it has missed.
 //! - The recent events are bounded: [`RECENT_SESSIONS`] of sessions and [`RECENT_OTHERS`] of the
 //!   rest, each of at most a few hundred characters. Strangers cause the first kind, and it does
@@ -15,6 +15,8 @@
 //!   No part ever waits for a reader.
 //!
 //! It ends with its last handle.
+
+mod recorder;
 
 use std::{
     borrow::Cow,
@@ -27,6 +29,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use recorder::Recorders;
+pub(crate) use recorder::{Note, OtherNote, Recorder, RefusalNote, SessionNote, Step};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::broadcast, time::Instant};
 
@@ -264,6 +268,7 @@ struct Bus {
     is_on: AtomicBool,
     state: Mutex<State>,
     refusals: LogLimiter,
+    recorders: Recorders,
 }
 
 #[derive(Debug, Default)]
@@ -286,7 +291,12 @@ struct On {
 impl Default for Events {
     fn default() -> Self {
         let refusals = LogLimiter::new(REFUSALS, Duration::from_secs(1) / REFUSALS);
-        Self(Arc::new(Bus { is_on: AtomicBool::new(false), state: Mutex::default(), refusals }))
+        Self(Arc::new(Bus {
+            is_on: AtomicBool::new(false),
+            state: Mutex::default(),
+            refusals,
+            recorders: Recorders::default(),
+        }))
     }
 }
 
@@ -307,28 +317,58 @@ impl Events {
         self.0.is_on.load(Relaxed)
     }
 
-    /// Makes an event. While the bus is off, `draft` is not called.
+    /// Makes an event. While the bus is off, `draft` is not called for an event of a session: those
+    /// are recorded where they happen.
     #[inline]
     pub(crate) fn emit(&self, kind: EventKind, draft: impl FnOnce() -> Draft) {
-        if self.is_on() {
-            self.take(kind, draft);
+        self.emit_numbered(kind, draft);
+    }
+
+    /// The same, and returns the number of the event if the bus is on.
+    #[inline]
+    pub(crate) fn emit_numbered(&self, kind: EventKind, draft: impl FnOnce() -> Draft) -> Option<u64> {
+        if self.is_on() || !kind.is_of_sessions() {
+            return self.take(kind, draft);
         }
+        None
     }
 
     #[cold]
-    fn take(&self, kind: EventKind, draft: impl FnOnce() -> Draft) {
+    fn take(&self, kind: EventKind, draft: impl FnOnce() -> Draft) -> Option<u64> {
         if kind == EventKind::SessionRefused && self.0.refusals.take(Instant::now()).is_none() {
-            return;
+            return None;
         }
         let (at, Draft { mapping, session, client, reason, message }) = (SystemTime::now(), draft());
+        let mut event = Event { id: 0, at, kind, mapping, session, client, reason, message };
         let mut state = self.state();
-        let State { last, on: Some(on), .. } = &mut *state else { return };
-        *last += 1;
-        let event = Arc::new(Event { id: *last, at, kind, mapping, session, client, reason, message });
-        on.keep(&event);
-        // Under the lock, so that readers get the events in the order of their numbers. An error
-        // means that there is no reader.
-        let _ = on.readers.send(event);
+        let State { last, on, .. } = &mut *state;
+        if on.is_some() {
+            *last += 1;
+            event.id = *last;
+        }
+        let id = on.as_ref().map(|_| event.id);
+        let event = Arc::new(event);
+        if let Some(on) = on {
+            on.keep(&event);
+            // Under the lock, so that readers get the events in the order of their numbers. An
+            // error means that there is no reader.
+            let _ = on.readers.send(Arc::clone(&event));
+        }
+        drop(state);
+        if !kind.is_of_sessions() {
+            self.recorder(event.mapping.as_ref()).other(&event, id.is_some());
+        }
+        id
+    }
+
+    /// The flight recorder of a mapping, or of what belongs to no mapping.
+    pub(crate) fn recorder(&self, mapping: Option<&MappingName>) -> Arc<Recorder> {
+        self.0.recorders.of(mapping)
+    }
+
+    /// Every flight recorder, in the order of the names.
+    pub(crate) fn recorders(&self) -> Vec<(Option<MappingName>, Arc<Recorder>)> {
+        self.0.recorders.all()
     }
 
     /// Follows the events from now on. With `after`, the known ones behind that number come first;
@@ -483,8 +523,10 @@ mod tests {
     #[tokio::test]
     async fn a_bus_that_is_off_asks_for_no_event_and_keeps_none() {
         let events = Events::default();
-        events.emit(EventKind::Stopping, || unreachable!("the bus is off"));
+        assert_eq!(events.emit_numbered(EventKind::SessionStarted, || unreachable!("the bus is off")), None);
+        assert_eq!(events.emit_numbered(EventKind::Stopping, || Draft::new("is recorded")), None);
         assert!(events.subscribe(Some(0)).is_none());
+        assert_eq!(events.recorder(None).notes().len(), 1);
         events.switch(true);
         say(&events, EventKind::Listening, 2);
         let mut reader = events.subscribe(None).unwrap();

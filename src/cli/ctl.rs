@@ -8,6 +8,7 @@
 //! each such text is escaped where it is put into an outcome.
 
 mod bans;
+mod dump;
 pub(super) mod events;
 mod health;
 pub(super) mod human;
@@ -46,6 +47,8 @@ pub(super) enum Ctl {
     Sessions(Told<sessions::Sessions>),
     /// Show what happened; with -f, what happens
     Events(Told<events::Events>),
+    /// Print everything for a report of a fault as JSON, with placeholders for addresses
+    Dump(Told<dump::Dump>),
     /// End live sessions
     Close(Told<sessions::Close>),
     /// Apply the changed configuration, and wait for the outcome
@@ -95,6 +98,7 @@ impl Ctl {
             Self::Status(told) => told.run(variables, status::status),
             Self::Sessions(told) => told.run(variables, sessions::sessions),
             Self::Events(told) => told.run(variables, events::events),
+            Self::Dump(told) => told.run(variables, dump::dump),
             Self::Close(told) => told.run(variables, sessions::close),
             Self::Reload(told) => told.run(variables, reload::reload),
             Self::Upgrade(told) => told.run(variables, upgrade::upgrade),

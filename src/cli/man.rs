@@ -185,6 +185,7 @@ fn signals(roff: &mut Roff) {
             "Stop: no new sessions, and the grace of [shutdown] for the live ones. A second one: at once.",
         ),
         ("SIGUSR1", "Open the log files again."),
+        ("SIGQUIT", "Write a dump for a report of a fault into the state directory."),
         ("SIGUSR2", "Hand over to the program that is installed now."),
     ] {
         entry(roff, bold(name), meaning);

@@ -49,10 +49,11 @@ const ABSENT: [(&str, Option<&str>); 1] =
 
 /// Commands that talk to a running daemon, in a program that was built without them.
 #[cfg(not(feature = "api"))]
-const OF_API: [&str; 16] = [
+const OF_API: [&str; 17] = [
     "status",
     "sessions",
     "events",
+    "dump",
     "close",
     "reload",
     "upgrade",

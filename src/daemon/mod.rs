@@ -15,6 +15,7 @@
 
 mod bans;
 mod containers;
+mod dump;
 mod handover;
 mod limits;
 mod lists;
@@ -395,6 +396,7 @@ impl Daemon {
                     Signal::Reload => reload.notify_one(),
                     Signal::Stop => if desk.stop() { return Ok(Done::Stop) },
                     Signal::HandOver => desk.ask(None),
+                    Signal::Dump => dump::write(&self.windows, &self.events),
                     Signal::Restart if !systemd::is_there() => {}
                     Signal::Restart if desk.is_idle() => return Ok(Done::Restart),
                     Signal::Restart => _ = desk.stop(),

@@ -23,8 +23,15 @@ use tokio::{
 use super::{logging, systemd::is_there};
 
 /// Those that [`Signals`] takes.
-const TAKEN: [Number; 6] =
-    [Number::SIGHUP, Number::SIGTERM, Number::SIGINT, Number::SIGUSR1, Number::SIGUSR2, Number::SIGPWR];
+const TAKEN: [Number; 7] = [
+    Number::SIGHUP,
+    Number::SIGTERM,
+    Number::SIGINT,
+    Number::SIGUSR1,
+    Number::SIGUSR2,
+    Number::SIGPWR,
+    Number::SIGQUIT,
+];
 /// Those that keep their default.
 const LEFT_ALONE: [Number; 9] = [
     Number::SIGSEGV,
@@ -62,6 +69,8 @@ pub(super) enum Signal {
     /// Stop, and be started again at once (`SIGPWR`): the sessions go on then. Without a service
     /// manager it means nothing.
     Restart,
+    /// Write a dump for a report of a fault (`SIGQUIT`).
+    Dump,
 }
 
 /// The signals, installed.
@@ -73,6 +82,7 @@ pub(super) struct Signals {
     first_user: Stream,
     second_user: Stream,
     power: Stream,
+    quit: Stream,
 }
 
 impl Signals {
@@ -88,6 +98,7 @@ impl Signals {
             first_user: signal(SignalKind::user_defined1())?,
             second_user: signal(SignalKind::user_defined2())?,
             power: signal(SignalKind::from_raw(Number::SIGPWR as i32))?,
+            quit: signal(SignalKind::quit())?,
         };
         // Also where the parent left them blocked. SIGCHLD is for the part that waits for
         // processes; it ends nothing.
@@ -105,6 +116,7 @@ impl Signals {
                 _ = self.first_user.recv() => logging::reopen(),
                 _ = self.second_user.recv() => return Signal::HandOver,
                 _ = self.power.recv() => return Signal::Restart,
+                _ = self.quit.recv() => return Signal::Dump,
             }
         }
     }
@@ -124,7 +136,7 @@ impl Signals {
                     Signal::Reload => reload.notify_one(),
                     Signal::Stop => return None,
                     Signal::Restart if is_there() => return None,
-                    Signal::HandOver | Signal::Restart => {}
+                    Signal::HandOver | Signal::Restart | Signal::Dump => {}
                 },
             }
         }

@@ -62,6 +62,8 @@ mod with_api {
     pub(in crate::daemon) struct Windows {
         api: Api,
         rates: Rates,
+        board: Board,
+        tasks: TaskTracker,
     }
 
     /// The points of graphs.
@@ -123,7 +125,7 @@ mod with_api {
             tasks.spawn(async move { raised.guard("managed mappings", followed).await });
             let means = Means {
                 managed,
-                board,
+                board: board.clone(),
                 handle: view.handle.clone(),
                 events: view.events.clone(),
                 log_level: view.log_level.clone(),
@@ -131,11 +133,25 @@ mod with_api {
             };
             let api = Api::start(self.0, means, alarm.clone(), tasks);
             api.ready().await;
-            Windows { api, rates }
+            Windows { api, rates, board, tasks: tasks.clone() }
         }
     }
 
     impl Windows {
+        /// What makes a dump of this moment.
+        pub(in crate::daemon) fn dump(
+            &self,
+            events: &Events,
+        ) -> Option<impl FnOnce() -> String + Send + use<>> {
+            let (board, events) = (self.board.clone(), events.clone());
+            Some(move || serde_json::to_string_pretty(&board.dump(&events, false)).unwrap_or_default())
+        }
+
+        /// Runs work beside everything else.
+        pub(in crate::daemon) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+            self.tasks.spawn(work);
+        }
+
         pub(in crate::daemon) async fn stop(&self) {
             self.api.stop().await;
         }
@@ -194,6 +210,16 @@ mod without {
     }
 
     impl Windows {
+        #[expect(clippy::unused_self, reason = "the one that is there makes it")]
+        pub(in crate::daemon) fn dump(&self, _: &Events) -> Option<fn() -> String> {
+            None
+        }
+
+        #[expect(clippy::unused_self, reason = "the one that is there has tasks")]
+        pub(in crate::daemon) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+            drop(work);
+        }
+
         #[expect(clippy::unused_self, reason = "the one that measures has points")]
         pub(in crate::daemon) fn rates(&self) -> Rates {
             Rates

@@ -26,9 +26,10 @@ use std::{
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use atomic_waker::AtomicWaker;
 pub(crate) use ended::Ended;
 pub(crate) use handed::{AccountRecord, LiveRecord};
@@ -41,7 +42,7 @@ pub(crate) use totals::{MappingTotals, Moved, Totals};
 use totals::Account;
 
 use crate::{
-    events::{Draft, EventKind, Events},
+    events::{Draft, EventKind, Events, Recorder, SessionNote, Step},
     mapping::{ListenAddr, MappingName, Protocol, TargetAddr},
     targets::{Member, Place},
 };
@@ -76,6 +77,8 @@ pub(crate) struct ListenerMeter {
     listen: ListenAddr,
     ledger: Ledger,
     table: Mutex<Table>,
+    /// The flight recorder of the mapping.
+    recorder: ArcSwap<Recorder>,
 }
 
 /// The live sessions of a listener, and the account of all.
@@ -99,6 +102,7 @@ impl ListenerMeter {
         ledger: Ledger,
     ) -> Arc<Self> {
         Arc::new(Self {
+            recorder: ArcSwap::new(ledger.events.recorder(Some(&mapping))),
             mapping: Mutex::new(mapping),
             log: Mutex::new(SessionLog::new(SessionLines::All, Arc::default())),
             totals: Mutex::default(),
@@ -122,10 +126,11 @@ impl ListenerMeter {
         table.account.started();
         let slot = table.enter(&live);
         drop(table);
-        self.events().emit(EventKind::SessionStarted, || {
+        let id = self.events().emit_numbered(EventKind::SessionStarted, || {
             let message = format_args!("{} session from {client} started", self.protocol);
             Draft::new(message).mapping(self.mapping()).session(live.id).client(client)
         });
+        self.record(&live, id, Step::Started);
         SessionMeter { listener: Arc::clone(self), live, slot, settled: false }
     }
 
@@ -179,8 +184,21 @@ impl ListenerMeter {
         self.mapping.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Has a step of a session in the flight recorder.
+    fn record(&self, live: &LiveSession, id: Option<u64>, step: Step) {
+        let LiveSession { id: session, client, .. } = *live;
+        let (at, protocol) = (SystemTime::now(), self.protocol);
+        self.recorder.load().session(SessionNote { at, id, protocol, session, client, step });
+    }
+
+    /// Has a refusal in the flight recorder.
+    pub(crate) fn record_refusal(&self, client: SocketAddr, reason: &'static str) {
+        self.recorder.load().refusal(self.protocol, client, reason);
+    }
+
     /// Gives the listener to another mapping: a reload kept its socket and changed its name.
     pub(crate) fn rename(&self, mapping: MappingName) {
+        self.recorder.store(self.ledger.events.recorder(Some(&mapping)));
         *self.mapping.lock().unwrap_or_else(PoisonError::into_inner) = mapping;
     }
 
@@ -523,10 +541,12 @@ impl SessionMeter {
     pub(crate) fn reached(&self, target: SocketAddr, place: Place) {
         let before = self.live.target().replace(Reached::Address(target, place));
         // A flow needs no answer to be connected, and it can be connected again.
-        if before.is_none() && self.listener.protocol == Protocol::Tcp {
+        let took = (before.is_none() && self.listener.protocol == Protocol::Tcp).then(|| {
             let took = Instant::now().saturating_duration_since(self.live.started);
             self.listener.table().account.reached(took);
-        }
+            took
+        });
+        self.listener.record(&self.live, None, Step::Connected { target, took });
     }
 
     /// Notes the target that could not be reached, for a session that has reached none.
@@ -579,7 +599,9 @@ impl SessionMeter {
             table.live.remove(self.slot);
             table.account.ended(reason, moved, duration);
         }
-        self.tell_end(reason, duration, error);
+        let id = self.tell_end(reason, duration, error);
+        let ended = Step::Ended { reason: reason.as_str(), lasted: duration, bytes_in, bytes_out };
+        self.listener.record(&self.live, id, ended);
         // Where the level hides the lines, none of them is missed.
         if !tracing::enabled!(tracing::Level::INFO)
             || !self.listener.log().takes(reason, (bytes_in, bytes_out), now)
@@ -602,9 +624,14 @@ impl SessionMeter {
         );
     }
 
-    fn tell_end(&self, reason: Ended, duration: Duration, error: Option<&dyn std::fmt::Display>) {
+    fn tell_end(
+        &self,
+        reason: Ended,
+        duration: Duration,
+        error: Option<&dyn std::fmt::Display>,
+    ) -> Option<u64> {
         let Self { listener, live, .. } = self;
-        listener.events().emit(EventKind::SessionEnded, || {
+        listener.events().emit_numbered(EventKind::SessionEnded, || {
             let (client, target) = (live.client, live.target());
             let mut message = format!(
                 "{} session from {client} to {} ended: {}, {} bytes in, {} bytes out, {:.1} s",
@@ -620,7 +647,7 @@ impl SessionMeter {
             }
             let draft = Draft::new(message).mapping(listener.mapping());
             draft.session(live.id).client(client).reason(reason.as_str())
-        });
+        })
     }
 }
 

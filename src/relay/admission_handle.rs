@@ -51,6 +51,7 @@ impl AdmissionHandle {
             reason = refusal.as_str(),
             "session refused"
         );
+        meter.record_refusal(client, refusal.as_str());
         meter.events().emit(EventKind::SessionRefused, || {
             let reason = refusal.as_str();
             let message = format_args!("{} client {client} refused: {reason}", meter.protocol());

@@ -7,10 +7,13 @@
 //! Must not know how a window looks. Reads only: a change is a call on the supervisor's handle.
 
 mod addresses;
+mod anonymous;
 mod board;
+mod dump;
 mod event;
 mod gauges;
 mod history;
+mod recorded;
 mod router;
 mod sessions;
 pub(crate) mod view;
@@ -18,6 +21,7 @@ pub(crate) mod view;
 pub(crate) use board::{Board, Facts};
 pub(crate) use gauges::Gauges;
 pub(crate) use history::History;
+pub(crate) use recorded::recorded;
 pub(crate) use sessions::SessionList;
 
 use std::time::{Duration, SystemTime};

@@ -391,6 +391,60 @@ pub(crate) struct Event {
     pub message: String,
 }
 
+/// An event of the flight recorder (`GET /v1/recorder`). It has the fields of an [`Event`], and
+/// some more.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Recorded {
+    /// Its number, where it was an event of the bus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// When; of refusals, the last time.
+    pub at: String,
+    /// What: as in an event, and `session-connected`.
+    pub kind: String,
+    /// The mapping.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<String>,
+    /// The number of the session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
+    /// The client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// The target that was reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Why: the word of the session line, of a refusal or of a ban.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The time until the target was reached, or the age of the session at its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<u64>,
+    /// Bytes from the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_in: Option<u64>,
+    /// Bytes to the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_out: Option<u64>,
+    /// How many refusals of the client for this reason there were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// The first of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// What the flight recorder holds of a mapping (`GET /v1/recorder`), the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Recorder {
+    /// The events.
+    pub events: Vec<Recorded>,
+}
+
 /// Rates over time (`GET /v1/history`), the oldest point first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

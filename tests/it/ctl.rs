@@ -25,10 +25,11 @@ fn json(ran: &Ran) -> Value {
     serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran}"))
 }
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 17] = [
     &["status"],
     &["sessions"],
     &["events"],
+    &["dump"],
     &["close", "7"],
     &["reload"],
     &["ban", "192.0.2.7"],

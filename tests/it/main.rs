@@ -57,6 +57,7 @@ mod ports;
 mod pressure;
 mod proxy;
 mod real;
+mod recorder;
 mod reload;
 mod replace;
 mod router;

@@ -11,6 +11,7 @@ mod login;
 mod mappings;
 mod metrics;
 mod page;
+mod recorder;
 mod reload;
 mod router;
 mod sessions;
@@ -54,6 +55,8 @@ pub(super) fn all(context: Arc<Context>) -> Router {
         .route("/v1/router", get(router::router))
         .route("/v1/history", get(history::history))
         .route("/v1/events", get(events::events))
+        .route("/v1/recorder", get(recorder::recorder))
+        .route("/v1/dump", get(recorder::dump))
         .route("/v1/log-level", get(log_level::show).post(log_level::set));
     finished(router.fallback(page::page), context)
 }

@@ -20,7 +20,7 @@ use super::{Daemon, Failed, Outcome, human::clock};
 use crate::{
     api::client::{Ask, Received},
     cli::table::{Colour, Terminal},
-    status::view::Event,
+    status::view::{Event, Recorded, Recorder},
     text::{Escaped, escaped_json},
 };
 
@@ -38,13 +38,17 @@ pub(in crate::cli) struct Events {
     /// Only what is about this mapping
     #[arg(long, value_name = "NAME")]
     mapping: Option<String>,
-    /// With -f: begin with what the daemon remembers; without -f it is always shown
+    /// With --mapping: its last 256 events from the flight recorder. With -f: begin with what the
+    /// daemon remembers; without -f it is always shown
     #[arg(long)]
     recent: bool,
 }
 
 /// Prints events until the last one.
 pub(super) async fn events(args: Events, daemon: &Daemon) -> Result<Outcome, Failed> {
+    if args.recent && !args.follow && args.mapping.is_some() {
+        return recorded(args.mapping.as_deref(), daemon).await;
+    }
     let after = (args.recent || !args.follow).then_some(0);
     let ask = Ask::get("/v1/events")
         .with("mapping", args.mapping.as_deref())
@@ -86,6 +90,20 @@ pub(super) async fn events(args: Events, daemon: &Daemon) -> Result<Outcome, Fai
         writeln!(out, "{line}").and_then(|()| out.flush()).map_err(Failed::Output)?;
     }
     Ok(Outcome::done(String::new()))
+}
+
+/// Shows what the flight recorder holds of a mapping.
+async fn recorded(mapping: Option<&str>, daemon: &Daemon) -> Result<Outcome, Failed> {
+    let answer = daemon.client.ask(&Ask::get("/v1/recorder").with("mapping", mapping)).await?;
+    let recorder: Recorder = answer.read()?;
+    let lines = recorder.events.into_iter().map(|event| {
+        if daemon.json {
+            return one_line(&serde_json::to_string(&event).unwrap_or_default());
+        }
+        let Recorded { at, kind, mapping, message, .. } = event;
+        line(&Event { at, kind, mapping, message, ..Event::default() }, daemon.terminal)
+    });
+    Ok(Outcome::done(lines.map(|line| line + "\n").collect()))
 }
 
 /// Whether standard output is a pipe, or the like, whose other end is closed.

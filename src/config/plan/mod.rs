@@ -121,6 +121,15 @@ impl Service {
         matches!(self, Self::Tcp(TcpSpec { route: Route::Names(_), .. }))
     }
 
+    /// The host names that clients ask for, without the star of a wildcard.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let names = match self {
+            Self::Tcp(TcpSpec { route: Route::Names(names), .. }) => Some(names.hosts.iter()),
+            _ => None,
+        };
+        names.into_iter().flatten().map(|(name, _)| name.trim_start_matches("*."))
+    }
+
     /// What starts its targets, those of its host names too.
     fn wakes(&self) -> impl Iterator<Item = &WakeSpec> {
         let (named, plain) = match self {
