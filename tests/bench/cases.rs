@@ -36,12 +36,86 @@ pub(crate) enum Load {
     Flows { count: usize },
     /// Many listeners: start, memory, reload.
     Listeners { count: usize },
+    /// The same work with more and more of something beside it.
+    Grow { by: Growth, size: usize },
+}
+
+/// What grows, while the work stays the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Growth {
+    /// Open connections, of which up to 64 have a request under way.
+    Connections,
+    /// Open flows, of which up to 16 have a datagram under way.
+    Flows,
+    /// Mappings that 16 connections at a time go to in turn.
+    Mappings,
+    /// Entries of a list that keeps others out.
+    Entries,
+    /// Banned addresses.
+    Bans,
+    /// Cores, for connections.
+    CoresConnect,
+    /// Cores, for requests.
+    CoresPing,
+}
+
+/// Requests under way among however many connections there are.
+pub(crate) const BUSY_CONNECTIONS: usize = 64;
+/// Datagrams under way among however many flows there are.
+pub(crate) const BUSY_FLOWS: usize = 16;
+
+impl Growth {
+    /// Descriptors of the relay, or of the load, that one more of these takes.
+    fn descriptors(self) -> usize {
+        match self {
+            Self::Connections => 2,
+            Self::Flows | Self::Mappings => 1,
+            Self::Entries | Self::Bans | Self::CoresConnect | Self::CoresPing => 0,
+        }
+    }
 }
 
 impl Load {
+    /// Whether it is a point of a curve.
+    pub(crate) fn is_growth(self) -> bool {
+        matches!(self, Self::Grow { .. })
+    }
+
     /// Whether it is about datagrams.
     pub(crate) fn is_udp(self) -> bool {
-        matches!(self, Self::DatagramPing { .. } | Self::Flood { .. } | Self::Flows { .. })
+        matches!(
+            self,
+            Self::DatagramPing { .. }
+                | Self::Flood { .. }
+                | Self::Flows { .. }
+                | Self::Grow { by: Growth::Flows, .. }
+        )
+    }
+
+    /// The same with no more of what grows than there are descriptors for: if that is less than half of what is wanted,
+    /// it says why not.
+    pub(crate) fn within(self, descriptors: usize) -> Result<Self, String> {
+        let Self::Grow { by, size } = self else { return Ok(self) };
+        let most = descriptors.saturating_sub(SPARE).checked_div(by.descriptors()).unwrap_or(usize::MAX);
+        if most < size.div_ceil(2) {
+            let wanted = size * by.descriptors() + SPARE;
+            return Err(format!("needs {wanted} descriptors, and the limit is {descriptors}"));
+        }
+        Ok(Self::Grow { by, size: size.min(most) })
+    }
+
+    /// The same with so little of everything that it is over at once, to see that it works.
+    pub(crate) fn tiny(self) -> Self {
+        let few = |count: usize| count.min(24);
+        match self {
+            Self::Bulk { streams } => Self::Bulk { streams: few(streams) },
+            Self::Ping { connections } => Self::Ping { connections: few(connections) },
+            Self::Idle { sessions } => Self::Idle { sessions: few(sessions) },
+            Self::Flows { count } => Self::Flows { count: few(count) },
+            Self::Listeners { count } => Self::Listeners { count: few(count) },
+            Self::Grow { by, size } => Self::Grow { by, size: few(size) },
+            same => same,
+        }
     }
 
     /// What it yields; the first one stands for the case in the plot.
@@ -54,6 +128,8 @@ impl Load {
             Self::Flood { .. } => &FLOOD,
             Self::Flows { .. } => &FLOWS,
             Self::Listeners { .. } => &LISTENERS,
+            Self::Grow { by: Growth::Connections | Growth::Flows | Growth::CoresPing, .. } => &PING,
+            Self::Grow { .. } => &CHURN,
         }
     }
 }
@@ -77,16 +153,25 @@ const fn higher(key: &'static str, label: &'static str) -> Metric {
     Metric { key, label, better: Better::Higher }
 }
 
-const BULK: [Metric; 2] = [lower("cpu", "CPU s/GiB"), higher("rate", "Gbit/s")];
-const PING: [Metric; 5] = [
+const BULK: [Metric; 4] = [
+    lower("cpu", "CPU s/GiB"),
+    lower("machine", "machine's s/GiB"),
+    lower("rest", "rest's s/GiB"),
+    higher("rate", "Gbit/s"),
+];
+const PING: [Metric; 7] = [
     lower("cpu", "CPU µs/request"),
+    lower("machine", "machine's µs/request"),
+    lower("rest", "rest's µs/request"),
     lower("p50", "p50 µs"),
     lower("p99", "p99 µs"),
     lower("p999", "p99.9 µs"),
     higher("rate", "requests/s"),
 ];
-const CHURN: [Metric; 5] = [
+const CHURN: [Metric; 7] = [
     lower("cpu", "CPU µs/connection"),
+    lower("machine", "machine's µs/connection"),
+    lower("rest", "rest's µs/connection"),
     lower("p50", "p50 µs"),
     lower("p99", "p99 µs"),
     lower("p999", "p99.9 µs"),
@@ -98,19 +183,34 @@ const IDLE: [Metric; 4] = [
     higher("returned", "% returned after"),
     higher("sessions", "sessions open"),
 ];
-const FLOOD: [Metric; 3] =
-    [lower("cpu", "CPU µs/datagram"), lower("loss", "% lost"), higher("rate", "datagrams/s")];
-const FLOWS: [Metric; 4] = [
+const FLOOD: [Metric; 5] = [
+    lower("cpu", "CPU µs/datagram"),
+    lower("machine", "machine's µs/datagram"),
+    lower("rest", "rest's µs/datagram"),
+    lower("loss", "% lost"),
+    higher("rate", "datagrams/s"),
+];
+const FLOWS: [Metric; 6] = [
     lower("memory", "KiB/flow"),
     higher("rate", "new flows/s"),
     lower("cpu", "CPU µs/flow"),
+    lower("machine", "machine's µs/flow"),
+    lower("rest", "rest's µs/flow"),
     lower("resent", "% lost"),
 ];
 const LISTENERS: [Metric; 3] =
     [lower("start", "start ms"), lower("memory", "MiB"), lower("reload", "reload ms")];
 
+/// Descriptors for everything but what grows.
+const SPARE: usize = 1_500;
+
+/// A case of a curve.
+const fn grow(name: &'static str, title: &'static str, by: Growth, size: usize) -> Case {
+    Case { name, title, load: Load::Grow { by, size } }
+}
+
 /// All cases, in the order of the table.
-pub(crate) const CASES: [Case; 22] = [
+pub(crate) const CASES: [Case; 46] = [
     Case { name: "bulk-1", title: "bulk, 1 stream", load: Load::Bulk { streams: 1 } },
     Case { name: "bulk-8", title: "bulk, 8 streams", load: Load::Bulk { streams: 8 } },
     Case { name: "bulk-64", title: "bulk, 64 streams", load: Load::Bulk { streams: 64 } },
@@ -145,6 +245,30 @@ pub(crate) const CASES: [Case; 22] = [
     Case { name: "listeners-100", title: "100 listeners", load: Load::Listeners { count: 100 } },
     Case { name: "listeners-1000", title: "1,000 listeners", load: Load::Listeners { count: 1_000 } },
     Case { name: "listeners-5000", title: "5,000 listeners", load: Load::Listeners { count: 5_000 } },
+    grow("grow-connections-1", "ping-pong among 1 connection", Growth::Connections, 1),
+    grow("grow-connections-64", "ping-pong among 64 connections", Growth::Connections, 64),
+    grow("grow-connections-1000", "ping-pong among 1,000 connections", Growth::Connections, 1_000),
+    grow("grow-connections-10000", "ping-pong among 10,000 connections", Growth::Connections, 10_000),
+    grow("grow-connections-60000", "ping-pong among 60,000 connections", Growth::Connections, 60_000),
+    grow("grow-flows-1", "UDP ping-pong among 1 flow", Growth::Flows, 1),
+    grow("grow-flows-16", "UDP ping-pong among 16 flows", Growth::Flows, 16),
+    grow("grow-flows-1000", "UDP ping-pong among 1,000 flows", Growth::Flows, 1_000),
+    grow("grow-flows-10000", "UDP ping-pong among 10,000 flows", Growth::Flows, 10_000),
+    grow("grow-mappings-1", "connect among 1 mapping", Growth::Mappings, 1),
+    grow("grow-mappings-1000", "connect among 1,000 mappings", Growth::Mappings, 1_000),
+    grow("grow-mappings-10000", "connect among 10,000 mappings", Growth::Mappings, 10_000),
+    grow("grow-entries-10", "connect beside 10 list entries", Growth::Entries, 10),
+    grow("grow-entries-1000", "connect beside 1,000 list entries", Growth::Entries, 1_000),
+    grow("grow-entries-100000", "connect beside 100,000 list entries", Growth::Entries, 100_000),
+    grow("grow-entries-1000000", "connect beside 1,000,000 list entries", Growth::Entries, 1_000_000),
+    grow("grow-bans-0", "connect beside 0 bans", Growth::Bans, 0),
+    grow("grow-bans-1000", "connect beside 1,000 bans", Growth::Bans, 1_000),
+    grow("grow-bans-10000", "connect beside 10,000 bans", Growth::Bans, 10_000),
+    grow("grow-bans-65536", "connect beside 65,536 bans", Growth::Bans, 65_536),
+    grow("grow-cores-connect-1", "connect with 1 core", Growth::CoresConnect, 1),
+    grow("grow-cores-connect-2", "connect with 2 cores", Growth::CoresConnect, 2),
+    grow("grow-cores-ping-1", "ping-pong with 1 core", Growth::CoresPing, 1),
+    grow("grow-cores-ping-2", "ping-pong with 2 cores", Growth::CoresPing, 2),
 ];
 
 /// The case of that name.

@@ -9,6 +9,11 @@
 
 mod cases;
 mod clock;
+mod config;
+mod curves;
+mod growing;
+mod growth;
+mod kernel;
 mod load;
 mod network;
 mod pattern;
@@ -37,6 +42,8 @@ use subject::{Kind, PEERS, Subject};
 const OUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench");
 /// Rounds unless told otherwise.
 const ROUNDS: usize = 5;
+/// How the note of a run begins that did not end well.
+const FAILED: &str = "failed: ";
 /// Peers that `--quick` leaves out unless they are asked for: measured once, slow, and never the best.
 const SLOW: [Kind; 1] = [Kind::Socat];
 
@@ -47,6 +54,9 @@ struct Args {
     /// Two minutes in all: fewer rounds, shorter cases, the slow peers left out.
     #[arg(long)]
     quick: bool,
+    /// Seconds in all: that each case ends and all bytes are right, with tiny sizes and without peers. Says no figures.
+    #[arg(long)]
+    smoke: bool,
     /// Only this case, or those whose names begin so; may be repeated.
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
@@ -85,12 +95,27 @@ fn main() -> Result<()> {
         CASES.iter().for_each(|case| println!("{:16} {}", case.name, case.title));
         return Ok(());
     }
+    fs::create_dir_all(&args.out).context("make the directory of the results")?;
     let results = match &args.render {
         Some(file) => Results::read(file)?,
         None => measure(&args)?,
     };
-    fs::create_dir_all(&args.out).context("make the directory of the results")?;
-    show(&results, &args.out)
+    if args.smoke { judge_smoke(&results) } else { show(&results, &args.out) }
+}
+
+/// Every case has ended with the right bytes, or it is a failure.
+fn judge_smoke(results: &Results) -> Result<()> {
+    let notes =
+        results.cases.iter().flat_map(|case| case.notes.iter().map(|note| (case.case.as_str(), note)));
+    let failures: Vec<String> = notes
+        .filter(|(_, (_, note))| note.starts_with(FAILED))
+        .map(|(case, (program, note))| format!("{case}, {program}: {note}"))
+        .collect();
+    if !failures.is_empty() {
+        bail!("{}", failures.join("\n"));
+    }
+    println!("{} cases ended, and all bytes were right", results.cases.len());
+    Ok(())
 }
 
 fn show(results: &Results, out: &Path) -> Result<()> {
@@ -98,35 +123,49 @@ fn show(results: &Results, out: &Path) -> Result<()> {
     println!("{table}");
     fs::write(out.join("results.md"), &table)?;
     plot::draw(results, &out.join("results.svg"))?;
+    curves::draw(results, &out.join("growth.svg"))?;
     results.write(&out.join("results.json"))?;
-    eprintln!("written: results.md, results.json and results.svg in {}", out.display());
+    eprintln!("written: results.md, results.json, results.svg and growth.svg in {}", out.display());
     Ok(())
 }
 
 fn measure(args: &Args) -> Result<Results> {
-    let chosen = chosen_cases(&args.cases)?;
-    let network = network::enter(!args.here)?;
+    let chosen = chosen_cases(args)?;
+    let (own_network, network) = network::enter(!args.here)?;
     let cores = Cores::claim()?;
-    let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { ROUNDS });
+    let rounds = args.rounds.unwrap_or(if args.quick || args.smoke { 1 } else { ROUNDS });
     let pinning = if cores.apart() {
         format!("relay on core {}, load and target on core {}", cores.relay, cores.load)
     } else {
         "relay, load and target share one core: ratios only".to_owned()
     };
     let mut results = Results::begin(rounds, args.quick, network, pinning);
-    let subjects = subjects(args, &mut results)?;
+    let subjects = subjects(args, own_network, &mut results)?;
     let home = tempfile::tempdir().context("make a temporary directory")?;
-    let pace = if args.quick { Pace::quick() } else { Pace::full() };
-    let mut bench = Bench { cores, pace, home: home.path(), show_stderr: args.show_stderr, runs: 0 };
+    let pace = match () {
+        () if args.smoke => Pace::smoke(),
+        () if args.quick => Pace::quick(),
+        () => Pace::full(),
+    };
+    let mut bench = Bench {
+        cores,
+        pace,
+        home: home.path(),
+        show_stderr: args.show_stderr,
+        descriptors: process::descriptors(),
+        runs: 0,
+    };
     for case in chosen {
         let mut result = CaseResult::new(case.name);
         for round in 1..=rounds {
-            for subject in &subjects {
+            for subject in subjects.iter().filter(|subject| subject.takes_part(case.load)) {
                 eprintln!("{} · round {round} of {rounds} · {}", case.title, subject.name);
-                once(&mut bench, case, subject, &mut result);
+                once(&mut bench, &case, subject, &mut result);
             }
         }
         results.cases.push(result);
+        // What is cut off keeps what it has.
+        results.write(&args.out.join("results.json"))?;
     }
     Ok(results)
 }
@@ -136,21 +175,25 @@ fn once(bench: &mut Bench<'_>, case: &Case, subject: &Subject, result: &mut Case
     if result.notes.contains_key(&subject.name) {
         return;
     }
-    if let Some(reason) = subject.declines(case.load) {
-        result.notes.insert(subject.name.clone(), reason.to_owned());
+    let load = case.load.within(bench.descriptors);
+    let reason = subject.declines(case.load).map(str::to_owned);
+    if let Some(reason) = reason.or_else(|| load.clone().err()) {
+        result.notes.insert(subject.name.clone(), reason);
         return;
     }
-    match bench.run(subject, case.load) {
+    let Ok(load) = load else { return };
+    match bench.run(subject, load) {
         Ok(found) => result.add(&subject.name, found),
         Err(error) => {
             eprintln!("  failed: {error:#}");
             result.values.remove(&subject.name);
-            result.notes.insert(subject.name.clone(), format!("failed: {error:#}"));
+            result.notes.insert(subject.name.clone(), format!("{FAILED}{error:#}"));
         }
     }
 }
 
-fn chosen_cases(names: &[String]) -> Result<Vec<&'static Case>> {
+fn chosen_cases(args: &Args) -> Result<Vec<Case>> {
+    let names = &args.cases;
     for name in names {
         if !CASES.iter().any(|case| case.name.starts_with(name.as_str())) {
             bail!("no case is named {name}; --list names them");
@@ -160,13 +203,19 @@ fn chosen_cases(names: &[String]) -> Result<Vec<&'static Case>> {
     let wanted = |case: &&Case| {
         let exact = |name: &String| CASES.iter().any(|case| case.name == name);
         let fits = |name: &String| case.name == name || !exact(name) && case.name.starts_with(name.as_str());
-        names.is_empty() || names.iter().any(fits)
+        let all = names.is_empty() && !(args.quick && case.load.is_growth());
+        all || names.iter().any(fits)
     };
-    Ok(CASES.iter().filter(wanted).collect())
+    let mut chosen: Vec<Case> = CASES.iter().filter(wanted).copied().collect();
+    if args.smoke {
+        chosen.iter_mut().for_each(|case| case.load = case.load.tiny());
+        chosen.dedup_by_key(|case| case.load);
+    }
+    Ok(chosen)
 }
 
 /// The programs to measure, ours first; each is noted in the results, and so are the peers that are not here.
-fn subjects(args: &Args, results: &mut Results) -> Result<Vec<Subject>> {
+fn subjects(args: &Args, own_network: bool, results: &mut Results) -> Result<Vec<Subject>> {
     let mut subjects = Vec::new();
     for given in &args.portway {
         let (label, path) = given.split_once('=').unwrap_or(("portway", given));
@@ -186,11 +235,16 @@ fn subjects(args: &Args, results: &mut Results) -> Result<Vec<Subject>> {
     }
     for (name, kind) in PEERS {
         let asked = args.peers.iter().any(|peer| peer == name);
-        if !asked && (!args.peers.is_empty() || args.quick && SLOW.contains(&kind)) {
+        let unwanted =
+            !args.peers.is_empty() || args.quick && SLOW.contains(&kind) || args.smoke && !kind.is_floor();
+        if !asked && unwanted {
             continue;
         }
-        match Subject::peer(name, kind) {
+        match Subject::peer(name, kind, own_network) {
             Some(peer) => subjects.push(peer),
+            None if kind == Kind::Kernel => {
+                results.missing.push("kernel (nft, and a network of its own)".to_owned());
+            }
             None if kind == Kind::Realm => results.missing.push("realm (REALM= names a binary)".to_owned()),
             None => results.missing.push(name.to_owned()),
         }
@@ -201,6 +255,7 @@ fn subjects(args: &Args, results: &mut Results) -> Result<Vec<Subject>> {
             name: subject.name.clone(),
             version: subject.version.clone(),
             ours: subject.kind == Kind::Portway,
+            floor: subject.kind.is_floor(),
         })
         .collect();
     Ok(subjects)

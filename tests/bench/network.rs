@@ -16,8 +16,8 @@ const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 /// of one's own may choose only what any program may.
 const UNPACED: [&str; 2] = ["cubic", "reno"];
 
-/// Moves this process, which has one thread yet, to a network of its own, where it may, and says in which it is.
-pub(crate) fn enter(wanted: bool) -> Result<String> {
+/// Moves this process, which has one thread yet, to a network of its own, where it may, and says in which it is, and whether that is its own.
+pub(crate) fn enter(wanted: bool) -> Result<(bool, String)> {
     let is_own = wanted && unshare(CloneFlags::CLONE_NEWNET).is_ok();
     if is_own {
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
@@ -27,5 +27,5 @@ pub(crate) fn enter(wanted: bool) -> Result<String> {
     }
     let control = fs::read_to_string(CONGESTION_CONTROL).context("read the congestion control")?;
     let place = if is_own { "network namespace of its own" } else { "network of the machine" };
-    Ok(format!("{place}, TCP {}", control.trim()))
+    Ok((is_own, format!("{place}, TCP {}", control.trim())))
 }

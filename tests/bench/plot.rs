@@ -29,7 +29,7 @@ const RIGHT: i32 = WIDTH - 70;
 /// What the axis spans; a dot beyond it stands at its end, with its number.
 const LEAST: f64 = 0.25;
 const MOST: f64 = 8.0;
-const TEXT: RGBColor = RGBColor(0x6e, 0x77, 0x81);
+pub(crate) const TEXT: RGBColor = RGBColor(0x6e, 0x77, 0x81);
 const OURS: [RGBColor; 3] =
     [RGBColor(0xe3, 0x62, 0x09), RGBColor(0xd6, 0x33, 0x84), RGBColor(0x9a, 0x6b, 0x00)];
 const PEERS: [RGBColor; 5] = [
@@ -39,6 +39,8 @@ const PEERS: [RGBColor; 5] = [
     RGBColor(0x8b, 0x94, 0x9e),
     RGBColor(0x1b, 0x9e, 0x9e),
 ];
+
+const FLOORS: [RGBColor; 2] = [RGBColor(0x8a, 0x8f, 0x55), RGBColor(0x5f, 0x6b, 0x7a)];
 
 /// A case: its name, and the cost of each relay that has one.
 struct Row<'a> {
@@ -51,7 +53,10 @@ pub(crate) fn draw(results: &Results, path: &Path) -> Result<()> {
     let rows = rows(results);
     let height = TOP + ROW * i32::try_from(rows.len())? + BOTTOM;
     let area = SVGBackend::new(path, (u32::try_from(WIDTH)?, u32::try_from(height)?)).into_drawing_area();
-    let canvas = Canvas { area, colors: colors(results) };
+    // A floor has no cost of its own, and so no dot.
+    let mut colors = colors(results);
+    colors.retain(|(name, ..)| !results.floors().any(|floor| floor == *name));
+    let canvas = Canvas { area, colors };
     canvas.legend()?;
     canvas.axis(height)?;
     for (index, row) in rows.iter().enumerate() {
@@ -68,13 +73,18 @@ fn rows(results: &Results) -> Vec<Row<'_>> {
         let dots = names.filter_map(|name| Some((name, ratio(result.median(name, metric.key)?, best)?)));
         Some((format!("{}: {}", case.title, metric.label), dots.collect::<Vec<_>>()))
     };
-    cases(results).filter_map(row).map(|(title, dots)| Row { title, dots }).collect()
+    cases(results)
+        .filter(|(case, _)| !case.load.is_growth())
+        .filter_map(row)
+        .map(|(title, dots)| Row { title, dots })
+        .collect()
 }
 
-fn colors(results: &Results) -> Vec<(&str, RGBColor, bool)> {
+pub(crate) fn colors(results: &Results) -> Vec<(&str, RGBColor, bool)> {
     let ours = results.names(true).zip(OURS.into_iter().cycle()).map(|(name, color)| (name, color, true));
     let peers = results.names(false).zip(PEERS.into_iter().cycle()).map(|(name, color)| (name, color, false));
-    ours.chain(peers).collect()
+    let floors = results.floors().zip(FLOORS.into_iter().cycle()).map(|(name, color)| (name, color, false));
+    ours.chain(peers).chain(floors).collect()
 }
 
 struct Canvas<'a> {
@@ -147,6 +157,6 @@ fn place(cost: f64) -> i32 {
     LEFT + offset
 }
 
-fn failed(error: impl Display) -> anyhow::Error {
+pub(crate) fn failed(error: impl Display) -> anyhow::Error {
     anyhow!("draw the plot: {error}")
 }

@@ -17,16 +17,21 @@ use nix::time::ClockId;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::clock::{self, wait_for};
+use crate::{
+    clock::{self, wait_for},
+    kernel::Rules,
+};
 
 /// How long a relay may take to end by itself.
 const END_WITHIN: Duration = Duration::from_secs(3);
-/// The unit of the times in `/proc/PID/stat`.
+/// The unit of the times in `/proc/PID/stat` and `/proc/stat`.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// The cores of each program.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Cores {
+    /// All that we may use.
+    usable: Vec<usize>,
     /// The relay's.
     pub(crate) relay: usize,
     /// Ours: load and target.
@@ -44,26 +49,39 @@ impl Cores {
         let mut ours = CpuSet::new();
         ours.set(load);
         sched_setaffinity(None, &ours).context("pin the load")?;
-        Ok(Self { relay, load })
+        Ok(Self { usable, relay, load })
     }
 
     /// Whether relay and load have a core each.
-    pub(crate) fn apart(self) -> bool {
+    pub(crate) fn apart(&self) -> bool {
         self.relay != self.load
+    }
+
+    /// The first cores, as `taskset` takes them. On a machine with two, the second of two is the load's, too.
+    pub(crate) fn first(&self, count: usize) -> String {
+        let cores: Vec<String> = self.usable.iter().take(count).map(usize::to_string).collect();
+        cores.join(",")
     }
 }
 
 /// A running relay.
 pub(crate) struct Process {
+    /// None where the kernel forwards, or nothing does.
+    program: Option<Program>,
+    /// The kernel's rules in its place.
+    _rules: Option<Rules>,
+}
+
+struct Program {
     child: Child,
     pid: Pid,
 }
 
 impl Process {
-    /// Starts a program on a core, silent unless its error output is wanted.
-    pub(crate) fn start(command: &[String], core: usize, home: &Path, show_stderr: bool) -> Result<Self> {
+    /// Starts a program on some cores, silent unless its error output is wanted.
+    pub(crate) fn start(command: &[String], cores: &str, home: &Path, show_stderr: bool) -> Result<Self> {
         let mut pinned = Command::new("setpriv");
-        pinned.args(["--pdeathsig", "TERM", "taskset", "-c", &core.to_string()]).args(command);
+        pinned.args(["--pdeathsig", "TERM", "taskset", "-c", cores]).args(command);
         // Whatever a program keeps beside its work (a control socket, a pid file) stays in the temporary directory.
         pinned.env("RUNTIME_DIRECTORY", home).env("XDG_RUNTIME_DIR", home).current_dir(home);
         pinned.stdin(Stdio::null()).stdout(Stdio::null());
@@ -72,12 +90,17 @@ impl Process {
         let child = pinned.spawn().context("start setpriv and taskset (package util-linux)")?;
         let pid =
             i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process without an id")?;
-        Ok(Self { child, pid })
+        Ok(Self { program: Some(Program { child, pid }), _rules: None })
+    }
+
+    /// In the place of a relay that is no program: it costs no time and no memory of any process.
+    pub(crate) fn none(rules: Option<Rules>) -> Self {
+        Self { program: None, _rules: rules }
     }
 
     /// Fails if the relay has ended by itself.
     pub(crate) fn check_alive(&self) -> Result<()> {
-        if is_over(self.pid.as_raw_nonzero().get()) {
+        if self.program.as_ref().is_some_and(|program| is_over(program.pid.as_raw_nonzero().get())) {
             bail!("the relay ended by itself");
         }
         Ok(())
@@ -85,7 +108,8 @@ impl Process {
 
     /// Sends the relay itself a signal.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        kill_process(self.pid, signal).context("signal the relay")
+        let program = self.program.as_ref().context("there is no program to signal")?;
+        kill_process(program.pid, signal).context("signal the relay")
     }
 
     /// User and system seconds of the whole tree so far.
@@ -126,7 +150,8 @@ impl Process {
     }
 
     fn members(&self) -> Result<Vec<Member>> {
-        let group = self.pid.as_raw_nonzero().get();
+        let Some(program) = &self.program else { return Ok(Vec::new()) };
+        let group = program.pid.as_raw_nonzero().get();
         let entries = fs::read_dir("/proc").context("read /proc")?;
         let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         Ok(pids.filter_map(Member::read).filter(|member| member.group == group).collect())
@@ -135,13 +160,39 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let leader = self.pid.as_raw_nonzero().get();
+        let Some(Program { child, pid }) = &mut self.program else { return };
+        let leader = pid.as_raw_nonzero().get();
         // The leader is reaped after the whole group was signalled, so its number cannot belong to another process.
-        let _ = kill_process_group(self.pid, Signal::TERM);
+        let _ = kill_process_group(*pid, Signal::TERM);
         let _ = wait_for("the relay to end", END_WITHIN, || Ok(is_over(leader).then_some(())));
-        let _ = kill_process_group(self.pid, Signal::KILL);
-        let _ = self.child.wait();
+        let _ = kill_process_group(*pid, Signal::KILL);
+        let _ = child.wait();
     }
+}
+
+/// Seconds in which the machine's processors were busy, for whatever reason, since it was started.
+pub(crate) fn busy_machine() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<f64> = line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    // User, nice, system, idle, waiting for a disk, interrupts, soft interrupts; guests are in the first two again.
+    let [user, nice, system, _, _, hard, soft, ..] = ticks[..] else {
+        bail!("/proc/stat begins with {line}")
+    };
+    Ok((user + nice + system + hard + soft) / TICKS_PER_SECOND)
+}
+
+/// How many descriptors a process may have, ours and each relay.
+pub(crate) fn descriptors() -> usize {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX)
+}
+
+/// Seconds of this process: of load and target.
+pub(crate) fn own_cpu() -> Result<f64> {
+    let time =
+        nix::time::clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).context("read our own CPU time")?;
+    Ok(Duration::from(time).as_secs_f64())
 }
 
 /// A process of the group, as `/proc/PID/stat` has it.

@@ -32,6 +32,9 @@ pub(crate) struct Program {
     pub(crate) version: String,
     /// One of ours; the others are peers.
     pub(crate) ours: bool,
+    /// No program, but what none can go below; no peer either.
+    #[serde(default)]
+    pub(crate) floor: bool,
 }
 
 /// What was measured in a case: by program and metric, a value for each round.
@@ -80,7 +83,13 @@ impl Results {
 
     /// The names of the peers, or of our own programs.
     pub(crate) fn names(&self, ours: bool) -> impl Iterator<Item = &str> {
-        self.programs.iter().filter(move |program| program.ours == ours).map(|program| program.name.as_str())
+        let wanted = move |program: &&Program| program.ours == ours && !program.floor;
+        self.programs.iter().filter(wanted).map(|program| program.name.as_str())
+    }
+
+    /// The names of what is no program.
+    pub(crate) fn floors(&self) -> impl Iterator<Item = &str> {
+        self.programs.iter().filter(|program| program.floor).map(|program| program.name.as_str())
     }
 
     /// The medians of all peers that have one.

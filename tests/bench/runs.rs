@@ -13,8 +13,10 @@ use rustix::process::Signal;
 use crate::{
     cases::Load,
     clock,
+    config::{First, Forward, Setup},
+    kernel::Rules,
     load::{
-        Span, Window, World,
+        Meter, Span, Window, World,
         bulk::Bulk,
         churn::{Churn, Request},
         flood::Flood,
@@ -26,17 +28,17 @@ use crate::{
         target::Target,
     },
     process::{Cores, Process},
-    subject::{First, Forward, Subject},
+    subject::{Kind, Subject},
 };
 
 const GIB: f64 = 1024.0 * 1024.0 * 1024.0;
 const MICROSECONDS: f64 = 1_000_000.0;
 /// How long a relay may take to listen, even on thousands of addresses, and to end thousands of sessions.
-const START_WITHIN: Duration = Duration::from_secs(15);
+pub(crate) const START_WITHIN: Duration = Duration::from_secs(15);
 /// When a reload that shows no effect is asked for again.
 const SIGNAL_AGAIN: Duration = Duration::from_secs(3);
 /// The port of the first of many listeners: below the range that the system gives to clients.
-const FIRST_PORT: u16 = 10_000;
+pub(crate) const FIRST_PORT: u16 = 10_000;
 
 /// How long everything takes.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +57,12 @@ impl Pace {
         Self { span, connections: 10_000, calm: Duration::from_secs(3) }
     }
 
+    /// To see that everything works.
+    pub(crate) fn smoke() -> Self {
+        let span = Span { warm: Duration::from_millis(10), length: Duration::from_millis(60) };
+        Self { span, connections: 160, calm: Duration::from_millis(30) }
+    }
+
     /// For a first look.
     pub(crate) fn quick() -> Self {
         let span = Span { warm: Duration::from_millis(150), length: Duration::from_millis(500) };
@@ -71,6 +79,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) pace: Pace,
     pub(crate) home: &'a Path,
     pub(crate) show_stderr: bool,
+    /// How many a process may have.
+    pub(crate) descriptors: usize,
     /// Runs so far: each has addresses of its own, so that no connection of an earlier one stands in its way.
     pub(crate) runs: u16,
 }
@@ -78,9 +88,10 @@ pub(crate) struct Bench<'a> {
 impl Bench<'_> {
     /// Does a case once on a relay.
     pub(crate) fn run(&mut self, subject: &Subject, load: Load) -> Result<Values> {
-        self.runs += 1;
-        let [high, low] = self.runs.to_be_bytes();
-        let at = |last, port| SocketAddr::from((Ipv4Addr::new(127, 80 + high, low, last), port));
+        let at = self.addresses();
+        if let Load::Grow { by, size } = load {
+            return self.grow(subject, by, size, at);
+        }
         let target = match load {
             Load::Bulk { .. } => Target::tcp_stream(at(2, 0))?,
             load if load.is_udp() => Target::udp(at(2, 0))?,
@@ -92,7 +103,10 @@ impl Bench<'_> {
             Load::Greeted { .. } => First::Header,
             _ => First::Nothing,
         };
-        let forward = |port| Forward { listen: at(1, port), target: target_addr, udp: load.is_udp(), first };
+        // Without a relay the target stands where the relay would.
+        let place = if subject.kind == Kind::Direct { 2 } else { 1 };
+        let forward =
+            |port| Forward { listen: at(place, port), target: target_addr, udp: load.is_udp(), first };
         let mut world = World::new(target)?;
         if let Load::Listeners { count } = load {
             let ports = FIRST_PORT..=FIRST_PORT + u16::try_from(count).context("too many listeners")?;
@@ -100,22 +114,47 @@ impl Bench<'_> {
             return self.listeners(subject, &mut world, &forwards);
         }
         let forward = forward(target_addr.port());
-        let command = subject.configure(&[forward], self.home, false)?;
-        let relay = Process::start(&command, self.cores.relay, self.home, self.show_stderr)?;
+        let relay = self.start(subject, &Setup::of(vec![forward]))?;
         Probe::all(&mut world, [forward.listen], START_WITHIN, || relay.check_alive())?;
-        self.load(&mut world, &relay, forward.listen, load)
+        let mut found = self.load(&mut world, &relay, forward.listen, load)?;
+        without_process(subject, &mut found);
+        Ok(found)
+    }
+
+    /// The addresses of the next run: each has a network of its own.
+    fn addresses(&mut self) -> impl Fn(u8, u16) -> SocketAddr + use<> {
+        self.runs += 1;
+        let [high, low] = self.runs.to_be_bytes();
+        move |last, port| SocketAddr::from((Ipv4Addr::new(127, 80 + high, low, last), port))
+    }
+
+    /// Starts a relay, or sets the rules that are in its place.
+    pub(crate) fn start(&self, subject: &Subject, setup: &Setup) -> Result<Process> {
+        match subject.kind {
+            Kind::Direct => Ok(Process::none(None)),
+            Kind::Kernel => Ok(Process::none(Some(Rules::set(&setup.forwards)?))),
+            _ => {
+                let command = subject.configure(setup, self.home)?;
+                Process::start(&command, &self.cores.first(setup.threads), self.home, self.show_stderr)
+            }
+        }
     }
 
     fn load(&self, world: &mut World, relay: &Process, at: SocketAddr, load: Load) -> Result<Values> {
         match load {
             Load::Bulk { streams } => {
                 let window = world.measure(&mut Bulk::open(world, at, streams)?, relay, self.pace.span)?;
-                let cpu = window.cpu / (window.done / GIB);
-                Ok(values([("cpu", cpu), ("rate", window.done * 8.0 / 1e9 / window.wall)]))
+                let gib = window.done / GIB;
+                Ok(values([
+                    ("cpu", window.cpu / gib),
+                    ("machine", window.machine / gib),
+                    ("rest", window.rest / gib),
+                    ("rate", window.done * 8.0 / 1e9 / window.wall),
+                ]))
             }
             Load::Ping { connections } => {
                 let mut sessions = Sessions::open(world, at, connections)?;
-                sessions.start(world)?;
+                sessions.start(world, connections)?;
                 let window = world.measure(&mut sessions, relay, self.pace.span)?;
                 Ok(each(window, sessions.latencies()))
             }
@@ -125,14 +164,14 @@ impl Bench<'_> {
                     Load::Greeted { .. } => Request::BehindHeader,
                     _ => Request::Message,
                 };
-                let mut churn = Churn::new(at, parallel, request);
+                let mut churn = Churn::new(vec![at], parallel, request);
                 churn.run(world, relay, self.pace.connections / 10)?;
                 let window = churn.run(world, relay, self.pace.connections)?;
                 Ok(each(window, churn.latencies()))
             }
             Load::Idle { sessions } => self.idle(world, relay, at, sessions),
             Load::DatagramPing { flows } => {
-                let mut ping = DatagramPing::open(world, at, flows)?;
+                let mut ping = DatagramPing::open(world, at, flows, flows)?;
                 let window = world.measure(&mut ping, relay, self.pace.span)?;
                 ensure!(ping.lost() <= 10, "{} datagrams of a ping-pong were lost", ping.lost());
                 Ok(each(window, ping.latencies()))
@@ -145,7 +184,7 @@ impl Bench<'_> {
                 Ok(each(window, vec![("loss", loss)]))
             }
             Load::Flows { count } => flows(world, relay, at, count),
-            Load::Listeners { .. } => anyhow::bail!("a case of its own"),
+            Load::Listeners { .. } | Load::Grow { .. } => anyhow::bail!("a case of its own"),
         }
     }
 
@@ -181,16 +220,18 @@ impl Bench<'_> {
     /// The last of the forwards is what the reload adds.
     fn listeners(&self, subject: &Subject, world: &mut World, forwards: &[Forward]) -> Result<Values> {
         let (added, first) = forwards.split_last().context("no listeners")?;
-        let command = subject.configure(first, self.home, true)?;
+        let mut setup = Setup { reload: true, ..Setup::of(first.to_vec()) };
+        let command = subject.configure(&setup, self.home)?;
         let started = clock::now();
-        let relay = Process::start(&command, self.cores.relay, self.home, self.show_stderr)?;
+        let relay = Process::start(&command, &self.cores.first(1), self.home, self.show_stderr)?;
         let witnesses = [first.first(), first.get(first.len() / 2), first.last()];
         let witnesses = witnesses.into_iter().flatten().map(|forward| forward.listen);
         Probe::all(world, witnesses, START_WITHIN, || relay.check_alive())?;
         let start = started.elapsed().as_secs_f64() * 1_000.0;
         let mut found = values([("start", start), ("memory", relay.memory()? / 1024.0)]);
         if let Some(signal) = subject.reload_signal() {
-            subject.configure(forwards, self.home, true)?;
+            setup.forwards.push(*added);
+            subject.configure(&setup, self.home)?;
             found.insert("reload".to_owned(), reload(world, &relay, signal, added.listen)?);
         }
         for part in first.chunks(32) {
@@ -220,24 +261,36 @@ fn reload(world: &mut World, relay: &Process, signal: Signal, added: SocketAddr)
 fn flows(world: &mut World, relay: &Process, at: SocketAddr, count: usize) -> Result<Values> {
     let before = relay.memory()?;
     let mut flows = Flows::prepare(world, at, count)?;
-    let cpu = relay.cpu()?;
+    let meter = Meter::begin(world, relay)?;
     let wall = flows.open(world)?;
-    let cpu = relay.cpu()? - cpu;
+    let window = meter.end(world, relay)?;
     let growth = relay.memory()? - before;
     #[expect(clippy::cast_precision_loss, reason = "counts, shown with three digits")]
     let (count, resent) = (count as f64, flows.resent() as f64);
     Ok(values([
         ("memory", growth / count),
         ("rate", count / wall),
-        ("cpu", cpu * MICROSECONDS / count),
+        ("cpu", window.cpu * MICROSECONDS / count),
+        ("machine", window.machine * MICROSECONDS / count),
+        ("rest", window.rest * MICROSECONDS / count),
         ("resent", 100.0 * resent / count),
     ]))
 }
 
+/// Where there is no process, nothing is its own.
+pub(crate) fn without_process(subject: &Subject, found: &mut Values) {
+    if subject.kind.is_floor() {
+        found.retain(|key, _| key != "cpu" && key != "memory");
+    }
+}
+
 /// CPU of each request or datagram, their rate, and what else was found.
-fn each(window: Window, more: Vec<(&'static str, f64)>) -> Values {
+pub(crate) fn each(window: Window, more: Vec<(&'static str, f64)>) -> Values {
+    let each = |seconds: f64| seconds * MICROSECONDS / window.done.max(1.0);
     let mut found = values([
-        ("cpu", window.cpu * MICROSECONDS / window.done.max(1.0)),
+        ("cpu", each(window.cpu)),
+        ("machine", each(window.machine)),
+        ("rest", each(window.rest)),
         ("rate", window.done / window.wall),
     ]);
     found.extend(more.into_iter().map(|(key, value)| (key.to_owned(), value)));

@@ -1,7 +1,7 @@
-//! The programs under test: where they are, what they can do, and how each is configured.
+//! The programs under test: where they are, what they can do, and how each is started.
 //!
-//! All get equal terms: one thread or process for the work, no logs, time limits that never strike, room for every
-//! session of every case. What a program cannot do is said, not measured.
+//! What a program cannot do is said, not measured. Two subjects are no programs. They are the floor that no relay can
+//! go below: the kernel's own forwarding, and the load that talks to the target without any relay.
 
 use std::{
     fs,
@@ -13,7 +13,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 
-use crate::{cases::Load, load::hello::NAME};
+use crate::{
+    cases::{Growth, Load},
+    config::{self, Dialect, First, Forward, Setup, publish},
+};
 
 /// A program under test.
 #[derive(Debug, Clone)]
@@ -36,49 +39,28 @@ pub(crate) enum Kind {
     Rinetd,
     Socat,
     Realm,
+    /// The kernel forwards by a rule.
+    Kernel,
+    /// The load talks to the target.
+    Direct,
 }
 
-/// The peers, by name.
-pub(crate) const PEERS: [(&str, Kind); 5] = [
+/// The peers by name, and the floor.
+pub(crate) const PEERS: [(&str, Kind); 7] = [
     ("haproxy", Kind::Haproxy),
     ("nginx", Kind::Nginx),
     ("rinetd", Kind::Rinetd),
     ("socat", Kind::Socat),
     ("realm", Kind::Realm),
+    ("kernel", Kind::Kernel),
+    ("direct", Kind::Direct),
 ];
 
-/// What a build of portway understands: an older one that is compared with may lack some of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Dialect {
-    /// A configuration file at all; else only `-p`.
-    file: bool,
-    /// Limits of sessions, which are off here: all clients are one address, and no peer limits those.
-    limits: bool,
-    /// A control socket, which then lies in the temporary directory.
-    api: bool,
-    /// Names on one port, and PROXY headers.
-    names: bool,
-}
-
-/// What a relay does before it forwards.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum First {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// It looks for the name that a TLS client wants.
-    Name,
-    /// It sends a PROXY header to the target.
-    Header,
-}
-
-/// One forwarding.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Forward {
-    pub(crate) listen: SocketAddr,
-    pub(crate) target: SocketAddr,
-    pub(crate) udp: bool,
-    pub(crate) first: First,
+impl Kind {
+    /// Whether it is no program, and a floor rather than a peer.
+    pub(crate) fn is_floor(self) -> bool {
+        matches!(self, Self::Kernel | Self::Direct)
+    }
 }
 
 impl Subject {
@@ -86,30 +68,54 @@ impl Subject {
     pub(crate) fn portway(label: &str, path: &Path) -> Result<Self> {
         let path = path.canonicalize().with_context(|| format!("find {}", path.display()))?;
         let version = version_of(Command::new(&path).arg("--version"));
-        let dialect = Dialect::of(&path)?;
+        let dialect = dialect_of(&path)?;
         Ok(Self { name: label.to_owned(), kind: Kind::Portway, path, version, dialect })
     }
 
-    /// An installed peer; realm is wherever `REALM` says.
-    pub(crate) fn peer(name: &str, kind: Kind) -> Option<Self> {
-        let path = if kind == Kind::Realm {
-            PathBuf::from(std::env::var_os("REALM")?).canonicalize().ok()?
-        } else {
-            let places = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
-            places.iter().map(|place| Path::new(place).join(name)).find(|path| path.is_file())?
+    /// An installed peer, or the one that a variable such as `HAPROXY` names. The kernel may be asked to forward only in
+    /// a network of our own.
+    pub(crate) fn peer(name: &str, kind: Kind, own_network: bool) -> Option<Self> {
+        let places = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
+        let find =
+            |name: &str| places.iter().map(|place| Path::new(place).join(name)).find(|path| path.is_file());
+        let path = match std::env::var_os(name.to_uppercase()) {
+            _ if kind == Kind::Direct => PathBuf::new(),
+            _ if kind == Kind::Kernel => own_network.then(|| find("nft"))??,
+            Some(given) => PathBuf::from(given).canonicalize().ok()?,
+            None if kind == Kind::Realm => return None,
+            None => find(name)?,
         };
         let flag = match kind {
             Kind::Socat => "-V",
-            Kind::Portway | Kind::Realm => "--version",
-            Kind::Haproxy | Kind::Nginx | Kind::Rinetd => "-v",
+            Kind::Portway | Kind::Realm | Kind::Kernel => "--version",
+            Kind::Haproxy | Kind::Nginx | Kind::Rinetd | Kind::Direct => "-v",
         };
-        let version = version_of(Command::new(&path).arg(flag));
+        let version = match kind {
+            Kind::Direct => "the load talks to the target".to_owned(),
+            Kind::Kernel => format!("DNAT by {}", version_of(Command::new(&path).arg(flag))),
+            _ => version_of(Command::new(&path).arg(flag)),
+        };
         Some(Self { name: name.to_owned(), kind, path, version, dialect: Dialect::default() })
+    }
+
+    /// Whether it is measured in a case at all: how costs grow is measured beside the two peers that come nearest.
+    pub(crate) fn takes_part(&self, load: Load) -> bool {
+        match load {
+            Load::Grow { by: Growth::Connections | Growth::Flows, .. } if self.kind.is_floor() => true,
+            Load::Grow { .. } => matches!(self.kind, Kind::Portway | Kind::Haproxy | Kind::Nginx),
+            _ => true,
+        }
     }
 
     /// Why it is not measured in a case, if it is not.
     pub(crate) fn declines(&self, load: Load) -> Option<&'static str> {
         match (self.kind, load) {
+            (Kind::Kernel | Kind::Direct, Load::Idle { .. } | Load::Listeners { .. }) => {
+                Some("keeps no memory of a process")
+            }
+            (Kind::Kernel | Kind::Direct, Load::Named { .. } | Load::Greeted { .. }) => {
+                Some("looks at no byte and sends none")
+            }
             (Kind::Haproxy, load) if load.is_udp() => Some("relays no UDP"),
             (Kind::Socat, Load::Idle { .. } | Load::Flows { .. } | Load::Ping { connections: 1000 }) => {
                 Some("a process for each session: not measured with thousands")
@@ -121,7 +127,8 @@ impl Subject {
             (Kind::Portway, Load::Named { .. } | Load::Greeted { .. }) if !self.dialect.names => {
                 Some("this build knows neither names nor PROXY headers")
             }
-            (Kind::Portway, Load::Listeners { .. }) if !self.dialect.file => {
+            (Kind::Nginx, Load::Grow { by: Growth::Bans, .. }) => Some("has no bans"),
+            (Kind::Portway, Load::Listeners { .. } | Load::Grow { .. }) if !self.dialect.file => {
                 Some("this build reads no configuration file: no reload")
             }
             _ => None,
@@ -135,35 +142,38 @@ impl Subject {
             Kind::Portway | Kind::Nginx | Kind::Rinetd => Some(Signal::HUP),
             // Its master process takes this one for a reload.
             Kind::Haproxy => Some(Signal::USR2),
-            Kind::Socat | Kind::Realm => None,
+            Kind::Socat | Kind::Realm | Kind::Kernel | Kind::Direct => None,
         }
     }
 
     /// Writes the configuration and returns the command that runs it.
-    pub(crate) fn configure(&self, forwards: &[Forward], home: &Path, reload: bool) -> Result<Vec<String>> {
+    pub(crate) fn configure(&self, setup: &Setup, home: &Path) -> Result<Vec<String>> {
         let file = home.join("relay.conf");
         let text = match self.kind {
-            Kind::Portway => self.dialect.text(forwards, home),
-            Kind::Haproxy => haproxy(forwards),
-            Kind::Nginx => nginx(forwards, home),
-            Kind::Rinetd => rinetd(forwards, home),
-            Kind::Realm => realm(forwards),
+            Kind::Portway => self.dialect.text(setup, home),
+            Kind::Haproxy => config::haproxy(setup, home),
+            // The module of the distribution fits the program of the distribution only.
+            Kind::Nginx => config::nginx(setup, home, self.path.starts_with("/usr/sbin")),
+            Kind::Rinetd => config::rinetd(setup, home),
+            Kind::Realm => config::realm(setup),
             Kind::Socat => String::new(),
+            Kind::Kernel | Kind::Direct => bail!("no program, no configuration"),
         };
         fs::write(&file, text).context("write the relay's configuration")?;
         let file = file.display().to_string();
         let home = home.display().to_string();
         let arguments: Vec<String> = match self.kind {
             Kind::Portway if !self.dialect.file => {
-                forwards.iter().flat_map(|forward| ["-p".to_owned(), publish(forward)]).collect()
+                setup.forwards.iter().flat_map(|forward| ["-p".to_owned(), publish(forward)]).collect()
             }
             Kind::Portway => words(&["run", "-c", &file]),
-            Kind::Haproxy if reload => words(&["-W", "-db", "-f", &file]),
+            Kind::Haproxy if setup.reload => words(&["-W", "-db", "-f", &file]),
             Kind::Haproxy => words(&["-db", "-f", &file]),
             Kind::Nginx => words(&["-p", &home, "-e", "/dev/null", "-c", &file]),
             Kind::Rinetd => words(&["-f", "-c", &file]),
             Kind::Realm => words(&["-c", &file]),
-            Kind::Socat => socat(forwards)?,
+            Kind::Socat => config::socat(setup)?,
+            Kind::Kernel | Kind::Direct => Vec::new(),
         };
         Ok(std::iter::once(self.path.display().to_string()).chain(arguments).collect())
     }
@@ -182,131 +192,26 @@ fn version_of(command: &mut Command) -> String {
     line.chars().take(60).collect::<String>().trim().to_owned()
 }
 
-impl Dialect {
-    /// Asks a build of portway, with checks that bind nothing.
-    fn of(program: &Path) -> Result<Self> {
-        let home = tempfile::tempdir()?;
-        let file = home.path().join("check.toml");
-        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let forward = Forward { listen: at(10_001), target: at(10_002), udp: false, first: First::Nothing };
-        let understands = |dialect: Self| {
-            let first = if dialect.names { First::Name } else { First::Nothing };
-            fs::write(&file, dialect.text(&[Forward { first, ..forward }], home.path()))?;
-            let check = Command::new(program).args(["check", "-c"]).arg(&file).output()?;
-            // A build that reads no file does not know the command, or finds no mapping.
-            let plan = String::from_utf8_lossy(&check.stdout);
-            anyhow::Ok(check.status.success() && plan.contains("127.0.0.1:10001"))
-        };
-        let mut dialect = Self { file: true, ..Self::default() };
-        if !understands(dialect)? {
-            return Ok(Self::default());
-        }
-        dialect.limits = understands(Self { limits: true, ..dialect })?;
-        dialect.api = understands(Self { api: true, ..dialect })?;
-        dialect.names = understands(Self { names: true, ..dialect })?;
-        Ok(dialect)
+/// Asks a build of portway what it understands, with checks that bind nothing.
+fn dialect_of(program: &Path) -> Result<Dialect> {
+    let home = tempfile::tempdir()?;
+    let file = home.path().join("check.toml");
+    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let forward = Forward { listen: at(10_001), target: at(10_002), udp: false, first: First::Nothing };
+    let understands = |dialect: Dialect| {
+        let first = if dialect.names { First::Name } else { First::Nothing };
+        fs::write(&file, dialect.text(&Setup::of(vec![Forward { first, ..forward }]), home.path()))?;
+        let check = Command::new(program).args(["check", "-c"]).arg(&file).output()?;
+        // A build that reads no file does not know the command, or finds no mapping.
+        let plan = String::from_utf8_lossy(&check.stdout);
+        anyhow::Ok(check.status.success() && plan.contains("127.0.0.1:10001"))
+    };
+    let mut dialect = Dialect { file: true, ..Dialect::default() };
+    if !understands(dialect)? {
+        return Ok(Dialect::default());
     }
-
-    fn text(self, forwards: &[Forward], home: &Path) -> String {
-        let plain = forwards.iter().filter(|forward| forward.first == First::Nothing);
-        let specs: Vec<String> = plain.map(|forward| format!("{:?}", publish(forward))).collect();
-        let mut text = format!("publish = [\n{}\n]\n", specs.join(",\n"));
-        if self.limits {
-            text += "[defaults]\nmax_sessions = \"unlimited\"\nmax_sessions_per_client = \"unlimited\"\n";
-        }
-        if self.api {
-            text += &format!("[api]\nsocket = {:?}\n", home.join("portway.sock"));
-        }
-        for Forward { listen, target, first, .. } in forwards {
-            let keys = match first {
-                First::Nothing => continue,
-                First::Name => format!("match = \"tls-sni\"\nhosts = {{ \"{NAME}\" = \"{target}\" }}\n"),
-                First::Header => "send_proxy = \"v2\"\n".to_owned(),
-            };
-            text += &format!("[[mapping]]\nlisten = [\"{listen}\"]\ntargets = [\"{target}\"]\n{keys}");
-        }
-        text
-    }
-}
-
-fn publish(forward: &Forward) -> String {
-    format!("{}:{}{}", forward.listen, forward.target, if forward.udp { "/udp" } else { "" })
-}
-
-fn haproxy(forwards: &[Forward]) -> String {
-    // Descriptors for the greatest case: two for each session, some for pipes, one for each listener.
-    let sessions = if forwards.len() > 1 { 2_000 } else { 8_500 };
-    let mut text = format!(
-        "global\n  nbthread 1\n  maxconn {sessions}\n  maxpipes 500\ndefaults\n  mode tcp\n  maxconn {sessions}\n  \
-         timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n  option splice-auto\n"
-    );
-    for (index, forward) in forwards.iter().enumerate() {
-        let Forward { listen, target, first, .. } = forward;
-        let name = match first {
-            First::Name => format!(
-                "  tcp-request inspect-delay 3s\n  tcp-request content accept if {{ req.ssl_hello_type 1 }}\n  \
-                 use_backend named if {{ req.ssl_sni -i {NAME} }}\n"
-            ),
-            First::Nothing | First::Header => String::new(),
-        };
-        let header = if *first == First::Header { " send-proxy-v2" } else { "" };
-        text += &format!("listen l{index}\n  bind {listen}\n{name}  server s {target}{header}\n");
-        if *first == First::Name {
-            text += &format!("backend named\n  server s {target}\n");
-        }
-    }
-    text
-}
-
-fn nginx(forwards: &[Forward], home: &Path) -> String {
-    let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
-    let load = if Path::new(module).exists() { format!("load_module {module};\n") } else { String::new() };
-    let home = home.display();
-    let mut text = format!(
-        "{load}user root;\ndaemon off;\nworker_processes 1;\nworker_rlimit_nofile 20000;\npid {home}/nginx.pid;\n\
-         error_log /dev/null crit;\nevents {{ worker_connections 20000; multi_accept on; }}\nstream {{\n\
-         access_log off;\nproxy_connect_timeout 5s;\nproxy_timeout 1h;\n"
-    );
-    for forward in forwards {
-        let Forward { listen, target, udp, first } = forward;
-        let kind = if *udp { "udp" } else { "backlog=4096" };
-        let (to, more) = match first {
-            First::Nothing => (target.to_string(), ""),
-            First::Name => {
-                let to = format!("{{ {NAME} {target}; default {target}; }}");
-                text += &format!("map $ssl_preread_server_name $named {to}\n");
-                ("$named".to_owned(), " ssl_preread on;")
-            }
-            First::Header => (target.to_string(), " proxy_protocol on;"),
-        };
-        text += &format!("server {{ listen {listen} {kind};{more} proxy_pass {to}; }}\n");
-    }
-    text + "}\n"
-}
-
-fn rinetd(forwards: &[Forward], home: &Path) -> String {
-    let mut text = format!("pidlogfile {}/rinetd.pid\n", home.display());
-    for Forward { listen, target, udp, .. } in forwards {
-        let (kind, timeout) = if *udp { ("udp", " [timeout=3600]") } else { ("tcp", "") };
-        let (from, to) = (listen.port(), target.port());
-        text += &format!("{} {from}/{kind} {} {to}/{kind}{timeout}\n", listen.ip(), target.ip());
-    }
-    text
-}
-
-fn realm(forwards: &[Forward]) -> String {
-    let udp = forwards.iter().any(|forward| forward.udp);
-    let mut text = format!("[log]\nlevel = \"off\"\n[network]\nno_tcp = {udp}\nuse_udp = {udp}\n");
-    for forward in forwards {
-        text += &format!("[[endpoints]]\nlisten = \"{}\"\nremote = \"{}\"\n", forward.listen, forward.target);
-    }
-    text
-}
-
-fn socat(forwards: &[Forward]) -> Result<Vec<String>> {
-    let [Forward { listen, target, udp, .. }] = forwards else { bail!("socat has one listener a process") };
-    let (port, ip) = (listen.port(), listen.ip());
-    let [from, to] = if *udp { ["UDP4-LISTEN", "UDP4"] } else { ["TCP4-LISTEN", "TCP4"] };
-    let queue = if *udp { "" } else { ",backlog=4096" };
-    Ok(vec![format!("{from}:{port},bind={ip},fork,reuseaddr{queue}"), format!("{to}:{target}")])
+    dialect.limits = understands(Dialect { limits: true, ..dialect })?;
+    dialect.api = understands(Dialect { api: true, ..dialect })?;
+    dialect.names = understands(Dialect { names: true, ..dialect })?;
+    Ok(dialect)
 }

@@ -2,22 +2,28 @@
 
 use crate::{
     cases::{Case, Metric, best_peer, by_name, goal},
+    curves,
     results::{CaseResult, Results},
     stats::{human, ratio},
 };
 
+/// What the columns and rows are that do not speak of a relay's own time.
+const ACCOUNTS: &str = "Machine: the time of all processors, without that in which the load had nothing to do. Rest: without load and target, \
+     so the relay and what the kernel does for it elsewhere. kernel: DNAT by nftables, direct: no relay at all.";
+
 /// The whole report in Markdown.
 pub(crate) fn markdown(results: &Results) -> String {
-    let names: Vec<&str> = results.names(true).chain(results.names(false)).collect();
+    let names = results.names(true).chain(results.names(false)).chain(results.floors());
+    let names: Vec<&str> = names.collect();
     let mut text = heading(results);
     text += &format!("| case | measure | {} | portway / best peer | goal |\n", names.join(" | "));
     text += &format!("|---|---|{}---|---|\n", "--:|".repeat(names.len()));
-    for (case, result) in cases(results) {
+    for (case, result) in cases(results).filter(|(case, _)| !case.load.is_growth()) {
         for metric in case.load.metrics() {
             text += &row(results, case, result, metric, &names);
         }
     }
-    text + &notes(results)
+    text + &curves::markdown(results) + &notes(results)
 }
 
 /// The cases that are in the results and that this program knows.
@@ -37,7 +43,7 @@ fn heading(results: &Results) -> String {
     let Results { date, machine, command, rounds, network, pinning, .. } = results;
     let mut text = format!(
         "{date} · {machine} · {pinning} · {network}\n\n`{command}` · medians of {rounds} interleaved rounds · CPU is user + \
-         system time of the relay's processes · {}\n",
+         system time of the relay's processes · {}\n\n{ACCOUNTS}\n",
         programs.join(" · ")
     );
     if !results.missing.is_empty() {

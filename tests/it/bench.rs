@@ -4,10 +4,13 @@
 
 #[path = "../bench/cases.rs"]
 mod cases;
+#[path = "../bench/growth.rs"]
+mod growth;
 #[path = "../bench/stats.rs"]
 mod stats;
 
-use cases::{CASES, Goal, goal};
+use cases::{CASES, Goal, Growth, Load, goal};
+use growth::{CURVES, Point, judge};
 use stats::{Better, best, human, median, percentile, ratio};
 
 #[test]
@@ -66,4 +69,64 @@ fn numbers_are_shown_with_three_digits() {
     let shown: Vec<String> =
         [0.0, 0.1234, 1.234, 12.34, 123.4, 1_234_567.0, -1234.0].into_iter().map(human).collect();
     assert_eq!(shown, ["0", "0.123", "1.23", "12.3", "123", "1,234,567", "-1,234"]);
+}
+
+fn points(costs: &[(f64, f64)]) -> Vec<Point> {
+    costs.iter().map(|(size, cost)| Point { size: *size, cost: *cost, noise: 0.02 }).collect()
+}
+
+#[test]
+fn what_grows_with_the_logarithm_passes_and_what_grows_faster_is_named() {
+    let log = points(&[(10.0, 3.6), (1_000.0, 10.0), (100_000.0, 16.7)]);
+    assert_eq!(judge(&log, 0).unwrap().beyond, None);
+    let flat = judge(&points(&[(1.0, 5.0), (10_000.0, 5.0)]), 0).unwrap();
+    assert!(flat.beyond.is_none() && flat.exponent.abs() < 1e-9);
+    let proportional = judge(&points(&[(10.0, 1.0), (100.0, 10.0), (1_000.0, 100.0)]), 0).unwrap();
+    assert_eq!(proportional.beyond, Some((10.0, 1_000.0, 100.0)));
+    assert!((proportional.exponent - 1.0).abs() < 1e-9);
+    // It stays flat for long and leaps at the end: the whole is within the logarithm, the leap is not.
+    let leap = judge(&points(&[(1.0, 1.0), (1_000.0, 1.0), (10_000.0, 3.0)]), 0).unwrap();
+    assert_eq!(leap.beyond, Some((1_000.0, 10_000.0, 3.0)));
+}
+
+#[test]
+fn growth_within_the_noise_of_the_rounds_passes() {
+    let of = |noise| [(100.0, 1.0), (1_000.0, 2.0)].map(|(size, cost)| Point { size, cost, noise });
+    assert!(judge(&of(0.0), 0).unwrap().beyond.is_some());
+    assert_eq!(judge(&of(0.3), 0).unwrap().beyond, None);
+    assert_eq!(Point::of(5.0, &[9.0, 10.0, 12.0]), Some(Point { size: 5.0, cost: 10.0, noise: 0.2 }));
+    assert_eq!(Point::of(5.0, &[]), None);
+}
+
+#[test]
+fn a_curve_is_judged_from_where_the_work_is_the_same() {
+    let all = points(&[(1.0, 1.0), (64.0, 50.0), (10_000.0, 60.0)]);
+    assert!(judge(&all, 0).unwrap().beyond.is_some());
+    assert_eq!(judge(&all, 64).unwrap().beyond, None);
+    assert_eq!(judge(&all, 10_000), None);
+}
+
+#[test]
+fn each_curve_has_points_that_grow() {
+    for curve in CURVES {
+        let sizes: Vec<usize> = CASES
+            .iter()
+            .filter_map(|case| match case.load {
+                Load::Grow { by, size } if by == curve.by => Some(size),
+                _ => None,
+            })
+            .collect();
+        assert!(sizes.len() > 1 && sizes.is_sorted(), "{}: {sizes:?}", curve.title);
+    }
+}
+
+#[test]
+fn a_case_takes_no_more_descriptors_than_there_are() {
+    let load = Load::Grow { by: Growth::Connections, size: 10_000 };
+    assert_eq!(load.within(100_000), Ok(load));
+    assert_eq!(load.within(20_000), Ok(Load::Grow { by: Growth::Connections, size: 9_250 }));
+    let refused = load.within(8_192).unwrap_err();
+    assert!(refused.contains("needs 21500 descriptors, and the limit is 8192"), "{refused}");
+    let entries = Load::Grow { by: Growth::Entries, size: 1_000_000 };
+    assert_eq!(entries.within(1_024), Ok(entries));
 }

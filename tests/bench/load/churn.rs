@@ -8,13 +8,16 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{EventFlags, Latencies, Window, Work, World, not_yet, probe::connect, sessions::MESSAGE};
+use super::{EventFlags, Latencies, Meter, Window, Work, World, not_yet, probe::connect, sessions::MESSAGE};
 use crate::{clock, process::Process};
 
 /// No relay takes so long.
 const LIMIT: Duration = Duration::from_secs(120);
 /// When a session that the target has not seen end is forgotten.
 const END_WITHIN: Duration = Duration::from_secs(2);
+
+/// From one listener to the next: a prime, so that all take part and neighbours do not follow each other.
+const STRIDE: u64 = 7_919;
 
 /// What a client sends, and what comes back from a target that echoes.
 pub(crate) enum Request {
@@ -31,7 +34,8 @@ const LONGEST: usize = 1024;
 
 /// The clients.
 pub(crate) struct Churn {
-    relay: SocketAddr,
+    /// The relay's listeners, which take turns.
+    relays: Vec<SocketAddr>,
     request: Request,
     places: Vec<Option<Client>>,
     started: u64,
@@ -50,9 +54,9 @@ struct Client {
 
 impl Churn {
     /// Nothing yet.
-    pub(crate) fn new(relay: SocketAddr, parallel: usize, request: Request) -> Self {
+    pub(crate) fn new(relays: Vec<SocketAddr>, parallel: usize, request: Request) -> Self {
         let places = std::iter::repeat_with(|| None).take(parallel).collect();
-        Self { relay, request, places, started: 0, wanted: 0, answered: 0, latencies: Latencies::default() }
+        Self { relays, request, places, started: 0, wanted: 0, answered: 0, latencies: Latencies::default() }
     }
 
     /// Makes so many connections, and waits until the target has seen them end.
@@ -61,7 +65,8 @@ impl Churn {
         let before = world.target.ended();
         self.wanted = wanted;
         world.spin(true);
-        let (cpu, started) = (relay.cpu()?, clock::now());
+        let meter = Meter::begin(world, relay)?;
+        let started = clock::now();
         for place in 0..self.places.len() {
             self.next(world, place)?;
         }
@@ -71,10 +76,12 @@ impl Churn {
         let ended = |world: &World| world.target.ended() - before;
         let _ = world.until(self, "the ends", END_WITHIN, |_, world| ended(world) == wanted);
         ensure!(ended(world) >= wanted - wanted / 100, "only {} of {wanted} sessions ended", ended(world));
+        let window = meter.end(world, relay)?;
         world.spin(false);
         #[expect(clippy::cast_precision_loss, reason = "a count, shown with three digits")]
         let done = wanted as f64;
-        Ok(Window { cpu: relay.cpu()? - cpu, wall, done })
+        // The rate is that of the answers; the cost is that of the ends, too.
+        Ok(Window { wall, done, ..window })
     }
 
     /// Shares of the latencies.
@@ -88,7 +95,8 @@ impl Churn {
             return Ok(());
         }
         let (id, began) = (self.started, clock::now());
-        let mut socket = connect(self.relay).context("connect to the relay")?;
+        let turn = usize::try_from(id * STRIDE % self.relays.len() as u64)?;
+        let mut socket = connect(self.relays[turn]).context("connect to the relay")?;
         socket.write_all(match &self.request {
             Request::Hello(hello) => hello,
             Request::Message | Request::BehindHeader => world.pattern.slice(id, 0, MESSAGE),

@@ -124,7 +124,7 @@ impl Work for Flood {
         Ok(())
     }
 
-    fn turn(&mut self, world: &mut World) -> Result<()> {
+    fn turn(&mut self, world: &mut World) -> Result<bool> {
         let sink = world.target.sink()?;
         let settled = sink.delivered + sink.lost;
         if settled != self.settled {
@@ -133,11 +133,12 @@ impl Work for Flood {
             sink.write_off(self.flows.iter().map(|flow| flow.sequence));
             (self.settled, self.moved) = (sink.delivered + sink.lost, clock::now());
         }
+        let before = self.sent;
         while self.sent + BURST as u64 <= self.settled + self.window {
             self.turn = (self.turn + 1) % self.flows.len();
             self.burst(&world.pattern, self.turn, BURST)?;
         }
-        Ok(())
+        Ok(self.sent > before)
     }
 
     fn done(&self, world: &World) -> u64 {

@@ -86,7 +86,8 @@ impl Work for Flows {
         Ok(())
     }
 
-    fn turn(&mut self, world: &mut World) -> Result<()> {
+    fn turn(&mut self, world: &mut World) -> Result<bool> {
+        let asked = self.asked;
         while self.asked < self.clients.len() && self.asked - self.answered < AT_ONCE {
             self.send(world, self.asked)?;
             self.asked += 1;
@@ -102,7 +103,7 @@ impl Work for Flows {
                 self.send(world, index)?;
             }
         }
-        Ok(())
+        Ok(self.asked > asked)
     }
 
     fn done(&self, _: &World) -> u64 {

@@ -18,14 +18,19 @@ use std::{
     io::{self, ErrorKind},
     mem::MaybeUninit,
     os::fd::{AsFd, OwnedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
 pub(crate) use rustix::event::epoll::EventFlags;
 use rustix::event::{Timespec, epoll};
 
-use crate::{clock, pattern::Pattern, process::Process, stats::percentile};
+use crate::{
+    clock,
+    pattern::Pattern,
+    process::{Process, busy_machine, own_cpu},
+    stats::percentile,
+};
 use target::Target;
 
 /// Marks the tokens of the target's sockets.
@@ -59,6 +64,8 @@ pub(crate) struct World {
     pub(crate) reactor: Reactor,
     pub(crate) target: Target,
     pub(crate) pattern: Pattern,
+    /// The time spent in turns that found nothing to do.
+    waited: Waited,
 }
 
 /// The clients of a case.
@@ -66,9 +73,9 @@ pub(crate) trait Work {
     /// A client's socket is ready.
     fn ready(&mut self, world: &mut World, token: usize, flags: EventFlags) -> Result<()>;
 
-    /// Once in every turn of the loop.
-    fn turn(&mut self, _world: &mut World) -> Result<()> {
-        Ok(())
+    /// Once in every turn of the loop; whether there was something to do.
+    fn turn(&mut self, _world: &mut World) -> Result<bool> {
+        Ok(false)
     }
 
     /// What has been done since the last [`restart`](Self::restart).
@@ -90,6 +97,10 @@ pub(crate) struct Span {
 pub(crate) struct Window {
     /// Seconds of the relay's processor.
     pub(crate) cpu: f64,
+    /// Seconds of all processors, except those in which the load had nothing to do.
+    pub(crate) machine: f64,
+    /// Seconds of all processors, except all of the load's and the target's own.
+    pub(crate) rest: f64,
     /// Seconds.
     pub(crate) wall: f64,
     /// Bytes, requests, datagrams: what the work counts.
@@ -101,7 +112,7 @@ impl World {
     pub(crate) fn new(target: Target) -> Result<Self> {
         let reactor = Reactor { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?, spin: false };
         target.watch(&reactor)?;
-        Ok(Self { reactor, target, pattern: Pattern::new() })
+        Ok(Self { reactor, target, pattern: Pattern::new(), waited: Waited::default() })
     }
 
     /// Whether to wait without sleeping.
@@ -119,6 +130,10 @@ impl World {
             Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
+        let mut idle = ready.is_empty();
+        if !idle {
+            self.waited.over();
+        }
         for event in ready.iter() {
             let (token, flags) = (event.data.u64(), event.flags);
             if token & TARGET == 0 {
@@ -127,7 +142,13 @@ impl World {
                 self.target.ready(&self.reactor, &self.pattern, token, flags)?;
             }
         }
-        work.turn(self)
+        idle &= !work.turn(self)?;
+        if idle {
+            self.waited.begins();
+        } else {
+            self.waited.over();
+        }
+        Ok(())
     }
 
     /// Turns until the condition holds; fails when that takes longer than `limit`.
@@ -158,15 +179,14 @@ impl World {
         self.spin(true);
         self.run_for(work, span.warm)?;
         work.restart(self);
-        let (cpu, started) = (relay.cpu()?, clock::now());
+        let meter = Meter::begin(self, relay)?;
         self.run_for(work, span.length)?;
-        let wall = started.elapsed().as_secs_f64();
-        let cpu = relay.cpu()? - cpu;
+        let window = meter.end(self, relay)?;
         self.spin(false);
         relay.check_alive()?;
         #[expect(clippy::cast_precision_loss, reason = "a count, shown with three digits")]
         let done = work.done(self) as f64;
-        Ok(Window { cpu, wall, done })
+        Ok(Window { done, ..window })
     }
 
     fn run_for(&mut self, work: &mut impl Work, length: Duration) -> Result<()> {
@@ -187,6 +207,60 @@ impl World {
                 return Ok(());
             }
         }
+    }
+}
+
+/// The time in which the loop had nothing to do. It spins then, and that is no work.
+#[derive(Default)]
+struct Waited {
+    total: Duration,
+    since: Option<Instant>,
+}
+
+impl Waited {
+    fn begins(&mut self) {
+        self.since.get_or_insert_with(clock::now);
+    }
+
+    fn over(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.total += since.elapsed();
+        }
+    }
+}
+
+/// All clocks, read at the begin of a measured time.
+pub(crate) struct Meter {
+    relay: f64,
+    machine: f64,
+    own: f64,
+    started: Instant,
+}
+
+impl Meter {
+    /// The measured time begins.
+    pub(crate) fn begin(world: &mut World, relay: &Process) -> Result<Self> {
+        world.waited = Waited::default();
+        let (machine, own) = (busy_machine()?, own_cpu()?);
+        Ok(Self { machine, own, relay: relay.cpu()?, started: clock::now() })
+    }
+
+    /// It ends: what it cost. What was done in it is the caller's to say.
+    pub(crate) fn end(self, world: &mut World, relay: &Process) -> Result<Window> {
+        let wall = self.started.elapsed().as_secs_f64();
+        let cpu = relay.cpu()? - self.relay;
+        world.waited.over();
+        let (machine, own) = (busy_machine()? - self.machine, own_cpu()? - self.own);
+        // A loop that was not let run for a while has not spun in it.
+        let waited = world.waited.total.as_secs_f64().min(own);
+        // The machine's clock counts in hundredths of a second, and may be behind ours.
+        Ok(Window {
+            cpu,
+            machine: (machine - waited).max(0.0),
+            rest: (machine - own).max(0.0),
+            wall,
+            done: 0.0,
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Datagram flows that send one request at a time and check its echo.
 
 use std::{
+    collections::VecDeque,
     net::{SocketAddr, UdpSocket},
     time::{Duration, Instant},
 };
@@ -18,6 +19,12 @@ const OPEN_WITHIN: Duration = Duration::from_secs(5);
 /// The flows.
 pub(crate) struct DatagramPing {
     clients: Vec<Client>,
+    /// Those that wait for their turn.
+    resting: VecDeque<usize>,
+    /// Whether an answer is followed by the next request.
+    busy: bool,
+    /// The flow that is looked at next for a lost request.
+    looked: usize,
     answers: u64,
     lost: u64,
     latencies: Latencies,
@@ -27,22 +34,44 @@ struct Client {
     socket: UdpSocket,
     sequence: u64,
     asked: Instant,
+    /// A request is under way.
+    waits: bool,
 }
 
 impl DatagramPing {
-    /// Opens the flows, one after the other: socat mixes up flows that begin together.
-    pub(crate) fn open(world: &mut World, relay: SocketAddr, flows: usize) -> Result<Self> {
-        let mut ping = Self { clients: Vec::new(), answers: 0, lost: 0, latencies: Latencies::default() };
+    /// Opens the flows, one after the other (socat mixes up flows that begin together), and lets so many of them send
+    /// at a time.
+    pub(crate) fn open(world: &mut World, relay: SocketAddr, flows: usize, at_once: usize) -> Result<Self> {
+        let mut ping = Self {
+            clients: Vec::with_capacity(flows),
+            resting: VecDeque::new(),
+            busy: false,
+            looked: 0,
+            answers: 0,
+            lost: 0,
+            latencies: Latencies::default(),
+        };
         for id in 0..flows as u64 {
             let socket = datagram_client(relay)?;
             world.reactor.watch(&socket, id, EventFlags::IN)?;
-            let client = Client { socket, sequence: 0, asked: clock::now() };
-            client.send(world, id)?;
-            ping.clients.push(client);
+            ping.clients.push(Client { socket, sequence: 0, asked: clock::now(), waits: false });
+            ping.resting.push_back(usize::try_from(id)?);
+            // The others have had their answer and rest.
+            ping.resting.rotate_right(1);
+            ping.next(world)?;
             let answered = |ping: &Self, _: &World| ping.clients.last().is_none_or(|last| last.sequence > 0);
             world.until(&mut ping, "the first answer of a flow", OPEN_WITHIN, answered)?;
         }
+        ping.busy = true;
+        (0..at_once).try_for_each(|_| ping.next(world))?;
         Ok(ping)
+    }
+
+    fn next(&mut self, world: &World) -> Result<()> {
+        let Some(index) = self.resting.pop_front() else { return Ok(()) };
+        let client = &mut self.clients[index];
+        (client.asked, client.waits) = (clock::now(), true);
+        client.send(world, index as u64)
     }
 
     /// Requests or answers lost while measuring.
@@ -81,21 +110,21 @@ impl Work for DatagramPing {
         self.answers += 1;
         self.latencies.add(client.asked.elapsed());
         client.sequence += 1;
-        client.asked = clock::now();
-        client.send(world, id)
+        client.waits = false;
+        self.resting.push_back(token);
+        if self.busy { self.next(world) } else { Ok(()) }
     }
 
-    fn turn(&mut self, world: &mut World) -> Result<()> {
+    fn turn(&mut self, world: &mut World) -> Result<bool> {
         // With one flow in turn, so that the look at the clock costs little.
-        let count = self.clients.len() as u64;
-        let index = usize::try_from((self.answers + self.lost) % count)?;
-        let client = &mut self.clients[index];
-        if client.asked.elapsed() > RESEND {
+        self.looked = (self.looked + 1) % self.clients.len();
+        let client = &mut self.clients[self.looked];
+        if client.waits && client.asked.elapsed() > RESEND {
             self.lost += 1;
             client.asked = clock::now();
-            client.send(world, index as u64)?;
+            client.send(world, self.looked as u64)?;
         }
-        Ok(())
+        Ok(false)
     }
 
     fn done(&self, _: &World) -> u64 {

@@ -91,7 +91,7 @@ impl Work for Probe {
         Ok(())
     }
 
-    fn turn(&mut self, world: &mut World) -> Result<()> {
+    fn turn(&mut self, world: &mut World) -> Result<bool> {
         for (token, asked) in self.listeners.iter_mut().enumerate().filter(|(_, asked)| !asked.answered) {
             let patience = if asked.attempt.is_some() { GIVE_UP } else { AGAIN };
             if asked.last.is_some_and(|last| last.elapsed() < patience) {
@@ -100,7 +100,7 @@ impl Work for Probe {
             asked.last = Some(clock::now());
             asked.attempt = attempt(world, asked.addr, token).ok();
         }
-        Ok(())
+        Ok(false)
     }
 
     fn done(&self, _: &World) -> u64 {

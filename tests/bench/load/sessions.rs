@@ -30,6 +30,8 @@ pub(crate) struct Sessions {
     refused: usize,
     /// Whether an answer is followed by the next request.
     busy: bool,
+    /// Those that wait for their turn to send a request, once it is busy.
+    resting: VecDeque<usize>,
     answers: u64,
     latencies: Latencies,
 }
@@ -55,6 +57,7 @@ impl Sessions {
             opened: 0,
             refused: 0,
             busy: false,
+            resting: VecDeque::new(),
             answers: 0,
             latencies: Latencies::default(),
         };
@@ -69,11 +72,17 @@ impl Sessions {
         self.opened
     }
 
-    /// Lets every session send its next request, and one after each answer from now on.
-    pub(crate) fn start(&mut self, world: &mut World) -> Result<()> {
+    /// Lets so many sessions send their next request. After each answer the one that has waited longest follows.
+    pub(crate) fn start(&mut self, world: &mut World, at_once: usize) -> Result<()> {
         ensure!(self.refused == 0, "the relay refused {} sessions", self.refused);
         self.busy = true;
-        (0..self.clients.len()).try_for_each(|index| self.clients[index].ask(world, index))
+        self.resting.extend(0..self.clients.len());
+        (0..at_once.min(self.clients.len())).try_for_each(|_| self.next(world))
+    }
+
+    fn next(&mut self, world: &mut World) -> Result<()> {
+        let Some(index) = self.resting.pop_front() else { return Ok(()) };
+        self.clients[index].ask(world, index)
     }
 
     /// Shares of the latencies.
@@ -147,12 +156,13 @@ impl Work for Sessions {
         }
         self.answers += 1;
         self.latencies.add(client.asked.elapsed());
-        if self.busy { client.ask(world, token) } else { Ok(()) }
+        self.resting.push_back(token);
+        if self.busy { self.next(world) } else { Ok(()) }
     }
 
-    fn turn(&mut self, world: &mut World) -> Result<()> {
+    fn turn(&mut self, world: &mut World) -> Result<bool> {
         if self.opened + self.refused == self.wanted {
-            return Ok(());
+            return Ok(false);
         }
         self.open_more(world)?;
         while let Some(&index) = self.opening.front() {
@@ -166,7 +176,7 @@ impl Work for Sessions {
                 self.refuse(index)?;
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn done(&self, _: &World) -> u64 {
