@@ -215,7 +215,7 @@ async fn live(
         reload.notify_one();
     }
     let served = daemon.serve(&mut signals, &reload, &logging, (&mut requests, &program)).await;
-    daemon.end(served, &mut signals).await
+    daemon.end(served, (&mut signals, logging.level())).await
 }
 
 /// Tells the process that hands over why this one does not take over.
@@ -443,10 +443,14 @@ impl Daemon {
     ///
     /// # Errors
     /// A part that ended without plan, or that does not end.
-    async fn end(&self, served: Result<Done, StartError>, signals: &mut Signals) -> Result<(), StartError> {
+    async fn end(
+        &self,
+        served: Result<Done, StartError>,
+        (signals, log_level): (&mut Signals, &LevelControl),
+    ) -> Result<(), StartError> {
         let ended = match served {
             Ok(Done::Stop) => self.stop(signals).await,
-            Ok(Done::Restart) => self.restart(signals).await,
+            Ok(Done::Restart) => self.restart(signals, &self.known(log_level)).await,
             Ok(Done::HandedOver(left)) => {
                 self.leave(left, signals).await;
                 return Ok(());
@@ -464,8 +468,8 @@ impl Daemon {
     ///
     /// # Errors
     /// As [`Daemon::stop`].
-    async fn restart(&self, signals: &mut Signals) -> Result<(), StartError> {
-        match handover::put_aside(&self.handle, &self.upgrades).await {
+    async fn restart(&self, signals: &mut Signals, known: &Known) -> Result<(), StartError> {
+        match handover::put_aside(known, &self.upgrades).await {
             Ok(sockets) => tracing::info!(sockets, "left to the next start"),
             Err(error) => {
                 tracing::info!(error, "sessions cannot go on over a restart");
@@ -552,8 +556,8 @@ async fn settle(
     bans: &Arc<BanSaver>,
     spec: &GateSpec,
 ) -> (bool, Learnt) {
-    upgrades.note(taken.report.clone());
     taken.released().await;
+    upgrades.note(taken.report.clone());
     match taken.learnt.has_bans {
         true => bans.go_on(spec).await,
         false => bans.restore(spec).await,

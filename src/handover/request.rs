@@ -3,9 +3,12 @@
 //! Owns the channel, what a hand-over reports, and why it was refused. One is done at a time: the
 //! daemon answers the others.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +34,15 @@ pub(crate) struct Report {
     pub pause_ms: f64,
     /// The sessions and flows that stay with the former process until they end.
     pub left_behind: usize,
+}
+
+impl Report {
+    /// Notes how long they stood still.
+    pub(crate) fn stood_still(&mut self, pause: Duration) {
+        // In whole microseconds, as the one process tells the other.
+        let micros = u32::try_from(pause.as_micros()).unwrap_or(u32::MAX);
+        self.pause_ms = f64::from(micros) / 1e3;
+    }
 }
 
 /// Whose fault a refusal is.

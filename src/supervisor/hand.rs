@@ -104,9 +104,9 @@ impl HandOver {
         self.waiting.clone()
     }
 
-    /// Whether a request to read the configuration is kept.
-    pub(crate) fn reload_was_asked(&self) -> bool {
-        self.reload_was_asked.load(SeqCst)
+    /// Whether a request to read the configuration is kept: it becomes true when one comes.
+    pub(crate) fn reload_was_asked(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.reload_was_asked)
     }
 
     /// Copies of the sockets of live sessions, a batch a future: what goes before a freeze costs no

@@ -1,5 +1,6 @@
 //! A new process takes over from the one that serves: no client is refused, and no session is lost.
 
+mod known;
 mod sessions;
 
 use std::{

@@ -4,7 +4,8 @@ use std::{io::ErrorKind, os::unix::net::UnixDatagram, time::Duration};
 
 use rustix::process::Signal;
 
-use crate::harness::{Client, DEADLINE, Portway, Setup, TcpTarget, mapping, own_addr};
+use super::handover::hand_over;
+use crate::harness::{Client, DEADLINE, Portway, Setup, TcpTarget, mapping, messages, own_addr, with_tools};
 
 /// The manager's side.
 struct Manager {
@@ -127,4 +128,46 @@ fn a_watchdog_that_is_meant_for_another_process_is_not_fed() {
     let _portway = manager.starts(setup.env("WATCHDOG_USEC", "300000").env("WATCHDOG_PID", "1"));
     manager.hears_until("READY=1");
     manager.hears_nothing_for(Duration::from_secs(2));
+}
+
+#[test]
+fn over_a_hand_over_it_hears_which_process_is_the_main_one_and_of_no_stop() {
+    let (manager, target, at) = (Manager::new(), TcpTarget::echo(), own_addr(8080));
+    let mut portway = manager.starts(Portway::with(&mapping(at, target.addr, "")).installed());
+    manager.hears_until("READY=1");
+    let mut client = Client::to(at);
+    client.ping();
+    hand_over(&mut portway);
+    let mut heard = Vec::new();
+    while !heard.iter().any(|line| line == "READY=1") {
+        heard.extend(manager.hears());
+    }
+    let told: Vec<_> = heard.iter().filter(|line| !line.starts_with("STATUS=1 mapping")).collect();
+    assert_eq!(told, [&format!("MAINPID={}", portway.pid()), "READY=1"], "{heard:?}");
+    client.ping();
+    drop(client);
+    portway.stop().with(0);
+    assert_eq!(manager.hears_until("STOPPING=1")[0], "STOPPING=1");
+}
+
+#[test]
+fn a_hand_over_that_fails_after_go_makes_the_former_process_the_main_one_again() {
+    with_tools(&["python3"], || {
+        let (manager, target, at) = (Manager::new(), TcpTarget::echo(), own_addr(8080));
+        let mut portway = manager.starts(Portway::with(&mapping(at, target.addr, "")).installed());
+        manager.hears_until("READY=1");
+        let mut client = Client::to(at);
+        client.ping();
+        let between = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/handover/between.py");
+        portway.install_script(&format!("exec python3 {between} go kill-new - \"$PORTWAY\" \"$@\""));
+        portway.signal(Signal::USR2);
+        portway.wait_log(messages::HAND_OVER_FAILED, |_| true);
+        let mut mains = Vec::new();
+        while mains.len() < 2 {
+            mains.extend(manager.hears().into_iter().filter(|line| line.starts_with("MAINPID=")));
+        }
+        assert_ne!(mains[0], mains[1]);
+        assert_eq!(mains[1], format!("MAINPID={}", portway.pid()));
+        client.ping();
+    });
 }

@@ -326,6 +326,51 @@ fn sessions_and_flows_go_on_over_a_restart() {
 }
 
 #[test]
+fn what_a_daemon_knows_goes_on_over_a_restart() {
+    under_systemd(Suite::Trixie, |lab| {
+        let (target, at) = (TcpTarget::echo(), own_addr(8080));
+        start(lab, &(mapping(at, target.addr, "") + "[guard]\n"));
+        let mut over = Client::to(at);
+        over.ping();
+        drop(over);
+        let mut client = Client::to(at);
+        client.ping();
+        lab.run("portway ban 192.0.2.7 --for 1h");
+        lab.run("portway log-level debug --for 10m");
+        let json = |command: &str| -> serde_json::Value {
+            serde_json::from_str(&lab.run(command)).expect("it prints JSON")
+        };
+        let known = || {
+            let mapping = json("portway status 8080/tcp --json");
+            let names = ["sessions", "sessions_total", "bytes_in", "bytes_out"];
+            let level = json("portway status --json")["log_level"].clone();
+            // A ban goes along by the second.
+            let ban = json("portway bans --json")["bans"][0]["client"].clone();
+            (names.map(|name| mapping[name].as_u64()), ban, level)
+        };
+        let before = eventually("the first session has ended", || {
+            let known = known();
+            (known.0 == [Some(1), Some(2), Some(8), Some(8)]).then_some(known)
+        });
+        assert_eq!(before.1, "192.0.2.7");
+        let last = || {
+            let said = lab.run("portway events --json");
+            let event = said.lines().next_back().and_then(|line| serde_json::from_str(line).ok());
+            event.and_then(|event: serde_json::Value| event["id"].as_u64()).expect("the number of an event")
+        };
+        for _ in 0..2 {
+            let before_it = last();
+            restart(lab);
+            assert_eq!(known(), before);
+            assert!(last() > before_it, "the numbers of events go on");
+        }
+        client.ping();
+        let sessions = json("portway sessions --json");
+        assert_eq!(sessions["sessions"][0]["id"], 2, "it keeps its number: {sessions}");
+    });
+}
+
+#[test]
 fn clients_that_come_during_a_restart_wait_and_are_served() {
     under_systemd(Suite::Bookworm, |lab| {
         let (target, at) = (TcpTarget::echo(), own_addr(8080));

@@ -1,33 +1,35 @@
 //! The side of old: starts the new program, gives it everything, and takes it back where that
-//! fails.
+//! fails. [`carry`] is what it does while all stands still.
 //!
 //! Invariants: new is dead before old thaws. A thread that holds what is frozen is waited for. A
 //! stop that is asked for before `Go` ends the hand-over; later it is too late.
 
+mod carry;
+
 use std::{
     collections::HashSet,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
+    pin::pin,
     time::Duration,
 };
 
+use carry::{Carried, Carrier, Still, TAKE, Turn};
+
 use rustix::process::Signal;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     FOR_GOOD, HELLO, LAST_WORDS, Line, LineError, READY, RECEIPT, SERVING, STAGED,
     child::Heir,
-    messages::{
-        DoorRecord, FromNew, FromOld, Hello, Listen, Receipt, receive, send, send_sockets, send_with,
-    },
+    messages::{DoorRecord, FromNew, FromOld, Hello, Listen, Receipt, receive, send, send_sockets},
     notify,
     program::Program,
     state::{Known, StateRecord},
 };
 use crate::{
     daemon::windows::Windows,
-    handover::{Packer, Refusal, Report, SocketId, Upgrades, Wire, WireError, is_readable},
+    handover::{Refusal, Report, SocketId, Span, Upgrades, Wire, WireError, is_readable},
     supervisor::{Frozen, HandOver, Handle},
 };
 
@@ -55,13 +57,15 @@ pub(in crate::daemon) struct Given {
 pub(in crate::daemon) struct Left {
     line: Line,
     heir: Heir,
+    pause: Duration,
 }
 
 impl Left {
     /// Says that this process uses its files no more.
     pub(in crate::daemon) async fn released(&mut self) {
+        let released = FromOld::Released { pause_us: Some(Span::of(self.pause)) };
         // New goes on without this word, after a while.
-        let _ = self.line.with(LAST_WORDS, |wire, until| send(wire, &FromOld::Released {}, until)).await;
+        let _ = self.line.with(LAST_WORDS, move |wire, until| send(wire, &released, until)).await;
     }
 
     /// Asks the new process to stop: the wish came when it was too late to go back.
@@ -75,18 +79,13 @@ impl Left {
     }
 }
 
-/// What is frozen, shared with the thread that sends it.
-#[derive(Debug)]
-struct Still {
-    frozen: Arc<Mutex<Frozen>>,
-    since: Instant,
-}
-
-impl Still {
-    /// What is frozen, where the thread has let go of it.
-    fn into_frozen(self) -> Option<Frozen> {
-        Some(Arc::into_inner(self.frozen)?.into_inner().unwrap_or_else(PoisonError::into_inner))
-    }
+/// What new has before anything stands still.
+struct Offered {
+    hello: Hello,
+    /// What it was told ahead.
+    ahead: StateRecord,
+    /// The sockets that it got.
+    sent: HashSet<SocketId>,
 }
 
 /// Why a step failed.
@@ -147,20 +146,23 @@ impl Giver<'_> {
     pub(in crate::daemon) async fn hand_over(self) -> Result<Given, Refusal> {
         let (hand, listeners) = self.begin().await?;
         let (mut heir, mut line) = Heir::start(self.program, FOR_GOOD).await.map_err(Refusal::new)?;
-        let mut still = None;
-        let (cause, is_main) = match self.offer((&hand, listeners), &heir, &mut line, &mut still).await {
-            Ok((hello, receipt)) => match self.go(&hand, &mut heir, &mut line, &mut still).await {
-                Ok(pause) => {
-                    let frozen = still.and_then(Still::into_frozen);
-                    return Ok(self.commit(hand, frozen, (hello, receipt), (heir, line), pause).await);
+        let (mut still, turn) = (None, Turn::default());
+        let cause = match self.offer((&hand, listeners), &heir, &mut line).await {
+            Ok(offered) => {
+                let hello = offered.hello.clone();
+                match self.carry(&hand, offered, (&mut heir, &mut line), (&mut still, &turn)).await {
+                    Ok((receipt, pause)) => {
+                        let frozen = still.and_then(Still::into_frozen);
+                        return Ok(self.commit(hand, frozen, (hello, receipt), (heir, line), pause).await);
+                    }
+                    Err(cause) => cause,
                 }
-                Err(cause) => (cause, true),
-            },
-            Err(cause) => (cause, false),
+            }
+            Err(cause) => cause,
         };
         let refusal = refusal(cause, &mut heir).await;
         heir.end().await;
-        if is_main {
+        if turn.has_gone() {
             notify::is_main(std::process::id());
         }
         if let Some(frozen) = still.and_then(Still::into_frozen) {
@@ -203,14 +205,13 @@ impl Giver<'_> {
         refused(said)
     }
 
-    /// Everything before `Go`.
+    /// Everything before the freeze.
     async fn offer(
         &self,
         (hand, listeners): (&HandOver, Vec<OwnedFd>),
         heir: &Heir,
         line: &mut Line,
-        still: &mut Option<Still>,
-    ) -> Result<(Hello, Receipt), Cause> {
+    ) -> Result<Offered, Cause> {
         let hello = self.greeted(heir, line).await?;
         let doors = self.windows.sockets().await;
         let listen = Listen::of(hand, &listeners, &doors);
@@ -226,26 +227,80 @@ impl Giver<'_> {
         };
         let ahead = self.tell_ahead(heir, line).await?;
         sent.extend(self.send_ahead(hand, heir, line).await?);
-        self.upgrades.stand_still(true);
-        let since = Instant::now();
-        let shared = Arc::new(Mutex::new(hand.freeze().await.ok_or(Cause::Stopping)?));
-        *still = Some(Still { frozen: Arc::clone(&shared), since });
-        let rest = self.known.at_freeze(&ahead);
-        let give = move |wire: &mut Wire, until| {
-            let frozen = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut packer = Packer::default();
-            let snapshot = frozen.pack(&mut packer)?;
-            let (sockets, bytes) = packer.into_parts();
-            let news = sockets.into_iter().filter(|(id, _)| !sent.contains(id)).map(|(_, socket)| socket);
-            send_sockets(wire, news, until)?;
-            send(wire, &FromOld::State(Box::new(rest)), until)?;
-            send_with(wire, &FromOld::Snapshot(Box::new(snapshot)), bytes, &[], until)?;
-            Ok(receive::<FromNew>(wire, until)?.0)
+        Ok(Offered { hello, ahead, sent })
+    }
+
+    /// Freezes everything and carries it over: new serves then. What new has taken, and how long
+    /// all stood still.
+    async fn carry(
+        &self,
+        hand: &HandOver,
+        Offered { ahead, sent, .. }: Offered,
+        (heir, line): (&mut Heir, &mut Line),
+        (still, turn): (&mut Option<Still>, &Turn),
+    ) -> Result<(Receipt, Duration), Cause> {
+        let carrier = Carrier {
+            known: self.known.clone(),
+            ahead,
+            sent,
+            pid: heir.pid(),
+            reload_was_asked: hand.reload_was_asked(),
+            turn: turn.clone(),
         };
-        let said = self.step(("take the sessions", RECEIPT), heir, line, give).await?;
-        match refused(said)? {
-            FromNew::Receipt(receipt) => Ok((hello, receipt)),
-            _ => Err(Cause::OutOfStep { step: "take the sessions" }),
+        let (freezes, frozen) = oneshot::channel();
+        let done = {
+            let limit = RECEIPT + SERVING + LAST_WORDS;
+            let mut work = pin!(line.with(limit, move |wire, _| Ok(carrier.carry(wire, frozen))));
+            self.upgrades.stand_still(true);
+            let freeze = async {
+                let since = Instant::now();
+                // Where the supervisor is gone, the thread sees that nothing comes.
+                if let Some(frozen) = hand.freeze().await {
+                    let now_still = still.insert(Still::new(frozen, since));
+                    let _ = freezes.send(now_still.clone());
+                }
+            };
+            let mut frozen = pin!(async { tokio::join!(freeze, &mut work).1 });
+            tokio::select! {
+                done = &mut frozen => done,
+                () = self.abort.cancelled() => {
+                    // It may come too late.
+                    if turn.stop() {
+                        heir.signal(Signal::KILL);
+                    }
+                    frozen.await
+                }
+            }
+        };
+        let carried = done.map_err(|error| Cause::of(TAKE, error))?;
+        let Carried { receipt, pause } = carried.map_err(|cause| match cause {
+            Cause::Line { .. } | Cause::Silence { .. } if self.abort.is_cancelled() => Cause::Aborted,
+            cause => cause,
+        })?;
+        match pause {
+            Ok(pause) => Ok((receipt, pause)),
+            Err(error) => {
+                self.has_it_served(hand, (heir, line), still).await;
+                Err(Cause::of(("serve", SERVING), error.into()))
+            }
+        }
+    }
+
+    /// New has not answered to `Go`, and is ended. What it has said before its end counts: it may
+    /// have moved bytes.
+    async fn has_it_served(
+        &self,
+        hand: &HandOver,
+        (heir, line): (&mut Heir, &mut Line),
+        still: &mut Option<Still>,
+    ) {
+        heir.end().await;
+        let last = line.with(Duration::ZERO, |wire, until| Ok(receive::<FromNew>(wire, until)?.0)).await;
+        if let Ok(FromNew::Serving {}) = last {
+            tracing::error!("the new process served and was gone; its sessions are lost");
+            if let Some(frozen) = still.take().and_then(Still::into_frozen) {
+                hand.thaw_without_sessions(frozen).await;
+            }
         }
     }
 
@@ -296,51 +351,6 @@ impl Giver<'_> {
         }
     }
 
-    /// Lets new serve; how long all stood still.
-    async fn go(
-        &self,
-        hand: &HandOver,
-        heir: &mut Heir,
-        line: &mut Line,
-        still: &mut Option<Still>,
-    ) -> Result<Duration, Cause> {
-        notify::is_main(heir.pid());
-        let go = FromOld::Go { reload: hand.reload_was_asked() };
-        let since = still.as_ref().map_or_else(Instant::now, |still| still.since);
-        let serve = move |wire: &mut Wire, until| {
-            send(wire, &go, until)?;
-            match receive(wire, until)?.0 {
-                FromNew::Serving {} => Ok(since.elapsed()),
-                _ => Err(WireError::Broken("it does not say that it serves")),
-            }
-        };
-        // A stop comes too late from here on.
-        let served = line.with(SERVING, serve).await;
-        let stood = match served {
-            Ok(stood) => stood,
-            Err(error) => {
-                heir.end().await;
-                // What it has said before its end counts: it may have moved bytes.
-                let last =
-                    line.with(Duration::ZERO, |wire, until| Ok(receive::<FromNew>(wire, until)?.0)).await;
-                if let Ok(FromNew::Serving {}) = last {
-                    tracing::error!("the new process served and was gone; its sessions are lost");
-                    if let Some(frozen) = still.take().and_then(Still::into_frozen) {
-                        hand.thaw_without_sessions(frozen).await;
-                    }
-                }
-                return Err(Cause::of(("serve", SERVING), error));
-            }
-        };
-        let moved = line.with(LAST_WORDS, |wire, until| Ok(receive::<FromNew>(wire, until)?.0)).await;
-        let resumed = match moved {
-            Ok(FromNew::Moved { us }) => Duration::from_micros(us),
-            // It serves, whatever it says then.
-            _ => Duration::ZERO,
-        };
-        Ok(stood + resumed)
-    }
-
     async fn commit(
         &self,
         hand: HandOver,
@@ -354,15 +364,16 @@ impl Giver<'_> {
             left_behind += frozen.left();
             hand.let_go(frozen, receipt.not_taken.into_iter().collect()).await;
         }
-        let report = Report {
+        let mut report = Report {
             version: hello.version,
             commit: hello.commit,
             pid: heir.pid(),
             sessions: receipt.sessions,
             flows: receipt.flows,
-            pause_ms: (pause.as_secs_f64() * 1e6).round() / 1e3,
+            pause_ms: 0.0,
             left_behind,
         };
+        report.stood_still(pause);
         tracing::info!(
             version = report.version,
             pid = report.pid,
@@ -372,7 +383,7 @@ impl Giver<'_> {
             left_behind,
             "handed over"
         );
-        Given { report, left: Left { line, heir } }
+        Given { report, left: Left { line, heir, pause } }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::state::StateRecord;
 use crate::{
-    handover::{Fault, Frame, MOST_DESCRIPTORS, Received, SocketId, Wire, WireError},
+    handover::{Fault, Frame, MOST_DESCRIPTORS, Received, SocketId, Span, Wire, WireError},
     supervisor::Snapshot,
 };
 
@@ -36,7 +36,11 @@ pub(super) enum FromOld {
         reload: bool,
     },
     /// Old uses its files no more.
-    Released {},
+    Released {
+        /// How long all stood still.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pause_us: Option<Span>,
+    },
 }
 
 /// What new needs to know of the listening sockets.

@@ -1,7 +1,7 @@
 //! The hand-over through the store of the service manager, over a restart of the service.
 //!
 //! ```text
-//! old: SIGPWR ─► freezes everything ─► snapshot and sockets to the store ─► ends with 0
+//! old: SIGPWR ─► freezes everything ─► state, snapshot and sockets to the store ─► ends with 0
 //! new: takes them out of the store ─► checks them ─► serves as a successor does
 //! ```
 //!
@@ -26,12 +26,13 @@ use tokio::time::Instant;
 use super::{
     Line, Successor,
     messages::{FromOld, Listen, send, send_with},
+    state::{Known, StateRecord},
 };
 use crate::{
     daemon::systemd::{Stored, store},
     handover::{Frame, Packer, Unpacker, Upgrades, Wire, WireError},
     job,
-    supervisor::{Frozen, Handle},
+    supervisor::Frozen,
 };
 
 /// How long the manager may take to hear everything.
@@ -44,18 +45,19 @@ const FILL: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Why not. Then everything goes on.
-pub(in crate::daemon) async fn put_aside(handle: &Handle, upgrades: &Upgrades) -> Result<usize, String> {
+pub(in crate::daemon) async fn put_aside(known: &Known, upgrades: &Upgrades) -> Result<usize, String> {
     let room = store::room();
     if room == 0 {
         return Err("no service manager keeps descriptors (FileDescriptorStoreMax= in the unit)".into());
     }
-    let begun = handle.hand_over().await;
+    let begun = known.handle.hand_over().await;
     let (hand, listeners) = begun.ok_or("the daemon is stopping, or is handing over")?;
     let listen = Listen::of(&hand, &listeners, &[]);
     upgrades.stand_still(true);
     let frozen = hand.freeze().await.ok_or("the daemon is stopping")?;
+    let state = known.whole();
     let put = job::run_within(PUT, "portway-store", move || {
-        let done = put(&frozen, listen, &listeners, room);
+        let done = put(&frozen, (listen, state), &listeners, room);
         (frozen, done)
     });
     match put.await {
@@ -73,7 +75,12 @@ pub(in crate::daemon) async fn put_aside(handle: &Handle, upgrades: &Upgrades) -
     }
 }
 
-fn put(frozen: &Frozen, listen: Listen, listeners: &[OwnedFd], room: usize) -> Result<usize, String> {
+fn put(
+    frozen: &Frozen,
+    (listen, state): (Listen, StateRecord),
+    listeners: &[OwnedFd],
+    room: usize,
+) -> Result<usize, String> {
     let mut packer = Packer::default();
     let snapshot = frozen.pack(&mut packer).map_err(|error| error.to_string())?;
     let (sockets, bytes) = packer.into_parts();
@@ -83,7 +90,11 @@ fn put(frozen: &Frozen, listen: Listen, listeners: &[OwnedFd], room: usize) -> R
             "{count} sockets do not fit into the {room} of the store (FileDescriptorStoreMax= in the unit)"
         ));
     }
-    let messages = [(FromOld::Listen(listen), Vec::new()), (FromOld::Snapshot(Box::new(snapshot)), bytes)];
+    let messages = [
+        (FromOld::Listen(listen), Vec::new()),
+        (FromOld::State(Box::new(state)), Vec::new()),
+        (FromOld::Snapshot(Box::new(snapshot)), bytes),
+    ];
     let file = file_of(messages).map_err(|error| error.to_string())?;
     let all = listeners.iter().map(|socket| socket.as_fd()).chain(sockets.into_values());
     let put = store::put(file.as_fd(), all);
@@ -98,14 +109,11 @@ fn put(frozen: &Frozen, listen: Listen, listeners: &[OwnedFd], room: usize) -> R
 }
 
 /// A file without a name, with these messages.
-fn file_of(messages: [(FromOld, Vec<u8>); 2]) -> Result<File, WireError> {
-    let [first, second] = messages;
-    let frame = |(message, bytes): (FromOld, Vec<u8>)| -> Result<Frame, WireError> {
-        Ok(Frame { record: serde_json::to_vec(&message)?, bytes })
-    };
-    let mut file = frame(first)?.into_memory()?;
-    file.seek(std::io::SeekFrom::End(0))?;
-    frame(second)?.write_to(&mut file)?;
+fn file_of(messages: impl IntoIterator<Item = (FromOld, Vec<u8>)>) -> Result<File, WireError> {
+    let mut file = File::from(rustix::fs::memfd_create("portway-handover", rustix::fs::MemfdFlags::CLOEXEC)?);
+    for (message, bytes) in messages {
+        Frame { record: serde_json::to_vec(&message)?, bytes }.write_to(&mut file)?;
+    }
     Ok(file)
 }
 
@@ -119,28 +127,43 @@ pub(in crate::daemon) fn successor(stored: Stored) -> Result<Option<Successor>, 
         return Ok(None);
     }
     store::clear().map_err(|error| format!("clear the store of the service manager: {error}"))?;
-    let Some(mut file) = stored.snapshot.map(File::from) else {
+    let Some(file) = stored.snapshot.map(File::from) else {
         return Err("the snapshot is missing".into());
     };
-    let read = |file: &mut File| -> Result<Successor, WireError> {
-        file.rewind()?;
-        let listen: FromOld = serde_json::from_slice(&Frame::read_from(&mut *file)?.record)?;
-        let snapshot = Frame::read_from(&mut *file)?;
-        // Only what can be read is offered.
-        let FromOld::Snapshot(_) = serde_json::from_slice(&snapshot.record)? else {
-            return Err(WireError::Broken("it has no snapshot"));
-        };
-        in_place(&listen, snapshot, stored.sockets)
-    };
-    read(&mut file).map(Some).map_err(|error| format!("read the snapshot: {error}"))
+    read(file, stored.sockets).map(Some).map_err(|error| format!("read the snapshot: {error}"))
+}
+
+fn read(mut file: File, sockets: Vec<OwnedFd>) -> Result<Successor, WireError> {
+    file.rewind()?;
+    let listen: FromOld = serde_json::from_slice(&Frame::read_from(&mut file)?.record)?;
+    in_place(&listen, rest(&mut file)?, sockets)
+}
+
+/// What comes after the listening sockets: the state, and the sessions at the end. Only what can be
+/// read is offered. A version that knew no state has none.
+fn rest(file: &mut File) -> Result<Vec<Frame>, WireError> {
+    let mut frames = Vec::new();
+    loop {
+        let frame = Frame::read_from(&mut *file)?;
+        let message: FromOld = serde_json::from_slice(&frame.record)?;
+        frames.push(frame);
+        match message {
+            FromOld::State(_) if frames.len() == 1 => {}
+            FromOld::Snapshot(_) => return Ok(frames),
+            _ => return Err(WireError::Broken("it has no snapshot")),
+        }
+    }
 }
 
 /// A successor that hears these messages from itself.
-fn in_place(listen: &FromOld, snapshot: Frame, sockets: Vec<OwnedFd>) -> Result<Successor, WireError> {
+fn in_place(listen: &FromOld, rest: Vec<Frame>, sockets: Vec<OwnedFd>) -> Result<Successor, WireError> {
     let until = Instant::now() + FILL;
     let (mut ours, theirs) = Wire::pair()?;
     send(&mut ours, listen, until)?;
-    send_with(&mut ours, &FromOld::Memory {}, Vec::new(), &[snapshot.into_memory()?.as_fd()], until)?;
+    for frame in rest {
+        let file = frame.into_memory()?;
+        send_with(&mut ours, &FromOld::Memory {}, Vec::new(), &[file.as_fd()], until)?;
+    }
     let mut unpacker = Unpacker::default();
     sockets.into_iter().for_each(|socket| unpacker.add(socket));
     Ok(Successor::in_place(Line::new(theirs), unpacker))
@@ -159,18 +182,23 @@ mod tests {
 
     #[test]
     fn what_was_put_aside_is_read_again_and_what_is_broken_is_an_error() {
-        let messages = || {
-            [
-                (FromOld::Listen(Listen::default()), Vec::new()),
-                (FromOld::Snapshot(Box::default()), b"held".to_vec()),
-            ]
-        };
-        assert!(successor(stored(Some(file_of(messages()).unwrap()))).unwrap().is_some());
-        let cut = file_of(messages()).unwrap();
+        let listen = || (FromOld::Listen(Listen::default()), Vec::new());
+        let state = || (FromOld::State(Box::default()), Vec::new());
+        let snapshot = || (FromOld::Snapshot(Box::default()), b"held".to_vec());
+        let whole = || file_of([listen(), state(), snapshot()]).unwrap();
+        assert!(successor(stored(Some(whole()))).unwrap().is_some());
+        let of_before = file_of([listen(), snapshot()]).unwrap();
+        assert!(successor(stored(Some(of_before))).unwrap().is_some(), "a version without state");
+        let cut = whole();
         cut.set_len(cut.metadata().unwrap().len() - 1).unwrap();
         assert!(successor(stored(Some(cut))).is_err());
-        let [listen, snapshot] = messages();
-        assert!(successor(stored(Some(file_of([snapshot, listen]).unwrap()))).is_err(), "in another order");
+        for wrong in [
+            file_of([snapshot(), listen()]),
+            file_of([listen(), state()]),
+            file_of([listen(), state(), state(), snapshot()]),
+        ] {
+            assert!(successor(stored(Some(wrong.unwrap()))).is_err());
+        }
         assert!(successor(stored(None)).unwrap_err().contains("missing"));
         assert!(successor(Stored::default()).unwrap().is_none(), "an ordinary start");
     }

@@ -22,7 +22,7 @@ use crate::{
     handover::{FORMAT, Fault, Frame, Refusal, Report, Unpacker, Wire, WireError},
     log_level::LevelControl,
     sock::inherited::{Inherited, Stays},
-    supervisor::{Handle, Inheritance},
+    supervisor::{Handle, Inheritance, TakenOver},
     version,
 };
 
@@ -202,60 +202,105 @@ impl Successor {
         (events, log_level): (&Events, &LevelControl),
     ) -> Result<Taken, TakeError> {
         self.say(FromNew::Staged {}).await?;
-        let unpacker = std::mem::take(&mut self.unpacker);
-        let runtime = tokio::runtime::Handle::current();
-        let learning = Learning::new(handle, events, log_level);
-        let receive = move |wire: &mut Wire, until| {
-            // Sockets are registered with its reactor.
-            let _context = runtime.enter();
-            snapshot(wire, (unpacker, learning), until)
+        let taking = Taking {
+            runtime: tokio::runtime::Handle::current(),
+            handle: handle.clone(),
+            is_in_place: self.is_in_place,
         };
-        let (received, learning) = self.line.with(PATIENCE, receive).await?;
-        let taken = handle.take_over(received).await.ok_or(TakeError::GivenUp)?;
+        let parts = (std::mem::take(&mut self.unpacker), Learning::new(handle, events, log_level));
+        let (receipt, Begun { reload, moved, learnt }) =
+            self.line.with(PATIENCE, move |wire, until| Ok(taking.take(wire, parts, until))).await??;
         let mut report = Report {
             version: version::VERSION.to_owned(),
             commit: version::COMMIT.map(str::to_owned),
             pid: std::process::id(),
-            sessions: taken.sessions,
-            flows: taken.flows,
+            sessions: receipt.sessions,
+            flows: receipt.flows,
             pause_ms: 0.0,
-            left_behind: taken.not_taken.len(),
+            left_behind: receipt.not_taken.len(),
         };
-        let receipt = Receipt { sessions: taken.sessions, flows: taken.flows, not_taken: taken.not_taken };
-        self.say(FromNew::Receipt(receipt)).await?;
-        let reload = !self.is_in_place && self.may_go().await?;
-        let serving = Instant::now();
-        handle.begin().await;
-        let learnt = learning.begin();
-        let moved = serving.elapsed();
-        report.pause_ms = moved.as_secs_f64() * 1e3;
-        // Old may be gone. Then there is only one.
-        let _ = self.say(FromNew::Moved { us: u64::try_from(moved.as_micros()).unwrap_or(u64::MAX) }).await;
+        report.stood_still(moved);
         Ok(Taken { line: self.line, report, reload, learnt })
     }
+}
 
-    /// Waits for `Go`, and answers that it serves. Whether the configuration is to be read again.
-    async fn may_go(&mut self) -> Result<bool, TakeError> {
-        let go = self.line.with(PATIENCE, |wire, until| {
-            let go = receive::<FromOld>(wire, until)?.0;
-            send(wire, &FromNew::Serving {}, until)?;
-            Ok(go)
-        });
-        match go.await {
-            Ok(FromOld::Go { reload }) => Ok(reload),
-            // It has ended, and nothing else serves.
-            Err(LineError::Wire(WireError::Closed)) => Ok(false),
-            Ok(_) => Err(TakeError::Line("it says something else than go".into())),
-            Err(error) => Err(error.into()),
-        }
+/// What takes over while all stands still, on one thread: each change of threads is a wait, and
+/// every session waits with it.
+struct Taking {
+    runtime: tokio::runtime::Handle,
+    handle: Handle,
+    is_in_place: bool,
+}
+
+/// How this process began to serve.
+struct Begun {
+    /// The configuration is to be read again.
+    reload: bool,
+    /// How long it took until every session moved.
+    moved: Duration,
+    learnt: Learnt,
+}
+
+impl Taking {
+    /// Receives what stands still, makes it its own, and serves when it may.
+    fn take(
+        &self,
+        wire: &mut Wire,
+        parts: (Unpacker, Learning),
+        until: Instant,
+    ) -> Result<(Receipt, Begun), TakeError> {
+        // Sockets are registered with its reactor.
+        let _context = self.runtime.enter();
+        let (inheritance, learning) = snapshot(wire, parts, until).map_err(LineError::from)?;
+        let read = Instant::now();
+        let taken = self.runtime.block_on(self.handle.take_over(inheritance)).ok_or(TakeError::GivenUp)?;
+        let TakenOver { sessions, flows, not_taken } = taken;
+        tracing::debug!(sessions, flows, taken_after = ?read.elapsed(), "sessions taken over");
+        let receipt = Receipt { sessions, flows, not_taken };
+        self.say(wire, &FromNew::Receipt(receipt.clone())).map_err(LineError::from)?;
+        let reload = !self.is_in_place && may_go(wire)?;
+        let serving = Instant::now();
+        self.runtime.block_on(self.handle.begin());
+        let learnt = learning.begin();
+        let moved = serving.elapsed();
+        let us = u64::try_from(moved.as_micros()).unwrap_or(u64::MAX);
+        // Old may be gone. Then there is only one.
+        let _ = self.say(wire, &FromNew::Moved { us });
+        Ok((receipt, Begun { reload, moved, learnt }))
+    }
+
+    fn say(&self, wire: &mut Wire, message: &FromNew) -> Result<(), WireError> {
+        if self.is_in_place { Ok(()) } else { send(wire, message, Instant::now() + LAST_WORDS) }
+    }
+}
+
+/// Waits for `Go`, and answers that this process serves. Whether the configuration is to be read
+/// again.
+fn may_go(wire: &mut Wire) -> Result<bool, TakeError> {
+    let until = Instant::now() + PATIENCE;
+    let mut go = || -> Result<FromOld, WireError> {
+        let go = receive::<FromOld>(wire, until)?.0;
+        send(wire, &FromNew::Serving {}, until)?;
+        Ok(go)
+    };
+    match go() {
+        Ok(FromOld::Go { reload }) => Ok(reload),
+        // It has ended, and nothing else serves.
+        Err(WireError::Closed) => Ok(false),
+        Ok(_) => Err(TakeError::Line("it says something else than go".into())),
+        Err(error) => Err(LineError::from(error).into()),
     }
 }
 
 impl Taken {
-    /// Waits, for a short while, until old uses its files no more.
+    /// Waits, for a short while, until old uses its files no more. It says how long all stood
+    /// still, too: this process knows its own part alone.
     pub(in crate::daemon) async fn released(&mut self) {
         // In place, and where old is gone, the end of the connection says the same.
-        let _ = self.line.with(LAST_WORDS + Duration::from_secs(2), receive::<FromOld>).await;
+        let last = self.line.with(LAST_WORDS + Duration::from_secs(2), receive::<FromOld>).await;
+        if let Ok((FromOld::Released { pause_us: Some(pause) }, _)) = last {
+            self.report.stood_still(pause.duration());
+        }
     }
 }
 
