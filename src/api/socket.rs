@@ -23,12 +23,10 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::sock::unix;
+use crate::{config::ApiSocket, sock::unix};
 
 /// Its owner and its group may connect.
 const MODE: u32 = 0o660;
-/// A directory that is created.
-const DIRECTORY_MODE: u32 = 0o755;
 
 /// Why the socket cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +145,7 @@ pub(super) fn open(path: &Path) -> Result<(UnixListener, SocketFile), SocketErro
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory);
+    let made = DirBuilder::new().recursive(true).mode(ApiSocket::DIRECTORY_MODE).create(directory);
     made.map_err(|error| SocketError::Directory {
         directory: directory.display().to_string(),
         user: User::own(),

@@ -22,7 +22,8 @@ use super::top::Top;
 use super::{refusal, variables::Variables};
 use crate::{
     config::{
-        self, Containers, LogFormat, LogLevel, LogOverride, LogTarget, RunAs, Source, SpecsFrom, environment,
+        self, Containers, LogFormat, LogLevel, LogOverride, LogTarget, RunAs, Sandbox, Source, SpecsFrom,
+        environment,
     },
     version,
 };
@@ -74,6 +75,10 @@ pub(super) struct RunArgs {
     /// to open ports below 1024 and no other [env: PORTWAY_USER]
     #[arg(long, value_name = "USER", value_parser = user)]
     user: Option<RunAs>,
+    /// Whether portway gives up the files and system calls that it does not need, in place of
+    /// [daemon] sandbox [env: PORTWAY_SANDBOX]
+    #[arg(long, value_name = "WHEN", value_parser = sandbox_parser(), ignore_case = true)]
+    sandbox: Option<Sandbox>,
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +146,11 @@ fn format_parser() -> impl TypedValueParser<Value = LogFormat> {
         .map(|word| LogFormat::named(&word).unwrap_or_default())
 }
 
+fn sandbox_parser() -> impl TypedValueParser<Value = Sandbox> {
+    PossibleValuesParser::new(Sandbox::ALL.map(Sandbox::as_str))
+        .map(|word| Sandbox::named(&word).unwrap_or(Sandbox::Auto))
+}
+
 /// What `run` does.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Run {
@@ -169,7 +179,10 @@ impl RunArgs {
         let watch = self.watch | variables.switch("PORTWAY_WATCH")?;
         let strict = self.strict | variables.switch("PORTWAY_STRICT")?;
         let user = self.user.map_or_else(|| variables.user("PORTWAY_USER"), |user| Ok(Some(user)))?;
-        let source = Source { user, ..self.plan.source(variables)? };
+        let sandbox =
+            variables.word("PORTWAY_SANDBOX", &Sandbox::ALL.map(Sandbox::as_str), Sandbox::named)?;
+        let sandbox = self.sandbox.or(sandbox);
+        let source = Source { user, sandbox, ..self.plan.source(variables)? };
         if source.file.as_deref() == Some(config::STDIN.as_ref()) {
             let message = "the configuration of `run` cannot be `-`";
             return Err(refusal(ErrorKind::InvalidValue, message, Some("name a file, or /dev/stdin")));
@@ -239,6 +252,7 @@ impl PlanArgs {
             log,
             socket: self.socket.or_else(|| variables.value("PORTWAY_SOCKET").map(PathBuf::from)),
             user: None,
+            sandbox: None,
             strays: variables.strays.clone(),
             containers: Containers::default(),
         })

@@ -149,16 +149,18 @@ pub fn main() -> ExitCode {
 
 fn run(args: Run) -> ExitCode {
     let names_a_user = args.source.may_name_a_user();
-    let options = daemon::Options {
-        watch: args.watch.then(SystemTime::now),
-        strict: args.strict,
-        once_readable: args.source.file.as_deref().is_some_and(is_stream),
-    };
+    let once_readable = args.source.file.as_deref().is_some_and(is_stream);
+    let watch = args.watch.then(SystemTime::now);
     let source: PlanSource = Arc::new(move || config::load(&args.source, &System));
     // Before there is a thread, and before what was passed by number is taken.
     if names_a_user && let Err(error) = daemon::give_up_root(&source) {
         return failed(&error.into());
     }
+    let (source, confined) = match daemon::enter_sandbox(source) {
+        Ok(entered) => entered,
+        Err(error) => return failed(&error.into()),
+    };
+    let options = daemon::Options { watch, strict: args.strict, once_readable, confined };
     // Before anything is opened.
     let given = daemon::Given::take();
     start(source, options, given)

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     config::{
-        LimitSettings, Plan, Settings,
+        LimitSettings, Plan, Sandbox, Settings,
         lower::api::{ApiSettings, OFF, Role},
         text::Spell,
     },
@@ -156,6 +156,7 @@ struct Log {
 #[derive(Serialize)]
 struct Process {
     user: Option<String>,
+    sandbox: &'static str,
 }
 
 #[derive(Serialize)]
@@ -202,7 +203,10 @@ impl<'r> DaemonTerms<'r> {
                 format: settings.log.format.as_str().to_owned(),
                 target: settings.log.target.to_string(),
             },
-            daemon: Process { user: settings.daemon.user.as_ref().map(ToString::to_string) },
+            daemon: Process {
+                user: settings.daemon.user.as_ref().map(ToString::to_string),
+                sandbox: settings.daemon.sandbox.unwrap_or(Sandbox::Auto).as_str(),
+            },
             shutdown: Shutdown { grace: settings.grace.to_string() },
         }
     }

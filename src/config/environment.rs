@@ -16,8 +16,8 @@ use crate::{
 
 /// What the names of all variables of portway begin with.
 const PREFIX: &str = "PORTWAY_";
-/// What a portway says to the one that takes over from it.
-const OF_HANDOVER: &str = "PORTWAY_HANDOVER";
+/// What a portway says to the one that takes over from it, or to itself when it executes itself.
+const OF_SUCCESSORS: [&str; 2] = ["PORTWAY_HANDOVER", "PORTWAY_SANDBOXED"];
 /// Variables of portway's own tests.
 const OF_TESTS: [&str; 2] = ["PORTWAY_TEST_", "PORTWAY_SEED"];
 
@@ -25,7 +25,7 @@ const OF_TESTS: [&str; 2] = ["PORTWAY_TEST_", "PORTWAY_SEED"];
 pub(crate) const SWITCHES: [&str; 5] =
     ["PORTWAY_ROUTER", "PORTWAY_WATCH", "PORTWAY_STRICT", "PORTWAY_JSON", "PORTWAY_FAST_PATHS"];
 /// The variables that hold something else.
-pub(crate) const VALUES: [&str; 8] = [
+pub(crate) const VALUES: [&str; 9] = [
     "PORTWAY_CONFIG",
     "PORTWAY_PUBLISH",
     "PORTWAY_BASE_DIR",
@@ -34,6 +34,7 @@ pub(crate) const VALUES: [&str; 8] = [
     "PORTWAY_LOG_FORMAT",
     "PORTWAY_LOG_TARGET",
     "PORTWAY_USER",
+    "PORTWAY_SANDBOX",
 ];
 
 /// Reads the word of a switch, in upper or lower case. Nothing for any other word.
@@ -53,7 +54,7 @@ pub(crate) fn strays<V: AsRef<OsStr>>(variables: impl IntoIterator<Item = (V, V)
             let name = name.as_ref().to_str()?;
             let is_known = SWITCHES.contains(&name)
                 || VALUES.contains(&name)
-                || name == OF_HANDOVER
+                || OF_SUCCESSORS.contains(&name)
                 || OF_TESTS.iter().any(|of_tests| name.starts_with(of_tests));
             let is_stray =
                 name.starts_with(PREFIX) && !is_known && !is_of_an_orchestrator(name, value.as_ref());

@@ -6,14 +6,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::{
-    fragment::Fragments,
-    host::HostView,
-    source::{DEFAULT_FILE, NAME_A_MAPPING, Origin, STDIN},
-    text::{
-        Code, Diagnostics, ReadError, Span, Text,
-        read::{absolute, cause, read, read_any, read_stdin},
+use crate::{
+    config::{
+        fragment::Fragments,
+        host::HostView,
+        source::{DEFAULT_FILE, NAME_A_MAPPING, Origin, STDIN},
+        text::{
+            Code, Diagnostics, ReadError, Span, Text,
+            read::{CLOSED, absolute, cause, read, read_any, read_stdin},
+        },
     },
+    state::files,
 };
 
 /// The most that a configuration may have, all files together.
@@ -206,9 +209,13 @@ impl<'a> Walk<'a> {
             Ok(found) => found.iter().for_each(|path| self.visit(path, Some(span))),
             Err(e) => {
                 self.fragments.is_broken = true;
-                self.diagnostics
+                let note = self
+                    .diagnostics
                     .problem(Code::UnreadableFile, span, format!("include {}: {e}", include.value))
                     .text(&include.value);
+                if matches!(&e, GlobError::Read(at) if files::is_closed(at.path())) {
+                    note.hint(CLOSED);
+                }
             }
         }
     }

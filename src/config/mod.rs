@@ -58,7 +58,7 @@ pub(crate) use host::HostView;
 pub use host::System;
 use include::Walk;
 pub(crate) use lower::api::{ApiSettings, ApiSocket, OFF, Role, Secret, Token};
-pub(crate) use lower::daemon::{DaemonSettings, RunAs};
+pub(crate) use lower::daemon::{DaemonSettings, RunAs, Sandbox};
 pub(crate) use lower::docker::DockerSettings;
 pub(crate) use lower::lists::{ListFileError, ListRead, read_list};
 pub(crate) use lower::log::{LogFormat, LogOverride, LogSettings, LogTarget};
@@ -108,6 +108,8 @@ pub struct Source {
     pub socket: Option<PathBuf>,
     /// The user that the process goes on as, in place of `[daemon] user`.
     pub user: Option<RunAs>,
+    /// Whether the process restricts itself, in place of `[daemon] sandbox`.
+    pub sandbox: Option<Sandbox>,
     /// Variables of the environment that look like portway's and are not (see
     /// [`environment::strays`]).
     pub strays: Vec<String>,
@@ -221,6 +223,7 @@ fn merge(
         list.first_mut().map(|f| std::mem::take(&mut f.text.main)).unwrap_or_default();
     settings.log = source.log.over(settings.log);
     settings.daemon.user = source.user.clone().or(settings.daemon.user);
+    settings.daemon.sandbox = source.sandbox.or(settings.daemon.sandbox);
     let lists = list.iter_mut().flat_map(|f| std::mem::take(&mut f.text.lists));
     gate.lists = lists::merged(lists, &mut diagnostics);
     let known = gate.known(list.first().is_some_and(|f| f.text.is_broken), fragments.is_broken);

@@ -13,6 +13,7 @@
 //! A part that ends unexpectedly (a panic) or that hangs ends the process with an error. The
 //! service manager can restart a process, but it cannot see a part that is gone.
 
+mod again;
 mod bans;
 mod containers;
 mod dump;
@@ -21,6 +22,7 @@ mod limits;
 mod lists;
 mod logging;
 mod rights;
+mod sandbox;
 mod signals;
 mod start;
 mod systemd;
@@ -39,6 +41,7 @@ use std::{
 
 pub(crate) use logging::for_stderr;
 pub(crate) use rights::give_up_root;
+pub(crate) use sandbox::{Confined, enter as enter_sandbox};
 pub(crate) use signals::hold as hold_signals;
 pub(crate) use start::{StartError, Unopened};
 pub(crate) use systemd::Given;
@@ -80,7 +83,7 @@ const READ_LIMIT: Duration = Duration::from_secs(60);
 const LAST_SAVE: Duration = Duration::from_secs(5);
 
 /// How the daemon runs.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     /// The time just before the configuration is read for the first time: the daemon reloads by
     /// itself when a file changes.
@@ -89,6 +92,8 @@ pub(crate) struct Options {
     pub strict: bool,
     /// Another process could not read the configuration: it comes from a stream of this one.
     pub once_readable: bool,
+    /// What the process has given up.
+    pub confined: Confined,
 }
 
 /// Runs the daemon until a signal stops it. It reads `source` first, and again for each reload.
@@ -98,7 +103,8 @@ pub(crate) struct Options {
 /// [`StartError`] when it did not come up; then nothing listens.
 pub(crate) fn run(source: PlanSource, options: Options, mut given: Given) -> Result<(), StartError> {
     signals::hold()?;
-    let start = (successor(&mut given)?, Program::of_this_process(options.once_readable));
+    let start =
+        (successor(&mut given)?, Program::of_this_process(options.once_readable, options.confined.mark()));
     let descriptors = limits::raise_descriptors()?;
     // Before there is another thread: rights belong to a thread.
     rights::raise();
@@ -203,6 +209,7 @@ async fn live(
     };
     let logging = logging::init(log, sink)?;
     rights::tell(&loaded.settings.daemon);
+    options.confined.tell(&loaded.settings.daemon);
     for warning in &loaded.warnings {
         tracing::warn!(warning = %warning.one_line(), "configuration");
     }

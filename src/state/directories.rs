@@ -86,6 +86,12 @@ impl Directories {
         prepare(dir).is_ok()
     }
 
+    /// Every one of them.
+    #[cfg(feature = "sandbox")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(PathBuf::as_path)
+    }
+
     /// Where else the file at `path` may be: in the directories that come after its own, if its own
     /// is one of these.
     pub(crate) fn after(&self, path: &Path) -> Vec<PathBuf> {

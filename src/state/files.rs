@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags, access};
 
 /// Replaces the file at `path` by `bytes`, readable by its owner alone. Its directory must exist.
 /// One caller at a time may do this for a path. It blocks.
@@ -49,6 +49,13 @@ pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
     Ok((file, metadata))
+}
+
+/// Whether a file cannot be read although its owner and its mode let this user read it: a sandbox
+/// or a security module closes it.
+pub(crate) fn is_closed(path: &Path) -> bool {
+    let is_refused = open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    is_refused && access(path, Access::READ_OK).is_ok()
 }
 
 /// Reads at most `most` bytes of a regular file, and one more where there are more.

@@ -1,7 +1,8 @@
 //! Finds the program that holds a port.
 //!
 //! `/proc/self/net` names the socket, and the descriptors of a process lead to the program. Only
-//! root sees the descriptors of another user. Without that right, the answer is the user's number.
+//! root sees the descriptors of another user. Without that right, or where the sandbox hides other
+//! processes, the answer is the user's number.
 //!
 //! Own sockets do not count. After a refused reload, the old listener has the port again, but it
 //! was not the cause.
@@ -27,7 +28,7 @@ use crate::{
 pub(super) enum Holder {
     /// A process.
     Process { pid: i32, program: String },
-    /// A process of this user, which this one may not look into.
+    /// A process of this user, which is not to be seen from here.
     User(u32),
 }
 
@@ -35,7 +36,7 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process { pid, program } => write!(f, "{program} (pid {pid})"),
-            Self::User(uid) => write!(f, "a program of user {uid}"),
+            Self::User(uid) => write!(f, "a program of user {uid} (as root, `ss -lntup` names it)"),
         }
     }
 }

@@ -65,6 +65,7 @@ mod router_changes;
 mod router_home;
 mod router_lab;
 mod router_neighbours;
+mod sandbox;
 mod service_manager;
 mod session_lines;
 mod signals;

@@ -16,26 +16,14 @@ const USER: u32 = 54_321;
 const BIND_LOW_PORTS: u64 = 1 << 10;
 const ADMINISTER_NETWORKS: u64 = 1 << 12;
 
-/// A line of `/proc/PID/task/TID/status`, for every thread.
-fn of_threads(portway: &Portway, name: &str) -> Vec<String> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", portway.pid())).expect("it runs");
-    // A thread may end between the two looks.
-    let status = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
-    let line = |status: String| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.unwrap_or_else(|| panic!("no {name} in {status}")).trim().to_owned()
-    };
-    status.map(line).collect()
-}
-
 fn assert_has_only(portway: &Portway, rights: u64) {
     for name in ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"] {
-        for text in of_threads(portway, name) {
+        for text in portway.of_threads(name) {
             assert_eq!(u64::from_str_radix(&text, 16), Ok(rights), "{name}");
         }
     }
     for (name, value) in [("NoNewPrivs", "1"), ("Uid", "54321\t54321\t54321\t54321"), ("Groups", "54321")] {
-        let all = of_threads(portway, name);
+        let all = portway.of_threads(name);
         assert!(all.len() > 1 && all.iter().all(|is| is == value), "{name}: {all:?}");
     }
 }

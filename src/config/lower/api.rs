@@ -51,6 +51,8 @@ pub struct ApiSettings {
     pub listen: Option<ListenAddr>,
     /// What a request over TCP may show.
     pub tokens: Arc<[Token]>,
+    /// The files that hold them.
+    pub token_files: Vec<PathBuf>,
     /// Further names that the `Host` header may have over TCP, in lower case.
     pub hosts: Vec<String>,
     /// The file of the mappings that the API makes. `None` where no directory can hold it.
@@ -70,6 +72,9 @@ pub enum ApiSocket {
 }
 
 impl ApiSocket {
+    /// The mode of its directory, where that is made.
+    pub(crate) const DIRECTORY_MODE: u32 = 0o755;
+
     /// Where it is.
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -223,6 +228,7 @@ impl ApiText {
         let settings = ApiSettings {
             socket,
             tokens: load_tokens(&self.tokens, directory, diagnostics).into(),
+            token_files: self.tokens.iter().map(|token| directory.join(&token.file.value)).collect(),
             listen: self.listen.map(|listen| listen.value),
             hosts: self.hosts,
             managed,

@@ -7,6 +7,7 @@ use std::fmt;
 use crate::config::text::{
     Keys, Kind, Reader, Refusal,
     cure::{self},
+    table::word,
 };
 
 /// What concerns the process.
@@ -14,6 +15,18 @@ use crate::config::text::{
 pub struct DaemonSettings {
     /// The user that it goes on as; the one that started it where `None`.
     pub user: Option<RunAs>,
+    /// Whether it restricts itself; [`Sandbox::Auto`] where `None`, which is not worth a warning
+    /// where it cannot be had.
+    pub sandbox: Option<Sandbox>,
+}
+
+/// Whether the process gives up what it does not need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sandbox {
+    /// As far as the system lets it, and nothing that is configured stops working.
+    Auto,
+    /// Not at all.
+    Off,
 }
 
 /// A user, and a group in place of the user's own. Each is a name or a number.
@@ -27,6 +40,7 @@ pub struct RunAs {
 
 const FORMS: &str =
     "write a user, as in \"portway\" or \"1000\"; with a group, as in \"portway:adm\" or \"1000:1000\"";
+const SANDBOX: [(&str, Sandbox); 2] = [("auto", Sandbox::Auto), ("off", Sandbox::Off)];
 const USER: Kind = Kind { forms: FORMS, guesses };
 /// No system has longer names.
 const LONGEST: usize = 256;
@@ -34,9 +48,27 @@ const LONGEST: usize = 256;
 impl DaemonSettings {
     /// Reads `[daemon]`.
     pub(crate) fn read(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Self {
-        Self {
-            user: keys.get("user").and_then(|value| cure::read(reader, "user", value, &USER, RunAs::parse)),
+        let user = keys.get("user").and_then(|value| cure::read(reader, "user", value, &USER, RunAs::parse));
+        let sandbox = keys.get("sandbox").and_then(|value| word(reader, "sandbox", value, &SANDBOX));
+        Self { user, sandbox }
+    }
+}
+
+impl Sandbox {
+    /// Every word.
+    pub(crate) const ALL: [Self; 2] = [Self::Auto, Self::Off];
+
+    /// The word.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
         }
+    }
+
+    /// What the word stands for.
+    pub(crate) fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|sandbox| sandbox.as_str() == word.to_ascii_lowercase())
     }
 }
 

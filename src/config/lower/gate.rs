@@ -6,10 +6,16 @@ use crate::{
     config::{
         host::HostView,
         lower::{declared::Declared, guard::GuardText, lists::ListText},
-        text::{Code, Diagnostics, Keys, Reader, SourceMap, Text, Value, read::absolute},
+        text::{
+            Code, Diagnostics, Keys, Reader, SourceMap, Text, Value,
+            read::{CLOSED, absolute},
+        },
     },
     policy::{Countries, GateInput},
+    state::files,
 };
+
+const MAXMIND: &str = "name a file in MaxMind's format, such as GeoLite2-Country.mmdb";
 
 /// The three tables as they are written.
 #[derive(Clone, Default)]
@@ -65,7 +71,7 @@ impl GateText {
                     diagnostics
                         .problem(Code::UnreadableFile, database.span(), message)
                         .text(&database.value)
-                        .hint("name a file in MaxMind's format, such as GeoLite2-Country.mmdb");
+                        .hint(if files::is_closed(&path) { CLOSED } else { MAXMIND });
                 }
             }
             input.spec.geoip = Some(absolute(&path));

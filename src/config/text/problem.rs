@@ -63,6 +63,23 @@ impl Problem {
         Some(Self { message, is_left_out: false, ..self.clone() })
     }
 
+    /// A problem of the running process with a configuration that has none of its own.
+    pub(crate) fn of_process(message: &str, help: &str) -> Self {
+        let origin = Origin::CommandLine;
+        Self {
+            code: Code::Sandboxed,
+            file: "this process".to_owned(),
+            line: 1,
+            column: 1,
+            text: String::new(),
+            message: escaped(message),
+            help: Some(help.to_owned()),
+            origin,
+            excerpt: None,
+            is_left_out: false,
+        }
+    }
+
     /// The place and the message on one line: `file:line:column: message`.
     pub fn summary(&self) -> String {
         let Self { file, line, column, message, .. } = self;

@@ -21,6 +21,9 @@ use crate::state::files;
 pub(crate) enum ReadError {
     #[error("{}", cause(.0))]
     Io(#[from] io::Error),
+    /// Its own rights let this user read it, and something else does not.
+    #[error("{}", cause(.0))]
+    Closed(io::Error),
     #[error("it is a directory")]
     Directory,
     #[error("it is not a regular file")]
@@ -31,6 +34,10 @@ pub(crate) enum ReadError {
     Large(&'static str),
 }
 
+/// What helps where the sandbox of the process has closed a file, or something alike.
+pub(crate) const CLOSED: &str = "its own rights let this user read it: restart portway, whose sandbox knows the \
+                                 directories of its start; or look at the rules of SELinux or AppArmor";
+
 impl ReadError {
     /// What would be right.
     pub(crate) fn hint(&self) -> Option<&'static str> {
@@ -39,6 +46,7 @@ impl ReadError {
             Self::Io(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 Some("the user that portway runs as must be able to read it")
             }
+            Self::Closed(_) => Some(CLOSED),
             Self::NotRegular => Some("name a file; only the file of --config may be a pipe"),
             Self::Dry => Some("start what writes into it first, and mind that it can be read only once"),
             Self::Directory | Self::Io(_) | Self::Large(_) => None,
@@ -86,7 +94,11 @@ pub(crate) fn read_stdin(most: u64, too_large: &'static str) -> Result<Vec<u8>, 
 }
 
 fn open(path: &Path) -> Result<(File, Metadata), ReadError> {
-    let (file, metadata) = files::open(path)?;
+    let closed = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied if files::is_closed(path) => ReadError::Closed(error),
+        _ => error.into(),
+    };
+    let (file, metadata) = files::open(path).map_err(closed)?;
     if metadata.is_dir() { Err(ReadError::Directory) } else { Ok((file, metadata)) }
 }
 

@@ -25,14 +25,19 @@ pub(in crate::daemon) struct Program {
     args: Vec<OsString>,
     /// Its configuration comes from a stream that no other process has.
     is_once_readable: bool,
+    /// What the next process hears of the sandbox that it has from this one.
+    confined: Option<(&'static str, String)>,
 }
 
 impl Program {
     /// That of this process. Called at the start, while the files are those that run.
-    pub(in crate::daemon) fn of_this_process(is_once_readable: bool) -> Self {
+    pub(in crate::daemon) fn of_this_process(
+        is_once_readable: bool,
+        confined: Option<(&'static str, String)>,
+    ) -> Self {
         let args: Vec<OsString> = std::env::args_os().collect();
         let named = args.first().map(Path::new).and_then(found).filter(|path| is_running(path));
-        Self { path: named.or_else(known_to_the_kernel), args, is_once_readable }
+        Self { path: named.or_else(known_to_the_kernel), args, is_once_readable, confined }
     }
 
     /// Its path.
@@ -41,6 +46,14 @@ impl Program {
     /// The path is not known.
     pub(super) fn path(&self) -> Result<&Path, String> {
         self.path.as_deref().ok_or_else(|| format!("the path of this program is not known; is {SELF} there?"))
+    }
+
+    /// The directories of the program: where it was named, and where links lead.
+    #[cfg(feature = "sandbox")]
+    pub(in crate::daemon) fn directories(&self) -> impl Iterator<Item = PathBuf> + use<> {
+        let led = self.path.as_deref().and_then(|path| fs::canonicalize(path).ok());
+        let all = [self.path.clone(), led, known_to_the_kernel()].into_iter().flatten();
+        all.filter_map(|path| path.parent().map(Path::to_owned))
     }
 
     /// Why it cannot be started again at all.
@@ -63,7 +76,7 @@ impl Program {
         for name in OF_ONE_PROCESS {
             command.env_remove(name);
         }
-        command.env(super::VARIABLE, how);
+        command.env(super::VARIABLE, how).envs(self.confined.clone());
         Ok(command)
     }
 }

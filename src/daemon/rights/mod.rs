@@ -3,8 +3,8 @@
 //! The configuration is read first as root, for what must exist before: the directories and the
 //! log file (`places`). Then [`give_up_root`] gives up all but the right to open ports below 1024,
 //! which a reload may need, and CAP_NET_ADMIN where a mapping is `transparent` (`identity` has the
-//! user and its groups). Then the program executes itself: user and rights belong to a thread, and
-//! the allocator has made one before the first line of the program ran. The rights are ambient, so
+//! user and its groups). Then [the sandbox](super::sandbox) closes what is not needed, and the
+//! program executes itself ([`super::again`] says why), once for both. The rights are ambient, so
 //! that they outlive that, and a hand-over.
 //!
 //! The program that starts then is one that this user has started, and reads the configuration as
@@ -15,10 +15,8 @@ mod identity;
 mod places;
 
 use std::{
-    ffi::CString,
     fs,
     io::{self, Write as _},
-    os::unix::ffi::OsStringExt as _,
     path::PathBuf,
 };
 
@@ -34,7 +32,7 @@ use rustix::{
     },
 };
 
-use super::{logging::for_stderr, signals};
+use super::{again::execute_self, logging::for_stderr, sandbox, signals};
 use crate::{
     config::{DaemonSettings, Loaded, Problems, RunAs},
     supervisor::PlanSource,
@@ -196,17 +194,9 @@ pub(crate) fn give_up_root(source: &PlanSource) -> Result<(), UserError> {
     for trouble in troubles {
         say(&trouble);
     }
-    let error = execute_self();
+    let confined = sandbox::enter_before_exec(&loaded);
+    let error = execute_self(confined.mark().as_ref());
     Err(refused(("execute /proc/self/exe (is /proc there?)", error)))
-}
-
-/// Starts the program once more, in the place of this one, with the same arguments. Returns only an
-/// error. Signals stay blocked, so that none is lost.
-fn execute_self() -> Errno {
-    let args: Result<Vec<CString>, _> = std::env::args_os().map(|arg| CString::new(arg.into_vec())).collect();
-    let Ok(args) = args else { return Errno::INVAL };
-    let Err(error) = nix::unistd::execv(c"/proc/self/exe", &args);
-    Errno::from_raw_os_error(error as i32)
 }
 
 /// Tells a person, while there is no log yet.

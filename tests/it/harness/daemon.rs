@@ -211,6 +211,11 @@ impl Setup {
         self
     }
 
+    /// Without the sandbox: it hides other processes, and a reload cannot write in a new place.
+    pub(crate) fn unconfined(self) -> Self {
+        self.env("PORTWAY_SANDBOX", "off")
+    }
+
     /// With this limit of open descriptors, soft and hard, and none open but the standard streams, whatever the test itself
     /// was started with.
     pub(crate) fn descriptors(self, limit: u32) -> Self {
@@ -590,6 +595,18 @@ impl Portway {
     #[track_caller]
     pub(crate) fn wait_fds(&self, base: usize) {
         eventually(&format!("{base} descriptors again"), || (self.fds() <= base).then_some(()));
+    }
+
+    /// A line of `/proc/PID/task/TID/status`, for every thread.
+    pub(crate) fn of_threads(&self, name: &str) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
+        // A thread may end between the two looks.
+        let status = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok());
+        let line = |status: String| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.unwrap_or_else(|| panic!("no {name} in {status}")).trim().to_owned()
+        };
+        status.map(line).collect()
     }
 
     /// The memory that it has in use, in KiB.

@@ -65,6 +65,7 @@ messages! {
     ROUTER_LOST = "router lost";
     ROUTER_REFUSES = "router refuses";
     ROUTER_RESTARTED = "router restarted";
+    SANDBOX = "sandbox";
     SESSIONS_REFUSED = "sessions refused";
     SESSION_ENDED = "session ended";
     SESSION_LINES_LEFT_OUT = "session lines left out";

@@ -87,6 +87,8 @@ codes! {
     Loop = "loop",
     /// A mapping leads to portway's own API.
     ExposedApi = "exposed-api",
+    /// The sandbox of the running process does not let it.
+    Sandboxed = "sandboxed",
     /// The configuration forwards nothing.
     NothingToForward = "nothing-to-forward",
 
