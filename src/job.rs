@@ -8,6 +8,9 @@
 //! end where another such thread is busy. Here a missing thread is a [`JobError`] of this one piece
 //! of work, and so is a panic. A limit is the caller's: a job that is not waited for any more runs
 //! on, and its result is dropped.
+//!
+//! A thread takes no signal: those that mean something belong to the first thread, which can then
+//! hold them all.
 
 use std::{
     io,
@@ -18,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::{SigSet, SigmaskHow};
 use tokio::{sync::oneshot, time::timeout};
 
 /// The stack of a thread. It is set, so that `RUST_MIN_STACK`, which is meant for other programs,
@@ -127,11 +131,25 @@ where
             work();
         }
     };
-    let spawned = thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(run);
+    let make = || thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(run);
+    let spawned = without_signals(make);
     spawned.map_err(|error| {
         let work = taken(&slot).expect("no thread has taken it");
         (error, work)
     })
+}
+
+/// Makes a thread that has these signals blocked: it inherits that.
+fn without_signals<T>(make: impl FnOnce() -> T) -> T {
+    use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGPWR, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+    let asynchronous = SigSet::from_iter([SIGHUP, SIGINT, SIGPWR, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2]);
+    let before = asynchronous.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let made = make();
+    if let Ok(before) = before {
+        // It was in force a moment ago.
+        let _ = before.thread_set_mask();
+    }
+    made
 }
 
 fn taken<T>(slot: &Mutex<Option<T>>) -> Option<T> {

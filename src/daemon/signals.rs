@@ -57,6 +57,12 @@ pub(crate) fn hold() -> io::Result<()> {
     Ok(held.thread_set_mask()?)
 }
 
+/// Lets those through again that [`Signals`] takes, on the first thread, after [`hold`].
+pub(super) fn release() -> io::Result<()> {
+    // SIGCHLD is for the part that waits for processes; it ends nothing.
+    Ok(SigSet::from_iter(TAKEN.into_iter().chain([Number::SIGCHLD])).thread_unblock()?)
+}
+
 /// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
@@ -100,9 +106,8 @@ impl Signals {
             power: signal(SignalKind::from_raw(Number::SIGPWR as i32))?,
             quit: signal(SignalKind::quit())?,
         };
-        // Also where the parent left them blocked. SIGCHLD is for the part that waits for
-        // processes; it ends nothing.
-        SigSet::from_iter(TAKEN.into_iter().chain([Number::SIGCHLD])).thread_unblock()?;
+        // Also where the parent left them blocked.
+        release()?;
         Ok(signals)
     }
 

@@ -96,9 +96,22 @@ impl Inherited {
     pub(crate) fn add(&self, socket: OwnedFd, stays: Stays) -> Result<Passed, Unfit> {
         let what = look_at(&socket)?;
         let cookie = socket_cookie(&socket).map_err(|_| Unfit::NoSocket)?;
-        let entry = Entry { socket, what: what.clone(), cookie, stays, is_used: false };
-        self.entries().push(entry);
+        let mut entries = self.entries();
+        // A service manager passes it again that was handed over as well.
+        match entries.iter_mut().find(|entry| entry.cookie == cookie) {
+            Some(known) if stays == Stays::Always => known.stays = stays,
+            Some(_) => {}
+            None => entries.push(Entry { socket, what: what.clone(), cookie, stays, is_used: false }),
+        }
+        drop(entries);
         Ok(what)
+    }
+
+    /// Duplicates of the sockets that stay, for the next process.
+    pub(crate) fn that_stay(&self) -> Vec<OwnedFd> {
+        let entries = self.entries();
+        let staying = entries.iter().filter(|entry| entry.stays == Stays::Always);
+        staying.filter_map(|entry| entry.socket.try_clone().ok()).collect()
     }
 
     /// A duplicate of the socket that a listener on `listen` wants; `None` where there is none.

@@ -20,7 +20,7 @@ use super::{
         stage_all, stage_over,
     },
     budgets::Needs,
-    hand::{Frozen, Inheritance, ListenerSnapshot, TakenOver},
+    hand::{Frozen, Inheritance, ListenerSnapshot, TakenOver, Twins},
     kind::{Ahead, Freezing, FrozenListener},
     mapping::{Admissions, AllPools, AllTotals, Mappings, SessionLogs},
     outages::Outages,
@@ -465,10 +465,13 @@ impl Listeners {
     }
 
     /// Duplicates of the sockets that listen, and the listeners that have none.
-    pub(super) fn twins(&self) -> (Vec<OwnedFd>, Vec<String>) {
+    pub(super) fn twins(&self) -> Twins {
         let waiting = self.running.values().filter(|running| running.is_waiting());
-        let waiting = waiting.map(|running| running.key().to_string()).collect();
-        (self.running.values().filter_map(Running::twin).collect(), waiting)
+        Twins {
+            listening: self.running.values().filter_map(Running::twin).collect(),
+            staying: self.shared.inherited.that_stay(),
+            waiting: waiting.map(|running| running.key().to_string()).collect(),
+        }
     }
 
     /// Copies of the sockets of live sessions, in batches.

@@ -35,7 +35,19 @@ use crate::{
 pub(crate) struct HandOver {
     commands: mpsc::Sender<Command>,
     waiting: Vec<String>,
+    staying: Vec<SocketId>,
     reload_was_asked: Arc<AtomicBool>,
+}
+
+/// Duplicates of the sockets that go to the next process before anything else.
+#[derive(Debug, Default)]
+pub(super) struct Twins {
+    /// Those that listen now.
+    pub(super) listening: Vec<OwnedFd>,
+    /// Those that a service manager passed: it holds them open as well.
+    pub(super) staying: Vec<OwnedFd>,
+    /// The listeners without one, as text.
+    pub(super) waiting: Vec<String>,
 }
 
 /// What the supervisor is to do for a hand-over.
@@ -102,6 +114,11 @@ impl HandOver {
     /// The listeners that have no socket, as text.
     pub(crate) fn waiting(&self) -> Vec<String> {
         self.waiting.clone()
+    }
+
+    /// The sockets that a service manager passed.
+    pub(crate) fn staying(&self) -> Vec<SocketId> {
+        self.staying.clone()
     }
 
     /// Whether a request to read the configuration is kept: it becomes true when one comes.
@@ -211,12 +228,18 @@ impl Hand {
     }
 
     /// Begins, with the sockets that listen now and the listeners without one.
-    pub(super) fn begin(&mut self, sockets: impl FnOnce() -> (Vec<OwnedFd>, Vec<String>)) {
+    pub(super) fn begin(&mut self, sockets: impl FnOnce() -> Twins) {
         let Self::Wanted(wish) = std::mem::take(self) else { return };
         let (commands, received) = mpsc::channel(1);
-        let (sockets, waiting) = sockets();
+        let Twins { listening: mut sockets, staying: passed, waiting } = sockets();
+        let staying: Vec<_> = passed.iter().filter_map(|socket| SocketId::of(socket).ok()).collect();
+        let listening: HashSet<_> = sockets.iter().filter_map(|socket| SocketId::of(socket).ok()).collect();
+        // A listener's socket goes once.
+        let is_new = |socket: &OwnedFd| SocketId::of(socket).is_ok_and(|id| !listening.contains(&id));
+        sockets.extend(passed.into_iter().filter(is_new));
         let reload_was_asked = Arc::<AtomicBool>::default();
-        let hand_over = HandOver { commands, waiting, reload_was_asked: Arc::clone(&reload_was_asked) };
+        let hand_over =
+            HandOver { commands, waiting, staying, reload_was_asked: Arc::clone(&reload_was_asked) };
         if wish.send((hand_over, sockets)).is_ok() {
             *self = Self::UnderWay(UnderWay {
                 commands: received,

@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -194,5 +194,40 @@ fn process_1_becomes_the_new_program_in_its_place() {
         client.ping();
         assert!(echoes(at));
         assert_eq!(target.accepted(), 2);
+    });
+}
+
+/// The id of the process that is the first one of its own numbers.
+fn first_process(daemon: &Portway) -> Pid {
+    let is_first = |pid: &Pid| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()));
+        let status = status.unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        numbers.is_some_and(|numbers| numbers.split_whitespace().skip(1).last() == Some("1"))
+    };
+    daemon.processes().into_iter().find(is_first).expect("a process 1")
+}
+
+#[test]
+fn process_1_obeys_a_stop_that_comes_while_the_program_is_replaced() {
+    as_root(&["unshare"], || {
+        let target = TcpTarget::echo();
+        let at = own_addr(8080);
+        let alone = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+        let daemon = Portway::with(&mapping(at, target.addr, "")).installed().through(alone).start();
+        // After the exec and before the new program: it has no handler yet.
+        let (there, may) = (daemon.dir().join("there"), daemon.dir().join("may"));
+        daemon.install_script(&format!(
+            "if [ \"$PORTWAY_HANDOVER\" = 1 ]; then\ntouch {}\nuntil [ -e {} ]; do sleep 0.01; done\nfi\nexec \
+             \"$PORTWAY\" \"$@\"",
+            there.display(),
+            may.display()
+        ));
+        let first = first_process(&daemon);
+        rustix::process::kill_process(first, Signal::USR2).expect("it is there");
+        eventually("it is between the two programs", || there.exists().then_some(()));
+        rustix::process::kill_process(first, Signal::TERM).expect("it is there");
+        std::fs::write(may, "").expect("the test's own directory");
+        eventually("it has ended", || daemon.processes().is_empty().then_some(()));
     });
 }

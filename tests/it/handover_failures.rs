@@ -92,6 +92,19 @@ fn a_program_that_ends_or_says_something_else_at_the_start_changes_nothing() {
 }
 
 #[test]
+fn a_program_whose_format_differs_by_one_takes_over_and_another_one_is_refused() {
+    with_tools(&["python3"], || {
+        let mut running = Running::start();
+        running.disturb("hello", "format-3");
+        running.fails("the message has the format 3");
+        running.disturb("hello", "format-2");
+        running.upgrade().exits(0).says("1 session");
+        running.client.ping();
+        assert!(running.target.accepted() == 1, "it is the same session");
+    });
+}
+
+#[test]
 fn a_configuration_that_the_new_program_refuses_is_told_with_its_problems() {
     let mut running = Running::start();
     running.daemon.write_config("[[mapping]]\npublish = \"80:x:y:z:80\"\nnonsense = 1\n");

@@ -394,7 +394,7 @@ impl Listen {
         let doors = doors.iter().filter_map(|(place, socket)| {
             Some(DoorRecord { place: place.clone(), socket: SocketId::of(socket).ok()? })
         });
-        Self { listeners, waiting: hand.waiting(), doors: doors.collect() }
+        Self { listeners, waiting: hand.waiting(), doors: doors.collect(), staying: hand.staying() }
     }
 
     fn sockets(&self) -> impl Iterator<Item = SocketId> {

@@ -6,14 +6,13 @@
 //! to be known by its number. Where the exec fails, all is thawed.
 //!
 //! A session that the new program cannot take ends: there is no old process to drain it.
+//!
+//! Signals are held from the freeze on, and wait for the new program: the kernel keeps those that
+//! are blocked over an exec, and throws away what process 1 has no handler for. A stop that came
+//! before ends the hand-over.
 
 use std::{
-    io,
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::process::CommandExt as _,
-    },
-    process::{Command, Stdio},
+    os::fd::{AsFd as _, OwnedFd},
     time::Duration,
 };
 
@@ -24,12 +23,14 @@ use super::{
     child::Heir,
     give::{Giver, refusal},
     messages::{FromOld, Listen, send, send_sockets, send_with},
+    program::Program,
     state::StateRecord,
 };
 use crate::{
+    daemon::signals,
     handover::{Frame, Packer, Refusal, Wire, WireError},
     job,
-    supervisor::Frozen,
+    supervisor::{Frozen, HandOver},
 };
 
 /// How long the kernel may take to hold everything: it waits for nothing but room.
@@ -46,22 +47,36 @@ pub(super) async fn hand_over(giver: Giver<'_>) -> Refusal {
         Err(refusal) => return refusal,
     };
     let giver = &giver;
-    let mut command = match giver.program.command(FOR_GOOD) {
-        Ok(command) => command,
-        Err(error) => return Refusal::new(error),
-    };
     if let Err(refusal) = check(giver).await {
         return refusal;
     }
     let doors = giver.windows.sockets().await;
     let listen = Listen::of(&hand, &listeners, &doors);
+    if let Err(error) = signals::hold() {
+        return Refusal::new(format!("hold signals: {error}"));
+    }
+    let refusal = replace(giver, &hand, (listeners, doors, listen)).await;
+    if let Err(error) = signals::release() {
+        tracing::error!(%error, "signals do not come through any more");
+    }
+    refusal
+}
+
+/// What is open before the freeze: the sockets of listeners and of the API, and what is said of
+/// them.
+type Open = (Vec<OwnedFd>, Vec<(String, OwnedFd)>, Listen);
+
+/// Freezes everything and executes the program. Returns only where that fails; then all goes on.
+async fn replace(giver: &Giver<'_>, hand: &HandOver, (listeners, doors, listen): Open) -> Refusal {
     giver.upgrades.stand_still(true);
     let Some(frozen) = hand.freeze().await else { return Refusal::new("the daemon is stopping") };
-    let known = giver.known.whole();
+    let (known, program, abort) = (giver.known.whole(), giver.program.clone(), giver.abort.clone());
     let run = job::run_within(EXEC, "portway-exec", move || {
         let sockets = listeners.iter().chain(doors.iter().map(|(_, socket)| socket));
         let error = match fill(&frozen, (listen, known), sockets) {
-            Ok(theirs) => exec(&mut command, theirs),
+            // What came before signals were held.
+            Ok(_) if abort.is_cancelled() => "a stop was asked for".to_owned(),
+            Ok(theirs) => exec(&program, theirs),
             Err(error) => error.to_string(),
         };
         (frozen, error)
@@ -117,7 +132,9 @@ fn fill<'a>(
 }
 
 /// Becomes the new program. Returns only where that fails.
-fn exec(command: &mut Command, theirs: Wire) -> String {
-    let error: io::Error = command.stdin(Stdio::from(theirs.into_socket())).exec();
-    error.to_string()
+fn exec(program: &Program, theirs: Wire) -> String {
+    match signals::hold() {
+        Ok(()) => program.execute(FOR_GOOD, &theirs.into_socket()).to_string(),
+        Err(error) => format!("hold signals: {error}"),
+    }
 }

@@ -1,7 +1,8 @@
 //! What the two processes say to each other.
 //!
 //! Each message is one frame. Fields that may come later have a default, and unknown fields are
-//! left alone. A message that this version does not know is an error of the hand-over.
+//! left alone. A message that this version does not know is an error of the hand-over. The tests
+//! have a recording of each message, which has to stay readable.
 
 use std::os::fd::BorrowedFd;
 
@@ -53,6 +54,9 @@ pub(super) struct Listen {
     pub(super) waiting: Vec<String>,
     /// The sockets of the API.
     pub(super) doors: Vec<DoorRecord>,
+    /// Those of the first list that a service manager passed: they stay open in any case.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) staying: Vec<SocketId>,
 }
 
 /// A socket of the API.
@@ -157,3 +161,6 @@ pub(super) fn receive<T: DeserializeOwned>(
     let received = wire.receive(until)?;
     Ok((serde_json::from_slice(&received.frame.record)?, received))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,16 @@
 //! path that the kernel knows, although another file has it by now.
 
 use std::{
-    ffi::OsString,
-    fs,
-    os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _, process::CommandExt as _},
+    ffi::{CString, OsStr, OsString},
+    fs, io,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            ffi::{OsStrExt as _, OsStringExt as _},
+            fs::MetadataExt as _,
+            process::CommandExt as _,
+        },
+    },
     path::{Path, PathBuf},
     process::Command,
 };
@@ -79,6 +86,47 @@ impl Program {
         command.env(super::VARIABLE, how).envs(self.confined.clone());
         Ok(command)
     }
+}
+
+impl Program {
+    /// Executes it in the place of this process, with this as its standard input. Returns only
+    /// where that fails; then standard input is what it was.
+    ///
+    /// The signals that this thread blocks stay blocked, and wait for the program to take them. The
+    /// standard library would let them through, and process 1 would lose them.
+    pub(super) fn execute(&self, how: &str, stdin: &OwnedFd) -> io::Error {
+        let words = || -> io::Result<_> {
+            let path = text(self.path().map_err(io::Error::other)?.as_os_str())?;
+            let args = self.args.iter().map(|arg| text(arg)).collect::<io::Result<Vec<_>>>()?;
+            let is_for_it = |name: &OsString| {
+                !OF_ONE_PROCESS.iter().any(|one| name == one) && name.as_os_str() != super::VARIABLE
+            };
+            let own = std::env::vars_os().filter(|(name, _)| is_for_it(name));
+            let variables = own.chain([(super::VARIABLE.into(), how.into())]).map(|(mut name, value)| {
+                name.push("=");
+                name.push(value);
+                text(&name)
+            });
+            Ok((path, args, variables.collect::<io::Result<Vec<_>>>()?))
+        };
+        let (path, args, variables) = match words() {
+            Ok(words) => words,
+            Err(error) => return error,
+        };
+        let before = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3);
+        if let Err(error) = rustix::stdio::dup2_stdin(stdin) {
+            return error.into();
+        }
+        let Err(error) = nix::unistd::execve(&path, &args, &variables);
+        if let Ok(before) = before {
+            let _ = rustix::stdio::dup2_stdin(before);
+        }
+        error.into()
+    }
+}
+
+fn text(text: &OsStr) -> io::Result<CString> {
+    CString::new(text.as_bytes()).map_err(io::Error::other)
 }
 
 /// The absolute path of a program that was started by this name.

@@ -178,10 +178,11 @@ impl Successor {
             };
             Ok((listen, unpacker))
         });
-        let (Listen { listeners, waiting, doors }, mut unpacker) = received.await?;
+        let (Listen { listeners, waiting, doors, staying }, mut unpacker) = received.await?;
         let mut arrived = Arrived { waiting, ..Arrived::default() };
-        for socket in listeners.into_iter().filter_map(|id| unpacker.socket(id).ok()) {
-            if let Err(error) = inherited.add(socket, Stays::UntilUsed) {
+        for (id, socket) in listeners.into_iter().filter_map(|id| Some((id, unpacker.socket(id).ok()?))) {
+            let stays = if staying.contains(&id) { Stays::Always } else { Stays::UntilUsed };
+            if let Err(error) = inherited.add(socket, stays) {
                 tracing::warn!(%error, "a socket that was handed over is of no use");
             }
         }

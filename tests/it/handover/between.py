@@ -4,7 +4,8 @@
 
 MESSAGE is the first word of a message of either side, such as `receipt` or `go`. ACTION is what happens before it is
 passed on: `silence`, `kill-new`, `kill-old`, `cut` (half of it arrives, and the new process is killed), or `wait` (until
-FILE exists). The program is started as the new process; it takes this one for the old one.
+FILE exists). With the action `format-N`, every message has the format N, as if another version had written it: so has what
+the new process says of itself. With the action `note`, FILE gets a line for each message: its name and its descriptors. The program is started as the new process; it takes this one for the old one.
 """
 
 import array
@@ -86,9 +87,25 @@ def main():
                 to_new.close()
                 sys.exit(new.wait())
             data, fds, name = got
+            if ACTION.startswith("format-"):
+                data = as_of_format(int(ACTION.removeprefix("format-")), data, name)
+            if ACTION == "note":
+                with open(FILE, "a") as notes:
+                    notes.write(f"{name} {len(fds)}\n")
             if name == MESSAGE:
                 disturb(new, key.data, data, fds)
             send(key.data, data, fds)
+
+
+def as_of_format(number, data, name):
+    """The same message, as a program of this format would write it."""
+    _, _, descriptors, record, held = struct.unpack("<4sHHII", data[:16])
+    body, rest = data[16 : 16 + record], data[16 + record :]
+    if name == "hello":
+        said = json.loads(body)
+        said["hello"]["format"] = number
+        body = json.dumps(said).encode()
+    return struct.pack("<4sHHII", b"PwHO", number, descriptors, len(body), held) + body + rest
 
 
 def disturb(new, to, data, fds):
