@@ -1,11 +1,10 @@
 # One static program in an otherwise empty image.
 #
 #   docker build -t portway .
-#   docker buildx build --platform linux/arm64,linux/arm/v7 -t portway .
+#   docker buildx build --platform linux/arm64 -t portway .     also linux/arm/v7, without emulation
 #
 # --build-arg     VERSION, REVISION, SOURCE: the labels of the image; `portway --version` names the revision
 #                 TARGETARCH (amd64, arm64, arm): the machine, where no --platform says it
-#                 LTO=off CODEGEN_UNITS=16: a build of minutes less, for a program that is a little larger and slower
 ARG RUST=1
 FROM --platform=$BUILDPLATFORM docker.io/library/rust:${RUST}-bookworm AS build
 WORKDIR /src
@@ -14,26 +13,19 @@ RUN command -v setcap python3 >/dev/null || { apt-get update -qq \
     && apt-get install -qq -y --no-install-recommends libcap2-bin python3 >/dev/null && rm -rf /var/lib/apt/lists/*; }
 ARG TARGETARCH
 RUN case "${TARGETARCH:-$(uname -m)}" in \
-        amd64 | x86_64) target=x86_64-unknown-linux-musl ;; \
-        arm64 | aarch64) target=aarch64-unknown-linux-musl ;; \
-        arm | armv7l) target=armv7-unknown-linux-musleabihf ;; \
+        amd64 | x86_64) echo x86_64-unknown-linux-musl ;; \
+        arm64 | aarch64) echo aarch64-unknown-linux-musl ;; \
+        arm | armv7l) echo armv7-unknown-linux-musleabihf ;; \
         *) echo "no such machine: TARGETARCH=$TARGETARCH" >&2; exit 1 ;; \
-    esac \
-    && rustup target add "$target" \
-    && echo "$target" >/target \
-    # Rust's own linker makes a program for any of these machines.
-    && printf '[build]\ntarget = "%s"\n[target.%s]\nlinker = "rust-lld"\n' "$target" "$target" >"$CARGO_HOME/config.toml"
-# No path of this machine is in the program.
-ENV RUSTFLAGS="--remap-path-prefix=/usr/local/cargo=/cargo --remap-path-prefix=/src=/portway" CARGO_INCREMENTAL=0
-ARG LTO=thin
-ARG CODEGEN_UNITS=1
-ENV CARGO_PROFILE_RELEASE_LTO=$LTO CARGO_PROFILE_RELEASE_CODEGEN_UNITS=$CODEGEN_UNITS CARGO_PROFILE_RELEASE_STRIP=symbols
+    esac >/target
 
-# The dependencies are a layer of their own: a change of the source does not build them again.
+# The dependencies are a layer of their own: a change of the source does not build them again. The script has every flag:
+# the program is the one that it builds anywhere.
+COPY .ci/release .ci/release
 COPY Cargo.toml Cargo.lock ./
 COPY src/build.rs src/build.rs
 RUN echo 'fn main() {}' >src/main.rs && touch src/lib.rs \
-    && cargo build --release --locked --bin portway \
+    && .ci/release "$(cat /target)" \
     && rm -r src
 
 COPY src src
@@ -41,8 +33,8 @@ ARG REVISION=""
 # `touch`, because the files are older than what was built in their place. The capability is permitted, not effective:
 # with `--cap-drop ALL` the program starts all the same, and it raises what it may have.
 RUN touch src/build.rs src/main.rs src/lib.rs \
-    && PORTWAY_COMMIT="$REVISION" cargo build --release --locked --bin portway \
-    && install -D "target/$(cat /target)/release/portway" /image/portway \
+    && program=$(PORTWAY_COMMIT="$REVISION" .ci/release "$(cat /target)") \
+    && install -D "$program" /image/portway \
     && setcap cap_net_bind_service=p /image/portway \
     && install -d -m 0755 /image/etc/portway \
     && install -d /state/var/lib/portway /state/run/portway

@@ -1,5 +1,5 @@
 //! The image, the compose files and the labels, with real engines: a machine of its own with Docker or podman, which
-//! `tests/lab/containers/lab.sh` makes. The image is the one of the Dockerfile as it is.
+//! `tests/lab/containers/lab.sh` makes. One test builds the Dockerfile as it is; the others need an image of the same shape.
 
 use std::{
     fs,
@@ -11,8 +11,8 @@ use std::{
 };
 
 use crate::harness::{
-    Portway, Ran, eventually, eventually_within, in_container_lab, in_own_network, own_addr, portway_program,
-    run,
+    Portway, Ran, copy_libraries, eventually, eventually_within, in_container_lab,
+    in_container_lab_of_the_dockerfile, in_own_network, own_addr, portway_program, run,
 };
 
 /// How long an engine may take for what it does to several containers.
@@ -86,7 +86,7 @@ fn compose(words: &str) -> String {
 
 #[test]
 fn the_image_runs_without_rights_and_opens_low_ports_where_it_may() {
-    in_container_lab("docker", || {
+    in_container_lab_of_the_dockerfile(|| {
         assert!(engine(&format!("run --rm {IMAGE} --version")).contains("0123456789abcdef"));
         let about =
             engine(&format!("image inspect -f {{{{.Config.User}}}}-{{{{.Config.StopSignal}}}} {IMAGE}"));
@@ -180,7 +180,11 @@ fn labels_of_podman_are_labels_too() {
             .spawn()
             .expect("podman");
         let mut portway = Portway::with(&format!("[docker]\nsocket = \"{socket}\"\n")).start();
-        engine("run -d --name web --label portway.publish=127.0.0.1:8081:80 nginx");
+        // Podman keeps port 80 for those with a right, which the file of the program under test does not give.
+        engine(
+            "run -d --name web --sysctl net.ipv4.ip_unprivileged_port_start=0 \
+             --label portway.publish=127.0.0.1:8081:80 nginx",
+        );
         wait_answer(8081, true);
         engine("stop -t 2 web");
         wait_answer(8081, false);
@@ -201,6 +205,7 @@ fn the_gateway_of_the_examples_publishes_by_labels_through_a_proxy() {
         engine(&format!("tag {IMAGE} portway"));
         compose("--profile gateway up -d");
         wait_answer(8081, true);
+        the_proxy_refuses_what_is_not_a_question();
         engine("run -d --name more --network examples_apps --label portway.publish=8082:80 nginx");
         wait_answer(8082, true);
         engine("rm -f more");
@@ -209,24 +214,56 @@ fn the_gateway_of_the_examples_publishes_by_labels_through_a_proxy() {
     });
 }
 
-/// What stands before the socket in the examples: here one that lets everything through.
+/// The proxy stands between: it refuses what would change something, which the engine would do.
+#[track_caller]
+fn the_proxy_refuses_what_is_not_a_question() {
+    let addr =
+        engine("inspect -f {{.NetworkSettings.Networks.examples_engine.IPAddress}} examples-socket-proxy-1");
+    let status = |request: &str| -> String {
+        let mut stream = TcpStream::connect(format!("{addr}:2375")).expect("the proxy");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        write!(stream, "{request} HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n").expect("it reads");
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).expect("an answer");
+        String::from_utf8_lossy(&first).into_owned()
+    };
+    assert_eq!(status("GET /containers/json"), "HTTP/1.1 200");
+    for refused in ["POST /containers/create", "GET /images/json", "DELETE /containers/web"] {
+        assert_eq!(status(refused), "HTTP/1.1 403", "{refused}");
+    }
+}
+
+/// What stands before the socket in the examples: a HAProxy that lets through what the variables of the real one allow.
+/// Every other question, and everything but GET, is refused.
 fn make_proxy() {
+    const RULES: &str = r"
+defaults
+    mode http
+    timeout connect 10s
+    timeout client 10m
+    timeout server 10m
+frontend engine
+    bind :2375
+    http-request deny unless METH_GET
+    http-request allow if { path -m reg ^(/v[0-9.]+)?/containers } { env(CONTAINERS) -m bool }
+    http-request allow if { path -m reg ^(/v[0-9.]+)?/events } { env(EVENTS) -m bool }
+    http-request allow if { path -m reg ^(/v[0-9.]+)?/(_ping|version)$ }
+    http-request deny
+    default_backend socket
+backend socket
+    server engine unix@/var/run/docker.sock
+";
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let root = dir.path().display();
+    let root = dir.path();
     // The program of this machine with its libraries.
-    let copy = format!(
-        "for file in $(command -v socat) $(ldd $(command -v socat) | grep -o '/[^ ]*'); do \
-         install -D $(realpath $file) {root}/$file; done"
-    );
-    Ran::of(Command::new("bash").args(["-c", &copy])).exits(0);
-    let socat = Ran::of(Command::new("bash").args(["-c", "command -v socat"])).exits(0).out;
-    let dockerfile = format!(
-        "FROM scratch\nCOPY . /\nENTRYPOINT [\"{}\", \"TCP-LISTEN:2375,fork,reuseaddr\", \
-         \"UNIX-CONNECT:/var/run/docker.sock\"]\n",
-        socat.trim()
-    );
-    fs::write(dir.path().join("Dockerfile"), dockerfile).expect("the test's own directory");
-    engine(&format!("build -q -t tecnativa/docker-socket-proxy {root}"));
+    let found =
+        Ran::of(Command::new("sh").args(["-c", "PATH=$PATH:/usr/sbin command -v haproxy"])).exits(0).out;
+    fs::copy(found.trim(), root.join("haproxy")).expect("the test's own directory");
+    copy_libraries(&root.join("haproxy"), root);
+    fs::write(root.join("rules"), RULES).expect("the test's own directory");
+    let dockerfile = "FROM scratch\nCOPY . /\nENTRYPOINT [\"/haproxy\", \"-db\", \"-f\", \"/rules\"]\n";
+    fs::write(root.join("Dockerfile"), dockerfile).expect("the test's own directory");
+    engine(&format!("build -q -t tecnativa/docker-socket-proxy {}", root.display()));
 }
 
 #[test]

@@ -25,7 +25,8 @@ pub(super) struct LocalTime {
 impl LocalTime {
     /// A moment since 1970.
     pub(super) fn at(since_epoch: Duration) -> Self {
-        let moment = libc::time_t::try_from(since_epoch.as_secs()).unwrap_or(libc::time_t::MAX);
+        // The type of a time has 32 or 64 bits, by the C library: its name is deprecated for musl.
+        let moment = since_epoch.as_secs().try_into().unwrap_or(i32::MAX.into());
         // SAFETY: a C struct of integers and a pointer, for which zero is a value.
         let mut parts: libc::tm = unsafe { std::mem::zeroed() };
         // SAFETY: both pointers are to values that live until the call returns.

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Browser, FakeRouter, Household, Ran, RouterLab, Suite, SystemdLab, axe, eventually};
+use super::{
+    Browser, FakeRouter, Household, Ran, RouterLab, Suite, SystemdLab, axe, eventually, portway_program,
+};
 
 /// Set in the copy of this program that runs inside a network of its own.
 const INSIDE: &str = "PORTWAY_TEST_NETWORK";
@@ -215,14 +217,53 @@ pub(crate) fn in_own_network<F: FnOnce()>(tools: &[&str], body: F) {
     in_own_network_as(name_of::<F>(), tools, body);
 }
 
-/// Runs the test's `body` in a lab with this container engine, and with the image of the Dockerfile as `portway:lab`. The
-/// first one builds it, which takes minutes; the others find it in the lab's store.
+/// Runs the test's `body` in a lab with this container engine, and with an image as `portway:lab`: the one of the Dockerfile,
+/// but with the program under test in the place of the one that the Dockerfile builds.
 #[track_caller]
 pub(crate) fn in_container_lab<F: FnOnce()>(engine: &str, body: F) {
+    in_container_lab_with(engine, body, |lab| {
+        let built = built();
+        lab.arg("--built").arg(built.path());
+        built
+    });
+}
+
+/// The same, with the image of the Dockerfile as it is. The first one builds it, which takes minutes; the next ones find it
+/// in the lab's store.
+#[track_caller]
+pub(crate) fn in_container_lab_of_the_dockerfile<F: FnOnce()>(body: F) {
+    in_container_lab_with("docker", body, |lab| {
+        lab.args(["--build-arg", "REVISION=0123456789abcdef"]);
+    });
+}
+
+/// What the stage `build` of the Dockerfile makes, of the program under test: that one is not static.
+fn built() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (image, state) = (dir.path().join("image"), dir.path().join("state"));
+    for place in [image.clone(), state.join("var/lib/portway"), state.join("run/portway")] {
+        std::fs::create_dir_all(place).expect("the test's own directory");
+    }
+    Ran::of(Command::new("strip").arg("-o").arg(image.join("portway")).arg(portway_program())).exits(0);
+    copy_libraries(portway_program(), &image);
+    dir
+}
+
+/// Copies the libraries that a program needs, each to its place below `root`.
+#[track_caller]
+pub(crate) fn copy_libraries(program: &Path, root: &Path) {
+    const COPY: &str = "for file in $(ldd \"$0\" | grep -o '/[^ ]*'); do \
+         install -D \"$(realpath \"$file\")\" \"$1/$file\"; done";
+    Ran::of(Command::new("sh").args(["-ec", COPY]).arg(program).arg(root)).exits(0);
+}
+
+/// Runs `body` in a lab. `prepare` says how its image is made, and keeps what that needs.
+#[track_caller]
+fn in_container_lab_with<F: FnOnce(), K>(engine: &str, body: F, prepare: impl FnOnce(&mut Command) -> K) {
     if std::env::var_os(INSIDE).is_some() {
         return body();
     }
-    let tools = ["unshare", "slirp4netns", "mmdebstrap", "runc", "iptables", "rustup", "socat"];
+    let tools = ["unshare", "slirp4netns", "mmdebstrap", "runc", "iptables", "rustup", "haproxy", "strip"];
     let podman = if engine == "podman" { &["podman", "catatonit"][..] } else { &[] };
     if let Some(why) = obstacle(true, &[&tools[..], podman].concat()) {
         return skip(&body, &why);
@@ -231,14 +272,11 @@ pub(crate) fn in_container_lab<F: FnOnce()>(engine: &str, body: F) {
     let lab = || Command::new(Path::new(root).join("tests/lab/containers/lab.sh"));
     let mut command = lab();
     command.args(["--build", &format!("portway:lab={root}")]);
-    // What only makes the program faster would take minutes more.
-    for argument in ["LTO=off", "CODEGEN_UNITS=16", "REVISION=0123456789abcdef"] {
-        command.args(["--build-arg", argument]);
-    }
+    let _kept = prepare(&mut command);
     command.arg("--");
     let saved = tempfile::NamedTempFile::new().expect("a temporary file");
     if engine == "podman" {
-        // One build is enough for both.
+        // Docker's builder alone can take what is built already.
         command.args(["docker", "save", "portway:lab", "-o"]).arg(saved.path()).stdin(Stdio::null());
         Ran::of(&mut command).exits(0);
         command = lab();

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # A machine with a container engine and without an image registry: builds an unmodified Dockerfile, runs a command.
 #
-#   lab.sh [--podman] [--build TAG=CONTEXT] [--build-arg NAME=VALUE]... [--] COMMAND...
+#   lab.sh [--podman] [--build TAG=CONTEXT] [--build-arg NAME=VALUE]... [--built DIRECTORY] [--] COMMAND...
 #   lab.sh --clean
 #
 # Needs root. The command finds $ENGINE (docker or podman), and its status is that of the lab. Everything runs in mount,
 # process and network namespaces of its own, so that bridges, open ports and firewall rules never reach the machine, and
 # all of it ends with the command. What stays is a store of images (PORTWAY_LAB, by default ~/.cache/portway-containers), which
-# --clean removes. One lab runs at a time.
+# --clean removes. One lab runs at a time. With --built, the stage `build` of the Dockerfile is this directory: nothing is
+# compiled.
 #
 # The image that the Dockerfile starts from is made here: Debian, a C compiler, and the Rust of this machine.
 #
@@ -15,13 +16,14 @@
 set -euo pipefail
 shopt -s inherit_errexit
 
-engine=docker build='' arguments=() store=${PORTWAY_LAB:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/portway-containers}
+engine=docker build='' built='' arguments=() store=${PORTWAY_LAB:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/portway-containers}
 mirror=http://deb.debian.org/debian
 while [ $# -gt 0 ]; do
     case $1 in
         --podman) engine=podman; shift ;;
         --build) build=$2; shift 2 ;;
         --build-arg) arguments+=(--build-arg "$2"); shift 2 ;;
+        --built) built=$2; arguments+=(--build-context "build=$2"); shift 2 ;;
         --clean) rm -rf --one-file-system "$store"; exit ;;
         --) shift; break ;;
         -*) sed -n '4,5p' "$0" >&2; exit 2 ;;
@@ -87,7 +89,7 @@ rust_root() {
 
 [ "$engine" = podman ] || [ -x "$store/engine/usr/sbin/dockerd" ] || fetch_engine
 root=''
-[ -z "$build" ] || root=$(rust_root)
+[ -z "$build" ] || [ -n "$built" ] || root=$(rust_root)
 
 # --- inside --------------------------------------------------------------------------------------------------------
 
@@ -161,8 +163,9 @@ clear_away
 
 status=0
 if [ -n "$build" ]; then
-    name=docker.io/library/rust:1-bookworm stamp="$(basename "$root") $(stat -c %Y "$root")"
-    if [ "$($ENGINE image inspect -f '{{index .Config.Labels "lab"}}' "$name" 2>/dev/null)" != "$stamp" ]; then
+    name=docker.io/library/rust:1-bookworm stamp=$root
+    [ -z "$root" ] || stamp="$(basename "$root") $(stat -c %Y "$root")"
+    if [ -n "$root" ] && [ "$($ENGINE image inspect -f '{{index .Config.Labels "lab"}}' "$name" 2>/dev/null)" != "$stamp" ]; then
         $ENGINE import -c "LABEL lab=\"$stamp\"" -c 'ENV RUSTUP_HOME=/usr/local/rustup' -c 'ENV CARGO_HOME=/usr/local/cargo' \
             -c 'ENV PATH=/usr/local/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' "$root" "$name" >/dev/null
     fi

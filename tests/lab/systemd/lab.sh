@@ -15,7 +15,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 cache=${PORTWAY_TEST_ROOTS:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/portway-lab}
 mirror=${PORTWAY_TEST_MIRROR:-http://deb.debian.org/debian}
-packages=systemd,libnss-systemd,dbus,iproute2,procps,ca-certificates
+packages=systemd,libnss-systemd,dbus,iproute2,procps,ca-certificates,rpm
 
 say() { printf 'lab: %s\n' "$*" >&2; }
 
@@ -47,12 +47,14 @@ make_root() { # SUITE ROOT
 }
 
 root_of() { # SUITE
-    local root=$cache/$1
+    # One with other packages is another root.
+    local root
+    root=$cache/$1-$(printf %s "$packages" | cksum | cut -d' ' -f1)
     mkdir -p "$cache"
     (
         flock 9
         [ -e "$root/usr/lib/systemd/systemd" ] || make_root "$1" "$root"
-    ) 9>"$cache/$1.lock"
+    ) 9>"$root.lock"
     printf '%s\n' "$root"
 }
 
