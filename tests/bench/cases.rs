@@ -38,6 +38,33 @@ pub(crate) enum Load {
     Listeners { count: usize },
     /// The same work with more and more of something beside it.
     Grow { by: Growth, size: usize },
+    /// One request at a time on one connection, in quiet and then beside something else.
+    Under(Disturbance),
+}
+
+/// What goes on beside a ping-pong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disturbance {
+    /// Eight streams as fast as they go.
+    Bulk,
+    /// Ten thousand clients a second that may not enter.
+    Refused,
+    /// Reloads of a thousand mappings.
+    Reload,
+    /// An open dashboard of a hundred mappings.
+    Dashboard,
+}
+
+impl Disturbance {
+    /// As a message names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bulk => "beside bulk streams",
+            Self::Refused => "beside refused clients",
+            Self::Reload => "beside reloads",
+            Self::Dashboard => "beside a dashboard",
+        }
+    }
 }
 
 /// What grows, while the work stays the same.
@@ -130,6 +157,10 @@ impl Load {
             Self::Listeners { .. } => &LISTENERS,
             Self::Grow { by: Growth::Connections | Growth::Flows | Growth::CoresPing, .. } => &PING,
             Self::Grow { .. } => &CHURN,
+            Self::Under(Disturbance::Bulk) => &UNDER_BULK,
+            Self::Under(Disturbance::Refused) => &UNDER_REFUSED,
+            Self::Under(Disturbance::Reload) => &UNDER_RELOAD,
+            Self::Under(Disturbance::Dashboard) => &UNDER_DASHBOARD,
         }
     }
 }
@@ -201,6 +232,22 @@ const FLOWS: [Metric; 6] = [
 const LISTENERS: [Metric; 3] =
     [lower("start", "start ms"), lower("memory", "MiB"), lower("reload", "reload ms")];
 
+const UNDER_BULK: [Metric; 6] = under(higher("beside", "Gbit/s beside it"));
+const UNDER_REFUSED: [Metric; 6] = under(higher("beside", "refused/s beside it"));
+const UNDER_RELOAD: [Metric; 6] = under(higher("beside", "reloads beside it"));
+const UNDER_DASHBOARD: [Metric; 6] = under(higher("beside", "rounds beside it"));
+
+const fn under(beside: Metric) -> [Metric; 6] {
+    [
+        lower("p99", "p99 µs"),
+        lower("quiet", "p99 µs in quiet"),
+        lower("times", "p99 / quiet"),
+        lower("p50", "p50 µs"),
+        lower("p999", "p99.9 µs"),
+        beside,
+    ]
+}
+
 /// Descriptors for everything but what grows.
 const SPARE: usize = 1_500;
 
@@ -210,7 +257,7 @@ const fn grow(name: &'static str, title: &'static str, by: Growth, size: usize) 
 }
 
 /// All cases, in the order of the table.
-pub(crate) const CASES: [Case; 46] = [
+pub(crate) const CASES: [Case; 50] = [
     Case { name: "bulk-1", title: "bulk, 1 stream", load: Load::Bulk { streams: 1 } },
     Case { name: "bulk-8", title: "bulk, 8 streams", load: Load::Bulk { streams: 8 } },
     Case { name: "bulk-64", title: "bulk, 64 streams", load: Load::Bulk { streams: 64 } },
@@ -269,6 +316,26 @@ pub(crate) const CASES: [Case; 46] = [
     grow("grow-cores-connect-2", "connect with 2 cores", Growth::CoresConnect, 2),
     grow("grow-cores-ping-1", "ping-pong with 1 core", Growth::CoresPing, 1),
     grow("grow-cores-ping-2", "ping-pong with 2 cores", Growth::CoresPing, 2),
+    Case {
+        name: "under-bulk",
+        title: "ping-pong beside 8 bulk streams",
+        load: Load::Under(Disturbance::Bulk),
+    },
+    Case {
+        name: "under-refused",
+        title: "ping-pong beside 10,000 refused/s",
+        load: Load::Under(Disturbance::Refused),
+    },
+    Case {
+        name: "under-reload",
+        title: "ping-pong in reloads of 1,000 mappings",
+        load: Load::Under(Disturbance::Reload),
+    },
+    Case {
+        name: "under-dashboard",
+        title: "ping-pong beside an open dashboard",
+        load: Load::Under(Disturbance::Dashboard),
+    },
 ];
 
 /// The case of that name.
@@ -302,6 +369,8 @@ pub(crate) fn goal(case: &str, metric: &str) -> Option<Goal> {
         ("flood-1200x16", "cpu") => Goal::BelowBest(0.6),
         ("flows", "memory") => Goal::Below(2.0),
         ("flows", "rate") => Goal::AboveBest(2.0),
+        ("under-bulk" | "under-refused" | "under-reload" | "under-dashboard", "p99") => Goal::BelowBest(1.0),
+        ("under-bulk" | "under-refused" | "under-reload" | "under-dashboard", "times") => Goal::Below(2.0),
         _ => return None,
     })
 }

@@ -51,7 +51,6 @@ pub(crate) enum KeepOut {
     /// So many banned addresses.
     Banned(usize),
     /// [`REFUSED`].
-    #[expect(dead_code, reason = "for the cases of latency under load")]
     Refused,
 }
 
@@ -239,6 +238,10 @@ pub(crate) fn nginx(setup: &Setup, home: &Path, modular: bool) -> String {
 /// The configuration file of rinetd.
 pub(crate) fn rinetd(setup: &Setup, home: &Path) -> String {
     let mut text = format!("pidlogfile {}/rinetd.pid\n", home.display());
+    if setup.keep_out == KeepOut::Refused {
+        // It compares text.
+        text += &format!("deny {}\n", REFUSED.replace("0.0/16", "*"));
+    }
     for Forward { listen, target, udp, .. } in &setup.forwards {
         let (kind, timeout) = if *udp { ("udp", " [timeout=3600]") } else { ("tcp", "") };
         let (from, to) = (listen.port(), target.port());

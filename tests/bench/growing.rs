@@ -58,6 +58,7 @@ impl Bench<'_> {
         for part in listeners.chunks(32) {
             Probe::all(&mut world, part.iter().copied(), within, || relay.check_alive())?;
         }
+        relay.rested(self.pace.calm / 10)?;
         let mut found = self.work(&mut world, &relay, listeners, by, size)?;
         without_process(subject, &mut found);
         #[expect(clippy::cast_precision_loss, reason = "a count, shown with three digits")]

@@ -9,8 +9,10 @@
 
 mod cases;
 mod clock;
+mod compare;
 mod config;
 mod curves;
+mod disturb;
 mod growing;
 mod growth;
 mod kernel;
@@ -26,13 +28,14 @@ mod runs;
 mod stats;
 mod subject;
 mod table;
+mod under;
 
 use std::{fs, path::Path, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 
-use cases::{CASES, Case};
+use cases::{CASES, Case, Load};
 use process::Cores;
 use results::{CaseResult, Program, Results};
 use runs::{Bench, Pace};
@@ -40,6 +43,8 @@ use subject::{Kind, PEERS, Subject};
 
 /// Where the results go unless told otherwise.
 const OUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench");
+/// What the results are compared with.
+const PUBLISHED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/published/results.json");
 /// Rounds unless told otherwise.
 const ROUNDS: usize = 5;
 /// How the note of a run begins that did not end well.
@@ -51,7 +56,7 @@ const SLOW: [Kind; 1] = [Kind::Socat];
 #[derive(Parser)]
 #[command(name = "tests/bench/run")]
 struct Args {
-    /// Two minutes in all: fewer rounds, shorter cases, the slow peers left out.
+    /// Three minutes in all: fewer rounds, shorter cases, the slow peers left out.
     #[arg(long)]
     quick: bool,
     /// Seconds in all: that each case ends and all bytes are right, with tiny sizes and without peers. Says no figures.
@@ -78,6 +83,9 @@ struct Args {
     /// Makes table and plot of a results file again, and measures nothing.
     #[arg(long, value_name = "FILE")]
     render: Option<PathBuf>,
+    /// The results that these are compared with.
+    #[arg(long, value_name = "FILE", default_value = PUBLISHED)]
+    published: PathBuf,
     /// Names the cases, and measures nothing.
     #[arg(long)]
     list: bool,
@@ -100,7 +108,14 @@ fn main() -> Result<()> {
         Some(file) => Results::read(file)?,
         None => measure(&args)?,
     };
-    if args.smoke { judge_smoke(&results) } else { show(&results, &args.out) }
+    if args.smoke {
+        return judge_smoke(&results);
+    }
+    show(&results, &args.out)?;
+    if args.published.is_file() {
+        print!("{}", compare::report(&Results::read(&args.published)?, &results));
+    }
+    Ok(())
 }
 
 /// Every case has ended with the right bytes, or it is a failure.
@@ -165,7 +180,9 @@ fn measure(args: &Args) -> Result<Results> {
         }
         results.cases.push(result);
         // What is cut off keeps what it has.
-        results.write(&args.out.join("results.json"))?;
+        if !args.smoke {
+            results.write(&args.out.join("results.json"))?;
+        }
     }
     Ok(results)
 }
@@ -203,7 +220,8 @@ fn chosen_cases(args: &Args) -> Result<Vec<Case>> {
     let wanted = |case: &&Case| {
         let exact = |name: &String| CASES.iter().any(|case| case.name == name);
         let fits = |name: &String| case.name == name || !exact(name) && case.name.starts_with(name.as_str());
-        let all = names.is_empty() && !(args.quick && case.load.is_growth());
+        let all = names.is_empty()
+            && !(args.quick && (case.load.is_growth() || matches!(case.load, Load::Under(_))));
         all || names.iter().any(fits)
     };
     let mut chosen: Vec<Case> = CASES.iter().filter(wanted).copied().collect();

@@ -24,6 +24,10 @@ use crate::{
 
 /// How long a relay may take to end by itself.
 const END_WITHIN: Duration = Duration::from_secs(3);
+/// How long a relay may be busy after its start.
+const REST_WITHIN: Duration = Duration::from_secs(30);
+/// A relay rests while it uses less than this share of a core.
+const RESTING: f64 = 0.02;
 /// The unit of the times in `/proc/PID/stat` and `/proc/stat`.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -147,6 +151,21 @@ impl Process {
             let over = since.elapsed() >= calm || started.elapsed() >= calm * 10;
             Ok(over.then_some(lowest.min(current)))
         })
+    }
+
+    /// Waits until it has nothing to do: what it still does after its start is no part of the work. One that never rests
+    /// is not waited for.
+    pub(crate) fn rested(&self, calm: Duration) -> Result<()> {
+        let (mut cpu, mut since) = (self.cpu()?, clock::now());
+        let _ = wait_for("the relay to rest", REST_WITHIN, || {
+            if since.elapsed() < calm {
+                return Ok(None);
+            }
+            let used = self.cpu()? - cpu;
+            (cpu, since) = (cpu + used, clock::now());
+            Ok((used < RESTING * calm.as_secs_f64()).then_some(()))
+        });
+        Ok(())
     }
 
     fn members(&self) -> Result<Vec<Member>> {

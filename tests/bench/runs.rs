@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
 use crate::{
-    cases::Load,
+    cases::{Disturbance, Load},
     clock,
     config::{First, Forward, Setup},
     kernel::Rules,
@@ -48,25 +48,37 @@ pub(crate) struct Pace {
     pub(crate) connections: u64,
     /// Memory that has not fallen for so long is held.
     pub(crate) calm: Duration,
+    /// Mappings that are reloaded.
+    mappings: u16,
 }
 
 impl Pace {
     /// For numbers that count.
     pub(crate) fn full() -> Self {
         let span = Span { warm: Duration::from_millis(500), length: Duration::from_secs(2) };
-        Self { span, connections: 10_000, calm: Duration::from_secs(3) }
+        Self { span, connections: 10_000, calm: Duration::from_secs(3), mappings: 1_000 }
     }
 
     /// To see that everything works.
     pub(crate) fn smoke() -> Self {
         let span = Span { warm: Duration::from_millis(10), length: Duration::from_millis(60) };
-        Self { span, connections: 160, calm: Duration::from_millis(30) }
+        Self { span, connections: 160, calm: Duration::from_millis(30), mappings: 20 }
+    }
+
+    /// Forwards beside that of a ping-pong.
+    pub(crate) fn beside(self, what: Disturbance) -> u16 {
+        match what {
+            Disturbance::Bulk => 1,
+            Disturbance::Refused => 0,
+            Disturbance::Reload => self.mappings - 1,
+            Disturbance::Dashboard => self.mappings / 10,
+        }
     }
 
     /// For a first look.
     pub(crate) fn quick() -> Self {
         let span = Span { warm: Duration::from_millis(150), length: Duration::from_millis(500) };
-        Self { span, connections: 3_000, calm: Duration::from_secs(1) }
+        Self { span, connections: 3_000, calm: Duration::from_secs(1), mappings: 1_000 }
     }
 }
 
@@ -91,6 +103,9 @@ impl Bench<'_> {
         let at = self.addresses();
         if let Load::Grow { by, size } = load {
             return self.grow(subject, by, size, at);
+        }
+        if let Load::Under(what) = load {
+            return self.under(subject, what, at);
         }
         let target = match load {
             Load::Bulk { .. } => Target::tcp_stream(at(2, 0))?,
@@ -184,7 +199,7 @@ impl Bench<'_> {
                 Ok(each(window, vec![("loss", loss)]))
             }
             Load::Flows { count } => flows(world, relay, at, count),
-            Load::Listeners { .. } | Load::Grow { .. } => anyhow::bail!("a case of its own"),
+            Load::Listeners { .. } | Load::Grow { .. } | Load::Under(_) => anyhow::bail!("a case of its own"),
         }
     }
 
@@ -243,7 +258,7 @@ impl Bench<'_> {
 }
 
 /// Milliseconds from the signal that takes effect to the first echo through the listener that it adds.
-fn reload(world: &mut World, relay: &Process, signal: Signal, added: SocketAddr) -> Result<f64> {
+pub(crate) fn reload(world: &mut World, relay: &Process, signal: Signal, added: SocketAddr) -> Result<f64> {
     let mut tries = 0;
     loop {
         let asked = clock::now();

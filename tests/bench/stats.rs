@@ -28,6 +28,49 @@ pub(crate) enum Better {
     Higher,
 }
 
+impl Better {
+    /// What a change by so many times is.
+    pub(crate) fn word(self, times: f64) -> String {
+        let is_better = (times < 1.0) == (self == Self::Lower);
+        format!("{:.0} % {}", 100.0 * (times - 1.0).abs(), if is_better { "better" } else { "worse" })
+    }
+}
+
+/// A ratio of two programs that were measured round by round.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ratio {
+    /// That of the medians.
+    pub(crate) value: f64,
+    /// How far the ratio of a single round lies from it: the greatest distance of the logarithms.
+    noise: f64,
+}
+
+/// The noise of a ratio whose rounds say less, or nothing, of it.
+const LEAST_NOISE: f64 = 0.02;
+const UNKNOWN_NOISE: f64 = 0.05;
+
+impl Ratio {
+    /// Of the rounds of two programs.
+    pub(crate) fn of(ours: &[f64], peer: &[f64]) -> Option<Self> {
+        let value = ratio(median(ours)?, median(peer)?).filter(|value| *value > 0.0)?;
+        let rounds = ours.iter().zip(peer).filter(|(ours, peer)| **ours > 0.0 && **peer > 0.0);
+        let far: Vec<f64> = rounds.map(|(ours, peer)| (ours / peer / value).ln().abs()).collect();
+        let noise = if far.len() < 2 { UNKNOWN_NOISE } else { far.into_iter().fold(LEAST_NOISE, f64::max) };
+        Some(Self { value, noise })
+    }
+
+    /// The noise of a change between two.
+    pub(crate) fn noise_with(self, other: Self) -> f64 {
+        self.noise.hypot(other.noise)
+    }
+
+    /// How many times the noise the change to `other` is, if it is more than that.
+    pub(crate) fn moved(self, other: Self) -> Option<f64> {
+        let weight = (other.value / self.value).ln().abs() / self.noise_with(other);
+        (weight > 1.0).then_some(weight)
+    }
+}
+
 /// The name and value of the best of several.
 pub(crate) fn best<'a>(
     values: impl IntoIterator<Item = (&'a str, f64)>,

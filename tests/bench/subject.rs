@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 
 use crate::{
-    cases::{Growth, Load},
+    cases::{Disturbance, Growth, Load},
     config::{self, Dialect, First, Forward, Setup, publish},
 };
 
@@ -127,11 +127,27 @@ impl Subject {
             (Kind::Portway, Load::Named { .. } | Load::Greeted { .. }) if !self.dialect.names => {
                 Some("this build knows neither names nor PROXY headers")
             }
+            (_, Load::Under(what)) => self.cannot(what),
             (Kind::Nginx, Load::Grow { by: Growth::Bans, .. }) => Some("has no bans"),
             (Kind::Portway, Load::Listeners { .. } | Load::Grow { .. }) if !self.dialect.file => {
                 Some("this build reads no configuration file: no reload")
             }
             _ => None,
+        }
+    }
+
+    /// Why the same cannot go on beside it as beside portway.
+    fn cannot(&self, what: Disturbance) -> Option<&'static str> {
+        match (self.kind, what) {
+            (Kind::Portway, _) if !self.dialect.file => Some("this build reads no configuration file"),
+            (Kind::Portway | Kind::Haproxy, _) => None,
+            (Kind::Socat, _) => Some("a process for each listener"),
+            (Kind::Kernel | Kind::Direct, _) => Some("nothing that the load would wait for"),
+            (Kind::Nginx | Kind::Rinetd, Disturbance::Bulk | Disturbance::Refused | Disturbance::Reload)
+            | (Kind::Realm, Disturbance::Bulk) => None,
+            (Kind::Realm, Disturbance::Refused) => Some("refuses no client"),
+            (Kind::Realm, Disturbance::Reload) => Some("no reload"),
+            (Kind::Nginx | Kind::Rinetd | Kind::Realm, Disturbance::Dashboard) => Some("no dashboard"),
         }
     }
 

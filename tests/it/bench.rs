@@ -11,7 +11,7 @@ mod stats;
 
 use cases::{CASES, Goal, Growth, Load, goal};
 use growth::{CURVES, Point, judge};
-use stats::{Better, best, human, median, percentile, ratio};
+use stats::{Better, Ratio, best, human, median, percentile, ratio};
 
 #[test]
 fn the_median_is_the_middle_or_between_the_middle_two() {
@@ -61,7 +61,7 @@ fn every_goal_belongs_to_a_case_and_a_metric_that_it_measures() {
     let goals = |case: &cases::Case| {
         case.load.metrics().iter().filter(|metric| goal(case.name, metric.key).is_some()).count()
     };
-    assert_eq!(CASES.iter().map(goals).sum::<usize>(), 14);
+    assert_eq!(CASES.iter().map(goals).sum::<usize>(), 22);
 }
 
 #[test]
@@ -129,4 +129,33 @@ fn a_case_takes_no_more_descriptors_than_there_are() {
     assert!(refused.contains("needs 21500 descriptors, and the limit is 8192"), "{refused}");
     let entries = Load::Grow { by: Growth::Entries, size: 1_000_000 };
     assert_eq!(entries.within(1_024), Ok(entries));
+}
+
+#[test]
+fn a_ratio_has_moved_only_by_more_than_its_rounds_differ() {
+    let peer = [10.0, 10.0, 10.0];
+    let of = |ours: [f64; 3]| Ratio::of(&ours, &peer).unwrap();
+    let (steady, noisy) = (of([10.0, 10.1, 9.9]), of([7.0, 10.0, 13.0]));
+    assert_eq!(steady.moved(of([10.2, 10.0, 10.1])), None);
+    assert!(steady.moved(of([12.0, 12.1, 11.9])).unwrap() > 1.0, "20 %, with a noise of 2 %");
+    assert_eq!(noisy.moved(of([12.0, 12.1, 11.9])), None, "20 %, with a noise of 30 %");
+    assert!(steady.moved(of([8.0, 8.0, 8.0])).is_some(), "in either direction");
+}
+
+#[test]
+fn the_noise_of_both_ends_of_a_ratio_that_go_together_is_none() {
+    let together = Ratio::of(&[10.0, 20.0, 30.0], &[5.0, 10.0, 15.0]).unwrap();
+    assert!((together.value - 2.0).abs() < 1e-9);
+    assert!(together.moved(Ratio::of(&[22.0, 22.0], &[10.0, 10.0]).unwrap()).is_some());
+    // One round says nothing of its noise.
+    let once = Ratio::of(&[1.0], &[1.0]).unwrap();
+    assert_eq!(once.moved(Ratio::of(&[1.04], &[1.0]).unwrap()), None);
+    assert!(Ratio::of(&[], &[1.0]).is_none() && Ratio::of(&[1.0], &[0.0]).is_none());
+}
+
+#[test]
+fn a_change_is_called_better_or_worse_by_what_it_is_of() {
+    assert_eq!(Better::Lower.word(0.8), "20 % better");
+    assert_eq!(Better::Lower.word(1.25), "25 % worse");
+    assert_eq!(Better::Higher.word(1.25), "25 % better");
 }

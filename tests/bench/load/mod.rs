@@ -268,17 +268,41 @@ impl Meter {
 #[derive(Default)]
 pub(crate) struct Latencies {
     nanoseconds: Vec<u32>,
+    /// When each was over, where that is wanted.
+    ends: Option<Vec<Instant>>,
 }
 
 impl Latencies {
     /// Adds one.
     pub(crate) fn add(&mut self, time: Duration) {
         self.nanoseconds.push(u32::try_from(time.as_nanos()).unwrap_or(u32::MAX));
+        if let Some(ends) = &mut self.ends {
+            ends.push(clock::now());
+        }
+    }
+
+    /// Remembers from now on when each was.
+    pub(crate) fn date(&mut self) {
+        self.ends = Some(Vec::new());
+    }
+
+    /// Those that were under way in one of the spans; it forgets the dates of all.
+    fn within(&self, spans: &[(Instant, Instant)]) -> Self {
+        let ends = self.ends.as_deref().unwrap_or_default();
+        let hit = |(nanoseconds, end): (&u32, &Instant)| {
+            let length = Duration::from_nanos((*nanoseconds).into());
+            let under_way = |span: &&(Instant, Instant)| *end >= span.0 && *end - length <= span.1;
+            spans.iter().find(under_way).map(|_| *nanoseconds)
+        };
+        Self { nanoseconds: self.nanoseconds.iter().zip(ends).filter_map(hit).collect(), ends: None }
     }
 
     /// Forgets all.
     pub(crate) fn clear(&mut self) {
         self.nanoseconds.clear();
+        if let Some(ends) = &mut self.ends {
+            ends.clear();
+        }
     }
 
     /// p50, p99 and p99.9 in microseconds.

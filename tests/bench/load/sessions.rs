@@ -90,6 +90,16 @@ impl Sessions {
         self.latencies.shares()
     }
 
+    /// Remembers from now on when each answer came.
+    pub(crate) fn date_latencies(&mut self) {
+        self.latencies.date();
+    }
+
+    /// Shares of the latencies of the requests that were under way in one of the spans.
+    pub(crate) fn latencies_within(&self, spans: &[(Instant, Instant)]) -> Vec<(&'static str, f64)> {
+        self.latencies.within(spans).shares()
+    }
+
     fn open_more(&mut self, world: &mut World) -> Result<()> {
         while self.clients.len() < self.wanted && self.clients.len() - self.opened - self.refused < AT_ONCE {
             let index = self.clients.len();
