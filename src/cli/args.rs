@@ -15,11 +15,13 @@ use clap::{
 
 #[cfg(feature = "api")]
 use super::ctl::Ctl;
+#[cfg(feature = "import")]
+use super::import::Import;
 #[cfg(feature = "man")]
 use super::man::{Completions, Page};
 #[cfg(feature = "top")]
 use super::top::Top;
-use super::{refusal, variables::Variables};
+use super::{init::Init, refusal, variables::Variables};
 use crate::{
     config::{
         self, Containers, LogFormat, LogLevel, LogOverride, LogTarget, RunAs, Sandbox, Source, SpecsFrom,
@@ -46,6 +48,11 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Run a complete example on loopback, with nothing set up
     Demo,
+    /// Make a first file from a few questions, or from flags
+    Init(Init),
+    /// Turn another tool's configuration into a file of portway, on standard output
+    #[cfg(feature = "import")]
+    Import(Import),
     #[cfg(feature = "api")]
     #[command(flatten)]
     Ctl(Ctl),

@@ -8,6 +8,10 @@ pub mod check;
 #[cfg(feature = "api")]
 mod ctl;
 mod demo;
+mod fresh;
+#[cfg(feature = "import")]
+mod import;
+mod init;
 #[cfg(feature = "man")]
 mod man;
 mod table;
@@ -77,6 +81,9 @@ const OF_TOP: &[&str] = if cfg!(feature = "top") { &[] } else { &["top"] };
 /// The pages and completions, in a program that was built without them.
 const OF_MAN: &[&str] = if cfg!(feature = "man") { &[] } else { &["man", "completions"] };
 
+/// The readers of other tools, in a program that was built without them.
+const OF_IMPORT: &[&str] = if cfg!(feature = "import") { &[] } else { &["import"] };
+
 /// Says what was meant: a command that is only unknown to this version, a mapping without `-p`, a
 /// file without `-c`.
 fn explained(error: clap::Error) -> clap::Error {
@@ -90,7 +97,7 @@ fn explained(error: clap::Error) -> clap::Error {
         let message = format!("`{word}` needs the API, and this portway was built without it");
         return refusal(ErrorKind::InvalidSubcommand, &message, Some("build it with `--features api`"));
     }
-    for (commands, feature) in [(OF_TOP, "top"), (OF_MAN, "man")] {
+    for (commands, feature) in [(OF_TOP, "top"), (OF_MAN, "man"), (OF_IMPORT, "import")] {
         if commands.contains(&&**word) {
             let message = format!("this portway was built without `{word}`");
             let cure = format!("build it with `--features {feature}`");
@@ -136,6 +143,9 @@ pub fn main() -> ExitCode {
             args.resolve(&variables).map_or_else(|error| answer(&error), |args| check(&args))
         }
         Command::Demo => demo::run(),
+        Command::Init(init) => init.run(),
+        #[cfg(feature = "import")]
+        Command::Import(import) => import.run(),
         #[cfg(feature = "man")]
         Command::Man(page) => page.run(Cli::command()),
         #[cfg(feature = "man")]

@@ -59,6 +59,15 @@ impl<'a> Walk<'a> {
         self.visit(path, None);
     }
 
+    /// Takes in a text as the main file.
+    pub(super) fn given(&mut self, path: &Path, text: String) {
+        let span = self.fragments.sources.add(origin_of(path, None), text);
+        let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+        for include in &self.fragments.text((span, &directory, true), self.host, self.diagnostics) {
+            self.include(&directory, include);
+        }
+    }
+
     fn visit(&mut self, path: &Path, from: Option<Span>) {
         let is_stdin = from.is_none() && path == Path::new(STDIN);
         if !is_stdin {

@@ -76,6 +76,8 @@ pub(crate) use source::{DEFAULT_FILE, ReadSet, STDIN, SpecsFrom};
 use source::{NAME_A_MAPPING, Origin};
 #[cfg(feature = "api")]
 pub(crate) use text::duration::parse as parse_duration;
+#[cfg(feature = "import")]
+pub(crate) use text::read::{read_any, read_stdin};
 pub(crate) use text::spelling::host_terms;
 use text::{Code, Diagnostics, SourceMap, Span};
 pub(crate) use text::{Problem, Problems};
@@ -170,6 +172,18 @@ pub fn load(source: &Source, host: &dyn HostView) -> Result<Loaded, Problems> {
     let asked = Asked::new(host);
     read(source, &asked, &mut fragments, &mut diagnostics);
     Texts::new(fragments, diagnostics, source, &asked).merged(&asked)
+}
+
+/// Reads a text as if it was the main file, and nothing beside it. `name` stands for its path.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub(crate) fn load_text(name: &Path, text: String, host: &dyn HostView) -> Result<Loaded, Problems> {
+    let source = Source { file: Some(name.to_owned()), ..Source::default() };
+    let (mut fragments, mut diagnostics) = (Fragments::default(), Diagnostics::default());
+    let asked = Asked::new(host);
+    Walk::new(&asked, &mut fragments, &mut diagnostics).given(name, text);
+    Texts::new(fragments, diagnostics, &source, &asked).merged(&asked)
 }
 
 /// The name that a mapping with this publish spec has where it is given none.

@@ -42,6 +42,8 @@ mod handover;
 mod handover_failures;
 mod handover_load;
 mod host_bits;
+mod import;
+mod init;
 mod journal;
 mod layers;
 mod limits;
