@@ -50,6 +50,8 @@ pub(super) enum Command {
     Demo,
     /// Make a first file from a few questions, or from flags
     Init(Init),
+    /// Print the JSON schema of the configuration file, for editors
+    Schema,
     /// Turn another tool's configuration into a file of portway, on standard output
     #[cfg(feature = "import")]
     Import(Import),

@@ -3,8 +3,16 @@
 
 use std::{fmt::Write as _, fs::OpenOptions, io::Write as _, path::Path};
 
-/// The line by which an editor finds the schema.
-pub(super) const SCHEMA_LINE: &str = "#:schema ./portway.schema.json";
+/// Where a package has the schema.
+const PACKAGED: &str = "/usr/share/portway/portway.schema.json";
+
+/// The lines by which an editor finds the schema.
+pub(super) fn schema_lines() -> String {
+    if Path::new(PACKAGED).exists() {
+        return format!("#:schema {PACKAGED}\n");
+    }
+    "#:schema ./portway.schema.json\n# For an editor that knows the keys: portway schema > portway.schema.json\n".to_owned()
+}
 
 /// A string of TOML in which portway sees no variable.
 pub(super) fn quoted(text: &str) -> String {

@@ -144,6 +144,7 @@ pub fn main() -> ExitCode {
         }
         Command::Demo => demo::run(),
         Command::Init(init) => init.run(),
+        Command::Schema => printed(&schema(), ExitCode::SUCCESS),
         #[cfg(feature = "import")]
         Command::Import(import) => import.run(),
         #[cfg(feature = "man")]
@@ -208,6 +209,11 @@ fn check(args: &Check) -> ExitCode {
         Ok(loaded) => printed(&check::table(loaded, Terminal::of_stdout()), code),
         Err(problems) => refuse(problems),
     }
+}
+
+/// The schema of the file, for editors.
+fn schema() -> String {
+    serde_json::to_string_pretty(&config::schema()).expect("a value of JSON is written without failure")
 }
 
 fn refuse(problems: &Problems) -> ExitCode {

@@ -8,12 +8,12 @@ use toml::de::{DeTable, DeValue};
 use crate::{
     config::{
         containers::Home,
+        keys,
         lower::{
-            api::{self, ApiText},
+            api::ApiText,
             daemon::DaemonSettings,
             docker::DockerText,
-            gate::{self, GateText},
-            guard::GuardText,
+            gate::GateText,
             hosts::HostsText,
             labels,
             lists::{self, ListText},
@@ -22,7 +22,7 @@ use crate::{
             settings::{self, LimitSettings, Settings},
             target::{self, TargetText},
         },
-        text::{Code, Homes, Keys, List, Reader, Span, Text, Value, absent},
+        text::{Code, Keys, List, Reader, Span, Text, Value, absent},
     },
     gateway::RouterSettings,
 };
@@ -96,8 +96,8 @@ impl FileText {
         directory: &Path,
         kind: FileKind,
     ) -> Self {
-        reader.homes = homes(reader);
-        let top = &mut Keys::of(document);
+        reader.homes = &keys::HOMES;
+        let top = &mut Keys::of(document, &keys::TOP);
         let file = Self {
             publish: texts(reader, top, "publish"),
             include: texts(reader, top, "include"),
@@ -114,7 +114,7 @@ impl FileText {
         }
         if kind == FileKind::Managed {
             for key in ["include", "lists"] {
-                if let Some((span, _)) = Keys::of(document).entry(reader, key) {
+                if let Some((span, _)) = Keys::of(document, &keys::TOP).entry(reader, key) {
                     reader
                         .diagnostics
                         .problem(Code::MisplacedKey, span, format!("`{key}` in the managed file"))
@@ -126,36 +126,13 @@ impl FileText {
     }
 }
 
-/// The tables with their keys. A key that stands in several tables belongs to the first.
-pub(super) fn homes(reader: &mut Reader<'_>) -> Homes {
-    vec![
-        ("[[mapping]]", mapping_keys(reader)),
-        ("[log]", Keys::names(reader, LogSettings::read)),
-        ("[shutdown]", Keys::names(reader, settings::grace)),
-        ("[geoip]", Keys::names(reader, gate::database)),
-        ("[limits]", Keys::names(reader, LimitSettings::read)),
-        ("[daemon]", Keys::names(reader, DaemonSettings::read)),
-        ("[router]", Keys::names(reader, RouterSettings::read)),
-        ("[guard]", {
-            let file = reader.file;
-            Keys::names(reader, |reader, keys| GuardText::read(reader, keys, file))
-        }),
-        ("[api]", Keys::names(reader, ApiText::api)),
-        ("[metrics]", Keys::names(reader, api::metrics)),
-        ("[docker]", {
-            let file = reader.file;
-            Keys::names(reader, |reader, keys| DockerText::read(reader, keys, file))
-        }),
-    ]
-}
-
 fn texts(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>, key: &'static str) -> Vec<Text> {
     keys.entry(reader, key).map(|(at, v)| reader.texts(key, at, v).items).unwrap_or_default()
 }
 
 fn refuse_main_only(reader: &mut Reader<'_>, document: &DeTable<'_>) {
     for key in Keys::names(reader, MainText::read) {
-        if let Some((span, _)) = Keys::of(document).entry(reader, key) {
+        if let Some((span, _)) = Keys::of(document, &keys::TOP).entry(reader, key) {
             reader
                 .diagnostics
                 .problem(Code::MisplacedKey, span, format!("[{key}] in an included file"))
@@ -174,7 +151,7 @@ impl MainText {
     fn read(reader: &mut Reader<'_>, top: &mut Keys<'_, '_>) -> Self {
         let mut text = Self::default();
         if let Some(table) = top.get("defaults").and_then(|v| reader.table("defaults", v)) {
-            text.defaults = defaults(reader, &mut Keys::of(table));
+            text.defaults = defaults(reader, &mut Keys::of(table, &keys::SHARED));
         }
         text.gate = GateText::read(reader, top);
         text.api = ApiText::read(reader, top);
@@ -203,16 +180,9 @@ impl MainText {
     }
 }
 
-/// The keys that make a mapping this one.
-const OWN_KEYS: [&str; 5] = ["name", "publish", "listen", "targets", "hosts"];
-
-pub(super) fn mapping_keys(reader: &mut Reader<'_>) -> Vec<&'static str> {
-    OWN_KEYS.into_iter().chain(Keys::names(reader, Overrides::read)).collect()
-}
-
 /// Reads `[defaults]`. It takes every key of a mapping but those that make it this one.
 fn defaults(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Overrides {
-    for key in OWN_KEYS {
+    for key in keys::OWN.names() {
         if let Some((span, _)) = keys.entry(reader, key) {
             reader
                 .diagnostics
@@ -230,7 +200,7 @@ fn mappings(reader: &mut Reader<'_>, value: &Value<'_>, kind: FileKind) -> Vec<M
         DeValue::Array(items) => items.iter().filter_map(|item| mapping(reader, item, kind)).collect(),
         DeValue::Table(table) => {
             let span = reader.span(value.span());
-            let keys = mapping_keys(reader);
+            let keys = keys::MAPPING.names();
             let named = table
                 .iter()
                 .find(|(key, value)| value.get_ref().is_table() && !keys.contains(&&**key.get_ref()));
@@ -258,7 +228,7 @@ fn mapping(reader: &mut Reader<'_>, value: &Value<'_>, kind: FileKind) -> Option
         return None;
     };
     let span = reader.span(value.span());
-    let keys = &mut Keys::of(table);
+    let keys = &mut Keys::of(table, &keys::MAPPING);
     let mut mapping = MappingText {
         span,
         name: keys.get("name").and_then(|v| reader.text("name", v)),
@@ -277,7 +247,7 @@ fn mapping(reader: &mut Reader<'_>, value: &Value<'_>, kind: FileKind) -> Option
         let (own, hosts) = (&mut mapping.overrides, mapping.hosts.as_ref());
         labels::restrict(own, hosts, span, may_open_router, reader.diagnostics);
     }
-    mapping.has_slip = keys.has_slip_of(reader, &OWN_KEYS[1..]);
+    mapping.has_slip = keys.has_slip_of(reader, &keys::OWN.names()[1..]);
     keys.refuse_others(reader, "in [[mapping]]", &[]);
     Some(mapping)
 }

@@ -13,9 +13,9 @@ use std::path::Path;
 
 use crate::config::{
     containers::Container,
-    file::{self, FileKind, FileText},
+    file::{FileKind, FileText},
     host::HostView,
-    label,
+    keys, label,
     lower::{Context, Lowered, Lowering, docker::DockerText, trial},
     source::{Origin, ReadSet, SpecsFrom},
     text::{Code, Diagnostics, ExpansionBudget, Reader, SourceMap, Span, Text, syntax},
@@ -90,11 +90,7 @@ impl Fragments {
         diagnostics: &mut Diagnostics,
     ) {
         let mut notes = Diagnostics::default();
-        let keys = {
-            let mut unread = Diagnostics::default();
-            file::mapping_keys(&mut Reader::new(self.sources.start(), "", host, &self.budget, &mut unread))
-        };
-        let made = label::text_of(container, &keys);
+        let made = label::text_of(container, &keys::MAPPING.names());
         let span = self.sources.add(Origin::Container(made.origin), made.text);
         for (at, message, cure) in made.problems {
             notes.problem(Code::ConflictingKeys, span.part(at..at), message).hint(cure);

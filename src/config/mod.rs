@@ -14,6 +14,7 @@
 //! - `fragment` merges the texts, and leaves out those that must not refuse the others.
 //! - `text` reads bytes, parses TOML with recovery, and keeps the place of every value.
 //! - `lower` gives the values their meaning: defaults, ranges, policies, and clashes.
+//! - `keys` describes every key; the reader and the `schema` for editors are made from it.
 //! - `plan` is the result, and the difference of two results.
 //!
 //! No serde type mirrors the file: serde ends at the first error. The file is parsed with recovery
@@ -31,10 +32,12 @@ mod file;
 mod fragment;
 mod host;
 mod include;
+mod keys;
 mod label;
 mod lower;
 mod managed;
 mod plan;
+mod schema;
 mod source;
 mod text;
 mod texts;
@@ -72,6 +75,7 @@ pub(crate) use managed::MOST as MOST_MANAGED;
 pub(crate) use plan::about::About;
 pub(crate) use plan::diff::{PlanDiff, diff};
 pub(crate) use plan::{ListenerPlan, MappingPlan, Plan, Service};
+pub(crate) use schema::schema;
 pub(crate) use source::{DEFAULT_FILE, ReadSet, STDIN, SpecsFrom};
 use source::{NAME_A_MAPPING, Origin};
 #[cfg(feature = "api")]

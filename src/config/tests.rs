@@ -26,6 +26,7 @@ mod labels;
 mod managed;
 mod meaning;
 mod router;
+mod schema;
 mod ways;
 
 /// A machine whose own address is 192.168.1.2.

@@ -129,3 +129,12 @@ fn the_end_of_input_and_an_interrupt_leave_no_file() {
         assert!(!Path::new(&file).exists());
     });
 }
+
+#[test]
+fn the_schema_is_json_that_describes_the_keys() {
+    let ran = portway(["schema"]).exits(0);
+    let schema: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    let mapping = &schema["properties"]["mapping"]["items"]["properties"];
+    assert!(mapping["idle_timeout"]["description"].is_string(), "{mapping}");
+    assert_eq!(schema["properties"]["defaults"]["properties"]["publish"], serde_json::Value::Null);
+}

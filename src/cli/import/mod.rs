@@ -175,10 +175,10 @@ fn read(files: &[(Kind, Vec<File<'_>>)]) -> Imported {
 }
 
 fn head(kinds: &[&str]) -> String {
+    let kinds = kinds.join(" and ");
+    let schema = fresh::schema_lines();
     format!(
-        "# Imported from {} by `portway import`. Read it, then try it: portway check -c FILE\n\
-         # For an editor that knows the keys: portway schema > portway.schema.json\n",
-        kinds.join(" and ")
+        "{schema}# Imported from {kinds} by `portway import`. Read it, then try it: portway check -c FILE\n"
     )
 }
 

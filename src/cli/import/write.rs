@@ -7,7 +7,7 @@
 use std::{collections::HashSet, fmt::Write as _};
 
 use super::{
-    super::fresh::{SCHEMA_LINE, quoted, quoted_key},
+    super::fresh::{quoted, quoted_key},
     model::{Imported, Loss, Mapping, Place, Protocols, Target, Value},
 };
 use crate::text::clean_start;
@@ -25,9 +25,10 @@ pub(super) struct Written {
     pub(super) starts: Vec<usize>,
 }
 
-/// Writes mappings. `files` are the names of what was imported, `head` is what the file begins with.
+/// Writes mappings. `files` are the names of what was imported, `head` is what the file begins
+/// with.
 pub(super) fn written(imported: &Imported, files: &[&str], head: &str) -> Written {
-    let mut text = format!("{SCHEMA_LINE}\n{head}");
+    let mut text = head.to_owned();
     let mut starts = Vec::new();
     let mut names = HashSet::new();
     let mut losses: Vec<&Loss> = imported.losses.iter().collect();

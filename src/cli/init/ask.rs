@@ -1,8 +1,8 @@
 //! The questions, on a terminal.
 //!
-//! Owns how a question looks and how an answer is read. An answer that cannot be is asked for again.
-//! At the end of input, and after too many such answers, there is no answer: the caller stops, and
-//! nothing is written. Ctrl-C ends the program as any other.
+//! Owns how a question looks and how an answer is read. An answer that cannot be is asked for
+//! again. At the end of input, and after too many such answers, there is no answer: the caller
+//! stops, and nothing is written. Ctrl-C ends the program as any other.
 
 use std::{
     io::{BufRead as _, Read as _},

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    super::fresh::{SCHEMA_LINE, quoted},
+    super::fresh::quoted,
     presets::{Ports, Preset},
 };
 
@@ -53,9 +53,7 @@ impl Answers {
     /// The file.
     pub(super) fn file(&self) -> String {
         let Preset { title, note, .. } = self.preset;
-        let mut text = format!("{SCHEMA_LINE}\n");
-        text += "# Made by `portway init`. For an editor that knows the keys: portway schema > portway.schema.json\n";
-        text += "# After a change: portway check -c FILE\n\n";
+        let mut text = "# Made by `portway init`. After a change: portway check -c FILE\n\n".to_owned();
         let _ = writeln!(text, "# {title}.");
         if !note.is_empty() {
             let _ = writeln!(text, "# {note}");

@@ -1,8 +1,8 @@
 //! What this machine can tell: its addresses, what listens on it, and its neighbours with names.
 //!
-//! Read from the kernel's tables. The names come from `getent`, which asks whatever the system asks;
-//! after a second it is ended, and what has no name yet keeps its address. Nothing is sent to a
-//! neighbour.
+//! Read from the kernel's tables. The names come from `getent`, which asks whatever the system
+//! asks; after a second it is ended, and what has no name yet keeps its address. Nothing is sent to
+//! a neighbour.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

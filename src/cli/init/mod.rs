@@ -48,8 +48,8 @@ pub(super) struct Init {
     /// Open the port on the home router
     #[arg(long)]
     router: bool,
-    /// The file to write, which must not exist [default: /etc/portway/portway.toml if it can be made,
-    /// or portway.toml here]
+    /// The file to write, which must not exist [default: /etc/portway/portway.toml if it can be
+    /// made, or portway.toml here]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -155,7 +155,7 @@ impl Init {
     }
 
     fn write(&self, answers: &Answers) -> ExitCode {
-        let text = answers.file();
+        let text = format!("{}{}", fresh::schema_lines(), answers.file());
         let path = self.output.clone().unwrap_or_else(default_file);
         if let Err(problems) = config::load_text(&path, text.clone(), &System) {
             let problem = problems.iter().next().map(config::Problem::one_line).unwrap_or_default();

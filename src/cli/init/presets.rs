@@ -205,10 +205,10 @@ pub(super) const ALL: &[Preset] = &[
         title: "FTP server (passive)",
         ports: &[
             tcp("21", &[(PASSWORDS, "new_sessions_per_client = \"20/min\"")]),
-            Ports { suffix: "-data", ..tcp("50000-50099", &[]) },
+            Ports { suffix: "-data", ..tcp("50000-50049", &[]) },
         ],
         is_delicate: true,
-        note: "Set the passive ports of the server to 50000-50099, and its external address. SFTP is better.",
+        note: "Set the passive ports of the server to 50000-50049, and its external address. SFTP is better.",
     },
     Preset { word: "other", title: "Something else", ports: &[], is_delicate: false, note: "" },
 ];

@@ -34,7 +34,9 @@ fn what_attackers_look_for_has_a_list_and_a_guard_by_default() {
         let text = answers(presets::named(word).expect("it exists"), "10.0.0.7", Who::Home, false).file();
         let loaded = config::load_text(Path::new("x.toml"), text.clone(), &System).expect("it is good");
         assert!(loaded.gate.spec.guard.is_some(), "{text}");
-        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        // Where bans are kept depends on how portway is started.
+        let others = loaded.warnings.iter().filter(|warning| warning.code.as_str() != "not-persisted");
+        assert_eq!(others.count(), 0, "{:?}", loaded.warnings);
     }
 }
 

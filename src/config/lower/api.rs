@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::{
     config::{
         host::HostView,
+        keys,
         lower::own_paths,
         text::{
             Code, Diagnostics, Keys, Located, Reader, Span, Text, Value,
@@ -354,7 +355,7 @@ fn has_token_itself(item: &Value<'_>) -> bool {
 
 fn token(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<TokenText> {
     const ROLES: [(&str, Role); 2] = [("admin", Role::Admin), ("read", Role::Read)];
-    let mut keys = Keys::of(value.get_ref().as_table()?);
+    let mut keys = Keys::of(value.get_ref().as_table()?, &keys::TOKEN);
     let (role, file) = (keys.get("role"), keys.get("file"));
     for (key, there) in [("role", role.is_some()), ("file", file.is_some())] {
         if !there && !keys.has_slip_of(reader, &[key]) {

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use crate::{
     config::{
         host::HostView,
+        keys,
         lower::{declared::Declared, guard::GuardText, lists::ListText},
         text::{
             Code, Diagnostics, Keys, Reader, SourceMap, Text, Value,
@@ -97,7 +98,7 @@ fn geoip(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Text> {
             .problem(Code::MissingKey, span, "[geoip] without a `database`")
             .hint("as in database = \"/var/lib/GeoIP/GeoLite2-Country.mmdb\"");
     }
-    let mut keys = Keys::of(table);
+    let mut keys = Keys::of(table, &keys::GEOIP);
     let path = database(reader, &mut keys);
     keys.refuse_others(reader, "in [geoip]", &[]);
     path

@@ -4,6 +4,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::{
     config::{
+        keys,
         lower::{
             entries::{self, EntriesText},
             proxy,
@@ -114,7 +115,7 @@ impl HostText {
         };
         match value.get_ref() {
             DeValue::Table(table) if !table.contains_key("address") => {
-                let mut keys = Keys::of(table);
+                let mut keys = Keys::of(table, &keys::HOST);
                 let targets = keys.entry(reader, "targets");
                 host.allow = entries::allow(reader, &mut keys);
                 host.deny = EntriesText::read(reader, &mut keys, "deny");

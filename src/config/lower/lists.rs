@@ -15,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::{
     config::{
+        keys,
         lower::entries,
         source::Origin,
         text::{
@@ -125,7 +126,7 @@ fn inline(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Vec<IpNet> 
 }
 
 fn file(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, table: &DeTable<'_>) -> Option<Text> {
-    let mut keys = Keys::of(table);
+    let mut keys = Keys::of(table, &keys::LIST);
     let path = keys.get("file");
     keys.refuse_others(reader, "of a list", &[]);
     let Some(path) = path else {

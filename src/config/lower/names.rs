@@ -6,9 +6,12 @@ use std::{sync::Arc, time::Duration};
 use toml::de::DeValue;
 
 use crate::{
-    config::text::{
-        Code, Keys, Kind, Reader, Refusal, Setting, Span, Term, Value, bounded::Bounds, cure, hint::bare,
-        spelling::Hosts, table::closest,
+    config::{
+        keys,
+        text::{
+            Code, Keys, Kind, Reader, Refusal, Setting, Span, Term, Value, bounded::Bounds, cure, hint::bare,
+            spelling::Hosts, table::closest,
+        },
     },
     preface::Match,
     relay::tcp::{Asleep, Route},
@@ -106,7 +109,7 @@ fn asleep(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Optio
             return None;
         }
     };
-    let mut keys = Keys::of(table);
+    let mut keys = Keys::of(table, &keys::ASLEEP);
     let motd = keys.setting(reader, "motd", motd);
     let players = keys.setting(reader, "players", players);
     keys.refuse_others(reader, "of `on_connect_failure`", &[]);

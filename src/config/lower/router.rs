@@ -9,11 +9,14 @@ use std::{
 use toml::de::DeValue;
 
 use crate::{
-    config::text::{
-        Code, Keys, Reader, Value,
-        bounded::Bounds,
-        hint::{bare_address, instead},
-        table::{truth, word},
+    config::{
+        keys,
+        text::{
+            Code, Keys, Reader, Value,
+            bounded::Bounds,
+            hint::{bare_address, instead},
+            table::{truth, word},
+        },
     },
     gateway::{OnConflict, RouterProtocol, RouterSettings},
     mapping::{Exposure, WhileDown, Zone, canonical, is_of_one_machine},
@@ -38,7 +41,7 @@ pub(crate) fn wish(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Opt
         DeValue::Boolean(true) => Wish::Open(Exposure::default()),
         DeValue::Boolean(false) => Wish::Closed,
         DeValue::Table(table) => {
-            let mut keys = Keys::of(table);
+            let mut keys = Keys::of(table, &keys::OPENING);
             let exposure = Exposure {
                 external_port: keys.get("external_port").and_then(|v| port(reader, v)),
                 ipv6: keys.get("ipv6").and_then(|v| reader.flag("ipv6", v)).unwrap_or(false),

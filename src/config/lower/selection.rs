@@ -6,11 +6,14 @@ use std::{num::NonZeroU32, time::Duration};
 use toml::de::DeValue;
 
 use crate::{
-    config::text::{
-        Code, Keys, Reader, Setting, Term, Value, amount,
-        bounded::Bounds,
-        bytes::bytes,
-        table::{truth, word},
+    config::{
+        keys,
+        text::{
+            Code, Keys, Reader, Setting, Term, Value, amount,
+            bounded::Bounds,
+            bytes::bytes,
+            table::{truth, word},
+        },
     },
     targets::{Balance, Health, OnDown, Selection},
 };
@@ -95,7 +98,7 @@ fn health(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Optio
             return None;
         }
     };
-    let mut keys = Keys::of(table);
+    let mut keys = Keys::of(table, &keys::HEALTH);
     let interval = keys.setting(reader, "interval", |reader, key, value| INTERVALS.read(reader, key, value));
     let timeout = keys.setting(reader, "timeout", |reader, key, value| TIMEOUTS.read(reader, key, value));
     let rise = keys.setting(reader, "rise", in_a_row);

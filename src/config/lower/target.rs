@@ -5,7 +5,10 @@ use std::num::NonZeroU16;
 use toml::{Spanned, de::DeValue};
 
 use crate::{
-    config::text::{Code, Keys, Reader, Text, Value, amount},
+    config::{
+        keys,
+        text::{Code, Keys, Reader, Text, Value, amount},
+    },
     targets::Target,
 };
 
@@ -25,7 +28,7 @@ pub(crate) fn target(reader: &mut Reader<'_>, key: &str, value: &Spanned<DeValue
     let alone = |address: Text| TargetText { address, weight: NonZeroU16::MIN, backup: false };
     match value.get_ref() {
         DeValue::Table(table) => {
-            let mut keys = Keys::of(table);
+            let mut keys = Keys::of(table, &keys::TARGET);
             let address = keys.get("address");
             let weight = keys.get("weight").map(|v| weight(reader, "weight", v));
             let backup = keys.get("backup").map(|v| reader.flag("backup", v));

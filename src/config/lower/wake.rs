@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use toml::de::DeValue;
 
 use crate::{
-    config::text::{Code, Keys, Reader, Setting, Span, Text, Value, bounded::Bounds, table::truth},
+    config::{
+        keys,
+        text::{Code, Keys, Reader, Setting, Span, Text, Value, bounded::Bounds, table::truth},
+    },
     wake::{Start, WakeSpec, is_built_in},
 };
 
@@ -41,7 +44,7 @@ pub(crate) fn wake(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Opt
             .hint("build portway with the feature `wake`");
         return None;
     }
-    let mut keys = Keys::of(table);
+    let mut keys = Keys::of(table, &keys::WAKE);
     let given: Vec<&str> = STARTS.into_iter().filter(|key| table.contains_key(*key)).collect();
     let start = start(reader, &mut keys);
     let wait = keys.setting(reader, "wait", |reader, key, value| WAITS.read(reader, key, value));

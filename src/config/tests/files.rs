@@ -1,10 +1,7 @@
 //! Files as they come: broken, hostile, included, and how problems are shown.
 
 use super::*;
-use crate::config::{
-    file,
-    text::{Diagnostics, ExpansionBudget, Reader, SourceMap},
-};
+use crate::config::keys;
 
 #[test]
 fn a_problem_is_shown_with_its_line() {
@@ -235,14 +232,10 @@ const EXAMPLE: &str = include_str!("../../../config/portway.toml");
 
 const HARDENED: &str = include_str!("../../../config/examples/rdp.toml");
 
-/// Each table with its keys, as the reading itself asks for them.
+/// Each table with its keys, as they are described.
 fn every_key() -> Vec<(&'static str, &'static str)> {
-    let (mut diagnostics, mut sources) = (Diagnostics::default(), SourceMap::default());
-    let span = sources.add(Origin::CommandLine, String::new());
-    let budget = ExpansionBudget::default();
-    let tables = file::homes(&mut Reader::new(span, "", &System, &budget, &mut diagnostics));
     let of_tables =
-        tables.into_iter().flat_map(|(table, keys)| keys.into_iter().map(move |key| (table, key)));
+        keys::HOMES.into_iter().flat_map(|(table, shape)| shape.all().map(move |key| (table, key.name)));
     let name = |table: &'static str| &table[1..table.len() - 1];
     of_tables.map(|(table, key)| (name(table), key)).chain([("lists", "blocked")]).collect()
 }

@@ -9,12 +9,22 @@ use std::{fmt::Write as _, sync::Arc};
 use serde_json::{Value as Json, json};
 use toml::de::DeValue;
 
-use super::{Code, Keys, Reader, Value};
+use super::{
+    Code, Keys, Reader, Value,
+    shape::{Form, Key, Shape},
+};
 
 /// The most bytes that one value may have.
 const MOST: usize = 4096;
 /// What a value looks like.
 const FORMS: &str = r#"use single quotes, as in 'PING\r\n' or '\x00\x01', or { hex = "0001" }"#;
+
+/// The form without escapes.
+pub(crate) const HEX: Shape = Shape {
+    keys: &[Key::new("hex", Form::Text, "The bytes as hexadecimal digits, as in \"0001ff\".")],
+    more: None,
+    required: &["hex"],
+};
 
 /// Reads bytes, at least one.
 pub(crate) fn bytes(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Arc<[u8]>> {
@@ -31,7 +41,7 @@ pub(crate) fn bytes(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Op
             (decoded, text.span())
         }
         DeValue::Table(table) => {
-            let mut keys = Keys::of(table);
+            let mut keys = Keys::of(table, &HEX);
             let hex = keys.get("hex");
             keys.refuse_others(reader, &format!("of `{key}`"), &[]);
             let Some(hex) = hex else {

@@ -10,7 +10,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Code, Diagnostic, Diagnostics, ExpansionBudget, Span, Text};
+use super::{
+    Code, Diagnostic, Diagnostics, ExpansionBudget, Span, Text,
+    shape::{Form, Shape},
+};
 use crate::config::{
     host::HostView,
     text::hint::{bare, instead},
@@ -19,7 +22,10 @@ use crate::config::{
 pub(crate) type Value<'i> = Spanned<DeValue<'i>>;
 
 /// Tables, as they are headed, with their keys.
-pub(crate) type Homes = Vec<(&'static str, Vec<&'static str>)>;
+pub(crate) type Homes = &'static [(&'static str, &'static Shape)];
+
+/// A table that is not described.
+const NOTHING: Shape = Shape::of(&[]);
 
 /// What reading a file needs.
 pub(crate) struct Reader<'a> {
@@ -39,17 +45,18 @@ pub(crate) struct Reader<'a> {
     pub(crate) homes: Homes,
 }
 
-/// A table that is being read. It remembers every key that it was asked for, so that the keys it
-/// knows are written down once: where they are read.
+/// A table that is being read. Its shape says which keys there are. It also remembers every key
+/// that it was asked for: a test compares the two.
 pub(crate) struct Keys<'t, 'i> {
     table: &'t DeTable<'i>,
+    shape: &'static Shape,
     asked: Vec<&'static str>,
 }
 
 impl<'t, 'i> Keys<'t, 'i> {
     /// A table of which no key is read yet.
-    pub(crate) fn of(table: &'t DeTable<'i>) -> Self {
-        Self { table, asked: Vec::new() }
+    pub(crate) fn of(table: &'t DeTable<'i>, shape: &'static Shape) -> Self {
+        Self { table, shape, asked: Vec::new() }
     }
 
     /// The keys of the table that `read` reads: those that it asks an empty one for.
@@ -58,7 +65,7 @@ impl<'t, 'i> Keys<'t, 'i> {
         read: impl FnOnce(&mut Reader<'_>, &mut Keys<'_, '_>) -> T,
     ) -> Vec<&'static str> {
         let empty = DeTable::new();
-        let mut keys = Keys::of(&empty);
+        let mut keys = Keys::of(&empty, &NOTHING);
         read(reader, &mut keys);
         keys.asked
     }
@@ -99,7 +106,12 @@ impl<'t, 'i> Keys<'t, 'i> {
         read: impl FnOnce(&mut Reader<'_>, &mut Keys<'_, '_>, Span) -> T,
     ) -> Option<T> {
         let value = self.get(key)?;
-        let mut keys = Keys::of(reader.table(key, value)?);
+        let described = self.shape.all().find(|described| described.name == key);
+        let shape = match described.map(|described| &described.form) {
+            Some(Form::Table(shape)) => shape,
+            _ => &NOTHING,
+        };
+        let mut keys = Keys::of(reader.table(key, value)?, shape);
         let span = reader.span(value.span());
         let read = read(reader, &mut keys, span);
         keys.refuse_others(reader, &format!("in [{key}]"), &[]);
@@ -108,14 +120,22 @@ impl<'t, 'i> Keys<'t, 'i> {
 
     /// Whether a key that was not asked for looks like a slip of one of `keys`.
     pub(crate) fn has_slip_of(&self, reader: &Reader<'_>, keys: &[&str]) -> bool {
-        let is_unknown = |name: &&str| !self.asked.contains(name);
+        let known = self.known();
+        let is_unknown = |name: &&str| !known.contains(name);
         let mut unknown = self.table.keys().map(|key| &**key.get_ref()).filter(is_unknown);
-        unknown.any(|name| reader.slip(name, &self.asked).is_some_and(|meant| keys.contains(&meant)))
+        unknown.any(|name| reader.slip(name, &known).is_some_and(|meant| keys.contains(&meant)))
     }
 
-    /// Refuses every key that was not asked for. Other versions have the keys of `absent`.
+    /// The keys that there are: those of the shape, and what was asked for beside them.
+    fn known(&self) -> Vec<&'static str> {
+        let mut known = self.shape.names();
+        known.extend(self.asked.iter().filter(|key| !self.shape.names().contains(key)));
+        known
+    }
+
+    /// Refuses every key that there is not. Other versions have the keys of `absent`.
     pub(crate) fn refuse_others(&self, reader: &mut Reader<'_>, inside: &str, absent: &[&str]) {
-        reader.refuse_others(self.table, inside, &self.asked, absent);
+        reader.refuse_others(self.table, inside, &self.known(), absent);
     }
 }
 
@@ -185,7 +205,7 @@ impl<'a> Reader<'a> {
         budget: &'a ExpansionBudget,
         diagnostics: &'a mut Diagnostics,
     ) -> Self {
-        Self { file, text, host, budget, takes_variables: true, diagnostics, homes: Homes::new() }
+        Self { file, text, host, budget, takes_variables: true, diagnostics, homes: &[] }
     }
 }
 
@@ -249,7 +269,8 @@ impl Reader<'_> {
 
     /// The table to which a key belongs; of several, the usual one.
     fn home(&self, name: &str) -> Option<&'static str> {
-        self.homes.iter().find(|(_, keys)| keys.contains(&name)).map(|(table, _)| *table)
+        let has = |shape: &Shape| shape.all().any(|key| key.name == name);
+        self.homes.iter().find(|(_, shape)| has(shape)).map(|(table, _)| *table)
     }
 
     /// Notes that `key` holds something else than it should, with an example of what it may hold.
