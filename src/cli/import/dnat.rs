@@ -46,7 +46,7 @@ impl Dnat {
             match listener(host, ports) {
                 Some(listener) => mapping.listen.push(listener),
                 None => {
-                    mapping.lose(place, format!("{host} {ports}"), "not an address and ports to listen on")
+                    mapping.lose(place, format!("{host} {ports}"), "not an address and ports to listen on");
                 }
             }
             let to_ports = self.to_ports.as_deref().unwrap_or(ports);

@@ -155,7 +155,8 @@ fn text(place: Place, line: &str, words: &[String], into: &mut Imported) {
             word if word.chars().all(|c| c.is_ascii_digit()) => {}
             word => {
                 // The names of table and chain stand before the first condition.
-                if !(rule.ports.is_empty() && !rule.tcp && !rule.udp && line.contains("add ")) {
+                let has_begun = !rule.ports.is_empty() || rule.tcp || rule.udp;
+                if has_begun || !line.contains("add ") {
                     others.push(word);
                 }
             }
@@ -188,7 +189,11 @@ fn clients(rule: &mut Dnat, place: Place, is_not: bool, values: &[&str]) {
         Some(nets) if is_not => rule.deny.extend(nets),
         Some(nets) => rule.allow.extend(nets),
         None => {
-            rule.losses.push(Loss::new(place, format!("saddr {}", values.join(" ")), "write it into `allow`"))
+            rule.losses.push(Loss::new(
+                place,
+                format!("saddr {}", values.join(" ")),
+                "write it into `allow`",
+            ));
         }
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn read(file: File<'_>, into: &mut Imported) {
                 into.lose(directive.place, format!("{} {{}}", directive.name()), why);
             }
             "include" => {
-                into.lose(directive.place, directive.written(), "other files are not read: import them, too")
+                into.lose(directive.place, directive.written(), "other files are not read: import them, too");
             }
             _ => {}
         }
@@ -101,7 +101,7 @@ fn tokens(file: File<'_>, into: &mut Imported) -> Vec<Token> {
                 // A variable in braces is part of its word.
                 (None, '{') if word.as_ref().is_some_and(|word| word.ends_with('$')) => {
                     word.get_or_insert_default().push(c);
-                    while let Some(c) = chars.next() {
+                    for c in chars.by_ref() {
                         word.get_or_insert_default().push(c);
                         if c == '}' {
                             break;
@@ -187,7 +187,7 @@ fn stream(directives: &[Directive], into: &mut Imported) {
                 into.lose(directive.place, directive.written(), "portway has no such directive");
             }
             "include" => {
-                into.lose(directive.place, directive.written(), "other files are not read: import them, too")
+                into.lose(directive.place, directive.written(), "other files are not read: import them, too");
             }
             _ => {}
         }
@@ -244,7 +244,7 @@ fn listen(mapping: &mut Mapping, listen: &Directive, (tcp, udp): (&mut bool, &mu
             mapping.listen.push(listener);
         }
         Some(listener) if mapping.listen.iter().any(|known| known == ports) && host == "0.0.0.0" => {
-            drop(listener)
+            drop(listener);
         }
         Some(listener) => mapping.listen.push(listener),
         None => mapping.lose(place, listen.written(), "not an address and ports to listen on"),
@@ -474,7 +474,11 @@ fn upstream_server(mapping: &mut Mapping, server: &Directive) -> Option<Target> 
             ("max_fails" | "fail_timeout" | "resolve", _) => {}
             ("slow_start", time) => mapping.set_text("slow_start", duration(time, 1000)),
             _ => {
-                mapping.lose(server.place, format!("server {address} {option}"), "portway has no such option")
+                mapping.lose(
+                    server.place,
+                    format!("server {address} {option}"),
+                    "portway has no such option",
+                );
             }
         }
     }

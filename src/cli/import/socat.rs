@@ -143,7 +143,7 @@ fn connect(mapping: &mut Mapping, address: &str) {
         match key.to_ascii_lowercase().as_str() {
             "nodelay" | "tcp-nodelay" | "keepalive" | "so-keepalive" | "pf" | "reuseaddr" | "sp" => {}
             "bind" | "sourceport" => {
-                mapping.set_text("source", super::words::ip(value).map(|ip| ip.to_string()))
+                mapping.set_text("source", super::words::ip(value).map(|ip| ip.to_string()));
             }
             "connect-timeout" => mapping.set_text("connect_timeout", super::words::duration(value, 1000)),
             _ => mapping.lose(place, key, "portway has no such option"),

@@ -102,7 +102,7 @@ fn proxyd(
                 mapping.lose(line.place, key, "portway keeps running; for the target there is `wake`");
             }
             option if option.starts_with('-') => {
-                mapping.lose(line.place, option, "portway has no such option")
+                mapping.lose(line.place, option, "portway has no such option");
             }
             to => match to_target(to) {
                 Some(target) => mapping.targets.push(Target::at(target)),

@@ -69,7 +69,7 @@ pub(super) fn preset() -> Option<&'static Preset> {
 
 /// The port and the protocol of something else.
 pub(super) fn port() -> Option<(String, String)> {
-    ask("\nWhich port, as in 8080, 5000-5010/udp or 9000/tcp+udp?", "", |answer| super::port(answer))
+    ask("\nWhich port, as in 8080, 5000-5010/udp or 9000/tcp+udp?", "", super::port)
 }
 
 /// The machine where it runs.

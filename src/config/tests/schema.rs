@@ -1,5 +1,7 @@
 //! The schema for editors: it takes what the reader takes, and refuses what it can.
 
+use serde_json::Value as Json;
+
 use super::*;
 use crate::config::{
     keys,
@@ -13,12 +15,61 @@ use crate::config::{
 
 /// What is wrong with a text, as the schema sees it.
 fn refused(text: &str) -> Option<String> {
-    let mut compiler = boon::Compiler::new();
-    compiler.add_resource("portway.schema.json", schema()).expect("a JSON document");
-    let mut schemas = boon::Schemas::new();
-    let index = compiler.compile("portway.schema.json", &mut schemas).expect("a schema of draft 7");
-    let value: serde_json::Value = toml::from_str(text).expect("TOML");
-    schemas.validate(&value, index).err().map(|error| format!("{error:#}"))
+    let value: Json = toml::from_str(text).expect("TOML");
+    check(&value, &schema(), "").err()
+}
+
+/// Checks a value by the part of draft 7 that the schema is made of. Any other keyword is a fault.
+fn check(value: &Json, schema: &Json, at: &str) -> Result<(), String> {
+    let schema = schema.as_object().expect("a schema is a table");
+    for (keyword, rule) in schema {
+        let is_good = match keyword.as_str() {
+            "$schema" | "title" | "description" | "default" | "properties" => true,
+            "type" => match rule.as_str().expect("a word") {
+                "object" => value.is_object(),
+                "array" => value.is_array(),
+                "string" => value.is_string(),
+                "boolean" => value.is_boolean(),
+                "integer" => value.is_i64() || value.is_u64(),
+                other => panic!("unknown type {other}"),
+            },
+            "const" => value == rule,
+            "enum" => rule.as_array().expect("a list").contains(value),
+            "minimum" => value.as_i64().is_none_or(|value| value >= rule.as_i64().expect("a number")),
+            "maximum" => value.as_i64().is_none_or(|value| value <= rule.as_i64().expect("a number")),
+            "pattern" => {
+                let pattern = regex::Regex::new(rule.as_str().expect("a text")).expect("a pattern");
+                value.as_str().is_none_or(|text| pattern.is_match(text))
+            }
+            "required" => {
+                let keys = rule.as_array().expect("a list").iter().filter_map(Json::as_str);
+                value.as_object().is_none_or(|table| keys.into_iter().all(|key| table.contains_key(key)))
+            }
+            "anyOf" => rule.as_array().expect("a list").iter().any(|one| check(value, one, at).is_ok()),
+            "items" => {
+                for item in value.as_array().into_iter().flatten() {
+                    check(item, rule, at)?;
+                }
+                true
+            }
+            "additionalProperties" => {
+                for (key, value) in value.as_object().into_iter().flatten() {
+                    let known = schema.get("properties").and_then(|known| known.get(key));
+                    let at = format!("{at}.{key}");
+                    match known.unwrap_or(rule) {
+                        Json::Bool(false) => return Err(format!("{at} is unknown")),
+                        rule => check(value, rule, &at)?,
+                    }
+                }
+                true
+            }
+            other => panic!("unknown keyword {other}"),
+        };
+        if !is_good {
+            return Err(format!("{at}: {value} is not {keyword} {rule}"));
+        }
+    }
+    Ok(())
 }
 
 fn root(path: &str) -> PathBuf {
@@ -65,7 +116,7 @@ fn what_the_reader_takes_of_the_bad_files_is_taken_and_wrong_keys_and_types_are_
         else {
             continue;
         };
-        if toml::from_str::<serde_json::Value>(&text).is_err() {
+        if toml::from_str::<Json>(&text).is_err() {
             continue;
         }
         let found = match load(&Source { file: Some(path.clone()), ..Source::default() }, &Machine) {

@@ -19,17 +19,22 @@ use crate::state::files;
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
+    /// What the system said.
     #[error("{}", cause(.0))]
     Io(#[from] io::Error),
     /// Its own rights let this user read it, and something else does not.
     #[error("{}", cause(.0))]
     Closed(io::Error),
+    /// A directory in the place of a file.
     #[error("it is a directory")]
     Directory,
+    /// A pipe, a device or a socket.
     #[error("it is not a regular file")]
     NotRegular,
+    /// Nothing wrote into the pipe.
     #[error("it is a pipe, and nothing came out of it")]
     Dry,
+    /// It has more bytes than the caller allows.
     #[error("{0}")]
     Large(&'static str),
 }

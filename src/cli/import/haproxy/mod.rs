@@ -326,7 +326,7 @@ fn server_options(
             "backup" => target.backup = true,
             "weight" => match value().parse::<u64>() {
                 Ok(0) | Err(_) => {
-                    mapping.lose(place, format!("server {name} weight 0"), "it takes a full share")
+                    mapping.lose(place, format!("server {name} weight 0"), "it takes a full share");
                 }
                 Ok(weight) => target.weight = Some(weight).filter(|weight| *weight > 1),
             },
