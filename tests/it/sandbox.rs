@@ -13,7 +13,8 @@ use rustix::process::Signal;
 use crate::{
     handover::hand_over,
     harness::{
-        Client, Portway, TcpTarget, as_root, eventually, in_own_network, mapping, messages, own_addr, portway,
+        Client, Portway, TcpTarget, as_root, eventually, in_own_network, mapping, messages, own_addr,
+        portway, with_tools,
     },
 };
 
@@ -270,6 +271,37 @@ fn it_can_be_switched_off_by_the_file_the_argument_and_the_variable() {
     Portway::with("[daemon]\nsandbox = \"of\"\n").launch().exit().with(78).says("did you mean \"off\"");
     Portway::with("").args(["--sandbox", "x"]).launch().exit().with(2).says("[possible values: auto, off]");
     Portway::with("").env("PORTWAY_SANDBOX", "x").launch().exit().with(2).says("use one of auto, off");
+}
+
+/// Becomes the rest of the arguments, on a kernel that seems not to have this system call.
+const WITHOUT_A_CALL: &str = "
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None)
+steps = [(0x20, 0, 0, 0), (0x15, 0, 1, int(sys.argv[1])), (6, 0, 0, 0x50026), (6, 0, 0, 0x7fff0000)]
+program = b''.join(struct.pack('HBBI', *step) for step in steps)
+program = ctypes.create_string_buffer(program, len(program))
+header = ctypes.create_string_buffer(struct.pack('@HP', len(steps), ctypes.addressof(program)))
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(header), 0, 0) == 0
+os.execvp(sys.argv[2], sys.argv[2:])
+";
+
+#[test]
+fn what_the_kernel_lacks_is_told_once_and_the_rest_is_in_force() {
+    // `landlock_create_ruleset` has one number everywhere.
+    const LANDLOCK: &str = "444";
+    with_tools(&["python3"], || {
+        for (setup, level) in
+            [(Portway::with(""), "INFO"), (Portway::with("").args(["--sandbox", "auto"]), "WARN")]
+        {
+            let mut daemon = setup.through(["python3", "-c", WITHOUT_A_CALL, LANDLOCK]).start();
+            says(&mut daemon, "system calls", "no Landlock");
+            let lines = daemon.lines(messages::SANDBOX);
+            assert_eq!((lines.len(), lines[0].text("level")), (1, level));
+            assert!(daemon.of_threads("Seccomp_filters").iter().all(|is| is == "2"));
+            let (_dir, list) = foreign_list();
+            daemon.reload_with(&list);
+        }
+    });
 }
 
 #[test]

@@ -44,6 +44,7 @@ use nix::sys::{
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    io::retry_on_intr,
     pipe::{PipeFlags, pipe_with},
     thread::no_new_privs,
 };
@@ -123,7 +124,7 @@ impl Confined {
 /// thread of the program's own.
 ///
 /// # Errors
-/// Signals cannot be held.
+/// Signals cannot be held, or there are no more descriptors.
 pub(crate) fn enter(source: PlanSource) -> io::Result<(PlanSource, Confined)> {
     if let Some(confined) = Confined::inherited() {
         return Ok((guarded(source, &confined), confined));
@@ -142,7 +143,7 @@ pub(crate) fn enter(source: PlanSource) -> io::Result<(PlanSource, Confined)> {
     signals::hold()?;
     let (source, loaded) = read_once(source)?;
     let Some(loaded) = loaded else {
-        return without(source, "the configuration was not read in time");
+        return without(source, "the configuration could not be read beforehand");
     };
     // What is wrong with it is said later.
     let Ok(loaded) = &*loaded else { return Ok((source, Confined::default())) };
@@ -226,11 +227,14 @@ fn read_once(source: PlanSource) -> io::Result<(PlanSource, Option<Read>)> {
         let _ = done.send(Arc::new(first()));
         drop(ends);
     };
-    let thread = job::thread("portway-config", read).map_err(|(error, _)| error)?;
+    let Ok(thread) = job::thread("portway-config", read) else {
+        // The daemon needs more of them, and says so.
+        return Ok((source, None));
+    };
     let mut waits = [PollFd::new(&ended, PollFlags::IN), PollFd::new(&signal, PollFlags::IN)];
     let limit = Timespec::try_from(READ_LIMIT).ok();
-    // Interrupted or not: what has come tells.
-    let _ = poll(&mut waits, limit.as_ref());
+    // What has come tells.
+    let _ = retry_on_intr(|| poll(&mut waits, limit.as_ref()));
     let has_ended = !waits[0].revents().is_empty();
     if has_ended {
         // A panic of it is on standard error; the next reading finds the same.
