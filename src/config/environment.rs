@@ -4,7 +4,13 @@
 //! ([`strays`]): a mapping or a term that it should have set is missing. Does not read the
 //! environment itself: the caller passes it in.
 
-use std::{cell::RefCell, collections::HashSet, ffi::OsStr, net::IpAddr, ops::RangeInclusive};
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::HashSet,
+    ffi::OsStr,
+    net::IpAddr,
+    ops::RangeInclusive,
+};
 
 use crate::{
     config::{
@@ -102,20 +108,22 @@ fn suffix(name: &str) -> String {
     name.strip_prefix(PREFIX).unwrap_or(name).to_ascii_lowercase()
 }
 
-/// A machine that remembers which variables the configuration asked for.
+/// A machine that remembers which variables the configuration asked for. What every mapping asks
+/// is asked of the machine once.
 pub(super) struct Asked<'a> {
     host: &'a dyn HostView,
     names: RefCell<HashSet<String>>,
+    ephemeral_ports: OnceCell<Option<RangeInclusive<u16>>>,
 }
 
 impl<'a> Asked<'a> {
     pub(super) fn new(host: &'a dyn HostView) -> Self {
-        Self { host, names: RefCell::default() }
+        Self { host, names: RefCell::default(), ephemeral_ports: OnceCell::new() }
     }
 
     /// One that remembers what an earlier reading asked for.
     pub(super) fn again(host: &'a dyn HostView, names: &HashSet<String>) -> Self {
-        Self { host, names: RefCell::new(names.clone()) }
+        Self { names: RefCell::new(names.clone()), ..Self::new(host) }
     }
 
     /// The variables that were asked for.
@@ -150,7 +158,7 @@ impl HostView for Asked<'_> {
     }
 
     fn ephemeral_ports(&self) -> Option<RangeInclusive<u16>> {
-        self.host.ephemeral_ports()
+        self.ephemeral_ports.get_or_init(|| self.host.ephemeral_ports()).clone()
     }
 }
 
