@@ -32,8 +32,11 @@ use tokio::{io::Interest, net::UdpSocket};
 /// One buffer: more than any datagram (65,507 bytes) and any run of the kernel's, which is one IP
 /// packet to it.
 const BUFFER: usize = 64 * 1024;
-/// Buffers for one system call of a listener.
-pub(super) const LISTENER_BATCH: usize = quinn_udp::BATCH_SIZE;
+/// The most buffers for one system call of a listener.
+const LISTENER_BATCH: usize = quinn_udp::BATCH_SIZE;
+/// The fewest buffers for one system call of a listener: with one alone, a full batch would say
+/// nothing about what is left.
+const LEAST_BATCH: usize = 2;
 /// Buffers for one system call of a flow: there is one sender, whose bursts the kernel joins.
 pub(super) const FLOW_BATCH: usize = 8;
 /// The datagrams of one joined send: the least `UDP_MAX_SEGMENTS` of any kernel.
@@ -128,8 +131,29 @@ pub(super) enum Read {
     More,
 }
 
+/// How many buffers the next system call of a listener gets. Each costs something even when it
+/// stays empty, so there are as many as came last time, and room for one more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchSize(usize);
+
+impl BatchSize {
+    /// For a listener that has received nothing.
+    pub(super) const LEAST: Self = Self(LEAST_BATCH);
+
+    /// So many buffers.
+    pub(super) fn get(self) -> usize {
+        self.0
+    }
+
+    /// Learns how many buffers were filled.
+    pub(super) fn filled(&mut self, count: usize) {
+        self.0 = if count == self.0 { 4 * count } else { (count + 1).next_power_of_two() }
+            .clamp(LEAST_BATCH, LISTENER_BATCH);
+    }
+}
+
 /// Receives up to `batch` buffers and hands on what they hold, run by run: its sender, the address
-/// it was sent to, and the run.
+/// it was sent to, and the run. Returns also how many were filled.
 ///
 /// # Errors
 /// The socket's own error; nothing was received then.
@@ -138,7 +162,7 @@ pub(super) fn receive(
     offload: &UdpSocketState,
     batch: usize,
     each: impl FnMut(SocketAddr, Option<IpAddr>, Run<'_>),
-) -> io::Result<Read> {
+) -> io::Result<(Read, usize)> {
     BUFFERS.with_borrow_mut(|buffers| {
         let mut received = 0;
         let outcome = socket.try_io(Interest::READABLE, || {
@@ -154,7 +178,7 @@ pub(super) fn receive(
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
             _ => each_run(&mut buffers.bytes, BUFFER, &buffers.meta[..received], each),
         }
-        Ok(if received < batch { Read::Empty } else { Read::More })
+        Ok((if received < batch { Read::Empty } else { Read::More }, received))
     })
 }
 

@@ -74,7 +74,7 @@ use tokio::{
 };
 
 use self::{
-    batch::{LISTENER_BATCH, Read, Run, receive},
+    batch::{BatchSize, Read, Run, receive},
     connecting::Connecting,
     failover::Trouble,
     flow::{Flow, More},
@@ -209,6 +209,7 @@ impl UdpService {
             service: self,
             listener,
             peers,
+            batch: BatchSize::LEAST,
             alive: Some(alive),
             all_gone,
             next_summary: Instant::now(),
@@ -225,6 +226,7 @@ pub(crate) struct UdpListener {
     listener: Arc<ListenerShared>,
     /// The peers that have to say who their clients are.
     peers: Arc<[IpNet]>,
+    batch: BatchSize,
     /// The sign of life that the tasks of flows have; none once it closes.
     alive: Option<mpsc::Sender<()>>,
     all_gone: mpsc::Receiver<()>,
@@ -323,14 +325,14 @@ impl UdpListener {
     }
 
     /// Receives and forwards until the socket is empty or the turn is over.
-    fn turn(&self, alive: Option<&mpsc::Sender<()>>) -> io::Result<Read> {
+    fn turn(&mut self, alive: Option<&mpsc::Sender<()>>) -> io::Result<Read> {
         let now = Instant::now().into_std();
         let peers = &*self.peers;
         for _ in 0..BATCHES_A_TURN {
-            let read = receive(
+            let (read, filled) = receive(
                 &self.listener.socket,
                 &self.listener.offload,
-                LISTENER_BATCH,
+                self.batch.get(),
                 |client, hit, run| {
                     let key = FlowKey { client, local: sockets::reply_source(hit) };
                     let client = canonical_socket(client);
@@ -341,6 +343,7 @@ impl UdpListener {
                     }
                 },
             )?;
+            self.batch.filled(filled);
             if read == Read::Empty {
                 return Ok(Read::Empty);
             }

@@ -422,7 +422,9 @@ fn reply_turn<'a>(
     };
     let read = match *pace {
         Pace::Single => receive_singly(socket, FLOW_BATCH, pass_on),
-        Pace::Batch => receive(socket, &listener.offload, FLOW_BATCH, |_, _, run| pass_on(run)),
+        Pace::Batch => {
+            receive(socket, &listener.offload, FLOW_BATCH, |_, _, run| pass_on(run)).map(|(read, _)| read)
+        }
     };
     if answers > 0 {
         listener.with_table(|table, now| table.reply(id, answers, now));

@@ -141,3 +141,23 @@ fn one_empty_datagram_is_one_send() {
     });
     assert_eq!((sends, pushed), (1, Pushed { datagrams: 1, ..Pushed::default() }));
 }
+
+#[test]
+fn a_batch_is_as_large_as_what_came_last_and_says_when_nothing_is_left() {
+    let mut size = BatchSize::LEAST;
+    size.filled(1);
+    assert_eq!(size.get(), 2, "one at a time");
+    // A burst: each batch is full, until the largest.
+    let mut calls = 0;
+    while size.get() < LISTENER_BATCH {
+        size.filled(size.get());
+        calls += 1;
+    }
+    assert!(calls <= 3, "{calls} calls until a burst has whole batches");
+    for (filled, next) in [(LISTENER_BATCH, LISTENER_BATCH), (16, LISTENER_BATCH), (7, 8), (3, 4), (0, 2)] {
+        size = BatchSize(LISTENER_BATCH);
+        size.filled(filled);
+        assert_eq!(size.get(), next, "after {filled}");
+        assert!(filled == LISTENER_BATCH || size.get() > filled, "room for one more than {filled}");
+    }
+}
