@@ -504,6 +504,11 @@ impl LiveSession {
         now.saturating_duration_since(self.started).saturating_sub(moved)
     }
 
+    /// Whether a byte has moved.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.bytes_in() > 0 || self.bytes_out() > 0
+    }
+
     /// Bytes from the client to the target so far.
     pub(crate) fn bytes_in(&self) -> u64 {
         self.bytes_in.load(Relaxed)

@@ -9,6 +9,10 @@
 //! ([`unanswered_limit`]). The kernel applies it to a peer without room for more bytes, too,
 //! although that peer answers. Such a session has to raise the limit ([`set_unanswered_limit`]), as
 //! long as the peer answers.
+//!
+//! These are five system calls. A listener makes them once, and what it accepts inherits the
+//! setting. A socket that connects inherits nothing. So where the first probe is far away
+//! ([`may_wait`]), a session makes them when it has lived for a while.
 
 use std::{io, os::fd::AsFd, time::Duration};
 
@@ -20,8 +24,15 @@ use crate::mapping::Timeout;
 const PROBES: u32 = 3;
 /// The most between two of them; where the idle time is shorter, they come as often as that.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(15);
+/// An idle time that a delay of seconds does not change much.
+const FAR: Duration = Duration::from_secs(30);
 /// The kernel counts in whole seconds.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Whether a connection can do without the setting for its first seconds.
+pub(crate) fn may_wait(keepalive: Timeout) -> bool {
+    keepalive.duration().is_none_or(|idle| idle >= FAR)
+}
 
 /// Sets or clears keepalive. What a listener accepts inherits its setting.
 ///

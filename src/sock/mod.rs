@@ -32,7 +32,7 @@ pub(crate) use backoff::Backoff;
 #[cfg(test)]
 pub(crate) use file::receive_file;
 pub(crate) use file::send_file;
-pub(crate) use keepalive::{set_keepalive, set_unanswered_limit, unanswered_limit};
+pub(crate) use keepalive::{may_wait, set_keepalive, set_unanswered_limit, unanswered_limit};
 pub(crate) use recv::{Received, receive};
 pub(crate) use scope::{leads_here, scoped};
 pub(crate) use tcp_info::{Flight, queued};

@@ -2,7 +2,7 @@
 //!
 //! A stream of either side has the same options: no delay, urgent bytes in line, and what is left
 //! to read announced. A listener sets them once, and what it accepts inherits them, which saves
-//! every session the system calls.
+//! every session the system calls. A stream that connects sets them itself.
 
 use std::{
     io,
@@ -19,10 +19,10 @@ use rustix::{
     net::{RecvFlags, SendFlags, Shutdown, SocketFlags, acceptfrom_with, recv, send, shutdown},
 };
 use socket2::{Domain, SockRef, Socket, Type};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
 use super::{
-    keepalive::{copy_keepalive, set_keepalive},
+    keepalive::{copy_keepalive, may_wait, set_keepalive},
     tcp_info::announce_rest,
     transparent::{self, Port, Source},
 };
@@ -46,7 +46,7 @@ pub(crate) fn limit_unsent(stream: &impl AsFd, bytes: usize) -> io::Result<()> {
     SockRef::from(stream).set_send_buffer_size(bytes)
 }
 
-/// Connects to `addr` from `source`.
+/// Connects to `addr` from `source`. A `keepalive` that [`may_wait`] is left to the session.
 ///
 /// # Errors
 /// What the system says, or that this process may not have the address of a client.
@@ -68,8 +68,7 @@ async fn connect_by(
 ) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), None)?;
     prepare(&socket)?;
-    // A new socket has none.
-    if keepalive != Timeout::Never {
+    if !may_wait(keepalive) {
         set_keepalive(&socket, keepalive)?;
     }
     match source {
@@ -82,7 +81,34 @@ async fn connect_by(
         }
         Source::Client(client) => transparent::bind(&socket, client, port)?,
     }
-    TcpSocket::from_std_stream(socket.into()).connect(addr).await
+    reach(socket, addr).await
+}
+
+/// Connects a socket. A near target has answered by the time that the system call returns, so the
+/// kernel is asked once more before the reactor is: that costs less than a turn of its loop.
+async fn reach(socket: Socket, addr: SocketAddr) -> io::Result<TcpStream> {
+    let addr = addr.into();
+    let is_on_its_way = |error: &io::Error| {
+        matches!(Errno::from_io_error(error), Some(Errno::INPROGRESS | Errno::ALREADY | Errno::INTR))
+    };
+    let connected = match socket.connect(&addr) {
+        Err(error) if is_on_its_way(&error) => socket.connect(&addr),
+        connected => connected,
+    };
+    let waits = match connected {
+        Ok(()) => false,
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::ISCONN) => false,
+        Err(error) if is_on_its_way(&error) => true,
+        Err(error) => return Err(error),
+    };
+    let stream = TcpStream::from_std(socket.into())?;
+    if waits {
+        stream.writable().await?;
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+    }
+    Ok(stream)
 }
 
 /// Takes a connection off a listening socket.

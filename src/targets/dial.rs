@@ -31,7 +31,8 @@ const CONNECT_PART: u32 = 5;
 pub(crate) struct DialOptions {
     /// The time for the target: the lookup of its name, and all of its addresses together.
     pub connect_timeout: Duration,
-    /// The idle time before TCP keepalive probes.
+    /// The idle time before TCP keepalive probes. Where it [`may_wait`](crate::sock::may_wait), the
+    /// connection has no such setting yet.
     pub keepalive: Timeout,
     /// The local address to connect from.
     pub source: Source,
@@ -195,7 +196,9 @@ mod tests {
         for (keepalive, expected) in [
             (Timeout::Never, None),
             (Timeout::After(secs(1)), Some((secs(1), secs(1), 3))),
-            (Timeout::After(secs(60)), Some((secs(60), secs(15), 3))),
+            (Timeout::After(secs(20)), Some((secs(20), secs(15), 3))),
+            // The session sets it.
+            (Timeout::After(secs(60)), None),
         ] {
             let options = DialOptions { keepalive, ..within(LIMIT) };
             let (stream, _) = dial(&Dialer::new(Events::default()), &target, options).await.unwrap();

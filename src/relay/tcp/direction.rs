@@ -85,6 +85,8 @@ pub(super) struct Direction<'p> {
     /// Bytes may wait that tokio does not announce: the socket is read without asking for its
     /// readiness, until it is dry.
     unannounced: bool,
+    /// The first read does not wait for tokio's word: a client speaks as soon as it is connected.
+    speaks_first: bool,
     /// How fast it may go; `None` is without limit.
     throttle: Option<Box<Throttle>>,
 }
@@ -113,17 +115,19 @@ pub(super) struct Pending {
     sent: usize,
     /// So many of the first bytes are our own, and are not counted.
     ours: usize,
+    /// The sink was not tried yet.
+    is_new: bool,
 }
 
 impl Pending {
     /// What a sink gets first. `ours` of the bytes are not the source's.
     pub(super) fn first(bytes: Vec<u8>, ours: usize) -> Self {
-        Self { bytes, sent: 0, ours }
+        Self { bytes, sent: 0, ours, is_new: true }
     }
 
     /// Bytes of the source.
     fn of(bytes: Vec<u8>) -> Self {
-        Self { bytes, sent: 0, ours: 0 }
+        Self { bytes, sent: 0, ours: 0, is_new: false }
     }
 }
 
@@ -133,6 +137,12 @@ impl<'p> Direction<'p> {
     pub(super) fn new(bandwidth: Option<NonZeroU64>, first: Option<Box<Pending>>) -> Self {
         let throttle = bandwidth.map(|rate| Box::new(Throttle::new(rate)));
         Self { throttle, pending: first, ..Self::default() }
+    }
+
+    /// The same for a source that speaks first, as a client does. It is read before tokio says that
+    /// there is anything, unless some of its bytes came before.
+    pub(super) fn of_client(bandwidth: Option<NonZeroU64>, first: Option<Box<Pending>>) -> Self {
+        Self { speaks_first: first.is_none(), ..Self::new(bandwidth, first) }
     }
 
     /// Moves what can be moved now, notes that, and registers for what cannot be moved yet.
@@ -223,7 +233,7 @@ impl<'p> Direction<'p> {
             if self.full_reads >= BULK {
                 self.begin_bulk(link);
             }
-            let sent = match write(sink, bytes) {
+            let sent = match write_first(sink, bytes) {
                 Ok(sent) => sent,
                 Err(error) if is_transient(&error) => 0,
                 Err(error) => return Err(Broken::Sink(error)),
@@ -286,7 +296,8 @@ impl<'p> Direction<'p> {
     /// Reads what is there, by tokio's readiness or without it.
     fn read(&mut self, source: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.unannounced {
-            return read(source, buffer);
+            let speaks_first = std::mem::take(&mut self.speaks_first);
+            return if speaks_first { read_early(source, buffer) } else { read(source, buffer) };
         }
         let found = stream::read(source, buffer);
         self.unannounced = !found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
@@ -310,6 +321,7 @@ impl<'p> Direction<'p> {
     /// Writes once of what is pending. Ready with the bytes of the source that were delivered.
     fn flush(&mut self, cx: &mut Context<'_>, sink: &TcpStream) -> io::Result<Poll<usize>> {
         let Some(pending) = &mut self.pending else { return Ok(Poll::Ready(0)) };
+        let write = if std::mem::take(&mut pending.is_new) { write_first } else { write };
         match write(sink, &pending.bytes[pending.sent..]) {
             Ok(sent) => {
                 let ours = sent.min(pending.ours);
@@ -393,6 +405,17 @@ fn read(source: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     })
 }
 
+/// The same before tokio has said that there is anything. Where nothing is there yet, tokio says
+/// later what comes.
+fn read_early(source: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    match read(source, buffer) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            receive(source, buffer).map(|Received { bytes, .. }| bytes)
+        }
+        read => read,
+    }
+}
+
 /// Reads once, `most` bytes at most, into the thread's buffer. Returns how many there were; none at
 /// the end of the stream.
 ///
@@ -412,6 +435,21 @@ fn write(sink: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
         let sent = stream::write(sink, bytes)?;
         Ok((sent, 0 < sent && sent < bytes.len()))
     })
+}
+
+/// Writes to a sink that nothing waits for. Tokio holds one that was connected a moment ago for
+/// full, until it has asked the kernel: so this asks.
+fn write_first(sink: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut asked = false;
+    let written = with_readiness(sink, Interest::WRITABLE, || {
+        asked = true;
+        let sent = stream::write(sink, bytes)?;
+        Ok((sent, 0 < sent && sent < bytes.len()))
+    });
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !asked => stream::write(sink, bytes),
+        written => written,
+    }
 }
 
 /// One system call, if tokio holds the socket ready for it; `call` says whether that takes the

@@ -8,6 +8,8 @@
 //! - The clock is read, and a timer is kept, only while a limit applies.
 //! - While bytes may be on their way to a peer, a timer looks after them a few times (`flight`). It
 //!   costs the bytes nothing.
+//! - The target's socket gets its keepalive when the session has lived for [`SETTLED`]. A short
+//!   session does not pay for it.
 //!
 //! A limit that was reached ends a session only if the kernel holds no byte that could move. A
 //! daemon that stood still (stopped, suspended) takes in first what came meanwhile.
@@ -54,7 +56,11 @@ use super::{
 use crate::{
     mapping::Timeout,
     meter::{Asked, Ended, SessionMeter},
-    sock::stream::{PollFlags, readiness, reset_on_close},
+    sock::{
+        may_wait, set_keepalive,
+        stream::{PollFlags, readiness, reset_on_close},
+        unanswered_limit,
+    },
 };
 
 /// How often a stalled or half-closed session's sockets are asked for a reset.
@@ -64,6 +70,9 @@ const CHECK: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(1);
 /// How long the other may go on sending, although its peer is gone, before it gets a reset.
 const LINGER: Duration = Duration::from_secs(30);
+
+/// A session that has lived for this long may live on for long.
+pub(super) const SETTLED: Duration = Duration::from_secs(2);
 
 /// How long a limit that was reached waits for bytes that the kernel holds already.
 const REPRIEVE: Duration = Duration::from_secs(1);
@@ -109,8 +118,8 @@ pub(super) enum Begin {
     New {
         /// Its limits.
         limits: Limits,
-        /// How long a peer may leave bytes without an answer.
-        unanswered: Option<Duration>,
+        /// The idle time before keepalive probes. The target's socket may not have it yet.
+        keepalive: Timeout,
         /// Neither direction moves more than so many bytes a second.
         bandwidth: Option<NonZeroU64>,
         /// What the target gets before anything else.
@@ -172,28 +181,32 @@ struct Pump<'a> {
     /// The seconds for which a peer may leave bytes without an answer. An integer, because every
     /// session keeps it.
     unanswered: Option<NonZeroU32>,
+    /// The seconds of the keepalive that the target's socket is still to get.
+    keepalive: Option<NonZeroU32>,
     /// While something may be on its way to a side. Boxed: it lasts no longer than bytes do.
     flights: Option<Box<Flights>>,
 }
 
 impl<'a> Pump<'a> {
     fn new(near: &'a ClientSide, target: &'a TcpStream, begin: Begin) -> Self {
+        let mut keepalive_due = None;
         let still = match begin {
             Begin::Still(still) => *still,
-            Begin::New { limits, unanswered, bandwidth, first } => Still {
-                limits,
-                inward: Direction::new(bandwidth, first),
-                outward: Direction::new(bandwidth, None),
-                first_end: None,
-                last_byte: Instant::now(),
-                last_thrown: None,
-                last_check: None,
-                is_reprieved: false,
-                unanswered: unanswered
-                    .and_then(|limit| u32::try_from(limit.as_secs()).ok())
-                    .and_then(NonZeroU32::new),
-                flights: None,
-            },
+            Begin::New { limits, keepalive, bandwidth, first } => {
+                keepalive_due = keepalive.duration().filter(|_| may_wait(keepalive)).and_then(seconds);
+                Still {
+                    limits,
+                    inward: Direction::of_client(bandwidth, first),
+                    outward: Direction::new(bandwidth, None),
+                    first_end: None,
+                    last_byte: Instant::now(),
+                    last_thrown: None,
+                    last_check: None,
+                    is_reprieved: false,
+                    unanswered: unanswered_limit(keepalive).and_then(seconds),
+                    flights: None,
+                }
+            }
         };
         Self {
             near,
@@ -208,6 +221,7 @@ impl<'a> Pump<'a> {
             last_check: still.last_check,
             is_reprieved: still.is_reprieved,
             unanswered: still.unanswered,
+            keepalive: keepalive_due,
             flights: still.flights,
         }
     }
@@ -236,6 +250,7 @@ impl<'a> Pump<'a> {
     }
 
     fn stop(&mut self) -> Outcome {
+        self.set_keepalive();
         for side in [Side::Client, Side::Target] {
             if let Err(error) = self.direction(side).0.halt() {
                 return Outcome::Ended(self.broke(side, error));
@@ -339,9 +354,8 @@ impl<'a> Pump<'a> {
         if moved.delivered {
             self.last_byte = now;
             self.is_reprieved = false;
-            if let (None, Some(limit)) = (&self.flights, self.unanswered) {
-                let limit = Duration::from_secs(limit.get().into());
-                self.flights = Some(Box::new(Flights::launched(limit, now)));
+            if self.keepalive.is_none() {
+                self.launch(now);
             }
         }
         if moved.thrown {
@@ -353,6 +367,12 @@ impl<'a> Pump<'a> {
                 && !self.reprieve(deadline, now)
             {
                 return Poll::Ready(self.reached(reason, now).into());
+            }
+            if self.keepalive_due().is_some_and(|due| due <= now) {
+                self.set_keepalive();
+                if self.near.meter.live().has_moved() {
+                    self.launch(now);
+                }
             }
             if let Some(flights) = self.flights.as_mut().filter(|flights| flights.next_look() <= now)
                 && !flights.look(now, [&self.near.client, self.target])
@@ -380,6 +400,28 @@ impl<'a> Pump<'a> {
         }
     }
 
+    /// Looks after the bytes on their way from now on.
+    fn launch(&mut self, now: Instant) {
+        if let (None, Some(limit)) = (&self.flights, self.unanswered) {
+            let limit = Duration::from_secs(limit.get().into());
+            self.flights = Some(Box::new(Flights::launched(limit, now)));
+        }
+    }
+
+    /// When the target's socket is to get its keepalive, if it has none yet.
+    fn keepalive_due(&self) -> Option<Instant> {
+        self.keepalive.map(|_| self.near.meter.live().started + SETTLED)
+    }
+
+    /// Gives the target's socket its keepalive, if it has none yet.
+    fn set_keepalive(&mut self) {
+        if let Some(idle) = self.keepalive.take() {
+            // A socket that does not take it has failed, which shows elsewhere.
+            let idle = Duration::from_secs(idle.get().into());
+            let _ = set_keepalive(self.target, Timeout::After(idle));
+        }
+    }
+
     /// The limits that apply now, each with what it means to reach it.
     fn deadlines(&self) -> impl Iterator<Item = (Instant, Ended)> {
         // One side is gone and got everything; the other is heard out.
@@ -397,12 +439,13 @@ impl<'a> Pump<'a> {
             .filter_map(|(from, limit, reason)| Some((from.checked_add(limit)?, reason)))
     }
 
-    /// Whether the bytes on their way are a reason to read the clock. While the timer runs, more
-    /// bytes are not: the timer wakes the session by itself.
+    /// Whether the bytes on their way, or a keepalive to set, are a reason to read the clock. While
+    /// the timer runs, more bytes are not: the timer wakes the session by itself.
     fn has_to_look(&self, delivered: bool) -> bool {
+        let waits = self.keepalive.is_some();
         match &self.timer {
-            Some(timer) if self.flights.is_some() => timer.is_elapsed() || !delivered,
-            _ => delivered && self.unanswered.is_some(),
+            Some(timer) if waits || self.flights.is_some() => timer.is_elapsed() || !delivered,
+            _ => waits || delivered && self.unanswered.is_some(),
         }
     }
 
@@ -433,7 +476,8 @@ impl<'a> Pump<'a> {
     fn next_deadline(&self, watched: bool) -> Option<Instant> {
         let check = self.last_check.filter(|_| watched).map(|last| last + CHECK);
         let look = self.flights.as_ref().map(|flights| flights.next_look());
-        self.deadlines().map(|(deadline, _)| deadline).chain(check).chain(look).min()
+        let keepalive = self.keepalive_due();
+        self.deadlines().map(|(deadline, _)| deadline).chain(check).chain(look).chain(keepalive).min()
     }
 
     /// Asks both sockets, at most once every [`CHECK`], whether they were reset. What a slow side
@@ -464,6 +508,11 @@ impl Side {
             Self::Target => Self::Client,
         }
     }
+}
+
+/// Whole seconds, in the room that a session has for them.
+fn seconds(time: Duration) -> Option<NonZeroU32> {
+    u32::try_from(time.as_secs()).ok().and_then(NonZeroU32::new)
 }
 
 /// The error that waits on `stream`, if one does.

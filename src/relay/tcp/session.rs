@@ -20,7 +20,7 @@ use crate::{
     meter::{Asked, Ended, SessionMeter},
     policy::Permit,
     preface::minecraft::Greeting,
-    sock::{stream::reset_on_close, transparent::Source, unanswered_limit},
+    sock::{stream::reset_on_close, transparent::Source},
     targets::{
         Leg, Place, Targets,
         dial::{DialError, DialOptions, dial},
@@ -86,7 +86,7 @@ pub(super) fn run(
 fn begin(options: &TcpOptions, lead: &mut Option<Box<Lead>>) -> Begin {
     Begin::New {
         limits: Limits { idle: options.idle_timeout, half_close: options.half_close_timeout },
-        unanswered: unanswered_limit(options.keepalive),
+        keepalive: options.keepalive,
         bandwidth: options.bandwidth,
         first: lead.as_mut().and_then(|lead| lead.first.take()),
     }
@@ -291,6 +291,8 @@ async fn dial_any(
     for (target, place) in service.pool.current().order(Protocol::Tcp, all, meter.live().client.ip()) {
         let options = what_is_left(options(spec, meter), dialled);
         tokio::select! {
+            // First: a near target answers at once, and the client need not be watched then.
+            biased;
             reached = dial(dialer, target, options) => match reached {
                 Ok((stream, addr)) => {
                     place.worked(dialer, || leg(meter, target));

@@ -3,7 +3,13 @@
 
 mod lead;
 
-use std::{io, num::NonZeroU64, sync::Arc, time::Duration};
+use std::{
+    io,
+    num::NonZeroU64,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,11 +21,12 @@ use tokio::{
 
 use super::{
     Route, SessionBudget, Sessions, SilentDrops, TcpOptions, TcpService, TcpSpec,
-    pump::{Begin, ClientSide, Ending, Limits, Outcome, pump},
+    pump::{Begin, ClientSide, Ending, Limits, Outcome, SETTLED, pump},
     session::{self, Origin},
 };
 use crate::{
     events::Events,
+    fixture::keepalive_of,
     mapping::{Host, ListenAddr, MappingName, Protocol, TargetAddr, Timeout},
     meter::{Ended, Ledger, ListenerMeter, LiveSession},
     policy::{Admission, Caps, Gate, Limit, Policy},
@@ -45,11 +52,17 @@ impl Session {
     }
 
     async fn throttled(limits: Limits, bandwidth: Option<NonZeroU64>) -> Self {
+        Self::with(limits, bandwidth, Timeout::Never).await.0
+    }
+
+    /// The same with a keepalive, and a copy of the socket to the target.
+    async fn with(limits: Limits, bandwidth: Option<NonZeroU64>, keepalive: Timeout) -> (Self, OwnedFd) {
         let listen = ListenAddr::every(80.try_into().unwrap());
         let meter =
             ListenerMeter::new(MappingName::new("t").unwrap(), Protocol::Tcp, listen, Ledger::default());
         let (client, inside_client) = pair().await;
         let (inside_target, target) = pair().await;
+        let copy = inside_target.as_fd().try_clone_to_owned().unwrap();
         let session = meter.open(client.local_addr().unwrap());
         let live = Arc::clone(session.live());
         let mut tasks = JoinSet::new();
@@ -57,12 +70,12 @@ impl Session {
             let sessions = Sessions::new(SessionBudget::new(1, 64), DrainWatch::default());
             let slot = sessions.try_take().unwrap();
             let near = ClientSide { client: inside_client, meter: session, slot };
-            let begin = Begin::New { limits, unanswered: None, bandwidth, first: None };
+            let begin = Begin::New { limits, keepalive, bandwidth, first: None };
             let Outcome::Ended(ending) = pump(&near, &inside_target, begin).await else { unreachable!() };
             near.meter.end(ending.reason);
             ending
         });
-        Self { client, target, live, pump: tasks }
+        (Self { client, target, live, pump: tasks }, copy)
     }
 
     async fn ended(&mut self) -> Ended {
@@ -354,6 +367,27 @@ async fn a_throttled_session_is_cut_at_once() {
     session.live.cut(Ended::Policy);
     assert_eq!(session.ended().await, Ended::Policy);
     assert!(start.elapsed() < SECOND / 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_lasts_gives_its_target_the_keepalive_whether_it_speaks_or_not() {
+    let limited = Limits { idle: Timeout::After(60 * SECOND), ..unlimited() };
+    for (limits, speaks) in [(unlimited(), false), (unlimited(), true), (limited, false), (limited, true)] {
+        let (mut session, inside) = Session::with(limits, None, Timeout::After(60 * SECOND)).await;
+        let start = Instant::now();
+        while start.elapsed() < SETTLED {
+            assert_eq!(keepalive_of(&inside), None, "after {:?}", start.elapsed());
+            if speaks {
+                session.client.write_all(b"x").await.unwrap();
+                assert_eq!(session.target.read_u8().await.unwrap(), b'x');
+            }
+            sleep(SECOND / 4).await;
+        }
+        sleep(SECOND / 4).await;
+        let expected = Some((60 * SECOND, 15 * SECOND, 3));
+        assert_eq!(keepalive_of(&inside), expected, "{limits:?}, speaks: {speaks}");
+        drop((session.client.into_std(), session.target.into_std()));
+    }
 }
 
 #[tokio::test]

@@ -59,6 +59,7 @@ impl Direction<'_> {
             bulk: None,
             full_reads: 0,
             unannounced: self.unannounced,
+            speaks_first: false,
             throttle: self.throttle.take(),
         }
     }

@@ -62,6 +62,28 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 #[tokio::test]
+async fn what_a_client_says_at_once_goes_out_before_tokio_knows_the_sockets() {
+    let register = |stream: TcpStream| TcpStream::from_std(stream.into_std().unwrap()).unwrap();
+    for first in [None, Some(Box::new(Pending::first(b"a header".to_vec(), 8)))] {
+        let expected: &[u8] = if first.is_some() { b"a header" } else { b"hello" };
+        let mut way = Way::open(None).await;
+        way.half = Direction::of_client(None, first);
+        way.near.write_all(b"hello").await.unwrap();
+        // From here on nothing is awaited: tokio has not heard of these two.
+        (way.source, way.sink) = (register(way.source), register(way.sink));
+        let link = Link { source: &way.source, sink: &way.sink, pipes: &PIPES };
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        assert!(way.half.transfer(cx, link, false, &mut Moved::default(), |_| {}).is_ok());
+        let mut arrived = [0; 8];
+        let arrived = &mut arrived[..expected.len()];
+        let there = readiness(&way.far, PollFlags::IN).contains(PollFlags::IN);
+        assert!(there, "{expected:?} waits");
+        way.far.read_exact(arrived).await.unwrap();
+        assert_eq!(arrived, expected);
+    }
+}
+
+#[tokio::test]
 async fn bulk_owns_no_pipe_while_it_is_dry_and_stays_bulk() {
     let mut way = Way::open(None).await;
     // How the bytes fall into reads is the kernel's affair, and the last look at the source may

@@ -325,7 +325,7 @@ async fn a_greeting_that_was_not_sent_yet_is_sent_whole_and_only_its_own_bytes_c
         let greeting = [HEADER, b"first"].concat();
         let first = Some(Box::new(Pending::first(greeting.clone(), HEADER.len())));
         let limits = Limits { idle: Timeout::Never, half_close: Timeout::Never };
-        let begin = Begin::New { limits, unanswered: None, bandwidth: None, first };
+        let begin = Begin::New { limits, keepalive: Timeout::Never, bandwidth: None, first };
         near.meter.live().ask_freeze();
         let Outcome::Stopped(still) = pump(&near, &inside, begin).await else { panic!("it stops") };
         let origin = Origin::Still(Box::new((inside, *still)));
