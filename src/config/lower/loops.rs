@@ -75,8 +75,12 @@ impl Search<'_> {
         if !done.insert(start.clone()) {
             return;
         }
-        let mut on_path = HashMap::from([(start.clone(), 0)]);
-        let mut path = vec![self.step(start)];
+        let first = self.step(start.clone());
+        if first.edges.len() == 0 {
+            return;
+        }
+        let mut on_path = HashMap::from([(start, 0)]);
+        let mut path = vec![first];
         while let Some(last) = path.last_mut() {
             let Some(edge) = last.edges.next() else {
                 on_path.remove(&last.key);

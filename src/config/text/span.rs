@@ -200,7 +200,12 @@ impl LineIndex {
         let at = at.min(text.len());
         let line = self.lines.partition_point(|start| *start <= at).max(1);
         let start = self.lines[line - 1];
-        (line, self.before(text, at) - self.before(text, start) + 1)
+        // Most lines are shorter than what would have to be counted before them.
+        let column = match at - start {
+            0..Self::BLOCK => characters(&text.as_bytes()[start..at]),
+            _ => self.before(text, at) - self.before(text, start),
+        };
+        (line, column + 1)
     }
 
     /// How many characters begin before `at`.
