@@ -11,17 +11,20 @@
 //! - The recent events are bounded: [`RECENT_SESSIONS`] of sessions and [`RECENT_OTHERS`] of the
 //!   rest, each of at most a few hundred characters. Strangers cause the first kind, and it does
 //!   not push out the second. Refusals have a budget beside that ([`REFUSALS`]).
+//! - An event of a session costs no text until a reader wants one ([`text`]).
 //! - The channel is lossy: a reader that is slower than [`AHEAD`] events is told how many it lost.
 //!   No part ever waits for a reader.
 //!
 //! It ends with its last handle.
 
 mod recorder;
+mod text;
 
 use std::{
     borrow::Cow,
     collections::VecDeque,
     fmt::Display,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -32,6 +35,7 @@ use std::{
 use recorder::Recorders;
 pub(crate) use recorder::{Note, OtherNote, Recorder, RefusalNote, SessionNote, Step};
 use serde::{Deserialize, Serialize};
+pub(crate) use text::Text;
 use tokio::{sync::broadcast, time::Instant};
 
 use crate::{handover::lenient, log_limiter::LogLimiter, mapping::MappingName, text::clean_start};
@@ -186,15 +190,24 @@ impl EventKind {
 pub(crate) struct Draft {
     mapping: Option<MappingName>,
     session: Option<u64>,
-    client: Option<String>,
+    client: Option<Text>,
     reason: Option<Cow<'static, str>>,
-    message: String,
+    message: Text,
 }
 
 impl Draft {
     /// An event with this text for people.
     pub(crate) fn new(message: impl Display) -> Self {
-        let message = clean_start(&message.to_string(), LONGEST);
+        Self::of(Text::now(&message, LONGEST))
+    }
+
+    /// The same with a text that is made when it is read. The value is as small as what a session
+    /// is known by.
+    pub(crate) fn later(message: impl Display + Send + Sync + 'static) -> Self {
+        Self::of(Text::later(message, LONGEST))
+    }
+
+    fn of(message: Text) -> Self {
         Self { mapping: None, session: None, client: None, reason: None, message }
     }
 
@@ -212,7 +225,13 @@ impl Draft {
 
     /// Names the client: an address with its port, an address, or a network.
     pub(crate) fn client(mut self, client: impl Display) -> Self {
-        self.client = Some(clean_start(&client.to_string(), LONGEST_WORD));
+        self.client = Some(Text::now(&client, LONGEST_WORD));
+        self
+    }
+
+    /// Names the client by its address with its port. The text is made when it is read.
+    pub(crate) fn client_at(mut self, client: SocketAddr) -> Self {
+        self.client = Some(Text::client(client));
         self
     }
 
@@ -241,11 +260,11 @@ pub(crate) struct Event {
     /// The number of the session.
     pub session: Option<u64>,
     /// The client.
-    pub client: Option<String>,
+    pub client: Option<Text>,
     /// Why: the word of the session line, of a refusal or of a ban.
     pub reason: Option<Cow<'static, str>>,
     /// A text for people, on one line.
-    pub message: String,
+    pub message: Text,
 }
 
 /// What a reader follows. There is no gap between the recent events and the next one.
@@ -483,6 +502,7 @@ impl EventRecord {
         let Event { id, at, kind, mapping, session, client, reason, message } = event.clone();
         let at = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (at_ms, kind) = (u64::try_from(at.as_millis()).unwrap_or(u64::MAX), kind.as_str().into());
+        let (client, message) = (client.map(|client| client.to_string()), message.to_string());
         Self { id, at_ms, kind, mapping, session, client, reason, message }
     }
 
@@ -609,7 +629,7 @@ mod tests {
         let kinds: Vec<_> = reader.recent.iter().map(|event| event.kind).collect();
         let (banned, ended, own) = (EventKind::Banned, EventKind::SessionEnded, EventKind::Listening);
         assert_eq!(kinds, [banned, ended, ended, banned, own, own]);
-        assert_eq!(reader.recent[0].message, "2");
+        assert_eq!(reader.recent[0].message.to_string(), "2");
         let mut reader = next.subscribe(None).unwrap();
         say(&next, EventKind::Listening, 1);
         assert_eq!(reader.next.recv().await.unwrap().id, 9);
@@ -663,8 +683,12 @@ mod tests {
     #[test]
     fn an_event_has_a_bounded_size_and_one_line() {
         let long = "é".repeat(100_000);
-        let draft = Draft::new(format!("a\nb{long}")).client(&long).reason(long);
-        assert!(draft.message.starts_with("a.bé") && draft.message.len() < 1_000);
-        assert!(draft.client.unwrap().len() < 200 && draft.reason.unwrap().len() < 200);
+        let text = format!("a\nb{long}");
+        for draft in [Draft::new(&text), Draft::later(text)] {
+            let draft = draft.client(&long).reason(long.clone());
+            let message = draft.message.to_string();
+            assert!(message.starts_with("a.bé") && message.len() < 1_000);
+            assert!(draft.client.unwrap().to_string().len() < 200 && draft.reason.unwrap().len() < 200);
+        }
     }
 }

@@ -171,6 +171,7 @@ impl Recorder {
     /// Notes an event of the bus that is not of a session.
     pub(super) fn other(&self, event: &Event, is_numbered: bool) {
         let Event { id, at, kind, client, reason, message, .. } = event.clone();
+        let (client, message) = (client.map(|client| client.to_string()), message.to_string());
         let note = OtherNote { at, id: is_numbered.then_some(id), kind, client, reason, message };
         push(&mut self.rings().others, OTHERS, note);
     }
@@ -277,7 +278,7 @@ mod tests {
             session: None,
             client: None,
             reason: None,
-            message: message.into(),
+            message: super::super::Text::now(&message, 400),
         }
     }
 

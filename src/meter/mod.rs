@@ -17,6 +17,7 @@ mod ended;
 mod handed;
 mod histogram;
 mod lines;
+mod told;
 mod totals;
 
 use std::{
@@ -39,6 +40,7 @@ use slab::Slab;
 use tokio::time::Instant;
 pub(crate) use totals::{MappingTotals, Moved, Totals};
 
+use told::{Led, Over, Started};
 use totals::Account;
 
 use crate::{
@@ -127,8 +129,8 @@ impl ListenerMeter {
         let slot = table.enter(&live);
         drop(table);
         let id = self.events().emit_numbered(EventKind::SessionStarted, || {
-            let message = format_args!("{} session from {client} started", self.protocol);
-            Draft::new(message).mapping(self.mapping()).session(live.id).client(client)
+            let message = Started { protocol: self.protocol, client };
+            Draft::later(message).mapping(self.mapping()).session(live.id).client_at(client)
         });
         self.record(&live, id, Step::Started);
         SessionMeter { listener: Arc::clone(self), live, slot, settled: false }
@@ -637,21 +639,16 @@ impl SessionMeter {
     ) -> Option<u64> {
         let Self { listener, live, .. } = self;
         listener.events().emit_numbered(EventKind::SessionEnded, || {
-            let (client, target) = (live.client, live.target());
-            let mut message = format!(
-                "{} session from {client} to {} ended: {}, {} bytes in, {} bytes out, {:.1} s",
-                listener.protocol,
-                Shown(target.as_ref()),
-                reason.as_str(),
-                live.bytes_in(),
-                live.bytes_out(),
-                duration.as_secs_f64(),
-            );
-            if let Some(error) = error {
-                message.push_str(&format!(" ({error})"));
-            }
-            let draft = Draft::new(message).mapping(listener.mapping());
-            draft.session(live.id).client(client).reason(reason.as_str())
+            let led = match &*live.target() {
+                Some(Reached::Address(addr, _)) => Led::To(*addr),
+                Some(Reached::Named(target)) => Led::Toward(target.clone()),
+                None => Led::Nowhere,
+            };
+            let (protocol, client, moved) = (listener.protocol, live.client, live.moved());
+            let error = error.map(ToString::to_string);
+            let message = Over { protocol, client, led, reason, moved, duration, error };
+            let draft = Draft::later(message).mapping(listener.mapping());
+            draft.session(live.id).client_at(client).reason(reason.as_str())
         })
     }
 }

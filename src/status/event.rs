@@ -11,9 +11,9 @@ impl From<&Event> for view::Event {
             kind: event.kind.as_str().to_owned(),
             mapping: event.mapping.as_ref().map(ToString::to_string),
             session: event.session,
-            client: event.client.clone(),
+            client: event.client.as_ref().map(ToString::to_string),
             reason: event.reason.as_deref().map(str::to_owned),
-            message: event.message.clone(),
+            message: event.message.to_string(),
         }
     }
 }
