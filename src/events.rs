@@ -88,6 +88,10 @@ pub(crate) enum EventKind {
     Banned,
     /// An operator ended a ban.
     Unbanned,
+    /// A client is let in, because it knocked.
+    KnockAccepted,
+    /// The time of a client that knocked is over.
+    KnockEnded,
     /// A changed configuration runs.
     ReloadApplied,
     /// A changed configuration was refused.
@@ -116,7 +120,7 @@ pub(crate) enum EventKind {
 
 impl EventKind {
     /// Every kind.
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 29] = [
         Self::SessionStarted,
         Self::SessionEnded,
         Self::SessionRefused,
@@ -132,6 +136,8 @@ impl EventKind {
         Self::ListenerClosed,
         Self::Banned,
         Self::Unbanned,
+        Self::KnockAccepted,
+        Self::KnockEnded,
         Self::ReloadApplied,
         Self::ReloadRefused,
         Self::Router,
@@ -164,6 +170,8 @@ impl EventKind {
             Self::ListenerClosed => "listener-closed",
             Self::Banned => "banned",
             Self::Unbanned => "unbanned",
+            Self::KnockAccepted => "knock-accepted",
+            Self::KnockEnded => "knock-ended",
             Self::ReloadApplied => "reload-applied",
             Self::ReloadRefused => "reload-refused",
             Self::Router => "router",

@@ -30,6 +30,8 @@ mod text;
 mod version;
 
 mod events;
+#[cfg(feature = "knock")]
+mod knock;
 mod preface;
 mod sock;
 mod state;

@@ -79,6 +79,8 @@ struct Scrape {
     /// By mapping and reason.
     dropped: BTreeMap<(String, &'static str), u64>,
     gauges: Gauges,
+    /// By what became of them.
+    knocks: Vec<(&'static str, u64)>,
 }
 
 impl Scrape {
@@ -90,7 +92,8 @@ impl Scrape {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             tell_apart(totals.iter_mut().filter(|(_, of, _)| *of == protocol).map(|(name, ..)| name));
         }
-        Self { status: board.status(), mappings, totals, dropped: board.dropped(), gauges: board.gauges() }
+        let (dropped, gauges, knocks) = (board.dropped(), board.gauges(), board.knocks());
+        Self { status: board.status(), mappings, totals, dropped, gauges, knocks }
     }
 }
 
@@ -260,6 +263,10 @@ impl Scrape {
         value(encoder, "portway_bans_active", "Bans in force", self.status.bans as u64)?;
         let help = "Connections to decoys";
         count_alone(encoder, "portway_trap_touches", help, self.gauges.trap_touches)?;
+        let mut knocks = counter(encoder, "portway_knocks", "Knocks by what became of them")?;
+        for (reason, number) in &self.knocks {
+            count(&mut knocks, &[("reason", *reason)], *number)?;
+        }
         value(encoder, "portway_sessions_limit", "TCP sessions that there may be", sessions_limit)?;
         value(encoder, "portway_flows_limit", "UDP flows that there may be", flows_limit)?;
         let help = "Whether the last reload was applied; the start counts";

@@ -22,6 +22,8 @@ use super::man::{Completions, Page};
 #[cfg(feature = "top")]
 use super::top::Top;
 use super::{init::Init, refusal, variables::Variables};
+#[cfg(feature = "knock")]
+use super::{key::Key, knock::Knock};
 use crate::{
     config::{
         self, Containers, LogFormat, LogLevel, LogOverride, LogTarget, RunAs, Sandbox, Source, SpecsFrom,
@@ -55,6 +57,12 @@ pub(super) enum Command {
     /// Turn another tool's configuration into a file of portway, on standard output
     #[cfg(feature = "import")]
     Import(Import),
+    /// Ask a server to be let in, by one datagram that no one can repeat
+    #[cfg(feature = "knock")]
+    Knock(Knock),
+    /// Make the keys of knocks
+    #[cfg(feature = "knock")]
+    Key(Key),
     #[cfg(feature = "api")]
     #[command(flatten)]
     Ctl(Ctl),

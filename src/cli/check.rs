@@ -49,11 +49,17 @@ pub(super) fn table(loaded: &Loaded, terminal: Terminal) -> String {
     for warning in &loaded.warnings {
         let _ = write!(text, "\n{}\n", super::warned(warning));
     }
-    let traps = listeners.iter().filter(|listener| listener.mapping.is_none()).count();
-    let mut counts =
-        vec![plural(loaded.plan.mappings.len(), "mapping"), plural(listeners.len() - traps, "listener")];
+    let traps = listeners.iter().filter(|listener| listener.plan.service == Service::Trap).count();
+    let doors = listeners.iter().filter(|listener| listener.mapping.is_none()).count() - traps;
+    let mut counts = vec![
+        plural(loaded.plan.mappings.len(), "mapping"),
+        plural(listeners.len() - traps - doors, "listener"),
+    ];
     if traps > 0 {
         counts.push(plural(traps, "trap"));
+    }
+    if doors > 0 {
+        counts.push(plural(doors, "port") + " of knocks");
     }
     let _ = writeln!(text, "\n{}: ok", counts.join(", "));
     text
@@ -176,7 +182,11 @@ fn row(run: &[Listener<'_>]) -> [String; 5] {
     let listen =
         format!("{}{}", span(&key.addr, key.addr.port.get(), last.key.addr.port.get()), remark(key.addr.ip));
     let target = match (mapping, listener.service.targets(), last.plan.service.targets()) {
-        (None, ..) => "trap".to_owned(),
+        (None, ..) => match listener.service {
+            Service::Knock => "knocks".to_owned(),
+            Service::Step => "sequence".to_owned(),
+            _ => "trap".to_owned(),
+        },
         (_, Some(first), Some(last)) => leads(first, last),
         // Clients that want another name than those below it.
         _ => "closed".to_owned(),

@@ -12,6 +12,10 @@ mod fresh;
 #[cfg(feature = "import")]
 mod import;
 mod init;
+#[cfg(feature = "knock")]
+mod key;
+#[cfg(feature = "knock")]
+mod knock;
 #[cfg(feature = "man")]
 mod man;
 mod table;
@@ -84,6 +88,9 @@ const OF_MAN: &[&str] = if cfg!(feature = "man") { &[] } else { &["man", "comple
 /// The readers of other tools, in a program that was built without them.
 const OF_IMPORT: &[&str] = if cfg!(feature = "import") { &[] } else { &["import"] };
 
+/// Knocks and their keys, in a program that was built without them.
+const OF_KNOCK: &[&str] = if cfg!(feature = "knock") { &[] } else { &["knock", "key"] };
+
 /// Says what was meant: a command that is only unknown to this version, a mapping without `-p`, a
 /// file without `-c`.
 fn explained(error: clap::Error) -> clap::Error {
@@ -97,7 +104,8 @@ fn explained(error: clap::Error) -> clap::Error {
         let message = format!("`{word}` needs the API, and this portway was built without it");
         return refusal(ErrorKind::InvalidSubcommand, &message, Some("build it with `--features api`"));
     }
-    for (commands, feature) in [(OF_TOP, "top"), (OF_MAN, "man"), (OF_IMPORT, "import")] {
+    for (commands, feature) in [(OF_TOP, "top"), (OF_MAN, "man"), (OF_IMPORT, "import"), (OF_KNOCK, "knock")]
+    {
         if commands.contains(&&**word) {
             let message = format!("this portway was built without `{word}`");
             let cure = format!("build it with `--features {feature}`");
@@ -147,6 +155,10 @@ pub fn main() -> ExitCode {
         Command::Schema => printed(&schema(), ExitCode::SUCCESS),
         #[cfg(feature = "import")]
         Command::Import(import) => import.run(),
+        #[cfg(feature = "knock")]
+        Command::Knock(knock) => knock.run(),
+        #[cfg(feature = "knock")]
+        Command::Key(key) => key.run(),
         #[cfg(feature = "man")]
         Command::Man(page) => page.run(Cli::command()),
         #[cfg(feature = "man")]
@@ -272,6 +284,15 @@ fn odd_input() -> Vec<String> {
 /// A warning for a person; no line break at the end.
 fn warned(warning: &Problem) -> String {
     format!("warning: {}", help::below(&warning.summary(), warning.help.as_deref(), 2))
+}
+
+/// Numbers that no one can guess.
+#[cfg(feature = "knock")]
+fn random() -> io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    // So few bytes come whole.
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(bytes)
 }
 
 /// Writes to standard error, for a person.

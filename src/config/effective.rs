@@ -17,7 +17,7 @@ use crate::{
     },
     gateway::{OnConflict, RouterProtocol, RouterSettings},
     mapping::{ListenAddr, MappingOrigin, Protocol},
-    policy::{GateSpec, GuardSpec, ListName, ListSpec},
+    policy::{GateSpec, GuardSpec, KnockSpec, ListName, ListSpec},
 };
 
 const AUTO: &str = "auto";
@@ -76,6 +76,7 @@ pub(crate) struct DaemonTerms<'r> {
     lists: Vec<List<'r>>,
     geoip: Option<Cow<'r, str>>,
     guard: Option<Guard<'r>>,
+    knock: Option<Knock<'r>>,
     limits: Limits,
     router: Router<'r>,
     api: Api<'r>,
@@ -99,6 +100,16 @@ struct Guard<'r> {
     refusals: String,
     ban: String,
     exempt: Value,
+    state: Option<Cow<'r, str>>,
+}
+
+/// The terms of knocks, without a key.
+#[derive(Serialize)]
+struct Knock<'r> {
+    listen: Option<&'r str>,
+    keys: Vec<&'r str>,
+    sequence: Vec<String>,
+    open_for: String,
     state: Option<Cow<'r, str>>,
 }
 
@@ -188,6 +199,7 @@ impl<'r> DaemonTerms<'r> {
                 .collect(),
             geoip: gate.geoip.as_deref().map(text),
             guard: gate.guard.as_ref().map(Guard::of),
+            knock: gate.knock.as_ref().map(Knock::of),
             limits: Limits { sessions: limit(sessions), flows: limit(flows) },
             router: Router::of(&settings.router),
             api: Api::of(&settings.api),
@@ -218,6 +230,18 @@ impl<'r> Guard<'r> {
             refusals: spec.refusals.brief(),
             ban: spec.ban.brief(),
             exempt: spec.exempt.json(),
+            state: spec.state.as_deref().map(text),
+        }
+    }
+}
+
+impl<'r> Knock<'r> {
+    fn of(spec: &'r KnockSpec) -> Self {
+        Self {
+            listen: spec.listen.as_deref(),
+            keys: spec.keys.iter().map(|key| &*key.name).collect(),
+            sequence: spec.sequence.iter().map(|(protocol, port)| format!("{port}/{protocol}")).collect(),
+            open_for: spec.open_for.brief(),
             state: spec.state.as_deref().map(text),
         }
     }

@@ -16,7 +16,7 @@ use crate::config::{
     file::{FileKind, FileText},
     host::HostView,
     keys, label,
-    lower::{Context, Lowered, Lowering, docker::DockerText, trial},
+    lower::{Context, Lowered, Lowering, docker::DockerText, knock::KnockText, trial},
     source::{Origin, ReadSet, SpecsFrom},
     text::{Code, Diagnostics, ExpansionBudget, Reader, SourceMap, Span, Text, syntax},
 };
@@ -123,7 +123,7 @@ impl Fragments {
     pub(super) fn lower(
         &mut self,
         context: Context<'_>,
-        traps: &[Text],
+        (traps, knock): (&[Text], Option<&KnockText>),
         diagnostics: &mut Diagnostics,
     ) -> Lowered {
         loop {
@@ -131,6 +131,7 @@ impl Fragments {
             let mut lowering = Lowering::new(context, &mut notes);
             self.together.iter().for_each(|fragment| lowering.mappings(&fragment.text));
             lowering.traps(traps);
+            knock.into_iter().for_each(|knock| lowering.knocks(knock));
             self.alone.iter().for_each(|fragment| lowering.mappings(&fragment.text));
             let lowered = lowering.finish();
             let out = diagnostics.absorb(notes, &self.sources);

@@ -168,6 +168,7 @@ pub(crate) const SHARED: Shape = Shape::of(&[
         .or("\"unlimited\""),
     Key::new("refuse", Word(&["close", "reset", "drop"]), "How a refused TCP client is told.")
         .or("\"close\""),
+    Key::new("knock", Flag, "Only clients that knocked may enter; needs [knock].").or("false"),
     Key::new("log", Word(&["all", "errors", "none"]), "The sessions that get a line in the log.")
         .or("\"all\""),
     Key::new("router", Any(&[Flag, Table(&OPENING)]), "Open the port on the home router.").or("false"),
@@ -187,6 +188,31 @@ pub(crate) const GUARD: Shape = Shape::of(&[
     Key::new("trap", Some(&Text), "Decoy TCP ports: a client that connects is banned."),
     Key::new("exempt", Some(&Text), "The clients that are never banned."),
     Key::new("state", Text, "The file where bans are kept."),
+]);
+
+/// A key of `[knock]`.
+pub(crate) const KNOCK_KEY: Shape = Shape {
+    keys: &[
+        Key::new("name", Text, "Whose it is."),
+        Key::new("key_file", Text, "The file NAME.pub that `portway key new` wrote."),
+    ],
+    more: None,
+    required: &["name", "key_file"],
+};
+
+/// `[knock]`.
+pub(crate) const KNOCK: Shape = Shape::of(&[
+    Key::new("listen", Text, "The UDP port for knocks, which never answers, as in \"62201\"."),
+    Key::new("keys", List(&Table(&KNOCK_KEY)), "The keys that open."),
+    Key::new("server_key", Text, "The server's own key; server.key beside the first key unless set."),
+    Key::new("open_for", Duration, "How long a client may enter after its knock, up to 30 days.")
+        .or("\"8h\""),
+    Key::new(
+        "sequence",
+        Some(&Text),
+        "Ports that open when they are touched in this order; keeps out scans.",
+    ),
+    Key::new("state", Text, "The file where grants are kept."),
 ]);
 
 /// `[geoip]`.
@@ -287,6 +313,7 @@ pub(crate) const TOP: Shape = Shape::of(&[
     Key::new("lists", Names(&Any(&[Some(&Text), Table(&LIST)])), "Lists of addresses, for \"@name\"."),
     Key::new("defaults", Table(&SHARED), "Keys that hold for every mapping that does not say otherwise."),
     Key::new("guard", Table(&GUARD), "Automatic bans."),
+    Key::new("knock", Table(&KNOCK), "Knocks, which let clients in."),
     Key::new("geoip", Table(&GEOIP), "The countries of clients."),
     Key::new("api", Table(&API), "The API and the dashboard."),
     Key::new("metrics", Table(&METRICS), "Metrics alone, for Prometheus."),
@@ -299,7 +326,7 @@ pub(crate) const TOP: Shape = Shape::of(&[
 ]);
 
 /// The tables with their keys. A key that stands in several tables belongs to the first.
-pub(crate) const HOMES: [(&str, &Shape); 11] = [
+pub(crate) const HOMES: [(&str, &Shape); 12] = [
     ("[[mapping]]", &MAPPING),
     ("[log]", &LOG),
     ("[shutdown]", &SHUTDOWN),
@@ -308,6 +335,7 @@ pub(crate) const HOMES: [(&str, &Shape); 11] = [
     ("[daemon]", &DAEMON),
     ("[router]", &ROUTER),
     ("[guard]", &GUARD),
+    ("[knock]", &KNOCK),
     ("[api]", &API),
     ("[metrics]", &METRICS),
     ("[docker]", &DOCKER),

@@ -258,7 +258,7 @@ fn merge(
         paused: &paused,
         now: SystemTime::now(),
     };
-    let lowered = fragments.lower(context, gate.traps(), &mut diagnostics);
+    let lowered = fragments.lower(context, (gate.traps(), gate.knock()), &mut diagnostics);
     paused.warn_of_unknown(&mut diagnostics);
     let Fragments { mut sources, read, .. } = fragments;
     let gate = gate.load(source.directory(), &known, asked, &mut sources, &mut diagnostics);

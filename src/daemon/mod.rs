@@ -18,6 +18,7 @@ mod bans;
 mod containers;
 mod dump;
 mod handover;
+mod knocks;
 mod limits;
 mod lists;
 mod logging;
@@ -66,6 +67,7 @@ use crate::{
 };
 use bans::BanSaver;
 use handover::{Desk, Done, Known, Learnt, Left, Program, Successor, Taken};
+use knocks::KnockSaver;
 use limits::Descriptors;
 use signals::{Signal, Signals};
 use systemd::Notifier;
@@ -241,6 +243,7 @@ struct Daemon {
     handle: Handle,
     gateway: Gateway,
     bans: Arc<BanSaver>,
+    knocks: Arc<KnockSaver>,
     windows: Windows,
     alarm: Alarm,
     events: Events,
@@ -265,14 +268,14 @@ impl Daemon {
         let budgets = Budgets::new(descriptors, !limits::fast_paths_are_off());
         let events = Events::default();
         let gate = Gate::telling(SystemTime::now, events.clone());
-        let bans = BanSaver::of(&gate);
+        let (bans, knocks) = (BanSaver::of(&gate), KnockSaver::of(&gate));
         let spec = loaded.gate.spec.clone();
         let inherited = Inherited::default();
         given.put_into(&inherited);
         let (alarms, telling) = (alarm.clone(), events.clone());
         let means = Means { budgets, gate, alarm: alarms, events: telling, inherited: inherited.clone() };
         if successor.is_none() {
-            bans.restore(&spec).await;
+            tokio::join!(bans.restore(&spec), knocks.restore(knocks::state(&spec)));
         }
         let containers = loaded.containers.clone();
         let opening = (source, loaded, means, options.strict);
@@ -284,14 +287,14 @@ impl Daemon {
         let (manager, speaker) = systemd::manager(&handle, &inherited);
         watchdog::start(handle.pulse(), speaker)?;
         let (wants_reload, learnt) = match taken {
-            Some(taken) => settle(taken, &upgrades, &bans, &spec).await,
+            Some(taken) => settle(taken, &upgrades, (&bans, &knocks), &spec).await,
             None => Default::default(),
         };
         let spawn = |name: &'static str, task: Pin<Box<dyn Future<Output = ()> + Send>>| {
             let alarm = alarm.clone();
             tasks.spawn(async move { alarm.guard(name, task).await });
         };
-        spawn("ban saver", Box::pin(Arc::clone(&bans).follow(handle.clone())));
+        spawn("saver", Box::pin(save(&bans, &knocks, &handle)));
         spawn("list follower", Box::pin(lists::follow(handle.clone())));
         spawn("service manager", Box::pin(manager.clone().follow(handle.reloads())));
         spawn("container follower", containers::follow(handle.clone(), containers));
@@ -315,7 +318,7 @@ impl Daemon {
         let waiting = listeners.saturating_sub(listening);
         tracing::info!(version, commit, listeners, listening, waiting, descriptors, "ready");
         manager.ready();
-        Ok((Self { handle, gateway, bans, windows, alarm, events, manager, upgrades }, wants_reload))
+        Ok((Self { handle, gateway, bans, knocks, windows, alarm, events, manager, upgrades }, wants_reload))
     }
 
     /// Opens the windows and every listener.
@@ -430,7 +433,7 @@ impl Daemon {
     /// stop ends them with the grace.
     async fn leave(&self, mut left: Left, signals: &mut Signals) {
         self.manager.leave();
-        tokio::join!(self.gateway.leave(), self.bans.leave());
+        tokio::join!(self.gateway.leave(), self.bans.leave(), self.knocks.leave());
         left.released().await;
         left.leave();
         let drained = async { tokio::join!(self.windows.leave(), self.handle.ended()) };
@@ -487,7 +490,13 @@ impl Daemon {
         self.handle.stop_at_once();
         let ended = async {
             let supervisor = async { tokio::join!(self.handle.stop(), self.handle.ended()) };
-            tokio::join!(supervisor, self.gateway.leave(), self.bans.save_last(), self.windows.stop())
+            tokio::join!(
+                supervisor,
+                self.gateway.leave(),
+                self.bans.save_last(),
+                self.knocks.save(),
+                self.windows.stop()
+            )
         };
         if timeout(LAST_SAVE, ended).await.is_err() {
             tracing::warn!("a part does not end; it is left behind");
@@ -499,7 +508,7 @@ impl Daemon {
     /// sessions in order.
     async fn fail(&self, error: StartError) -> StartError {
         tracing::error!(%error, "portway ends by a mistake of its own");
-        let end = async { tokio::join!(self.gateway.stop(), self.bans.save_last()) };
+        let end = async { tokio::join!(self.gateway.stop(), self.bans.save_last(), self.knocks.save()) };
         let _ = timeout(LAST_MOMENT, end).await;
         error
     }
@@ -542,7 +551,7 @@ impl Daemon {
             }
         }
         tokio::select! {
-            saved = timeout(LAST_SAVE, self.bans.save_last()) => if saved.is_err() {
+            saved = timeout(LAST_SAVE, async { tokio::join!(self.bans.save_last(), self.knocks.save()) }) => if saved.is_err() {
                 tracing::warn!("bans not saved: the disk does not answer");
             },
             () = signals.stop() => {}
@@ -555,12 +564,22 @@ impl Daemon {
     }
 }
 
+/// Saves bans and grants whenever they change, until the supervisor has stopped.
+fn save(
+    bans: &Arc<BanSaver>,
+    knocks: &Arc<KnockSaver>,
+    handle: &Handle,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (bans, knocks) = (Arc::clone(bans).follow(handle.clone()), Arc::clone(knocks).follow(handle.clone()));
+    async { _ = tokio::join!(bans, knocks) }
+}
+
 /// Takes over what the other process kept in files. Returns whether the configuration is to be read
 /// again.
 async fn settle(
     mut taken: Taken,
     upgrades: &Upgrades,
-    bans: &Arc<BanSaver>,
+    (bans, knocks): (&Arc<BanSaver>, &Arc<KnockSaver>),
     spec: &GateSpec,
 ) -> (bool, Learnt) {
     taken.released().await;
@@ -569,6 +588,7 @@ async fn settle(
         true => bans.go_on(spec).await,
         false => bans.restore(spec).await,
     }
+    knocks.restore(knocks::state(spec)).await;
     (taken.reload, taken.learnt)
 }
 

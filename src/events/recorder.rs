@@ -6,7 +6,7 @@
 //! - A recorder holds [`SESSIONS`] notes of sessions, [`REFUSALS`] of refusals and [`OTHERS`] of
 //!   everything else: 256 in all. So a flood of one kind pushes out no other kind.
 //! - Refusals of one client for one reason are one note with a count.
-//! - A note of a session has a fixed size (about 110 bytes) and no text. It is made when a session
+//! - A note of a session has a fixed size (at most 160 bytes) and no text. It is made when a session
 //!   starts, reaches its target and ends: three short locks for each session, beside that of the
 //!   table of live sessions, and none while bytes move. A ring by an atomic index would need notes
 //!   that a reader may see half-written.
@@ -324,7 +324,7 @@ mod tests {
             recorder.other(&event("x"), false);
         }
         assert_eq!(recorder.notes().len(), 256);
-        assert!(size_of::<SessionNote>() <= 128 && size_of::<RefusalNote>() <= 128);
+        assert!(size_of::<SessionNote>() <= 160 && size_of::<RefusalNote>() <= 160);
     }
 
     #[test]

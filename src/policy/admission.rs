@@ -3,9 +3,9 @@
 //! Owns the places of the live sessions ([`Permit`]), the state of the rates, and the count of
 //! refusals. The checks run in this order:
 //!
-//! 1. Is the client banned? 2. Do the lists and countries allow it? 3. Its own rate. 4. The
-//!    mapping's rate. 5. Its own cap. 6. The mapping's cap. 7. With UDP, its rate of datagrams, for
-//!    the one that it came with.
+//! 1. Is the client banned? 2. Do the lists and countries allow it? 3. With `knock = true`: has it
+//!    knocked? 4. Its own rate. 5. The mapping's rate. 6. Its own cap. 7. The mapping's cap. 8. With
+//!    UDP, its rate of datagrams, for the one that it came with.
 //!
 //! The client's own limits come first. So a client that floods gets that reason, commits an
 //! offence, and is banned in the end, however full it has made the mapping. A refused client gets
@@ -56,6 +56,8 @@ struct AdmissionTerms {
     sessions: ByProtocol<SessionRates>,
     datagrams_per_client: Option<Arc<ClientLimiter>>,
     refuse: Refuse,
+    /// Only clients that knocked may enter.
+    knock: bool,
 }
 
 /// The rates of new sessions of one protocol.
@@ -132,6 +134,7 @@ impl Admission {
         let terms = self.terms.load();
         let quota = self.quotas.of(protocol);
         self.may_be_here(&terms, client, now)
+            .and_then(|()| self.has_knocked(&terms, client, now))
             .and_then(|()| terms.enter(quota, ClientKey::of(client), protocol, now, make_way))
             .inspect_err(|refusal| {
                 self.refusals.count(*refusal, 1);
@@ -237,6 +240,14 @@ impl Admission {
         self.refusals.unsaid()
     }
 
+    /// What decides on new clients alone: a session goes on when its grant has ended.
+    fn has_knocked(&self, terms: &AdmissionTerms, client: IpAddr, now: Instant) -> Result<(), Refusal> {
+        match !terms.knock || self.gate.knocks().has(client, now) {
+            true => Ok(()),
+            false => Err(Refusal::NoKnock),
+        }
+    }
+
     /// What can end a session that lives, too.
     fn may_be_here(&self, terms: &AdmissionTerms, client: IpAddr, now: Instant) -> Result<(), Refusal> {
         if self.gate.guard().keeps_out(client, now) {
@@ -260,7 +271,9 @@ impl AdmissionTerms {
                 datagrams_per_client,
                 Crowded::Replace,
             ),
-            refuse: policy.refuse,
+            // Whatever `[defaults]` says: an answer would show that something is here.
+            refuse: if policy.knock { Refuse::Drop } else { policy.refuse },
+            knock: policy.knock,
         }
     }
 

@@ -1,6 +1,7 @@
-//! What all admissions share: the lists, the countries and the guard.
+//! What all admissions share: the lists, the countries, the guard and the knocks.
 //!
-//! Owns the present content of the named lists and of the database of countries, and the [`Guard`].
+//! Owns the present content of the named lists and of the database of countries, the [`Guard`] and
+//! the [`Knocks`].
 //! Reads no file: the reader hands in the content. Each list is one place that all its users look
 //! at. So new content counts at once, for every mapping and for `exempt`, whatever the order in
 //! which a reload reaches them. A list that the configuration dropped keeps its content while a
@@ -20,7 +21,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 
 use super::{
-    Countries, Country, Guard, GuardSpec, IpSet, ListName,
+    Countries, Country, Guard, GuardSpec, IpSet, KnockSpec, Knocks, ListName,
     access::{List, Side},
 };
 use crate::events::Events;
@@ -34,6 +35,8 @@ pub struct GateSpec {
     pub geoip: Option<PathBuf>,
     /// The guard's terms; without them no automatic ban is made or enforced.
     pub guard: Option<GuardSpec>,
+    /// The terms of knocks; without them no client is let in by one.
+    pub(crate) knock: Option<KnockSpec>,
 }
 
 /// Where a list comes from.
@@ -63,6 +66,7 @@ pub struct Gate {
     lists: Mutex<BTreeMap<ListName, Arc<List>>>,
     countries: ArcSwapOption<Countries>,
     guard: Guard,
+    knocks: Knocks,
     revision: watch::Sender<u64>,
 }
 
@@ -80,7 +84,8 @@ impl Gate {
             spec: ArcSwap::default(),
             lists: Mutex::default(),
             countries: ArcSwapOption::empty(),
-            guard: Guard::new(revision.clone(), dates, events),
+            guard: Guard::new(revision.clone(), dates, events.clone()),
+            knocks: Knocks::new(dates, events),
             revision,
         })
     }
@@ -93,6 +98,7 @@ impl Gate {
         let guard = input.spec.guard.as_ref();
         let exempt = guard.map(|guard| Side::new(&guard.exempt, |name| self.list(name))).unwrap_or_default();
         self.guard.retune(guard, exempt);
+        self.knocks.retune(input.spec.knock.as_ref());
         let before = self.spec.swap(Arc::new(input.spec.clone()));
         // A client that is not exempt any more may be banned with its /64.
         changed |= before.guard != input.spec.guard;
@@ -125,6 +131,11 @@ impl Gate {
     /// The guard, with its bans.
     pub fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    /// The knocks, with their grants.
+    pub(crate) fn knocks(&self) -> &Knocks {
+        &self.knocks
     }
 
     /// A number that changes when a client may have lost its access: a list, the countries or a ban

@@ -5,14 +5,18 @@
 //! the lists, the countries, and the [`Guard`] with its bans. Nothing here touches a socket. Every
 //! client is known by its canonical address.
 //!
-//! The checks run in this order: ban, lists and countries, rates, caps. Only the first two can end
+//! A mapping may let in only clients that knocked ([`Knocks`], see `README.md` here).
+//!
+//! The checks run in this order: ban, lists and countries, knock, rates, caps. Only the first two can end
 //! a live session ([`Admission::recheck`]).
 
 mod access;
 mod admission;
 mod country;
 mod gate;
+mod grants;
 mod guard;
+mod knocks;
 mod quota;
 mod rate;
 mod refusal;
@@ -30,7 +34,11 @@ pub(crate) use admission::{RatesRecord, RefusalsRecord, Summary};
 pub(crate) use country::Countries;
 pub use gate::{Gate, GateInput};
 pub(crate) use gate::{GateSpec, ListSpec};
+pub(crate) use grants::Grant;
 pub(crate) use guard::{Ban, BanReason, Guard, GuardRecord, GuardSnapshot, Restored};
+pub(crate) use knocks::{False, KnockSnapshot, KnockSpec, Knocks, Port};
+#[cfg(feature = "knock")]
+pub(crate) use knocks::{KnockKey, ServerSecret};
 pub(crate) use quota::Permit;
 #[cfg(feature = "api")]
 pub(crate) use rate::{ClientLimiter, Crowded};

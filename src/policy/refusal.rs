@@ -9,6 +9,8 @@ pub enum Refusal {
     Denied,
     /// Its country is denied, or not among those allowed.
     Country,
+    /// It has not knocked, and the mapping is open only to clients that have.
+    NoKnock,
     /// The mapping takes no more new sessions for the moment.
     Rate,
     /// The client has started too many sessions in too short a time.
@@ -23,10 +25,11 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Banned,
         Self::Denied,
         Self::Country,
+        Self::NoKnock,
         Self::Rate,
         Self::ClientRate,
         Self::Full,
@@ -40,6 +43,7 @@ impl Refusal {
             Self::Banned => "banned",
             Self::Denied => "denied",
             Self::Country => "country",
+            Self::NoKnock => "no-knock",
             Self::Rate => "rate",
             Self::ClientRate => "client-rate",
             Self::Full => "full",

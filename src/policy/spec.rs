@@ -17,6 +17,8 @@ pub struct Policy {
     pub caps: Caps,
     /// What a refused TCP client gets.
     pub refuse: Refuse,
+    /// Only clients that knocked may enter. To all others, the mapping is silent.
+    pub knock: bool,
 }
 
 /// Access by address and by country.

@@ -20,7 +20,7 @@ use crate::{
     log_level::LevelControl,
     mapping::{ListenerKey, MappingId, MappingName, Protocol},
     meter::{LiveSession, MappingTotals, Totals},
-    policy::{Ban, BanReason, Gate},
+    policy::{Ban, BanReason, Gate, Grant},
     sock::interfaces::Interfaces,
     supervisor::{
         Admissions, AllPools, AllTotals, Budgets, Changes, Handle, LastReload, ListenerRecord, Preview,
@@ -119,6 +119,7 @@ impl Board {
             sessions: count(Protocol::Tcp),
             flows: count(Protocol::Udp),
             bans: self.gate.guard().count(Instant::now()),
+            grants: self.grants(),
             last_reload: self.last_reload.borrow().as_deref().map(last_reload),
             wakes: self.wakers.shown().iter().map(wake).collect(),
             warnings: warnings(&roster),
@@ -127,6 +128,18 @@ impl Board {
             addresses: addresses(),
             log_level: Some(self.log_level.level().to_string()),
         }
+    }
+
+    /// The clients that are let in by a knock.
+    fn grants(&self) -> Vec<view::Grant> {
+        let grants = self.gate.knocks().grants(Instant::now()).into_iter();
+        let grant = |grant: Grant| view::Grant {
+            client: grant.client.to_string(),
+            key: grant.key.to_string(),
+            until: rfc3339(grant.until),
+            count: grant.knocks,
+        };
+        grants.map(grant).collect()
     }
 
     /// The warnings of the configuration that runs.
@@ -230,6 +243,7 @@ impl Board {
             rate_in: rates.map(|(bytes_in, _)| bytes_in),
             rate_out: rates.map(|(_, bytes_out)| bytes_out),
             refused: self.refused(id),
+            grants: plan.mappings.get(id).filter(|mapping| mapping.policy.knock).map(|_| self.grants()),
             router: exposed.then(|| self.openings(&planned)),
             policy: about.options(),
         }

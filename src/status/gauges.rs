@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::SystemTime};
 
 use super::Board;
-use crate::{mapping::Protocol, meter::Totals, relay::udp::DropReason};
+use crate::{mapping::Protocol, meter::Totals, policy::False, relay::udp::DropReason};
 
 /// The numbers that only metrics show.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,13 @@ impl Board {
             trap_touches: self.gate.guard().trap_touches(),
             resident_bytes: resident.map_or(0, |pages| pages.resident * procfs::page_size()),
         }
+    }
+
+    /// Knocks by what became of them.
+    pub(crate) fn knocks(&self) -> Vec<(&'static str, u64)> {
+        let knocks = self.gate.knocks();
+        let falses = knocks.falses().map(|(why, count): (False, u64)| (why.as_str(), count));
+        std::iter::once(("accepted", knocks.accepted())).chain(falses).collect()
     }
 
     /// Datagrams of clients that were dropped, by mapping and reason. A listener that closes takes

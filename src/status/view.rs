@@ -39,6 +39,9 @@ pub(crate) struct Status {
     pub flows: usize,
     /// Bans in force.
     pub bans: usize,
+    /// Clients that are let in by a knock, the one whose time ends first comes first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
     /// The last reading of the configuration after the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_reload: Option<LastReload>,
@@ -58,6 +61,20 @@ pub(crate) struct Status {
     /// The least important log line that is written now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_level: Option<String>,
+}
+
+/// A client that is let in by a knock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Grant {
+    /// Its address; of IPv6, its whole /64 is let in.
+    pub client: String,
+    /// The key that it knocked with.
+    pub key: String,
+    /// Until when it may enter.
+    pub until: String,
+    /// How often it has knocked.
+    pub count: u64,
 }
 
 /// A target that sessions start.
@@ -166,6 +183,9 @@ pub(crate) struct Mapping {
     pub rate_out: Option<u64>,
     /// Refusals since the start, by reason; reasons without any are left out.
     pub refused: BTreeMap<String, u64>,
+    /// The clients that may enter because they knocked; absent where it wants no knock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grants: Option<Vec<Grant>>,
     /// Its openings on the router; absent where it wants none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub router: Option<Vec<Opening>>,
@@ -371,6 +391,7 @@ pub(crate) struct Event {
     /// What: `session-started`, `session-ended`, `session-refused`, `target-down`, `target-up`,
     /// `target-starting`, `target-started`, `target-stopped`, `start-failed`,
     /// `listening`, `listener-waiting`, `listener-failed`, `listener-closed`, `banned`, `unbanned`,
+    /// `knock-accepted`, `knock-ended`,
     /// `reload-applied`, `reload-refused`, `router`, `mapping-added`, `mapping-removed`,
     /// `mapping-paused`, `mapping-resumed`, `log-level`, `stopping`,
     /// `handing-over`, `handed-over`, `hand-over-failed`.

@@ -81,6 +81,8 @@ pub(super) struct Listeners {
     plan: Arc<Plan>,
     /// Counts up when a [`Roster`] would be another one.
     revision: u64,
+    /// Some client is let in by a knock.
+    has_knocked: bool,
     /// The log says that this machine has no IPv6.
     said_ipv4_only: bool,
     /// Whether a lack of routing for `transparent` was looked for.
@@ -114,6 +116,7 @@ impl Listeners {
         Self {
             plan: Arc::default(),
             revision: 0,
+            has_knocked: false,
             said_ipv4_only: false,
             said_routing: false,
             shares: None,
@@ -409,6 +412,11 @@ impl Listeners {
         self.revision += u64::from(self.outages.withdraw(&self.plan));
     }
 
+    /// Notes whether any client is let in by a knock: what it opens on the router follows.
+    pub(super) fn heed_knocks(&mut self, any: bool) {
+        self.revision += u64::from(std::mem::replace(&mut self.has_knocked, any) != any);
+    }
+
     /// What is to be probed.
     pub(super) fn probes(&self) -> watch::Receiver<Probes> {
         self.outages.probes()
@@ -426,7 +434,10 @@ impl Listeners {
         let listening = self.running.iter().filter(|(key, running)| is_open(key, running));
         let live = listening.filter_map(|(key, _)| {
             let plan = self.plan.listeners.get(key)?;
-            Some((key.clone(), LiveListener { mapping: plan.name.clone(), exposure: plan.exposure }))
+            let waits =
+                !self.has_knocked && self.plan.mapping_of(plan).is_some_and(|mapping| mapping.policy.knock);
+            let exposure = plan.exposure.filter(|_| !waits);
+            Some((key.clone(), LiveListener { mapping: plan.name.clone(), exposure }))
         });
         live.collect()
     }

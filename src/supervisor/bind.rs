@@ -201,7 +201,7 @@ pub(super) fn stage(
     plan: &ListenerPlan,
     tolerance: Tolerance,
 ) -> Result<Staged, BindError> {
-    match kind::stage(&key.addr, &plan.service, place.overlap, place.inherited) {
+    match kind::stage(&key.addr, (&plan.service, key.protocol), place.overlap, place.inherited) {
         Ok(bound) => Ok(Staged::Bound(bound)),
         Err(source) => {
             let error = BindError::new(key, source);

@@ -32,6 +32,7 @@ mod budgets;
 mod hand;
 mod holder;
 mod kind;
+mod knocks;
 mod mapping;
 mod named;
 mod outages;
@@ -75,6 +76,7 @@ use crate::{
 };
 use apply::{Globals, Listeners};
 use hand::{Command, Hand, Sessions, Wish};
+use knocks::KnockTurns;
 pub(crate) use named::ChangedNames;
 use pulse::Beat;
 use quiet_stop::lull;
@@ -257,6 +259,7 @@ impl Handle {
         let (summaries, mut reloads) = (Summaries::default(), Reloads::new(source));
         reloads.keep(loaded.texts);
         let (silence, sweep) = (budgets.silence.clone(), Sweep::of(&gate));
+        let knocks = KnockTurns::of(&gate);
         let (beat, pulse) = pulse::pair();
         let shared_budgets = budgets.clone();
         let mut listeners = Listeners::new(
@@ -289,6 +292,7 @@ impl Handle {
             turns: watch::Sender::default(),
             summaries,
             sweep,
+            knocks,
             silence,
             at_once: CancellationToken::new(),
             beat,
@@ -299,7 +303,7 @@ impl Handle {
         let probes = watch_over(handle.dialer.clone(), supervisor.listeners.probes());
         let guard = alarm.clone();
         tasks.spawn(async move { guard.guard("probes", probes).await });
-        tasks.spawn(async move { alarm.guard("supervisor", supervisor.run(requests)).await });
+        tasks.spawn(async move { alarm.guard("supervisor", Box::pin(supervisor.run(requests))).await });
         Ok(handle)
     }
 
@@ -496,6 +500,7 @@ struct Supervisor {
     pools: watch::Sender<AllPools>,
     summaries: Summaries,
     sweep: Sweep,
+    knocks: KnockTurns,
     /// Clients that are dropped in silence. The loop releases them when their time is over.
     silence: SilentDrops,
     /// Marked when a target goes down or comes back.
@@ -586,6 +591,7 @@ impl Supervisor {
                 Ok(()) = self.target_changes.changed(), if !is_frozen => self.listeners.heed_targets(),
                 failed = self.listeners.next_failed() => self.listeners.suspend(&failed),
                 _ = retry.tick(), if !is_held && self.listeners.any_waiting() => self.listeners.retry().await,
+                any = self.knocks.due() => self.listeners.heed_knocks(any),
                 () = self.sweep.due(), if !is_frozen => self.sweep.run(|| self.listeners.sweep()),
                 () = self.summaries.due() => {
                     self.summaries.say(&self.admissions.borrow(), &self.listeners.session_logs(), false);

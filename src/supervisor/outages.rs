@@ -128,7 +128,7 @@ fn probes(plan: &Plan, mappings: &Mappings) -> Vec<Probe> {
         let (source, of_mapping) = match &listener.service {
             Service::Tcp(spec) => (spec.options.source, spec.options.send_proxy),
             Service::Udp(spec) => (spec.options.source, spec.options.send_proxy),
-            Service::Trap => continue,
+            Service::Trap | Service::Knock | Service::Step => continue,
         };
         for (targets, send_proxy) in listener.service.target_lists_with_proxy(of_mapping) {
             for target in targets.iter() {

@@ -69,9 +69,9 @@ impl Running {
             meter.join(&mapping.log, &mapping.totals);
         }
         Self {
-            key,
             mapping: plan.mapping,
-            kind: kind::of(plan.service, mapping),
+            kind: kind::of(plan.service, key.protocol, mapping),
+            key,
             meter,
             serving: None,
             waits_for: None,
@@ -132,7 +132,7 @@ impl Running {
             protocol = self.key.protocol.as_str(),
             listen.addr = %self.key.addr,
             targets = self.kind.targets(),
-            trap = self.kind.admission().is_none().then_some(true),
+            trap = self.kind.is_trap().then_some(true),
             "listening"
         );
         self.tell(EventKind::Listening, || format!("listening on {}", self.key));

@@ -3,7 +3,7 @@
 //!
 //! It goes in two parts. What can be large, and may be a moment old, goes *ahead* of the freeze:
 //! bans, rates, pools, lookups, events. What has to be exact goes at the *freeze*, when no session
-//! runs: totals, refusals, what was started, the last numbers, and what has changed since the first
+//! runs: totals, refusals, knocks, what was started, the last numbers, and what has changed since the first
 //! part. Both are one type, and the next process takes each over as it comes, before it serves.
 //!
 //! Each part of the program makes its own record and takes it over. A record of a mapping that the
@@ -28,7 +28,7 @@ use crate::{
     handover::lenient,
     mapping::{MappingId, Protocol},
     meter::AccountRecord,
-    policy::{GuardRecord, RatesRecord, RefusalsRecord},
+    policy::{GuardRecord, KnockSnapshot, RatesRecord, RefusalsRecord},
     targets::{DialerRecord, PoolRecord},
     wake::WakeRecord,
 };
@@ -40,6 +40,9 @@ pub(crate) struct SupervisorState {
     /// Bans, and refusals that have not earned one yet.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "lenient::some")]
     guard: Option<GuardRecord>,
+    /// Grants, and the knocks that were taken.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "lenient::some")]
+    knocks: Option<KnockSnapshot>,
     /// The change of the guard that it has; not for the next process.
     #[serde(skip)]
     guard_change: u64,
@@ -107,6 +110,7 @@ impl SupervisorState {
                 }
             }
         }
+        state.knocks = Some(handle.gate.knocks().snapshot(now));
         state.started = Some(handle.wakers.snapshot(now));
         state
     }
@@ -122,6 +126,9 @@ impl SupervisorState {
         let now = Instant::now();
         if let Some(guard) = self.guard {
             handle.gate.guard().take_over(guard, now);
+        }
+        if let Some(knocks) = self.knocks {
+            handle.gate.knocks().restore(knocks, now);
         }
         let admissions = handle.admissions.borrow().clone();
         each_known(&admissions, &self.rates, |admission, rates| admission.take_over_rates(rates, now));

@@ -38,6 +38,15 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
     found
 }
 
+/// The text with a key that exists, where it names the usual one.
+fn with_keys(dir: &Path, text: &str) -> String {
+    const KEYS: &str = "/etc/portway/keys";
+    if text.contains(KEYS) {
+        portway([Path::new("key"), Path::new("new"), Path::new("anna"), Path::new("-o"), dir]).exits(0);
+    }
+    text.replace(KEYS, dir.to_str().expect("a readable path"))
+}
+
 /// The files of `config/`, examples included.
 fn configs() -> Vec<PathBuf> {
     let config = Path::new(ROOT).join("config");
@@ -57,7 +66,7 @@ fn every_toml_block_of_the_readme_is_a_good_configuration() {
     for block in blocks {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let file = dir.path().join("portway.toml");
-        fs::write(&file, &block).expect("the test's own directory");
+        fs::write(&file, with_keys(dir.path(), &block)).expect("the test's own directory");
         portway([Path::new("check"), Path::new("-c"), &file]).exits(0);
     }
 }
@@ -95,7 +104,7 @@ fn uncommented() -> String {
 fn checked(text: &str) -> serde_json::Value {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = dir.path().join("portway.toml");
-    fs::write(&file, text).expect("the test's own directory");
+    fs::write(&file, with_keys(dir.path(), text)).expect("the test's own directory");
     let ran = portway([Path::new("check"), Path::new("--json"), Path::new("-c"), &file]).exits(0);
     serde_json::from_str(&ran.out).expect("JSON")
 }

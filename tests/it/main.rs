@@ -45,6 +45,7 @@ mod host_bits;
 mod import;
 mod init;
 mod journal;
+mod knock;
 mod layers;
 mod limits;
 mod log_targets;

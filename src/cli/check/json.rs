@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Listener, listeners, targets};
 use crate::{
-    config::{DaemonTerms, Loaded, Problem, Problems, Spell, Term, terms},
+    config::{DaemonTerms, Loaded, Problem, Problems, Service, Spell, Term, terms},
     mapping::{ListenAddr, MappingName, Protocol},
     policy::GateInput,
     text::escaped_json,
@@ -73,7 +73,7 @@ fn line<'r>(listener: Listener<'r>) -> Line<'r> {
         name: &plan.name,
         protocol: key.protocol,
         listen: &key.addr,
-        trap: mapping.is_none(),
+        trap: plan.service == Service::Trap,
         targets: targets(plan).map(Spell::json).collect(),
         terms: Terms(terms),
     }

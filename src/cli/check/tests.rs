@@ -110,7 +110,7 @@ fn json_lists_every_listener_with_its_options() {
             "deny_countries": [], "max_sessions": 10_000, "max_sessions_per_client": 256, "new_sessions": "unlimited",
             "burst": null, "new_sessions_per_client": "unlimited", "burst_per_client": null, "router": null,
             "log": "all", "balance": "round-robin", "health": null, "on_down": "keep", "slow_start": null,
-            "send_proxy": "off", "accept_proxy": [], "transparent": false, "wake": null,
+            "send_proxy": "off", "accept_proxy": [], "transparent": false, "wake": null, "knock": false,
         });
         all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         all
@@ -122,6 +122,7 @@ fn json_lists_every_listener_with_its_options() {
             "metrics": { "listen": null },
             "daemon": { "user": null },
             "docker": null,
+            "knock": null,
             "log": { "level": "info", "format": "text", "target": "stderr" },
             "shutdown": { "grace": "30s" },
             "mappings": [

@@ -137,7 +137,7 @@ pub(in crate::cli) fn colour(kind: &str) -> Option<Colour> {
     Some(match kind {
         "target-down" | "listener-failed" | "listener-waiting" | "reload-refused" | "stopping"
         | "hand-over-failed" => Colour::Bad,
-        "target-up" | "listening" | "reload-applied" => Colour::Good,
+        "target-up" | "listening" | "reload-applied" | "knock-accepted" => Colour::Good,
         "banned" | "unbanned" | "session-refused" | "mapping-paused" | "listener-closed" => Colour::Pale,
         _ => return None,
     })

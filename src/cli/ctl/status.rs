@@ -99,6 +99,7 @@ fn daemon(status: &view::Status, terminal: Terminal) -> String {
         descriptors.open,
         descriptors.limit,
     );
+    text.push_str(&grants(&status.grants));
     if let Some(external) = &status.external {
         let _ = writeln!(text, "external address: {}", Escaped(external));
     }
@@ -110,6 +111,15 @@ fn daemon(status: &view::Status, terminal: Terminal) -> String {
         }
     }
     text
+}
+
+/// The clients that are let in by a knock, a line each.
+fn grants(grants: &[view::Grant]) -> String {
+    let line = |grant: &view::Grant| {
+        let (client, key) = (Escaped(&grant.client), Escaped(&grant.key));
+        format!("let in by a knock: {client} with the key {key}, until {}\n", clock(&grant.until))
+    };
+    grants.iter().map(line).collect()
 }
 
 const COLUMNS: [Column; 8] = [
@@ -223,6 +233,12 @@ fn one(mapping: &Mapping, terminal: Terminal) -> String {
     if !mapping.refused.is_empty() {
         let refused = mapping.refused.iter().map(|(reason, count)| format!("{} {count}", Escaped(reason)));
         let _ = writeln!(text, "refused: {}", refused.collect::<Vec<_>>().join(", "));
+    }
+    if let Some(all) = &mapping.grants {
+        text += &match all.len() {
+            0 => "no client has knocked\n".to_owned(),
+            _ => grants(all),
+        };
     }
     text +=
         &format!("\n{}\n{}", listeners(&mapping.listeners, terminal), targets(&mapping.targets, terminal));

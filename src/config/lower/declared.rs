@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    config::{lower::entries::EntriesText, text::Diagnostics},
+    config::{
+        lower::entries::EntriesText,
+        text::{Diagnostics, Span},
+    },
     policy::ListName,
 };
 
@@ -13,12 +16,16 @@ pub(crate) struct Declared {
     pub(crate) lists: Option<BTreeSet<ListName>>,
     /// Whether there is a database of countries.
     pub(crate) has_countries: bool,
+    /// Whether clients can knock.
+    pub(crate) has_knock: bool,
+    /// Where `[knock]` is, if anywhere.
+    pub(crate) knock: Option<Span>,
 }
 
 impl Declared {
     /// Accepts every name.
     pub(crate) fn anything() -> Self {
-        Self { lists: None, has_countries: true }
+        Self { lists: None, has_countries: true, has_knock: true, knock: None }
     }
 
     /// Refuses names of lists that do not exist.

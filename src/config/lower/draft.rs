@@ -71,9 +71,9 @@ impl Draft {
         }
     }
 
-    /// Adds a decoy.
-    pub(crate) fn trap(&mut self, key: ListenerKey, name: MappingName) {
-        let plan = ListenerPlan { mapping: None, name, service: Service::Trap, exposure: None };
+    /// Adds a listener that belongs to no mapping, such as a decoy.
+    pub(crate) fn alone(&mut self, key: ListenerKey, name: MappingName, service: Service) {
+        let plan = ListenerPlan { mapping: None, name, service, exposure: None };
         self.listeners.insert(key, (None, plan));
     }
 

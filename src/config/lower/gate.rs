@@ -1,4 +1,5 @@
-//! What holds for all mappings: `[lists]`, `[geoip]` and `[guard]`, and what their files hold.
+//! What holds for all mappings: `[lists]`, `[geoip]`, `[guard]` and `[knock]`, and what their files
+//! hold.
 
 use std::{path::Path, sync::Arc};
 
@@ -6,7 +7,7 @@ use crate::{
     config::{
         host::HostView,
         keys,
-        lower::{declared::Declared, guard::GuardText, lists::ListText},
+        lower::{declared::Declared, guard::GuardText, knock::KnockText, lists::ListText},
         text::{
             Code, Diagnostics, Keys, Reader, SourceMap, Text, Value,
             read::{CLOSED, absolute},
@@ -18,7 +19,7 @@ use crate::{
 
 const MAXMIND: &str = "name a file in MaxMind's format, such as GeoLite2-Country.mmdb";
 
-/// The three tables as they are written.
+/// The tables as they are written.
 #[derive(Clone, Default)]
 pub(crate) struct GateText {
     /// Those of all files; the other tables stand in the main file only.
@@ -26,6 +27,7 @@ pub(crate) struct GateText {
     /// `[geoip]`, and its database where that could be read.
     geoip: Option<Option<Text>>,
     guard: Option<GuardText>,
+    knock: Option<KnockText>,
 }
 
 impl GateText {
@@ -33,7 +35,8 @@ impl GateText {
     pub(crate) fn read(reader: &mut Reader<'_>, top: &mut Keys<'_, '_>) -> Self {
         let guard = top.table(reader, "guard", GuardText::read);
         let geoip = top.get("geoip").map(|v| geoip(reader, v));
-        Self { lists: Vec::new(), geoip, guard }
+        let knock = top.table(reader, "knock", KnockText::read);
+        Self { lists: Vec::new(), geoip, guard, knock }
     }
 
     /// The listen specs of the decoys.
@@ -41,11 +44,21 @@ impl GateText {
         self.guard.as_ref().map_or(&[], |guard| &guard.trap)
     }
 
+    /// The ports of knocks.
+    pub(crate) fn knock(&self) -> Option<&KnockText> {
+        self.knock.as_ref()
+    }
+
     /// What a mapping may refer to. Where the main file, or any of the files, is broken, what seems
     /// to be missing there is not missed.
     pub(crate) fn known(&self, is_main_broken: bool, is_any_broken: bool) -> Declared {
         let lists = (!is_any_broken).then(|| self.lists.iter().map(|list| list.name.clone()).collect());
-        Declared { lists, has_countries: is_main_broken || self.geoip.is_some() }
+        Declared {
+            lists,
+            has_countries: is_main_broken || self.geoip.is_some(),
+            has_knock: is_main_broken || self.knock.is_some(),
+            knock: self.knock.as_ref().map(|knock| knock.span),
+        }
     }
 
     /// Reads the files, and puts all together. Relative paths of the main file begin at
@@ -62,6 +75,9 @@ impl GateText {
         if let Some(guard) = &self.guard {
             guard.check(known, diagnostics);
             input.spec.guard = Some(guard.spec(directory, host, diagnostics));
+        }
+        if let Some(knock) = &self.knock {
+            input.spec.knock = Some(knock.spec(directory, host, diagnostics));
         }
         if let Some(database) = self.geoip.flatten() {
             let path = directory.join(&database.value);

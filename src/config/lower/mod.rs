@@ -16,6 +16,7 @@ mod forms;
 pub(super) mod gate;
 pub(super) mod guard;
 pub(super) mod hosts;
+pub(super) mod knock;
 pub(super) mod labels;
 pub(super) mod listen_entry;
 pub(super) mod lists;
@@ -53,6 +54,7 @@ use crate::{
             draft::{Abouts, Draft, MappingNumber},
             exposure::OwnAddresses,
             hosts::HostsText,
+            knock::KnockText,
             listen_entry::ListenEntry,
             many::Many,
             openings::{Openings, Wanted},
@@ -62,11 +64,11 @@ use crate::{
             together::Together,
             ways::Ways,
         },
-        plan::{MappingPlan, Plan, about::State},
+        plan::{MappingPlan, Plan, Service, about::State},
         text::{Code, Diagnostics, Setting, Span, Text, hint::instead},
     },
     mapping::{
-        Host, ListenerKey, MappingName,
+        Exposure, Host, ListenerKey, MappingName,
         publish::{ListenSpec, Protocols, meant},
     },
     meter::SessionLines,
@@ -88,6 +90,15 @@ struct ListenerOptions {
     tcp: TcpOptions,
     udp: UdpOptions,
     wanted: Option<Wanted>,
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy)]
+enum For<'t> {
+    /// A mapping.
+    Mapping(&'t ListenerOptions),
+    /// Something that belongs to no mapping.
+    Alone(&'t Service),
 }
 
 /// What all mappings are lowered with.
@@ -126,6 +137,10 @@ pub(crate) struct Lowering<'a> {
     openings: Openings,
     /// Some mapping, even a disabled one, wants to be open on the router.
     uses_router: bool,
+    /// Some open mapping lets in only clients that knocked.
+    knocks: bool,
+    /// One of these wants to be open on the router, so the port of knocks has to be.
+    knocks_on_router: bool,
     /// Which bursts some mapping, even a disabled one, has a rate for.
     has_rates: HasRates,
     names: HashMap<String, Span>,
@@ -162,6 +177,8 @@ impl<'a> Lowering<'a> {
             claims: Claims::default(),
             openings: Openings::default(),
             uses_router: false,
+            knocks: false,
+            knocks_on_router: false,
             has_rates: HasRates::default(),
             names: HashMap::new(),
             disabled: 0,
@@ -192,7 +209,18 @@ impl<'a> Lowering<'a> {
 
     /// Checks what only the whole shows, and hands over the plan.
     pub(crate) fn finish(self) -> Lowered {
-        let (plan, abouts) = self.draft.finish();
+        let (mut plan, abouts) = self.draft.finish();
+        if self.knocks_on_router {
+            let doors = plan.listeners.values_mut();
+            for door in doors.filter(|door| matches!(door.service, Service::Knock | Service::Step)) {
+                door.exposure = Some(Exposure::default());
+            }
+        }
+        if let Some(span) = self.context.known.knock.filter(|_| !self.knocks) {
+            self.diagnostics
+                .warning(Code::NoEffect, span, "[knock] without a mapping that wants a knock")
+                .hint("say `knock = true` in one");
+        }
         loops::refuse(&plan, &self.claims, &self.entries, self.context.host, self.diagnostics);
         let Context { services, host, .. } = self.context;
         own_api::refuse(&plan, &self.claims, &self.entries, services, host, self.diagnostics);
@@ -284,6 +312,8 @@ impl<'a> Lowering<'a> {
         let state = State { enabled, paused, until };
         let defaults = self.context.defaults;
         let policy = Arc::new(own.policy.policy(&defaults.policy));
+        self.knocks |= policy.knock;
+        self.knocks_on_router |= policy.knock && state.is_open() && self.context.wanted(own).is_some();
         let log = own.log.resolve(&defaults.log, SessionLines::default());
         let is_named = name.is_some();
         let selection = own.selection.selection(&defaults.selection);
@@ -303,7 +333,7 @@ impl<'a> Lowering<'a> {
             let on_router = terms.wanted.is_some();
             exposure::warn(&entry, &policy, on_router, self.context.host, self.diagnostics);
             self.own.warn_of_listener(&entry, self.diagnostics);
-            self.open(entry, Some(&terms));
+            self.open(entry, For::Mapping(&terms));
         }
     }
 
@@ -341,7 +371,30 @@ impl<'a> Lowering<'a> {
             let entry = ListenEntry { listen, span, protocols: Protocols::Tcp, targets, names: None };
             exposure::warn_of_ephemeral_ports(&entry, host, self.diagnostics);
             self.own.warn_of_listener(&entry, self.diagnostics);
-            self.open(entry, None);
+            self.open(entry, For::Alone(&Service::Trap));
+        }
+    }
+
+    /// Takes in the port of knocks, and the ports of the sequence.
+    pub(crate) fn knocks(&mut self, knock: &KnockText) {
+        let host = self.context.host;
+        let services = |name: &str, protocol| host.service(name, protocol);
+        let listen = knock.listen().map(|text| ("listen", text, Service::Knock));
+        let steps = knock.steps().iter().map(|text| ("sequence", text, Service::Step));
+        for (key, text, service) in listen.into_iter().chain(steps) {
+            let (value, protocols) = knock::port_of(&text.value, service == Service::Knock);
+            let spec = ListenSpec::parse(value, protocols, &services);
+            let meant = |value: &str| meant::listen(value, protocols, &services);
+            let Some(listen) = self.sound(key, text, spec, meant) else { continue };
+            if listen.ports.count() > 1 {
+                let message = format!("`{}` is more than one port", text.value);
+                self.diagnostics.problem(Code::InvalidSpec, text.span(), message).hint("name one port");
+                continue;
+            }
+            let (span, targets) = (text.span(), Arc::default());
+            let entry = ListenEntry { listen, span, protocols, targets, names: None };
+            self.own.warn_of_listener(&entry, self.diagnostics);
+            self.open(entry, For::Alone(&service));
         }
     }
 
@@ -394,7 +447,7 @@ impl<'a> Lowering<'a> {
 
     /// Claims the ports of an enabled entry and plans their listeners; without terms they are
     /// decoys.
-    fn open(&mut self, entry: ListenEntry, terms: Option<&ListenerOptions>) {
+    fn open(&mut self, entry: ListenEntry, terms: For<'_>) {
         let asked = entry.listen.ports.count() * entry.protocols.iter().count();
         if self.claims.asked + asked > MOST_LISTENERS {
             if !std::mem::replace(&mut self.is_full, true) {
@@ -411,7 +464,10 @@ impl<'a> Lowering<'a> {
             self.refuse_ways(entry.span);
             return;
         }
-        let claim = Claim { entry: self.entries.len(), is_named: terms.is_some_and(|terms| terms.is_named) };
+        let claim = Claim {
+            entry: self.entries.len(),
+            is_named: matches!(terms, For::Mapping(terms) if terms.is_named),
+        };
         let mut is_told = false;
         let shared = Ways::shared(&entry);
         for protocol in entry.protocols.iter() {
@@ -421,13 +477,13 @@ impl<'a> Lowering<'a> {
                     Ok(()) => {
                         let name = MappingName::default_for(entry.listen.ports, protocol);
                         match terms {
-                            Some(terms) => self.listener(&entry, terms, key, name, shared.as_ref()),
-                            None => self.draft.trap(key, name),
+                            For::Mapping(terms) => self.listener(&entry, terms, key, name, shared.as_ref()),
+                            For::Alone(service) => self.draft.alone(key, name, service.clone()),
                         }
                     }
                     Err(other) if !is_told => {
                         is_told = true;
-                        self.refuse_twice(&entry, &key, other, terms.is_none());
+                        self.refuse_twice(&entry, &key, other, terms);
                     }
                     Err(_) => {}
                 }
@@ -446,15 +502,17 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn refuse_twice(&mut self, entry: &ListenEntry, key: &ListenerKey, other: usize, is_trap: bool) {
+    fn refuse_twice(&mut self, entry: &ListenEntry, key: &ListenerKey, other: usize, terms: For<'_>) {
         let first = self.entries.get(other).map_or(entry.span, |e| e.span);
         self.diagnostics
             .problem(Code::PortInUse, entry.span, format!("{key} is listened on twice, first at"))
             .also(first)
-            .hint(if is_trap {
-                "a trap takes a port that no mapping has"
-            } else {
-                "a port takes one mapping for each protocol, and a wildcard takes all addresses"
+            .hint(match terms {
+                For::Mapping(_) => {
+                    "a port takes one mapping for each protocol, and a wildcard takes all addresses"
+                }
+                For::Alone(Service::Trap) => "a trap takes a port that no mapping has",
+                For::Alone(_) => "a port of knocks takes a port that nothing else has",
             });
     }
 

@@ -127,7 +127,7 @@ pub(crate) fn terms<'p>(
             terms
         }
         Service::Udp(spec) => udp_terms(&spec.options),
-        Service::Trap => return Vec::new(),
+        Service::Trap | Service::Knock | Service::Step => return Vec::new(),
     };
     selection::terms(&mapping.selection, &mut terms);
     policy::terms(&mapping.policy, key.protocol, &mut terms);

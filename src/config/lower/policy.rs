@@ -48,6 +48,7 @@ pub(crate) struct PolicyOverrides {
     burst_per_client: Setting<NonZeroU32>,
     datagrams_per_client: Setting<Option<Pace>>,
     refuse: Setting<Refuse>,
+    knock: Setting<bool>,
 }
 
 /// Which bursts have a rate.
@@ -82,6 +83,7 @@ impl PolicyOverrides {
             burst_per_client: keys.setting(reader, "burst_per_client", burst),
             datagrams_per_client: keys.setting(reader, "datagrams_per_client", amount::rate),
             refuse: keys.setting(reader, "refuse", refuse),
+            knock: keys.setting(reader, "knock", |reader, key, value| reader.flag(key, value)),
         }
     }
 
@@ -99,6 +101,27 @@ impl PolicyOverrides {
     pub(crate) fn check(&self, defaults: &Self, known: &Declared, diagnostics: &mut Diagnostics) {
         self.check_bursts(defaults, diagnostics);
         self.check_who(defaults, known, diagnostics);
+        self.check_knock(defaults, known, diagnostics);
+    }
+
+    /// A knock needs keys, and silence for everyone else.
+    fn check_knock(&self, defaults: &Self, known: &Declared, diagnostics: &mut Diagnostics) {
+        let Some(given) = self.knock.or(&defaults.knock).given().filter(|given| given.value) else { return };
+        if !known.has_knock {
+            diagnostics.problem(Code::MissingKey, given.span, "`knock = true` without [knock]: no client could enter").hint(
+                "make a key by `portway key new anna -o /etc/portway/keys`, and name it: [knock] listen = \"62201\", \
+                 keys = [{ name = \"anna\", key_file = \"/etc/portway/keys/anna.pub\" }]",
+            );
+        }
+        if let Some(refuse) = self.refuse.given().filter(|refuse| refuse.value != Refuse::Drop) {
+            diagnostics
+                .problem(
+                    Code::ConflictingKeys,
+                    refuse.span,
+                    "`refuse` with `knock = true`: an answer would show the port",
+                )
+                .hint("leave `refuse` out: clients that did not knock hear nothing");
+        }
     }
 
     /// The same for `[defaults]`, whose keys go together with those of a mapping.
@@ -219,6 +242,7 @@ impl PolicyOverrides {
                     .resolve(&defaults.max_sessions_per_client, built_in.sessions_per_client),
             },
             refuse: self.refuse.resolve(&defaults.refuse, Refuse::default()),
+            knock: self.knock.resolve(&defaults.knock, false),
         }
     }
 
@@ -244,12 +268,13 @@ impl PolicyOverrides {
 
 /// Adds the keys of a policy that mean something to the protocol.
 pub(crate) fn terms<'p>(policy: &'p Policy, protocol: Protocol, terms: &mut Vec<Term<'p>>) {
-    let Policy { access, rates, caps, refuse } = policy;
+    let Policy { access, rates, caps, refuse, knock } = policy;
     let (usual, is_udp) = (Caps::default(), protocol == Protocol::Udp);
     terms.push(Term::new("allow", &access.allow, &None));
     terms.push(Term::new("deny", &access.deny, &Entries::default()));
     terms.push(Term::new("allow_countries", &access.allow_countries, &None));
     terms.push(Term::new("deny_countries", &access.deny_countries, &BTreeSet::new()));
+    terms.push(Term::new("knock", knock, &false));
     terms.push(Term::new("max_sessions", &caps.sessions, &usual.sessions));
     terms.push(Term::new("max_sessions_per_client", &caps.sessions_per_client, &usual.sessions_per_client));
     let datagrams = rates.datagrams_per_client.filter(|_| is_udp);

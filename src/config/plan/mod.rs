@@ -70,7 +70,7 @@ pub(crate) struct MappingPlan {
 /// What one listener promises.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListenerPlan {
-    /// The mapping that it belongs to; a decoy has none.
+    /// The mapping that it belongs to; a decoy has none, nor has a port of knocks.
     pub mapping: Option<MappingId>,
     /// The name that is shown: that of the mapping, or the default name of this listener.
     pub name: MappingName,
@@ -95,6 +95,10 @@ pub(crate) enum Service {
     Udp(UdpSpec),
     /// A decoy: a client that connects is banned.
     Trap,
+    /// The port of knocks.
+    Knock,
+    /// A port of the sequence that opens.
+    Step,
 }
 
 impl Service {
@@ -103,7 +107,7 @@ impl Service {
         match self {
             Self::Tcp(spec) => spec.route.targets(),
             Self::Udp(spec) => Some(&spec.targets),
-            Self::Trap => None,
+            Self::Trap | Self::Knock | Self::Step => None,
         }
     }
 
@@ -112,7 +116,7 @@ impl Service {
         match self {
             Self::Tcp(spec) => spec.options.transparent,
             Self::Udp(spec) => spec.options.transparent,
-            Self::Trap => false,
+            Self::Trap | Self::Knock | Self::Step => false,
         }
     }
 
@@ -135,7 +139,7 @@ impl Service {
         let (named, plain) = match self {
             Self::Tcp(spec) => (Some(spec.route.wakes()), spec.options.wake.as_deref()),
             Self::Udp(spec) => (None, spec.options.wake.as_deref()),
-            Self::Trap => (None, None),
+            Self::Trap | Self::Knock | Self::Step => (None, None),
         };
         named.into_iter().flatten().chain(plain)
     }
@@ -160,7 +164,7 @@ impl Service {
         let (named, plain) = match self {
             Self::Tcp(spec) => (Some(spec.route.lists()), None),
             Self::Udp(spec) => (None, Some(&spec.targets)),
-            Self::Trap => (None, None),
+            Self::Trap | Self::Knock | Self::Step => (None, None),
         };
         named.into_iter().flatten().chain(plain)
     }
@@ -170,7 +174,7 @@ impl Service {
         let (named, plain) = match self {
             Self::Tcp(spec) => (Some(spec.route.all()), None),
             Self::Udp(spec) => (None, Some(spec.targets.iter())),
-            Self::Trap => (None, None),
+            Self::Trap | Self::Knock | Self::Step => (None, None),
         };
         named.into_iter().flatten().chain(plain.into_iter().flatten())
     }

@@ -103,7 +103,7 @@ fn options_come_from_the_mapping_then_the_defaults_then_the_program() {
                 s.options.source.unwrap(),
             ),
             Service::Udp(s) => format!("{} {:?}", s.options.idle_timeout, s.options.source.unwrap()),
-            Service::Trap => "Trap".into(),
+            Service::Trap | Service::Knock | Service::Step => "Trap".into(),
         })
         .collect();
     assert_eq!(options, ["5s 1h 5m never 10.0.0.1", "1s 2h 500ms never 10.0.0.1", "2h 10.0.0.1"]);
@@ -161,8 +161,8 @@ fn unknown_keys_are_refused_with_a_suggestion() {
 
 #[test]
 fn tables_that_only_this_version_does_not_have_are_not_called_unknown() {
-    let text = "publish = \"80:9\"\n[knock]\n[probe]\n";
-    assert_eq!(problems(text), ["2:2 unsupported", "3:2 unsupported"]);
+    let text = "publish = \"80:9\"\n[probe]\n";
+    assert_eq!(problems(text), ["2:2 unsupported"]);
 }
 
 #[test]

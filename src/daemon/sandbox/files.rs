@@ -114,6 +114,7 @@ fn read_by(loaded: &Loaded) -> impl Iterator<Item = PathBuf> {
     let api = &loaded.settings.api;
     let files = loaded.read.files.iter().chain(&api.token_files).chain(&api.managed).cloned();
     let files = files.chain(lists).chain(loaded.gate.spec.geoip.clone());
+    let files = files.chain(loaded.gate.spec.knock.iter().flat_map(|knock| knock.files.clone()));
     let named = files.collect::<Vec<_>>().into_iter().flat_map(|file| {
         let led = fs::canonicalize(&file).ok();
         [Some(file), led].into_iter().flatten().map(|file| directory(&file))
@@ -127,7 +128,7 @@ fn read_by(loaded: &Loaded) -> impl Iterator<Item = PathBuf> {
 pub(super) fn written(loaded: &Loaded) -> Vec<Written> {
     let api = &loaded.settings.api;
     let states = Directories::new(|name| std::env::var_os(name));
-    let kept = [api.managed.as_deref(), bans(loaded)].into_iter().flatten().map(directory);
+    let kept = [api.managed.as_deref(), bans(loaded), knocks(loaded)].into_iter().flatten().map(directory);
     let kept = kept.chain(states.likely().map(Path::to_owned)).map(|path| Written { path, rights: KEEP });
     let socket = api.socket.path().map(|path| Written { path: directory(path), rights: LISTEN });
     kept.chain(socket).chain(log(loaded)).collect()
@@ -142,6 +143,10 @@ fn spare(loaded: &Loaded) -> Vec<Written> {
 
 fn bans(loaded: &Loaded) -> Option<&Path> {
     loaded.gate.spec.guard.as_ref().and_then(|guard| guard.state.as_deref())
+}
+
+fn knocks(loaded: &Loaded) -> Option<&Path> {
+    loaded.gate.spec.knock.as_ref().and_then(|knock| knock.state.as_deref())
 }
 
 /// Where the log goes, if it is a file: its directory, where a new one is made after a rotation. A

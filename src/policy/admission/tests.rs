@@ -91,6 +91,7 @@ async fn a_client_is_told_the_first_reason_there_is() {
         },
         caps: caps(3, 1),
         refuse: Refuse::Reset,
+        ..Policy::default()
     });
     let _first = udp(&admission, "192.0.2.1").unwrap();
     assert_eq!(refusal(&admission, "192.0.2.1"), Refusal::ClientFull);
@@ -101,7 +102,7 @@ async fn a_client_is_told_the_first_reason_there_is() {
     gate.guard().ban(ip("198.51.100.1"), None, Instant::now());
     assert_eq!(refusal(&admission, "198.51.100.1"), Refusal::Banned);
     let counted = Refusal::ALL.map(|refusal| admission.refused(refusal));
-    assert_eq!(counted, [1, 1, 0, 1, 0, 0, 1, 0]);
+    assert_eq!(counted, [1, 1, 0, 0, 1, 0, 0, 1, 0]);
     let summary = admission.summary(Instant::now(), false).unwrap();
     assert_eq!(
         (summary.total(), summary.to_string().as_str()),
@@ -353,6 +354,7 @@ async fn changed_terms_keep_those_inside_and_the_rates_that_did_not_change() {
             },
             caps: caps(0, per_client),
             refuse: Refuse::Drop,
+            ..Policy::default()
         })
     };
     let gate = gate();
@@ -478,4 +480,18 @@ async fn a_peer_that_comes_for_others_has_only_not_to_be_banned() {
     assert_eq!(admission.admit_peer(ip("192.0.2.1"), Instant::now()), Ok(()));
     gate.guard().ban(ip("192.0.2.1"), None, Instant::now());
     assert_eq!(admission.admit_peer(ip("192.0.2.1"), Instant::now()), Err(Refusal::Banned));
+}
+
+#[cfg(feature = "knock")]
+#[tokio::test(start_paused = true)]
+async fn a_mapping_that_wants_a_knock_is_silent_to_others_and_no_refusal_is_an_offence() {
+    let (admission, gate) = with(Policy { knock: true, refuse: Refuse::Reset, ..Policy::default() });
+    assert_eq!(admission.refuse(), Refuse::Drop);
+    for _ in 0..100 {
+        let refused = admission.admit(ip("192.0.2.1"), Protocol::Tcp, Instant::now());
+        assert_eq!(refused.unwrap_err(), Refusal::NoKnock);
+    }
+    assert!(!Refusal::NoKnock.is_offence());
+    assert_eq!(gate.guard().bans(Instant::now()), []);
+    assert!(admission.recheck(ip("192.0.2.1"), Instant::now()).is_ok(), "a live session goes on");
 }

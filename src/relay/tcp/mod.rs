@@ -44,7 +44,7 @@ pub(crate) use names::{Asleep, HostRoute, Names, Route};
 pub(crate) use service::TcpService;
 pub(crate) use sessions::Sessions;
 pub(crate) use silent_drops::SilentDrops;
-pub(crate) use trap::TrapService;
+pub(crate) use trap::{Touch, TrapService};
 
 use std::{net::IpAddr, num::NonZeroU64, sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
 //! A decoy: a TCP listener that no client has a reason to use. A client that connects is banned and
-//! reset.
+//! reset. A TCP port of the sequence that opens ([`Touch::Step`]) looks the same, and bans no one.
 //!
 //! It forwards nothing, opens no session and reads no byte. The guard knows which clients are
 //! exempt and how long a ban lasts. An accepted connection came through a full handshake, so its
@@ -21,6 +21,15 @@ use crate::{
     sock::stream::reset_on_close,
 };
 
+/// What follows when a client connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Touch {
+    /// It is banned.
+    Ban,
+    /// It is a step of the sequence that opens.
+    Step,
+}
+
 /// What a decoy works with.
 #[derive(Debug)]
 pub(crate) struct TrapService {
@@ -28,6 +37,8 @@ pub(crate) struct TrapService {
     pub gate: Arc<Gate>,
     /// Its name and address. It has no session.
     pub meter: Arc<ListenerMeter>,
+    /// What follows when a client connects.
+    pub touch: Touch,
     /// How often it may log what outsiders can cause.
     pub log: Arc<LogLimits>,
     /// Stops it, and lets it go on.
@@ -73,8 +84,13 @@ impl TrapService {
 
     fn spring(&self, socket: &OwnedFd, client: SocketAddr) {
         let client = canonical_socket(client);
-        let banned = self.gate.guard().trap(client.ip(), Instant::now()).is_some();
         reset_on_close(socket);
+        if self.touch == Touch::Step {
+            let port = (Protocol::Tcp, self.meter.listen().port.get());
+            self.gate.knocks().touch(port, client.ip(), Instant::now());
+            return;
+        }
+        let banned = self.gate.guard().trap(client.ip(), Instant::now()).is_some();
         tracing::debug!(
             mapping = %self.meter.mapping(),
             protocol = Protocol::Tcp.as_str(),

@@ -44,6 +44,7 @@ mod flow_table;
 mod flows;
 mod frozen;
 mod introduction;
+mod knock;
 mod open_error;
 mod return_path;
 mod stopped;
@@ -65,6 +66,7 @@ pub(crate) use drops::{DropReason, UdpDrops};
 pub(crate) use flows::Flows;
 pub(crate) use frozen::{FrozenUdp, UdpRecord};
 use ipnet::IpNet;
+pub(crate) use knock::KnockService;
 use quinn_udp::UdpSocketState;
 use tokio::{
     net::UdpSocket,

@@ -1,5 +1,5 @@
-//! The kinds of listeners: what differs between a TCP listener, a UDP listener and a decoy. A file
-//! a kind.
+//! The kinds of listeners: what differs between a TCP listener, a UDP listener, a decoy and a port
+//! of knocks. A file a kind.
 //!
 //! A kind serves on the socket that [`stage`] found or bound for it, takes a changed plan while it
 //! serves, and says whether its sessions need that socket. All else is the same for every kind, and
@@ -7,6 +7,7 @@
 //! changes.
 
 mod frozen;
+mod knock;
 mod tcp;
 mod trap;
 mod udp;
@@ -20,10 +21,10 @@ use super::{mapping::MappingRuntime, shared::Shared};
 use crate::{
     config::Service,
     handover::{SocketId, Unpacker},
-    mapping::{ListenAddr, Timeout},
+    mapping::{ListenAddr, Protocol, Timeout},
     meter::{ListenerMeter, LiveSession},
     policy::Admission,
-    relay::{AdmissionHandle, DrainWatch, udp::UdpDrops},
+    relay::{AdmissionHandle, DrainWatch, tcp::Touch, udp::UdpDrops},
     sock::{
         bind::{Bound, Listening, Overlap, bind_tcp, bind_udp},
         inherited::Inherited,
@@ -51,6 +52,11 @@ pub(super) trait Kind: fmt::Debug + Send + Sync {
     /// Whether a live session may stay by the rules of the name that its client asked for.
     fn may_stay(&self, _admission: &Admission, _live: &LiveSession) -> bool {
         true
+    }
+
+    /// Whether it bans those who touch it.
+    fn is_trap(&self) -> bool {
+        false
     }
 
     /// What chooses among its targets, of the mapping that it belongs to; `None` for a decoy.
@@ -151,7 +157,7 @@ impl<S> Feed<S> {
 /// What the system says.
 pub(super) fn stage(
     listen: &ListenAddr,
-    service: &Service,
+    (service, protocol): (&Service, Protocol),
     overlap: Overlap,
     inherited: &Inherited,
 ) -> io::Result<Bound> {
@@ -165,16 +171,24 @@ pub(super) fn stage(
             Some(bound) => Ok(bound),
             None => bind_udp(listen, overlap),
         },
+        Service::Step if protocol == Protocol::Tcp => tcp(Timeout::Never),
+        Service::Knock | Service::Step => match inherited.udp(listen)? {
+            Some(bound) => Ok(bound),
+            None => bind_udp(listen, overlap),
+        },
         Service::Trap => tcp(Timeout::Never),
     }
 }
 
 /// The kind of a listener with this service, and with this mapping: a decoy has none.
-pub(super) fn of(service: Service, mapping: Option<&MappingRuntime>) -> Box<dyn Kind> {
+pub(super) fn of(service: Service, protocol: Protocol, mapping: Option<&MappingRuntime>) -> Box<dyn Kind> {
     let mapping = || mapping.expect("a plan has the mapping of each of its listeners");
     match service {
         Service::Tcp(spec) => Box::new(tcp::Tcp::new(Feed::new(spec, mapping()))),
         Service::Udp(spec) => Box::new(udp::Udp::new(Feed::new(spec, mapping()))),
-        Service::Trap => Box::<trap::Trap>::default(),
+        Service::Trap => Box::new(trap::Trap::new(Touch::Ban)),
+        Service::Step if protocol == Protocol::Tcp => Box::new(trap::Trap::new(Touch::Step)),
+        Service::Knock => Box::new(knock::Knock::new(false)),
+        Service::Step => Box::new(knock::Knock::new(true)),
     }
 }

@@ -1,4 +1,5 @@
-//! A decoy: it bans its clients and belongs to no mapping.
+//! A decoy, which bans its clients, and a TCP port of the sequence that opens. They belong to no
+//! mapping.
 
 use std::{io, net::TcpListener, os::fd::OwnedFd, sync::Arc};
 
@@ -6,14 +7,25 @@ use super::{Freezing, FrozenListener, HandedListener, Kind, Parts, Work, frozen:
 use crate::{
     config::Service,
     handover::{SocketId, Unpacker},
-    relay::{Hold, tcp::TrapService},
+    relay::{
+        Hold,
+        tcp::{Touch, TrapService},
+    },
     sock::bind::Listening,
 };
 
 /// A decoy has nothing that could change.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Trap {
+    touch: Touch,
     hold: Arc<Hold>,
+}
+
+impl Trap {
+    /// A decoy, or a port of the sequence that opens.
+    pub(super) fn new(touch: Touch) -> Self {
+        Self { touch, hold: Arc::default() }
+    }
 }
 
 impl Kind for Trap {
@@ -21,6 +33,7 @@ impl Kind for Trap {
         let service = TrapService {
             gate: Arc::clone(&parts.shared.gate),
             meter: Arc::clone(parts.meter),
+            touch: self.touch,
             log: Arc::clone(&parts.shared.budgets.log),
             hold: Arc::clone(&self.hold),
         };
@@ -30,6 +43,10 @@ impl Kind for Trap {
     }
 
     fn retune(&self, _: &Service) {}
+
+    fn is_trap(&self) -> bool {
+        self.touch == Touch::Ban
+    }
 
     fn freeze(&self, _: Parts<'_>) -> Freezing {
         let (held, hold) = (HeldTrap::new(&self.hold), Arc::clone(&self.hold));

@@ -8,7 +8,7 @@ use crate::{
     preface::{Match, hosts::HostTable},
     relay::{
         Hold, LogLimits,
-        tcp::{Asleep, HostRoute, Names, TrapService},
+        tcp::{Asleep, HostRoute, Names, Touch, TrapService},
     },
     targets::Balance,
 };
@@ -41,7 +41,8 @@ async fn a_decoy_that_is_held_bans_later() {
     let (hold, closing) = (Arc::<Hold>::default(), Drain::new());
     let meter = Process::first(&spec_to_nowhere()).meter;
     let log = Arc::<LogLimits>::default();
-    let service = TrapService { gate: Arc::clone(&gate), meter, log, hold: Arc::clone(&hold) };
+    let service =
+        TrapService { gate: Arc::clone(&gate), meter, touch: Touch::Ban, log, hold: Arc::clone(&hold) };
     let mut serving = JoinSet::new();
     serving.spawn(service.serve(Arc::new(listener), closing.watch()));
     hold.hold();
