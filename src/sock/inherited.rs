@@ -17,6 +17,7 @@
 use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6},
+    num::NonZeroU16,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -105,6 +106,32 @@ impl Inherited {
         }
         drop(entries);
         Ok(what)
+    }
+
+    /// Duplicates of the sockets that no listener of `wanted` takes, and that have the port of one
+    /// that finds none here: it is to be bound over them. Those of a service manager are left out:
+    /// they stay.
+    pub(crate) fn in_the_way<'a>(
+        &self,
+        wanted: impl Iterator<Item = (Protocol, &'a ListenAddr)>,
+    ) -> Vec<((Protocol, NonZeroU16), Arc<dyn AsFd + Send + Sync>)> {
+        let (mut taken, mut sought) = (Vec::new(), Vec::new());
+        for (protocol, listen) in wanted {
+            match self.find(listen, protocol) {
+                Ok(Some((socket, _))) => taken.extend(socket_cookie(socket)),
+                _ => sought.push((protocol, listen.port)),
+            }
+        }
+        let entries = self.entries();
+        let others =
+            entries.iter().filter(|entry| entry.stays == Stays::UntilUsed && !taken.contains(&entry.cookie));
+        let in_the_way = others.filter_map(|entry| {
+            let port = (entry.what.protocol, NonZeroU16::new(entry.what.addr.port())?);
+            let twin =
+                || -> Option<Arc<dyn AsFd + Send + Sync>> { Some(Arc::new(entry.socket.try_clone().ok()?)) };
+            sought.contains(&port).then(twin).flatten().map(|twin| (port, twin))
+        });
+        in_the_way.collect()
     }
 
     /// Duplicates of the sockets that stay, for the next process.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    os::fd::OwnedFd,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -242,6 +241,11 @@ impl Listeners {
             old.entry(port(running.key())).or_default().extend(running.socket());
         }
         let open = diff.open.iter().chain(diff.replace.iter().flat_map(|group| &group.open));
+        // In a hand-over, they are the sockets of the process that goes.
+        let passed = self.shared.inherited.in_the_way(open.clone().map(|key| (key.protocol, &key.addr)));
+        for (port, socket) in &passed {
+            old.entry(*port).or_default().push(Arc::downgrade(socket));
+        }
         let (taken, free): (Vec<_>, Vec<_>) = open.cloned().partition(|key| old.contains_key(&port(key)));
         let wanted: HashSet<_> = taken.iter().map(port).collect();
         old.retain(|port, _| wanted.contains(port));

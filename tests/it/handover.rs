@@ -4,6 +4,7 @@ mod known;
 mod sessions;
 
 use std::{
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -15,8 +16,8 @@ use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Api, Client, Portway, Ran, TcpTarget, UdpTarget, as_root, echoes, eventually, mapping, messages,
-    own_addr, portway, udp_client, udp_mapping,
+    Api, Client, Portway, Ran, TcpTarget, UdpTarget, as_root, echoes, eventually, free_port, mapping,
+    messages, own_addr, own_ip, portway, udp_client, udp_mapping,
 };
 
 /// `portway upgrade`, to its end.
@@ -166,6 +167,32 @@ fn sessions_of_a_listener_that_is_gone_stay_with_the_old_process_until_they_end(
     drop(stays);
     eventually("the former process ends", || (daemon.processes().len() == 1).then_some(()));
     goes.ping();
+}
+
+#[test]
+fn a_listener_on_every_address_takes_the_place_of_one_on_a_single_address() {
+    let (target, datagrams) = (TcpTarget::echo(), UdpTarget::echo());
+    let port = free_port();
+    let (one, other) = (SocketAddr::new(own_ip(), port), SocketAddr::new(own_ip(), port));
+    let every = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+    let both = |at| mapping(at, target.addr, "") + &udp_mapping(at, datagrams.addr, "");
+    let mut daemon = Portway::with(&both(one)).installed().start();
+    let mut stays = Client::to(one);
+    stays.ping();
+    assert!(!echoes(other));
+    daemon.write_config(&both(every));
+    upgrade(&daemon).exits(0).says("0 sessions and 0 flows").says("; 1 session stays");
+    daemon.wait_log(messages::HANDED_OVER, |_| true);
+    eventually("every address is served", || (echoes(one) && echoes(other)).then_some(()));
+    let client = udp_client(other);
+    client.send(b"ask").expect("a datagram leaves");
+    assert_eq!(client.recv(&mut [0; 8]).expect("its answer comes"), 3);
+    stays.ping();
+    drop(stays);
+    eventually("the former process ends", || (daemon.processes().len() == 1).then_some(()));
+    // What fails leaves the options of sockets as they were: nothing else gets the port.
+    let stranger = std::net::TcpListener::bind(one);
+    assert!(stranger.is_err(), "{stranger:?}");
 }
 
 #[test]

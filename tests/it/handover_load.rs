@@ -346,7 +346,11 @@ fn what_travels_while_sessions_stand_still_does_not_grow_with_their_number() {
             daemon.signal(Signal::USR2);
             daemon.wait_log(messages::HANDED_OVER, |line| line.number("sessions") == count as u64);
             clients.iter_mut().for_each(Client::ping);
-            let text = std::fs::read_to_string(&notes).expect("what was noted");
+            // The last message comes after that line.
+            let text = eventually("the last message is noted", || {
+                let text = std::fs::read_to_string(&notes).expect("what was noted");
+                text.contains("\nreleased 0\n").then_some(text)
+            });
             let noted = text.lines().map(|line| line.split_once(' ').expect("a name and a number"));
             let noted: Vec<_> = noted.filter(|(name, _)| *name != "sockets").collect();
             let names: Vec<_> = noted.iter().map(|(name, _)| *name).collect();

@@ -45,8 +45,9 @@ use crate::{
 };
 use record::{FlowRecord, Unpacking};
 
-/// How long flows have to stop.
-const LIMIT: Duration = Duration::from_millis(200);
+/// How long flows have to stop. They need a moment, unless the machine is overloaded: then a long
+/// pause is better than flows that are lost.
+const LIMIT: Duration = Duration::from_secs(2);
 
 impl StoppedFlow {
     /// Goes on where it stopped.
