@@ -59,6 +59,9 @@ mod status;
 #[cfg(feature = "api")]
 mod api;
 
+#[cfg(feature = "api")]
+mod doctor;
+
 mod daemon;
 
 pub mod cli;

@@ -63,6 +63,9 @@ pub(super) enum Command {
     /// Make the keys of knocks
     #[cfg(feature = "knock")]
     Key(Key),
+    /// Find the hop where a mapping cannot be reached from the internet, and what helps
+    #[cfg(feature = "api")]
+    Doctor(DoctorArgs),
     #[cfg(feature = "api")]
     #[command(flatten)]
     Ctl(Ctl),
@@ -112,6 +115,18 @@ pub(super) struct CheckArgs {
     /// of the file]
     #[arg(long, value_name = "DIR")]
     base_dir: Option<PathBuf>,
+}
+
+#[cfg(feature = "api")]
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// The mapping; all of them without it
+    name: Option<String>,
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// Print JSON [env: PORTWAY_JSON]
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -223,6 +238,34 @@ impl CheckArgs {
         );
         let base = self.base_dir.or_else(|| variables.value("PORTWAY_BASE_DIR").map(PathBuf::from));
         Ok(Check { source: Source { base, ..self.plan.source(variables)? }, json, strict })
+    }
+}
+
+/// What `doctor` does.
+#[cfg(feature = "api")]
+#[derive(Debug)]
+pub(super) struct Doctor {
+    pub(super) name: Option<String>,
+    pub(super) source: Source,
+    /// The file or the specs are named, in place of the default file.
+    pub(super) is_named: bool,
+    pub(super) json: bool,
+}
+
+#[cfg(feature = "api")]
+impl DoctorArgs {
+    /// The arguments with their variables.
+    ///
+    /// # Errors
+    /// A variable with a value that it cannot have.
+    pub(super) fn resolve<F: Fn(&str) -> Option<OsString>>(
+        self,
+        variables: &Variables<F>,
+    ) -> Result<Doctor, clap::Error> {
+        let json = self.json | variables.switch("PORTWAY_JSON")?;
+        let source = self.plan.source(variables)?;
+        let is_named = source.file.as_deref() != Some(config::DEFAULT_FILE.as_ref());
+        Ok(Doctor { name: self.name, source, is_named, json })
     }
 }
 

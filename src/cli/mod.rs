@@ -8,6 +8,8 @@ pub mod check;
 #[cfg(feature = "api")]
 mod ctl;
 mod demo;
+#[cfg(feature = "api")]
+mod doctor;
 mod fresh;
 #[cfg(feature = "import")]
 mod import;
@@ -51,13 +53,10 @@ use crate::{
 const FAILED: u8 = 1;
 const BAD_CONFIG: u8 = 78;
 
-/// Commands of the interface that this version does not have, with what does in their place.
-const ABSENT: [(&str, Option<&str>); 1] =
-    [("doctor", Some("`portway check` finds what is wrong with a configuration"))];
-
 /// Commands that talk to a running daemon, in a program that was built without them.
 #[cfg(not(feature = "api"))]
-const OF_API: [&str; 17] = [
+const OF_API: [&str; 18] = [
+    "doctor",
     "status",
     "sessions",
     "events",
@@ -91,7 +90,7 @@ const OF_IMPORT: &[&str] = if cfg!(feature = "import") { &[] } else { &["import"
 /// Knocks and their keys, in a program that was built without them.
 const OF_KNOCK: &[&str] = if cfg!(feature = "knock") { &[] } else { &["knock", "key"] };
 
-/// Says what was meant: a command that is only unknown to this version, a mapping without `-p`, a
+/// Says what was meant: a command that this program was built without, a mapping without `-p`, a
 /// file without `-c`.
 fn explained(error: clap::Error) -> clap::Error {
     if let Some(meant) = meant(&error) {
@@ -112,8 +111,7 @@ fn explained(error: clap::Error) -> clap::Error {
             return refusal(ErrorKind::InvalidSubcommand, &message, Some(&cure));
         }
     }
-    let Some((command, instead)) = ABSENT.iter().find(|(command, _)| command == word) else { return error };
-    refusal(ErrorKind::InvalidSubcommand, &format!("`{command}` is not in this version"), *instead)
+    error
 }
 
 /// An error of the command line, with what would help.
@@ -159,6 +157,10 @@ pub fn main() -> ExitCode {
         Command::Knock(knock) => knock.run(),
         #[cfg(feature = "knock")]
         Command::Key(key) => key.run(),
+        #[cfg(feature = "api")]
+        Command::Doctor(args) => args
+            .resolve(&variables)
+            .map_or_else(|error| answer(&error), |args| doctor::run(&args, &variables)),
         #[cfg(feature = "man")]
         Command::Man(page) => page.run(Cli::command()),
         #[cfg(feature = "man")]
@@ -234,6 +236,13 @@ fn refuse(problems: &Problems) -> ExitCode {
     }
     say(&problems.to_string());
     ExitCode::from(BAD_CONFIG)
+}
+
+/// Says that the runtime did not start.
+#[cfg(feature = "api")]
+fn failure_of_start(error: &io::Error) -> ExitCode {
+    say(&format!("portway: start: {error}"));
+    ExitCode::from(FAILED)
 }
 
 /// Writes to standard output: `code`, or that of a failure where the text did not arrive (a full

@@ -30,6 +30,8 @@ mod route;
 mod router;
 mod settings;
 mod status;
+#[cfg(feature = "api")]
+mod survey;
 mod upnp;
 mod verdict;
 mod want;
@@ -37,8 +39,11 @@ mod want;
 use std::{io, path::Path, time::Duration};
 
 pub(crate) use ports::{MOST_OPENINGS, PortRefusal, RouterPorts};
+pub(crate) use router::{Found, Holder};
 pub(crate) use settings::{OnConflict, RouterProtocol, RouterSettings};
 pub(crate) use status::{OpeningState, OpeningStatus, RouterState, RouterStatus};
+#[cfg(feature = "api")]
+pub(crate) use survey::{NoWay, Seen, Survey, Wanted, Way, survey, way};
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, timeout},

@@ -21,7 +21,7 @@ pub(crate) enum Verdict {
 
 impl Verdict {
     /// The verdict about an external address; `None` where the router has none or does not say.
-    pub(super) fn of(external: Option<IpAddr>) -> Self {
+    pub(crate) fn of(external: Option<IpAddr>) -> Self {
         match external {
             None => Self::NoAddress,
             Some(IpAddr::V4(ip)) => Self::of_v4(ip),
@@ -47,7 +47,7 @@ impl Verdict {
     }
 
     /// Whether the internet can reach it.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "api"))]
     pub(crate) fn is_public(self) -> bool {
         self == Self::Public
     }

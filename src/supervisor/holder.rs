@@ -54,6 +54,12 @@ pub(super) fn find(keys: &[ListenerKey]) -> Vec<Option<Holder>> {
     find_other(keys, &own_sockets())
 }
 
+/// The same as text: for a look from outside the daemon.
+#[cfg(feature = "api")]
+pub(crate) fn holders(keys: &[ListenerKey]) -> Vec<Option<String>> {
+    find(keys).into_iter().map(|holder| holder.map(|holder| holder.to_string())).collect()
+}
+
 /// The same, but for the sockets with these inodes.
 fn find_other(keys: &[ListenerKey], own: &HashSet<u64>) -> Vec<Option<Holder>> {
     let mut by_port: HashMap<(Protocol, u16), Vec<Held>> = HashMap::new();

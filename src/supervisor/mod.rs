@@ -52,6 +52,8 @@ pub(crate) use bind::BindError;
 pub use bind::Tolerance;
 pub use budgets::Budgets;
 pub(crate) use hand::{Frozen, HandOver, Inheritance, Snapshot, TakenOver};
+#[cfg(feature = "api")]
+pub(crate) use holder::holders;
 pub(crate) use mapping::{Admissions, AllPools, AllTotals};
 pub(crate) use pulse::Pulse;
 use tokio::{

@@ -32,6 +32,7 @@ mod dashboard;
 mod dial;
 mod docker;
 mod docs;
+mod doctor;
 mod drain;
 mod empty_plan;
 mod environment;

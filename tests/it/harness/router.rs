@@ -164,7 +164,24 @@ impl RouterLab {
         })
     }
 
-    /// The same over UDP, where a datagram may be lost.
+    /// The same with more than fits into a few packets: those of full size have to arrive, too.
+    pub(crate) fn reaches_much(&self, from: &str, to: SocketAddr) -> bool {
+        self.inside(from, || {
+            let answered = || -> std::io::Result<bool> {
+                let all = vec![b'm'; 20_000];
+                let mut stream = TcpStream::connect_timeout(&to, REACH)?;
+                stream.set_read_timeout(Some(REACH))?;
+                stream.write_all(&all)?;
+                stream.shutdown(Shutdown::Write)?;
+                let mut answer = Vec::new();
+                stream.read_to_end(&mut answer)?;
+                Ok(answer == all)
+            };
+            answered().unwrap_or(false)
+        })
+    }
+
+    /// Whether the echo answers over UDP, where a datagram may be lost.
     pub(crate) fn reaches_udp(&self, from: &str, to: SocketAddr) -> bool {
         self.inside(from, || {
             let answered = || -> std::io::Result<bool> {
