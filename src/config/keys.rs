@@ -231,8 +231,12 @@ pub(crate) const LIMITS: Shape = Shape::of(&[
 /// `[daemon]`.
 pub(crate) const DAEMON: Shape = Shape::of(&[
     Key::new("user", Text, "Started as root: go on as this user, USER or USER:GROUP."),
-    Key::new("sandbox", Word(&["auto", "off"]), "Close files and system calls that portway does not need.")
-        .or("\"auto\""),
+    Key::new(
+        "sandbox",
+        Word(&["auto", "on", "off"]),
+        "Close system calls (auto), and files as well (on), that portway does not need.",
+    )
+    .or("\"auto\""),
 ]);
 
 /// `[router]`.

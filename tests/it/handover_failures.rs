@@ -19,7 +19,7 @@ impl Running {
     fn start() -> Self {
         let target = TcpTarget::echo();
         let at = own_addr(8080);
-        let daemon = Portway::with(&mapping(at, target.addr, "")).installed().unconfined().start();
+        let daemon = Portway::with(&mapping(at, target.addr, "")).installed().start();
         let mut client = Client::to(at);
         client.ping();
         Self { daemon, client, target }

@@ -165,7 +165,7 @@ fn a_log_file_that_cannot_be_opened_is_an_error_at_the_start() {
 #[test]
 fn a_reload_changes_the_target_or_keeps_the_old_one() {
     let (target, at, file) = (TcpTarget::echo(), own_addr(8080), LogFile::new());
-    let mut portway = Portway::with(&config(at, target.addr, "format = \"json\"")).unconfined().start();
+    let mut portway = Portway::with(&config(at, target.addr, "format = \"json\"")).start();
     let reload = |log: &str| {
         fs::write(portway.config(), config(at, target.addr, log)).expect("the test's own file");
         portway.signal(Signal::HUP);
@@ -385,9 +385,8 @@ fn a_syslog_server_that_stops_reading_slows_no_session_and_learns_what_it_missed
 #[test]
 fn a_reload_leaves_a_server_that_reads_nothing() {
     let (target, at, server, file) = (TcpTarget::echo(), own_addr(8080), Server::new(), LogFile::new());
-    let portway = Portway::with(&config(at, target.addr, &format!("level = \"trace\"\n{}", server.log())))
-        .unconfined()
-        .launch();
+    let portway =
+        Portway::with(&config(at, target.addr, &format!("level = \"trace\"\n{}", server.log()))).launch();
     let stream = server.accept();
     wait_serving(at);
     // Whether it is full does not matter: nothing is read.

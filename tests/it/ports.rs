@@ -11,8 +11,8 @@ use crate::harness::{
 fn a_taken_port_names_its_holder() {
     let target = TcpTarget::echo();
     let at = own_addr(8080);
-    let first = Portway::with(&mapping(at, target.addr, "")).unconfined().start();
-    let second = Portway::with(&mapping(at, target.addr, "")).unconfined().launch();
+    let first = Portway::with(&mapping(at, target.addr, "")).start();
+    let second = Portway::with(&mapping(at, target.addr, "")).launch();
     let exit = second.exit().with(1).says(&at.to_string()).says(&first.pid().to_string());
     assert!(exit.log.contains("portway"), "{}", exit.log);
     Client::to(at).ping();
@@ -22,7 +22,7 @@ fn a_taken_port_names_its_holder() {
 fn a_wildcard_that_meets_a_taken_port_names_its_holder() {
     let port = free_port();
     let holder = TcpListener::bind(("127.0.0.1", port)).expect("the port was free");
-    let exit = Portway::publishing(&format!("{port}:9")).unconfined().launch().exit().with(1);
+    let exit = Portway::publishing(&format!("{port}:9")).launch().exit().with(1);
     let exit = exit.says(&port.to_string()).says(&std::process::id().to_string());
     drop((holder, exit));
 }
@@ -53,7 +53,7 @@ fn a_taken_port_waits_while_the_others_serve_and_opens_when_it_is_free() {
     let holder = TcpListener::bind(taken).expect("an address of its own");
     let config =
         mapping(open, target.addr, "name = \"open\"") + &mapping(taken, target.addr, "name = \"taken\"");
-    let mut portway = Portway::with(&config).unconfined().start();
+    let mut portway = Portway::with(&config).start();
     let line = portway.wait_log(messages::LISTENER_WAITING, |_| true);
     assert_eq!((line.text("level"), line.text("mapping")), ("ERROR", "taken"));
     assert_eq!(line.text("listen.addr"), taken.to_string());
@@ -96,13 +96,13 @@ fn a_strict_start_fails_for_any_listener() {
     let with = |other: SocketAddr| {
         Portway::with(&(mapping(open, target.addr, "") + &mapping(other, target.addr, "")))
     };
-    let exit = with(taken).args(["--strict"]).unconfined().launch().exit().with(1);
+    let exit = with(taken).args(["--strict"]).launch().exit().with(1);
     exit.says(&format!("bind {taken}/tcp: the address is in use by"))
         .says(&format!("(pid {})", std::process::id()));
-    with(taken).env("PORTWAY_STRICT", "true").unconfined().launch().exit().with(1).says(&taken.to_string());
+    with(taken).env("PORTWAY_STRICT", "true").launch().exit().with(1).says(&taken.to_string());
     // Of the documentation's addresses: it is not here.
     let absent = "192.0.2.200:8080".parse().expect("an address");
-    with(absent).args(["--strict"]).unconfined().launch().exit().with(1).says("bind 192.0.2.200:8080/tcp");
+    with(absent).args(["--strict"]).launch().exit().with(1).says("bind 192.0.2.200:8080/tcp");
     assert!(!echoes(open), "nothing listens after a start that failed");
 }
 
@@ -113,7 +113,7 @@ fn a_reload_onto_a_taken_port_is_refused_whole() {
     let holder = TcpListener::bind(taken).expect("an address of its own");
     let config = mapping(first, target.addr, "");
     let more = config.clone() + &mapping(free, target.addr, "") + &mapping(taken, target.addr, "");
-    let mut portway = Portway::with(&config).unconfined().start();
+    let mut portway = Portway::with(&config).start();
     let line = portway.refused_reload_with(&more);
     assert!(line.text("error").contains(&format!("(pid {})", std::process::id())), "{}", line.raw());
     assert!(!echoes(free));
@@ -198,7 +198,7 @@ fn a_refused_reload_names_the_program_in_the_way_and_not_portway() {
         let target = TcpTarget::echo();
         let holder = TcpListener::bind("127.0.0.2:7100").expect("a free port");
         let config = |listen: &str| format!("publish = [\"{listen}:7100:{}\"]\n", target.addr);
-        let mut portway = Portway::with(&config("127.0.0.1")).unconfined().start();
+        let mut portway = Portway::with(&config("127.0.0.1")).start();
         let line = portway.refused_reload_with(&config("0.0.0.0"));
         let error = line.text("error");
         assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");

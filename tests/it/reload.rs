@@ -100,7 +100,7 @@ fn a_reload_that_cannot_bind_changes_nothing() {
     let target = TcpTarget::echo();
     let (old, free, taken) = (own_addr(8080), own_addr(8081), own_addr(8082));
     let holder = std::net::TcpListener::bind(taken).expect("an address of its own");
-    let mut portway = Portway::with(&mapping(old, target.addr, "")).unconfined().start();
+    let mut portway = Portway::with(&mapping(old, target.addr, "")).start();
     let base = portway.fds();
     let wanted = mapping(free, target.addr, "") + &mapping(taken, target.addr, "");
     let refused = portway.refused_reload_with(&wanted);

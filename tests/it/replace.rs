@@ -144,7 +144,7 @@ fn a_flow_goes_on_when_its_listener_cannot_be_replaced() {
     let stranger = UdpSocket::bind((own_ip(), port)).expect("an address of its own");
     let of_another_port = UdpSocket::bind(taken).expect("an address of its own");
     let wide = udp_mapping((EVERYWHERE, port).into(), target.addr, "");
-    let mut portway = Portway::with(&udp_mapping(narrow, target.addr, "")).unconfined().start();
+    let mut portway = Portway::with(&udp_mapping(narrow, target.addr, "")).start();
 
     let flow = Flow::to(narrow);
     let refused = portway.refused_reload_with(&wide);

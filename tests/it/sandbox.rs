@@ -49,19 +49,33 @@ fn foreign_list() -> (tempfile::TempDir, String) {
 #[test]
 fn every_thread_gives_up_system_calls_and_privileges_and_the_log_says_so_once() {
     let (target, at) = (TcpTarget::echo(), own_addr(8080));
-    let mut portway = Portway::with(&mapping(at, target.addr, "")).start();
-    assert_confined(&portway);
-    says(&mut portway, WHOLE, "");
-    assert_eq!(portway.count(messages::SANDBOX), 1);
+    for (setup, restricts) in [("auto", "system calls"), ("on", WHOLE)] {
+        let mut portway = Portway::with(&mapping(at, target.addr, "")).env("PORTWAY_SANDBOX", setup).start();
+        assert_confined(&portway);
+        says(&mut portway, restricts, "");
+        assert_eq!(portway.count(messages::SANDBOX), 1);
+        Client::to(at).ping();
+        portway.stop().with(0);
+    }
+}
+
+#[test]
+fn a_sandbox_that_is_not_asked_for_keeps_no_reload_from_a_new_file_or_command() {
+    let (target, at) = (TcpTarget::echo(), own_addr(8080));
+    let plain = mapping(at, target.addr, "");
+    let mut daemon = Portway::with(&plain).start();
+    assert_confined(&daemon);
+    let (_dir, list) = foreign_list();
+    daemon.reload_with(&format!("{plain}{list}"));
+    daemon.reload_with(&mapping(at, target.addr, "wake = { command = [\"/bin/true\"] }\n"));
     Client::to(at).ping();
-    portway.stop().with(0);
 }
 
 #[test]
 fn a_reload_cannot_read_or_write_elsewhere_and_says_that_a_restart_can() {
     let (target, at) = (TcpTarget::echo(), own_addr(8080));
     let plain = mapping(at, target.addr, "");
-    let mut daemon = Portway::with(&plain).start();
+    let mut daemon = Portway::with(&plain).confined().start();
     let (dir, list) = foreign_list();
     let elsewhere = dir.path().display();
     let [managed, bans, log, include, glob] = [
@@ -87,7 +101,7 @@ fn a_reload_cannot_read_or_write_elsewhere_and_says_that_a_restart_can() {
     assert_eq!(fs::read_dir(dir.path()).expect("the test's own").count(), 1, "nothing was written");
     // A restart can, and a reload of what lies beside it as well.
     daemon.stop().with(0);
-    let mut daemon = Portway::with(&format!("{plain}{list}")).start();
+    let mut daemon = Portway::with(&format!("{plain}{list}")).confined().start();
     assert_confined(&daemon);
     fs::write(dir.path().join("new"), "192.0.2.2\n").expect("the test's own");
     fs::rename(dir.path().join("new"), dir.path().join("list")).expect("the test's own");
@@ -108,7 +122,7 @@ fn a_command_is_not_restricted_and_one_that_a_reload_brings_asks_for_a_restart()
         status.display()
     );
     let (with, plain) = (mapping(at, closed, &command), mapping(at, target.addr, ""));
-    let mut daemon = Portway::with(&with).start();
+    let mut daemon = Portway::with(&with).confined().start();
     says(&mut daemon, "", "starts a command");
     let mut client = TcpStream::connect(at).expect("it listens");
     let _ = client.write_all(b"x");
@@ -120,7 +134,7 @@ fn a_command_is_not_restricted_and_one_that_a_reload_brings_asks_for_a_restart()
         assert!(seen.contains(line), "{seen}");
     }
     daemon.stop().with(0);
-    let mut daemon = Portway::with(&plain).start();
+    let mut daemon = Portway::with(&plain).confined().start();
     let refused = daemon.refused_reload_with(&with);
     let text = refused.text("error");
     assert!(text.contains("starts a command") && text.contains("restart portway"), "{text}");
@@ -133,7 +147,7 @@ fn hand_overs_add_nothing_however_many_there_are_and_a_replaced_program_can_be_e
     // The kernel refuses a seventeenth layer.
     const HAND_OVERS: usize = 18;
     let (target, at) = (TcpTarget::echo(), own_addr(8080));
-    let mut daemon = Portway::with(&mapping(at, target.addr, "")).installed().start();
+    let mut daemon = Portway::with(&mapping(at, target.addr, "")).confined().installed().start();
     let mut client = Client::to(at);
     client.ping();
     for round in 0..HAND_OVERS {
@@ -156,8 +170,9 @@ fn hand_overs_add_nothing_however_many_there_are_and_a_replaced_program_can_be_e
 fn a_program_with_one_thread_needs_no_second_start() {
     let (target, at) = (TcpTarget::echo(), own_addr(8080));
     // As in a static build, the allocator has no thread.
-    let setup =
-        Portway::with(&mapping(at, target.addr, "")).env("_RJEM_MALLOC_CONF", "background_thread:false");
+    let setup = Portway::with(&mapping(at, target.addr, ""))
+        .confined()
+        .env("_RJEM_MALLOC_CONF", "background_thread:false");
     let mut daemon = setup.installed().start();
     let executed_itself = |daemon: &Portway| {
         let variables = fs::read(format!("/proc/{}/environ", daemon.pid())).expect("it runs");
@@ -189,7 +204,7 @@ fn what_the_daemon_keeps_is_written_and_its_log_is_rotated() {
     );
     fs::create_dir(path("log")).expect("the test's own");
     let log = |name: &str| fs::read_to_string(path(name)).unwrap_or_default();
-    let daemon = Portway::with(&config).launch();
+    let daemon = Portway::with(&config).confined().launch();
     eventually("it is ready", || log("log/portway.log").contains("\"ready\"").then_some(()));
     assert_confined(&daemon);
     let socket = daemon.socket();
@@ -214,7 +229,7 @@ fn a_user_without_rights_is_confined_as_well_and_its_commands_lose_system_calls_
     in_own_network(&[], || {
         let target = TcpTarget::echo();
         let low = |port: u16| mapping(([127, 0, 0, 1], port).into(), target.addr, "");
-        let mut daemon = Portway::with(&low(80)).going_on_as(USER).start();
+        let mut daemon = Portway::with(&low(80)).confined().going_on_as(USER).start();
         assert_confined(&daemon);
         says(&mut daemon, WHOLE, "");
         daemon.reload_with(&format!("{}{}", low(80), low(443)));
@@ -224,7 +239,7 @@ fn a_user_without_rights_is_confined_as_well_and_its_commands_lose_system_calls_
         assert!(refused.text("error").contains("restart portway"), "{}", refused.raw());
         daemon.stop().with(0);
         let with = format!("{}wake = {{ command = [\"/bin/true\"] }}\n", low(80));
-        let mut daemon = Portway::with(&with).going_on_as(USER).start();
+        let mut daemon = Portway::with(&with).confined().going_on_as(USER).start();
         assert_confined(&daemon);
         says(&mut daemon, "system calls", "starts a command");
         // Its files are open.
@@ -239,7 +254,7 @@ fn a_right_that_the_file_carries_outlives_the_second_start_and_a_hand_over() {
         let target = TcpTarget::echo();
         let carry = "setcap cap_net_bind_service=p \"$1\" && exec setpriv --reuid 54321 --regid 54321 --clear-groups -- \"$@\"";
         let low = mapping(([127, 0, 0, 1], 80).into(), target.addr, "");
-        let setup = Portway::with(&low).for_user(USER).installed();
+        let setup = Portway::with(&low).confined().for_user(USER).installed();
         let mut daemon = setup.through(["/bin/sh", "-c", carry, "sh"]).start();
         assert_confined(&daemon);
         for _ in 0..2 {
@@ -268,9 +283,14 @@ fn it_can_be_switched_off_by_the_file_the_argument_and_the_variable() {
     let mut daemon = Portway::with(config).args(["--sandbox", "auto"]).start();
     assert_confined(&daemon);
     daemon.reload_with("[daemon]\nsandbox = \"off\"\n# changed\n");
-    Portway::with("[daemon]\nsandbox = \"of\"\n").launch().exit().with(78).says("did you mean \"off\"");
-    Portway::with("").args(["--sandbox", "x"]).launch().exit().with(2).says("[possible values: auto, off]");
-    Portway::with("").env("PORTWAY_SANDBOX", "x").launch().exit().with(2).says("use one of auto, off");
+    Portway::with("[daemon]\nsandbox = \"of\"\n").launch().exit().with(78).says("\"off\"");
+    Portway::with("")
+        .args(["--sandbox", "x"])
+        .launch()
+        .exit()
+        .with(2)
+        .says("[possible values: auto, on, off]");
+    Portway::with("").env("PORTWAY_SANDBOX", "x").launch().exit().with(2).says("use one of auto, on, off");
 }
 
 /// Becomes the rest of the arguments, on a kernel that seems not to have this system call.
@@ -290,13 +310,13 @@ fn what_the_kernel_lacks_is_told_once_and_the_rest_is_in_force() {
     // `landlock_create_ruleset` has one number everywhere.
     const LANDLOCK: &str = "444";
     with_tools(&["python3"], || {
-        for (setup, level) in
-            [(Portway::with(""), "INFO"), (Portway::with("").args(["--sandbox", "auto"]), "WARN")]
+        for (setup, missing) in
+            [(Portway::with(""), None), (Portway::with("").args(["--sandbox", "on"]), Some("no Landlock"))]
         {
             let mut daemon = setup.through(["python3", "-c", WITHOUT_A_CALL, LANDLOCK]).start();
-            says(&mut daemon, "system calls", "no Landlock");
+            says(&mut daemon, "system calls", missing.unwrap_or_default());
             let lines = daemon.lines(messages::SANDBOX);
-            assert_eq!((lines.len(), lines[0].text("level")), (1, level));
+            assert_eq!((lines.len(), lines[0].text("level") == "WARN"), (1, missing.is_some()));
             assert!(daemon.of_threads("Seccomp_filters").iter().all(|is| is == "2"));
             let (_dir, list) = foreign_list();
             daemon.reload_with(&list);
@@ -306,7 +326,7 @@ fn what_the_kernel_lacks_is_told_once_and_the_rest_is_in_force() {
 
 #[test]
 fn a_variable_that_was_set_by_hand_is_not_believed() {
-    let mut daemon = Portway::with("").env("PORTWAY_SANDBOXED", WHOLE).start();
+    let mut daemon = Portway::with("").confined().env("PORTWAY_SANDBOXED", WHOLE).start();
     assert_confined(&daemon);
     let (_dir, list) = foreign_list();
     assert!(daemon.refused_reload_with(&list).text("error").contains("restart portway"));
@@ -337,7 +357,7 @@ fn system_calls_that_a_forwarder_never_makes_are_refused_to_what_it_starts() {
 fn run_by_a_command(at: std::net::SocketAddr, script: &Path, said: &Path) -> String {
     let closed = own_addr(9009);
     let wake = format!("wake = {{ command = [\"{}\"], wait = \"5s\" }}\n", script.display());
-    let mut daemon = Portway::with(&mapping(at, closed, &wake)).going_on_as(USER).start();
+    let mut daemon = Portway::with(&mapping(at, closed, &wake)).confined().going_on_as(USER).start();
     says(&mut daemon, "system calls", "starts a command");
     let mut client = TcpStream::connect(at).expect("it listens");
     let _ = client.write_all(b"x");

@@ -25,7 +25,7 @@ fn of_two_thousand_ports_in_use_ten_are_named_and_the_others_are_counted() {
     let holders: Vec<TcpListener> =
         (first..=last).map(|port| TcpListener::bind((ip, port)).expect("an address of its own")).collect();
     let publish = format!("publish = [\"{ip}:{first}-{last}:127.0.0.1:{first}-{last}\"]\n");
-    let exit = Portway::with(&publish).unconfined().launch().exit().with(1);
+    let exit = Portway::with(&publish).launch().exit().with(1);
     let named = exit.log.matches(&format!("(pid {})", std::process::id())).count();
     assert_eq!(named, 10, "{}", exit.log);
     let [more] = exit.lines(messages::MORE_LISTENERS_COULD_NOT_BE_OPENED)[..] else { panic!("{}", exit.log) };
@@ -45,12 +45,8 @@ fn a_start_that_fails_names_the_port_whatever_the_log_leaves_out() {
     let me = format!("(pid {})", std::process::id());
     for log in ["level = \"off\"", "level = \"off\"\nformat = \"json\"", "level = \"error\""] {
         let (_holder, at, config) = taken(log);
-        let exit = Portway::with(&config)
-            .unconfined()
-            .launch()
-            .exit()
-            .with(1)
-            .says("1 of the listeners could not be opened\n");
+        let exit =
+            Portway::with(&config).launch().exit().with(1).says("1 of the listeners could not be opened\n");
         assert_eq!(exit.log.matches(&at.to_string()).count(), 1, "{log}: {}", exit.log);
         assert!(log == "level = \"error\"" || exit.log.contains("\nbind "), "a line each: {}", exit.log);
         exit.says(&me);

@@ -268,7 +268,7 @@ fn one_clients_trouble_is_not_anothers() {
 fn a_second_daemon_on_the_same_port_fails_and_names_the_first() {
     let target = UdpTarget::echo();
     let (first, at) = relay(target.addr, "");
-    let second = Portway::with(&udp_mapping(at, target.addr, "")).unconfined().launch();
+    let second = Portway::with(&udp_mapping(at, target.addr, "")).launch();
     let exit = second.exit().with(1).says(&at.to_string()).says(&first.pid().to_string());
     assert!(exit.log.contains("portway"), "{}", exit.log);
     // And it did not take anything from the first one.

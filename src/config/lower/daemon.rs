@@ -23,8 +23,10 @@ pub struct DaemonSettings {
 /// Whether the process gives up what it does not need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sandbox {
-    /// As far as the system lets it, and nothing that is configured stops working.
+    /// System calls alone, and only where nothing that is configured stops working.
     Auto,
+    /// Files as well: a reload cannot reach new directories, and other processes are hidden.
+    On,
     /// Not at all.
     Off,
 }
@@ -40,7 +42,7 @@ pub struct RunAs {
 
 const FORMS: &str =
     "write a user, as in \"portway\" or \"1000\"; with a group, as in \"portway:adm\" or \"1000:1000\"";
-const SANDBOX: [(&str, Sandbox); 2] = [("auto", Sandbox::Auto), ("off", Sandbox::Off)];
+const SANDBOX: [(&str, Sandbox); 3] = [("auto", Sandbox::Auto), ("on", Sandbox::On), ("off", Sandbox::Off)];
 const USER: Kind = Kind { forms: FORMS, guesses };
 /// No system has longer names.
 const LONGEST: usize = 256;
@@ -56,12 +58,13 @@ impl DaemonSettings {
 
 impl Sandbox {
     /// Every word.
-    pub(crate) const ALL: [Self; 2] = [Self::Auto, Self::Off];
+    pub(crate) const ALL: [Self; 3] = [Self::Auto, Self::On, Self::Off];
 
     /// The word.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
+            Self::On => "on",
             Self::Off => "off",
         }
     }

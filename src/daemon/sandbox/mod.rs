@@ -1,9 +1,13 @@
 //! The sandbox: the process gives up the files (`files`) and the system calls (`calls`) that it
 //! does not need. For those who run portway without a service manager that does so.
 //!
-//! It is on where nothing is said (`[daemon] sandbox = "auto"`): those whom it protects do not know
-//! of it. So whatever is configured must work as without it, and what cannot be had is left out,
-//! and said once in the log:
+//! System calls are closed unless the configuration says otherwise (`[daemon] sandbox = "auto"`):
+//! that costs a user nothing. Closed files have a price, so they have to be asked for (`"on"`): a
+//! reload cannot reach a new directory, and other processes are hidden, so that a port in use is
+//! reported with the user that holds it and without the program.
+//!
+//! Whatever is configured must work as without a sandbox. What cannot be had is left out, and said
+//! once in the log:
 //!
 //! - A unit with a filter of system calls and without new privileges has closed more: nothing is
 //!   added.
@@ -20,9 +24,6 @@
 //! neither adds anything, however often there is a hand-over. A right that a file carries
 //! (`setcap`) outlives that: without new privileges, the kernel gives the new program what the old
 //! one had, and no more.
-//!
-//! The price: other processes are hidden, so a port in use is reported with the user that holds it
-//! and without the program.
 //!
 //! What a reload asks for, and the sandbox keeps from it, is a problem of that configuration: the
 //! one that runs stays ([`guarded`]).
@@ -108,9 +109,14 @@ impl Confined {
     /// Logs it. It is worth a warning only where it was asked for. A daemon that makes no sandbox
     /// at all says nothing of it.
     pub(super) fn tell(&self, settings: &DaemonSettings) {
-        let (restricts, reason) = (self.names(), self.reasons.join(BETWEEN));
-        let is_missed = settings.sandbox == Some(Sandbox::Auto) && !self.is_left_to_manager;
-        match (self.files && self.calls, reason.is_empty()) {
+        let (restricts, mut reason) = (self.names(), self.reasons.join(BETWEEN));
+        let wants_files = settings.sandbox == Some(Sandbox::On);
+        if wants_files && !self.files && reason.is_empty() {
+            reason = "files are closed when portway starts again".into();
+        }
+        let is_asked_for = matches!(settings.sandbox, Some(Sandbox::Auto | Sandbox::On));
+        let is_missed = is_asked_for && !self.is_left_to_manager;
+        match (self.calls && (self.files || !wants_files), reason.is_empty()) {
             (true, true) => tracing::info!(restricts, "sandbox"),
             (false, true) if restricts.is_empty() => {}
             _ if is_missed => tracing::warn!(restricts, reason, "sandbox"),
@@ -174,7 +180,8 @@ fn confine(loaded: &Loaded) -> Confined {
         }
     }
     let mut keep = |done: Result<(), String>| done.map_err(|reason| confined.reasons.push(reason)).is_ok();
-    let files = !has_command && keep(close_files(loaded));
+    let wants_files = loaded.settings.daemon.sandbox == Some(Sandbox::On);
+    let files = wants_files && !has_command && keep(close_files(loaded));
     let calls = keep(refuse_calls());
     Confined { files, calls, ..confined }
 }

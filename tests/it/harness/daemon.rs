@@ -211,9 +211,9 @@ impl Setup {
         self
     }
 
-    /// Without the sandbox: it hides other processes, and a reload cannot write in a new place.
-    pub(crate) fn unconfined(self) -> Self {
-        self.env("PORTWAY_SANDBOX", "off")
+    /// With the whole sandbox: files are closed, too.
+    pub(crate) fn confined(self) -> Self {
+        self.env("PORTWAY_SANDBOX", "on")
     }
 
     /// With this limit of open descriptors, soft and hard, and none open but the standard streams, whatever the test itself
