@@ -27,7 +27,7 @@ pub(super) fn write(windows: &Windows, events: &Events) {
         tracing::warn!("no dump: this portway was built without the feature `api`");
         return;
     };
-    let work = async {
+    let work = async move {
         let job = move || {
             let directories = Directories::new(|name| std::env::var_os(name));
             let dir =

@@ -46,7 +46,8 @@ impl Feed {
         Self { client, wake: Notify::new() }
     }
 
-    /// Brings news, for the tab that is shown, and carries out its requests. It ends with the screen.
+    /// Brings news, for the tab that is shown, and carries out its requests. It ends with the
+    /// screen.
     pub(super) async fn run(
         &self,
         news: &mpsc::Sender<News>,
