@@ -159,10 +159,10 @@ mod tests {
         assert_eq!(
             said,
             json!({
-                "client": "public-v4-1:50312",
+                "client": "public-v4-2:50312",
                 "targets": ["private-v4-1:80", "[public-v6-1]:80", "private-v6-1%eth0", "private-v4-2"],
-                "message": "tcp client public-v4-1:1 refused by private-v4-1. It was public-v4-1",
-                "allow": { "public-v4-2/24": 1 },
+                "message": "tcp client public-v4-2:1 refused by private-v4-1. It was public-v4-2",
+                "allow": { "public-v4-1/24": 1 },
             })
         );
     }
