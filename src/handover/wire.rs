@@ -19,7 +19,7 @@ use rustix::{
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
         SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
-        socketpair,
+        socketpair, sockopt::set_socket_send_buffer_size,
     },
 };
 use tokio::time::Instant;
@@ -28,6 +28,8 @@ use super::frame::{Frame, HEAD, Head, MOST_DESCRIPTORS, WireError, room};
 
 /// The most frames that a connection takes: enough for four million descriptors.
 pub(crate) const MOST_FRAMES: usize = 16 << 10;
+/// The room for what is under way that is asked for.
+const ROOM: usize = 4 << 20;
 /// How long the other side gets to take descriptors where too many are under way.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -102,6 +104,20 @@ impl Wire {
             }
         }
         Ok(())
+    }
+
+    /// Waits until the other side has taken what was sent, but for a small frame, and makes room for
+    /// a large one.
+    ///
+    /// # Errors
+    /// [`WireError`].
+    pub(crate) fn taken(&self, until: Instant) -> Result<(), WireError> {
+        // A socket can be written to when what is under way is little beside its buffer. The kernel
+        // gives the least and the most that it may.
+        set_socket_send_buffer_size(&self.socket, 1)?;
+        let taken = self.wait(PollFlags::OUT, until);
+        set_socket_send_buffer_size(&self.socket, ROOM)?;
+        taken
     }
 
     fn send_some(&self, parts: &[IoSlice<'_>], descriptors: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
@@ -264,6 +280,23 @@ mod tests {
         let until = Instant::now() + Duration::from_millis(20);
         let large = frame(&vec![0; 8 << 20], b"");
         assert!(matches!(one.send(&large, &[], until), Err(WireError::TimedOut)));
+    }
+
+    #[test]
+    fn what_was_sent_is_taken_when_the_peer_has_read_it() {
+        let (mut one, mut other) = Wire::pair().unwrap();
+        one.taken(soon()).unwrap();
+        for _ in 0..20 {
+            one.send(&frame(b"{}", &[0; 1000]), &[], soon()).unwrap();
+        }
+        let shortly = Instant::now() + Duration::from_millis(20);
+        assert!(matches!(one.taken(shortly), Err(WireError::TimedOut)));
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| one.taken(soon()));
+            (0..20).for_each(|_| drop(other.receive(soon()).unwrap()));
+            waits.join().unwrap().unwrap();
+        });
+        one.send(&frame(b"{}", b""), &[], soon()).unwrap();
     }
 
     #[test]

@@ -334,6 +334,9 @@ impl Giver<'_> {
                 move |wire: &mut Wire, until| send_sockets(wire, sockets.iter().map(AsFd::as_fd), until);
             self.step(("take the sockets of sessions", STAGED), heir, line, send).await?;
         }
+        // What new still has to do with them would be a part of the pause.
+        let taken = |wire: &mut Wire, until| wire.taken(until);
+        self.step(("take the sockets of sessions", STAGED), heir, line, taken).await?;
         Ok(sent)
     }
 
