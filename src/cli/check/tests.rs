@@ -120,7 +120,7 @@ fn json_lists_every_listener_with_its_options() {
         json!({
             "ok": true,
             "metrics": { "listen": null },
-            "daemon": { "user": null },
+            "daemon": { "user": null, "sandbox": "auto" },
             "docker": null,
             "knock": null,
             "log": { "level": "info", "format": "text", "target": "stderr" },
