@@ -112,6 +112,9 @@ impl Judged {
                 return part.clone();
             }
         }
+        // Something that works may still be worth a change.
+        let cure =
+            parts.iter().map(|part| &part.cure).find(|cure| !cure.is_empty()).cloned().unwrap_or_default();
         let mut words: Vec<String> = Vec::new();
         for part in parts {
             if !words.contains(&part.evidence) {
@@ -124,6 +127,6 @@ impl Judged {
         if more > 0 {
             words.push(format!("and {more} more"));
         }
-        Self::ok(words.join("; "))
+        Self { cure, ..Self::ok(words.join("; ")) }
     }
 }
