@@ -1,9 +1,9 @@
 //! The firewall of this machine: whether its rules let a new client of the internet in.
 //!
-//! Portway relays in user space, so a client only has to get in: the hooks `prerouting` and `input`.
-//! The rules come as `nft` and `iptables-save` give them ([`nft`], [`iptables`]) and are walked for
-//! one imagined packet ([`rules`]). A rule that is not understood makes the verdict unknown where it
-//! could change it, and is the evidence. Knows no other hop.
+//! Portway relays in user space, so a client only has to get in: the hooks `prerouting` and
+//! `input`. The rules come as `nft` and `iptables-save` give them ([`nft`], [`iptables`]) and are
+//! walked for one imagined packet ([`rules`]). A rule that is not understood makes the verdict
+//! unknown where it could change it, and is the evidence. Knows no other hop.
 
 mod iptables;
 mod nft;

@@ -3,7 +3,7 @@
 //! A mapping is reached over six hops: target, listener, firewall, lan, router, internet. Each hop
 //! has a file. Its pure part judges facts and gives a [`Finding`]: a verdict, the evidence and the
 //! cure. Its other part (`look`) gathers the facts, each within a limit of time. A hop that only
-//! suffers from an earlier one is `unknown`, so the hop that has to be mended is the one that fails.
+//! suffers from an earlier one is `unknown`. So the hop that fails is the one to mend.
 //!
 //! Owns nothing that runs, and changes nothing on this machine or on the router. What it is given
 //! about a mapping is a [`Subject`], from the daemon or from the configuration. It must not know
