@@ -6,10 +6,10 @@
 //! - A recorder holds [`SESSIONS`] notes of sessions, [`REFUSALS`] of refusals and [`OTHERS`] of
 //!   everything else: 256 in all. So a flood of one kind pushes out no other kind.
 //! - Refusals of one client for one reason are one note with a count.
-//! - A note of a session has a fixed size (at most 160 bytes) and no text. It is made when a session
-//!   starts, reaches its target and ends: three short locks for each session, beside that of the
-//!   table of live sessions, and none while bytes move. A ring by an atomic index would need notes
-//!   that a reader may see half-written.
+//! - A note of a session has a fixed size (at most 160 bytes) and no text. It is made when a
+//!   session starts, reaches its target and ends: three short locks for each session, beside that
+//!   of the table of live sessions, and none while bytes move. A ring by an atomic index would need
+//!   notes that a reader may see half-written.
 //! - A recorder without a listener stays for a while, so that the end of a mapping can be read.
 //!   [`ORPHANS`] of them stay at most, or as many as there are others.
 //!

@@ -106,8 +106,8 @@ impl Wire {
         Ok(())
     }
 
-    /// Waits until the other side has taken what was sent, but for a small frame, and makes room for
-    /// a large one.
+    /// Waits until the other side has taken what was sent, but for a small frame, and makes room
+    /// for a large one.
     ///
     /// # Errors
     /// [`WireError`].

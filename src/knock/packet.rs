@@ -6,13 +6,16 @@
 //! | 8 | the time, in milliseconds since 1970 |
 //! | 32 | an X25519 public key that is used once: it is the nonce, too |
 //! | 8 | the tag: SipHash of everything else, by a key that all clients of the server know |
-//! | 89 | sealed by ChaCha20-Poly1305: the id of the client's key (8), flags (1), the address wanted (16), an Ed25519 signature of all (64) |
+//! | 89 | sealed by ChaCha20-Poly1305: see below |
 //! | 16 | the tag of the seal |
 //!
-//! The key of the seal is HKDF-SHA256 of the shared secret, with both public keys. The cheap checks
-//! come first, [`Lock::look`]: length, version, tag, time. A stranger does not know the tag's key,
-//! so its datagrams end there. An old datagram ends there, too. The two curve operations are in
-//! [`Lock::open`], and the caller bounds how often it comes to that.
+//! Sealed are the id of the client's key (8), flags (1), the address wanted (16), and an Ed25519
+//! signature of all (64). The key of the seal is HKDF-SHA256 of the shared secret, with both public
+//! keys.
+//!
+//! The cheap checks come first, [`Lock::look`]: length, version, tag, time. A stranger does not
+//! know the tag's key, so its datagrams end there. An old datagram ends there, too. The two curve
+//! operations are in [`Lock::open`], and the caller bounds how often it comes to that.
 
 use std::{
     collections::HashMap,
@@ -83,7 +86,8 @@ pub(crate) struct Opened {
     pub address: Option<IpAddr>,
 }
 
-/// Makes a datagram. `random` is used once. Without an address, the one that it comes from is meant.
+/// Makes a datagram. `random` is used once. Without an address, the one that it comes from is
+/// meant.
 pub(crate) fn seal(key: &ClientKey, address: Option<IpAddr>, at: SystemTime, random: [u8; 32]) -> [u8; LEN] {
     let once = StaticSecret::from(random);
     let server = PublicKey::from(key.server);

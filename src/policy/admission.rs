@@ -4,8 +4,8 @@
 //! refusals. The checks run in this order:
 //!
 //! 1. Is the client banned? 2. Do the lists and countries allow it? 3. With `knock = true`: has it
-//!    knocked? 4. Its own rate. 5. The mapping's rate. 6. Its own cap. 7. The mapping's cap. 8. With
-//!    UDP, its rate of datagrams, for the one that it came with.
+//!    knocked? 4. Its own rate. 5. The mapping's rate. 6. Its own cap. 7. The mapping's cap.
+//! 8. With UDP, its rate of datagrams, for the one that it came with.
 //!
 //! The client's own limits come first. So a client that floods gets that reason, commits an
 //! offence, and is banned in the end, however full it has made the mapping. A refused client gets

@@ -1,9 +1,9 @@
 //! Who was let in by a knock, and until when.
 //!
-//! Pure: times are arguments, and nothing here knows what a knock looks like. A grant is of a client
-//! ([`ClientKey`]: of IPv6 usually a /64) and holds for every mapping with `knock = true`. There are
-//! [`MOST`] at most; the one that ends first makes room. A session that began under a grant goes on
-//! when that ends.
+//! Pure: times are arguments, and nothing here knows what a knock looks like. A grant is of a
+//! client ([`ClientKey`]: of IPv6 usually a /64) and holds for every mapping with `knock = true`.
+//! There are [`MOST`] at most; the one that ends first makes room. A session that began under a
+//! grant goes on when that ends.
 
 use std::{
     collections::HashMap,

@@ -4,10 +4,10 @@
 //! false ones. Touches no socket and reads no clock: a datagram, its source and the times are
 //! arguments. The form of a datagram is in [`crate::knock`].
 //!
-//! - The cheap checks come first: length, version, tag, time, then whether it was taken before. Only
-//!   what passes them costs an operation on a curve, and [`PER_SECOND`] bounds these. A stranger
-//!   cannot make a datagram that passes, so a flood of its own locks out no key. Each source has a
-//!   share beside that ([`PER_CLIENT`]).
+//! - The cheap checks come first: length, version, tag, time, then whether it was taken before.
+//!   Only what passes them costs an operation on a curve, and [`PER_SECOND`] bounds these. A
+//!   stranger cannot make a datagram that passes, so a flood of its own locks out no key. Each
+//!   source has a share beside that ([`PER_CLIENT`]).
 //! - A false knock is counted by its reason and bans no one: its source may be forged.
 //! - A key or a sequence that a reload removes loses its grants.
 //! - Grants and taken knocks outlive the process by [`Knocks::snapshot`] and [`Knocks::restore`].

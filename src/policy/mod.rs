@@ -7,8 +7,8 @@
 //!
 //! A mapping may let in only clients that knocked ([`Knocks`], see `README.md` here).
 //!
-//! The checks run in this order: ban, lists and countries, knock, rates, caps. Only the first two can end
-//! a live session ([`Admission::recheck`]).
+//! The checks run in this order: ban, lists and countries, knock, rates, caps. Only the first two
+//! can end a live session ([`Admission::recheck`]).
 
 mod access;
 mod admission;

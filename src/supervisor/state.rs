@@ -3,8 +3,9 @@
 //!
 //! It goes in two parts. What can be large, and may be a moment old, goes *ahead* of the freeze:
 //! bans, rates, pools, lookups, events. What has to be exact goes at the *freeze*, when no session
-//! runs: totals, refusals, knocks, what was started, the last numbers, and what has changed since the first
-//! part. Both are one type, and the next process takes each over as it comes, before it serves.
+//! runs: totals, refusals, knocks, what was started, the last numbers, and what has changed since
+//! the first part. Both are one type, and the next process takes each over as it comes, before it
+//! serves.
 //!
 //! Each part of the program makes its own record and takes it over. A record of a mapping that the
 //! next process does not have is left out, and so is whatever cannot be read. Taking over never

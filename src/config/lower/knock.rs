@@ -225,8 +225,8 @@ impl KnockText {
     }
 }
 
-/// The port of a spec, and its protocol: that of knocks is UDP, one of the sequence is TCP unless it
-/// says `/udp`.
+/// The port of a spec, and its protocol: that of knocks is UDP, one of the sequence is TCP unless
+/// it says `/udp`.
 pub(crate) fn port_of(spec: &str, is_knock: bool) -> (&str, Protocols) {
     let usual = if is_knock { Protocols::Udp } else { Protocols::Tcp };
     let named = |word: &str| spec.strip_suffix(word);

@@ -50,8 +50,8 @@ use crate::{
 
 use record::{HeaderRecord, NewcomerRecord, Taken, Unpacking};
 
-/// How long sessions have to stop, and to show their sockets. They need a moment, unless the machine
-/// is overloaded: then a long pause is better than sessions that stay behind.
+/// How long sessions have to stop, and to show their sockets. They need a moment, unless the
+/// machine is overloaded: then a long pause is better than sessions that stay behind.
 const LIMIT: Duration = Duration::from_secs(2);
 /// Sessions that show their sockets at once: their descriptors fit into one message.
 pub(crate) const AT_ONCE: usize = 126;
