@@ -1,7 +1,7 @@
 //! The local network: whether packets of this machine get to the home router and back.
 //!
-//! [`look`] reads the kernel's tables and sends a few small datagrams to the router; [`judge`] says
-//! what that means.
+//! [`look()`] reads the kernel's tables and sends a few small datagrams to the router; [`judge`]
+//! says what that means.
 
 mod look;
 

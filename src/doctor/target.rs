@@ -1,6 +1,6 @@
 //! The targets: whether they answer, in the protocol of the mapping.
 //!
-//! [`look`] connects to each target as the daemon would, and [`judge`] says what that means. Pure
+//! [`look()`] connects to each target as the daemon would, and [`judge`] says what that means. Pure
 //! but for `look`, which sends as little as possible: a connection that closes, an empty datagram,
 //! and the first message of TLS where the port is one of the web.
 

@@ -1,8 +1,8 @@
 //! Which knocks were taken before. Pure: times are arguments.
 //!
-//! A datagram is true for [`WINDOW`] on either side of its own time. So its nonce is kept until
-//! that has passed, and an older datagram is refused by its time. Only a datagram that was signed
-//! by a known key is entered, so a stranger cannot fill this. It is bounded all the same.
+//! A datagram is true for a minute on either side of its own time. So its nonce is kept until that
+//! has passed, and an older datagram is refused by its time. Only a datagram that was signed by a
+//! known key is entered, so a stranger cannot fill this. It is bounded all the same.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! The port of knocks, and a UDP port of the sequence: datagrams come, and none ever goes.
 //!
-//! It knows no session. What a datagram means is decided by [`Knocks`](crate::policy::Knocks).
-//! False ones are summed up in the log once a minute, by their reasons. A datagram longer than a
-//! knock is cut off by the system and is false by its length.
+//! It knows no session. What a datagram means is decided by [`Knocks`]. False ones are summed up in
+//! the log once a minute, by their reasons. A datagram longer than a knock is cut off by the system
+//! and is false by its length.
 //!
 //! While it is held, datagrams wait in the kernel. It ends when `closing` closes, or when the
 //! socket is dead.
