@@ -57,7 +57,7 @@ const CONTEXT: &[u8] = b"portway knock 1";
 /// Why a knock is false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum False {
-    /// It is no knock, or one for another server.
+    /// It is not a knock, or one for another server.
     Malformed,
     /// Its time is not that of the server.
     Old,

@@ -63,7 +63,7 @@ impl Node {
         self.get(key)?.text()
     }
 
-    /// The items of a list; none where it is no list.
+    /// The items of a list; none where it is not a list.
     pub(super) fn items(&self) -> &[Self] {
         if let Tree::List(items) = &self.tree { items } else { &[] }
     }

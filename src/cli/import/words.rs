@@ -48,7 +48,7 @@ pub(super) fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
-/// A target; `None` where the host is no host, or the port no port.
+/// A target; `None` where the host or the port is not valid.
 pub(super) fn target(host: &str, ports: &str) -> Option<String> {
     let is_name =
         |host: &str| !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));

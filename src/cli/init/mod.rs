@@ -54,7 +54,7 @@ pub(super) struct Init {
     output: Option<PathBuf>,
 }
 
-/// Why there is no file.
+/// Why the file was not written.
 enum Stopped {
     /// An argument is wrong, or is missing.
     Usage(Box<clap::Error>),

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, path::Path, time::Duration};
 use crate::{
     config::{
         host::HostView,
-        lower::{declared::Declared, entries::EntriesText},
+        lower::{declared::Declared, entries::EntriesText, own_paths},
         text::{
             Code, Diagnostics, Keys, Kind, Pace, Reader, Refusal, Span, Text, Value,
             amount::{self},
@@ -16,7 +16,6 @@ use crate::{
     },
     mapping::Timeout,
     policy::{GuardSpec, Rate},
-    state::Directories,
 };
 
 /// The longest ban.
@@ -63,11 +62,9 @@ impl GuardText {
         host: &dyn HostView,
         diagnostics: &mut Diagnostics,
     ) -> GuardSpec {
-        let state = match &self.state {
-            Some(text) => Some(absolute(&directory.join(&text.value))),
-            None => Directories::of_service(|name| host.env(name).map(Into::into))
-                .map(|directory| absolute(&directory.join(STATE_FILE))),
-        };
+        let said = self.state.as_ref().map(|text| directory.join(&text.value));
+        let state = said.or_else(|| own_paths::state(STATE_FILE, |name| host.env(name).map(Into::into)));
+        let state = state.as_deref().map(absolute);
         if state.is_none() {
             let message = "bans are kept in memory only, and forgotten when portway ends";
             diagnostics.warning(Code::NotPersisted, self.span, message).hint(

@@ -6,6 +6,7 @@ use crate::{
     config::{
         host::HostView,
         keys,
+        lower::own_paths,
         text::{
             Code, Diagnostics, Keys, Kind, Reader, Refusal, Span, Text, Value, cure,
             duration::{self, DURATION},
@@ -17,7 +18,6 @@ use crate::{
         publish::{ListenSpec, Protocols},
     },
     policy::{KnockSpec, Port},
-    state::Directories,
 };
 
 /// How long a client may enter after its knock, where nothing is said.
@@ -100,11 +100,9 @@ impl KnockText {
                 .hint("name a UDP port for knocks, as in listen = \"62201\"");
         }
         self.check_sequence(diagnostics);
-        let state = match &self.state {
-            Some(text) => Some(absolute(&directory.join(&text.value))),
-            None => Directories::of_service(|name| host.env(name).map(Into::into))
-                .map(|directory| absolute(&directory.join(STATE_FILE))),
-        };
+        let said = self.state.as_ref().map(|text| directory.join(&text.value));
+        let state = said.or_else(|| own_paths::state(STATE_FILE, |name| host.env(name).map(Into::into)));
+        let state = state.as_deref().map(absolute);
         if state.is_none() {
             let message = "grants are kept in memory only, and a knock could be repeated after a restart within a minute";
             diagnostics.warning(Code::NotPersisted, self.span, message).hint(

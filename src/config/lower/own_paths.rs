@@ -1,4 +1,5 @@
-//! The usual places of portway's own files: the socket of the API, and the managed file.
+//! The usual places of portway's own files: the socket of the API, the managed file, and files of
+//! state.
 //!
 //! Only names them. A place may be missing, or not be usable.
 
@@ -43,12 +44,14 @@ pub(crate) fn sockets(env: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     all
 }
 
+/// The usual place of a file of state. `None` where no service manager names one.
+pub(crate) fn state(file: &str, env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    Some(Directories::of_service(env)?.join(file))
+}
+
 /// The usual managed file. `None` where no directory can hold it.
 pub(crate) fn managed(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    if let Some(directory) = Directories::of_service(&env) {
-        return Some(directory.join(MANAGED));
-    }
-    Some(Directories::new(env).likely()?.join(MANAGED))
+    state(MANAGED, &env).or_else(|| Some(Directories::new(env).likely()?.join(MANAGED)))
 }
 
 #[cfg(test)]

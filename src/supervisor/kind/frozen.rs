@@ -16,6 +16,7 @@ use std::{collections::HashSet, io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::Freezing;
 use crate::{
     handover::{Packer, SocketId},
     relay::{
@@ -35,7 +36,7 @@ pub(crate) enum FrozenListener {
     Tcp(FrozenTcp),
     /// The flows of a UDP listener.
     Udp(FrozenUdp),
-    /// A decoy has nothing but its socket.
+    /// A decoy or a port of knocks has nothing but its socket.
     Trap(HeldTrap),
 }
 
@@ -107,12 +108,21 @@ impl FrozenListener {
     }
 }
 
-/// A decoy that accepts no client.
+/// A listener without sessions, a decoy or a port of knocks, that takes in nothing.
 #[derive(Debug)]
 pub(crate) struct HeldTrap(Option<Arc<Hold>>);
 
 impl HeldTrap {
-    /// Stops the decoy.
+    /// Stops the listener, and waits until it stands still.
+    pub(super) fn freeze(hold: &Arc<Hold>) -> Freezing {
+        let (held, hold) = (Self::new(hold), Arc::clone(hold));
+        Box::pin(async move {
+            hold.stopped().await;
+            FrozenListener::Trap(held)
+        })
+    }
+
+    /// Stops the listener.
     pub(super) fn new(hold: &Arc<Hold>) -> Self {
         hold.hold();
         Self(Some(Arc::clone(hold)))

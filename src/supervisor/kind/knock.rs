@@ -44,11 +44,7 @@ impl Kind for Knock {
     fn retune(&self, _: &Service) {}
 
     fn freeze(&self, _: Parts<'_>) -> Freezing {
-        let (held, hold) = (HeldTrap::new(&self.hold), Arc::clone(&self.hold));
-        Box::pin(async move {
-            hold.stopped().await;
-            FrozenListener::Trap(held)
-        })
+        HeldTrap::freeze(&self.hold)
     }
 
     fn take_over(
