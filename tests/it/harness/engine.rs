@@ -40,9 +40,41 @@ struct State {
     /// Sent in place of the list.
     instead: Mutex<Option<Vec<u8>>>,
     asked: Mutex<Vec<String>>,
-    followers: Mutex<Vec<HttpStream>>,
+    events: Mutex<Events>,
     actions: Mutex<Option<Actions>>,
 }
+
+/// The events so far, and those that follow them.
+#[derive(Default)]
+struct Events {
+    told: Vec<String>,
+    followers: Vec<HttpStream>,
+}
+
+impl Events {
+    /// The engine's clock: a second for each event.
+    fn now(&self) -> usize {
+        self.told.len()
+    }
+
+    fn tell(&mut self, line: &str) {
+        let chunk = format!("{:x}\r\n{line}\n\r\n", line.len() + 1);
+        self.followers.retain_mut(|follower| follower.write_all(chunk.as_bytes()).is_ok());
+        self.told.push(chunk);
+    }
+
+    /// Another follower: it hears first what it has missed, as from an engine.
+    fn follow(&mut self, since: usize, mut stream: HttpStream) {
+        let missed = self.told.get(since..).unwrap_or_default().concat();
+        let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{missed}");
+        if stream.write_all(answer.as_bytes()).is_ok() {
+            self.followers.push(stream);
+        }
+    }
+}
+
+/// The day on which the engine's clock begins, and its start in seconds since 1970.
+const DAY: (&str, usize) = ("Mon, 30 Nov 2026", 1_795_996_800);
 
 fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().expect("no panic")
@@ -147,7 +179,7 @@ impl Engine {
         if let Place::Unix(path) = &self.place {
             let _ = std::fs::remove_file(path);
         }
-        locked(&self.state.followers).drain(..).for_each(|follower| follower.close());
+        locked(&self.state.events).followers.drain(..).for_each(|follower| follower.close());
     }
 
     /// Changes what runs, without a word about it.
@@ -175,8 +207,7 @@ impl Engine {
 
     /// Writes this line to those that follow the events.
     pub(crate) fn tell_line(&self, line: &str) {
-        let chunk = format!("{:x}\r\n{line}\n\r\n", line.len() + 1);
-        locked(&self.state.followers).retain_mut(|follower| follower.write_all(chunk.as_bytes()).is_ok());
+        locked(&self.state.events).tell(line);
     }
 
     /// Answers with this in place of the list, or with the list again.
@@ -188,7 +219,7 @@ impl Engine {
     #[track_caller]
     pub(crate) fn wait_follower(&self) {
         eventually("portway follows the events", || {
-            (!locked(&self.state.followers).is_empty()).then_some(())
+            (!locked(&self.state.events).followers.is_empty()).then_some(())
         });
     }
 }
@@ -203,9 +234,14 @@ impl State {
     fn answer(&self, mut stream: HttpStream) {
         let Some(asked) = request(&mut stream) else { return };
         locked(&self.asked).push(asked.clone());
+        let now = locked(&self.events).now();
         let json = |status: &str, body: &[u8]| {
             let head = format!(
-                "HTTP/1.1 {status}\r\nDate: Mon, 30 Nov 2026 04:00:00 GMT\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                "HTTP/1.1 {status}\r\nDate: {} {:02}:{:02}:{:02} GMT\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                DAY.0,
+                now / 3600,
+                now / 60 % 60,
+                now % 60,
                 body.len()
             );
             [head.as_bytes(), body].concat()
@@ -215,12 +251,10 @@ impl State {
                 Some(bytes) => bytes,
                 None => json("200 OK", Value::from(locked(&self.containers).clone()).to_string().as_bytes()),
             }
-        } else if asked.starts_with("GET /events?") {
-            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-            if stream.write_all(head.as_bytes()).is_ok() {
-                locked(&self.followers).push(stream);
-            }
-            return;
+        } else if let Some(query) = asked.strip_prefix("GET /events?since=") {
+            let since =
+                query.split('&').next().and_then(|since| since.parse::<usize>().ok()).expect("a time");
+            return locked(&self.events).follow(since.saturating_sub(DAY.1), stream);
         } else if let (Some(path), Some(act)) = (asked.strip_prefix("POST /"), &mut *locked(&self.actions)) {
             match act(path) {
                 404 => json("404 Not Found", br#"{"message":"No such container: x"}"#),
