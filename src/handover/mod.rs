@@ -98,6 +98,8 @@ pub(crate) struct Held {
 pub(crate) struct Packer<'a> {
     sockets: HashMap<SocketId, BorrowedFd<'a>>,
     bytes: Vec<u8>,
+    /// How many bytes went with the parts before.
+    gone: usize,
 }
 
 impl<'a> Packer<'a> {
@@ -113,9 +115,15 @@ impl<'a> Packer<'a> {
 
     /// Adds bytes.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Held {
-        let at = self.bytes.len();
+        let at = self.gone + self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         Held { at, len: bytes.len() }
+    }
+
+    /// What was collected since the last part.
+    pub(crate) fn take_part(&mut self) -> (HashMap<SocketId, BorrowedFd<'a>>, Vec<u8>) {
+        self.gone += self.bytes.len();
+        (std::mem::take(&mut self.sockets), std::mem::take(&mut self.bytes))
     }
 
     /// What was collected.
@@ -154,9 +162,13 @@ impl Unpacker {
         Self { bytes, ..Self::default() }
     }
 
-    /// Takes the bytes of a message. Sockets may have arrived before.
-    pub(crate) fn take_bytes(&mut self, bytes: Vec<u8>) {
-        self.bytes = bytes;
+    /// Adds the bytes of a message, or of the next part of it. Sockets may have arrived before.
+    pub(crate) fn add_bytes(&mut self, bytes: Vec<u8>) {
+        if self.bytes.is_empty() {
+            self.bytes = bytes;
+        } else {
+            self.bytes.extend_from_slice(&bytes);
+        }
     }
 
     /// Adds a descriptor that arrived. What is no socket is closed.

@@ -516,7 +516,8 @@ impl Listeners {
         Frozen { listeners }
     }
 
-    /// Takes what another process hands over. What a listener is not there for is not taken.
+    /// Takes what another process hands over, or a part of it. What a listener is not there for is
+    /// not taken.
     pub(super) fn take_over(&mut self, Inheritance { snapshot, mut unpacker }: Inheritance) -> TakenOver {
         let running: HashMap<String, &Running> =
             self.running.iter().map(|(key, running)| (key.to_string(), running)).collect();
@@ -531,6 +532,7 @@ impl Listeners {
             self.arrived.listeners.push((running.key().clone(), frozen));
         }
         (taken.sessions, taken.flows) = self.arrived.counts();
+        taken.unpacker = unpacker;
         taken
     }
 

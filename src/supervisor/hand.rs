@@ -11,6 +11,7 @@
 
 use std::{
     collections::HashSet,
+    ops::Range,
     os::fd::OwnedFd,
     sync::{
         Arc,
@@ -90,15 +91,17 @@ pub(super) struct ListenerSnapshot {
     pub(super) has: HandedListener,
 }
 
-/// What new has taken of a snapshot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What new has taken of a snapshot, or of a part of one.
+#[derive(Debug, Default)]
 pub(crate) struct TakenOver {
-    /// TCP sessions.
+    /// TCP sessions, with those of the parts before.
     pub(crate) sessions: usize,
-    /// UDP flows.
+    /// UDP flows, with those of the parts before.
     pub(crate) flows: usize,
-    /// Those that could not be taken, by a socket of each.
+    /// Those of this part that could not be taken, by a socket of each.
     pub(crate) not_taken: Vec<SocketId>,
+    /// What nothing has referred to yet.
+    pub(crate) unpacker: Unpacker,
 }
 
 /// What new takes over: the snapshot, and what it refers to.
@@ -169,15 +172,34 @@ impl HandOver {
     }
 }
 
+/// A part of what is frozen: listeners, by their numbers, and which clients of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Part(Vec<(usize, Range<usize>)>);
+
 impl Frozen {
+    /// All of it.
+    pub(crate) fn whole(&self) -> Part {
+        let listeners = self.listeners.iter().enumerate();
+        Part(listeners.map(|(nth, (_, frozen))| (nth, 0..frozen.count())).collect())
+    }
+
+    /// All of it in at most so many parts, and one more, each of at least so many clients where
+    /// there are as many. There is at least one.
+    pub(crate) fn parts(&self, most: usize, least: usize) -> Vec<Part> {
+        let clients = self.listeners.iter().map(|(_, frozen)| (frozen.count(), frozen.has_parts()));
+        divided(clients, most, least)
+    }
+
     /// What goes to the other process. Everything stays here as well.
     ///
     /// # Errors
     /// What the system says of a socket.
-    pub(crate) fn pack<'a>(&'a self, packer: &mut Packer<'a>) -> std::io::Result<Snapshot> {
-        let mut listeners = Vec::with_capacity(self.listeners.len());
-        for (key, frozen) in &self.listeners {
-            listeners.push(ListenerSnapshot { listener: key.to_string(), has: frozen.pack(packer)? });
+    pub(crate) fn pack<'a>(&'a self, part: &Part, packer: &mut Packer<'a>) -> std::io::Result<Snapshot> {
+        let mut listeners = Vec::with_capacity(part.0.len());
+        for (nth, clients) in &part.0 {
+            let (key, frozen) = &self.listeners[*nth];
+            let has = frozen.pack(clients.clone(), packer)?;
+            listeners.push(ListenerSnapshot { listener: key.to_string(), has });
         }
         Ok(Snapshot { listeners })
     }
@@ -195,6 +217,34 @@ impl Frozen {
         };
         (of(Protocol::Tcp), of(Protocol::Udp))
     }
+}
+
+/// Divides listeners, each with so many clients, of which some cannot be divided; see
+/// [`Frozen::parts`].
+fn divided(listeners: impl Iterator<Item = (usize, bool)> + Clone, most: usize, least: usize) -> Vec<Part> {
+    let all: usize = listeners.clone().map(|(count, _)| count).sum();
+    let size = all.div_ceil(most.max(1)).max(least).max(1);
+    let (mut parts, mut part, mut room) = (Vec::new(), Part::default(), size);
+    for (nth, (count, is_divisible)) in listeners.enumerate() {
+        let mut at = 0;
+        loop {
+            let end = if is_divisible { count.min(at + room) } else { count };
+            part.0.push((nth, at..end));
+            room = room.saturating_sub(end - at);
+            if room == 0 {
+                parts.push(std::mem::take(&mut part));
+                room = size;
+            }
+            at = end;
+            if at == count {
+                break;
+            }
+        }
+    }
+    if !part.0.is_empty() || parts.is_empty() {
+        parts.push(part);
+    }
+    parts
 }
 
 /// The hand-over in old, as the supervisor has it.
@@ -294,6 +344,43 @@ impl Hand {
         match std::mem::take(self) {
             Self::UnderWay(under_way) => under_way.kept,
             Self::Empty | Self::Wanted(_) => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(listeners: &[(usize, bool)], most: usize, least: usize) -> Vec<Vec<(usize, Range<usize>)>> {
+        divided(listeners.iter().copied(), most, least).into_iter().map(|part| part.0).collect()
+    }
+
+    #[test]
+    fn parts_hold_each_client_once_and_each_listener() {
+        assert_eq!(of(&[], 8, 2), [vec![]]);
+        assert_eq!(of(&[(0, true), (0, false)], 8, 2), [vec![(0, 0..0), (1, 0..0)]]);
+        assert_eq!(of(&[(5, true)], 8, 2), [vec![(0, 0..2)], vec![(0, 2..4)], vec![(0, 4..5)]]);
+        assert_eq!(of(&[(4, true), (0, true)], 2, 1), [vec![(0, 0..2)], vec![(0, 2..4)], vec![(1, 0..0)]]);
+        assert_eq!(
+            of(&[(1, true), (7, false), (1, true)], 4, 3),
+            [vec![(0, 0..1), (1, 0..7)], vec![(2, 0..1)]]
+        );
+    }
+
+    #[test]
+    fn the_number_of_parts_does_not_grow_with_that_of_clients() {
+        for count in [1, 100, 10_000, 1_000_000] {
+            for listeners in [1, 7, 1000] {
+                let parts = of(&vec![(count, true); listeners], 8, 128);
+                assert!(
+                    parts.len() <= 9,
+                    "{count} clients at each of {listeners} listeners: {}",
+                    parts.len()
+                );
+                let all: usize = parts.iter().flatten().map(|(_, clients)| clients.len()).sum();
+                assert_eq!(all, count * listeners);
+            }
         }
     }
 }

@@ -51,7 +51,7 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 pub(crate) use bind::BindError;
 pub use bind::Tolerance;
 pub use budgets::Budgets;
-pub(crate) use hand::{Frozen, HandOver, Inheritance, Snapshot, TakenOver};
+pub(crate) use hand::{Frozen, HandOver, Inheritance, Part, Snapshot, TakenOver};
 #[cfg(feature = "api")]
 pub(crate) use holder::holders;
 pub(crate) use mapping::{Admissions, AllPools, AllTotals};

@@ -235,7 +235,7 @@ impl Giver<'_> {
     async fn carry(
         &self,
         hand: &HandOver,
-        Offered { ahead, sent, .. }: Offered,
+        Offered { hello, ahead, sent }: Offered,
         (heir, line): (&mut Heir, &mut Line),
         (still, turn): (&mut Option<Still>, &Turn),
     ) -> Result<(Receipt, Duration), Cause> {
@@ -243,6 +243,7 @@ impl Giver<'_> {
             known: self.known.clone(),
             ahead,
             sent,
+            takes_parts: hello.parts,
             pid: heir.pid(),
             reload_was_asked: hand.reload_was_asked(),
             turn: turn.clone(),

@@ -118,7 +118,7 @@ fn fill<'a>(
     send_sockets(&mut ours, sockets.map(OwnedFd::as_fd), until)?;
     send(&mut ours, &FromOld::Listen(listen), until)?;
     let mut packer = Packer::default();
-    let snapshot = frozen.pack(&mut packer)?;
+    let snapshot = frozen.pack(&frozen.whole(), &mut packer)?;
     let (sockets, bytes) = packer.into_parts();
     send_sockets(&mut ours, sockets.into_values(), until)?;
     // Both may be larger than a socket has room for.

@@ -26,7 +26,9 @@ pub(super) enum FromOld {
     Listen(Listen),
     /// What old knows, or a part of it.
     State(Box<StateRecord>),
-    /// The sessions; their sockets were sent.
+    /// Some of the sessions; their sockets were sent. Only for a program that knows parts.
+    Part(Box<Snapshot>),
+    /// The sessions, or the rest of them; their sockets were sent.
     Snapshot(Box<Snapshot>),
     /// The descriptor beside it is a file with the next message.
     Memory {},
@@ -111,6 +113,9 @@ pub(super) struct Hello {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) commit: Option<String>,
     pub(super) pid: u32,
+    /// It takes sessions in several parts.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) parts: bool,
 }
 
 /// What new has taken.

@@ -82,7 +82,7 @@ fn put(
     room: usize,
 ) -> Result<usize, String> {
     let mut packer = Packer::default();
-    let snapshot = frozen.pack(&mut packer).map_err(|error| error.to_string())?;
+    let snapshot = frozen.pack(&frozen.whole(), &mut packer).map_err(|error| error.to_string())?;
     let (sockets, bytes) = packer.into_parts();
     let count = sockets.len() + listeners.len();
     if count >= room {

@@ -144,6 +144,7 @@ impl Successor {
             version: version::VERSION.to_owned(),
             commit: version::COMMIT.map(str::to_owned),
             pid: std::process::id(),
+            parts: true,
         };
         self.say(FromNew::Hello(hello)).await
     }
@@ -252,12 +253,7 @@ impl Taking {
     ) -> Result<(Receipt, Begun), TakeError> {
         // Sockets are registered with its reactor.
         let _context = self.runtime.enter();
-        let (inheritance, learning) = snapshot(wire, parts, until).map_err(LineError::from)?;
-        let read = Instant::now();
-        let taken = self.runtime.block_on(self.handle.take_over(inheritance)).ok_or(TakeError::GivenUp)?;
-        let TakenOver { sessions, flows, not_taken } = taken;
-        tracing::debug!(sessions, flows, taken_after = ?read.elapsed(), "sessions taken over");
-        let receipt = Receipt { sessions, flows, not_taken };
+        let (receipt, unpacker, learning) = self.take_all(wire, parts, until)?;
         self.say(wire, &FromNew::Receipt(receipt.clone())).map_err(LineError::from)?;
         let reload = !self.is_in_place && may_go(wire)?;
         let serving = Instant::now();
@@ -267,7 +263,43 @@ impl Taking {
         let us = u64::try_from(moved.as_micros()).unwrap_or(u64::MAX);
         // Old may be gone. Then there is only one.
         let _ = self.say(wire, &FromNew::Moved { us });
+        // Sockets that nothing refers to are closed.
+        drop(unpacker);
         Ok((receipt, Begun { reload, moved, learnt }))
+    }
+
+    /// Receives what stands still, and takes each part as it comes: old packs the next one
+    /// meanwhile.
+    fn take_all(
+        &self,
+        wire: &mut Wire,
+        (mut unpacker, mut learning): (Unpacker, Learning),
+        until: Instant,
+    ) -> Result<(Receipt, Unpacker, Learning), TakeError> {
+        let (mut receipt, mut took) = (Receipt::default(), Duration::ZERO);
+        loop {
+            let (message, bytes) =
+                sessions(wire, (&mut unpacker, &mut learning), until).map_err(LineError::from)?;
+            let (snapshot, is_last) = match message {
+                FromOld::Part(part) => (part, false),
+                FromOld::Snapshot(rest) => (rest, true),
+                _ => return Err(LineError::from(WireError::Broken("the sessions are missing")).into()),
+            };
+            unpacker.add_bytes(bytes);
+            let read = Instant::now();
+            let inheritance = Inheritance { snapshot: *snapshot, unpacker };
+            let taken =
+                self.runtime.block_on(self.handle.take_over(inheritance)).ok_or(TakeError::GivenUp)?;
+            let TakenOver { sessions, flows, not_taken, unpacker: given_back } = taken;
+            unpacker = given_back;
+            (receipt.sessions, receipt.flows) = (sessions, flows);
+            receipt.not_taken.extend(not_taken);
+            took += read.elapsed();
+            if is_last {
+                tracing::debug!(sessions, flows, ?took, "sessions taken over");
+                return Ok((receipt, unpacker, learning));
+            }
+        }
     }
 
     fn say(&self, wire: &mut Wire, message: &FromNew) -> Result<(), WireError> {
@@ -314,12 +346,12 @@ fn next(wire: &mut Wire, unpacker: &mut Unpacker, until: Instant) -> Result<From
     Ok(message)
 }
 
-/// Receives what stands still.
-fn snapshot(
+/// The next message with sessions, and the bytes that it refers to. What comes before is taken.
+fn sessions(
     wire: &mut Wire,
-    (mut unpacker, mut learning): (Unpacker, Learning),
+    (unpacker, learning): (&mut Unpacker, &mut Learning),
     until: Instant,
-) -> Result<(Inheritance, Learning), WireError> {
+) -> Result<(FromOld, Vec<u8>), WireError> {
     loop {
         let (mut message, mut received) = receive(wire, until)?;
         if let FromOld::Memory {} = message {
@@ -334,11 +366,7 @@ fn snapshot(
                 received.descriptors.into_iter().for_each(|socket| unpacker.add(socket));
                 unpacker.register_streams();
             }
-            FromOld::Snapshot(snapshot) => {
-                unpacker.take_bytes(received.frame.bytes);
-                return Ok((Inheritance { snapshot: *snapshot, unpacker }, learning));
-            }
-            _ => return Err(WireError::Broken("the sessions are missing")),
+            message => return Ok((message, received.frame.bytes)),
         }
     }
 }

@@ -28,6 +28,7 @@ use std::{
     any::Any,
     collections::{HashSet, VecDeque},
     io,
+    ops::Range,
     os::fd::OwnedFd,
     sync::Arc,
     time::Duration,
@@ -140,6 +141,12 @@ pub(crate) struct FrozenTcp {
     releases: bool,
 }
 
+/// A client that stands still.
+enum Client<'a> {
+    Frozen(&'a FrozenSession),
+    Waiting(&'a Admitted),
+}
+
 /// A freeze under way. Where it is broken off, all goes on.
 struct Freezing<'a> {
     all: &'a Arc<Sessions>,
@@ -198,18 +205,24 @@ impl FrozenTcp {
         self.left
     }
 
-    /// The records of all, in no order. What they refer to stays open here.
+    /// The records of these clients of all [`FrozenTcp::count`], in no order. What they refer to
+    /// stays open here.
     ///
     /// # Errors
     /// What the system says of a socket.
-    pub(crate) fn pack<'a>(&'a self, packer: &mut Packer<'a>) -> io::Result<Vec<SessionRecord>> {
+    pub(crate) fn pack<'a>(
+        &'a self,
+        clients: Range<usize>,
+        packer: &mut Packer<'a>,
+    ) -> io::Result<Vec<SessionRecord>> {
         let now = Instant::now();
-        let sessions = self.sessions.iter().map(|session| SessionRecord::of(session, packer, now));
-        let mut records = sessions.collect::<io::Result<Vec<_>>>()?;
-        for admitted in &self.waiting {
-            records.push(SessionRecord::of_waiting(admitted, packer, now)?);
-        }
-        Ok(records)
+        let sessions = self.sessions.iter().map(Client::Frozen);
+        let all = sessions.chain(self.waiting.iter().map(Client::Waiting));
+        let records = all.skip(clients.start).take(clients.len()).map(|client| match client {
+            Client::Frozen(session) => SessionRecord::of(session, packer, now),
+            Client::Waiting(admitted) => SessionRecord::of_waiting(admitted, packer, now),
+        });
+        records.collect()
     }
 
     /// Adds what another process hands over. Returns the clients that it cannot take: they stay

@@ -12,7 +12,7 @@
 //! 5. n: [`FrozenListener::resume`], once it is the one that serves. o: [`FrozenListener::let_go`].
 //!    Where n failed before that, o resumes.
 
-use std::{collections::HashSet, io, sync::Arc};
+use std::{collections::HashSet, io, ops::Range, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,16 +61,26 @@ impl HandedListener {
 }
 
 impl FrozenListener {
-    /// What another process needs of it. It stays as it is.
+    /// What another process needs of these of all [`FrozenListener::count`]. It stays as it is.
     ///
     /// # Errors
     /// What the system says of a socket.
-    pub(crate) fn pack<'a>(&'a self, packer: &mut Packer<'a>) -> io::Result<HandedListener> {
+    pub(crate) fn pack<'a>(
+        &'a self,
+        clients: Range<usize>,
+        packer: &mut Packer<'a>,
+    ) -> io::Result<HandedListener> {
         Ok(match self {
             Self::Nothing | Self::Trap(_) => HandedListener::default(),
-            Self::Tcp(tcp) => HandedListener { tcp: tcp.pack(packer)?, ..HandedListener::default() },
+            Self::Tcp(tcp) => HandedListener { tcp: tcp.pack(clients, packer)?, ..HandedListener::default() },
             Self::Udp(udp) => HandedListener { udp: Some(udp.pack(packer)?), ..HandedListener::default() },
         })
+    }
+
+    /// Whether its clients may be packed and taken over in several parts. Flows are not: the first
+    /// part would let datagrams of the others make new flows.
+    pub(crate) fn has_parts(&self) -> bool {
+        matches!(self, Self::Tcp(_))
     }
 
     /// How many sessions, flows and other clients stand still.

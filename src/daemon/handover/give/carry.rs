@@ -29,11 +29,16 @@ use super::{
 };
 use crate::{
     handover::{Packer, SocketId, Wire, WireError},
-    supervisor::Frozen,
+    supervisor::{Frozen, Part, Snapshot},
 };
 
 /// The step that the sessions are sent in, as people hear of it.
 pub(super) const TAKE: (&str, Duration) = ("take the sessions", RECEIPT);
+
+/// How many parts the sessions go in: new takes one while the next one is packed.
+const PARTS: usize = 8;
+/// The smallest part. Each one costs a message.
+const PART: usize = 128;
 
 /// What is frozen, shared with the thread that sends it.
 #[derive(Clone, Debug)]
@@ -93,6 +98,8 @@ pub(super) struct Carrier {
     pub(super) ahead: StateRecord,
     /// The sockets that new has.
     pub(super) sent: HashSet<SocketId>,
+    /// Whether new takes sessions in several parts.
+    pub(super) takes_parts: bool,
     /// The process that is to be the main one.
     pub(super) pid: u32,
     pub(super) reload_was_asked: Arc<AtomicBool>,
@@ -129,20 +136,39 @@ impl Carrier {
 
     fn send_all(&self, still: &Still, wire: &mut Wire, until: Instant) -> Result<FromNew, WireError> {
         let frozen = still.frozen.lock().unwrap_or_else(PoisonError::into_inner);
-        let rest = self.known.at_freeze(&self.ahead);
+        let mut parts = match self.takes_parts {
+            true => frozen.parts(PARTS, PART),
+            false => vec![frozen.whole()],
+        };
+        let last = parts.pop().unwrap_or_default();
         let mut packer = Packer::default();
-        let snapshot = frozen.pack(&mut packer)?;
-        let (sockets, bytes) = packer.into_parts();
-        let packed = still.since.elapsed();
-        let news = sockets.into_iter().filter(|(id, _)| !self.sent.contains(id)).map(|(_, socket)| socket);
-        send_sockets(wire, news, until)?;
+        for part in &parts {
+            self.send_part((&*frozen, part), (&mut packer, FromOld::Part), wire, until)?;
+        }
+        // New is busy with the last part meanwhile.
+        let rest = self.known.at_freeze(&self.ahead);
         send(wire, &FromOld::State(Box::new(rest)), until)?;
-        send_with(wire, &FromOld::Snapshot(Box::new(snapshot)), bytes, &[], until)?;
+        self.send_part((&*frozen, &last), (&mut packer, FromOld::Snapshot), wire, until)?;
         let sent = still.since.elapsed();
         let said = receive::<FromNew>(wire, until)?.0;
         let (froze, receipt) = (still.frozen_after, still.since.elapsed());
-        tracing::debug!(?froze, ?packed, ?sent, ?receipt, "sessions stand still");
+        tracing::debug!(?froze, ?sent, ?receipt, "sessions stand still");
         Ok(said)
+    }
+
+    /// Sends a part, after the sockets that new does not have yet.
+    fn send_part<'a>(
+        &self,
+        (frozen, part): (&'a Frozen, &Part),
+        (packer, message): (&mut Packer<'a>, fn(Box<Snapshot>) -> FromOld),
+        wire: &mut Wire,
+        until: Instant,
+    ) -> Result<(), WireError> {
+        let snapshot = frozen.pack(part, packer)?;
+        let (sockets, bytes) = packer.take_part();
+        let news = sockets.into_iter().filter(|(id, _)| !self.sent.contains(id)).map(|(_, socket)| socket);
+        send_sockets(wire, news, until)?;
+        send_with(wire, &message(Box::new(snapshot)), bytes, &[], until)
     }
 
     /// Lets new serve; how long all stood still.

@@ -38,7 +38,7 @@ fn read_and_written<T: Serialize + DeserializeOwned>(frames: Vec<Frame>) -> (Vec
     (names, written)
 }
 
-const OLD: [&str; 7] = ["listen", "state", "snapshot", "sockets", "memory", "go", "released"];
+const OLD: [&str; 8] = ["listen", "state", "part", "snapshot", "sockets", "memory", "go", "released"];
 const NEW: [&str; 7] = ["hello", "refused", "ready", "staged", "receipt", "serving", "moved"];
 
 #[test]

@@ -154,7 +154,7 @@ impl Process {
     /// What is packed of what stands still; the totals and the last number go along.
     fn pack(&self, frozen: &FrozenTcp) -> Message {
         let mut packer = Packer::default();
-        let records = frozen.pack(&mut packer).unwrap();
+        let records = frozen.pack(0..frozen.count(), &mut packer).unwrap();
         let totals = self.totals.record(Protocol::Tcp);
         let json = serde_json::to_string(&(records, totals, self.ledger.last_id())).unwrap();
         let (sockets, bytes) = packer.into_parts();

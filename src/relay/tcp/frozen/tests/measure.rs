@@ -30,13 +30,13 @@ async fn hand_over(process: &Process, is_ahead: bool) -> (Process, [Duration; 6]
     }
     times.push(Instant::now());
     let mut packer = Packer::default();
-    let records = serde_json::to_vec(&frozen.pack(&mut packer).unwrap()).unwrap();
+    let records = serde_json::to_vec(&frozen.pack(0..frozen.count(), &mut packer).unwrap()).unwrap();
     let (sockets, bytes) = packer.into_parts();
     times.push(Instant::now());
     if !is_ahead {
         sockets.values().for_each(|socket| unpacker.add(socket.try_clone_to_owned().unwrap()));
     }
-    unpacker.take_bytes(bytes);
+    unpacker.add_bytes(bytes);
     times.push(Instant::now());
     let records: Vec<SessionRecord> = serde_json::from_slice(&records).unwrap();
     times.push(Instant::now());

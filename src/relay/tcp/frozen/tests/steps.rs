@@ -239,9 +239,9 @@ async fn sockets_that_go_ahead_serve_the_session_and_do_not_disturb_it() {
     client_of(&mut pairs, 1).write_all(b"before").await.unwrap();
     let frozen = process.freeze().await;
     let mut packer = Packer::default();
-    let records = frozen.pack(&mut packer).unwrap();
+    let records = frozen.pack(0..frozen.count(), &mut packer).unwrap();
     let (sockets, bytes) = packer.into_parts();
-    unpacker.take_bytes(bytes);
+    unpacker.add_bytes(bytes);
     // What came ahead comes again, beside the others.
     sockets.values().for_each(|socket| unpacker.add(socket.try_clone_to_owned().unwrap()));
     let mut next = process.next(10);
@@ -282,7 +282,7 @@ async fn a_listener_with_many_sessions_goes_over_a_socket() {
     let log = LogCatcher::start();
     let frozen = process.freeze().await;
     let mut packer = Packer::default();
-    let records = frozen.pack(&mut packer).unwrap();
+    let records = frozen.pack(0..frozen.count(), &mut packer).unwrap();
     let (sockets, bytes) = packer.into_parts();
     let sockets: Vec<BorrowedFd<'_>> = sockets.into_values().collect();
     let inodes: HashSet<_> = sockets.iter().map(inode).collect();
@@ -295,7 +295,7 @@ async fn a_listener_with_many_sessions_goes_over_a_socket() {
                 let received = new_end.receive(until).unwrap();
                 received.descriptors.into_iter().for_each(|socket| unpacker.add(socket));
                 if !received.frame.record.is_empty() {
-                    unpacker.take_bytes(received.frame.bytes);
+                    unpacker.add_bytes(received.frame.bytes);
                     return (unpacker, received.frame.record);
                 }
             }
