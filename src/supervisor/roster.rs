@@ -1,11 +1,10 @@
-//! What a reader outside sees of the supervisor: the plan, every listener, and the last reload.
+//! What a reader outside sees of the supervisor: the plan and every listener.
 //!
 //! A [`Roster`] is a value of read ends. The supervisor sends another one when a listener or the
 //! plan changes, and not when a session does: live sessions are in each listener's meter.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
-use super::{Applied, ReloadError};
 use crate::{
     config::{Plan, PlanDiff, Problem},
     mapping::{ListenerKey, MappingId, MappingName, Protocol},
@@ -14,7 +13,7 @@ use crate::{
 };
 
 /// The most entries of a list in [`Changes`].
-const MOST_LISTED: usize = 1000;
+pub(super) const MOST_LISTED: usize = 1000;
 
 /// The plan that is applied, and its listeners.
 #[derive(Clone, Debug, Default)]
@@ -73,42 +72,6 @@ pub(crate) struct Trouble {
     pub(crate) holder: Option<String>,
     /// Another program has the port.
     pub(crate) is_taken: bool,
-}
-
-/// The last reading of the configuration after the start, and what came of it.
-#[derive(Clone, Debug)]
-pub(crate) struct LastReload {
-    /// When it ended.
-    pub(crate) at: SystemTime,
-    /// When a reload was last applied; `None` before the first one.
-    pub(crate) applied: Option<SystemTime>,
-    /// Why it was refused; nothing where it was applied.
-    pub(crate) refused: Vec<String>,
-    /// The problems of the configuration, where that is why.
-    pub(crate) problems: Vec<Problem>,
-}
-
-impl LastReload {
-    /// Whether it was applied.
-    pub(crate) fn is_applied(&self) -> bool {
-        self.refused.is_empty() && self.problems.is_empty()
-    }
-
-    /// The outcome that is known now, after the one before.
-    pub(super) fn of(outcome: &Result<Applied, Arc<ReloadError>>, before: Option<&Self>) -> Self {
-        let (mut refused, mut problems) = (Vec::new(), Vec::new());
-        match outcome.as_ref().err().map(|error| &**error) {
-            Some(ReloadError::Config(config)) => problems.extend(config.iter().take(MOST_LISTED).cloned()),
-            Some(ReloadError::Bind(errors)) => {
-                refused.extend(errors.iter().take(MOST_LISTED).map(ToString::to_string));
-            }
-            Some(error) => refused.push(error.to_string()),
-            None => {}
-        }
-        let at = SystemTime::now();
-        let before = before.and_then(|before| before.applied);
-        Self { at, applied: if outcome.is_ok() { Some(at) } else { before }, refused, problems }
-    }
 }
 
 /// What a plan changes, by listener. Each list has the first thousand.

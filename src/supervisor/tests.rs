@@ -7,12 +7,16 @@ use std::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::timeout,
 };
+use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::{
-    config::{Source, System},
+    config::{self, Source, System},
     fixture::free_port,
+    meter::Ended,
     policy::{IpSet, ListName},
 };
 
