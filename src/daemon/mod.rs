@@ -15,8 +15,10 @@
 
 mod again;
 mod bans;
+mod bring_up;
 mod containers;
 mod dump;
+mod ending;
 mod handover;
 mod knocks;
 mod limits;
@@ -35,7 +37,6 @@ use std::{
     convert::Infallible,
     io,
     num::NonZero,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -44,45 +45,32 @@ pub(crate) use logging::for_stderr;
 pub(crate) use rights::give_up_root;
 pub(crate) use sandbox::{Confined, enter as enter_sandbox};
 pub(crate) use signals::hold as hold_signals;
-pub(crate) use start::{StartError, Unopened};
+pub(crate) use start::StartError;
 pub(crate) use systemd::Given;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep, timeout},
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::sync::Notify;
 
 use crate::{
     alarm::Alarm,
-    config::Loaded,
     events::{Draft, EventKind, Events},
     gateway::Gateway,
-    handover::{Report, Requests, Upgrades, requests},
+    handover::{Requests, Upgrades, requests},
     job,
     log_level::LevelControl,
-    policy::{Gate, GateSpec},
-    sock::inherited::Inherited,
-    supervisor::{Budgets, Handle, Means, PlanSource, Serving, Tolerance},
-    version,
+    supervisor::{Handle, PlanSource},
 };
 use bans::BanSaver;
-use handover::{Desk, Done, Known, Learnt, Left, Program, Successor, Taken};
+use handover::{Desk, Done, Known, Program, Successor};
 use knocks::KnockSaver;
 use limits::Descriptors;
 use signals::{Signal, Signals};
 use systemd::Notifier;
-use windows::{Opened, Passed, View, Windows};
+use windows::Windows;
 
-/// How long a router may take to close its ports when the end is wanted at once.
-const LAST_MOMENT: Duration = Duration::from_millis(500);
 /// Threads beside those of the runtime: for the log, the watchdog, the API, and work that may
 /// block.
 const OTHER_THREADS: usize = 5;
 /// How long the configuration may take to be read: far more than the longest lists need.
 const READ_LIMIT: Duration = Duration::from_secs(60);
-/// How long the bans may take to be saved at the end, and everything when the end is wanted at
-/// once.
-const LAST_SAVE: Duration = Duration::from_secs(5);
 
 /// How the daemon runs.
 #[derive(Clone, Debug, Default)]
@@ -235,9 +223,6 @@ async fn refused(successor: Option<Successor>, error: StartError) -> StartError 
     error
 }
 
-/// What the listeners are opened from, and whether every one of them has to open.
-type Opening = (PlanSource, Loaded, Means, bool);
-
 /// The parts that run.
 struct Daemon {
     handle: Handle,
@@ -252,122 +237,6 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Brings everything up, or takes it over. Returns also whether the configuration is to be read
-    /// again at once.
-    async fn start(
-        source: PlanSource,
-        loaded: Loaded,
-        (options, given, descriptors, upgrades): (Options, Given, Descriptors, Upgrades),
-        log_level: &LevelControl,
-        successor: Option<Successor>,
-    ) -> Result<(Self, bool), StartError> {
-        let descriptors = descriptors.told();
-        let started = (SystemTime::now(), Instant::now());
-        let (tasks, alarm) = (TaskTracker::new(), Alarm::default());
-        let listeners = loaded.plan.listeners.len();
-        let budgets = Budgets::new(descriptors, !limits::fast_paths_are_off());
-        let events = Events::default();
-        let gate = Gate::telling(SystemTime::now, events.clone());
-        let (bans, knocks) = (BanSaver::of(&gate), KnockSaver::of(&gate));
-        let spec = loaded.gate.spec.clone();
-        let inherited = Inherited::default();
-        given.put_into(&inherited);
-        let (alarms, telling) = (alarm.clone(), events.clone());
-        let means = Means { budgets, gate, alarm: alarms, events: telling, inherited: inherited.clone() };
-        if successor.is_none() {
-            tokio::join!(bans.restore(&spec), knocks.restore(knocks::state(&spec)));
-        }
-        let containers = loaded.containers.clone();
-        let opening = (source, loaded, means, options.strict);
-        let (windows, handle, taken) = match successor {
-            Some(successor) => Self::take_over(opening, &tasks, successor, log_level).await?,
-            None => Self::open(opening, &tasks).await?,
-        };
-        systemd::say_left(&inherited);
-        let (manager, speaker) = systemd::manager(&handle, &inherited);
-        watchdog::start(handle.pulse(), speaker)?;
-        let (wants_reload, learnt) = match taken {
-            Some(taken) => settle(taken, &upgrades, (&bans, &knocks), &spec).await,
-            None => Default::default(),
-        };
-        let spawn = |name: &'static str, task: Pin<Box<dyn Future<Output = ()> + Send>>| {
-            let alarm = alarm.clone();
-            tasks.spawn(async move { alarm.guard(name, task).await });
-        };
-        spawn("saver", Box::pin(save(&bans, &knocks, &handle)));
-        spawn("list follower", Box::pin(lists::follow(handle.clone())));
-        spawn("service manager", Box::pin(manager.clone().follow(handle.reloads())));
-        spawn("container follower", containers::follow(handle.clone(), containers));
-        let gateway = follow_router(&handle, (&alarm, &events), learnt.openings, &tasks);
-        if let Some(read_from) = options.watch {
-            spawn("configuration watcher", Box::pin(watch::follow(handle.clone(), read_from)));
-        }
-        let view = View {
-            started,
-            descriptors,
-            handle: &handle,
-            gateway: &gateway,
-            log_level,
-            events: &events,
-            upgrades: &upgrades,
-            rates: learnt.rates,
-        };
-        let windows = windows.serve(&view, &alarm, &tasks).await;
-        let listening = handle.live().borrow().len();
-        let (version, commit) = (version::VERSION, version::COMMIT);
-        let waiting = listeners.saturating_sub(listening);
-        tracing::info!(version, commit, listeners, listening, waiting, descriptors, "ready");
-        manager.ready();
-        Ok((Self { handle, gateway, bans, knocks, windows, alarm, events, manager, upgrades }, wants_reload))
-    }
-
-    /// Opens the windows and every listener.
-    async fn open(
-        (source, loaded, means, is_strict): Opening,
-        tasks: &TaskTracker,
-    ) -> Result<(Opened, Handle, Option<Taken>), StartError> {
-        let log = loaded.settings.log.clone();
-        let windows = Opened::open(&loaded.settings, &means.events, Passed::default()).await?;
-        let tolerance = if is_strict { Tolerance::Nothing } else { Tolerance::AbsentOrTaken };
-        let handle = Handle::start(source, loaded, tolerance, means, tasks).await;
-        let handle = handle.map_err(|errors| StartError::Bind(Unopened::log(errors, &log)))?;
-        Ok((windows, handle, None))
-    }
-
-    /// Takes the windows and the listeners over from another process: from here on, they serve.
-    async fn take_over(
-        (source, loaded, means, _): Opening,
-        tasks: &TaskTracker,
-        mut successor: Successor,
-        log_level: &LevelControl,
-    ) -> Result<(Opened, Handle, Option<Taken>), StartError> {
-        let arrived = successor.arrived(&means.inherited).await?;
-        let (log, events) = (loaded.settings.log.clone(), means.events.clone());
-        let inherited = means.inherited.clone();
-        let prepared = async {
-            let windows = Opened::open(&loaded.settings, &events, arrived.doors).await?;
-            let handle = Handle::prepare(source, loaded, Tolerance::AbsentOrTaken, means, tasks).await;
-            let handle = handle.map_err(|errors| StartError::Bind(Unopened::log(errors, &log)))?;
-            match newly_waiting(&handle, &arrived.waiting) {
-                Some(error) => Err(StartError::Window(error)),
-                None => Ok((windows, handle)),
-            }
-        };
-        let (windows, handle) = match prepared.await {
-            Ok(prepared) => prepared,
-            Err(error) => return Err(refused(Some(successor), error).await),
-        };
-        let taken = successor.take_over(&handle, (&events, log_level)).await?;
-        inherited.close_left();
-        let Report { pid, sessions, flows, .. } = taken.report;
-        let lost = taken.report.left_behind;
-        tracing::info!(pid, sessions, flows, lost, moved_ms = taken.report.pause_ms, "took over");
-        events.emit(EventKind::HandedOver, || {
-            Draft::new(format_args!("process {pid} has taken over {sessions} sessions and {flows} flows"))
-        });
-        Ok((windows, handle, Some(taken)))
-    }
-
     /// What this process knows, for the next one.
     fn known(&self, log_level: &LevelControl) -> Known {
         Known {
@@ -427,193 +296,6 @@ impl Daemon {
             }
         }
     }
-
-    /// Leaves everything to the process that serves now: nothing is closed on the router, no file
-    /// is written or removed. Sessions that it could not take go on until they end by themselves. A
-    /// stop ends them with the grace.
-    async fn leave(&self, mut left: Left, signals: &mut Signals) {
-        self.manager.leave();
-        tokio::join!(self.gateway.leave(), self.bans.leave(), self.knocks.leave());
-        left.released().await;
-        left.leave();
-        let drained = async { tokio::join!(self.windows.leave(), self.handle.ended()) };
-        tokio::pin!(drained);
-        tokio::select! {
-            _ = &mut drained => return,
-            () = signals.stop() => {}
-        }
-        let stopped = async { tokio::join!(self.handle.stop(), drained) };
-        tokio::select! {
-            _ = stopped => {}
-            () = signals.stop() => {}
-        }
-    }
-
-    /// Does what comes after serving.
-    ///
-    /// # Errors
-    /// A part that ended without plan, or that does not end.
-    async fn end(
-        &self,
-        served: Result<Done, StartError>,
-        (signals, log_level): (&mut Signals, &LevelControl),
-    ) -> Result<(), StartError> {
-        let ended = match served {
-            Ok(Done::Stop) => self.stop(signals).await,
-            Ok(Done::Restart) => self.restart(signals, &self.known(log_level)).await,
-            Ok(Done::HandedOver(left)) => {
-                self.leave(left, signals).await;
-                return Ok(());
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = ended {
-            return Err(self.fail(error).await);
-        }
-        tracing::info!("stopped");
-        Ok(())
-    }
-
-    /// Leaves everything to the next start of this service. Where that does not work, stops.
-    ///
-    /// # Errors
-    /// As [`Daemon::stop`].
-    async fn restart(&self, signals: &mut Signals, known: &Known) -> Result<(), StartError> {
-        match handover::put_aside(known, &self.upgrades).await {
-            Ok(sockets) => tracing::info!(sockets, "left to the next start"),
-            Err(error) => {
-                tracing::info!(error, "sessions cannot go on over a restart");
-                return self.stop(signals).await;
-            }
-        }
-        self.manager.leave();
-        self.handle.stop_at_once();
-        let ended = async {
-            let supervisor = async { tokio::join!(self.handle.stop(), self.handle.ended()) };
-            tokio::join!(
-                supervisor,
-                self.gateway.leave(),
-                self.bans.save_last(),
-                self.knocks.save(),
-                self.windows.stop()
-            )
-        };
-        if timeout(LAST_SAVE, ended).await.is_err() {
-            tracing::warn!("a part does not end; it is left behind");
-        }
-        Ok(())
-    }
-
-    /// Logs what has failed, and saves what it can in a moment: nothing is left that would end the
-    /// sessions in order.
-    async fn fail(&self, error: StartError) -> StartError {
-        tracing::error!(%error, "portway ends by a mistake of its own");
-        let end = async { tokio::join!(self.gateway.stop(), self.bans.save_last(), self.knocks.save()) };
-        let _ = timeout(LAST_MOMENT, end).await;
-        error
-    }
-
-    /// Ends the sessions, and closes what is open on the router meanwhile; then saves the bans. A
-    /// second signal ends all of this at once.
-    ///
-    /// # Errors
-    /// A part that ended without plan, or that does not end.
-    async fn stop(&self, signals: &mut Signals) -> Result<(), StartError> {
-        tracing::info!("stopping");
-        self.manager.stopping();
-        self.events.emit(EventKind::Stopping, || Draft::new("the daemon stops"));
-        let in_a_hurry = CancellationToken::new();
-        let gateway_stopped = async {
-            tokio::select! {
-                () = self.gateway.stop() => {}
-                // What is then still open on the router is remembered, and taken over or back at
-                // the next start.
-                () = async { in_a_hurry.cancelled().await; sleep(LAST_MOMENT).await } => {}
-            }
-        };
-        let stopped = async { tokio::join!(self.handle.stop(), gateway_stopped) };
-        tokio::pin!(stopped);
-        let overdue = async {
-            in_a_hurry.cancelled().await;
-            sleep(LAST_SAVE).await;
-        };
-        tokio::pin!(overdue);
-        loop {
-            tokio::select! {
-                _ = &mut stopped => break,
-                part = self.alarm.raised() => return Err(StartError::Part(part)),
-                () = &mut overdue => return Err(StartError::Part("supervisor".into())),
-                () = signals.stop() => {
-                    tracing::info!("stopping at once");
-                    self.handle.stop_at_once();
-                    in_a_hurry.cancel();
-                },
-            }
-        }
-        tokio::select! {
-            saved = timeout(LAST_SAVE, async { tokio::join!(self.bans.save_last(), self.knocks.save()) }) => if saved.is_err() {
-                tracing::warn!("bans not saved: the disk does not answer");
-            },
-            () = signals.stop() => {}
-        }
-        tokio::select! {
-            () = self.windows.stop() => {}
-            () = signals.stop() => {}
-        }
-        Ok(())
-    }
-}
-
-/// Saves bans and grants whenever they change, until the supervisor has stopped.
-fn save(
-    bans: &Arc<BanSaver>,
-    knocks: &Arc<KnockSaver>,
-    handle: &Handle,
-) -> impl Future<Output = ()> + Send + use<> {
-    let (bans, knocks) = (Arc::clone(bans).follow(handle.clone()), Arc::clone(knocks).follow(handle.clone()));
-    async { _ = tokio::join!(bans, knocks) }
-}
-
-/// Takes over what the other process kept in files. Returns whether the configuration is to be read
-/// again.
-async fn settle(
-    mut taken: Taken,
-    upgrades: &Upgrades,
-    (bans, knocks): (&Arc<BanSaver>, &Arc<KnockSaver>),
-    spec: &GateSpec,
-) -> (bool, Learnt) {
-    taken.released().await;
-    upgrades.note(taken.report.clone());
-    match taken.learnt.has_bans {
-        true => bans.go_on(spec).await,
-        false => bans.restore(spec).await,
-    }
-    knocks.restore(knocks::state(spec)).await;
-    (taken.reload, taken.learnt)
-}
-
-/// Follows what is live to the router; another process may have opened some of it.
-fn follow_router(
-    handle: &Handle,
-    (alarm, events): (&Alarm, &Events),
-    openings: Option<serde_json::Value>,
-    tasks: &TaskTracker,
-) -> Gateway {
-    let (live, settings) = (handle.live(), handle.router_settings());
-    Gateway::start(live, settings, alarm.clone(), events.clone(), openings, tasks)
-}
-
-/// A listener that has no socket here, and has one in the process that hands over or is new.
-fn newly_waiting(handle: &Handle, waiting: &[String]) -> Option<String> {
-    let roster = handle.roster();
-    let roster = roster.borrow();
-    roster.listeners.iter().find_map(|listener| match &listener.state {
-        Serving::Waiting(trouble) if trouble.is_taken => {
-            let key = listener.key.to_string();
-            (!waiting.contains(&key)).then(|| format!("bind {key}: {}", trouble.error))
-        }
-        _ => None,
-    })
 }
 
 /// Reloads for each wish; those that come during a reload are one more after it. The outcome is
