@@ -10,12 +10,19 @@
 //! [`SessionMeter::let_go`] takes it out of the table without a line, an event or a count of its
 //! end. What it moved here stays in the sums of this process, which never go back.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::Ordering::{Relaxed, SeqCst},
+    },
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Ended, Ledger, ListenerMeter, LiveSession, Reached, SessionMeter};
+use super::{Ended, Ledger, ListenerMeter, LiveSession, SessionMeter, live::END, reached::Reached};
 use crate::{
     handover::{Span, Unusable},
     targets::Place,
@@ -91,12 +98,12 @@ pub(super) struct DurationsRecord {
 impl Ledger {
     /// The number of the last session.
     pub(crate) fn last_id(&self) -> u64 {
-        self.last_id.load(super::Relaxed)
+        self.last_id.load(Relaxed)
     }
 
     /// Gives the numbers up to this one to no further session.
     pub(crate) fn raise_last_id(&self, id: u64) {
-        self.last_id.fetch_max(id, super::Relaxed);
+        self.last_id.fetch_max(id, Relaxed);
     }
 }
 
@@ -132,7 +139,7 @@ impl ListenerMeter {
             (&live.noted, record.noted),
             (&live.moved_ms, record.moved_ms),
         ] {
-            counter.store(value, super::Relaxed);
+            counter.store(value, Relaxed);
         }
         let end = Ended::ALL.into_iter().find(|reason| Some(reason.as_str()) == record.end.as_deref());
         if let Some(reason) = end {
@@ -155,7 +162,7 @@ impl LiveSession {
             }
             _ => (None, None),
         };
-        let end = Ended::from_code(self.asked.load(super::SeqCst) & super::END);
+        let end = Ended::from_code(self.asked.load(SeqCst) & END);
         LiveRecord {
             id: self.id,
             client: Some(self.client),
@@ -167,8 +174,8 @@ impl LiveSession {
             bytes_out: moved.bytes_out,
             datagrams_in: moved.datagrams_in,
             datagrams_out: moved.datagrams_out,
-            noted: self.noted.load(super::Relaxed),
-            moved_ms: self.moved_ms.load(super::Relaxed),
+            noted: self.noted.load(Relaxed),
+            moved_ms: self.moved_ms.load(Relaxed),
             end: end.map(|reason| reason.as_str().into()),
         }
     }

@@ -17,36 +17,40 @@ mod ended;
 mod handed;
 mod histogram;
 mod lines;
+mod live;
+mod moved;
+mod reached;
+mod session;
 mod told;
 mod totals;
 
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
-use atomic_waker::AtomicWaker;
 pub(crate) use ended::Ended;
 pub(crate) use handed::{AccountRecord, LiveRecord};
 pub(crate) use histogram::Durations;
 pub(crate) use lines::{LeftOut, SessionLines, SessionLog};
+pub(crate) use live::{Asked, LiveSession};
+pub(crate) use moved::Moved;
+pub(crate) use session::SessionMeter;
 use slab::Slab;
 use tokio::time::Instant;
-pub(crate) use totals::{MappingTotals, Moved, Totals};
+pub(crate) use totals::{MappingTotals, Totals};
 
-use told::{Led, Over, Started};
+use told::Started;
 use totals::Account;
 
 use crate::{
     events::{Draft, EventKind, Events, Recorder, SessionNote, Step},
-    mapping::{ListenAddr, MappingName, Protocol, TargetAddr},
-    targets::{Member, Place},
+    mapping::{ListenAddr, MappingName, Protocol},
 };
 
 /// What the accounts of all listeners share. Clones are one.
@@ -307,406 +311,6 @@ impl Table {
     }
 }
 
-/// Where a session leads, once that is known.
-#[derive(Debug)]
-enum Reached {
-    /// The address it was connected to, and its place at the target that has this address.
-    Address(SocketAddr, Place),
-    /// What it was meant for, when no address was ever reached.
-    Named(TargetAddr),
-}
-
-/// One live session, as others may see it.
-#[derive(Debug)]
-pub(crate) struct LiveSession {
-    /// The number of the session.
-    pub id: u64,
-    /// The client's canonical address.
-    pub client: SocketAddr,
-    /// When it was admitted.
-    pub started: Instant,
-    /// The name that the client asked for, where the mapping leads by names.
-    name: OnceLock<Box<str>>,
-    target: Mutex<Option<Reached>>,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    datagrams_in: AtomicU64,
-    datagrams_out: AtomicU64,
-    /// The sum of these four at the last sample, and when it had last changed, in milliseconds
-    /// after the start. Only samples write these two.
-    noted: AtomicU64,
-    moved_ms: AtomicU64,
-    /// What it is asked for: the code of the [`Ended`] that it was asked to end with, [`FREEZE`]
-    /// and [`SHOW`]; and whether it stays ([`STAY`]). One number, because the session looks at it
-    /// each time that it is polled.
-    asked: AtomicU8,
-    waker: AtomicWaker,
-}
-
-/// The bits of an [`Ended`] in what a session is asked for.
-const END: u8 = 0x1f;
-/// It does not freeze.
-const STAY: u8 = 0x20;
-/// It is to freeze.
-const FREEZE: u8 = 0x40;
-/// It is to show its sockets.
-const SHOW: u8 = 0x80;
-
-/// What a session is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// To end, for this reason.
-    End(Ended),
-    /// To stop where it is, and to hand itself in. It is asked until [`LiveSession::thaw`].
-    Freeze,
-    /// To show its sockets, and to go on. It is asked once.
-    Show,
-}
-
-impl LiveSession {
-    fn new(id: u64, client: SocketAddr, started: Instant) -> Self {
-        Self {
-            id,
-            client,
-            name: OnceLock::new(),
-            target: Mutex::new(None),
-            started,
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            datagrams_in: AtomicU64::new(0),
-            datagrams_out: AtomicU64::new(0),
-            noted: AtomicU64::new(0),
-            moved_ms: AtomicU64::new(0),
-            asked: AtomicU8::new(0),
-            waker: AtomicWaker::new(),
-        }
-    }
-
-    /// Asks the session to end with `reason`. The first reason stands. Returns whether this is it.
-    pub(crate) fn cut(&self, reason: Ended) -> bool {
-        let first = |asked: u8| (asked & END == 0).then_some(asked | reason.code());
-        let is_first = self.asked.fetch_update(SeqCst, Relaxed, first).is_ok();
-        if is_first {
-            self.waker.wake();
-        }
-        is_first
-    }
-
-    /// Asks the session to stop where it is and to hand itself in. A request to end goes first.
-    pub(crate) fn ask_freeze(&self) {
-        self.ask(FREEZE);
-    }
-
-    /// Asks the session to show its sockets.
-    pub(crate) fn ask_to_show(&self) {
-        self.ask(SHOW);
-    }
-
-    fn ask(&self, what: u8) {
-        if self.asked.fetch_or(what, SeqCst) & what == 0 {
-            self.waker.wake();
-        }
-    }
-
-    /// Notes that the session does not freeze from now on: it is about to end by itself.
-    pub(crate) fn stay(&self) {
-        self.asked.fetch_or(STAY, SeqCst);
-    }
-
-    /// Takes the request to freeze back.
-    pub(crate) fn thaw(&self) {
-        self.asked.fetch_and(!FREEZE, SeqCst);
-    }
-
-    /// Ready with what the session is asked for. One task may poll this: the session's own.
-    pub(crate) fn poll_asked(&self, cx: &Context<'_>) -> Poll<Asked> {
-        self.waker.register(cx.waker());
-        match self.asked.load(SeqCst) {
-            0 => Poll::Pending,
-            asked => self.read(asked).map_or(Poll::Pending, Poll::Ready),
-        }
-    }
-
-    #[cold]
-    fn read(&self, asked: u8) -> Option<Asked> {
-        if let Some(reason) = Ended::from_code(asked & END) {
-            return Some(Asked::End(reason));
-        }
-        if asked & SHOW != 0 {
-            self.asked.fetch_and(!SHOW, SeqCst);
-            return Some(Asked::Show);
-        }
-        (asked & FREEZE != 0 && asked & STAY == 0).then_some(Asked::Freeze)
-    }
-
-    /// Waits until the session is asked for something.
-    pub(crate) async fn wait_asked(&self) -> Asked {
-        std::future::poll_fn(|cx| self.poll_asked(cx)).await
-    }
-
-    /// Notes the name that the client asked for.
-    pub(crate) fn asks_for(&self, name: &str) {
-        let _ = self.name.set(name.into());
-    }
-
-    /// The name that the client asked for.
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.name.get().map(|name| &**name)
-    }
-
-    /// The target as the session line shows it; `None` before it is known.
-    pub(crate) fn target_text(&self) -> Option<String> {
-        self.target().as_ref().map(|reached| Shown(Some(reached)).to_string())
-    }
-
-    /// The target that the session has a place at; `None` before it is reached, and where the
-    /// mapping has but one.
-    pub(crate) fn member(&self) -> Option<Arc<Member>> {
-        match &*self.target() {
-            Some(Reached::Address(_, place)) => place.member().cloned(),
-            _ => None,
-        }
-    }
-
-    /// Gives back the place at the target.
-    fn leave(&self) {
-        if let Some(Reached::Address(_, place)) = &mut *self.target() {
-            drop(std::mem::take(place));
-        }
-    }
-
-    fn target(&self) -> MutexGuard<'_, Option<Reached>> {
-        self.target.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What it moved so far.
-    pub(crate) fn moved(&self) -> Moved {
-        Moved {
-            bytes_in: self.bytes_in(),
-            bytes_out: self.bytes_out(),
-            datagrams_in: self.datagrams_in.load(Relaxed),
-            datagrams_out: self.datagrams_out.load(Relaxed),
-        }
-    }
-
-    fn note(&self, moved: &Moved, now: Instant) {
-        let Moved { bytes_in, bytes_out, datagrams_in, datagrams_out } = *moved;
-        let sum = bytes_in.wrapping_add(bytes_out).wrapping_add(datagrams_in).wrapping_add(datagrams_out);
-        if self.noted.load(Relaxed) != sum {
-            self.noted.store(sum, Relaxed);
-            let ms = now.saturating_duration_since(self.started).as_millis();
-            self.moved_ms.store(u64::try_from(ms).unwrap_or(u64::MAX), Relaxed);
-        }
-    }
-
-    /// How long nothing has moved, as far as samples have shown; since the start, where none was
-    /// taken.
-    pub(crate) fn quiet(&self, now: Instant) -> Duration {
-        let moved = Duration::from_millis(self.moved_ms.load(Relaxed));
-        now.saturating_duration_since(self.started).saturating_sub(moved)
-    }
-
-    /// Whether a byte has moved.
-    pub(crate) fn has_moved(&self) -> bool {
-        self.bytes_in() > 0 || self.bytes_out() > 0
-    }
-
-    /// Bytes from the client to the target so far.
-    pub(crate) fn bytes_in(&self) -> u64 {
-        self.bytes_in.load(Relaxed)
-    }
-
-    /// Bytes from the target to the client so far.
-    pub(crate) fn bytes_out(&self) -> u64 {
-        self.bytes_out.load(Relaxed)
-    }
-}
-
-/// The guard of one session: it counts, and it settles the account exactly once.
-#[derive(Debug)]
-#[must_use = "a session that is dropped at once ends at once"]
-pub(crate) struct SessionMeter {
-    listener: Arc<ListenerMeter>,
-    live: Arc<LiveSession>,
-    slot: usize,
-    settled: bool,
-}
-
-impl SessionMeter {
-    /// What others see of this session.
-    pub(crate) fn live(&self) -> &Arc<LiveSession> {
-        &self.live
-    }
-
-    /// The mapping of the session's listener.
-    pub(crate) fn mapping(&self) -> MappingName {
-        self.listener.mapping()
-    }
-
-    /// Notes the address the session was connected to, and its place at the target. The last ones
-    /// stand.
-    pub(crate) fn reached(&self, target: SocketAddr, place: Place) {
-        let before = self.live.target().replace(Reached::Address(target, place));
-        // A flow needs no answer to be connected, and it can be connected again.
-        let took = (before.is_none() && self.listener.protocol == Protocol::Tcp).then(|| {
-            let took = Instant::now().saturating_duration_since(self.live.started);
-            self.listener.table().account.reached(took);
-            took
-        });
-        self.listener.record(&self.live, None, Step::Connected { target, took });
-    }
-
-    /// Notes the target that could not be reached, for a session that has reached none.
-    pub(crate) fn missed(&self, target: &TargetAddr) {
-        self.live.target().get_or_insert_with(|| Reached::Named(target.clone()));
-    }
-
-    /// Counts bytes that were delivered to the target.
-    pub(crate) fn add_in(&self, bytes: u64) {
-        self.live.bytes_in.fetch_add(bytes, Relaxed);
-    }
-
-    /// Counts bytes that were delivered to the client.
-    pub(crate) fn add_out(&self, bytes: u64) {
-        self.live.bytes_out.fetch_add(bytes, Relaxed);
-    }
-
-    /// Counts datagrams that were sent to the target.
-    pub(crate) fn add_datagrams_in(&self, datagrams: u64) {
-        self.live.datagrams_in.fetch_add(datagrams, Relaxed);
-    }
-
-    /// Counts datagrams that were sent to the client.
-    pub(crate) fn add_datagrams_out(&self, datagrams: u64) {
-        self.live.datagrams_out.fetch_add(datagrams, Relaxed);
-    }
-
-    /// Settles the account: the session ended for `reason`.
-    pub(crate) fn end(mut self, reason: Ended) {
-        self.settle(reason, None);
-    }
-
-    /// Settles the account: the session ended for `reason`, and this is what the system said.
-    pub(crate) fn end_with(mut self, reason: Ended, error: &dyn std::fmt::Display) {
-        self.settle(reason, Some(error));
-    }
-
-    fn settle(&mut self, reason: Ended, error: Option<&dyn std::fmt::Display>) {
-        if std::mem::replace(&mut self.settled, true) {
-            return;
-        }
-        let ListenerMeter { protocol, listen, .. } = &*self.listener;
-        let moved = self.live.moved();
-        let Moved { bytes_in, bytes_out, .. } = moved;
-        let now = Instant::now();
-        let duration = now.saturating_duration_since(self.live.started);
-        self.live.leave();
-        {
-            let mut table = self.listener.table();
-            table.live.remove(self.slot);
-            table.account.ended(reason, moved, duration);
-        }
-        let id = self.tell_end(reason, duration, error);
-        let ended = Step::Ended { reason: reason.as_str(), lasted: duration, bytes_in, bytes_out };
-        self.listener.record(&self.live, id, ended);
-        // Where the level hides the lines, none of them is missed.
-        if !tracing::enabled!(tracing::Level::INFO)
-            || !self.listener.log().takes(reason, (bytes_in, bytes_out), now)
-        {
-            return;
-        }
-        tracing::info!(
-            session.id = self.live.id,
-            mapping = %self.listener.mapping(),
-            protocol = protocol.as_str(),
-            client.addr = %Whole(self.live.client),
-            listen.addr = %listen,
-            target.addr = %Shown(self.live.target().as_ref()),
-            "bytes.in" = bytes_in,
-            "bytes.out" = bytes_out,
-            duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            reason = reason.as_str(),
-            error = error.map(tracing::field::display),
-            "session ended"
-        );
-    }
-
-    fn tell_end(
-        &self,
-        reason: Ended,
-        duration: Duration,
-        error: Option<&dyn std::fmt::Display>,
-    ) -> Option<u64> {
-        let Self { listener, live, .. } = self;
-        listener.events().emit_numbered(EventKind::SessionEnded, || {
-            let led = match &*live.target() {
-                Some(Reached::Address(addr, _)) => Led::To(*addr),
-                Some(Reached::Named(target)) => Led::Toward(target.clone()),
-                None => Led::Nowhere,
-            };
-            let (protocol, client, moved) = (listener.protocol, live.client, live.moved());
-            let error = error.map(ToString::to_string);
-            let message = Over { protocol, client, led, reason, moved, duration, error };
-            let draft = Draft::later(message).mapping(listener.mapping());
-            draft.session(live.id).client_at(client).reason(reason.as_str())
-        })
-    }
-}
-
-impl Drop for SessionMeter {
-    /// A session whose task is dropped unfinished: the runtime is going away, or the task panicked.
-    fn drop(&mut self) {
-        self.settle(Ended::Shutdown, None);
-    }
-}
-
-/// A target that may not be known yet, as the session line shows it.
-struct Shown<'a>(Option<&'a Reached>);
-
-impl std::fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Some(Reached::Address(addr, _)) => Whole(*addr).fmt(f),
-            Some(Reached::Named(target)) => target.fmt(f),
-            None => f.write_str("-"),
-        }
-    }
-}
-
-/// An address as it always is shown, but handed to the formatter whole: the standard library hands
-/// over each number and each dot, which is half the cost of a session line.
-struct Whole(SocketAddr);
-
-impl std::fmt::Display for Whole {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let SocketAddr::V4(addr) = self.0 else { return self.0.fmt(f) };
-        // From the right, so that no number has to be measured first.
-        let mut text = *b"255.255.255.255:65535";
-        let mut start = text.len();
-        let mut put = |mut number: u16, before: Option<u8>| {
-            loop {
-                start -= 1;
-                text[start] = b'0' + (number % 10) as u8;
-                number /= 10;
-                if number == 0 {
-                    break;
-                }
-            }
-            if let Some(before) = before {
-                start -= 1;
-                text[start] = before;
-            }
-        };
-        let [a, b, c, d] = addr.ip().octets().map(u16::from);
-        put(addr.port(), Some(b':'));
-        put(d, Some(b'.'));
-        put(c, Some(b'.'));
-        put(b, Some(b'.'));
-        put(a, None);
-        f.write_str(str::from_utf8(&text[start..]).map_err(|_| std::fmt::Error)?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -742,13 +346,5 @@ mod tests {
         meter.close(Ended::Shutdown);
         assert_eq!(before.live().wait_asked().await, Asked::End(Ended::Reload));
         assert_eq!(after.live().wait_asked().await, Asked::End(Ended::Reload));
-    }
-
-    #[test]
-    fn an_address_is_shown_as_ever() {
-        for addr in ["0.0.0.0:0", "1.20.255.100:9", "255.255.255.255:65535", "[::]:80", "[fe80::1%3]:10000"] {
-            let addr: SocketAddr = addr.parse().unwrap();
-            assert_eq!(Whole(addr).to_string(), addr.to_string());
-        }
     }
 }
