@@ -27,22 +27,22 @@
 //! - What is held leaves in the order in which it came, before anything later is
 //!   [`Verdict::Known`].
 //! - No flow outlives its deadline once [`FlowTable::expire`] was called after it, and none expires
-//!   before it.
-//!
-//! Expiry is lazy. A flow stands in the heap once, at some moment not after its deadline; a
-//! datagram only moves the deadline in the flow itself. When the moment comes, a flow that was
-//! touched since goes back in at its new deadline: one heap operation for each flow and timeout,
-//! none for a datagram. Only a deadline that moved *forward* (a reload shortened the timeout) is
-//! entered at once, and the entry it supersedes is ignored when it comes up.
+//!   before it (`expiry`).
+
+mod expiry;
+mod handed;
+mod terms;
 
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
+use expiry::Due;
 use slab::Slab;
+pub(super) use terms::{Arrival, Early, FlowId, FlowKey, Shape, Silent, Verdict};
 
 use super::{
     activity::{Activity, Settled},
@@ -60,89 +60,8 @@ const EARLY_DATAGRAMS: usize = 16;
 const EARLY_BYTES: usize = 64 * 1024;
 /// The bytes held for all connecting flows of a listener.
 const EARLY_BYTES_OF_ALL: usize = 4 * 1024 * 1024;
-/// Heap entries that may be out of date before they are swept out, beside one for each flow.
-const STALE_ENTRIES: usize = 64;
 /// A table that had room for more flows than this gives the memory back when the last one ends.
 const KEPT_CAPACITY: usize = 1024;
-
-/// What makes two datagrams belong to one flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FlowKey {
-    /// Where the client's datagrams come from, as the socket reports it.
-    pub(super) client: SocketAddr,
-    /// The address the client sent them to, which replies leave from. `None` when the system has to
-    /// choose.
-    pub(super) local: Option<IpAddr>,
-}
-
-/// What has come from a client.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Arrival<'a> {
-    /// Whose it is.
-    pub(super) key: FlowKey,
-    /// The client that a new flow counts for: another one than that of the key behind a proxy.
-    pub(super) client: IpAddr,
-    /// The first datagram.
-    pub(super) payload: &'a [u8],
-    /// How many datagrams there are, with the first. An open flow takes them all at once; else each
-    /// is decided on by itself.
-    pub(super) count: usize,
-    /// When.
-    pub(super) now: Instant,
-}
-
-/// One flow. Never reused: an event that comes too late names no flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FlowId {
-    slot: usize,
-    serial: u64,
-}
-
-impl FlowId {
-    /// The order in which flows began.
-    pub(super) fn serial(self) -> u64 {
-        self.serial
-    }
-}
-
-/// How far a flow is: what goes with it to another table.
-#[derive(Clone, Debug)]
-pub(super) enum Shape {
-    /// Its target is not connected yet: the datagrams that are held, and how many were sent.
-    Connecting { held: Vec<Vec<u8>>, sent: u32 },
-    /// It is open. Without a deadline it never expires.
-    Open { activity: Activity, deadline: Option<Instant> },
-}
-
-/// What becomes of a client's datagram.
-#[derive(Debug)]
-pub(super) enum Verdict<'a, T> {
-    /// Its flow is open: forward it. The target may be silent: several datagrams had no answer.
-    Known(&'a T, Silent),
-    /// It started a flow, which holds it: open the flow.
-    New(FlowId, &'a T),
-    /// Its flow is connecting and holds it.
-    Held,
-    /// It is not forwarded.
-    Dropped(DropReason),
-    /// Its client may not enter, or not send so many.
-    Refused(Refusal),
-}
-
-/// Whether a flow's target does not answer; told at most once in a few seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Silent(pub(super) bool);
-
-/// What a connecting flow has to do next.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Early {
-    /// Send these, in this order, and ask again.
-    Send(Vec<Vec<u8>>),
-    /// Nothing is left: the flow is open from now on.
-    Open,
-    /// The flow does not exist any more.
-    Gone,
-}
 
 /// The flows of one listener.
 #[derive(Debug)]
@@ -189,14 +108,6 @@ enum Phase {
         /// Where its valid entry in the heap stands.
         queued: Option<Instant>,
     },
-}
-
-/// An entry of the heap: look at this flow at this moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
-    at: Instant,
-    slot: usize,
-    serial: u64,
 }
 
 impl<T> FlowTable<T> {
@@ -280,63 +191,6 @@ impl<T> FlowTable<T> {
     /// Every flow.
     pub(super) fn all(&self) -> impl Iterator<Item = &T> {
         self.flows.iter().map(|(_, flow)| &flow.handle)
-    }
-
-    /// How far each flow is.
-    #[cfg(test)]
-    pub(super) fn all_shapes(&self) -> impl Iterator<Item = Shape> {
-        let id = |(slot, flow): (usize, &Flow<T>)| FlowId { slot, serial: flow.serial };
-        self.flows.iter().filter_map(move |flow| self.shape(id(flow)))
-    }
-
-    /// How far a flow is.
-    pub(super) fn shape(&self, id: FlowId) -> Option<Shape> {
-        let flow = self.flows.get(id.slot).filter(|flow| flow.serial == id.serial)?;
-        Some(match &flow.phase {
-            Phase::Connecting { held, sent, .. } => Shape::Connecting { held: held.clone(), sent: *sent },
-            Phase::Open { activity, deadline, .. } => {
-                Shape::Open { activity: activity.clone(), deadline: *deadline }
-            }
-        })
-    }
-
-    /// Enters a flow of `client` that another table had. What it holds may be more than a flow of
-    /// this table could.
-    ///
-    /// # Errors
-    /// The handle, where the key has a flow.
-    pub(super) fn enter(
-        &mut self,
-        key: FlowKey,
-        client: IpAddr,
-        handle: T,
-        shape: Shape,
-    ) -> Result<FlowId, T> {
-        if self.by_key.contains_key(&key) {
-            return Err(handle);
-        }
-        let (owner, serial) = (ClientKey::of(client), self.next_serial);
-        self.next_serial += 1;
-        let mut due_at = None;
-        let phase = match shape {
-            Shape::Connecting { held, sent } => {
-                let bytes = held.iter().map(Vec::len).sum();
-                self.held += bytes;
-                Phase::Connecting { held, bytes, sent }
-            }
-            Shape::Open { activity, deadline } => {
-                due_at = deadline;
-                Phase::Open { activity, deadline: None, queued: None }
-            }
-        };
-        let is_settled = matches!(&phase, Phase::Open { activity, .. } if activity.is_settled());
-        let slot = self.flows.insert(Flow { key, owner, serial, handle, phase });
-        self.by_key.insert(key, slot);
-        if is_settled {
-            self.settled.insert(owner, serial, slot);
-        }
-        self.set_deadline(slot, due_at);
-        Ok(FlowId { slot, serial })
     }
 
     /// The flow of a client, where there is one.
@@ -424,57 +278,6 @@ impl<T> FlowTable<T> {
         self.is_live(id).then(|| self.take(id.slot))
     }
 
-    /// Removes every flow that has been idle for too long, and hands each to `expired`. One for
-    /// which `has_news` holds was not idle: the shell only has not told yet.
-    pub(super) fn expire(
-        &mut self,
-        now: Instant,
-        mut has_news: impl FnMut(&T) -> bool,
-        mut expired: impl FnMut(T),
-    ) {
-        while let Some(&Reverse(due)) = self.due.peek().filter(|due| due.0.at <= now) {
-            self.due.pop();
-            if !self.is_live(FlowId { slot: due.slot, serial: due.serial }) {
-                continue;
-            }
-            let Phase::Open { deadline, queued, .. } = &mut self.flows[due.slot].phase else { continue };
-            if *queued != Some(due.at) {
-                continue;
-            }
-            match *deadline {
-                Some(at) if at <= now => {
-                    *queued = None;
-                    if has_news(&self.flows[due.slot].handle) {
-                        self.renew(due.slot, now, |_| {});
-                    } else {
-                        expired(self.take(due.slot).0);
-                    }
-                }
-                Some(at) => {
-                    *queued = Some(at);
-                    self.due.push(Reverse(Due { at, ..due }));
-                }
-                None => *queued = None,
-            }
-        }
-    }
-
-    /// The moment at which [`FlowTable::expire`] wants to be called, if any; noted as what the
-    /// shell waits for.
-    pub(super) fn arm(&mut self) -> Option<Instant> {
-        self.armed = self.due.peek().map(|due| due.0.at);
-        self.armed
-    }
-
-    /// Whether the shell waits too long, and has to [`FlowTable::arm`] again.
-    pub(super) fn is_armed_late(&self) -> bool {
-        match (self.due.peek(), self.armed) {
-            (Some(due), Some(armed)) => due.0.at < armed,
-            (due, None) => due.is_some(),
-            (None, Some(_)) => false,
-        }
-    }
-
     /// Takes another idle timeout, which holds for a flow from its next datagram on, and forgets
     /// what could not be reached: the targets may be others now.
     pub(super) fn retune(&mut self, idle: Timeout) {
@@ -508,33 +311,6 @@ impl<T> FlowTable<T> {
             }
         }
         self.set_deadline(slot, deadline);
-    }
-
-    fn set_deadline(&mut self, slot: usize, to: Option<Instant>) {
-        let flow = &mut self.flows[slot];
-        let Phase::Open { deadline, queued, .. } = &mut flow.phase else { return };
-        *deadline = to;
-        let Some(at) = to else { return };
-        if queued.is_none_or(|queued| at < queued) {
-            *queued = Some(at);
-            self.due.push(Reverse(Due { at, slot, serial: flow.serial }));
-            self.sweep();
-        }
-    }
-
-    /// Drops the heap entries of flows that ended by other means, when they are many: a long
-    /// timeout would keep them for hours.
-    fn sweep(&mut self) {
-        if self.due.len() <= 2 * self.flows.len() + STALE_ENTRIES {
-            return;
-        }
-        let flows = &self.flows;
-        self.due.retain(|Reverse(due)| {
-            flows.get(due.slot).is_some_and(|flow| {
-                let here = matches!(flow.phase, Phase::Open { queued, .. } if queued == Some(due.at));
-                here && flow.serial == due.serial
-            })
-        });
     }
 
     fn take(&mut self, slot: usize) -> (T, usize) {

@@ -12,12 +12,17 @@ use std::{
 use socket2::{Domain, Socket, Type};
 use tokio::{sync::oneshot, time::timeout};
 
-use super::*;
+use super::{
+    flow::More,
+    flow_table::{Arrival, FlowKey, Verdict},
+    stopped::Ride,
+    *,
+};
 use crate::{
     events::Events,
     mapping::{Host, ListenAddr, MappingName, Protocol, TargetAddr, Zone},
     meter::Ledger,
-    policy::{Permit, Policy, Rate, Rates},
+    policy::{Permit, Policy, Rate, Rates, Refusal},
     relay::Drain,
     sock::transparent::Source,
     targets::Place,

@@ -1,9 +1,9 @@
 //! The flow table under a seeded simulation: random events against a model that is too simple to be
 //! wrong.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
-use super::*;
+use super::{expiry::STALE_ENTRIES, *};
 use crate::fixture::Random;
 
 const SEEDS: u64 = 400;
