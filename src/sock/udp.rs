@@ -17,7 +17,7 @@ use std::{
 
 use nix::sys::socket::{
     getsockopt, setsockopt,
-    sockopt::{Ipv4PacketInfo, Ipv4RecvErr, Ipv6RecvErr, Ipv6RecvPacketInfo, UdpGroSegment},
+    sockopt::{Ipv4PacketInfo, Ipv4RecvErr, Ipv6RecvErr, Ipv6RecvPacketInfo, RcvBufForce, UdpGroSegment},
 };
 use quinn_udp::UdpSocketState;
 use rustix::net::{
@@ -33,8 +33,10 @@ use super::{
 };
 use crate::mapping::canonical_socket;
 
-/// What the kernel may queue at a listener's socket, where it allows as much: a burst of all
-/// clients together.
+/// What the kernel may queue at a listener's socket: a burst of all clients together, also while
+/// the flows are handed over. Without `CAP_NET_ADMIN` the kernel allows no more than
+/// `net.core.rmem_max`, which is 208 KiB on many systems: the room for some 550 small datagrams.
+/// The kernel takes memory only for what waits.
 const LISTENER_QUEUE: usize = 4 * 1024 * 1024;
 /// What the kernel may queue at a flow's socket: a burst of one target's replies.
 const FLOW_QUEUE: usize = 1024 * 1024;
@@ -71,7 +73,9 @@ pub(crate) fn listener(socket: std::net::UdpSocket, joins: bool) -> io::Result<U
         join(&socket);
     }
     // Best effort, as the kernel's limit for unprivileged programs may be lower.
-    let _ = SockRef::from(&socket).set_recv_buffer_size(LISTENER_QUEUE);
+    if setsockopt(&socket, RcvBufForce, &LISTENER_QUEUE).is_err() {
+        let _ = SockRef::from(&socket).set_recv_buffer_size(LISTENER_QUEUE);
+    }
     let _ = SockRef::from(&socket).set_send_buffer_size(LISTENER_QUEUE);
     UdpSocket::from_std(socket)
 }
@@ -250,4 +254,25 @@ fn allow_fragments(socket: impl AsFd, addr: SocketAddr) -> io::Result<()> {
         set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_queue_of_a_listener_is_as_long_as_the_system_allows() {
+        let bare = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let may_force = setsockopt(&bare, RcvBufForce, &LISTENER_QUEUE).is_ok();
+        let most = std::fs::read_to_string("/proc/sys/net/core/rmem_max");
+        // In a network namespace of its own, the limit is there and cannot be read.
+        let most = most.ok().and_then(|most| most.trim().parse().ok()).unwrap_or(usize::MAX);
+        let expected = if may_force { LISTENER_QUEUE } else { LISTENER_QUEUE.min(most) };
+        if most == usize::MAX && !may_force {
+            return;
+        }
+        let socket = listener(std::net::UdpSocket::bind("127.0.0.1:0").unwrap(), true).unwrap();
+        // The kernel doubles it, for its own part.
+        assert_eq!(SockRef::from(&socket).recv_buffer_size().unwrap(), 2 * expected);
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     config::{LimitSettings, Plan},
+    mapping::Protocol,
     relay::{
         LogLimits,
         tcp::{SessionBudget, SilentDrops, WAITING_ROOM},
@@ -75,13 +76,16 @@ pub(crate) struct Usage {
 pub(super) struct Needs {
     listeners: usize,
     with_router: bool,
+    /// No TCP client can come.
+    without_tcp: bool,
 }
 
 impl Needs {
     /// Those of `plan`.
     pub(super) fn of(plan: &Plan) -> Self {
         let with_router = plan.listeners.values().any(|listener| listener.exposure.is_some());
-        Self { listeners: plan.listeners.len(), with_router }
+        let without_tcp = plan.listeners.keys().all(|key| key.protocol == Protocol::Udp);
+        Self { listeners: plan.listeners.len(), with_router, without_tcp }
     }
 }
 
@@ -143,8 +147,9 @@ struct Shares {
 impl Shares {
     /// TCP sessions, two descriptors each, may take all that listeners, pipes and control leave.
     /// UDP flows, one each, may take half of that, so that forged UDP clients cannot keep TCP
-    /// clients out.
-    fn of(descriptors: u64, Needs { listeners, with_router }: Needs) -> Self {
+    /// clients out. Where there is no TCP listener, they may take three quarters: the last one is
+    /// for TCP listeners that a reload adds while flows hold all that they may.
+    fn of(descriptors: u64, Needs { listeners, with_router, without_tcp }: Needs) -> Self {
         let control = CONTROL.min(descriptors / 4) + api_share(descriptors);
         let reserve = control + (descriptors / NEW_SHARE).min(MOST_NEW);
         let pipes = (descriptors / PIPES_SHARE / 2).min(MOST_PIPES);
@@ -155,7 +160,8 @@ impl Shares {
         let taken = reserve + router + listeners + waiting + silent + 2 * pipes;
         let rest = descriptors.saturating_sub(taken);
         let most = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).max(1);
-        Self { pipes: most(pipes), silent: most(silent), sessions: most(rest / 2), flows: most(rest / 2) }
+        let flows = if without_tcp { rest / 4 * 3 } else { rest / 2 };
+        Self { pipes: most(pipes), silent: most(silent), sessions: most(rest / 2), flows: most(flows) }
     }
 }
 
@@ -201,7 +207,7 @@ mod tests {
         for (descriptors, listeners) in [(128, 1), (1024, 10), (20_000, 10_000), (1_048_576, 3)] {
             for (router, with_router) in [(0, false), (ROUTER, true)] {
                 let Shares { pipes, silent, sessions, .. } =
-                    Shares::of(descriptors, Needs { listeners, with_router });
+                    Shares::of(descriptors, Needs { listeners, with_router, without_tcp: false });
                 let waiting = (4 * listeners).min(64);
                 let new = (descriptors / NEW_SHARE).min(MOST_NEW);
                 let used = CONTROL
@@ -216,13 +222,23 @@ mod tests {
 
     #[test]
     fn tcp_keeps_half_of_the_descriptors() {
-        let Shares { sessions, flows, .. } = Shares::of(1024, Needs { listeners: 2, with_router: true });
+        let needs = Needs { listeners: 2, with_router: true, without_tcp: false };
+        let Shares { sessions, flows, .. } = Shares::of(1024, needs);
         assert!(flows <= sessions);
     }
 
     #[test]
+    fn flows_get_more_where_no_tcp_client_can_come() {
+        let needs = Needs { listeners: 1, ..Needs::default() };
+        let [shared, alone] =
+            [false, true].map(|without_tcp| Shares::of(20_000, Needs { without_tcp, ..needs }));
+        assert!(shared.flows < 10_000 && alone.flows > 14_000, "{} and {}", shared.flows, alone.flows);
+        assert_eq!(alone.sessions, shared.sessions);
+    }
+
+    #[test]
     fn a_tiny_limit_still_forwards_one_of_each() {
-        let needs = Needs { listeners: 2, with_router: true };
+        let needs = Needs { listeners: 2, with_router: true, without_tcp: false };
         assert_eq!(Shares::of(16, needs), Shares { pipes: 1, silent: 1, sessions: 1, flows: 1 });
     }
 }

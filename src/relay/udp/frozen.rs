@@ -6,9 +6,9 @@
 //! along, and its way begins again. Replies that wait for the listener's socket go along, too.
 //!
 //! Meanwhile the kernel queues what arrives. The listener's socket has room for 4 MiB and a flow's
-//! for 1 MiB where the system lets it (`net.core.rmem_max`; else that, 208 KiB as a rule). A small
-//! datagram takes some 768 bytes of it. A datagram that finds its queue full is lost, as at any
-//! other time.
+//! for 1 MiB where the system lets it (`net.core.rmem_max`; else that, 208 KiB as a rule; with
+//! `CAP_NET_ADMIN` the listener's has its 4 MiB in any case). A small datagram takes some 768 bytes
+//! of it. A datagram that finds its queue full is lost, as at any other time.
 //!
 //! A flow whose target is joined by the kernel (GRO) has to be read with the sizes of the parts, so
 //! that goes along. What may be joined for a send is found out again.
