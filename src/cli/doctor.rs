@@ -44,14 +44,13 @@ pub(super) fn run<F: Fn(&str) -> Option<OsString>>(args: &Doctor, variables: &Va
     };
     runtime.block_on(async {
         let (daemon, views) = ask(client.as_ref()).await;
-        let mut subjects = match subjects(args.is_named, views, &loaded) {
+        let subjects = match subjects(args.is_named, views, &loaded) {
             Ok(subjects) => subjects,
             Err(problems) => return without_mappings(&daemon, problems),
         };
         if let Some(name) = &args.name {
             let known: Vec<String> = subjects.iter().map(|subject| subject.name.clone()).collect();
-            subjects.retain(|subject| subject.name == *name);
-            if subjects.is_empty() {
+            if !known.contains(name) {
                 return unknown_name(name, &known);
             }
         }
@@ -60,7 +59,8 @@ pub(super) fn run<F: Fn(&str) -> Option<OsString>>(args: &Doctor, variables: &Va
             return ExitCode::from(FAILED);
         }
         let settings = loaded.map(|loaded| loaded.settings.router).unwrap_or_default();
-        let findings = examine(&subjects, &Surroundings { settings, daemon }).await;
+        let around = Surroundings { settings, daemon };
+        let findings = examine(&subjects, args.name.as_deref(), &around).await;
         let fails = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
         let code = if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
         if args.json {

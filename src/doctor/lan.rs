@@ -1,7 +1,7 @@
 //! The local network: whether packets of this machine get to the home router and back.
 //!
-//! [`look()`] reads the kernel's tables and sends a few small datagrams to the router; [`judge`]
-//! says what that means.
+//! [`look()`] reads the kernel's tables and sends a few small datagrams, none of which passes the
+//! router; [`judge`] says what that means.
 
 mod look;
 
@@ -39,6 +39,19 @@ pub(super) struct Lan {
     is_container: bool,
     /// There is a default route of IPv6.
     has_ipv6: bool,
+    /// A router that answers elsewhere than the default route leads, which leads to none.
+    elsewhere: Option<Elsewhere>,
+}
+
+/// A router that the default route does not lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Elsewhere {
+    /// The router.
+    router: IpAddr,
+    /// The address of this machine toward it.
+    own: IpAddr,
+    /// The interface toward it.
+    interface: String,
 }
 
 /// What a test of the packet size has shown.
@@ -61,6 +74,13 @@ impl Lan {
         self.way.as_ref().ok().map(|way| way.own)
     }
 
+    /// The machine at the end of the default route answers as a router does.
+    pub(super) fn confirm_router(&mut self) {
+        if self.answers != Some(false) {
+            self.elsewhere = None;
+        }
+    }
+
     fn of_way(&self) -> Option<&Interface> {
         let own = self.own()?;
         self.interfaces.iter().find(|interface| interface.addresses.contains(&own))
@@ -79,23 +99,13 @@ pub(super) fn judge(lan: &Lan, subject: &Subject) -> Judged {
     if let Some(interface) = interface.filter(|interface| !interface.is_up || !interface.has_link) {
         return no_link(interface);
     }
-    if lan.answers == Some(false) {
-        return Judged::fail(
-            format!("the router {gateway} does not answer on {name}"),
-            format!(
-                "look whether the router is on, and whether {gateway} is its address (`ip route`): \
-                 `ip route replace default via ADDRESS dev {name}` names another one"
-            ),
-        );
+    if lan.answers == Some(false) || lan.elsewhere.is_some() {
+        return wrong_gateway(lan, *gateway, name);
     }
     if let Some(other) = lan.replies_by.as_deref().filter(|other| interface.is_some() && *other != name) {
         return Judged::fail(
             format!("clients come in by {name}, and the answers to them leave by {other}"),
-            format!(
-                "ip route add default via {gateway} dev {name} table 100 && \
-                 ip rule add from {own} table 100 && \
-                 ip rule add from {own} table main suppress_prefixlength 0"
-            ),
+            answers_by(&gateway.to_string(), &own.to_string(), name),
         );
     }
     size(lan, name).unwrap_or_else(|| {
@@ -113,6 +123,39 @@ pub(super) fn judge(lan: &Lan, subject: &Subject) -> Judged {
     })
 }
 
+/// The commands by which answers leave by the interface that clients come in by.
+fn answers_by(router: &str, own: &str, interface: &str) -> String {
+    format!(
+        "ip route add default via {router} dev {interface} table 100 && ip rule add from {own} table 100 && \
+         ip rule add from {own} table main suppress_prefixlength 0"
+    )
+}
+
+/// The default route leads to a machine that is off, or that is no router.
+fn wrong_gateway(lan: &Lan, gateway: IpAddr, interface: &str) -> Judged {
+    let evidence = if lan.answers == Some(false) {
+        format!("the router {gateway} does not answer on {interface}")
+    } else {
+        format!("{gateway}, where the default route leads, does not answer as a router does")
+    };
+    match &lan.elsewhere {
+        Some(Elsewhere { router, interface, .. }) => Judged::fail(
+            format!("{evidence}, and a router answers at {router}"),
+            format!(
+                "`ip route replace default via {router} dev {interface}`, and correct the gateway where the \
+                 address of this machine is set"
+            ),
+        ),
+        None => Judged::fail(
+            evidence,
+            format!(
+                "look whether the router is on, and whether {gateway} is its address (`ip route`): \
+                 `ip route replace default via ADDRESS dev {interface}` names another one"
+            ),
+        ),
+    }
+}
+
 /// A machine without a way to a router.
 fn without_way(lan: &Lan, no_way: &NoWay, subject: &Subject) -> Judged {
     if lan.is_container {
@@ -121,11 +164,19 @@ fn without_way(lan: &Lan, no_way: &NoWay, subject: &Subject) -> Judged {
             "run it with `network_mode: host`, or in a network that is not internal",
         );
     }
+    let found = lan.elsewhere.as_ref();
+    let seen = found.map(|found| format!("; a router answers at {}", found.router)).unwrap_or_default();
     if let Some(tunnel) = &no_way.only_through {
+        let or = |text: Option<String>, else_: &str| text.unwrap_or_else(|| else_.to_owned());
+        let router = or(found.map(|found| found.router.to_string()), "ROUTER");
+        let interface = or(found.map(|found| found.interface.clone()), "INTERFACE");
+        let own = or(found.map(|found| found.own.to_string()), "ADDRESS");
         return Judged::fail(
-            format!("the only default route leads through {tunnel}, not to a home router"),
-            "add the route to the router, such as `ip route add default via 192.168.1.1 metric 100`, \
-             or name it with [router] gateway and interface",
+            format!("the only default route leads through {tunnel}, not to a home router{seen}"),
+            format!(
+                "ip route add default via {router} dev {interface} metric 1000 && {}",
+                answers_by(&router, &own, &interface)
+            ),
         );
     }
     let broken = |interface: &&Interface| !interface.is_up || !interface.has_link;
@@ -139,10 +190,14 @@ fn without_way(lan: &Lan, no_way: &NoWay, subject: &Subject) -> Judged {
         let evidence = "this machine has IPv6 alone: there is no IPv4 default route";
         return if subject.wants_ipv6() { Judged::ok(evidence) } else { Judged::fail(evidence, cure) };
     }
-    Judged::fail(
-        format!("this machine has no way out: {}", no_way.reason),
-        "ask for the network again (DHCP), or write the route: `ip route add default via ROUTER`",
-    )
+    let evidence = format!("this machine has no way out: {}{seen}", no_way.reason);
+    let route = match found {
+        Some(Elsewhere { router, interface, .. }) => {
+            format!("`ip route add default via {router} dev {interface}`")
+        }
+        None => "`ip route add default via ROUTER`".to_owned(),
+    };
+    Judged::fail(evidence, format!("ask for the network again (DHCP), or write the route: {route}"))
 }
 
 fn no_link(interface: &Interface) -> Judged {

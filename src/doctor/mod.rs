@@ -49,19 +49,27 @@ pub(crate) enum Daemon {
     Hidden(String),
 }
 
-/// Walks the way of each mapping, from its targets to the internet: six findings a mapping.
-pub(crate) async fn examine(subjects: &[Subject], around: &Surroundings) -> Vec<Finding> {
-    let lan = lan::look(&around.settings).await;
+/// Walks the way of each mapping, or of the one with this name, from its targets to the internet:
+/// six findings a mapping. `all` are the mappings of this machine.
+pub(crate) async fn examine(all: &[Subject], name: Option<&str>, around: &Surroundings) -> Vec<Finding> {
+    let subjects: Vec<&Subject> =
+        all.iter().filter(|subject| name.is_none_or(|name| subject.name == name)).collect();
+    let mut lan = lan::look(&around.settings).await;
     let rules = firewall::look().await;
-    let wanted: Vec<Wanted> = subjects.iter().flat_map(Subject::wanted).collect();
+    let wanted: Vec<Wanted> = subjects.iter().flat_map(|subject| subject.wanted()).collect();
     let survey = match &lan.way {
         Ok(_) => Some(gateway::survey(&around.settings, &wanted).await),
         Err(_) => None,
     };
+    if survey.as_ref().is_some_and(|survey| survey.router.is_ok()) {
+        lan.confirm_router();
+    }
+    let beyond = internet::look(survey.as_ref()).await;
+    let back = target::Back { all, external: survey.as_ref().and_then(|survey| survey.external) };
     let mut findings = Vec::new();
     for subject in subjects {
         let name = &*subject.name;
-        let targets = target::look(subject).await;
+        let targets = target::look(subject, &back).await;
         let listener = listener::judge(subject, &around.daemon, &listener::look(subject));
         let firewall = firewall::judge(subject, &rules, lan.interface(), lan.own(), A_CLIENT);
         let lan = lan::judge(&lan, subject);
@@ -69,7 +77,7 @@ pub(crate) async fn examine(subjects: &[Subject], around: &Surroundings) -> Vec<
         let listens = listener.verdict != Verdict::Fail;
         let seen = survey.as_ref().filter(|_| lan.verdict != Verdict::Fail);
         let router = router::judge(subject, seen, listens, &around.daemon);
-        let internet = internet::judge(subject, seen, router.verdict);
+        let internet = internet::judge(subject, seen, beyond, router.verdict);
         let hops = [
             (Hop::Target, target),
             (Hop::Listener, listener),

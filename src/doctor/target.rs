@@ -6,7 +6,10 @@
 
 mod look;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -39,8 +42,10 @@ pub(super) struct Seen {
 pub(super) enum Did {
     /// Its name has no address, for this reason.
     NoAddress(String),
-    /// Its address is a listener of the mapping itself.
-    Loops(SocketAddr),
+    /// Its address is a listener of this mapping, or of another one.
+    Loops(SocketAddr, String),
+    /// Its address is the router's external one, at a port that leads to the mapping itself.
+    ComesBack(SocketAddr),
     /// It took the connection.
     Connected {
         /// What it answers to the start of TLS; `None` where that was not tried.
@@ -61,6 +66,15 @@ pub(super) enum Did {
     Untold,
     /// It has no address and port that can be tried from here.
     Untried,
+}
+
+/// What a target must not lead back to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Back<'a> {
+    /// The mappings of this machine.
+    pub(super) all: &'a [Subject],
+    /// The router's external address.
+    pub(super) external: Option<IpAddr>,
 }
 
 /// How a target answers the first message of TLS.
@@ -124,9 +138,16 @@ fn one(subject: &Subject, seen: &Seen, lan_fails: bool) -> Judged {
             format!("the name {host} has no address: {}", clean(why)),
             format!("write the address of the machine in place of {host}, or add the name to /etc/hosts"),
         ),
-        Did::Loops(addr) => Judged::fail(
-            format!("{target} leads to {addr}, which is a listener of this mapping"),
-            "name the machine and the port where the service runs",
+        Did::Loops(addr, of) => {
+            let of = if *of == subject.name { "this mapping".to_owned() } else { clean(of) };
+            Judged::fail(
+                format!("{target} leads to {addr}, which is a listener of {of}"),
+                "name the machine and the port where the service runs",
+            )
+        }
+        Did::ComesBack(addr) => Judged::fail(
+            format!("{addr} is the external address of the router, whose port leads back to this mapping"),
+            "name the machine and the port where the service runs, by its address inside",
         ),
         Did::Refused { .. } | Did::Silent | Did::Unreachable(_) if asleep => {
             Judged::unknown(format!("{target} does not answer, and a client would start it"), "")

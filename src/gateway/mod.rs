@@ -43,7 +43,7 @@ pub(crate) use router::{Found, Holder};
 pub(crate) use settings::{OnConflict, RouterProtocol, RouterSettings};
 pub(crate) use status::{OpeningState, OpeningStatus, RouterState, RouterStatus};
 #[cfg(feature = "api")]
-pub(crate) use survey::{NoWay, Seen, Survey, Wanted, Way, survey, way};
+pub(crate) use survey::{NoWay, Seen, Survey, Wanted, Way, routers, survey, way};
 use tokio::{
     sync::{oneshot, watch},
     time::{sleep, timeout},

@@ -4,7 +4,7 @@
 //! what the router has at some ports. Opens and closes nothing. Each question has its limit, and
 //! the look ends with the last one.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{
     RouterSettings, Verdict,
@@ -12,6 +12,7 @@ use super::{
     questions::{limited, search},
     route::{NoRoute, router_addr},
     router::{Entry, Found, Holder, MapRequest, RouterAddr},
+    upnp,
 };
 use crate::mapping::Protocol;
 
@@ -86,6 +87,12 @@ pub(crate) fn way(settings: &RouterSettings) -> Result<Way, NoWay> {
 
 fn address(settings: &RouterSettings) -> Result<RouterAddr, NoRoute> {
     router_addr(settings.gateway, settings.interface.as_deref())
+}
+
+/// The routers that answer a search on the network of an address of this machine, wherever the
+/// default route leads. Takes two seconds.
+pub(crate) async fn routers(own: Ipv4Addr) -> Vec<IpAddr> {
+    upnp::routers(own).await
 }
 
 /// Looks for the router and asks it about these ports.

@@ -11,6 +11,8 @@ pub(crate) mod bind;
 #[cfg(feature = "wake")]
 pub(crate) mod broadcast;
 pub(crate) mod errno;
+#[cfg(feature = "api")]
+pub(crate) mod hops;
 pub(crate) mod inherited;
 #[cfg(feature = "api")]
 pub(crate) mod interfaces;
@@ -23,7 +25,9 @@ pub(crate) mod unix;
 mod backoff;
 mod file;
 mod keepalive;
+mod netlink;
 mod recv;
+mod routes;
 mod rules;
 mod scope;
 mod tcp_info;
@@ -34,5 +38,7 @@ pub(crate) use file::receive_file;
 pub(crate) use file::send_file;
 pub(crate) use keepalive::{may_wait, set_keepalive, set_unanswered_limit, unanswered_limit};
 pub(crate) use recv::{Received, receive};
+#[cfg(feature = "api")]
+pub(crate) use scope::leaves_by;
 pub(crate) use scope::{leads_here, scoped};
 pub(crate) use tcp_info::{Flight, queued};

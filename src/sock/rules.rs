@@ -5,28 +5,17 @@
 
 use std::io;
 
-use rustix::{
-    io::Errno,
-    net::{
-        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink::SocketAddrNetlink, recv,
-        sendto, socket_with,
-    },
-};
+use rustix::{io::Errno, net::AddressFamily};
+
+use super::netlink::{self, DONE, ERROR, REQUEST_DUMP, u32_at};
 
 /// Asks for all rules of a family.
 const GET_RULES: u16 = 34;
 /// One rule.
 const RULE: u16 = 32;
-/// The end of the answer.
-const DONE: u16 = 3;
-/// An answer that is an error.
-const ERROR: u16 = 2;
-/// A question that wants the whole list.
-const REQUEST_DUMP: u16 = 0x301;
 /// The attribute that says where a rule stands among the others.
 const PRIORITY: u16 = 6;
-/// The length of the head of each message, and of the head of a rule in it.
-const HEAD: usize = 16;
+/// The length of the head of a rule.
 const RULE_HEAD: usize = 12;
 /// Where the rules stand that are always there.
 const STANDARD: [u32; 3] = [0, 32766, 32767];
@@ -42,14 +31,11 @@ pub(super) fn any_own() -> io::Result<bool> {
 }
 
 fn any_own_of(family: AddressFamily) -> io::Result<bool> {
-    // No protocol is that of routing.
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    sendto(&socket, &question(family), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-    let mut buffer = vec![0; 32 * 1024];
+    let mut question = [0; RULE_HEAD];
+    question[0] = u8::try_from(family.as_raw()).unwrap_or_default();
+    let mut answers = netlink::ask(GET_RULES, REQUEST_DUMP, &question)?;
     for _ in 0..MOST_ANSWERS {
-        // The kernel answers at once, so there is nothing to wait for.
-        let (length, _) = recv(&socket, &mut buffer, RecvFlags::DONTWAIT)?;
-        match answer(&buffer[..length.min(buffer.len())]) {
+        match answer(answers.read()?) {
             Answer::Own => return Ok(true),
             Answer::Ended => return Ok(false),
             Answer::Refused => return Err(Errno::NOTSUP.into()),
@@ -57,19 +43,6 @@ fn any_own_of(family: AddressFamily) -> io::Result<bool> {
         }
     }
     Ok(true)
-}
-
-fn question(family: AddressFamily) -> Vec<u8> {
-    let length = u32::try_from(HEAD + RULE_HEAD).unwrap_or_default();
-    let mut question = Vec::with_capacity(HEAD + RULE_HEAD);
-    question.extend(length.to_ne_bytes());
-    question.extend(GET_RULES.to_ne_bytes());
-    question.extend(REQUEST_DUMP.to_ne_bytes());
-    question.extend(1_u32.to_ne_bytes());
-    question.extend(0_u32.to_ne_bytes());
-    question.push(u8::try_from(family.as_raw()).unwrap_or_default());
-    question.resize(HEAD + RULE_HEAD, 0);
-    question
 }
 
 /// What a part of the answer says.
@@ -85,40 +58,22 @@ enum Answer {
     More,
 }
 
-fn answer(mut rest: &[u8]) -> Answer {
-    while let Some((length, kind)) = u32_at(rest, 0).zip(u16_at(rest, 4)) {
-        let Some(message) = usize::try_from(length).ok().and_then(|length| rest.get(HEAD..length)) else {
-            break;
-        };
+fn answer(part: &[u8]) -> Answer {
+    for (kind, body) in netlink::messages(part) {
         match kind {
             DONE => return Answer::Ended,
             ERROR => return Answer::Refused,
-            RULE if !STANDARD.contains(&priority(message)) => return Answer::Own,
+            RULE if !STANDARD.contains(&priority(body)) => return Answer::Own,
             _ => {}
         }
-        rest = rest.get((HEAD + message.len()).next_multiple_of(4)..).unwrap_or_default();
     }
     Answer::More
 }
 
 /// Where a rule stands; a rule without a word on it stands first.
 fn priority(rule: &[u8]) -> u32 {
-    let mut rest = rule.get(RULE_HEAD..).unwrap_or_default();
-    while let Some((length, kind)) = u16_at(rest, 0).zip(u16_at(rest, 2)) {
-        if kind == PRIORITY {
-            return u32_at(rest, 4).unwrap_or_default();
-        }
-        rest = rest.get(usize::from(length).next_multiple_of(4).max(4)..).unwrap_or_default();
-    }
-    0
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+    let mut all = netlink::attributes(rule.get(RULE_HEAD..).unwrap_or_default());
+    all.find(|(kind, _)| *kind == PRIORITY).and_then(|(_, value)| u32_at(value, 0)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -138,11 +93,7 @@ mod tests {
     }
 
     fn message(kind: u16, body: &[u8]) -> Vec<u8> {
-        let mut message = u32::try_from(HEAD + body.len()).unwrap().to_ne_bytes().to_vec();
-        message.extend(kind.to_ne_bytes());
-        message.resize(HEAD, 0);
-        message.extend(body);
-        message
+        netlink::message(kind, 0, body)
     }
 
     #[test]
@@ -153,16 +104,6 @@ mod tests {
         assert_eq!(answer(&[standard.clone(), done].concat()), Answer::Ended);
         assert_eq!(answer(&[standard, rule(Some(32765))].concat()), Answer::Own);
         assert_eq!(answer(&message(ERROR, &[0; 20])), Answer::Refused);
-    }
-
-    #[test]
-    fn no_bytes_break_it() {
-        let whole = [rule(None), rule(Some(32766))].concat();
-        for end in 0..whole.len() {
-            let _ = answer(&whole[..end]);
-        }
-        assert_eq!(answer(&[0; 64]), Answer::More);
-        assert_eq!(answer(&[0xff; 64]), Answer::More);
     }
 
     #[test]

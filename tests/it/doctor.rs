@@ -5,6 +5,7 @@
 //! that alone has to fail, what stands in its evidence, and how the cure is applied. A cure that is a command is run as
 //! the doctor printed it.
 
+mod server;
 mod ways;
 
 use std::{
@@ -15,8 +16,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{HomeRouter as _, Portway, Ran, RouterLab, eventually, in_router_lab, portway_program};
-use ways::{FIREWALL, LAN, LISTENER, ROUTER, Server, TARGET, Way};
+use crate::harness::{
+    HomeRouter as _, Portway, Program, Ran, RouterLab, eventually, in_router_lab, portway_program,
+};
+use server::Server;
+use ways::{FIREWALL, INTERNET, LAN, LISTENER, ROUTER, TARGET, Way};
 
 /// The port of the mapping, here and on the router.
 const PORT: u16 = 9080;
@@ -25,7 +29,35 @@ const SERVICE: u16 = 7000;
 /// What the mapping usually is.
 const USUAL: &str = "publish = \"9080:192.168.77.3:7000\"\nrouter = true\n";
 /// Further programs of the lab.
-const TOOLS: [&str; 2] = ["upnpc", "iptables"];
+const TOOLS: [&str; 4] = ["upnpc", "iptables", "python3", "unshare"];
+/// Leaves the network of `lan` as it was at first; does nothing where it is.
+const RESTORED: &str = "
+    ip link set eth0 up mtu 1500 gso_max_segs 65535
+    ip route replace default via 192.168.77.1 metric 100
+    ip route show default | grep -v 'via 192.168.77.1 dev eth0 metric 100' | while read -r route; do
+        ip route del $route
+    done
+    ip rule | sed -n 's/^\\([0-9]*\\):.*/\\1/p' | grep -vxE '0|32766|32767' | while read -r priority; do
+        ip rule del priority $priority
+    done
+    ip route flush table 100 2>/dev/null || :
+    ip link del wg0 2>/dev/null || :
+    ip addr del 192.168.77.60/24 dev eth0 2>/dev/null || :
+";
+
+/// Runs a program as in a container: with a mark of the engine, and no process of others in sight.
+const AS_CONTAINER: &str = r#"
+    root=/mnt
+    mount -t tmpfs tmpfs "$root"
+    for entry in /*; do
+        if [ "$entry" = "$root" ]; then continue
+        elif [ -L "$entry" ]; then cp -P "$entry" "$root"
+        elif [ -d "$entry" ]; then mkdir "$root$entry"; mount --rbind "$entry" "$root$entry"; fi
+    done
+    : >"$root/.dockerenv"
+    mount -t proc proc "$root/proc"
+    exec chroot "$root" "$@"
+"#;
 
 /// A household with a mapping named `web`.
 struct Home<'l> {
@@ -34,6 +66,10 @@ struct Home<'l> {
     config: String,
     portway: Option<Portway>,
     services: Vec<Server>,
+    /// The machine that portway runs on: `lan`, or `box` for a container.
+    on: &'static str,
+    /// A program in the way.
+    other: Option<Program>,
     /// Where a client of the internet goes.
     port: u16,
 }
@@ -41,7 +77,16 @@ struct Home<'l> {
 impl<'l> Home<'l> {
     fn new(lab: &'l mut RouterLab) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut home = Self { lab, dir, config: String::new(), portway: None, services: vec![], port: PORT };
+        let mut home = Self {
+            lab,
+            dir,
+            config: String::new(),
+            portway: None,
+            services: vec![],
+            on: "lan",
+            other: None,
+            port: PORT,
+        };
         home.serve();
         home.configure(USUAL);
         home.start();
@@ -73,7 +118,7 @@ impl<'l> Home<'l> {
     fn start(&mut self) {
         let state = self.dir.path().display().to_string();
         let setup = Portway::with(&self.config).env("STATE_DIRECTORY", &state);
-        self.portway = Some(self.lab.place(setup, "lan").start());
+        self.portway = Some(self.lab.place(setup, self.on).start());
     }
 
     fn stop(&mut self) {
@@ -96,7 +141,12 @@ impl<'l> Home<'l> {
     /// A command of the program on `lan`.
     fn portway(&self, args: &[&str]) -> Ran {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.lab.network("lan")]).arg(portway_program());
+        command.args(["netns", "exec", &self.lab.network(self.on)]);
+        if self.on == "box" {
+            let apart = ["unshare", "--mount", "--pid", "--fork", "sh", "-ec", AS_CONTAINER, "sh"];
+            command.args(apart);
+        }
+        command.arg(portway_program());
         Ran::of(command.args(args).arg("--socket").arg(self.socket()).stdin(Stdio::null()))
     }
 
@@ -137,7 +187,17 @@ impl<'l> Home<'l> {
 
     /// Everything as it was.
     fn restore(&mut self) {
-        self.sh("lan", "nft flush ruleset");
+        self.other = None;
+        if self.on != "lan" {
+            self.stop();
+            self.on = "lan";
+        }
+        self.lab.run("box down");
+        self.sh("lan", &format!("nft flush ruleset\n{RESTORED}"));
+        self.lab.run("vpn off");
+        self.lab.run("link up");
+        self.lab.run("behind off");
+        self.sh("rtr", "ip link set p1 mtu 1500; ip link set br0 mtu 1500");
         self.serve();
         self.port = PORT;
         let changed = std::mem::take(&mut self.config);
@@ -156,7 +216,7 @@ fn walk(home: &mut Home<'_>, way: &Way) {
     breaks(home);
     let mut last = String::new();
     let finding = crate::harness::eventually_within(
-        std::time::Duration::from_secs(40),
+        std::time::Duration::from_secs(90),
         &format!("{name}: {hop} alone fails"),
         || {
             let (hops, code) = home.doctor();
@@ -207,11 +267,21 @@ fn what_is_wrong_with_a_target_or_a_listener_is_named_and_its_cure_helps() {
 }
 
 #[test]
-fn what_is_wrong_with_the_firewall_or_the_network_is_named_and_its_cure_helps() {
-    in_router_lab(&TOOLS, [("IPV6", "no")], |lab| walk_all(lab, &[FIREWALL, LAN]));
+fn what_is_wrong_with_the_firewall_is_named_and_its_cure_helps() {
+    in_router_lab(&TOOLS, [("IPV6", "no")], |lab| walk_all(lab, &[FIREWALL]));
+}
+
+#[test]
+fn what_is_wrong_with_the_network_is_named_and_its_cure_helps() {
+    in_router_lab(&TOOLS, [("IPV6", "no")], |lab| walk_all(lab, &[LAN]));
 }
 
 #[test]
 fn what_is_wrong_with_the_router_is_named_and_its_cure_helps() {
     in_router_lab(&TOOLS, [("IPV6", "no")], |lab| walk_all(lab, &[ROUTER]));
+}
+
+#[test]
+fn what_is_wrong_in_front_of_the_router_is_named_and_its_cure_helps() {
+    in_router_lab(&TOOLS, [("IPV6", "no")], |lab| walk_all(lab, &[INTERNET]));
 }

@@ -36,6 +36,7 @@ mod doctor;
 mod drain;
 mod empty_plan;
 mod environment;
+mod first_time;
 mod flood;
 mod foreign_text;
 mod guard;

@@ -277,11 +277,16 @@ fn a_name_that_leads_to_our_own_listener_is_refused_as_a_loop() {
     in_own_network(&["mount"], || {
         let own = [IpAddr::from([10, 5, 0, 1]), IpAddr::from([0xfd00, 5, 0, 0, 0, 0, 0, 1])];
         own.into_iter().for_each(add_address);
-        let files = hosts("10.5.0.1 me.test\nfd00:5::1 me6.test\n");
+        // The kernel goes to the second one from the first one.
+        run("ip addr add 10.6.0.1/24 dev lo");
+        run("ip addr add 10.6.0.2/24 dev lo");
+        let files = hosts("10.5.0.1 me.test\nfd00:5::1 me6.test\n10.6.0.2 second.test\n");
         let config = "[[mapping]]\npublish = [\"7100:me.test:7100/tcp+udp\", \"7200:me6.test:7200/tcp+udp\", \
-             \"10.5.0.1:7300:me.test:7300/tcp+udp\"]\nmax_sessions_per_client = \"unlimited\"\n";
+             \"10.5.0.1:7300:me.test:7300/tcp+udp\", \"7400:second.test:7400/tcp+udp\"]\nmax_sessions_per_client = \"unlimited\"\n";
         let mut portway = with_files(Portway::with(config), files.path()).start();
-        for (n, at) in ["127.0.0.1:7100", "127.0.0.1:7200", "10.5.0.1:7300"].into_iter().enumerate() {
+        for (n, at) in
+            ["127.0.0.1:7100", "127.0.0.1:7200", "10.5.0.1:7300", "127.0.0.1:7400"].into_iter().enumerate()
+        {
             let at: SocketAddr = at.parse().expect("an address");
             Client::to(at).until_closed();
             portway.wait_sessions(2 * n + 1);
@@ -290,7 +295,7 @@ fn a_name_that_leads_to_our_own_listener_is_refused_as_a_loop() {
         }
         let lines = portway.stop();
         let lines = lines.sessions_ended();
-        assert_eq!(lines.len(), 6, "{lines:?}");
+        assert_eq!(lines.len(), 8, "{lines:?}");
         for line in lines {
             assert_eq!(line.text("reason"), "unreachable", "{}", line.raw());
             if line.text("protocol") == "tcp" {

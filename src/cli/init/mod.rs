@@ -180,6 +180,7 @@ fn next(path: &Path, answers: &Answers) -> String {
     if answers.router {
         text += "  portway router    while it runs: whether the router opened the port, and its address\n";
     }
+    text += "  portway doctor    while it runs: whether clients from outside reach it, and what helps\n";
     text
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     time::Duration,
 };
@@ -12,11 +12,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{super::program::said, Fits, Lan, SMALLEST};
+use super::{super::router::is_public, Elsewhere, Fits, Lan, SMALLEST};
 use crate::{
-    gateway::{self, RouterSettings},
-    job,
-    sock::interfaces::Interface,
+    gateway::{self, RouterSettings, Way},
+    sock::{hops, interfaces::Interface, leaves_by},
 };
 
 /// The port of `discard`, which hardly any router serves: it refuses.
@@ -33,9 +32,9 @@ const HEADERS: u32 = 28;
 /// Sizes that networks have: DSL, tunnels, the smallest.
 const SIZES: [u32; 4] = [1500, 1492, 1420, SMALLEST];
 /// A client somewhere on the internet.
-const A_CLIENT: &str = "8.8.8.8";
-/// How long a program may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const A_CLIENT: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 8);
+/// The most networks in which a router is looked for.
+const MOST_NETWORKS: usize = 4;
 /// Files that container engines make in their containers.
 const MARKS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
@@ -50,20 +49,55 @@ pub(in crate::doctor) async fn look(settings: &RouterSettings) -> Lan {
         fits: None,
         is_container: false,
         has_ipv6: has_ipv6(),
+        elsewhere: None,
     };
     let is_marked = MARKS.iter().any(|mark| Path::new(mark).exists());
     lan.is_container = is_marked && is_of_all_processes() && has_own_network(&lan);
-    let Ok(way) = &lan.way else { return lan };
-    let (gateway, own) = (way.gateway, way.own);
+    let Ok(Way { gateway, own }) = lan.way else {
+        lan.elsewhere = elsewhere(&lan.interfaces).await;
+        return lan;
+    };
     lan.mtu = lan.interface().and_then(mtu);
-    lan.replies_by = replies_by(own).await;
+    lan.replies_by = leaves_by(own, A_CLIENT.into()).ok();
     lan.answers = answers(gateway).await;
-    if lan.answers != Some(false)
-        && let Some(mtu) = lan.mtu.filter(|mtu| *mtu >= SMALLEST)
-    {
+    let answers = lan.answers != Some(false);
+    if answers && let Some(mtu) = lan.mtu.filter(|mtu| *mtu >= SMALLEST) {
         lan.fits = fits(gateway, mtu).await;
     }
+    // A rented machine has no home router, and its gateway may not answer.
+    if !is_public(own) && (!answers || !passes_on(own).await) {
+        lan.elsewhere = elsewhere(&lan.interfaces).await.filter(|found| found.router != gateway);
+    }
     lan
+}
+
+/// Whether the machine at the end of the default route passes datagrams on, as a router does: it
+/// says so of one that may go no further.
+async fn passes_on(own: IpAddr) -> bool {
+    let IpAddr::V4(own) = own else { return true };
+    for _ in 0..2 {
+        if let Ok(Some(_)) = hops::router_at(1, own, A_CLIENT, REFUSAL).await {
+            return true;
+        }
+        sleep(REFILL).await;
+    }
+    false
+}
+
+/// The router that answers first on the networks of these interfaces.
+async fn elsewhere(interfaces: &[Interface]) -> Option<Elsewhere> {
+    let works = |interface: &&Interface| interface.is_up && interface.has_link;
+    for interface in interfaces.iter().filter(works).take(MOST_NETWORKS) {
+        let usual = |ip: &IpAddr| match ip {
+            IpAddr::V4(ip) => (!ip.is_link_local()).then_some(*ip),
+            IpAddr::V6(_) => None,
+        };
+        let Some(own) = interface.addresses.iter().find_map(usual) else { continue };
+        if let Some(router) = gateway::routers(own).await.into_iter().next() {
+            return Some(Elsewhere { router, own: own.into(), interface: interface.name.clone() });
+        }
+    }
+    None
 }
 
 /// Whether all processes that can be seen have this network: then the container was given it, and
@@ -98,14 +132,6 @@ fn has_ipv6() -> bool {
         let is_default = fields.first() == Some(&&*nowhere) && fields.get(1) == Some(&"00");
         is_default && fields.get(4) != Some(&&*nowhere) && fields.get(9) != Some(&"lo")
     })
-}
-
-/// The interface by which the answers to a client leave.
-async fn replies_by(own: IpAddr) -> Option<String> {
-    let ask = move || said("ip", &["-4", "route", "get", A_CLIENT, "from", &own.to_string()]).ok();
-    let text = job::run_within(PATIENCE, "portway-route", ask).await.ok()??;
-    let mut words = text.split_whitespace().skip_while(|word| *word != "dev");
-    words.nth(1).map(str::to_owned)
 }
 
 /// Whether the router answers on the link, as the table of neighbours shows.

@@ -20,7 +20,14 @@ fn healthy() -> Lan {
         fits: Some(Fits::All),
         is_container: false,
         has_ipv6: false,
+        elsewhere: None,
     }
+}
+
+/// A router that the default route does not lead to.
+fn elsewhere() -> Option<Elsewhere> {
+    let ip = |text: &str| text.parse().unwrap();
+    Some(Elsewhere { router: ip("192.168.1.9"), own: ip("192.168.1.2"), interface: "eth0".to_owned() })
 }
 
 fn judged(change: impl FnOnce(&mut Lan)) -> Judged {
@@ -41,7 +48,11 @@ fn each_fault_of_the_network_has_its_evidence_and_its_cure() {
     assert_eq!(judged(|_| ()).verdict, Verdict::Ok);
     let faults: [Fault; 9] = [
         (|lan| lan.way = Err(no_way(None)), "no way out", "ip route add default"),
-        (|lan| lan.way = Err(no_way(Some("wg0"))), "leads through wg0", "[router] gateway"),
+        (
+            |lan| lan.way = Err(no_way(Some("wg0"))),
+            "leads through wg0",
+            "ip route add default via ROUTER dev INTERFACE",
+        ),
         (|lan| lan.interfaces[0].has_link = false, "eth0 has no link", "cable"),
         (|lan| lan.interfaces[0].is_up = false, "eth0 is switched off", "ip link set eth0 up"),
         (|lan| lan.answers = Some(false), "192.168.1.1 does not answer", "ip route replace"),
@@ -61,11 +72,62 @@ fn each_fault_of_the_network_has_its_evidence_and_its_cure() {
             "network_mode: host",
         ),
     ];
+    all_fail(&faults);
+}
+
+#[test]
+fn a_router_that_the_default_route_does_not_lead_to_is_in_the_cure() {
+    let faults: [Fault; 4] = [
+        (
+            |lan| {
+                lan.way = Err(no_way(None));
+                lan.elsewhere = elsewhere();
+            },
+            "a router answers at 192.168.1.9",
+            "`ip route add default via 192.168.1.9 dev eth0`",
+        ),
+        (
+            |lan| {
+                lan.way = Err(no_way(Some("wg0")));
+                lan.elsewhere = elsewhere();
+            },
+            "a router answers at 192.168.1.9",
+            "ip route add default via 192.168.1.9 dev eth0 metric 1000 && \
+             ip route add default via 192.168.1.9 dev eth0 table 100 && \
+             ip rule add from 192.168.1.2 table 100",
+        ),
+        (
+            |lan| {
+                lan.answers = Some(false);
+                lan.elsewhere = elsewhere();
+            },
+            "192.168.1.1 does not answer on eth0, and a router answers at 192.168.1.9",
+            "`ip route replace default via 192.168.1.9 dev eth0`",
+        ),
+        (
+            |lan| lan.elsewhere = elsewhere(),
+            "192.168.1.1, where the default route leads, does not answer as a router does",
+            "`ip route replace default via 192.168.1.9 dev eth0`",
+        ),
+    ];
+    all_fail(&faults);
+}
+
+#[track_caller]
+fn all_fail(faults: &[Fault]) {
     for (change, evidence, cure) in faults {
         let judged = judged(change);
         assert_eq!(judged.verdict, Verdict::Fail, "{judged:?}");
         assert!(judged.evidence.contains(evidence) && judged.cure.contains(cure), "{judged:?}");
     }
+}
+
+#[test]
+fn a_router_that_opens_ports_is_the_right_one_though_it_answers_no_probe() {
+    let mut lan = healthy();
+    lan.elsewhere = elsewhere();
+    lan.confirm_router();
+    assert_eq!(judge(&lan, &Subject::example("web", &[], &[])).verdict, Verdict::Ok);
 }
 
 #[test]

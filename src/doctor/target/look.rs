@@ -15,13 +15,13 @@ use tokio::{
 };
 
 use super::{
-    super::subject::{self, Subject},
-    Clients, Did, Seen, Speaks, clients,
+    super::subject::{self, Listener, Subject},
+    Back, Clients, Did, Seen, Speaks, clients,
 };
 use crate::{
     job,
     mapping::{Protocol, takes},
-    sock::{interfaces::Interface, leads_here},
+    sock::leads_here,
 };
 
 /// How long a lookup may take.
@@ -38,18 +38,23 @@ const UNUSED: u16 = 47_808 + 13;
 const FIRST: usize = 8;
 
 /// Asks the targets of a mapping, one after the other.
-pub(in crate::doctor) async fn look(subject: &Subject) -> Vec<Seen> {
+pub(in crate::doctor) async fn look(subject: &Subject, back: &Back<'_>) -> Vec<Seen> {
     let mut all = Vec::new();
     for protocol in subject.protocols() {
         for target in &subject.targets {
-            let (lookup, did) = one(subject, target, protocol).await;
+            let (lookup, did) = one(subject, back, target, protocol).await;
             all.push(Seen { target: target.clone(), protocol, lookup, did });
         }
     }
     all
 }
 
-async fn one(subject: &Subject, target: &str, protocol: Protocol) -> (Option<Duration>, Did) {
+async fn one(
+    subject: &Subject,
+    back: &Back<'_>,
+    target: &str,
+    protocol: Protocol,
+) -> (Option<Duration>, Did) {
     let (addresses, lookup) = match subject::target(target) {
         None => return (None, Did::Untried),
         Some(Ok(addr)) => (vec![addr], None),
@@ -66,8 +71,8 @@ async fn one(subject: &Subject, target: &str, protocol: Protocol) -> (Option<Dur
     };
     let mut worst = Did::Untried;
     for addr in addresses.into_iter().take(4) {
-        let did = if loops(subject, protocol, addr) {
-            Did::Loops(addr)
+        let did = if let Some(did) = loops(subject, back, protocol, addr) {
+            did
         } else if protocol == Protocol::Tcp {
             tcp(subject, addr).await
         } else {
@@ -83,14 +88,23 @@ async fn one(subject: &Subject, target: &str, protocol: Protocol) -> (Option<Dur
     (lookup, worst)
 }
 
-/// Whether a listener of the mapping itself takes what goes to the address.
-fn loops(subject: &Subject, protocol: Protocol, addr: SocketAddr) -> bool {
-    let takes_it = subject.listeners.iter().any(|listener| {
+/// Whether what goes to the address comes back to portway.
+fn loops(subject: &Subject, back: &Back<'_>, protocol: Protocol, addr: SocketAddr) -> Option<Did> {
+    let takes_it = |listener: &&Listener| {
         (listener.protocol, listener.port.get()) == (protocol, addr.port()) && takes(listener.ip, addr.ip())
-    });
-    // The kernel names another source for a second address of an interface.
-    let is_own = || Interface::all().iter().any(|interface| interface.addresses.contains(&addr.ip()));
-    takes_it && (leads_here(addr).unwrap_or(false) || is_own())
+    };
+    // The mapping itself counts before others with the same port.
+    let all = std::iter::once(subject).chain(back.all);
+    let taker = all.into_iter().find(|other| other.listeners.iter().any(|l| takes_it(&l)));
+    if let Some(taker) = taker.filter(|_| leads_here(addr).unwrap_or(false)) {
+        return Some(Did::Loops(addr, taker.name.clone()));
+    }
+    let leads_back = |listener: &Listener| {
+        (listener.protocol, subject.external_port(listener).get()) == (protocol, addr.port())
+    };
+    let is_outside = back.external == Some(addr.ip().to_canonical());
+    (is_outside && subject.is_exposed() && subject.listeners.iter().any(leads_back))
+        .then_some(Did::ComesBack(addr))
 }
 
 async fn tcp(subject: &Subject, addr: SocketAddr) -> Did {

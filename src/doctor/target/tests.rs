@@ -13,10 +13,13 @@ fn seen(did: Did) -> Seen {
 #[test]
 fn each_thing_that_a_target_does_has_its_verdict_evidence_and_cure() {
     let web = subject("tcp [::]:9080");
-    let loops = Did::Loops("127.0.0.1:443".parse().unwrap());
+    let here: SocketAddr = "127.0.0.1:443".parse().unwrap();
+    let loops = |of: &str| Did::Loops(here, of.to_owned());
     for (did, verdict, evidence, cure) in [
         (Did::NoAddress("no answer".into()), Verdict::Fail, "the name 10.0.0.5 has no address", "/etc/hosts"),
-        (loops, Verdict::Fail, "a listener of this mapping", "name the machine"),
+        (loops("web"), Verdict::Fail, "a listener of this mapping", "name the machine"),
+        (loops("mail"), Verdict::Fail, "a listener of mail", "name the machine"),
+        (Did::ComesBack(here), Verdict::Fail, "leads back to this mapping", "by its address inside"),
         (Did::Refused { other_works: true }, Verdict::Fail, "refuses TCP and takes UDP", "/udp"),
         (Did::Refused { other_works: false }, Verdict::Fail, "no program listens", "start the service"),
         (Did::Silent, Verdict::Fail, "does not answer at all", "let 443/tcp in at the firewall of 10.0.0.5"),

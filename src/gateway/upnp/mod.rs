@@ -64,6 +64,10 @@ const ACTIONS: Duration = Duration::from_millis(800);
 /// How long a call of several requests may take.
 const SEVERAL: Duration = Duration::from_secs(6);
 
+/// How long the routers of a network may take to answer.
+#[cfg(feature = "api")]
+const ROUTERS: Duration = Duration::from_millis(1800);
+
 /// The most entries of a list that are looked at.
 const MOST_ENTRIES: u32 = 256;
 
@@ -75,6 +79,12 @@ const NOT_FOUND: [u16; 3] = [402, 501, 713];
 
 /// The most connections to the internet that are told apart.
 const MOST_WAN: usize = 4;
+
+/// The routers that answer on the network of an address of this machine, the gateway or not.
+#[cfg(feature = "api")]
+pub(super) async fn routers(own: Ipv4Addr) -> Vec<IpAddr> {
+    ssdp::routers(own, ROUTERS).await.unwrap_or_default()
+}
 
 /// A router that speaks UPnP.
 #[derive(Debug)]

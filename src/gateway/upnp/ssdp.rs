@@ -11,6 +11,8 @@
 //! device has a say. A second later the questions go to the multicast group too, for routers that
 //! listen nowhere else. (UPnP Device Architecture 2.0, section 1.3.)
 
+#[cfg(feature = "api")]
+use std::num::NonZeroU16;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -39,6 +41,10 @@ const ALONE: Duration = Duration::from_secs(1);
 
 /// The longest datagram that is read whole. Answers have some 400 bytes.
 const LONGEST: usize = 2048;
+
+/// The most routers of a network that are told apart.
+#[cfg(feature = "api")]
+const MOST_ROUTERS: usize = 4;
 
 const TARGETS: [&str; 4] = [
     "urn:schemas-upnp-org:device:InternetGatewayDevice:1",
@@ -116,6 +122,17 @@ impl<'a> Search<'a> {
     /// The next answer of the gateway; `None` when the time is over.
     pub(super) async fn next(&mut self) -> io::Result<Option<Responder>> {
         let mut datagram = [0; LONGEST];
+        while let Some((len, from)) = self.receive(&mut datagram).await? {
+            if let Some(answer) = parse(&datagram[..len]).and_then(|answer| self.trusted(answer, from)) {
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next datagram, whoever sends it, while the questions go on; `None` when the time is
+    /// over.
+    async fn receive(&mut self, datagram: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
         loop {
             let now = Instant::now();
             if now >= self.deadline {
@@ -123,12 +140,8 @@ impl<'a> Search<'a> {
             }
             let _ = self.ask(now).await;
             let until = self.agenda.last().map_or(self.deadline, |next| next.when.min(self.deadline));
-            let Ok(received) = timeout_at(until, self.socket.recv_from(&mut datagram)).await else {
-                continue;
-            };
-            let (len, from) = received?;
-            if let Some(answer) = parse(&datagram[..len]).and_then(|answer| self.trusted(answer, from)) {
-                return Ok(Some(answer));
+            if let Ok(received) = timeout_at(until, self.socket.recv_from(datagram)).await {
+                return received.map(Some);
             }
         }
     }
@@ -163,6 +176,31 @@ impl<'a> Search<'a> {
             _ => None,
         }
     }
+}
+
+/// The devices on the network of `own` that say that they are routers, and have their description
+/// on themselves. All answers until the limit count, the gateway's or not.
+#[cfg(feature = "api")]
+pub(super) async fn routers(own: Ipv4Addr, limit: Duration) -> io::Result<Vec<IpAddr>> {
+    let at = RouterAddr {
+        gateway: GROUP.into(),
+        own: own.into(),
+        search_port: NonZeroU16::new(PORT),
+        gateway6: None,
+        interface: 0,
+    };
+    let mut search = Search::start(&at, own.into(), limit).await?;
+    let mut found = Vec::new();
+    let mut datagram = [0; LONGEST];
+    while found.len() < MOST_ROUTERS
+        && let Some((len, from)) = search.receive(&mut datagram).await?
+    {
+        let answer = parse(&datagram[..len]).map(|answer| answer.addr.ip());
+        if answer == Some(from.ip()) && !found.contains(&from.ip()) {
+            found.push(from.ip());
+        }
+    }
+    Ok(found)
 }
 
 /// Reads an answer: a status, and two fields that count.

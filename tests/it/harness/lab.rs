@@ -164,6 +164,22 @@ pub(crate) fn in_own_network_with_minecraft<F: FnOnce(&str)>(body: F) {
     in_own_network_as(name_of::<F>(), &["node"], || body(&modules));
 }
 
+/// Runs the test's `body` with a real router in networks of its own, if that and the modules of Node for Minecraft are there.
+#[track_caller]
+pub(crate) fn in_router_lab_with_minecraft<F: FnOnce(&mut RouterLab, &str), const N: usize>(
+    tools: &[&str],
+    settings: [(&str, &str); N],
+    body: F,
+) {
+    let Some(modules) = std::env::var_os(MINECRAFT) else {
+        return skip(&body, "not installed: minecraft-protocol, flying-squid");
+    };
+    let modules = modules.into_string().expect("a readable path");
+    if can_run(&body, true, &[tools, &["node"], &RouterLab::TOOLS].concat()) {
+        body(&mut RouterLab::up(settings), &modules);
+    }
+}
+
 /// Runs the test's `body` as root, if these `tools` are there.
 #[track_caller]
 pub(crate) fn as_root<F: FnOnce()>(tools: &[&str], body: F) {

@@ -35,8 +35,9 @@ pub(crate) use fake_api::{End, FakeApi};
 pub(crate) use household::{HomeRouter, Household, LAN_TARGET};
 pub(crate) use lab::{
     add_address, as_root, copy_libraries, in_container_lab, in_container_lab_of_the_dockerfile,
-    in_fake_household, in_household, in_own_network, in_own_network_with_minecraft, in_router_lab, run,
-    under_bare_systemd, under_systemd, with_accessibility_rules, with_tools,
+    in_fake_household, in_household, in_own_network, in_own_network_with_minecraft, in_router_lab,
+    in_router_lab_with_minecraft, run, under_bare_systemd, under_systemd, with_accessibility_rules,
+    with_tools,
 };
 pub(crate) use neighbour::{Neighbour, Network};
 pub(crate) use program::Program;

@@ -1,10 +1,10 @@
-// A Minecraft server: node server.js PORT MOTD
-const [port, motd] = process.argv.slice(2)
+// A Minecraft server: node server.js PORT MOTD [ADDRESS]
+const [port, motd, address] = process.argv.slice(2)
 const settings = require('flying-squid/config/default-settings.json')
 
 const server = require('flying-squid').createMCServer({
   ...settings,
-  host: '127.0.0.1',
+  host: address || '127.0.0.1',
   port: Number(port),
   motd,
   version: '1.16.1',

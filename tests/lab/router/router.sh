@@ -16,6 +16,8 @@
 #   router.sh vpn on|only|off    a dead tunnel with the better default route; with the only one
 #   router.sh hostfw on|off      the machine drops what is not established
 #   router.sh link up|down       pull the router's cable
+#   router.sh behind A.B.C.D|off another router, with NAT, in front of the router, which has this address there
+#   router.sh box up|down        a container's network on the machine under test, with no way out of it
 #   router.sh second up|down     a second router with another name on the same network
 #   router.sh rules              the rules that miniupnpd has made, with their handles
 #   router.sh log                what miniupnpd said
@@ -41,7 +43,7 @@ WAN_ADDR=${WAN_ADDR:-11.22.33.1}
 WAN_HOST=${WAN_HOST:-11.22.33.9}      # the internet client
 WAN2_ADDR=${WAN2_ADDR:-44.55.66.1}    # second router's external address
 IPV6=${IPV6:-yes}
-NSS="wan rtr lan lan2 rtr2"
+NSS="wan rtr lan lan2 rtr2 isp box"
 
 die() { echo "router.sh: $*" >&2; exit 1; }
 ns() { local n=$1; shift; ip netns exec "$LAB-$n" "$@"; }
@@ -251,6 +253,44 @@ second() {
     esac
 }
 
+# The router's cable leads to another router. That one has the external address, and gives the router this one.
+behind() {
+    local address=${1:?an address or off}
+    if [ "$address" = off ]; then
+        have_ns isp || return 0
+        ip -n "$LAB-isp" link del out0
+        ip -n "$LAB-isp" link set in0 netns "$LAB-wan" name wan0
+        ip netns del "$LAB-isp"
+        ip -n "$LAB-wan" link set wan0 up
+        ip -n "$LAB-wan" addr add "$WAN_HOST/24" dev wan0
+        ip -n "$LAB-wan" route add default dev wan0
+        readdress rtr wan0 "$WAN_ADDR" dev wan0
+        return 0
+    fi
+    make_ns isp
+    ip -n "$LAB-wan" link set wan0 netns "$LAB-isp" name in0
+    ip -n "$LAB-isp" link set in0 up
+    link wan wan0 isp out0
+    ip -n "$LAB-wan" addr add "$WAN_HOST/24" dev wan0
+    ip -n "$LAB-wan" route add default dev wan0
+    ip -n "$LAB-isp" addr add "$WAN_ADDR/24" dev out0
+    ip -n "$LAB-isp" route add default dev out0
+    ip -n "$LAB-isp" addr add "${address%.*}.1/24" dev in0
+    ns isp sysctl -qw net.ipv4.ip_forward=1
+    ns isp nft -f - <<NFT
+table ip nat {
+    chain pre { type nat hook prerouting priority -100; }
+    chain post { type nat hook postrouting priority 100; oifname "out0" masquerade; }
+    chain forward { type filter hook forward priority 0; policy drop
+        ct state established,related accept
+        ct status dnat accept
+        iifname "in0" accept
+    }
+}
+NFT
+    readdress rtr wan0 "$address" via "${address%.*}.1" dev wan0
+}
+
 selftest() {
     local f=0 t lp=''; t=$(mktemp -d)
     ok() { echo "ok   $*"; }
@@ -367,6 +407,17 @@ case $cmd in
     link)
         # the port, not the bridge: a bridge that goes down loses its IPv6 addresses
         ip -n "$LAB-rtr" link set p1 "${1:?up|down}" ;;
+    behind) behind "$@" ;;
+    box)
+        case ${1:-} in
+            up)
+                make_ns box
+                link box eth0 lan box0
+                ip -n "$LAB-box" addr add 172.18.0.2/16 dev eth0
+                ip -n "$LAB-lan" addr add 172.18.0.1/16 dev box0 ;;
+            down) if have_ns box; then ip netns del "$LAB-box"; fi ;;
+            *) die "box up|down" ;;
+        esac ;;
     second) second "$@" ;;
     rules) ns rtr nft -a list table inet filter ;;
     log) cat "$STATE/rtr.log" ;;
