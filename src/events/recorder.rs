@@ -197,6 +197,9 @@ impl Recorder {
 fn push<T>(ring: &mut VecDeque<T>, most: usize, note: T) {
     if ring.len() == most {
         ring.pop_front();
+    } else if ring.capacity() == 0 {
+        // Most mappings of a large configuration have a single one: that they listen.
+        ring.reserve_exact(1);
     }
     ring.push_back(note);
 }

@@ -89,7 +89,11 @@ impl MappingName {
 
     /// The name that the listeners on `ports` have when their mapping was given none.
     pub fn default_for(ports: PortSpan, protocol: Protocol) -> Self {
-        Self(format!("{ports}/{protocol}").into())
+        let (first, protocol) = (ports.first(), protocol.as_str());
+        Self(match ports.count() {
+            1 => format!("{first}/{protocol}").into(),
+            _ => format!("{ports}/{protocol}").into(),
+        })
     }
 
     /// The name as text.

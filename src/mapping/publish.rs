@@ -210,9 +210,13 @@ impl TargetSpec {
     /// The target of `port`, which is one of `listen`; [`Self::fits`] says whether there is one for
     /// each.
     pub(crate) fn counterpart(&self, listen: PortSpan, port: NonZeroU16) -> TargetAddr {
+        TargetAddr { host: self.host.clone(), port: self.counterpart_port(listen, port) }
+    }
+
+    /// Its port.
+    pub(crate) fn counterpart_port(&self, listen: PortSpan, port: NonZeroU16) -> NonZeroU16 {
         let offset = if self.ports.count() == 1 { 0 } else { port.get() - listen.first().get() };
-        let port = self.ports.first().saturating_add(offset);
-        TargetAddr { host: self.host.clone(), port }
+        self.ports.first().saturating_add(offset)
     }
 }
 

@@ -26,22 +26,27 @@ use super::{
 use crate::mapping::Protocol;
 
 /// What happened on a listener, or on all of a mapping.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Account {
     sessions: u64,
     /// What ended sessions moved. It wraps; see [`Moved::minus`].
     pub(super) moved: Moved,
+    /// Made for the first session: most listeners of a large configuration have none.
+    counts: Option<Box<Counts>>,
+}
+
+/// The larger part of an account.
+#[derive(Clone, Debug)]
+struct Counts {
     /// Sessions that ended, in the order of [`Ended::ALL`].
     ended: [u64; Ended::ALL.len()],
     dials: Histogram,
     durations: Histogram,
 }
 
-impl Default for Account {
+impl Default for Counts {
     fn default() -> Self {
         Self {
-            sessions: 0,
-            moved: Moved::default(),
             ended: [0; Ended::ALL.len()],
             dials: Histogram::new(DIAL_MS),
             durations: Histogram::new(SESSION_MS),
@@ -57,14 +62,19 @@ impl Account {
 
     /// Notes that a session reached its target, so long after it was admitted.
     pub(super) fn reached(&mut self, after: Duration) {
-        self.dials.note(after);
+        self.counts_mut().dials.note(after);
     }
 
     /// Notes the end of a session.
     pub(super) fn ended(&mut self, reason: Ended, moved: Moved, lasted: Duration) {
-        self.ended[reason.index()] += 1;
         self.moved += moved;
-        self.durations.note(lasted);
+        let counts = self.counts_mut();
+        counts.ended[reason.index()] += 1;
+        counts.durations.note(lasted);
+    }
+
+    fn counts_mut(&mut self) -> &mut Counts {
+        self.counts.get_or_insert_default()
     }
 
     fn record(&self) -> AccountRecord {
@@ -73,7 +83,8 @@ impl Account {
             let (counts, sum_us) = histogram.handed();
             DurationsRecord { counts, sum_us }
         };
-        let ended = Ended::ALL.into_iter().zip(self.ended).filter(|(_, count)| *count > 0);
+        let Counts { ended, dials, durations: lasted } = &*self.counts.clone().unwrap_or_default();
+        let ended = Ended::ALL.into_iter().zip(*ended).filter(|(_, count)| *count > 0);
         AccountRecord {
             sessions: self.sessions,
             bytes_in,
@@ -81,8 +92,8 @@ impl Account {
             datagrams_in,
             datagrams_out,
             ended: ended.map(|(reason, count)| (reason.as_str().into(), count)).collect(),
-            dials: durations(&self.dials),
-            durations: durations(&self.durations),
+            dials: durations(dials),
+            durations: durations(lasted),
         }
     }
 
@@ -90,16 +101,17 @@ impl Account {
         let AccountRecord { bytes_in, bytes_out, datagrams_in, datagrams_out, .. } = *record;
         self.sessions = self.sessions.saturating_add(record.sessions);
         self.moved += Moved { bytes_in, bytes_out, datagrams_in, datagrams_out };
-        for (reason, count) in Ended::ALL.into_iter().zip(&mut self.ended) {
+        let Counts { ended, dials, durations } = self.counts_mut();
+        for (reason, count) in Ended::ALL.into_iter().zip(ended) {
             *count = count.saturating_add(record.ended.get(reason.as_str()).copied().unwrap_or(0));
         }
-        self.dials.take_over(&record.dials.counts, record.dials.sum_us);
-        self.durations.take_over(&record.durations.counts, record.durations.sum_us);
+        dials.take_over(&record.dials.counts, record.dials.sum_us);
+        durations.take_over(&record.durations.counts, record.durations.sum_us);
     }
 
     #[cfg(test)]
     pub(super) fn counts(&self, reason: Ended) -> (u64, u64) {
-        (self.sessions, self.ended[reason.index()])
+        (self.sessions, self.counts.as_ref().map_or(0, |counts| counts.ended[reason.index()]))
     }
 }
 
@@ -107,11 +119,13 @@ impl AddAssign<&Self> for Account {
     fn add_assign(&mut self, other: &Self) {
         self.sessions += other.sessions;
         self.moved += other.moved;
-        for (count, more) in self.ended.iter_mut().zip(other.ended) {
+        let Some(other) = &other.counts else { return };
+        let Counts { ended, dials, durations } = self.counts_mut();
+        for (count, more) in ended.iter_mut().zip(other.ended) {
             *count += more;
         }
-        self.dials += &other.dials;
-        self.durations += &other.durations;
+        *dials += &other.dials;
+        *durations += &other.durations;
     }
 }
 
@@ -163,7 +177,8 @@ impl MappingTotals {
             live += count;
             account += &of_listener;
         }
-        let Account { sessions, moved, ended, dials, durations } = account;
+        let Account { sessions, moved, counts } = account;
+        let Counts { ended, dials, durations } = *counts.unwrap_or_default();
         let ended = Ended::ALL.into_iter().zip(ended).collect();
         Totals { live, sessions, moved, ended, dials: dials.read(), durations: durations.read() }
     }

@@ -9,7 +9,7 @@
 
 use std::{
     hash::BuildHasher as _,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use crate::mapping::ClientKey;
@@ -20,30 +20,42 @@ pub(super) type Secret = foldhash::quality::RandomState;
 /// How many parts.
 pub(super) const SHARDS: usize = 16;
 
-/// A value in parts.
+/// A value in parts. They are made for the first client: most mappings of a large configuration
+/// have none at a time.
 #[derive(Debug)]
-pub(super) struct Shards<T> {
+pub(super) struct Shards<T>(OnceLock<Box<Parts<T>>>);
+
+#[derive(Debug)]
+struct Parts<T> {
     parts: [Mutex<T>; SHARDS],
     secret: Secret,
 }
 
-impl<T: Default> Default for Shards<T> {
+impl<T> Default for Shards<T> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+impl<T: Default> Default for Parts<T> {
     fn default() -> Self {
         Self { parts: std::array::from_fn(|_| Mutex::default()), secret: Secret::default() }
     }
 }
 
-impl<T> Shards<T> {
+impl<T: Default> Shards<T> {
     /// The part that has `client`, locked.
     pub(super) fn of(&self, client: &ClientKey) -> MutexGuard<'_, T> {
-        let part = self.secret.hash_one(client) % SHARDS as u64;
+        let Parts { parts, secret } = &**self.0.get_or_init(Box::default);
+        let part = secret.hash_one(client) % SHARDS as u64;
         // Nothing that holds a lock leaves a part half-changed, so a panic elsewhere does not
         // matter.
-        self.parts[part as usize].lock().unwrap_or_else(PoisonError::into_inner)
+        parts[part as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every part in turn, locked.
+    /// Every part in turn, locked; none before the first client.
     pub(super) fn each(&self) -> impl Iterator<Item = MutexGuard<'_, T>> {
-        self.parts.iter().map(|part| part.lock().unwrap_or_else(PoisonError::into_inner))
+        let parts = self.0.get().into_iter().flat_map(|all| &all.parts);
+        parts.map(|part| part.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

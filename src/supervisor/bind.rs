@@ -177,8 +177,11 @@ fn stage_all_in(
     let (mut staged, mut errors) = (Vec::with_capacity(keys.len()), Vec::new());
     for key in keys {
         let listener = &plan.listeners[key];
-        match stage(place, key, listener, tolerance.of(plan, listener)) {
+        match stage(place, key, listener, Tolerance::Nothing) {
             Ok(socket) => staged.push((key.clone(), socket)),
+            Err(error) if error.is_tolerated(tolerance.of(plan, listener)) => {
+                staged.push((key.clone(), Staged::Waiting(error)));
+            }
             Err(error) => errors.push(error),
         }
     }

@@ -5,10 +5,11 @@
 //! complete if the mapping comes back.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 
 use crate::{
@@ -69,18 +70,25 @@ impl Mappings {
         for mapping in self.all.values_mut() {
             mapping.is_planned = false;
         }
-        let mut changed = false;
+        let (mut changed, mut new) = (false, Vec::new());
         let mut lists = lists(plan);
+        // Both maps are walked at once: that costs less than a search for each mapping.
+        let mut known = self.all.iter_mut().peekable();
         for (id, plan) in &plan.mappings {
-            match self.all.entry(id.clone()) {
-                Entry::Occupied(mut known) => {
-                    changed |= known.get_mut().retune(plan, &lists.remove(id).unwrap_or_default());
-                }
-                Entry::Vacant(place) => {
-                    let new = place.insert(MappingRuntime::new(plan, &self.gate, &self.bell));
-                    new.retune(plan, &lists.remove(id).unwrap_or_default());
+            while known.next_if(|(known, _)| *known < id).is_some() {}
+            let lists = lists.remove(id).unwrap_or_default();
+            match known.next_if(|(known, _)| *known == id) {
+                Some((_, mapping)) => changed |= mapping.retune(plan, &lists),
+                None => {
+                    let mut mapping = MappingRuntime::new(plan, &self.gate, &self.bell);
+                    mapping.retune(plan, &lists);
+                    new.push((id.clone(), mapping));
                 }
             }
+        }
+        match self.all.is_empty() {
+            true => self.all = new.into_iter().collect(),
+            false => self.all.extend(new),
         }
         for (id, mapping) in &mut self.all {
             mapping.is_known = mapping.is_planned || plan.about.contains_key(id);
@@ -159,8 +167,8 @@ struct Lists<'p> {
 }
 
 /// The lists of targets of each mapping.
-fn lists(plan: &Plan) -> BTreeMap<&MappingId, Lists<'_>> {
-    let mut lists: BTreeMap<_, Lists<'_>> = BTreeMap::new();
+fn lists(plan: &Plan) -> HashMap<&MappingId, Lists<'_>, RandomState> {
+    let mut lists: HashMap<_, Lists<'_>, _> = HashMap::default();
     for (key, listener) in &plan.listeners {
         if let Some(id) = &listener.mapping {
             let of_listener = listener.service.target_lists().map(|targets| (key.protocol, targets));

@@ -1,7 +1,10 @@
 //! Names in a log line: the mappings that a reload changed, and the targets of a listener. A line
 //! shows the first ten.
 
-use std::{collections::BTreeSet, fmt::Display};
+use std::{
+    collections::BTreeSet,
+    fmt::{Display, Write as _},
+};
 
 use crate::{
     config::{Plan, PlanDiff},
@@ -42,10 +45,12 @@ fn names<'p>(plan: &'p Plan, keys: impl Iterator<Item = &'p ListenerKey>) -> BTr
 
 /// `a, b, c`, or `a, b, … and 5 more`; `None` of nothing.
 pub(super) fn few(mut all: impl Iterator<Item = impl Display>) -> Option<String> {
-    let shown: Vec<_> = all.by_ref().take(SHOWN).map(|one| one.to_string()).collect();
-    let text = shown.join(", ");
+    let mut text = all.next()?.to_string();
+    for one in all.by_ref().take(SHOWN - 1) {
+        // Writing into a string does not fail.
+        let _ = write!(text, ", {one}");
+    }
     match all.count() {
-        _ if shown.is_empty() => None,
         0 => Some(text),
         more => Some(format!("{text} and {more} more")),
     }

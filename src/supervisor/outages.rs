@@ -55,9 +55,6 @@ impl Outages {
     /// Looks which listeners have no target that works. Returns whether these are others than
     /// before.
     pub(super) fn withdraw(&mut self, plan: &Plan) -> bool {
-        let wants = |listener: &ListenerPlan| {
-            listener.exposure.is_some_and(|exposure| exposure.while_down == WhileDown::Close)
-        };
         let all_down = |key: &ListenerKey, listener: &ListenerPlan| {
             listener.service.all_targets().all(|target| {
                 let (mapping, target) = (listener.name.clone(), target.clone());
@@ -67,7 +64,7 @@ impl Outages {
         let withdrawn: BTreeSet<_> = plan
             .listeners
             .iter()
-            .filter(|(key, listener)| wants(listener) && all_down(key, listener))
+            .filter(|(key, listener)| withdraws(listener) && all_down(key, listener))
             .map(|(key, _)| key.clone())
             .collect();
         for key in withdrawn.symmetric_difference(&self.withdrawn) {
@@ -110,12 +107,22 @@ fn return_probe() -> Health {
     }
 }
 
+/// Whether the router leads to it only while a target works.
+fn withdraws(listener: &ListenerPlan) -> bool {
+    listener.exposure.is_some_and(|exposure| exposure.while_down == WhileDown::Close)
+}
+
 fn probes(plan: &Plan, mappings: &Mappings) -> Vec<Probe> {
     let (mut probes, mut known) = (Vec::new(), HashSet::new());
+    let any_probed = plan.mappings.values().any(|mapping| mapping.selection.health.is_some());
+    let any_withdraws = || plan.listeners.values().any(withdraws);
+    if !any_probed && !any_withdraws() {
+        return probes;
+    }
     let mut healths: HashMap<_, Option<Health>> = HashMap::new();
     for (key, listener) in &plan.listeners {
         let (Some(id), Some(mapping)) = (&listener.mapping, plan.mapping_of(listener)) else { continue };
-        let withdraws = listener.exposure.is_some_and(|exposure| exposure.while_down == WhileDown::Close);
+        let withdraws = withdraws(listener);
         let health = healths
             .entry((id, withdraws))
             .or_insert_with(|| mapping.selection.health.clone().or_else(|| withdraws.then(return_probe)));

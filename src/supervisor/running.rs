@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io,
+    fmt, io,
     os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, Weak, atomic::Ordering::Relaxed},
 };
@@ -53,7 +53,7 @@ pub(super) struct Running {
     /// It had a socket, which died.
     has_failed: bool,
     sessions: Drain,
-    shared: Shared,
+    shared: Arc<Shared>,
 }
 
 impl Running {
@@ -62,7 +62,7 @@ impl Running {
         key: ListenerKey,
         plan: ListenerPlan,
         mapping: Option<&MappingRuntime>,
-        shared: Shared,
+        shared: Arc<Shared>,
     ) -> Self {
         let meter = ListenerMeter::new(plan.name, key.protocol, key.addr.clone(), shared.ledger.clone());
         if let Some(mapping) = mapping {
@@ -135,7 +135,7 @@ impl Running {
             trap = self.kind.is_trap().then_some(true),
             "listening"
         );
-        self.tell(EventKind::Listening, || format!("listening on {}", self.key));
+        self.tell(EventKind::Listening, format_args!("listening on {}", self.key));
     }
 
     /// A duplicate of its socket, where it has one.
@@ -143,14 +143,14 @@ impl Running {
         self.socket()?.upgrade()?.as_fd().try_clone_to_owned().ok()
     }
 
-    fn tell(&self, kind: EventKind, message: impl FnOnce() -> String) {
-        self.meter.events().emit(kind, || Draft::new(message()).mapping(self.meter.mapping()));
+    fn tell(&self, kind: EventKind, message: fmt::Arguments<'_>) {
+        self.meter.events().emit(kind, || Draft::new(message).mapping(self.meter.mapping()));
     }
 
     /// Tells that it takes no more clients, because the plan has it no more.
     pub(super) fn tell_closed(&self) {
         if !self.is_waiting() {
-            self.tell(EventKind::ListenerClosed, || format!("{} is closed", self.key));
+            self.tell(EventKind::ListenerClosed, format_args!("{} is closed", self.key));
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What every listener shares.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) dialer: Dialer,
     /// What starts targets. It outlives a reload.

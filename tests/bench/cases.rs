@@ -257,7 +257,7 @@ const fn grow(name: &'static str, title: &'static str, by: Growth, size: usize) 
 }
 
 /// All cases, in the order of the table.
-pub(crate) const CASES: [Case; 50] = [
+pub(crate) const CASES: [Case; 51] = [
     Case { name: "bulk-1", title: "bulk, 1 stream", load: Load::Bulk { streams: 1 } },
     Case { name: "bulk-8", title: "bulk, 8 streams", load: Load::Bulk { streams: 8 } },
     Case { name: "bulk-64", title: "bulk, 64 streams", load: Load::Bulk { streams: 64 } },
@@ -292,6 +292,7 @@ pub(crate) const CASES: [Case; 50] = [
     Case { name: "listeners-100", title: "100 listeners", load: Load::Listeners { count: 100 } },
     Case { name: "listeners-1000", title: "1,000 listeners", load: Load::Listeners { count: 1_000 } },
     Case { name: "listeners-5000", title: "5,000 listeners", load: Load::Listeners { count: 5_000 } },
+    Case { name: "listeners-10000", title: "10,000 listeners", load: Load::Listeners { count: 10_000 } },
     grow("grow-connections-1", "ping-pong among 1 connection", Growth::Connections, 1),
     grow("grow-connections-64", "ping-pong among 64 connections", Growth::Connections, 64),
     grow("grow-connections-1000", "ping-pong among 1,000 connections", Growth::Connections, 1_000),

@@ -13,17 +13,20 @@ pub(super) struct Claim {
     pub(super) is_named: bool,
 }
 
+/// A table with a quick hasher: each listener is looked up several times.
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
 /// Every port that is claimed.
 ///
 /// Addresses are canonical since they were read, so equal sockets have equal keys.
 #[derive(Default)]
 pub(super) struct Claims {
-    exact: HashMap<ListenerKey, Claim>,
+    exact: Map<ListenerKey, Claim>,
     /// The wildcard of a port; where there is one, there is nothing else.
-    wildcards: HashMap<(Protocol, NonZeroU16), (IpAddr, usize)>,
+    wildcards: Map<(Protocol, NonZeroU16), (IpAddr, usize)>,
     /// The first claim of any kind on a port.
-    any: HashMap<(Protocol, NonZeroU16), usize>,
-    unnamed: HashMap<(Protocol, NonZeroU16), usize>,
+    any: Map<(Protocol, NonZeroU16), usize>,
+    unnamed: Map<(Protocol, NonZeroU16), usize>,
     /// How many listeners were asked for.
     pub(super) asked: usize,
 }
@@ -53,6 +56,11 @@ impl Claims {
             self.unnamed.entry(port).or_insert(claim.entry);
         }
         Ok(())
+    }
+
+    /// Whether any listener has the port, at whatever address.
+    pub(super) fn has_port(&self, protocol: Protocol, port: NonZeroU16) -> bool {
+        self.any.contains_key(&(protocol, port))
     }
 
     /// The entry of a listener.

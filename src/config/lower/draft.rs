@@ -1,7 +1,10 @@
 //! A plan in the making: mappings are numbered until all listeners are known, and then get their
 //! ids.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     config::{
@@ -25,7 +28,8 @@ pub(crate) struct MappingNumber(usize);
 #[derive(Default)]
 pub(crate) struct Draft {
     mappings: Vec<Drafted>,
-    listeners: BTreeMap<ListenerKey, (Option<MappingNumber>, ListenerPlan)>,
+    /// Each socket once: ports are claimed before.
+    listeners: Vec<(ListenerKey, Option<MappingNumber>, ListenerPlan)>,
 }
 
 /// A mapping that was lowered.
@@ -65,7 +69,7 @@ impl Draft {
         let name = drafted.name.clone().unwrap_or(default);
         let listener = ListenerPlan { mapping: None, name, service, exposure };
         if drafted.state.is_open() {
-            self.listeners.insert(key, (Some(mapping), listener));
+            self.listeners.push((key, Some(mapping), listener));
         } else {
             drafted.closed.insert(key, listener);
         }
@@ -74,12 +78,14 @@ impl Draft {
     /// Adds a listener that belongs to no mapping, such as a decoy.
     pub(crate) fn alone(&mut self, key: ListenerKey, name: MappingName, service: Service) {
         let plan = ListenerPlan { mapping: None, name, service, exposure: None };
-        self.listeners.insert(key, (None, plan));
+        self.listeners.push((key, None, plan));
     }
 
     /// The plan, and what is known of its mappings and of the closed ones. The ids follow the order
     /// of the listeners, not of the text: a text that is only rearranged is the same plan.
-    pub(crate) fn finish(self) -> (Plan, Abouts) {
+    pub(crate) fn finish(mut self) -> (Plan, Abouts) {
+        // Maps that are made of sorted lists have full nodes, and cost no search for each entry.
+        self.listeners.sort_by(|(one, ..), (other, ..)| one.cmp(other));
         let mut ids: Vec<Option<MappingId>> = vec![None; self.mappings.len()];
         let mut named: HashMap<MappingName, u32> = HashMap::new();
         let mut id_of = |name: &MappingName| {
@@ -88,25 +94,37 @@ impl Draft {
             MappingId { name: name.clone(), nth: *count - 1 }
         };
         let mut keys: Vec<Vec<ListenerKey>> = vec![Vec::new(); self.mappings.len()];
-        let mut plan = Plan::default();
-        for (key, (number, mut listener)) in self.listeners {
+        let (mut mappings, mut listeners) = (Vec::new(), Vec::with_capacity(self.listeners.len()));
+        for (key, number, mut listener) in self.listeners {
             if let Some(MappingNumber(number)) = number {
-                let id = ids[number].get_or_insert_with(|| id_of(&listener.name));
-                plan.mappings.entry(id.clone()).or_insert_with(|| self.mappings[number].plan.clone());
+                let id = ids[number].get_or_insert_with(|| {
+                    let id = id_of(&listener.name);
+                    mappings.push((id.clone(), self.mappings[number].plan.clone()));
+                    id
+                });
                 listener.mapping = Some(id.clone());
-                keys[number].push(key.clone());
+                let of_mapping = &mut keys[number];
+                if of_mapping.is_empty() {
+                    of_mapping.reserve_exact(1);
+                }
+                of_mapping.push(key.clone());
             }
-            plan.listeners.insert(key, listener);
+            listeners.push((key, listener));
         }
-        let mut abouts = Abouts::new();
+        let plan = Plan {
+            mappings: mappings.into_iter().collect(),
+            listeners: listeners.into_iter().collect(),
+            about: Arc::default(),
+        };
+        let mut abouts = Vec::with_capacity(self.mappings.len());
         for ((drafted, id), keys) in self.mappings.into_iter().zip(ids).zip(keys) {
             let first = drafted.closed.values().next().map(|listener| &listener.name);
             // A mapping without any listener is not shown: nothing names it.
             let Some(id) = id.or_else(|| first.map(&mut id_of)) else { continue };
             let open = keys.iter().filter_map(|key| plan.listeners.get_key_value(key));
             let about = About::new(drafted.plan, drafted.state).with(open.chain(&drafted.closed));
-            abouts.insert(id, (drafted.span, about));
+            abouts.push((id, (drafted.span, about)));
         }
-        (plan, abouts)
+        (plan, abouts.into_iter().collect())
     }
 }

@@ -12,12 +12,14 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use foldhash::fast::RandomState;
+
 use crate::{
     config::{
         host::HostView,
         lower::{
             claims::{Claims, Taker},
-            listen_entry::ListenEntry,
+            listen_entry::{ListenEntry, TargetEntry},
             many::Many,
         },
         plan::Plan,
@@ -37,7 +39,7 @@ pub(super) fn refuse(
 ) {
     let (many, own, told) = (Many::new(host), OnceCell::new(), HashSet::new());
     let mut search = Search { plan, claims, entries, host, many, diagnostics, own, told };
-    let mut visited = HashSet::new();
+    let mut visited = HashSet::with_capacity_and_hasher(plan.listeners.len(), RandomState::default());
     for key in plan.listeners.keys() {
         search.from(key.clone(), &mut visited);
     }
@@ -71,7 +73,7 @@ struct Edge {
 
 impl Search<'_> {
     /// Walks depth first; a listener is on the path, done, or not yet met.
-    fn from(&mut self, start: ListenerKey, done: &mut HashSet<ListenerKey>) {
+    fn from(&mut self, start: ListenerKey, done: &mut HashSet<ListenerKey, RandomState>) {
         if !done.insert(start.clone()) {
             return;
         }
@@ -102,6 +104,13 @@ impl Search<'_> {
         for (entry, lead) in
             entry.into_iter().flat_map(|entry| entry.leads(key.protocol).map(move |l| (entry, l)))
         {
+            // Most targets have a port that nothing here listens on.
+            if !self
+                .claims
+                .has_port(key.protocol, lead.spec.counterpart_port(entry.listen.ports, key.addr.port))
+            {
+                continue;
+            }
             let target = entry.addr_of(lead, key.addr.port);
             for to in self.takers(key.protocol, &target) {
                 edges.push(Edge { to, target: target.clone(), span: lead.span });
@@ -137,6 +146,11 @@ impl Search<'_> {
     fn warn_of_names(&mut self) {
         let ports: HashSet<_> = self.plan.listeners.keys().map(|key| (key.protocol, key.addr.port)).collect();
         for (key, listener) in &self.plan.listeners {
+            let Some(entry) = self.claims.entry(key).and_then(|i| self.entries.get(i)) else { continue };
+            let is_name = |lead: &TargetEntry| !matches!(lead.spec.host, Host::Ip(..));
+            if key.addr.ip.is_loopback() || !entry.leads(key.protocol).any(is_name) {
+                continue;
+            }
             let Some(mapping) = self.plan.mapping_of(listener) else { continue };
             let Caps { sessions, sessions_per_client } = mapping.policy.caps;
             let cap = match (sessions, sessions_per_client) {
@@ -144,10 +158,6 @@ impl Search<'_> {
                 (Limit::Unlimited, _) => "max_sessions",
                 _ => continue,
             };
-            let Some(entry) = self.claims.entry(key).and_then(|i| self.entries.get(i)) else { continue };
-            if key.addr.ip.is_loopback() {
-                continue;
-            }
             for lead in entry.leads(key.protocol) {
                 let target = entry.addr_of(lead, key.addr.port);
                 let leads_back = match target.host {

@@ -72,7 +72,9 @@ use crate::{
         publish::{ListenSpec, Protocols, meant},
     },
     meter::SessionLines,
+    policy::Policy,
     relay::{tcp::TcpOptions, udp::UdpOptions},
+    targets::Selection,
 };
 
 /// The outcome of all mappings.
@@ -90,6 +92,16 @@ struct ListenerOptions {
     tcp: TcpOptions,
     udp: UdpOptions,
     wanted: Option<Wanted>,
+}
+
+/// What the keys of a mapping come to, with those of `[defaults]`.
+#[derive(Clone)]
+struct Resolved {
+    policy: Arc<Policy>,
+    log: SessionLines,
+    selection: Selection,
+    tcp: TcpOptions,
+    udp: UdpOptions,
 }
 
 /// What a listener is for.
@@ -154,6 +166,8 @@ pub(crate) struct Lowering<'a> {
     cures: usize,
     /// Where a target is whose host is not named, if not on this machine.
     home: Option<Home>,
+    /// What specs outside any mapping have. There may be thousands of them.
+    alone: Option<Resolved>,
 }
 
 /// More listeners than one machine can have for one address: every port, both protocols, twice.
@@ -187,6 +201,7 @@ impl<'a> Lowering<'a> {
             ways: 0,
             cures: 0,
             home: None,
+            alone: None,
         }
     }
 
@@ -199,8 +214,9 @@ impl<'a> Lowering<'a> {
     /// Takes in the mappings of a file or of another fragment.
     pub(crate) fn mappings(&mut self, text: &FileText) {
         self.home.clone_from(&text.home);
+        let none = Overrides::default();
         for spec in &text.publish {
-            self.publish_alone(spec);
+            self.publish_alone(spec, &none);
         }
         for mapping in &text.mappings {
             self.mapping(mapping, text.is_broken);
@@ -245,12 +261,24 @@ impl<'a> Lowering<'a> {
     }
 
     /// A spec outside any mapping: it has its defaults and nothing else.
-    fn publish_alone(&mut self, text: &Text) {
-        let own = Overrides::default();
+    fn publish_alone(&mut self, text: &Text, none: &Overrides) {
         let Some(entry) = self.short(text) else { return };
         let entries = vec![entry];
-        self.check(&entries, &own, None);
-        self.open_all(entries, None, (text.span(), None), &own);
+        self.check(&entries, none, None);
+        let resolved = self.alone.take().unwrap_or_else(|| self.resolved(none));
+        self.open_all(entries, None, (text.span(), None), (none, &resolved));
+        self.alone = Some(resolved);
+    }
+
+    fn resolved(&self, own: &Overrides) -> Resolved {
+        let defaults = self.context.defaults;
+        Resolved {
+            policy: Arc::new(own.policy.policy(&defaults.policy)),
+            log: own.log.resolve(&defaults.log, SessionLines::default()),
+            selection: own.selection.selection(&defaults.selection),
+            tcp: own.options.tcp(&defaults.options),
+            udp: own.options.udp(&defaults.options),
+        }
     }
 
     fn mapping(&mut self, mapping: &MappingText, is_broken: bool) {
@@ -276,7 +304,8 @@ impl<'a> Lowering<'a> {
         }
         self.check(&entries, &mapping.overrides, mapping.hosts.as_ref());
         warn_of_source(&mapping.overrides, &self.own, self.diagnostics);
-        self.open_all(entries, name, (mapping.span, mapping.until), &mapping.overrides);
+        let resolved = self.resolved(&mapping.overrides);
+        self.open_all(entries, name, (mapping.span, mapping.until), (&mapping.overrides, &resolved));
     }
 
     /// Checks what does not depend on other mappings.
@@ -302,27 +331,25 @@ impl<'a> Lowering<'a> {
         entries: Vec<ListenEntry>,
         name: Option<MappingName>,
         (span, until): (Span, Option<SystemTime>),
-        own: &Overrides,
+        (own, resolved): (&Overrides, &Resolved),
     ) {
         let enabled = own.enabled.resolve(&self.context.defaults.enabled, true);
         let paused = match &name {
             Some(name) => self.context.paused.has(name),
+            None if self.context.paused.is_empty() => false,
             None => default_name(&entries).is_some_and(|name| self.context.paused.has(&name)),
         };
         let state = State { enabled, paused, until };
-        let defaults = self.context.defaults;
-        let policy = Arc::new(own.policy.policy(&defaults.policy));
+        let Resolved { policy, log, selection, tcp, udp } = resolved;
         self.knocks |= policy.knock;
         self.knocks_on_router |= policy.knock && state.is_open() && self.context.wanted(own).is_some();
-        let log = own.log.resolve(&defaults.log, SessionLines::default());
         let is_named = name.is_some();
-        let selection = own.selection.selection(&defaults.selection);
-        let plan = MappingPlan { policy: Arc::clone(&policy), log, selection };
+        let plan = MappingPlan { policy: Arc::clone(policy), log: *log, selection: selection.clone() };
         let terms = ListenerOptions {
             mapping: self.draft.mapping(name, span, plan, state),
             is_named,
-            tcp: own.options.tcp(&defaults.options),
-            udp: own.options.udp(&defaults.options),
+            tcp: tcp.clone(),
+            udp: udp.clone(),
             wanted: self.context.wanted(own),
         };
         if !state.is_open() {
@@ -331,7 +358,7 @@ impl<'a> Lowering<'a> {
         }
         for entry in entries {
             let on_router = terms.wanted.is_some();
-            exposure::warn(&entry, &policy, on_router, self.context.host, self.diagnostics);
+            exposure::warn(&entry, policy, on_router, self.context.host, self.diagnostics);
             self.own.warn_of_listener(&entry, self.diagnostics);
             self.open(entry, For::Mapping(&terms));
         }

@@ -21,6 +21,11 @@ impl Paused {
         Self { names, found: RefCell::default() }
     }
 
+    /// Whether no mapping is paused.
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     /// Whether the mapping of this name is paused.
     pub(super) fn has(&self, name: &MappingName) -> bool {
         let has = self.names.iter().any(|text| text.value == name.as_str());

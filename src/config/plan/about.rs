@@ -63,6 +63,11 @@ impl About {
 
     /// Takes in its listeners, in their order.
     pub(crate) fn with<'l>(mut self, all: impl Iterator<Item = (&'l ListenerKey, &'l ListenerPlan)>) -> Self {
+        // Most mappings have one of each, and there may be many mappings.
+        self.listeners.reserve_exact(1);
+        self.samples.reserve_exact(1);
+        self.leads.reserve_exact(1);
+        self.targets.reserve_exact(1);
         let mut known: HashSet<&TargetAddr> = HashSet::new();
         let mut leading: HashSet<&TargetAddr> = HashSet::new();
         for (key, listener) in all {

@@ -1,9 +1,12 @@
 //! How one plan differs from the next: what a reload opens, closes and changes in place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use crate::{
-    config::plan::{ListenerPlan, MappingPlan, Plan},
+    config::plan::{ListenerPlan, Plan},
     mapping::{ListenerKey, MappingId},
 };
 
@@ -41,18 +44,29 @@ pub(crate) struct Replace {
 /// Says how to come from `old` to `new`. No two listeners of one plan may collide, which
 /// [`crate::config::load`] ensures.
 pub(crate) fn diff(old: &Plan, new: &Plan) -> PlanDiff {
-    let opening = only(new, old);
-    let closing = only(old, new);
     // Once for each mapping: a range of ports may have thousands of listeners.
-    let was_changed = |id: &MappingId, was: &MappingPlan| new.mappings.get(id).is_some_and(|now| now != was);
-    let changed: BTreeSet<_> =
-        old.mappings.iter().filter(|(id, was)| was_changed(id, was)).map(|(id, _)| id).collect();
+    let changed = side_by_side(&old.mappings, &new.mappings).filter_map(|(id, was, now)| {
+        let is_changed = was.zip(now).is_some_and(|(was, now)| was != now);
+        is_changed.then_some(id)
+    });
+    let changed: BTreeSet<&MappingId> = changed.collect();
     let differs = |was: &ListenerPlan, now: &ListenerPlan| {
         was != now || now.mapping.as_ref().is_some_and(|id| changed.contains(id))
     };
-    let both = old.listeners.iter().filter_map(|(key, was)| Some((key, was, new.listeners.get(key)?)));
-    let retune = both.filter(|(_, was, now)| is_retuned(was, now) && differs(was, now));
-    let retune = retune.map(|(key, ..)| key.clone()).collect();
+    let (mut opening, mut closing, mut retune) = (Vec::new(), Vec::new(), Vec::new());
+    for (key, was, now) in side_by_side(&old.listeners, &new.listeners) {
+        match was.zip(now) {
+            Some((was, now)) if is_retuned(was, now) => {
+                if differs(was, now) {
+                    retune.push(key.clone());
+                }
+            }
+            _ => {
+                closing.extend(was.map(|_| key));
+                opening.extend(now.map(|_| key));
+            }
+        }
+    }
     let replace = replacements(&opening, &closing);
 
     let in_a_group: BTreeSet<_> = replace.iter().flat_map(|r| r.close.iter().chain(&r.open)).collect();
@@ -62,10 +76,24 @@ pub(crate) fn diff(old: &Plan, new: &Plan) -> PlanDiff {
     PlanDiff { open: alone(&opening), close: alone(&closing), retune, replace }
 }
 
-/// The listeners of one plan that the other does not have, or has as something else.
-fn only<'p>(one: &'p Plan, other: &Plan) -> Vec<&'p ListenerKey> {
-    let goes_on = |key, plan| other.listeners.get(key).is_some_and(|other| is_retuned(plan, other));
-    one.listeners.iter().filter(|(key, plan)| !goes_on(*key, *plan)).map(|(key, _)| key).collect()
+/// Every key of either map with what each of them has there. It walks both at once, which costs
+/// less than a search in the other for each key.
+fn side_by_side<'p, K: Ord, V>(
+    old: &'p BTreeMap<K, V>,
+    new: &'p BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'p K, Option<&'p V>, Option<&'p V>)> {
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (old.peek(), new.peek()) {
+            (Some((was, _)), Some((now, _))) => was.cmp(now),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        let was = if order.is_le() { old.next() } else { None };
+        let now = if order.is_ge() { new.next() } else { None };
+        let (key, _) = was.or(now)?;
+        Some((key, was.map(|(_, was)| was), now.map(|(_, now)| now)))
+    })
 }
 
 /// Whether a listener can become the other with its socket in place: both are of one kind.

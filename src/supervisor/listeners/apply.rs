@@ -90,6 +90,7 @@ impl Listeners {
         let replaced_keys = diff.replace.iter().flat_map(|r| &r.close).map(|key| (key, true));
         let gone = diff.close.iter().map(|key| (key, false)).chain(replaced_keys);
         let gone: Vec<_> = gone.filter_map(|(key, replaced)| self.retire(key, replaced)).collect();
+        let listens_elsewhere = !gone.is_empty() || !staged.is_empty();
         self.end_removed(&plan, globals.grace);
         for running in gone {
             running.stopped_listening().await;
@@ -104,12 +105,14 @@ impl Listeners {
             }
         }
         let bound = staged.iter().filter(|(_, staged)| matches!(staged, Staged::Bound(_)));
-        self.note_listening(bound.map(|(key, _)| key));
-        let mut waiting = Vec::new();
+        if listens_elsewhere {
+            self.note_listening(bound.map(|(key, _)| key));
+        }
+        let (mut waiting, mut opening) = (Vec::new(), Vec::with_capacity(staged.len()));
         for (key, staged) in staged {
             let listener = plan.listeners[&key].clone();
             let mapping = self.mappings.of(&listener);
-            let mut running = Running::new(key.clone(), listener, mapping, self.shared.clone());
+            let mut running = Running::new(key.clone(), listener, mapping, Arc::clone(&self.shared));
             match staged {
                 Staged::Bound(bound) => {
                     say_ipv4_only(&key, &bound, &mut self.said_ipv4_only);
@@ -121,7 +124,12 @@ impl Listeners {
                     waiting.push(error);
                 }
             }
-            self.running.insert(key, running);
+            opening.push((key, running));
+        }
+        match self.running.is_empty() {
+            // A map that is made of a sorted list has full nodes.
+            true => self.running = opening.into_iter().collect(),
+            false => self.running.extend(opening),
         }
         self.outages.apply(&plan, &self.mappings);
         self.outages.withdraw(&plan);
@@ -183,7 +191,8 @@ impl Listeners {
         if self.shares.replace(shares) != Some(shares) {
             self.shared.budgets.retune(shares.0, shares.1);
         }
-        if plan.listeners.values().any(|listener| drops_clients(plan, listener)) {
+        let any_drops = plan.mappings.values().any(|mapping| mapping.policy.refuse == Refuse::Drop);
+        if any_drops && plan.listeners.values().any(|listener| drops_clients(plan, listener)) {
             self.shared.budgets.silence.say_how_quiet();
         }
         if !self.said_routing && plan.listeners.values().any(|listener| listener.service.is_transparent()) {
@@ -193,7 +202,9 @@ impl Listeners {
         self.shared.wakers.keep(plan.wakes());
         let mut revokes = self.mappings.apply(plan);
         for (key, running) in &self.running {
-            if let Some(mapping) = plan.listeners.get(key).and_then(|listener| self.mappings.of(listener)) {
+            // A mapping that stays is the one that it joined before.
+            let other = plan.listeners.get(key).filter(|now| now.mapping.as_ref() != running.mapping());
+            if let Some(mapping) = other.and_then(|listener| self.mappings.of(listener)) {
                 revokes |= running.join(mapping);
             }
         }

@@ -58,7 +58,7 @@ pub(super) struct Listeners {
     /// Closed listeners with sessions. A task for each waits for its end.
     retiring: Vec<Retiring>,
     retirement: Drain,
-    shared: Shared,
+    shared: Arc<Shared>,
     events: Events,
     failed: mpsc::UnboundedReceiver<Failed>,
     outages: Outages,
@@ -98,7 +98,7 @@ impl Listeners {
             running: BTreeMap::new(),
             retiring: Vec::new(),
             retirement: Drain::new(),
-            shared: Shared {
+            shared: Arc::new(Shared {
                 dialer: dialer.clone(),
                 wakers: Wakers::new(events.clone()),
                 budgets,
@@ -110,7 +110,7 @@ impl Listeners {
                 next: Arc::default(),
                 inherited,
                 serves: CancellationToken::new(),
-            },
+            }),
             events,
             failed,
             outages: Outages::new(&dialer),
@@ -174,9 +174,10 @@ impl Listeners {
         let listening = self.running.iter().filter(|(key, running)| is_open(key, running));
         let live = listening.filter_map(|(key, _)| {
             let plan = self.plan.listeners.get(key)?;
-            let waits =
-                !self.has_knocked && self.plan.mapping_of(plan).is_some_and(|mapping| mapping.policy.knock);
-            let exposure = plan.exposure.filter(|_| !waits);
+            let waits = || {
+                !self.has_knocked && self.plan.mapping_of(plan).is_some_and(|mapping| mapping.policy.knock)
+            };
+            let exposure = plan.exposure.filter(|_| !waits());
             Some((key.clone(), LiveListener { mapping: plan.name.clone(), exposure }))
         });
         live.collect()
