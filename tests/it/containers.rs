@@ -190,6 +190,13 @@ fn labels_of_podman_are_labels_too() {
         wait_answer(8081, false);
         engine("start web");
         wait_answer(8081, true);
+        // Its word for the owner of a directory in memory is another one than Docker's. The commands need that directory.
+        engine(&format!(
+            "run -d --name bare --cap-drop ALL --read-only --tmpfs /run/portway:U \
+             -e PORTWAY_PUBLISH=8080:192.0.2.1:80 {IMAGE}"
+        ));
+        eventually("the socket of the commands", || log("bare").contains("API listening").then_some(()));
+        assert_eq!(engine("exec bare /portway health"), "ready");
         assert!(portway.runs());
         portway.stop().with(0);
         service.kill().expect("the test's own process");

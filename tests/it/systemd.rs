@@ -263,6 +263,16 @@ fn sockets_that_systemd_opens_are_served_without_any_right() {
         for _ in 0..2 {
             goes_and_comes_back();
         }
+
+        // A restart of the sockets restarts the service. It leaves none of them in use, and its sessions go on.
+        let mut staying = Client::to(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 80));
+        staying.ping();
+        let before = lab.show("MainPID");
+        lab.run("systemctl restart portway.socket");
+        lab.wait_state("running");
+        assert_ne!(lab.show("MainPID"), before, "another process");
+        staying.ping();
+        assert!(echoes(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 80)), "a new client");
     });
 }
 

@@ -84,12 +84,12 @@ pub(super) fn warn(
     warn_of_ephemeral_ports(entry, host, diagnostics);
 }
 
-/// Whether a policy lets in named clients only.
+/// Whether a policy lets in named clients only, or those that knocked.
 fn keeps_strangers_out(policy: &Policy) -> bool {
     let access = &policy.access;
     let names_some =
         access.allow.as_ref().is_some_and(|allow| allow.nets.iter().all(|net| net.prefix_len() > 0));
-    names_some || (access.allow.is_none() && access.allow_countries.is_some())
+    policy.knock || names_some || (access.allow.is_none() && access.allow_countries.is_some())
 }
 
 fn warn_of_strangers(entry: &ListenEntry, on_router: bool, diagnostics: &mut Diagnostics) {

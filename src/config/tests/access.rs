@@ -261,4 +261,6 @@ fn a_service_for_few_is_no_worry_where_few_may_enter() {
     assert_eq!(rdp("allow = [\"0.0.0.0/0\"]\n"), worry);
     assert_eq!(rdp("allow = [\"192.0.2.0/24\"]\n"), [""; 0]);
     assert_eq!(rdp("allow = \"@home\"\n[lists]\nhome = \"192.168.0.0/16\"\n"), [""; 0]);
+    let knocked = rdp("knock = true\n[knock]\nsequence = [\"7100\", \"6200/udp\", \"8300\"]\n");
+    assert!(!knocked.iter().any(|warning| warning.ends_with("exposed-service")), "{knocked:?}");
 }

@@ -11,7 +11,9 @@
 //!
 //! Where the store has no room, or the manager does not answer, all thaws, and the caller stops as
 //! on any other day. The API's sockets are not stored: systemd removes the directory of the unix
-//! socket over a restart.
+//! socket over a restart. Nor are the listeners' sockets that systemd itself opened (a socket unit):
+//! it passes them again. In the store they would keep the port in use, so that the socket unit could
+//! not be started again.
 
 use std::{
     collections::HashSet,
@@ -30,7 +32,7 @@ use super::{
 };
 use crate::{
     daemon::systemd::{Stored, store},
-    handover::{Frame, Packer, Unpacker, Upgrades, Wire, WireError},
+    handover::{Frame, Packer, SocketId, Unpacker, Upgrades, Wire, WireError},
     job,
     supervisor::Frozen,
 };
@@ -51,7 +53,9 @@ pub(in crate::daemon) async fn put_aside(known: &Known, upgrades: &Upgrades) -> 
         return Err("no service manager keeps descriptors (FileDescriptorStoreMax= in the unit)".into());
     }
     let begun = known.handle.hand_over().await;
-    let (hand, listeners) = begun.ok_or("the daemon is stopping, or is handing over")?;
+    let (hand, mut listeners) = begun.ok_or("the daemon is stopping, or is handing over")?;
+    let passed = hand.staying();
+    listeners.retain(|socket| SocketId::of(socket).is_ok_and(|id| !passed.contains(&id)));
     let listen = Listen::of(&hand, &listeners, &[]);
     upgrades.stand_still(true);
     let frozen = hand.freeze().await.ok_or("the daemon is stopping")?;
