@@ -370,6 +370,29 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_of_a_command_that_writes_a_file_has_a_variable_that_is_known_and_named_in_its_help() {
+        let mut named = 0;
+        for command in ["init", "import"] {
+            let cli = Cli::command();
+            // `import` can be left out of a build.
+            let Some(found) = cli.find_subcommand(command) else { continue };
+            for arg in found.get_arguments() {
+                let Some(long) = arg.get_long().filter(|long| *long != "help") else { continue };
+                let name = match long {
+                    "router" => "PORTWAY_ROUTER".to_owned(),
+                    _ => format!("PORTWAY_{command}_{long}").to_ascii_uppercase(),
+                };
+                let mut known = environment::SWITCHES.iter().chain(&environment::OF_WRITERS);
+                assert!(known.any(|known| *known == name), "{name} is missing");
+                let help = arg.get_help().expect("every argument has a help text").to_string();
+                assert!(help.contains(&format!("[env: {name}")), "--{long}: {help}");
+                named += 1;
+            }
+        }
+        assert!(named >= 7, "{named}");
+    }
+
+    #[test]
     fn specs_in_a_variable_stand_between_commas_or_new_lines() {
         assert_eq!(split_specs("8080:80, 53:53/udp\n\n9000:90,"), ["8080:80", "53:53/udp", "9000:90"]);
     }

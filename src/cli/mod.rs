@@ -149,10 +149,14 @@ pub fn main() -> ExitCode {
             args.resolve(&variables).map_or_else(|error| answer(&error), |args| check(&args))
         }
         Command::Demo => demo::run(),
-        Command::Init(init) => init.run(),
+        Command::Init(args) => {
+            args.resolve(&variables).map_or_else(|error| answer(&error), |init| init.run())
+        }
         Command::Schema => printed(&schema(), ExitCode::SUCCESS),
         #[cfg(feature = "import")]
-        Command::Import(import) => import.run(),
+        Command::Import(args) => {
+            args.resolve(&variables).map_or_else(|error| answer(&error), |import| import.run())
+        }
         #[cfg(feature = "knock")]
         Command::Knock(knock) => knock.run(),
         #[cfg(feature = "knock")]

@@ -43,6 +43,18 @@ pub(crate) const VALUES: [&str; 9] = [
     "PORTWAY_SANDBOX",
 ];
 
+/// The variables of the commands that write a file. They are no part of what runs.
+pub(crate) const OF_WRITERS: [&str; 8] = [
+    "PORTWAY_INIT_PRESET",
+    "PORTWAY_INIT_TARGET",
+    "PORTWAY_INIT_PORT",
+    "PORTWAY_INIT_NAME",
+    "PORTWAY_INIT_ALLOW",
+    "PORTWAY_INIT_OUTPUT",
+    "PORTWAY_IMPORT_FROM",
+    "PORTWAY_IMPORT_OUTPUT",
+];
+
 /// Reads the word of a switch, in upper or lower case. Nothing for any other word.
 pub(crate) fn switch(word: &str) -> Option<bool> {
     match word.to_ascii_lowercase().as_str() {
@@ -60,6 +72,7 @@ pub(crate) fn strays<V: AsRef<OsStr>>(variables: impl IntoIterator<Item = (V, V)
             let name = name.as_ref().to_str()?;
             let is_known = SWITCHES.contains(&name)
                 || VALUES.contains(&name)
+                || OF_WRITERS.contains(&name)
                 || OF_SUCCESSORS.contains(&name)
                 || OF_TESTS.iter().any(|of_tests| name.starts_with(of_tests));
             let is_stray =

@@ -215,6 +215,13 @@ pub(super) fn room(buffer: &mut Vec<u8>, length: usize) -> usize {
 mod tests {
     use super::*;
 
+    impl Frame {
+        /// The head alone.
+        fn head(&self) -> [u8; HEAD] {
+            Head::new(0, self.record.len(), self.bytes.len()).unwrap().to_bytes()
+        }
+    }
+
     fn frame() -> Frame {
         Frame { record: b"{\"a\":1}".to_vec(), bytes: b"held".to_vec() }
     }
@@ -224,6 +231,17 @@ mod tests {
         let mut file = frame().into_memory().unwrap();
         assert_eq!(Frame::read_from(&mut file).unwrap(), frame());
         assert!(matches!(Frame::read_from(&mut file), Err(WireError::Closed)), "there is one");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_of_another_process_are_a_frame_or_an_error(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+            head in proptest::prelude::any::<bool>(),
+        ) {
+            let start = if head { &frame().head()[..] } else { &[] };
+            super::super::claims::frame(&[start, &bytes].concat());
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@
 //! default, unknown fields are left alone, and what cannot be used is [`Unusable`], never a panic.
 //! Times are durations before or after the moment of packing: another process has another clock.
 
+#[cfg(test)]
+mod claims;
 mod frame;
 pub(crate) mod lenient;
 mod request;

@@ -40,9 +40,10 @@ pub(crate) struct SpecError {
 }
 
 /// The protocols of a mapping; "both" exists only here, where text is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum Protocols {
     /// TCP alone, the default.
+    #[default]
     Tcp,
     /// UDP alone.
     Udp,

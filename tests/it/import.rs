@@ -65,3 +65,37 @@ fn standard_input_is_a_file_and_a_large_one_is_refused() {
     import(open(&file)).exits(0).says("80:10.0.0.5:80").says("-:1: ".trim_end_matches(": "));
     import(open("/dev/zero")).exits(1).says("4 MiB");
 }
+
+#[test]
+fn variables_stand_in_for_flags_and_a_wrong_one_is_named() {
+    let (dir, file) = written("rules", "-A PREROUTING -p tcp --dport 80 -j DNAT --to-destination 10.0.0.5\n");
+    let made = dir.path().join("made.toml");
+    let import = |from: &str, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
+        command.args(["import", &file]).args(args);
+        Ran::of(command.env("PORTWAY_IMPORT_FROM", from).env("PORTWAY_IMPORT_OUTPUT", &made))
+    };
+    import("cisco", &[]).exits(2).says("PORTWAY_IMPORT_FROM").says("rinetd");
+    import("iptables", &[]).exits(0).says("is written");
+    assert!(fs::read_to_string(&made).expect("it was written").contains("80:10.0.0.5:80"));
+    import("iptables", &[]).exits(1).says("never overwritten");
+    fs::remove_file(&made).expect("the test's own file");
+    // A flag goes before its variable, and an empty one counts as unset.
+    import("haproxy", &["--from", "iptables"]).exits(0);
+    fs::remove_file(&made).expect("the test's own file");
+    import("", &[]).exits(0);
+}
+
+#[test]
+fn a_script_and_units_are_read_with_their_variables_and_the_cause_of_a_loss_is_said() {
+    let script = "#!/bin/sh\nPORT=8080\nnohup socat TCP-LISTEN:$PORT,fork TCP:10.0.0.5:80 >/dev/null 2>&1 &\n\
+                  socat TCP-LISTEN:$1,fork TCP:10.0.0.5:81\n";
+    let (_dir, file) = written("forward.sh", script);
+    let ran = portway(["import", &file]).exits(0);
+    assert!(ran.out.contains("publish = \"8080:10.0.0.5:80\""), "{ran}");
+    assert!(ran.err.contains(&format!("{file}:4: ")) && ran.err.contains("it has a variable"), "{ran}");
+    let (_dir, unit) =
+        written("tunnel.service", "[Service]\nExecStart=/usr/bin/ssh -NL 8340:localhost:8341 me@gate\n");
+    let ran = portway(["import", &unit]).exits(0);
+    assert!(ran.out.contains("name = \"tunnel\"\npublish = \"127.0.0.1:8340:gate:8341\""), "{ran}");
+}

@@ -138,3 +138,34 @@ fn the_schema_is_json_that_describes_the_keys() {
     assert!(mapping["idle_timeout"]["description"].is_string(), "{mapping}");
     assert_eq!(schema["properties"]["defaults"]["properties"]["publish"], serde_json::Value::Null);
 }
+
+#[test]
+fn variables_stand_in_for_flags_and_a_wrong_one_is_named() {
+    let (_dir, file) = place();
+    let init = |variables: &[(&str, &str)], args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
+        command.arg("init").args(args).envs(variables.iter().copied());
+        Ran::of(&mut command)
+    };
+    let all = [
+        ("PORTWAY_INIT_PRESET", "other"),
+        ("PORTWAY_INIT_TARGET", "nas.lan"),
+        ("PORTWAY_INIT_PORT", "9000/udp"),
+        ("PORTWAY_INIT_NAME", "files"),
+        ("PORTWAY_INIT_ALLOW", "203.0.113.7, 198.51.100.0/24"),
+        ("PORTWAY_ROUTER", "yes"),
+        ("PORTWAY_INIT_OUTPUT", &file),
+    ];
+    init(&all, &[]).exits(0).says("is written");
+    let made = text(&file);
+    for part in
+        ["name = \"files\"", "publish = \"9000:nas.lan:9000/udp\"", "\"198.51.100.0/24\"", "router = true"]
+    {
+        assert!(made.contains(part), "{part}: {made}");
+    }
+    let (_dir, other) = place();
+    init(&all, &["--target", "10.0.0.9", "-o", &other]).exits(0);
+    assert!(text(&other).contains("9000:10.0.0.9:9000/udp"), "a flag goes before its variable");
+    init(&[("PORTWAY_INIT_PRESET", "quake")], &[]).exits(2).says("PORTWAY_INIT_PRESET").says("minecraft");
+    init(&[("PORTWAY_ROUTER", "maybe")], &[]).exits(2).says("PORTWAY_ROUTER");
+}

@@ -10,6 +10,7 @@ mod found;
 mod presets;
 
 use std::{
+    ffi::OsString,
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -20,7 +21,7 @@ use file::{Answers, Who};
 use found::Found;
 use presets::Preset;
 
-use super::{FAILED, answer, fresh, refusal, say};
+use super::{FAILED, answer, fresh, refusal, say, variables::Variables};
 use crate::{
     config::{self, DEFAULT_FILE, HostView as _, System},
     mapping::{MappingName, publish::Publish},
@@ -29,27 +30,29 @@ use crate::{
 /// The answers that are given beforehand.
 #[derive(Debug, Args)]
 pub(super) struct Init {
-    /// What to expose
+    /// What to expose [env: PORTWAY_INIT_PRESET]
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(presets::ALL.iter().map(|p| p.word)))]
     preset: Option<String>,
     /// Where it runs: an address or a name; with a port where it is not the usual one
+    /// [env: PORTWAY_INIT_TARGET]
     #[arg(long, value_name = "HOST[:PORT]")]
     target: Option<String>,
-    /// With `--preset other`: the port, as in 8080 or 5000-5010/udp
+    /// With `--preset other`: the port, as in 8080 or 5000-5010/udp [env: PORTWAY_INIT_PORT]
     #[arg(long, value_name = "PORT[/PROTOCOL]")]
     port: Option<String>,
-    /// The name of the mapping [default: that of the preset]
+    /// The name of the mapping [env: PORTWAY_INIT_NAME] [default: that of the preset]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Who may come: everyone, home, or addresses and networks, which are added to those at home;
-    /// separated by commas, may be repeated [default: everyone; home for what attackers look for]
+    /// separated by commas, may be repeated [env: PORTWAY_INIT_ALLOW] [default: everyone; home for
+    /// what attackers look for]
     #[arg(long, value_name = "CLIENT", value_delimiter = ',')]
     allow: Vec<String>,
-    /// Open the port on the home router
+    /// Open the port on the home router [env: PORTWAY_ROUTER]
     #[arg(long)]
     router: bool,
-    /// The file to write, which must not exist [default: /etc/portway/portway.toml if it can be
-    /// made, or portway.toml here]
+    /// The file to write, which must not exist [env: PORTWAY_INIT_OUTPUT] [default:
+    /// /etc/portway/portway.toml if it can be made, or portway.toml here]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -67,6 +70,32 @@ fn usage(message: &str, cure: Option<&str>) -> Stopped {
 }
 
 impl Init {
+    /// The arguments with their variables.
+    ///
+    /// # Errors
+    /// A variable with a value that it cannot have.
+    pub(super) fn resolve<F: Fn(&str) -> Option<OsString>>(
+        self,
+        variables: &Variables<F>,
+    ) -> Result<Self, clap::Error> {
+        let words: Vec<&str> = presets::ALL.iter().map(|preset| preset.word).collect();
+        let preset = variables.word("PORTWAY_INIT_PRESET", &words, presets::named)?;
+        let allow = match variables.text("PORTWAY_INIT_ALLOW")? {
+            Some(clients) if self.allow.is_empty() => clients.split(',').map(str::to_owned).collect(),
+            _ => self.allow,
+        };
+        let output = variables.value("PORTWAY_INIT_OUTPUT").map(PathBuf::from);
+        Ok(Self {
+            preset: self.preset.or(preset.map(|preset| preset.word.to_owned())),
+            target: self.target.or(variables.text("PORTWAY_INIT_TARGET")?),
+            port: self.port.or(variables.text("PORTWAY_INIT_PORT")?),
+            name: self.name.or(variables.text("PORTWAY_INIT_NAME")?),
+            allow,
+            router: self.router | variables.switch("PORTWAY_ROUTER")?,
+            output: self.output.or(output),
+        })
+    }
+
     /// Asks what is missing, writes the file, and says what comes next.
     pub(super) fn run(&self) -> ExitCode {
         match self.answers() {

@@ -1,9 +1,9 @@
 //! `ports:` of a compose file, in the short and in the long form.
 
 use super::{
-    model::{File, Imported, Mapping, Place, Protocols, Target},
+    model::{File, Imported, Mapping, Place, Target},
     tree::{self, Node},
-    words::{is_ports, listener},
+    words::{is_ports, listener, protocols_named},
 };
 
 /// Where the name of a service means something.
@@ -90,7 +90,7 @@ fn long(place: Place, (name, host): (&str, &str), port: &Node, into: &mut Import
 fn add(place: Place, (name, host): (&str, &str), parts: [&str; 4], into: &mut Imported) {
     let [ip, outer, inner, protocol] = parts;
     let what = format!("service {name}, port {outer}:{inner}/{protocol}");
-    let Some(protocols) = Protocols::named(protocol) else {
+    let Some(protocols) = protocols_named(protocol) else {
         return into.lose(place, what, "portway forwards TCP and UDP");
     };
     let mut mapping = Mapping::at(place, what.clone(), name);
@@ -110,7 +110,8 @@ fn substituted(text: &str) -> Option<String> {
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
         let (inside, behind) = after.strip_prefix('{')?.split_once('}')?;
-        let (_, default) = inside.split_once('-')?;
+        let end = inside.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
+        let default = inside[end..].strip_prefix(":-").or_else(|| inside[end..].strip_prefix('-'))?;
         out.push_str(default);
         rest = behind;
     }

@@ -1,10 +1,11 @@
 //! rathole: services of a server and of a client, by their names.
 
 use super::{
-    model::{File, Imported, Mapping, Protocols, Target},
+    model::{File, Imported, Mapping, Target},
     tree::{self, Node},
-    words::{host_and_port, listener, target},
+    words::{host_and_port, listener, protocols_named, target},
 };
+use crate::mapping::publish::Protocols;
 
 /// Reads the files: the one of the server and the one of the client belong together.
 pub(super) fn read(files: &[File<'_>], into: &mut Imported) {
@@ -33,8 +34,8 @@ pub(super) fn read(files: &[File<'_>], into: &mut Imported) {
         };
         let (from, to) = (server.text_of("bind_addr"), client.text_of("local_addr"));
         let mut mapping = Mapping::at(place, format!("service {name}"), name.as_str());
-        mapping.protocols = Protocols::of(true, false);
-        if let Some(protocols) = server.text_of("type").and_then(Protocols::named) {
+        mapping.protocols = Protocols::Tcp;
+        if let Some(protocols) = server.text_of("type").and_then(protocols_named) {
             mapping.protocols = protocols;
         }
         match from.and_then(host_and_port).and_then(|(host, port)| listener(host, port)) {
@@ -42,7 +43,13 @@ pub(super) fn read(files: &[File<'_>], into: &mut Imported) {
             None => mapping.lose(place, "bind_addr", "not an address to listen on"),
         }
         match to.and_then(host_and_port).and_then(|(host, port)| target(host, port)) {
-            Some(target) => mapping.targets.push(Target::at(target)),
+            Some(target) => {
+                if ["127.0.0.1:", "localhost:"].iter().any(|start| target.starts_with(start)) {
+                    let note = "127.0.0.1 is the machine of the client: write its address, if portway runs elsewhere.";
+                    mapping.notes.push(note.to_owned());
+                }
+                mapping.targets.push(Target::at(target));
+            }
             None => mapping.lose(place, "local_addr", "not a target"),
         }
         into.add(mapping);

@@ -2,7 +2,32 @@
 //!
 //! Pure. Nothing here fails: what cannot be read is `None`, and the caller says what is lost.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::mapping::publish::Protocols;
+
+/// The protocols that the two flags ask for; TCP where neither does.
+pub(super) fn protocols_of(tcp: bool, udp: bool) -> Protocols {
+    match (tcp, udp) {
+        (true, true) => Protocols::Both,
+        (false, true) => Protocols::Udp,
+        _ => Protocols::Tcp,
+    }
+}
+
+/// The protocol of a word such as `tcp6`.
+pub(super) fn protocols_named(word: &str) -> Option<Protocols> {
+    match word.to_ascii_lowercase().as_str() {
+        "tcp" | "tcp4" | "tcp6" => Some(Protocols::Tcp),
+        "udp" | "udp4" | "udp6" => Some(Protocols::Udp),
+        _ => None,
+    }
+}
+
+/// Why a text is not used: it has a variable, or what the caller says.
+pub(super) fn why(text: &str, usual: &'static str) -> &'static str {
+    if text.contains(['$', '`']) { "it has a variable, whose value is not in this file" } else { usual }
+}
 
 /// The words of a line as a shell has them: quotes, backslashes, and a comment behind a `#`.
 pub(super) fn words(line: &str) -> Vec<String> {
@@ -38,8 +63,8 @@ pub(super) fn host_and_port(text: &str) -> Option<(&str, &str)> {
         return Some((host, port));
     }
     let (host, port) = text.rsplit_once(':')?;
-    // An address of IPv6 without brackets may have its port behind the last colon: nobody can say.
-    (!host.contains(':') || host == "::").then_some((host, port))
+    // Where a port is required, an address of IPv6 without brackets has it behind the last colon.
+    (!host.contains(':') || host.parse::<Ipv6Addr>().is_ok()).then_some((host, port))
 }
 
 /// A host as it stands before a port: IPv6 in brackets.
@@ -64,7 +89,10 @@ pub(super) fn listener(host: &str, ports: &str) -> Option<String> {
     match host.trim_start_matches('[').trim_end_matches(']') {
         "" | "*" | "::" => Some(ports.to_owned()),
         "localhost" => Some(format!("127.0.0.1:{ports}")),
-        host => ip(host).map(|_| format!("{}:{ports}", bracketed(host))),
+        host => match ip(host)? {
+            IpAddr::V6(ip) if ip.is_unspecified() => Some(ports.to_owned()),
+            _ => Some(format!("{}:{ports}", bracketed(host))),
+        },
     }
 }
 

@@ -1,10 +1,13 @@
-//! Units of systemd that run socat or `systemd-socket-proxyd`, the latter with its `.socket`.
+//! Units of systemd that run socat, ssh or `systemd-socket-proxyd`, the latter with its `.socket`.
 
 use super::{
-    model::{File, Imported, Mapping, Place, Protocols, Target, Value},
-    socat,
-    words::{duration, host_and_port, is_ports, listener, target, words},
+    model::{File, Imported, Mapping, Place, Target, Value},
+    shell, socat, ssh,
+    words::{duration, host_and_port, is_ports, listener, target, why, words},
 };
+
+/// What a namespace means.
+const NAMESPACE: &str = "the target is in another network namespace: portway has to run there, too";
 
 /// A line of a unit: its section, its key, its value.
 struct Line<'t> {
@@ -20,24 +23,42 @@ pub(super) fn read(files: &[File<'_>], into: &mut Imported) {
     let sockets = || units.iter().filter(|(_, lines)| lines.iter().any(|line| line.section == "Socket"));
     let mut used = Vec::new();
     for (file, lines) in &units {
-        for line in lines.iter().filter(|line| line.section == "Service" && line.key == "ExecStart") {
-            let command = words(line.value.trim_start_matches(['-', '@', ':', '+', '!']));
-            let Some(program) = command.first() else { continue };
+        let service =
+            |key: &'static str| lines.iter().filter(move |line| line.section == "Service" && line.key == key);
+        let mut variables = shell::Variables::default();
+        for word in service("Environment").flat_map(|line| words(&line.value)) {
+            if let Some((name, value)) = shell::assignment(&word) {
+                variables.set(name, value);
+            }
+        }
+        let named: Vec<String> = service("Sockets").flat_map(|line| words(&line.value)).collect();
+        let commands = service("ExecStart").flat_map(|line| {
+            let text = line.value.trim_start_matches(['-', '@', ':', '+', '!']);
+            started(&variables, text).into_iter().map(move |command| (line, command))
+        });
+        for (line, command) in commands.collect::<Vec<_>>() {
+            let program = &command[0];
             if socat::is_socat(program) {
                 if let Some(mut mapping) = socat::command(line.place, &command[1..], into) {
-                    mapping.name = file.stem().to_owned();
+                    mapping.name = unit(*file).to_owned();
                     into.add(mapping);
                 }
+            } else if ssh::is_ssh(program) {
+                ssh::command(line.place, &command[1..], unit(*file), into);
             } else if program.ends_with("systemd-socket-proxyd") {
-                let socket = sockets().find(|(other, lines)| is_for(*other, lines, *file)).or_else(|| {
+                let is_for = |other: File<'_>, lines: &[Line<'_>]| {
+                    named.iter().any(|name| name.trim_end_matches(".socket") == unit(other))
+                        || is_for(other, lines, *file)
+                };
+                let socket = sockets().find(|(other, lines)| is_for(*other, lines)).or_else(|| {
                     // One of each: they belong together, whatever they are called.
                     let mut all = sockets();
                     all.next().filter(|_| all.next().is_none() && units.len() <= 2)
                 });
                 used.extend(socket.map(|(file, _)| file.number));
-                proxyd(line, *file, socket, &command[1..], into);
+                proxyd(line, (*file, lines), socket, &command[1..], into);
             } else {
-                into.lose(line.place, program.clone(), "not socat or systemd-socket-proxyd");
+                into.lose(line.place, program.clone(), "not socat, ssh or systemd-socket-proxyd");
             }
         }
     }
@@ -46,12 +67,27 @@ pub(super) fn read(files: &[File<'_>], into: &mut Imported) {
     }
 }
 
+/// The name of a unit, without its kind.
+fn unit(file: File<'_>) -> &str {
+    let name = file.name.rsplit('/').next().unwrap_or(file.name);
+    name.rsplit_once('.').map_or(name, |(name, _)| name)
+}
+
+/// The commands that a line starts: a shell may start several.
+fn started(variables: &shell::Variables, text: &str) -> Vec<Vec<String>> {
+    let of_a_shell = |command: Vec<String>| match &*command {
+        [program, option, script] if program.ends_with("sh") && option == "-c" => variables.commands(script),
+        _ => vec![command],
+    };
+    variables.commands(text).into_iter().flat_map(of_a_shell).collect()
+}
+
 /// Whether a socket is for a service.
 fn is_for(socket: File<'_>, lines: &[Line<'_>], service: File<'_>) -> bool {
     let named = lines.iter().find(|line| line.section == "Socket" && line.key == "Service");
     match named {
-        Some(line) => line.value.trim_end_matches(".service") == service.stem(),
-        None => socket.stem() == service.stem(),
+        Some(line) => line.value.trim_end_matches(".service") == unit(service),
+        None => unit(socket) == unit(service),
     }
 }
 
@@ -79,13 +115,13 @@ fn lines(file: File<'_>) -> Vec<Line<'_>> {
 
 fn proxyd(
     line: &Line<'_>,
-    file: File<'_>,
+    (file, service): (File<'_>, &[Line<'_>]),
     socket: Option<&(File<'_>, Vec<Line<'_>>)>,
     arguments: &[String],
     into: &mut Imported,
 ) {
     let mut mapping =
-        Mapping::at(line.place, format!("systemd-socket-proxyd {}", arguments.join(" ")), file.stem());
+        Mapping::at(line.place, format!("systemd-socket-proxyd {}", arguments.join(" ")), unit(file));
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         let (key, value) = argument.split_once('=').unwrap_or((argument, ""));
@@ -106,8 +142,18 @@ fn proxyd(
             }
             to => match to_target(to) {
                 Some(target) => mapping.targets.push(Target::at(target)),
-                None => mapping.lose(line.place, to, "portway leads to TCP ports alone"),
+                None => mapping.lose(line.place, to, why(to, "portway leads to TCP ports alone")),
             },
+        }
+    }
+    for line in service {
+        let is_elsewhere = match line.key {
+            "PrivateNetwork" => ["yes", "true", "on", "1"].contains(&line.value.as_str()),
+            "NetworkNamespacePath" | "JoinsNamespaceOf" => true,
+            _ => false,
+        };
+        if is_elsewhere {
+            mapping.lose(line.place, format!("{}={}", line.key, line.value), NAMESPACE);
         }
     }
     let Some((_, lines)) = socket else {
@@ -116,6 +162,10 @@ fn proxyd(
     };
     for line in lines.iter().filter(|line| line.section == "Socket") {
         listen(&mut mapping, line);
+    }
+    let only = lines.iter().find(|line| line.key == "BindIPv6Only" && line.value == "ipv6-only");
+    if let Some(line) = only.filter(|_| mapping.listen.iter().any(|listen| is_ports(listen))) {
+        mapping.lose(line.place, line.key, "portway listens on IPv4, too, unless an IPv6 address is named");
     }
     into.add(mapping);
 }
@@ -134,6 +184,7 @@ fn to_target(to: &str) -> Option<String> {
 /// What a key of the socket says.
 fn listen(mapping: &mut Mapping, line: &Line<'_>) {
     match line.key {
+        "ListenStream" | "ListenDatagram" if line.value.is_empty() => mapping.listen.clear(),
         "ListenStream" | "ListenDatagram" => {
             let value = line.value.as_str();
             let (host, port) =
@@ -141,7 +192,9 @@ fn listen(mapping: &mut Mapping, line: &Line<'_>) {
             match listener(host, port) {
                 Some(listener) if line.key == "ListenStream" => mapping.listen.push(listener),
                 Some(_) => mapping.lose(line.place, value, "systemd-socket-proxyd forwards TCP alone"),
-                None => mapping.lose(line.place, value, "portway listens on TCP and UDP ports alone"),
+                None => {
+                    mapping.lose(line.place, value, why(value, "portway listens on TCP and UDP ports alone"));
+                }
             }
         }
         "KeepAliveTimeSec" => mapping.set_text("keepalive", duration(&line.value, 1000)),
@@ -167,8 +220,12 @@ fn listen(mapping: &mut Mapping, line: &Line<'_>) {
         | "FileDescriptorName"
         | "MaxConnections"
         | "TriggerLimitBurst"
-        | "TriggerLimitIntervalSec" => {}
+        | "TriggerLimitIntervalSec"
+        | "SocketUser"
+        | "SocketGroup"
+        | "SocketMode"
+        | "RemoveOnStop"
+        | "FlushPending" => {}
         key => mapping.lose(line.place, key, "portway has no such key"),
     }
-    mapping.protocols = Protocols::Tcp;
 }

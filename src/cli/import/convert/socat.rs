@@ -1,37 +1,25 @@
 //! Command lines of socat: a listening address and a connecting one.
 
 use super::{
-    model::{File, Imported, Mapping, Place, Protocols, Target},
-    words::{host_and_port, is_ports, listener, network, target, words, written},
+    model::{File, Imported, Mapping, Place, Target, Value},
+    shell,
+    words::{duration, host_and_port, ip, is_ports, listener, network, target, why, written},
 };
+use crate::mapping::publish::Protocols;
 
-/// Reads every line that has a command of socat.
+/// Reads every command of socat.
 pub(super) fn read(file: File<'_>, into: &mut Imported) {
-    for (place, line) in joined(file) {
-        let words = words(&line);
+    for (place, words) in shell::commands(file) {
         let Some(at) = words.iter().position(|word| is_socat(word)) else { continue };
-        if let Some(mapping) = command(place, &words[at + 1..], into) {
+        let arguments = &words[at + 1..];
+        // A script also installs socat, and looks for it.
+        if !arguments.iter().any(|word| word.contains(':')) {
+            continue;
+        }
+        if let Some(mapping) = command(place, arguments, into) {
             into.add(mapping);
         }
     }
-}
-
-/// The lines of a file, those that end in a backslash with the next one.
-pub(super) fn joined(file: File<'_>) -> Vec<(Place, String)> {
-    let mut lines: Vec<(Place, String)> = Vec::new();
-    let mut goes_on = false;
-    for (place, line) in file.lines() {
-        let (part, more) = match line.trim_end().strip_suffix('\\') {
-            Some(part) => (part, true),
-            None => (line, false),
-        };
-        match lines.last_mut().filter(|_| goes_on) {
-            Some((_, whole)) => whole.push_str(&format!(" {}", part.trim_start())),
-            None => lines.push((place, part.to_owned())),
-        }
-        goes_on = more;
-    }
-    lines
 }
 
 /// Whether a word is the program.
@@ -50,24 +38,24 @@ pub(super) fn command(place: Place, words: &[String], into: &mut Imported) -> Op
             "-b" | "-t" | "-L" | "-W" | "-lf" | "-lp" | "-r" | "-R" => {
                 words.next();
             }
-            "&" | ";" | "&&" | "||" | "|" | ">" | "2>&1" | ">>" => break,
             option if option.starts_with('-') && option.len() > 1 => {
                 timeout = option.strip_prefix("-T").and_then(|seconds| seconds.parse().ok()).or(timeout);
             }
             address => addresses.push(address),
         }
     }
-    let what = addresses.join(" ");
+    let what = format!("socat {}", addresses.join(" "));
     let [first, second] = &*addresses else {
         into.lose(place, what, "not a command of socat with two addresses");
         return None;
     };
     let (from, to) = if is_listener(first) { (first, second) } else { (second, first) };
     if !is_listener(from) {
-        into.lose(place, what, "it listens nowhere");
+        let why = why(&what, "it listens nowhere");
+        into.lose(place, what, why);
         return None;
     }
-    let mut mapping = Mapping::at(place, format!("socat {what}"), "");
+    let mut mapping = Mapping::at(place, what, "");
     listen(&mut mapping, from);
     connect(&mut mapping, to);
     if let Some(time) = timeout {
@@ -102,22 +90,25 @@ fn listen(mapping: &mut Mapping, address: &str) {
     let bind = options.iter().find(|(key, _)| *key == "bind").map_or(family, |(_, value)| value);
     match listener(bind, port) {
         Some(listener) => mapping.listen.push(listener),
-        None => mapping.lose(place, address, "not an address to listen on"),
+        None => mapping.lose(place, address, why(address, "not an address to listen on")),
     }
     for (key, value) in options {
         match key.to_ascii_lowercase().as_str() {
+            "ipv6-v6only" | "ipv6only" if value != "0" && ip(bind).is_none() => {
+                mapping.lose(place, key, "portway listens on IPv4, too, unless an IPv6 address is named");
+            }
             // What portway does anyway.
             "fork" | "reuseaddr" | "so-reuseaddr" | "reuseport" | "bind" | "nodelay" | "tcp-nodelay"
             | "keepalive" | "so-keepalive" | "backlog" | "pf" | "ipv6-v6only" | "ipv6only" => {}
             "max-children" => match value.parse::<u64>() {
-                Ok(most) if most > 0 => mapping.set("max_sessions", super::model::Value::Number(most)),
-                _ => mapping.lose(place, format!("{key}={value}"), "not a number"),
+                Ok(most) if most > 0 => mapping.set("max_sessions", Value::Number(most)),
+                _ => mapping.lose(place, format!("{key}={value}"), why(value, "not a number")),
             },
             "range" => match network(value.trim_matches(['[', ']'])) {
                 Some(net) => mapping.set_texts("allow", vec![net]),
-                None => mapping.lose(place, format!("{key}={value}"), "not a network"),
+                None => mapping.lose(place, format!("{key}={value}"), why(value, "not a network")),
             },
-            "su" | "user" | "setuid" => mapping.lose(place, key, "see `portway run --user`"),
+            "su" | "su-d" | "user" | "setuid" => mapping.lose(place, key, "see `portway run --user`"),
             _ => mapping.lose(place, key, "portway has no such option"),
         }
     }
@@ -137,15 +128,15 @@ fn connect(mapping: &mut Mapping, address: &str) {
     }
     match host_and_port(to).filter(|(_, port)| is_ports(port)).and_then(|(host, port)| target(host, port)) {
         Some(target) => mapping.targets.push(Target::at(target)),
-        None => mapping.lose(place, to, "not a target"),
+        None => mapping.lose(place, to, why(to, "not a target")),
     }
     for (key, value) in options {
         match key.to_ascii_lowercase().as_str() {
             "nodelay" | "tcp-nodelay" | "keepalive" | "so-keepalive" | "pf" | "reuseaddr" | "sp" => {}
             "bind" | "sourceport" => {
-                mapping.set_text("source", super::words::ip(value).map(|ip| ip.to_string()));
+                mapping.set_text("source", ip(value).map(|ip| ip.to_string()));
             }
-            "connect-timeout" => mapping.set_text("connect_timeout", super::words::duration(value, 1000)),
+            "connect-timeout" => mapping.set_text("connect_timeout", duration(value, 1000)),
             _ => mapping.lose(place, key, "portway has no such option"),
         }
     }

@@ -3,6 +3,8 @@
 //!
 //! All other rules are no port mappings: they are passed over in silence.
 
+use std::collections::HashMap;
+
 use super::{
     dnat::Dnat,
     model::{File, Imported, Loss, Place},
@@ -23,9 +25,13 @@ pub(super) fn read(file: File<'_>, into: &mut Imported) {
         }
         return;
     }
+    let mut defined = Defined::default();
     for (place, line) in rules(file) {
-        let words = tokens(&line);
-        let is_rule = words.iter().any(|word| ["dnat", "redirect"].contains(&word.as_str()));
+        let Some(words) = defined.expanded(tokens(&line)) else { continue };
+        // `ct status dnat` is a condition.
+        let is_rule = words.iter().enumerate().any(|(at, word)| {
+            ["dnat", "redirect"].contains(&word.as_str()) && (at == 0 || words[at - 1] != "status")
+        });
         if is_rule && !["chain", "map", "set", "elements"].contains(&words[0].as_str()) {
             text(place, &line, &words, into);
         }
@@ -37,8 +43,8 @@ fn rules(file: File<'_>) -> Vec<(Place, String)> {
     let mut lines: Vec<(Place, String)> = Vec::new();
     let mut depth = 0_usize;
     for (place, line) in file.lines() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+        let line = uncommented(line).trim();
+        if line.is_empty() {
             continue;
         }
         let is_block = ["table ", "chain ", "map ", "set "].iter().any(|word| line.starts_with(word));
@@ -55,6 +61,53 @@ fn rules(file: File<'_>) -> Vec<(Place, String)> {
         }
     }
     lines
+}
+
+/// A line without its comment: a `#` at the start of a word, unless in quotes.
+fn uncommented(line: &str) -> &str {
+    let (mut is_quoted, mut before) = (false, ' ');
+    for (at, c) in line.char_indices() {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            '#' if !is_quoted && before.is_whitespace() => return &line[..at],
+            _ => {}
+        }
+        before = c;
+    }
+    line
+}
+
+/// What `define` has defined.
+#[derive(Default)]
+struct Defined(HashMap<String, Vec<String>>);
+
+impl Defined {
+    /// The longest line with values in place, in words: values may hold each other.
+    const LONGEST: usize = 1000;
+    /// The most values.
+    const MOST: usize = 1000;
+
+    /// A line with values in place of `$NAME`. `None` where it defines one.
+    fn expanded(&mut self, words: Vec<String>) -> Option<Vec<String>> {
+        let mut all = Vec::new();
+        for word in words {
+            match word.strip_prefix('$').and_then(|name| self.0.get(name)) {
+                Some(value) if all.len() + value.len() <= Self::LONGEST => all.extend_from_slice(value),
+                _ => all.push(word),
+            }
+        }
+        match &*all {
+            [word, name, sign, value @ ..]
+                if ["define", "redefine"].contains(&word.as_str()) && sign == "=" =>
+            {
+                if self.0.len() < Self::MOST && value.len() <= Self::LONGEST {
+                    self.0.insert(name.clone(), value.to_vec());
+                }
+                None
+            }
+            _ => Some(all),
+        }
+    }
 }
 
 /// Words, texts in quotes, and the signs that stand alone.

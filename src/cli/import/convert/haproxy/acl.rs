@@ -128,10 +128,14 @@ fn read(words: &[String]) -> Option<Test> {
     };
     let names = match method {
         "" | "str" => values,
+        // Without a dot before it, it is the name itself, too.
         "end" => values
             .iter()
-            .map(|value| value.strip_prefix('.').map(|rest| format!("*.{rest}")))
-            .collect::<Option<_>>()?,
+            .flat_map(|value| match value.strip_prefix('.') {
+                Some(rest) => vec![format!("*.{rest}")],
+                None => vec![value.clone(), format!("*.{value}")],
+            })
+            .collect(),
         "dom" => values
             .iter()
             .filter(|value| value.contains('.'))

@@ -6,9 +6,10 @@ use ipnet::IpNet;
 
 use super::{
     EVERY_PROXY,
-    model::{File, Host, Imported, Mapping, Place, Protocols, Target, Value},
-    words::{duration, host_and_port, ip, is_ports, listener, network, target},
+    model::{File, Host, Imported, Mapping, Place, Target, Value},
+    words::{duration, host_and_port, ip, is_ports, listener, network, protocols_of, target},
 };
+use crate::mapping::publish::Protocols;
 
 /// How deep blocks may stand in each other.
 const DEEPEST: usize = 32;
@@ -209,7 +210,7 @@ fn server(server: &Directive, above: &[Directive], named: &Named<'_>, into: &mut
     for listen in listens {
         self::listen(&mut mapping, listen, (&mut tcp, &mut udp), &directives);
     }
-    mapping.protocols = Protocols::of(tcp, udp);
+    mapping.protocols = protocols_of(tcp, udp);
     access(&mut mapping, &directives);
     for directive in &directives {
         self::directive(&mut mapping, directive, named);

@@ -6,11 +6,12 @@
 
 use std::{collections::HashSet, fmt::Write as _};
 
-use super::{
-    super::fresh::{quoted, quoted_key},
-    model::{Imported, Loss, Mapping, Place, Protocols, Target, Value},
+use super::model::{Imported, Loss, Mapping, Place, Target, Value};
+use crate::{
+    cli::fresh::{quoted, quoted_key},
+    mapping::publish::Protocols,
+    text::clean_start,
 };
-use crate::text::clean_start;
 
 /// The longest name of a mapping.
 const LONGEST_NAME: usize = 64;
@@ -18,16 +19,16 @@ const LONGEST_NAME: usize = 64;
 const LONGEST: usize = 300;
 
 /// A file that was written, with the first line of each mapping.
-pub(super) struct Written {
+pub(crate) struct Written {
     /// The file.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// The line where each mapping begins, in the order of the mappings.
-    pub(super) starts: Vec<usize>,
+    pub(crate) starts: Vec<usize>,
 }
 
 /// Writes mappings. `files` are the names of what was imported, `head` is what the file begins
 /// with.
-pub(super) fn written(imported: &Imported, files: &[&str], head: &str) -> Written {
+pub(crate) fn written(imported: &Imported, files: &[&str], head: &str) -> Written {
     let mut text = head.to_owned();
     let mut starts = Vec::new();
     let mut names = HashSet::new();
@@ -56,12 +57,12 @@ pub(super) fn written(imported: &Imported, files: &[&str], head: &str) -> Writte
 }
 
 /// A place as `file:line`.
-pub(super) fn placed(place: Place, files: &[&str]) -> String {
+pub(crate) fn placed(place: Place, files: &[&str]) -> String {
     format!("{}:{}", files.get(place.file).unwrap_or(&"?"), place.line)
 }
 
 /// A loss on one line.
-pub(super) fn told(loss: &Loss, files: &[&str]) -> String {
+pub(crate) fn told(loss: &Loss, files: &[&str]) -> String {
     let what = clean_start(&loss.what, LONGEST);
     let what = if what.is_empty() { String::new() } else { format!("{what}: ") };
     clean_start(
@@ -155,7 +156,7 @@ fn targets_of(targets: &[Target]) -> String {
 }
 
 /// A value as TOML.
-pub(super) fn value(given: &Value) -> String {
+pub(crate) fn value(given: &Value) -> String {
     match given {
         Value::Text(text) => quoted(text),
         Value::Texts(texts) => {

@@ -1,10 +1,11 @@
 //! realm: endpoints in TOML or JSON.
 
 use super::{
-    model::{File, Imported, Mapping, Protocols, Target, Value},
+    model::{File, Imported, Mapping, Target, Value},
     tree::{self, Node},
-    words::{host_and_port, listener, target, written},
+    words::{host_and_port, listener, protocols_of, target, written},
 };
+use crate::mapping::publish::Protocols;
 
 /// Reads the file.
 pub(super) fn read(file: File<'_>, into: &mut Imported) {
@@ -29,7 +30,8 @@ pub(super) fn read(file: File<'_>, into: &mut Imported) {
 
 fn endpoint(file: File<'_>, node: &Node, global: Option<&Node>) -> Mapping {
     let place = file.at(node.line);
-    let listen = node.text_of("listen").unwrap_or_default();
+    // `local` and `udp` are of version 1.
+    let listen = node.text_of("listen").or_else(|| node.text_of("local")).unwrap_or_default();
     let remote = node.text_of("remote").unwrap_or_default();
     let mut mapping = Mapping::at(place, format!("endpoint {listen} to {remote}"), "");
     match host_and_port(listen).and_then(|(host, port)| listener(host, port)) {
@@ -49,7 +51,7 @@ fn endpoint(file: File<'_>, node: &Node, global: Option<&Node>) -> Mapping {
     for (key, value) in node.entries() {
         let place = file.at(value.line);
         match key.as_str() {
-            "listen" | "remote" | "extra_remotes" | "balance" | "network" => {}
+            "listen" | "local" | "remote" | "extra_remotes" | "balance" | "network" | "udp" => {}
             "through" => {
                 let text = value.text().unwrap_or_default();
                 let ip = host_and_port(text).map_or(text, |(host, _)| host);
@@ -63,6 +65,11 @@ fn endpoint(file: File<'_>, node: &Node, global: Option<&Node>) -> Mapping {
         }
     }
     network(&mut mapping, file, node.get("network"), global);
+    match node.text_of("udp") {
+        Some("true") => mapping.protocols = Protocols::Both,
+        Some(_) => mapping.protocols = Protocols::Tcp,
+        None => {}
+    }
     mapping
 }
 
@@ -86,7 +93,7 @@ fn balance(mapping: &mut Mapping, file: File<'_>, node: &Node, text: &str) {
 fn network(mapping: &mut Mapping, file: File<'_>, own: Option<&Node>, global: Option<&Node>) {
     let of = |key: &str| own.and_then(|own| own.get(key)).or_else(|| global.and_then(|all| all.get(key)));
     let is = |key: &str| of(key).and_then(Node::text) == Some("true");
-    mapping.protocols = Protocols::of(!is("no_tcp"), is("use_udp"));
+    mapping.protocols = protocols_of(!is("no_tcp"), is("use_udp"));
     let seconds = |key: &str| of(key)?.text()?.parse::<u64>().ok();
     let timeout = |key: &str| seconds(key).and_then(|s| written(s.saturating_mul(1000)));
     if mapping.protocols != Protocols::Udp {

@@ -1,8 +1,8 @@
 //! A rule that changes the destination, whichever program wrote it: iptables or nftables.
 
 use super::{
-    model::{Imported, Loss, Mapping, Place, Protocols, Target},
-    words::{ip, is_ports, listener, target},
+    model::{Imported, Loss, Mapping, Place, Target},
+    words::{ip, is_ports, listener, protocols_of, target, why},
 };
 
 /// What the rules have and portway does not.
@@ -41,19 +41,25 @@ impl Dnat {
         let comment = if self.comment.is_empty() { String::new() } else { format!(" ({})", self.comment) };
         for ports in &self.ports {
             let mut mapping = Mapping::at(place, format!("{what}{comment}"), self.comment.as_str());
-            mapping.protocols = Protocols::of(self.tcp, self.udp);
+            mapping.protocols = protocols_of(self.tcp, self.udp);
             let host = self.destination.as_deref().unwrap_or_default();
             match listener(host, ports) {
                 Some(listener) => mapping.listen.push(listener),
                 None => {
-                    mapping.lose(place, format!("{host} {ports}"), "not an address and ports to listen on");
+                    let what = format!("{host} {ports}").trim_start().to_owned();
+                    let why = why(&what, "not an address and ports to listen on");
+                    mapping.lose(place, what, why);
                 }
             }
             let to_ports = self.to_ports.as_deref().unwrap_or(ports);
             let host = self.to.as_deref().unwrap_or("127.0.0.1");
             match target(host, to_ports).filter(|_| ip(host).is_some() && is_ports(to_ports)) {
                 Some(target) => mapping.targets.push(Target::at(target)),
-                None => mapping.lose(place, format!("{host} {to_ports}"), "not one target"),
+                None => {
+                    let what = format!("{host} {to_ports}");
+                    let why = why(&what, "not one target");
+                    mapping.lose(place, what, why);
+                }
             }
             mapping.set_texts("allow", self.allow.clone());
             mapping.set_texts("deny", self.deny.clone());

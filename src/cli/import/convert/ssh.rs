@@ -2,32 +2,53 @@
 
 use super::{
     model::{File, Imported, Mapping, Place, Target},
-    socat::joined,
-    words::{listener, target, words},
+    shell,
+    words::{listener, target, why},
 };
 
 /// Options of ssh that take the next word.
 const WITH_VALUE: &str = "BbcEeFIiJlmOoPpQSWw";
+/// Why other forwardings are lost.
+const FIXED: &str = "portway listens here, and leads to fixed targets";
 
-/// Reads every line that has a command of ssh, or a forwarding of its configuration.
+/// Reads every command of ssh, and the forwardings of its configuration.
 pub(super) fn read(file: File<'_>, into: &mut Imported) {
-    let mut server = String::new();
-    for (place, line) in joined(file) {
-        let words = words(&line);
-        match words.first().map(|word| word.to_ascii_lowercase()).as_deref() {
-            Some("host") => server = words.get(1).cloned().unwrap_or_default(),
-            Some("localforward") => {
-                let spec = words[1..].join(":");
-                forward(place, &spec, &server, into);
+    let mut block = Block::default();
+    for (place, words) in shell::commands(file) {
+        let value = words.get(1).map(String::as_str).unwrap_or_default();
+        match words[0].to_ascii_lowercase().as_str() {
+            "host" | "match" => {
+                std::mem::take(&mut block).finish(into);
+                value.clone_into(&mut block.alias);
             }
-            Some("dynamicforward" | "remoteforward") => {
-                into.lose(place, line.trim(), "portway listens here, and leads to fixed targets");
-            }
+            "hostname" => block.name = value.replace("%h", &block.alias),
+            "gatewayports" => block.is_gateway = value.eq_ignore_ascii_case("yes"),
+            "localforward" => block.forwards.push((place, words[1..].join(":"))),
+            "dynamicforward" | "remoteforward" => into.lose(place, words.join(" "), FIXED),
             _ => {
                 if let Some(at) = words.iter().position(|word| is_ssh(word)) {
-                    command(place, &words[at + 1..], into);
+                    command(place, &words[at + 1..], "", into);
                 }
             }
+        }
+    }
+    block.finish(into);
+}
+
+/// What a configuration says of one host.
+#[derive(Default)]
+struct Block {
+    alias: String,
+    name: String,
+    is_gateway: bool,
+    forwards: Vec<(Place, String)>,
+}
+
+impl Block {
+    fn finish(self, into: &mut Imported) {
+        let server = if self.name.is_empty() { &self.alias } else { &self.name };
+        for (place, spec) in &self.forwards {
+            forward(*place, spec, (server, self.is_gateway), "", into);
         }
     }
 }
@@ -38,12 +59,17 @@ pub(super) fn is_ssh(word: &str) -> bool {
     matches!(program.trim_start_matches(['-', '@']), "ssh" | "autossh")
 }
 
-fn command(place: Place, words: &[String], into: &mut Imported) {
-    let (mut forwards, mut server) = (Vec::new(), None);
+/// Takes in the forwardings of a command, without the program. `name` is what they could be called.
+pub(super) fn command(place: Place, words: &[String], name: &str, into: &mut Imported) {
+    let (mut forwards, mut server, mut is_gateway) = (Vec::new(), None, false);
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let Some(options) = word.strip_prefix('-') else {
-            server = server.or(Some(word.clone()));
+            // What follows the server is a command there.
+            if server.is_some() {
+                break;
+            }
+            server = Some(word.clone());
             continue;
         };
         for (at, option) in options.char_indices() {
@@ -53,13 +79,17 @@ fn command(place: Place, words: &[String], into: &mut Imported) {
             };
             match option {
                 'L' => forwards.push(value()),
-                'R' | 'D' => {
-                    let what = format!("-{option} {}", value());
-                    let why = "portway listens here, and leads to fixed targets";
-                    into.lose(place, what, why);
+                'R' | 'D' => into.lose(place, format!("-{option} {}", value()), FIXED),
+                'g' => {
+                    is_gateway = true;
+                    continue;
                 }
                 // Of autossh.
                 'M' if words_are_autossh(options) => drop(value()),
+                'o' => {
+                    let value = value().to_ascii_lowercase().replace(' ', "=");
+                    is_gateway |= value == "gatewayports=yes";
+                }
                 option if WITH_VALUE.contains(option) => drop(value()),
                 _ => continue,
             }
@@ -68,7 +98,7 @@ fn command(place: Place, words: &[String], into: &mut Imported) {
     }
     let server = server.unwrap_or_default();
     for spec in forwards {
-        forward(place, &spec, &server, into);
+        forward(place, &spec, (&server, is_gateway), name, into);
     }
 }
 
@@ -77,21 +107,28 @@ fn words_are_autossh(options: &str) -> bool {
     options == "M" || options.strip_prefix('M').is_some_and(|port| port.parse::<u16>().is_ok())
 }
 
-/// `[BIND:]PORT:HOST:HOSTPORT`.
-fn forward(place: Place, spec: &str, server: &str, into: &mut Imported) {
+/// `[BIND:]PORT:HOST:HOSTPORT`, by a server.
+fn forward(place: Place, spec: &str, (server, is_gateway): (&str, bool), name: &str, into: &mut Imported) {
     let mut parts = split(spec);
     let what = format!("-L {spec}");
-    let bind = if parts.len() == 4 { parts.remove(0) } else { "127.0.0.1".to_owned() };
+    let bind = match parts.len() {
+        4 => parts.remove(0),
+        _ if is_gateway => "*".to_owned(),
+        _ => "127.0.0.1".to_owned(),
+    };
     let [port, host, to] = &*parts else {
-        return into.lose(place, what, "not a forwarding from a port to a port");
+        let why = why(&what, "not a forwarding from a port to a port");
+        return into.lose(place, what, why);
     };
     let server = server.rsplit('@').next().unwrap_or_default().trim_start_matches("ssh://");
     let is_server = matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]" | "::1");
     let host = if is_server && !server.is_empty() { server } else { host };
     let (Some(listener), Some(target)) = (listener(&bind, port), target(host, to)) else {
-        return into.lose(place, what, "not understood");
+        let what = format!("{what} {server}");
+        let why = why(&what, "not understood");
+        return into.lose(place, what, why);
     };
-    let mut mapping = Mapping::at(place, format!("ssh -L {spec} {server}"), "");
+    let mut mapping = Mapping::at(place, format!("ssh -L {spec} {server}"), name);
     mapping.listen.push(listener);
     mapping.targets.push(Target::at(target));
     mapping.lose(

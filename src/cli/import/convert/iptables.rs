@@ -5,15 +5,15 @@
 use super::{
     dnat::Dnat,
     model::{File, Imported, Loss, Place},
-    words::{network, words},
+    shell,
+    words::{network, why},
 };
 
 const INTERFACE: &str = "listen on the address of an interface, to listen there alone";
 
 /// Reads the rules.
 pub(super) fn read(file: File<'_>, into: &mut Imported) {
-    for (place, line) in file.lines() {
-        let words = words(line);
+    for (place, words) in shell::commands(file) {
         if words.iter().any(|word| matches!(word.as_str(), "-D" | "--delete")) {
             continue;
         }
@@ -23,10 +23,10 @@ pub(super) fn read(file: File<'_>, into: &mut Imported) {
         };
         match words.get(at + 1).map(String::as_str) {
             Some("DNAT" | "REDIRECT") if is_output => {
-                into.lose(place, line.trim(), "it is for programs of this machine, not for clients");
+                into.lose(place, words.join(" "), "it is for programs of this machine, not for clients");
             }
-            Some("DNAT" | "REDIRECT") => rule(place, line.trim(), &words, into),
-            Some("TPROXY") => into.lose(place, line.trim(), "portway has `transparent` for that"),
+            Some("DNAT" | "REDIRECT") => rule(place, &words.join(" "), &words, into),
+            Some("TPROXY") => into.lose(place, words.join(" "), "portway has `transparent` for that"),
             _ => {}
         }
     }
@@ -56,7 +56,7 @@ fn rule(place: Place, line: &str, words: &[String], into: &mut Imported) {
             "-s" | "--source" | "--src" => {
                 let value = value();
                 let Some(nets) = value.split(',').map(network).collect::<Option<Vec<_>>>() else {
-                    return into.lose(place, line, format!("{value}: not a network"));
+                    return into.lose(place, line, format!("{value}: {}", why(value, "not a network")));
                 };
                 if is_not { rule.deny.extend(nets) } else { rule.allow.extend(nets) }
             }

@@ -3,8 +3,8 @@
 use super::model::File;
 
 /// The tools.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Kind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
     Rinetd,
     Haproxy,
     Nginx,
@@ -20,8 +20,24 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Rinetd,
+        Self::Haproxy,
+        Self::Nginx,
+        Self::Realm,
+        Self::Compose,
+        Self::Socat,
+        Self::Ssh,
+        Self::Iptables,
+        Self::Nft,
+        Self::Systemd,
+        Self::Frp,
+        Self::Rathole,
+    ];
+
     /// Its name.
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Rinetd => "rinetd",
             Self::Haproxy => "haproxy",
@@ -38,8 +54,13 @@ impl Kind {
         }
     }
 
+    /// The kind of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// The kind of a file, if it can be told.
-    pub(super) fn of(file: File<'_>) -> Option<Self> {
+    pub(crate) fn of(file: File<'_>) -> Option<Self> {
         Self::by_name(file.name).or_else(|| Self::by_content(file.text))
     }
 
@@ -84,11 +105,14 @@ impl Kind {
             };
             lines().any(section) && starts(&["bind ", "server ", "bind\t", "server\t", "listen "])
         };
+        // A script may write units.
+        let is_script = text.starts_with("#!");
         match () {
-            () if is(&["[Unit]", "[Service]", "[Socket]"]) => Some(Self::Systemd),
+            () if !is_script && is(&["[Unit]", "[Service]", "[Socket]"]) => Some(Self::Systemd),
             () if is(&["[[endpoints]]"]) || starts(&["endpoints ="]) => Some(Self::Realm),
             () if starts(&["[server.services", "[client.services"]) => Some(Self::Rathole),
             () if is(&["[[proxies]]", "[common]", "proxies:"]) || starts(&["serverAddr"]) => Some(Self::Frp),
+            () if starts(&["bindPort", "vhostHTTP", "subDomainHost"]) => Some(Self::Frp),
             () if has("-j DNAT") || has("-j REDIRECT") => Some(Self::Iptables),
             () if is(&["*nat", "COMMIT"]) || starts(&["iptables ", "ip6tables ", "-A "]) => {
                 Some(Self::Iptables)
@@ -112,5 +136,6 @@ fn is_rinetd(line: &str) -> bool {
         let port = word.split('/').next().unwrap_or_default();
         !port.is_empty() && port.chars().all(|c| c.is_ascii_digit())
     };
-    words.len() >= 4 && words[0].contains(['.', ':']) && is_port(words[1]) && is_port(words[3])
+    let is_host = |word: &str| word.contains(['.', ':']) || word == "localhost";
+    words.len() >= 4 && is_host(words[0]) && is_port(words[1]) && is_port(words[3])
 }

@@ -1,8 +1,8 @@
 //! rinetd.conf: a forwarding a line, with the clients that may enter before or behind it.
 
 use super::{
-    model::{File, Imported, Mapping, Place, Protocols, Target, Value},
-    words::{is_ports, listener, network, target, words, written},
+    model::{File, Imported, Mapping, Place, Target, Value},
+    words::{is_ports, listener, network, protocols_named, target, words, written},
 };
 
 /// Reads the file.
@@ -58,8 +58,8 @@ fn forwarding(place: Place, [from, port, to, to_port]: [&str; 4], options: &[&st
     let (port, protocol) = port_of(port)?;
     let (to_port, to_protocol) = port_of(to_port)?;
     let mut mapping = Mapping::at(place, format!("{from} {port} to {to} {to_port}"), "");
-    let protocols = Protocols::named(protocol)?;
-    if Protocols::named(to_protocol)? != protocols {
+    let protocols = protocols_named(protocol)?;
+    if protocols_named(to_protocol)? != protocols {
         mapping.lose(place, format!("{protocol} to {to_protocol}"), "portway does not change the protocol");
     }
     mapping.protocols = protocols;
