@@ -10,6 +10,7 @@
 mod bans;
 mod dump;
 pub(super) mod events;
+mod grants;
 mod health;
 pub(super) mod human;
 mod log_level;
@@ -61,6 +62,8 @@ pub(super) enum Ctl {
     Unban(Told<bans::Unban>),
     /// List the clients that are banned
     Bans(Told<bans::Bans>),
+    /// End the grant of a client that knocked; its sessions go on
+    Revoke(Told<grants::Revoke>),
     /// Show the home router, and what is open on it
     Router(Told<router::Router>),
     /// Exit with 0 if every listener listens, otherwise with 1 and the reason
@@ -105,6 +108,7 @@ impl Ctl {
             Self::Ban(told) => told.run(variables, bans::ban),
             Self::Unban(told) => told.run(variables, bans::unban),
             Self::Bans(told) => told.run(variables, bans::bans),
+            Self::Revoke(told) => told.run(variables, grants::revoke),
             Self::Router(told) => told.run(variables, router::router),
             Self::Health(told) => told.run(variables, health::health),
             Self::Add(told) => told.run(variables, mappings::add),

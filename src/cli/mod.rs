@@ -55,7 +55,7 @@ const BAD_CONFIG: u8 = 78;
 
 /// Commands that talk to a running daemon, in a program that was built without them.
 #[cfg(not(feature = "api"))]
-const OF_API: [&str; 18] = [
+const OF_API: [&str; 19] = [
     "doctor",
     "status",
     "sessions",
@@ -67,6 +67,7 @@ const OF_API: [&str; 18] = [
     "ban",
     "unban",
     "bans",
+    "revoke",
     "router",
     "health",
     "add",

@@ -75,6 +75,11 @@ impl Grants {
         }
     }
 
+    /// Ends the grant of a client. Returns whether it had one.
+    pub(super) fn end(&mut self, client: IpAddr, now: Instant) -> bool {
+        self.0.remove(&ClientKey::of(client)).is_some_and(|grant| grant.ends > now)
+    }
+
     /// Whether a client may enter.
     pub(super) fn has(&self, client: IpAddr, now: Instant) -> bool {
         self.0.get(&ClientKey::of(client)).is_some_and(|grant| grant.ends > now)
@@ -133,6 +138,8 @@ mod tests {
         assert!(grants.expire(now + HOUR * 2) && grants.len() == 0);
         grants.open(ip("2001:db8:1:2::1"), &anna, HOUR, (now, date));
         assert!(grants.has(ip("2001:db8:1:2::ffff"), now) && !grants.has(ip("2001:db8:1:3::1"), now));
+        assert!(!grants.end(ip("2001:db8:1:3::1"), now) && grants.end(ip("2001:db8:1:2::7"), now));
+        assert!(!grants.has(ip("2001:db8:1:2::1"), now) && !grants.end(ip("2001:db8:1:2::1"), now));
     }
 
     #[test]

@@ -285,6 +285,20 @@ impl Knocks {
         }
     }
 
+    /// Ends the grant of a client before its time. Its sessions go on. Returns whether it had one.
+    pub(crate) fn end(&self, client: IpAddr, now: Instant) -> bool {
+        let client = canonical(client);
+        let had = self.change(|grants| grants.end(client, now));
+        if had {
+            self.tell_change();
+            tracing::info!(client.addr = %client, "grant ended by an operator");
+            self.events.emit(EventKind::KnockEnded, || {
+                Draft::new(format_args!("an operator ended the grant of {client}")).client(client)
+            });
+        }
+        had
+    }
+
     /// Removes grants that have ended. Returns when the next one ends.
     pub(crate) fn expire(&self, now: Instant) -> Option<Instant> {
         if self.granted.load(Relaxed) == 0 {

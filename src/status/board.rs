@@ -131,7 +131,7 @@ impl Board {
     }
 
     /// The clients that are let in by a knock.
-    fn grants(&self) -> Vec<view::Grant> {
+    pub(crate) fn grants(&self) -> Vec<view::Grant> {
         let grants = self.gate.knocks().grants(Instant::now()).into_iter();
         let grant = |grant: Grant| view::Grant {
             client: grant.client.to_string(),

@@ -77,6 +77,14 @@ pub(crate) struct Grant {
     pub count: u64,
 }
 
+/// The clients that are let in by a knock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Grants {
+    /// The one whose time ends first comes first.
+    pub grants: Vec<Grant>,
+}
+
 /// A target that sessions start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -25,7 +25,7 @@ fn json(ran: &Ran) -> Value {
     serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {ran}"))
 }
 
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 18] = [
     &["status"],
     &["sessions"],
     &["events"],
@@ -35,6 +35,7 @@ const COMMANDS: [&[&str]; 17] = [
     &["ban", "192.0.2.7"],
     &["unban", "192.0.2.7"],
     &["bans"],
+    &["revoke", "192.0.2.7"],
     &["router"],
     &["health"],
     &["add", "8080:80"],
@@ -118,6 +119,7 @@ const ANSWERS: &[(&str, u16, &str)] = &[
     ("POST /v1/reload", 200, "{}"),
     ("POST /v1/bans", 200, r#"{"client": "192.0.2.7"}"#),
     ("DELETE /v1/bans", 200, r#"{"removed": 1}"#),
+    ("DELETE /v1/grants", 200, r#"{"removed": 1}"#),
     ("POST /v1/mappings/", 200, MAPPING),
     ("PUT /v1/mappings/", 200, MAPPING),
     ("POST /v1/mappings", 201, MAPPING),
@@ -156,6 +158,7 @@ const EXAMPLES: &[Example] = &[
     ),
     (&["unban", "192.0.2.7"], "DELETE /v1/bans?client=192.0.2.7", "", "unbanned 192.0.2.7"),
     (&["bans"], "GET /v1/bans", "", "no client is banned"),
+    (&["revoke", "2001:db8::7"], "DELETE /v1/grants?client=2001%3Adb8%3A%3A7", "", "has to knock again"),
     (&["router"], "GET /v1/router", "", "router: not asked"),
     (&["sessions"], "GET /v1/sessions", "", "no live sessions"),
     (

@@ -6,7 +6,7 @@ use fantoccini::key::Key;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Browser, Client, Portway, TcpTarget, echoes, eventually_within, mapping, own_addr,
+    Browser, Client, Portway, TcpTarget, echoes, eventually_within, mapping, own_addr, portway,
     with_accessibility_rules, with_tools,
 };
 
@@ -89,6 +89,34 @@ fn the_page_shows_sessions_ends_them_lifts_bans_and_reloads() {
         browser.wait_text("#reload-body .place", "portway.toml:2:1");
         browser.press(Key::Escape);
 
+        assert_eq!(errors(&browser), [""; 0]);
+    });
+}
+
+#[test]
+fn the_page_lists_who_is_let_in_by_a_knock_and_ends_a_grant() {
+    with_tools(&Browser::TOOLS, || {
+        let target = TcpTarget::echo();
+        let keys = tempfile::tempdir().expect("a temporary directory");
+        let dir = keys.path().display().to_string();
+        portway(["key", "new", "anna", "-o", &dir]).exits(0);
+        let (api, listen, door) = (own_addr(7678), own_addr(8080), own_addr(62201));
+        let text = config(api, &mapping(listen, target.addr, "name = \"desktop\"\nknock = true"))
+            + &format!(
+                "[knock]\nlisten = \"{door}\"\nkeys = [{{ name = \"anna\", key_file = \"{dir}/anna.pub\" }}]\n\
+                 state = \"{dir}/knocks.json\"\n"
+            );
+        let _portway = Portway::with(&text).start();
+        let browser = Browser::start(1280, 900);
+        browser.open(&format!("http://{api}/"));
+        browser.wait_text("#headline", "Everything is up.");
+        assert_eq!(browser.text("#grants"), "", "no one has knocked");
+        portway(["knock", &door.to_string(), "--key", &format!("{dir}/anna.key")]).exits(0);
+        browser.wait_text("#grants-table", "anna");
+        browser.wait_text("[data-grant='127.0.0.1'] .client", "127.0.0.1");
+        browser.click("[data-grant='127.0.0.1'] button");
+        browser.wait_text("#toast", "has to knock again");
+        browser.wait_gone("[data-grant]");
         assert_eq!(errors(&browser), [""; 0]);
     });
 }

@@ -76,7 +76,14 @@ fn every_file_of_config_is_a_good_configuration() {
     let files = configs();
     assert!(files.len() >= 3, "config/ has {} files", files.len());
     for file in files {
-        portway([Path::new("check"), Path::new("-c"), &file]).exits(0);
+        let text = fs::read_to_string(&file).expect("a file of config/");
+        // Keys are read, and those of an example are nowhere.
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let with_keys = with_keys(dir.path(), &text);
+        let copy = dir.path().join("portway.toml");
+        fs::write(&copy, &with_keys).expect("the test's own directory");
+        let file = if with_keys == text { &file } else { &copy };
+        portway([Path::new("check"), Path::new("-c"), file]).exits(0);
     }
 }
 
@@ -158,7 +165,11 @@ fn no_example_counts_a_udp_client_that_has_left_for_longer_than_minutes() {
         for listener in report["mappings"].as_array().expect("a list") {
             let idle = listener["idle_timeout"].as_str().unwrap_or_default();
             let is_short = idle.ends_with('s') || matches!(idle, "1m" | "2m" | "3m" | "4m" | "5m");
-            assert!(listener["protocol"] == "tcp" || is_short, "{listener} in\n{text}");
+            // A port of knocks leads nowhere: it has no clients that stay.
+            let is_of_knocks =
+                listener["idle_timeout"].is_null() && listener["targets"] == serde_json::json!([]);
+            let is_tcp = listener["protocol"] == "tcp";
+            assert!(is_tcp || is_of_knocks || is_short, "{listener} in\n{text}");
         }
     }
 }

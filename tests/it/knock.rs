@@ -130,6 +130,38 @@ fn a_knock_lets_its_client_in_and_to_all_others_the_mapping_is_silent() {
 }
 
 #[test]
+fn an_operator_ends_a_grant_its_sessions_go_on_and_a_new_knock_opens_again() {
+    let home = Home::new(&["anna"]);
+    let mut portway = Portway::with(&home.config(&["anna"], "")).start();
+    let api = portway.api();
+    api.call("DELETE", &format!("/v1/grants?client={HERE}")).is(404);
+    home.knock("anna");
+    wait_let_in(&portway, &[format!("{HERE} anna")]);
+    let mut client = Client::to(home.at);
+    client.ping();
+    let grants = api.get("/v1/grants").is(200).json();
+    assert_eq!(grants["grants"][0]["client"], HERE.to_string(), "{grants}");
+    api.call("DELETE", "/v1/grants").is(400);
+    api.call("DELETE", "/v1/grants?client=10.0.0.0/8").is(400);
+    portway.ctl(["revoke", "127.0.0.1"]).exits(0).says("has to knock again").says("portway close --client");
+    wait_let_in(&portway, &[]);
+    assert!(!home.is_open(HERE), "after the end of the grant");
+    client.ping();
+    portway.wait_text("grant ended by an operator");
+    portway.ctl(["events"]).exits(0).says("knock-ended");
+    portway.ctl(["revoke", "127.0.0.1"]).exits(1).says("not let in by a knock");
+    home.knock("anna");
+    wait_let_in(&portway, &[format!("{HERE} anna")]);
+    assert!(home.is_open(HERE), "after another knock");
+    // What was ended stays so over a restart: the file of the grants knows it.
+    portway.ctl(["revoke", "127.0.0.1"]).exits(0);
+    drop(client);
+    let _ = portway.stop();
+    let portway = Portway::with(&home.config(&["anna"], "")).start();
+    assert_eq!(let_in(&portway), [""; 0]);
+}
+
+#[test]
 fn a_silent_port_says_neither_a_byte_nor_an_end() {
     let home = Home::new(&["anna"]);
     let _portway = Portway::with(&home.config(&["anna"], "")).start();
@@ -299,6 +331,52 @@ fn the_router_is_open_only_while_a_client_is_let_in() {
         portway.wait_log(messages::OPEN_ON_THE_ROUTER, |line| !line.raw().contains("62201"));
         portway.wait_text("closed on the router");
     });
+}
+
+#[test]
+fn the_section_of_the_readme_works_as_it_is_pasted() {
+    let readme = include_str!("../../README.md");
+    let section = readme.split("### Knocking\n").nth(1).expect("the section").split("\n## ").next();
+    let section = section.expect("a section");
+    let block = |language: &str| {
+        let start = section.split(&format!("```{language}\n")).nth(1).expect("a block");
+        start.split("```").next().expect("its end").to_owned()
+    };
+    let home = Home::new(&[]);
+    let dir = home.keys.path().display().to_string();
+    let pasted = |text: &str, own: &str, other: &str| {
+        assert!(text.contains(own), "the README has {own}: {text}");
+        text.replace(own, other)
+    };
+    let mut portway = Portway::with(&mapping(home.at, home.target.addr, "name = \"rdp\"")).start();
+    assert!(home.is_open(HERE), "before the lines are added");
+    let mut config =
+        pasted(&block("toml"), "3389:10.0.0.7:3389", &format!("{}:{}", home.at, home.target.addr));
+    // A test asks no router of this network.
+    for (own, other) in [
+        ("router = true", "router = false"),
+        ("62201", &home.door.to_string()),
+        ("/etc/portway/keys", &dir),
+        ("/var/lib/portway", &dir),
+    ] {
+        config = pasted(&config, own, other);
+    }
+    let lines = block("sh");
+    let commands = lines.lines().map(|line| line.trim_start_matches("sudo "));
+    let commands: Vec<&str> = commands.filter(|line| line.starts_with("portway ")).collect();
+    let [key, reload, knock] = commands[..] else { panic!("{commands:?}") };
+    let words = |command: &str| command.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    self::portway(words(&pasted(key, "/etc/portway/keys", &dir))).exits(0).says("[knock]");
+    portway.write_config(&config);
+    assert_eq!(reload, "portway reload");
+    portway.ctl(["reload"]).exits(0);
+    assert!(!home.is_open(HERE), "before the knock");
+    let knock = pasted(knock, "home.example.org", &home.door.to_string());
+    self::portway(words(&pasted(&knock, "anna.key", &format!("{dir}/anna.key")))).exits(0);
+    portway.wait_text("knock accepted");
+    assert!(home.is_open(HERE), "after the knock");
+    let shown = portway.ctl(["status", "rdp"]).exits(0);
+    assert!(shown.out.contains("let in by a knock"), "{shown}");
 }
 
 fn mode(path: &Path) -> u32 {

@@ -5,7 +5,7 @@ import { Failed, read, request } from "./api.js";
 import { announce, el, get, keyed, problem, say, shape, show, toast } from "./dom.js";
 import { duration, plural, rate, time } from "./format.js";
 import { addMapping, reload } from "./forms.js";
-import { bans, events, navigation, router } from "./lists.js";
+import { bans, events, grants, navigation, router } from "./lists.js";
 import { mappings, remove, state, steer } from "./mappings.js";
 import { end, sessions } from "./sessions.js";
 
@@ -31,6 +31,7 @@ const parts = {
   mappings: mappings({ steer: (mapping) => steer(mapping, done), remove: (mapping) => remove(mapping, done) }),
   sessions: sessions({ end: (session) => end(session, done), soon: () => soon() }),
   bans: bans({ done }),
+  grants: grants({ done }),
   router: router(),
   events: events(),
 };

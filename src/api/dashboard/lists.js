@@ -84,6 +84,63 @@ export function bans(act) {
   };
 }
 
+/** The clients that are let in by a knock. Without any, the section is not shown. */
+export function grants(act) {
+  const { node, body } = table(
+    [
+      { title: "Client" },
+      { title: "Key" },
+      { title: "Ends" },
+      { title: "End", head: el("span", { class: "unseen" }, "End"), class: "last" },
+    ],
+    "grants-title",
+  );
+  get("grants-table").append(node);
+
+  async function end(client) {
+    try {
+      await request("DELETE", query("/v1/grants", { client }));
+    } catch (error) {
+      if (error.status !== 404) return toast(error.message);
+    }
+    await act.done(`${client} has to knock again`);
+  }
+
+  function row({ grant: { client } }) {
+    const key = el("span");
+    const ends = el("span");
+    const button = el(
+      "button",
+      { type: "button", class: "small", "aria-label": "End the grant of " + client, on: { click: () => end(client) } },
+      "End",
+    );
+    const node = el(
+      "tr",
+      { role: "row", "data-grant": client },
+      cell("Client", el("code", {}, client), "client"),
+      cell("Key", key, "long"),
+      cell("Ends", ends, "keep"),
+      cell("End", button, "last"),
+    );
+    node.update = ({ grant, admin }) => {
+      say(key, grant.key);
+      say(ends, until(grant.until));
+      show(button, admin);
+    };
+    return node;
+  }
+
+  return {
+    render(view) {
+      const all = view.status?.grants ?? [];
+      keyed(body, all.slice(0, MOST_BANS).map((grant) => ({ grant, admin: view.admin })), ({ grant }) => grant.client, row);
+      show(get("grants"), all.length > 0);
+      say(get("grants-count"), number(all.length));
+      say(get("grants-more"), all.length > MOST_BANS ? `and ${plural(all.length - MOST_BANS, "more client")}.` : "");
+    },
+  };
+}
+
 const routerStates = {
   off: { word: "Not asked for", kind: "off" },
   searching: { word: "Searching", kind: "part" },

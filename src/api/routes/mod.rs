@@ -4,6 +4,7 @@
 mod bans;
 mod config;
 mod events;
+mod grants;
 mod health;
 mod history;
 mod log_level;
@@ -52,6 +53,7 @@ pub(super) fn all(context: Arc<Context>) -> Router {
         .route("/v1/reload", post(reload::reload))
         .route(UPGRADE, get(upgrade::last).post(upgrade::upgrade))
         .route("/v1/bans", get(bans::list).post(bans::ban).delete(bans::unban))
+        .route("/v1/grants", get(grants::list).delete(grants::end))
         .route("/v1/router", get(router::router))
         .route("/v1/history", get(history::history))
         .route("/v1/events", get(events::events))
