@@ -136,13 +136,18 @@ impl Activity {
         Some((idle / part).max(idle.min(least)))
     }
 
+    /// Whether the flow goes on for longer than a brief one.
+    pub(super) fn is_assured(&self) -> bool {
+        self.assured
+    }
+
     /// Whether the flow is brief and every question has an answer. It can end early.
     pub(super) fn is_settled(&self) -> bool {
         !self.assured && self.answered > 0 && self.answered >= self.asked
     }
 }
 
-/// The settled flows of a listener, the oldest first.
+/// Flows of a listener that may be settled, the oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
     of_all: BTreeSet<(u64, usize)>,

@@ -41,6 +41,7 @@ use std::{
 };
 
 use expiry::Due;
+use foldhash::quality::RandomState;
 use slab::Slab;
 pub(super) use terms::{Arrival, Early, FlowId, FlowKey, Shape, Silent, Verdict};
 
@@ -67,8 +68,10 @@ const KEPT_CAPACITY: usize = 1024;
 #[derive(Debug)]
 pub(super) struct FlowTable<T> {
     flows: Slab<Flow<T>>,
-    by_key: HashMap<FlowKey, usize>,
+    /// By random numbers of this table: strangers choose the keys, and see no hash.
+    by_key: HashMap<FlowKey, usize, RandomState>,
     due: BinaryHeap<Reverse<Due>>,
+    /// The flows that were settled, and are brief still. Some may have an open question by now.
     settled: Settled,
     budget: FlowBudget,
     idle: Timeout,
@@ -107,6 +110,8 @@ enum Phase {
         deadline: Option<Instant>,
         /// Where its valid entry in the heap stands.
         queued: Option<Instant>,
+        /// It stands among the settled ones.
+        is_listed: bool,
     },
 }
 
@@ -115,7 +120,7 @@ impl<T> FlowTable<T> {
     pub(super) fn new(idle: Timeout, budget: FlowBudget) -> Self {
         Self {
             flows: Slab::new(),
-            by_key: HashMap::new(),
+            by_key: HashMap::default(),
             due: BinaryHeap::new(),
             settled: Settled::default(),
             budget,
@@ -201,10 +206,31 @@ impl<T> FlowTable<T> {
     /// Ends the oldest settled flow of the client or, with `or_anyone`, else the oldest of all.
     /// Whether there was one.
     fn make_way(&mut self, client: IpAddr, or_anyone: bool, give_way: &mut impl FnMut(T)) -> bool {
-        let own = self.settled.oldest_of(ClientKey::of(client));
-        let Some(slot) = own.or_else(|| self.settled.oldest().filter(|_| or_anyone)) else { return false };
-        give_way(self.take(slot).0);
-        true
+        loop {
+            let own = self.settled.oldest_of(ClientKey::of(client));
+            let Some(slot) = own.or_else(|| self.settled.oldest().filter(|_| or_anyone)) else {
+                return false;
+            };
+            if matches!(&self.flows[slot].phase, Phase::Open { activity, .. } if activity.is_settled()) {
+                give_way(self.take(slot).0);
+                return true;
+            }
+            // Its next answer lists it again: each answer pays for one flow that is looked at.
+            self.list(slot, false);
+        }
+    }
+
+    /// Enters a flow among the settled ones, or removes it.
+    fn list(&mut self, slot: usize, on: bool) {
+        let Flow { owner, serial, phase: Phase::Open { is_listed, .. }, .. } = &mut self.flows[slot] else {
+            return;
+        };
+        if std::mem::replace(is_listed, on) != on {
+            match on {
+                true => self.settled.insert(*owner, *serial, slot),
+                false => self.settled.remove(*owner, *serial, slot),
+            }
+        }
     }
 
     fn datagram_of(
@@ -258,7 +284,7 @@ impl<T> FlowTable<T> {
             return Early::Send(std::mem::take(held));
         }
         let activity = Activity::new(*sent, now);
-        self.flows[id.slot].phase = Phase::Open { activity, deadline: None, queued: None };
+        self.flows[id.slot].phase = Phase::Open { activity, deadline: None, queued: None, is_listed: false };
         self.renew(id.slot, now, |_| {});
         Early::Open
     }
@@ -297,18 +323,15 @@ impl<T> FlowTable<T> {
 
     /// Notes what has passed through an open flow, and moves its deadline.
     fn renew(&mut self, slot: usize, now: Instant, pass: impl FnOnce(&mut Activity)) {
-        let Flow { owner, serial, phase: Phase::Open { activity, .. }, .. } = &mut self.flows[slot] else {
-            return;
-        };
-        let was_settled = activity.is_settled();
+        let Phase::Open { activity, is_listed, .. } = &mut self.flows[slot].phase else { return };
         pass(activity);
         let deadline = activity.linger(self.idle).and_then(|linger| now.checked_add(linger));
-        if activity.is_settled() != was_settled {
-            if was_settled {
-                self.settled.remove(*owner, *serial, slot);
-            } else {
-                self.settled.insert(*owner, *serial, slot);
-            }
+        // A flow with an open question stays listed: to remove it and to enter it again with the
+        // answer would cost more than everything else here.
+        if activity.is_settled() && !*is_listed {
+            self.list(slot, true);
+        } else if *is_listed && activity.is_assured() {
+            self.list(slot, false);
         }
         self.set_deadline(slot, deadline);
     }
@@ -321,8 +344,8 @@ impl<T> FlowTable<T> {
                 self.held -= bytes;
                 held.len()
             }
-            Phase::Open { activity, .. } => {
-                if activity.is_settled() {
+            Phase::Open { is_listed, .. } => {
+                if is_listed {
                     self.settled.remove(flow.owner, flow.serial, slot);
                 }
                 0

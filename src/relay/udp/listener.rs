@@ -6,6 +6,7 @@
 mod forward;
 
 use std::{
+    future::poll_fn,
     io,
     sync::{Arc, Weak},
     time::Duration,
@@ -13,13 +14,13 @@ use std::{
 
 use ipnet::IpNet;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::yield_now,
     time::{Instant, sleep},
 };
 
 use super::{
-    ListenerShared, UdpService,
+    ListenerShared, UdpService, UdpSpec,
     batch::{BatchSize, Read, receive},
     flow_table::FlowKey,
 };
@@ -36,6 +37,11 @@ const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 
 /// How long flows that are due wait for datagrams that the kernel holds already.
 const REPRIEVE: Duration = Duration::from_secs(1);
+
+/// Waits for another spec, and gives its receiver back; nothing where there will be none.
+async fn changed(mut spec: watch::Receiver<Arc<UdpSpec>>) -> Option<watch::Receiver<Arc<UdpSpec>>> {
+    spec.changed().await.ok().map(|()| spec)
+}
 
 /// A listener that is ready to run.
 #[derive(Debug)]
@@ -96,9 +102,14 @@ impl UdpListener {
         let (this_loop, asked_to_stop) = (flows.hold.begin(), flows.hold.asked());
         let mut alive = self.alive.take();
         let mut backoff = Backoff::default();
+        let listener = Arc::clone(&self.listener);
         let closing = closing.closing();
         let timer = sleep(Duration::ZERO);
-        tokio::pin!(closing, asked_to_stop, timer);
+        // These wait on from turn to turn: to make each anew, to register it and to remove it again
+        // would cost hundreds of instructions at each wake-up.
+        let (respecified, rearmed) = (changed(self.service.spec.clone()), listener.rearm.notified());
+        let mut is_specified = true;
+        tokio::pin!(closing, asked_to_stop, timer, respecified, rearmed);
         loop {
             let wake_at = self.wake_at();
             if let Some(at) = wake_at.filter(|at| *at != timer.deadline()) {
@@ -115,12 +126,16 @@ impl UdpListener {
                     self.listener.table().drain();
                 }
                 None = self.all_gone.recv(), if alive.is_none() => return,
-                Ok(()) = self.service.spec.changed() => {
-                    let spec = Arc::clone(&self.service.spec.borrow_and_update());
-                    self.peers = Arc::clone(&spec.options.accept_proxy);
-                    self.listener.table().retune(spec.options.idle_timeout);
-                }
-                () = self.listener.rearm.notified() => {}
+                spec = &mut respecified, if is_specified => match spec {
+                    Some(mut receiver) => {
+                        let spec = Arc::clone(&receiver.borrow_and_update());
+                        self.peers = Arc::clone(&spec.options.accept_proxy);
+                        self.listener.table().retune(spec.options.idle_timeout);
+                        respecified.set(changed(receiver));
+                    }
+                    None => is_specified = false,
+                },
+                () = &mut rearmed => rearmed.set(listener.rearm.notified()),
                 () = &mut timer, if wake_at.is_some() => {
                     self.expire();
                     self.summarise();
@@ -128,7 +143,8 @@ impl UdpListener {
                     // next.
                     timer.as_mut().reset(Instant::now() + SUMMARY_EVERY);
                 }
-                ready = self.listener.socket.readable() => {
+                // Only this task waits for the socket.
+                ready = poll_fn(|cx| listener.socket.poll_recv_ready(cx)) => {
                     if ready.is_err() {
                         return;
                     }

@@ -50,14 +50,14 @@ impl<T> FlowTable<T> {
             }
             Shape::Open { activity, deadline } => {
                 due_at = deadline;
-                Phase::Open { activity, deadline: None, queued: None }
+                Phase::Open { activity, deadline: None, queued: None, is_listed: false }
             }
         };
         let is_settled = matches!(&phase, Phase::Open { activity, .. } if activity.is_settled());
         let slot = self.flows.insert(Flow { key, owner, serial, handle, phase });
         self.by_key.insert(key, slot);
         if is_settled {
-            self.settled.insert(owner, serial, slot);
+            self.list(slot, true);
         }
         self.set_deadline(slot, due_at);
         Ok(FlowId { slot, serial })

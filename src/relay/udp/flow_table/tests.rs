@@ -586,14 +586,18 @@ impl<T> FlowTable<T> {
     /// Panics where the table contradicts itself.
     fn check_invariants(&self) {
         assert_eq!(self.by_key.len(), self.flows.len(), "every flow has one key");
-        let (mut held_by_all, mut settled) = (0, 0);
+        let (mut held_by_all, mut listed) = (0, 0);
         for (slot, flow) in &self.flows {
             assert_eq!(self.by_key.get(&flow.key), Some(&slot), "a flow's key leads to it");
             assert!(flow.serial < self.next_serial);
             if matches!(&flow.phase, Phase::Open { activity, .. } if activity.is_settled()) {
-                settled += 1;
                 let own = self.settled.oldest_of(ClientKey::of(flow.key.client.ip()));
                 assert!(own.is_some_and(|own| self.flows[own].serial <= flow.serial), "the oldest is first");
+            }
+            if let Phase::Open { activity, is_listed, .. } = &flow.phase {
+                listed += usize::from(*is_listed);
+                assert!(*is_listed || !activity.is_settled(), "every settled flow is listed");
+                assert!(!(*is_listed && activity.is_assured()), "and none that goes on for long");
             }
             match &flow.phase {
                 Phase::Connecting { held, bytes, .. } => {
@@ -610,7 +614,7 @@ impl<T> FlowTable<T> {
                 Phase::Open { deadline: None, .. } => {}
             }
         }
-        assert_eq!(self.settled.len(), settled, "the settled flows are known, and no others");
+        assert_eq!(self.settled.len(), listed, "the list knows those flows, and no others");
         assert_eq!(held_by_all, self.held);
         assert!(self.held <= EARLY_BYTES_OF_ALL);
         assert!(self.due.len() <= 2 * self.flows.len() + STALE_ENTRIES, "stale entries are swept out");
