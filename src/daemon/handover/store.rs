@@ -11,9 +11,9 @@
 //!
 //! Where the store has no room, or the manager does not answer, all thaws, and the caller stops as
 //! on any other day. The API's sockets are not stored: systemd removes the directory of the unix
-//! socket over a restart. Nor are the listeners' sockets that systemd itself opened (a socket unit):
-//! it passes them again. In the store they would keep the port in use, so that the socket unit could
-//! not be started again.
+//! socket over a restart. Nor are the listeners' sockets that systemd itself opened (a socket
+//! unit): it passes them again. In the store they would keep the port in use, so that the socket
+//! unit could not be started again.
 
 use std::{
     collections::HashSet,
