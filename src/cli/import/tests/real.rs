@@ -31,13 +31,13 @@ fn scripts_that_start_socat_with_variables_and_redirections() {
 
 #[test]
 fn socat_for_one_family_and_towards_what_is_no_port() {
-    let text = "socat TCP6-LISTEN:443,ipv6only=1,fork,su=nobody TCP4:localhost:443\n\
+    let text = "socat TCP6-LISTEN:443,ipv6only=1,fork,su=nobody TCP4:localhost:8443\n\
                 socat TCP-LISTEN:2375,bind=192.0.2.1,reuseaddr,fork UNIX-CLIENT:/var/run/docker.sock &\n\
                 socat TCP-LISTEN:3000,reuseaddr,fork VSOCK-CONNECT:16:3000 </dev/null >/tmp/x.log 2>&1 &\n\
                 socat TCP4-LISTEN:9050,fork SOCKS4A:localhost:example.org:50000,socksport=9050 &\n";
     becomes(
         &one(text),
-        &["publish = \"443:localhost:443\""],
+        &["publish = \"443:localhost:8443\""],
         &[
             "1: ipv6only",
             "1: su",
@@ -77,7 +77,7 @@ fn sockets_of_proxyd_named_by_either_unit_and_in_other_namespaces() {
                  ExecStart=/lib/systemd/systemd-socket-proxyd --exit-idle-time 900 127.0.0.1:8001\nPrivateTmp=yes\n";
     let vpn = "[Socket]\nListenStream=6500\nBindIPv6Only=ipv6-only\nFreeBind=true\n";
     let behind = "[Unit]\nJoinsNamespaceOf=box.service\n[Service]\nSockets=vpn-in.socket\n\
-                  ExecStart=/usr/lib/systemd/systemd-socket-proxyd --connections-max=64 127.0.0.1:6500\nPrivateNetwork=yes\n";
+                  ExecStart=/usr/lib/systemd/systemd-socket-proxyd --connections-max=64 127.0.0.1:6501\nPrivateNetwork=yes\n";
     let docker = "[Socket]\nListenStream=/run/x.sock\nSocketMode=0660\n";
     let to_docker = "[Service]\nExecStart=/lib/systemd/systemd-socket-proxyd /run/docker.sock\n";
     becomes(
@@ -94,7 +94,7 @@ fn sockets_of_proxyd_named_by_either_unit_and_in_other_namespaces() {
         ),
         &[
             "name = \"app-proxy\"\npublish = \"0.0.0.0:8000:127.0.0.1:8001\"",
-            "name = \"to-box\"\npublish = \"6500:127.0.0.1:6500\"\nmax_sessions = 64",
+            "name = \"to-box\"\npublish = \"6500:127.0.0.1:6501\"\nmax_sessions = 64",
         ],
         &[
             "4: /usr/bin/timeout",
@@ -225,12 +225,12 @@ fn frp_with_names_groups_ranges_plugins_and_the_file_of_the_server() {
         ],
         &[TUNNEL, "17: subdomain c", "18: proxy p2p_visitor (xtcp)"],
     );
-    let mail = "serverAddr = 'x'\n[[proxies]]\nname = 'smtp'\ntype = 'tcp'\nlocalPort = 25\nremotePort = 25\n\
+    let mail = "serverAddr = 'x'\n[[proxies]]\nname = 'smtp'\ntype = 'tcp'\nlocalPort = 2525\nremotePort = 25\n\
                 [[proxies]]\nname = 'dns'\ntype = 'udp'\nlocalIP = '192.0.2.53'\nlocalPort = 53\nremotePort = 6002\n";
     becomes(
         &one(mail),
         &[
-            "name = \"smtp\"\npublish = \"25:127.0.0.1:25\"",
+            "name = \"smtp\"\npublish = \"25:127.0.0.1:2525\"",
             "name = \"dns\"\npublish = \"6002:192.0.2.53:53/udp\"",
         ],
         &[TUNNEL],
@@ -261,12 +261,12 @@ fn realm_and_rathole_in_older_and_newer_forms() {
     let server = "[server]\nbind_addr = \"0.0.0.0:2333\"\ndefault_token = \"t\"\nheartbeat_interval = 20\n[server.transport]\ntype = \"tcp\"\n\
                   [server.transport.tcp]\nkeepalive_secs = 20\n[server.services.http]\nbind_addr = \"0.0.0.0:80\"\nnodelay = true\n\
                   [server.services.game]\ntype = \"udp\"\nbind_addr = \"[::]:19132\"\n";
-    let client = "[client]\nremote_addr = \"198.51.100.4:2333\"\nretry_interval = 1\n[client.services.http]\nlocal_addr = \"127.0.0.1:80\"\n\
+    let client = "[client]\nremote_addr = \"198.51.100.4:2333\"\nretry_interval = 1\n[client.services.http]\nlocal_addr = \"127.0.0.1:8080\"\n\
                   [client.services.game]\ntype = \"udp\"\nlocal_addr = \"mc.lan:19132\"\n[client.services.other]\nlocal_addr = \"a:1\"\n";
     becomes(
         &imported(&[("client.toml", client), ("server.toml", server)], None),
         &[
-            "name = \"http\"\npublish = \"0.0.0.0:80:127.0.0.1:80\"",
+            "name = \"http\"\npublish = \"0.0.0.0:80:127.0.0.1:8080\"",
             "name = \"game\"\npublish = \"19132:mc.lan:19132/udp\"",
         ],
         &["9: service other", TUNNEL],
