@@ -57,6 +57,9 @@ mod sources;
 mod status;
 
 #[cfg(feature = "api")]
+mod probe;
+
+#[cfg(feature = "api")]
 mod api;
 
 #[cfg(feature = "api")]

@@ -87,8 +87,11 @@ impl App {
         }
         if !routes::is_public(&parts.method, parts.uri.path()) {
             let role = asker::role(&self.context.auth, &parts.headers, entrance).await?;
-            if role < needed(&parts.method) {
-                let error = "the token allows to read only; this request needs one with the role `admin`";
+            if role < needed(&parts.method, parts.uri.path()) {
+                let error = match role {
+                    Role::Probe => "the token is for POST /v1/probe alone",
+                    _ => "the token allows to read only; this request needs one with the role `admin`",
+                };
                 return Err(Refused::new(StatusCode::FORBIDDEN, error));
             }
         }
@@ -101,7 +104,11 @@ impl App {
     }
 }
 
-/// The role that a request with this method needs.
-fn needed(method: &Method) -> Role {
-    if site::is_safe(method) { Role::Read } else { Role::Admin }
+/// The role that a request needs.
+fn needed(method: &Method, path: &str) -> Role {
+    match method {
+        method if site::is_safe(method) => Role::Read,
+        _ if path == routes::PROBE => Role::Probe,
+        _ => Role::Admin,
+    }
 }

@@ -42,6 +42,7 @@ pub(super) fn refused(denied: Denied) -> Refused {
         Denied::NoTokens => Refused::unauthorized(
             "clients of other machines need a token, and none is configured; set `[api] tokens`",
         ),
+        Denied::OfProbe => Refused::unauthorized("the token is for POST /v1/probe alone"),
         Denied::TooMany => Refused::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too many wrong tokens came from this address; try again in a minute",

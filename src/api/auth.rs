@@ -5,6 +5,7 @@
 //! - A client of the unix socket is an administrator: the file's mode says who may connect.
 //! - A client of TCP on loopback is one, too, as long as no token is set. Without a token, no other
 //!   address is served, whatever the configuration says.
+//! - The token of `[probe]` is for other nodes. It neither logs in nor makes loopback ask.
 //! - Any other client shows a token, or the cookie of a login that was made with one.
 //!
 //! A wrong token is answered [`WRONG`] after it came, whatever is wrong with it. Every token is
@@ -63,6 +64,8 @@ pub(super) enum Denied {
     WrongToken,
     /// Too many wrong tokens came from its address.
     TooMany,
+    /// The token is for other nodes, and not for browsers.
+    OfProbe,
     /// It came from elsewhere, and there is no token that it could show.
     NoTokens,
 }
@@ -113,7 +116,7 @@ impl Auth {
 
     /// Whether a client of TCP has to show something.
     pub(super) fn asks(&self) -> bool {
-        !self.tokens.load().0.is_empty()
+        self.tokens.load().0.iter().any(|(token, _)| token.role != Role::Probe)
     }
 
     /// The role of a client of TCP at this address.
@@ -121,8 +124,11 @@ impl Auth {
     /// # Errors
     /// [`Denied`]; a wrong token takes a constant time.
     pub(super) async fn role(&self, client: IpAddr, shown: Shown<'_>) -> Result<Role, Denied> {
-        if !self.asks() {
-            return if client.to_canonical().is_loopback() { Ok(Role::Admin) } else { Err(Denied::NoTokens) };
+        if !self.asks() && client.to_canonical().is_loopback() {
+            return Ok(Role::Admin);
+        }
+        if self.tokens.load().0.is_empty() {
+            return Err(Denied::NoTokens);
         }
         match shown {
             Shown::Nothing => Err(Denied::NothingShown),
@@ -141,6 +147,9 @@ impl Auth {
         token: &[u8],
     ) -> Result<(Role, Option<String>), Denied> {
         let Token { role, secret } = self.check(client, token).await?;
+        if role == Role::Probe {
+            return Err(Denied::OfProbe);
+        }
         let Some(id) = random() else { return Ok((role, None)) };
         let now = Instant::now();
         let mut logins = self.logins();
@@ -277,6 +286,21 @@ mod tests {
         assert_eq!(auth.role(LOOPBACK, Shown::Nothing).await, Ok(Role::Admin));
         assert_eq!(auth.role("::ffff:127.0.0.1".parse().unwrap(), Shown::Nothing).await, Ok(Role::Admin));
         assert_eq!(auth.role(STRANGER, Shown::Token(b"")).await, Err(Denied::NoTokens));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_token_of_probes_is_for_other_nodes_alone() {
+        let probe = Token { role: Role::Probe, secret: "a token of another node".into() };
+        let shown = Shown::Token(b"a token of another node");
+        let auth = Auth::new(std::slice::from_ref(&probe));
+        assert_eq!(auth.role(LOOPBACK, Shown::Nothing).await, Ok(Role::Admin), "as without it");
+        assert_eq!(auth.role(STRANGER, Shown::Nothing).await, Err(Denied::NothingShown));
+        assert_eq!(auth.role(STRANGER, Shown::Token(b"wrong")).await, Err(Denied::WrongToken));
+        assert_eq!(auth.role(STRANGER, shown).await, Ok(Role::Probe));
+        assert_eq!(auth.log_in(STRANGER, b"a token of another node").await, Err(Denied::OfProbe));
+        auth.retune(&[&tokens()[..], &[probe]].concat());
+        assert_eq!(auth.role(LOOPBACK, Shown::Nothing).await, Err(Denied::NothingShown));
+        assert_eq!(auth.role(LOOPBACK, shown).await, Ok(Role::Probe));
     }
 
     #[tokio::test(start_paused = true)]

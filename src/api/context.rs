@@ -6,7 +6,7 @@
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
-use super::auth::Auth;
+use super::{auth::Auth, prober::Prober};
 use crate::{
     config::ApiSettings, events::Events, handover::Upgrades, log_level::LevelControl,
     sources::managed::Managed, status::Board, supervisor::Handle,
@@ -34,6 +34,8 @@ pub(crate) struct Means {
 pub(super) struct Context {
     pub(super) means: Means,
     pub(super) auth: Auth,
+    /// What tries the ports of other nodes.
+    pub(super) prober: Prober,
     /// Changes that are finished although their client leaves.
     pub(super) tasks: TaskTracker,
     /// Further names for the `Host` header.
@@ -45,6 +47,7 @@ impl Context {
         Self {
             means,
             auth: Auth::new(&settings.tokens),
+            prober: Prober::new(settings.probe.as_ref()),
             tasks,
             hosts: ArcSwap::from_pointee(settings.hosts.clone()),
         }
@@ -53,6 +56,7 @@ impl Context {
     /// Takes what another configuration says.
     pub(super) fn retune(&self, settings: &ApiSettings) {
         self.auth.retune(&settings.tokens);
+        self.prober.retune(settings.probe.as_ref());
         self.hosts.store(settings.hosts.clone().into());
     }
 

@@ -30,6 +30,7 @@ mod entrance;
 mod failure;
 mod input;
 mod metrics;
+mod prober;
 mod routes;
 mod serve;
 mod site;

@@ -24,6 +24,8 @@ use super::top::Top;
 use super::{init::Init, refusal, variables::Variables};
 #[cfg(feature = "knock")]
 use super::{key::Key, knock::Knock};
+#[cfg(feature = "api")]
+use crate::{config::NodeUrl, text::escaped};
 use crate::{
     config::{
         self, Containers, LogFormat, LogLevel, LogOverride, LogTarget, RunAs, Sandbox, Source, SpecsFrom,
@@ -122,6 +124,14 @@ pub(super) struct CheckArgs {
 pub(super) struct DoctorArgs {
     /// The mapping; all of them without it
     name: Option<String>,
+    /// Another portway that tries the ports from outside: https://HOST, http://HOST:PORT or
+    /// unix:/PATH, in place of [probe] from [env: PORTWAY_FROM]
+    #[arg(long, value_name = "URL")]
+    from: Option<String>,
+    /// The file with the token of that portway, in place of [probe] token_file
+    /// [env: PORTWAY_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     #[command(flatten)]
     plan: PlanArgs,
     /// Print JSON [env: PORTWAY_JSON]
@@ -247,6 +257,10 @@ impl CheckArgs {
 pub(super) struct Doctor {
     pub(super) name: Option<String>,
     pub(super) source: Source,
+    /// What tries the ports from outside.
+    pub(super) from: Option<NodeUrl>,
+    /// The file with its token.
+    pub(super) token_file: Option<PathBuf>,
     /// The file or the specs are named, in place of the default file.
     pub(super) is_named: bool,
     pub(super) json: bool,
@@ -265,8 +279,19 @@ impl DoctorArgs {
         let json = self.json | variables.switch("PORTWAY_JSON")?;
         let source = self.plan.source(variables)?;
         let is_named = source.file.as_deref() != Some(config::DEFAULT_FILE.as_ref());
-        Ok(Doctor { name: self.name, source, is_named, json })
+        let from = self.from.map_or_else(|| variables.text("PORTWAY_FROM"), |from| Ok(Some(from)))?;
+        let from = from.map(|from| node(&from)).transpose()?;
+        let token_file = self.token_file.or_else(|| variables.value("PORTWAY_TOKEN_FILE").map(PathBuf::from));
+        Ok(Doctor { name: self.name, source, from, token_file, is_named, json })
     }
+}
+
+#[cfg(feature = "api")]
+fn node(text: &str) -> Result<NodeUrl, clap::Error> {
+    NodeUrl::parse(text).map_err(|why| {
+        let message = format!("{} cannot be asked: {why}", escaped(text));
+        refusal(ErrorKind::InvalidValue, &message, Some(&format!("write it {}", config::NODE_FORMS)))
+    })
 }
 
 impl PlanArgs {

@@ -6,20 +6,22 @@
 
 use std::{ffi::OsString, fmt::Write as _, process::ExitCode};
 
+use clap::error::ErrorKind;
 use serde_json::json;
 
 use super::{
     FAILED,
     args::Doctor,
-    ctl, failure_of_start, printed, refuse, say,
+    ctl, failure_of_start, printed, refusal, refuse, say,
     table::{Colour, Terminal},
     variables::Variables,
 };
 use crate::{
     api::client::{Ask, Client, ClientError},
-    config::{self, ApiSocket, Loaded, Problems, System},
-    doctor::{Daemon, Finding, Subject, Surroundings, Verdict, examine},
+    config::{self, ApiSocket, Loaded, NodeUrl, Problems, System},
+    doctor::{Daemon, Finding, Outside, Subject, Surroundings, Verdict, examine},
     help,
+    probe::Node,
     status::view,
     text::{escaped, escaped_json, escaped_lines},
 };
@@ -36,6 +38,10 @@ pub(super) fn run<F: Fn(&str) -> Option<OsString>>(args: &Doctor, variables: &Va
     }
     let client = match client(args, loaded.as_ref().ok(), variables) {
         Ok(client) => client,
+        Err(error) => return super::answer(&error),
+    };
+    let outside = match outside(args, loaded.as_ref().ok(), client.as_ref()) {
+        Ok(outside) => outside,
         Err(error) => return super::answer(&error),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -59,7 +65,7 @@ pub(super) fn run<F: Fn(&str) -> Option<OsString>>(args: &Doctor, variables: &Va
             return ExitCode::from(FAILED);
         }
         let settings = loaded.map(|loaded| loaded.settings.router).unwrap_or_default();
-        let around = Surroundings { settings, daemon };
+        let around = Surroundings { settings, daemon, outside };
         let findings = examine(&subjects, args.name.as_deref(), &around).await;
         let fails = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
         let code = if fails { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
@@ -86,6 +92,34 @@ fn client<F: Fn(&str) -> Option<OsString>>(
         return Ok(None);
     }
     ctl::client(said.or(of_file), variables).map(Some)
+}
+
+/// What tries the ports from outside, if anything does.
+fn outside(
+    args: &Doctor,
+    loaded: Option<&Loaded>,
+    client: Option<&Client>,
+) -> Result<Option<Outside>, clap::Error> {
+    let terms = loaded.and_then(|loaded| loaded.settings.api.probe.as_ref());
+    let Some(url) = args.from.clone().or_else(|| terms.and_then(|terms| terms.from.clone())) else {
+        return Ok(None);
+    };
+    let token = match &args.token_file {
+        Some(file) => Some(config::load_token(file).map_err(|(why, help)| {
+            let message = format!("the token file {} {why}", escaped(&file.display().to_string()));
+            refusal(ErrorKind::InvalidValue, &message, help)
+        })?),
+        None => terms.map(|terms| terms.token.clone()),
+    };
+    if token.is_none() && !matches!(url, NodeUrl::Unix(_)) {
+        let help = "add --token-file FILE, or [probe] token_file to the configuration of this one";
+        return Err(refusal(
+            ErrorKind::MissingRequiredArgument,
+            "that portway wants the token of its [probe] token_file",
+            Some(help),
+        ));
+    }
+    Ok(Some(Outside { node: Node::new(url, token), client: client.cloned() }))
 }
 
 /// The daemon, and its mappings.

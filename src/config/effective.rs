@@ -81,6 +81,7 @@ pub(crate) struct DaemonTerms<'r> {
     router: Router<'r>,
     api: Api<'r>,
     metrics: Metrics<'r>,
+    probe: Option<Probe>,
     docker: Option<Docker<'r>>,
     log: Log,
     daemon: Process,
@@ -149,6 +150,13 @@ struct Metrics<'r> {
     listen: Option<&'r ListenAddr>,
 }
 
+/// The terms of proof from outside, without the token.
+#[derive(Serialize)]
+struct Probe {
+    from: Option<String>,
+    proxies: Vec<String>,
+}
+
 #[derive(Serialize)]
 struct Docker<'r> {
     socket: String,
@@ -204,6 +212,10 @@ impl<'r> DaemonTerms<'r> {
             router: Router::of(&settings.router),
             api: Api::of(&settings.api),
             metrics: Metrics { listen: settings.metrics.listen.as_ref() },
+            probe: settings.api.probe.as_ref().map(|probe| Probe {
+                from: probe.from.as_ref().map(ToString::to_string),
+                proxies: probe.proxies.iter().map(ToString::to_string).collect(),
+            }),
             docker: settings.docker.as_ref().map(|docker| Docker {
                 socket: docker.engine.to_string(),
                 label_prefix: &docker.label_prefix,

@@ -31,7 +31,7 @@ const OF_TESTS: [&str; 2] = ["PORTWAY_TEST_", "PORTWAY_SEED"];
 pub(crate) const SWITCHES: [&str; 5] =
     ["PORTWAY_ROUTER", "PORTWAY_WATCH", "PORTWAY_STRICT", "PORTWAY_JSON", "PORTWAY_FAST_PATHS"];
 /// The variables that hold something else.
-pub(crate) const VALUES: [&str; 9] = [
+pub(crate) const VALUES: [&str; 11] = [
     "PORTWAY_CONFIG",
     "PORTWAY_PUBLISH",
     "PORTWAY_BASE_DIR",
@@ -41,6 +41,8 @@ pub(crate) const VALUES: [&str; 9] = [
     "PORTWAY_LOG_TARGET",
     "PORTWAY_USER",
     "PORTWAY_SANDBOX",
+    "PORTWAY_FROM",
+    "PORTWAY_TOKEN_FILE",
 ];
 
 /// The variables of the commands that write a file. They are no part of what runs.

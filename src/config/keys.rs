@@ -276,6 +276,21 @@ pub(crate) const METRICS: Shape = Shape::of(&[Key::new(
     "Where Prometheus reads, as in \"127.0.0.1:9678\"; off unless set.",
 )]);
 
+/// `[probe]`.
+pub(crate) const PROBE: Shape = Shape {
+    keys: &[
+        Key::new("token_file", Text, "The file with the token for which a port is tried from outside."),
+        Key::new(
+            "from",
+            Text,
+            "The portway that tries the ports of this one, as in \"https://other.example\".",
+        ),
+        Key::new("proxies", Some(&Text), "The reverse proxies before the API; their X-Forwarded-For counts."),
+    ],
+    more: None,
+    required: &["token_file"],
+};
+
 /// `[docker]`.
 pub(crate) const DOCKER: Shape = Shape::of(&[
     Key::new("socket", Text, "The socket of Docker or podman.").or("\"/var/run/docker.sock\""),
@@ -321,6 +336,7 @@ pub(crate) const TOP: Shape = Shape::of(&[
     Key::new("geoip", Table(&GEOIP), "The countries of clients."),
     Key::new("api", Table(&API), "The API and the dashboard."),
     Key::new("metrics", Table(&METRICS), "Metrics alone, for Prometheus."),
+    Key::new("probe", Table(&PROBE), "Proof from outside, for others and by another."),
     Key::new("limits", Table(&LIMITS), "Limits over all mappings."),
     Key::new("daemon", Table(&DAEMON), "The process itself."),
     Key::new("router", Table(&ROUTER), "How the home router is asked."),
@@ -330,7 +346,7 @@ pub(crate) const TOP: Shape = Shape::of(&[
 ]);
 
 /// The tables with their keys. A key that stands in several tables belongs to the first.
-pub(crate) const HOMES: [(&str, &Shape); 12] = [
+pub(crate) const HOMES: [(&str, &Shape); 13] = [
     ("[[mapping]]", &MAPPING),
     ("[log]", &LOG),
     ("[shutdown]", &SHUTDOWN),
@@ -342,5 +358,6 @@ pub(crate) const HOMES: [(&str, &Shape); 12] = [
     ("[knock]", &KNOCK),
     ("[api]", &API),
     ("[metrics]", &METRICS),
+    ("[probe]", &PROBE),
     ("[docker]", &DOCKER),
 ];

@@ -60,7 +60,7 @@ use fragment::Fragments;
 pub(crate) use host::HostView;
 pub use host::System;
 use include::Walk;
-pub(crate) use lower::api::{ApiSettings, ApiSocket, OFF, Role, Secret, Token};
+pub(crate) use lower::api::{ApiSettings, ApiSocket, OFF, Role, Token};
 pub(crate) use lower::daemon::{DaemonSettings, RunAs, Sandbox};
 pub(crate) use lower::docker::DockerSettings;
 pub(crate) use lower::lists::{ListFileError, ListRead, read_list};
@@ -70,6 +70,11 @@ pub(crate) use lower::overrides::terms;
 pub(crate) use lower::own_paths::sockets;
 pub(crate) use lower::settings::{LimitSettings, Settings};
 use lower::{Context, api::ApiText, docker::DockerText, draft::Abouts, lists, paused::Paused};
+#[cfg(feature = "api")]
+pub(crate) use lower::{
+    probe::{FORMS as NODE_FORMS, NodeUrl, ProbeSettings, WebUrl},
+    secret::{Secret, load_token},
+};
 #[cfg(feature = "api")]
 pub(crate) use managed::MOST as MOST_MANAGED;
 pub(crate) use plan::about::About;

@@ -1,7 +1,8 @@
 //! What is in front of the home router: whether its address is one of the internet.
 //!
-//! From inside, a public address is all that can be seen: the proof is a try from outside. Where
-//! the router tells no address, [`look()`] asks what is behind it; [`judge`] is pure.
+//! From inside, a public address is all that can be seen: the proof is a try from outside, which
+//! another portway makes. Where the router tells no address, [`look()`] asks what is behind it;
+//! [`judge`] is pure.
 
 mod look;
 
@@ -10,18 +11,21 @@ use std::net::Ipv4Addr;
 pub(super) use look::look;
 
 use super::{
-    finding::{Judged, Verdict},
+    finding::{Hop, Judged, Verdict},
+    outside::Seen,
     router::is_public,
     subject::Subject,
 };
 use crate::{
     gateway::{Survey, Verdict as External},
+    probe::Way,
     text::clean,
 };
 
 /// How to prove it.
 const TRY: &str = "try it from outside, such as over mobile data and not from your own Wi-Fi: many routers \
-                   do not lead their own external address back inside";
+                   do not lead their own external address back inside; or let another portway try it: \
+                   `portway doctor --from URL`";
 
 /// What is behind a router that has no address to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +47,61 @@ impl Beyond {
     }
 }
 
-/// Judges a mapping; `survey` is `None` where there is no way to the router.
-pub(super) fn judge(subject: &Subject, survey: Option<&Survey>, beyond: Beyond, router: Verdict) -> Judged {
+/// What the hops before this one have shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    /// What is behind the router.
+    pub(super) beyond: Beyond,
+    /// The verdict about the router.
+    pub(super) router: Verdict,
+    /// The first hop behind the targets that fails.
+    pub(super) failing: Option<Hop>,
+}
+
+/// Judges a mapping; `survey` is `None` where there is no way to the router, and `tries` is empty
+/// where nothing was tried from outside.
+pub(super) fn judge(subject: &Subject, survey: Option<&Survey>, before: Before, tries: &[Seen]) -> Judged {
+    let inside = from_inside(subject, survey, before.beyond, before.router);
+    if tries.is_empty() {
+        return inside;
+    }
+    Judged::of_parts(tries.iter().map(|seen| tried(subject, survey, before, &inside, seen)).collect())
+}
+
+/// Judges a try from outside. What can be seen from inside explains one that failed.
+fn tried(
+    subject: &Subject,
+    survey: Option<&Survey>,
+    before: Before,
+    inside: &Judged,
+    Seen { told, address }: &Seen,
+) -> Judged {
+    let evidence = &*told.evidence;
+    let external = survey.and_then(Survey::public);
+    match (told.way, before.failing) {
+        (Way::Open, _) => Judged::ok(evidence),
+        _ if inside.verdict == Verdict::Fail => inside.clone(),
+        (Way::Unknown, _) => Judged::unknown(evidence, &*told.cure),
+        (Way::Closed, Some(hop)) => Judged::unknown(format!("{evidence}: see {}", hop.as_str()), ""),
+        (Way::Closed, None) if subject.term("knock").is_some_and(|knock| knock.as_bool() == Some(true)) => {
+            Judged::unknown(
+                format!("{evidence}: it opens for clients that knocked"),
+                "knock, and try it yourself",
+            )
+        }
+        (Way::Closed, None) => match (address, external) {
+            (Some(seen), Some(external)) if seen.is_ipv4() && *seen != external => Judged::fail(
+                format!("{evidence}; the router's external address is {external}: another one is before it"),
+                "forward the port on the router or provider's NAT before this one, too; if a VPN is on, clients \
+                 have to come in by the router's address: ask without the VPN",
+            ),
+            _ => Judged::fail(evidence, &*told.cure),
+        },
+    }
+}
+
+/// Judges what can be seen from inside.
+fn from_inside(subject: &Subject, survey: Option<&Survey>, beyond: Beyond, router: Verdict) -> Judged {
     let Some(survey) = survey else {
         return Judged::unknown("it was not reached: see lan", "");
     };

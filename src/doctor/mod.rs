@@ -14,6 +14,7 @@ mod firewall;
 mod internet;
 mod lan;
 mod listener;
+mod outside;
 mod program;
 mod router;
 mod subject;
@@ -22,9 +23,10 @@ mod target;
 use std::net::{IpAddr, Ipv4Addr};
 
 pub(crate) use finding::{Finding, Hop, Verdict};
+pub(crate) use outside::Outside;
 pub(crate) use subject::Subject;
 
-use crate::gateway::{self, RouterSettings, Wanted};
+use crate::gateway::{self, RouterSettings, Survey, Wanted};
 
 /// A client somewhere on the internet, as the firewall would see it.
 const A_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8));
@@ -36,6 +38,8 @@ pub(crate) struct Surroundings {
     pub(crate) settings: RouterSettings,
     /// Whether a daemon answers, or why not.
     pub(crate) daemon: Daemon,
+    /// What tries the ports from outside, if anything does.
+    pub(crate) outside: Option<Outside>,
 }
 
 /// What is known of the daemon.
@@ -77,16 +81,31 @@ pub(crate) async fn examine(all: &[Subject], name: Option<&str>, around: &Surrou
         let listens = listener.verdict != Verdict::Fail;
         let seen = survey.as_ref().filter(|_| lan.verdict != Verdict::Fail);
         let router = router::judge(subject, seen, listens, &around.daemon);
-        let internet = internet::judge(subject, seen, beyond, router.verdict);
+        let tries = match &around.outside {
+            Some(outside) if lan.verdict != Verdict::Fail => {
+                outside::look(subject, outside, seen.and_then(Survey::public)).await
+            }
+            _ => Vec::new(),
+        };
         let hops = [
             (Hop::Target, target),
             (Hop::Listener, listener),
             (Hop::Firewall, firewall),
             (Hop::Lan, lan),
             (Hop::Router, router),
-            (Hop::Internet, internet),
         ];
+        let before = internet::Before {
+            beyond,
+            router: hops[4].1.verdict,
+            // The listener accepts whether its target works or not.
+            failing: hops[1..]
+                .iter()
+                .find(|(_, judged)| judged.verdict == Verdict::Fail)
+                .map(|(hop, _)| *hop),
+        };
+        let internet = internet::judge(subject, seen, before, &tries);
         findings.extend(hops.map(|(hop, judged)| judged.of(name, hop)));
+        findings.push(internet.of(name, Hop::Internet));
     }
     findings
 }

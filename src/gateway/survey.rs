@@ -71,6 +71,14 @@ pub(crate) struct Survey {
     pub(crate) seen: Vec<(Wanted, Seen)>,
 }
 
+impl Survey {
+    /// The address by which the internet knows this network, as far as can be seen from inside.
+    pub(crate) fn public(&self) -> Option<IpAddr> {
+        let is_public = |ip: &IpAddr| ip.is_ipv4() && Verdict::of(Some(*ip)).is_public();
+        Some(self.way.own).filter(is_public).or(self.external)
+    }
+}
+
 /// The way to the router by the kernel's tables. Blocks for well under a millisecond.
 ///
 /// # Errors

@@ -21,7 +21,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 
 use super::{
-    Countries, Country, Guard, GuardSpec, IpSet, KnockSpec, Knocks, ListName,
+    Countries, Country, Guard, GuardSpec, IpSet, KnockSpec, Knocks, ListName, Probes,
     access::{List, Side},
 };
 use crate::events::Events;
@@ -67,6 +67,7 @@ pub struct Gate {
     countries: ArcSwapOption<Countries>,
     guard: Guard,
     knocks: Knocks,
+    probes: Arc<Probes>,
     revision: watch::Sender<u64>,
 }
 
@@ -86,6 +87,7 @@ impl Gate {
             countries: ArcSwapOption::empty(),
             guard: Guard::new(revision.clone(), dates, events.clone()),
             knocks: Knocks::new(dates, events),
+            probes: Arc::default(),
             revision,
         })
     }
@@ -136,6 +138,11 @@ impl Gate {
     /// The knocks, with their grants.
     pub(crate) fn knocks(&self) -> &Knocks {
         &self.knocks
+    }
+
+    /// The datagrams that prove a way from outside.
+    pub(crate) fn probes(&self) -> &Arc<Probes> {
+        &self.probes
     }
 
     /// A number that changes when a client may have lost its access: a list, the countries or a ban

@@ -7,6 +7,8 @@
 //!
 //! A mapping may let in only clients that knocked ([`Knocks`], see `README.md` here).
 //!
+//! A datagram that proves a way from outside ([`Probes`]) is no client, and passes none of this.
+//!
 //! The checks run in this order: ban, lists and countries, knock, rates, caps. Only the first two
 //! can end a live session ([`Admission::recheck`]).
 
@@ -17,6 +19,7 @@ mod gate;
 mod grants;
 mod guard;
 mod knocks;
+mod probes;
 mod quota;
 mod rate;
 mod refusal;
@@ -39,6 +42,9 @@ pub(crate) use guard::{Ban, BanReason, Guard, GuardRecord, GuardSnapshot, Restor
 pub(crate) use knocks::{False, KnockSnapshot, KnockSpec, Knocks, Port};
 #[cfg(feature = "knock")]
 pub(crate) use knocks::{KnockKey, ServerSecret};
+#[cfg(feature = "api")]
+pub(crate) use probes::{LENGTH as PROBE_LENGTH, Nonce, is_answer, question};
+pub(crate) use probes::{Probes, Reply as ProbeReply};
 pub(crate) use quota::Permit;
 #[cfg(feature = "api")]
 pub(crate) use rate::{ClientLimiter, Crowded};

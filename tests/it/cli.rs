@@ -312,13 +312,6 @@ fn a_refused_term_names_its_place_and_what_would_be_right() {
 }
 
 #[test]
-fn a_table_that_this_version_does_not_have_is_distinguished_from_a_slip() {
-    let config = Written::new("[[mapping]]\npublish = \"8080:192.0.2.7:80\"\n[probe]\n");
-    let ran = config.check().exits(78).never_says("unknown").never_says("did you mean");
-    in_order(&ran, &["`probe`", "not in this version"]);
-}
-
-#[test]
 fn a_default_name_is_written_in_one_way() {
     for name in ["+28080/tcp", "0080/udp"] {
         let config =

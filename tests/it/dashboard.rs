@@ -242,6 +242,10 @@ fn the_page_adds_a_mapping_that_forwards_and_shows_what_is_wrong_with_another() 
         browser.click(steer);
         browser.wait_text("[data-mapping=friends] .badge", "Up");
         assert!(echoes(made), "the mapping is not open again");
+        // Nothing could try it from outside: the dialog says what is missing.
+        browser.click(&format!("{steer}:nth-child(3)"));
+        browser.wait_text("#outside-body", "no other portway is known that could try it");
+        browser.click("#outside-dialog button[data-close]");
         browser.click(&format!("{steer}:nth-child(2)"));
         browser.click("#ask-yes");
         browser.wait_gone("[data-mapping=friends]");

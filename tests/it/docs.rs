@@ -38,9 +38,15 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
     found
 }
 
-/// The text with a key that exists, where it names the usual one.
+/// The text with a key and a token that exist, where it names the usual ones.
 fn with_keys(dir: &Path, text: &str) -> String {
     const KEYS: &str = "/etc/portway/keys";
+    const TOKEN: &str = "/etc/portway/probe-token";
+    let token = dir.join("probe-token");
+    if text.contains(TOKEN) {
+        fs::write(&token, "a token of 16 characters".replace(' ', "-")).expect("the test's own directory");
+    }
+    let text = text.replace(TOKEN, token.to_str().expect("a readable path"));
     if text.contains(KEYS) {
         portway([Path::new("key"), Path::new("new"), Path::new("anna"), Path::new("-o"), dir]).exits(0);
     }

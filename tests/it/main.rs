@@ -60,6 +60,7 @@ mod policy;
 mod pool;
 mod ports;
 mod pressure;
+mod probe;
 mod proxy;
 mod real;
 mod recorder;

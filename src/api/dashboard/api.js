@@ -12,7 +12,7 @@ export class Failed extends Error {
 const PATIENCE = 10_000;
 
 /** Asks, and gives the value of the answer. */
-export async function request(method, path, body) {
+export async function request(method, path, body, patience = PATIENCE) {
   let response;
   let value;
   try {
@@ -22,7 +22,7 @@ export async function request(method, path, body) {
       credentials: "same-origin",
       headers: body === undefined ? {} : { "content-type": "application/json" },
       body: body === undefined ? undefined : JSON.stringify(body),
-      signal: AbortSignal.timeout(PATIENCE),
+      signal: AbortSignal.timeout(patience),
     });
     const text = await response.text();
     try {

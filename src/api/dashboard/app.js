@@ -7,6 +7,7 @@ import { duration, plural, rate, time } from "./format.js";
 import { addMapping, reload } from "./forms.js";
 import { bans, events, grants, navigation, router } from "./lists.js";
 import { mappings, remove, state, steer } from "./mappings.js";
+import { outside } from "./outside.js";
 import { end, sessions } from "./sessions.js";
 
 const ROUND_MS = 1000;
@@ -28,7 +29,11 @@ const done = async (text) => {
 };
 
 const parts = {
-  mappings: mappings({ steer: (mapping) => steer(mapping, done), remove: (mapping) => remove(mapping, done) }),
+  mappings: mappings({
+    steer: (mapping) => steer(mapping, done),
+    remove: (mapping) => remove(mapping, done),
+    test: outside(),
+  }),
   sessions: sessions({ end: (session) => end(session, done), soon: () => soon() }),
   bans: bans({ done }),
   grants: grants({ done }),

@@ -189,8 +189,9 @@ export function mappings(act) {
     const more = el("dl", { class: "facts" });
     const details = el("details", {}, el("summary", {}, "Details"), more);
     const pause = el("button", { type: "button", class: "small", on: { click: () => act.steer(node.mapping) } });
+    const test = el("button", { type: "button", class: "small", on: { click: () => act.test(node.mapping) } }, "Test");
     const remove = el("button", { type: "button", class: "small", on: { click: () => act.remove(node.mapping) } }, "Remove");
-    const buttons = el("div", { class: "steer" }, pause, remove);
+    const buttons = el("div", { class: "steer" }, pause, remove, test);
     const node = el(
       "li",
       { class: "card", "data-mapping": name },
@@ -229,6 +230,9 @@ export function mappings(act) {
       say(pause, mapping.paused ? "Resume" : "Pause");
       attribute(pause, "aria-label", `${mapping.paused ? "Resume" : "Pause"} ${name}`);
       attribute(remove, "aria-label", "Remove " + name);
+      attribute(test, "aria-label", `Test ${name} from outside`);
+      attribute(test, "title", "Have another portway try it from outside");
+      show(test, admin && mapping.enabled && !mapping.paused);
       show(pause, admin && mapping.enabled);
       show(remove, admin && mapping.origin === "managed");
     };

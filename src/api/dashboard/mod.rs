@@ -8,8 +8,8 @@
 //! forbids both. Text from outside reaches the page through `textContent` alone.
 //!
 //! `app.js` has the loop that asks the daemon. `mappings.js`, `sessions.js` and `lists.js` draw one
-//! section each. `forms.js` has the two larger dialogs. `graph.js` keeps and draws the rates.
-//! These share `dom.js`, `format.js` and `api.js`.
+//! section each. `forms.js` has the two larger dialogs, and `outside.js` the proof from outside.
+//! `graph.js` keeps and draws the rates. These share `dom.js`, `format.js` and `api.js`.
 
 /// The `Content-Security-Policy` of every answer.
 pub(super) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -22,7 +22,7 @@ const STYLE: &str = "text/css; charset=utf-8";
 const PICTURE: &str = "image/svg+xml";
 
 /// The files: path, media type, text.
-const FILES: [(&str, &str, &str); 12] = [
+const FILES: [(&str, &str, &str); 13] = [
     ("/", HTML, include_str!("index.html")),
     ("/style.css", STYLE, include_str!("style.css")),
     ("/icon.svg", PICTURE, include_str!("icon.svg")),
@@ -34,6 +34,7 @@ const FILES: [(&str, &str, &str); 12] = [
     ("/graph.js", SCRIPT, include_str!("graph.js")),
     ("/lists.js", SCRIPT, include_str!("lists.js")),
     ("/mappings.js", SCRIPT, include_str!("mappings.js")),
+    ("/outside.js", SCRIPT, include_str!("outside.js")),
     ("/sessions.js", SCRIPT, include_str!("sessions.js")),
 ];
 
@@ -76,7 +77,9 @@ mod tests {
         for path in ["/", "/style.css", "/app.js"] {
             assert!(!text(path).contains("http://") && !text(path).contains("https://"), "{path}");
         }
-        for path in ["/app.js", "/dom.js", "/mappings.js", "/sessions.js", "/lists.js", "/forms.js"] {
+        for path in
+            ["/app.js", "/dom.js", "/mappings.js", "/sessions.js", "/lists.js", "/forms.js", "/outside.js"]
+        {
             for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
                 assert!(!text(path).contains(way), "{path} uses {way}");
             }

@@ -1,7 +1,7 @@
 //! `/v1/mappings`: what is promised, and how it does.
 //!
 //! A name may have a slash (`8080/tcp`), written as it is or as `%2F`. So everything behind
-//! `/v1/mappings/` is the name, but for the `/pause` and `/resume` of a POST.
+//! `/v1/mappings/` is the name, but for the `/pause`, `/resume` and `/probe` of a POST.
 //!
 //! A change is finished although its client leaves: it writes a file and then reloads.
 
@@ -14,6 +14,7 @@ use axum::{
     Json,
     extract::{Path, State},
     http::StatusCode,
+    response::{IntoResponse as _, Response},
 };
 use serde_json::{Map, Value};
 
@@ -22,7 +23,7 @@ use crate::{
         context::Context,
         failure::{Answer, Refused},
         input::{Input, Params, wrong_field},
-        routes::reload,
+        routes::{probe, reload},
     },
     config::parse_duration,
     mapping::{MappingName, Timeout},
@@ -96,17 +97,24 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Pauses a mapping or one of its targets, or resumes it.
+/// Pauses a mapping or one of its targets, or resumes it; or has its ports tried from outside.
 pub(super) async fn act(
     State(context): State<Arc<Context>>,
     Path(path): Path<String>,
     params: Params,
-) -> Answer<Json<Mapping>> {
+) -> Answer<Response> {
     let [target] = params.take(["target"])?;
+    if let Some((name, "probe")) = path.rsplit_once('/') {
+        let name = named(name).map_err(|_| unknown(name))?;
+        return Ok(probe::of_mapping(&context, &name).await?.into_response());
+    }
     let (name, pauses) = match path.rsplit_once('/') {
         Some((name, "pause")) => (name, true),
         Some((name, "resume")) => (name, false),
-        _ => return Err(Refused::missing("POST is for …/pause and …/resume; change a mapping with PUT")),
+        _ => {
+            let error = "POST is for …/pause, …/resume and …/probe; change a mapping with PUT";
+            return Err(Refused::missing(error));
+        }
     };
     let name = named(name).map_err(|_| unknown(name))?;
     if let Some(target) = target {
@@ -114,14 +122,14 @@ pub(super) async fn act(
             let error = format!("no target `{}` in a mapping `{name}`", clean(&target));
             return Err(Refused::missing(error));
         }
-        return shown(&context, &name);
+        return Ok(shown(&context, &name)?.into_response());
     }
     let own = name.clone();
     let acted = move |managed: Managed| async move {
         if pauses { managed.pause(&own).await } else { managed.resume(&own).await }
     };
     change(&context, acted).await?;
-    shown(&context, &name)
+    Ok(shown(&context, &name)?.into_response())
 }
 
 /// Puts the table of a mapping.

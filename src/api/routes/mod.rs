@@ -12,6 +12,7 @@ mod login;
 mod mappings;
 mod metrics;
 mod page;
+mod probe;
 mod recorder;
 mod reload;
 mod router;
@@ -32,6 +33,9 @@ use crate::text::clean;
 
 /// The hand-over to a new program.
 pub(super) const UPGRADE: &str = "/v1/upgrade";
+
+/// The try of a client's own port.
+pub(super) const PROBE: &str = "/v1/probe";
 
 /// All routes.
 pub(super) fn all(context: Arc<Context>) -> Router {
@@ -54,6 +58,8 @@ pub(super) fn all(context: Arc<Context>) -> Router {
         .route(UPGRADE, get(upgrade::last).post(upgrade::upgrade))
         .route("/v1/bans", get(bans::list).post(bans::ban).delete(bans::unban))
         .route("/v1/grants", get(grants::list).delete(grants::end))
+        .route(PROBE, post(probe::probe))
+        .route("/v1/probe/expect", post(probe::expect))
         .route("/v1/router", get(router::router))
         .route("/v1/history", get(history::history))
         .route("/v1/events", get(events::events))

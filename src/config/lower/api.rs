@@ -1,13 +1,11 @@
-//! `[api]` and `[metrics]`: where portway answers requests, and which tokens it takes.
+//! `[api]`, `[metrics]` and `[probe]`: where portway answers requests, and which tokens it takes.
 //!
-//! Tokens are read from their files when the configuration is read. A [`Secret`] never shows what
-//! it holds: neither `Debug`, nor a problem, nor JSON has it. So a token does not stand in the
-//! configuration itself, whose lines an error message may quote.
+//! Tokens are read from their files when the configuration is read (`secret`). A token does not
+//! stand in the configuration itself, whose lines an error message may quote.
 //!
 //! A socket or a file that is not named has its usual place (`own_paths`). Does not open anything.
 
 use std::{
-    fmt,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,11 +17,13 @@ use crate::{
     config::{
         host::HostView,
         keys,
-        lower::own_paths,
+        lower::{
+            own_paths,
+            probe::{ProbeSettings, ProbeText},
+            secret::{Secret, load_token},
+        },
         text::{
-            Code, Diagnostics, Keys, Located, Reader, Span, Text, Value,
-            hint::instead,
-            read::{absolute, read},
+            Code, Diagnostics, Keys, Located, Reader, Span, Text, Value, hint::instead, read::absolute,
             table::word,
         },
     },
@@ -37,11 +37,6 @@ use crate::{
 pub(crate) const OFF: &str = "off";
 /// The longest path of a unix socket (`sun_path` less the closing zero).
 const LONGEST_SOCKET: usize = 107;
-/// The shortest token, in bytes. A shorter one can be guessed.
-const SHORTEST_TOKEN: usize = 16;
-/// The longest file with a token: a token goes into one line of a request.
-const LONGEST_TOKEN: u64 = 4096;
-const TOKEN_TOO_LONG: &str = "more than 4 KiB";
 
 /// Where portway answers requests (`[api]`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +53,8 @@ pub struct ApiSettings {
     pub hosts: Vec<String>,
     /// The file of the mappings that the API makes. `None` where no directory can hold it.
     pub managed: Option<PathBuf>,
+    /// The terms of proof from outside; without them this node tries no ports.
+    pub probe: Option<ProbeSettings>,
 }
 
 /// The unix socket of the API.
@@ -105,33 +102,12 @@ pub struct Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
+    /// To have its own port tried from here, and nothing else.
+    Probe,
     /// To look at everything.
     Read,
     /// To change things, too.
     Admin,
-}
-
-/// A text that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<[u8]>);
-
-impl Secret {
-    /// The text. Compare it in constant time.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl From<&str> for Secret {
-    fn from(text: &str) -> Self {
-        Self(text.as_bytes().into())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
 }
 
 /// A listener of portway itself, as the configuration names it.
@@ -155,6 +131,7 @@ pub(crate) struct ApiText {
     hosts: Vec<String>,
     managed: Option<Text>,
     metrics: Option<MetricsText>,
+    probe: Option<ProbeText>,
 }
 
 /// `[metrics]` as it is written.
@@ -172,7 +149,7 @@ struct TokenText {
 }
 
 impl ApiText {
-    /// Takes both tables out of the main file.
+    /// Takes the tables out of the main file.
     pub(crate) fn read(reader: &mut Reader<'_>, top: &mut Keys<'_, '_>) -> Self {
         let mut text = top
             .table(reader, "api", |reader, keys, span| Self { span: Some(span), ..Self::api(reader, keys) })
@@ -181,6 +158,7 @@ impl ApiText {
             span,
             listen: metrics(reader, keys),
         });
+        text.probe = top.table(reader, "probe", ProbeText::read);
         text
     }
 
@@ -196,6 +174,7 @@ impl ApiText {
             hosts: hosts(reader, keys),
             managed: keys.get("managed").and_then(|v| reader.path("managed", v)),
             metrics: None,
+            probe: None,
         }
     }
 
@@ -226,10 +205,17 @@ impl ApiText {
             (None, None) => ApiSocket::Usual(own_paths::socket(|name| host.env(name).map(Into::into))),
         };
         let managed = self.managed(directory, host);
+        let mut texts = self.tokens;
+        let of_probe = self.probe.as_ref().and_then(|probe| probe.token_file.clone());
+        texts.extend(of_probe.map(|file| TokenText { role: Role::Probe, file }));
+        let tokens = load_tokens(&texts, directory, diagnostics);
+        let of_probe =
+            tokens.iter().find(|token| token.role == Role::Probe).map(|token| token.secret.clone());
         let settings = ApiSettings {
             socket,
-            tokens: load_tokens(&self.tokens, directory, diagnostics).into(),
-            token_files: self.tokens.iter().map(|token| directory.join(&token.file.value)).collect(),
+            probe: self.probe.zip(of_probe).map(|(probe, token)| probe.settings(token)),
+            tokens: tokens.into(),
+            token_files: texts.iter().map(|token| directory.join(&token.file.value)).collect(),
             listen: self.listen.map(|listen| listen.value),
             hosts: self.hosts,
             managed,
@@ -252,12 +238,22 @@ impl ApiText {
     fn check(&self, diagnostics: &mut Diagnostics) {
         if let Some(listen) = self.listen.as_ref().filter(|listen| !listen.value.ip.is_loopback())
             && !self.has_tokens
+            && self.probe.is_none()
         {
             let message =
                 format!("{} can be reached from other machines, and asks for no token", listen.value);
             diagnostics.problem(Code::MissingKey, listen.span, message).hint(
                 "add tokens = [{ role = \"admin\", file = \"/etc/portway/token\" }], or listen on 127.0.0.1",
             );
+        }
+        if let Some(span) =
+            self.probe.as_ref().and_then(|probe| probe.proxies_at).filter(|_| !self.has_tokens)
+        {
+            let message =
+                "`proxies` without [api] `tokens`: a client of a local proxy would be an administrator";
+            diagnostics
+                .problem(Code::MissingKey, span, message)
+                .hint("add tokens = [{ role = \"admin\", file = \"/etc/portway/token\" }] to [api]");
         }
         if let [api, metrics] = &*self.services()
             && api.listen.value.collides_with(&metrics.listen.value)
@@ -268,7 +264,11 @@ impl ApiText {
                 .also(api.listen.span)
                 .hint("choose another port; [api] answers /metrics, too");
         }
-        let tables = [("[api]", self.span), ("[metrics]", self.metrics.as_ref().map(|metrics| metrics.span))];
+        let tables = [
+            ("[api]", self.span),
+            ("[metrics]", self.metrics.as_ref().map(|metrics| metrics.span)),
+            ("[probe]", self.probe.as_ref().map(|probe| probe.span)),
+        ];
         for (table, span) in tables.into_iter().filter(|_| !cfg!(feature = "api")) {
             if let Some(span) = span {
                 let message = format!("{table} has no effect: this portway was built without the API");
@@ -429,20 +429,4 @@ fn load_tokens(texts: &[TokenText], directory: &Path, diagnostics: &mut Diagnost
         }
     }
     tokens.into_iter().map(|(token, _)| token).collect()
-}
-
-/// The token in a file, or why there is none and what helps. The words do not have the token.
-fn load_token(path: &Path) -> Result<Secret, (String, Option<&'static str>)> {
-    const MAKE_ONE: &str = "make one, as by `openssl rand -hex 32 > FILE`";
-    let bytes = read(path, LONGEST_TOKEN, TOKEN_TOO_LONG)
-        .map_err(|error| (format!("cannot be read: {error}"), error.hint()))?;
-    let token = bytes.trim_ascii();
-    if !token.iter().all(u8::is_ascii_graphic) {
-        return Err(("has more than one word, or characters that are not ASCII".into(), Some(MAKE_ONE)));
-    }
-    if token.len() < SHORTEST_TOKEN {
-        let message = format!("has a token of {} characters; the least is {SHORTEST_TOKEN}", token.len());
-        return Err((message, Some(MAKE_ONE)));
-    }
-    Ok(Secret(token.into()))
 }

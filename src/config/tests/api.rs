@@ -180,3 +180,46 @@ fn no_mapping_takes_the_port_of_the_api_or_leads_to_it() {
     let both = "[api]\nlisten = \"127.0.0.1:7678\"\n[metrics]\nlisten = \"7678\"\n";
     assert_eq!(problems(both), ["4:11 port-in-use"]);
 }
+
+#[test]
+fn the_terms_of_proof_from_outside_are_read_and_their_token_is_for_that_alone() {
+    let text = "publish = \"8080:80\"\n[api]\nlisten = \"0.0.0.0:7678\"\ntokens = [{ role = \"admin\", file = \"a\" }]\n\
+                [probe]\ntoken_file = \"p\"\nfrom = \"http://203.0.113.9:7678/\"\nproxies = [\"127.0.0.1\", \"10.0.0.0/24\"]\n";
+    let files = with_tokens(text, &[("a", TOKEN), ("p", "a-token-for-other-nodes")]);
+    let loaded = files.load().unwrap_or_else(|e| panic!("{e}"));
+    let api = &loaded.settings.api;
+    let probe = api.probe.as_ref().unwrap();
+    assert_eq!(probe.from.as_ref().unwrap().to_string(), "http://203.0.113.9:7678");
+    assert_eq!(
+        probe.proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["127.0.0.1/32", "10.0.0.0/24"]
+    );
+    assert_eq!(probe.token.as_bytes(), b"a-token-for-other-nodes");
+    assert_eq!(api.tokens.iter().map(|token| token.role).collect::<Vec<_>>(), [Role::Admin, Role::Probe]);
+    assert_eq!(api.token_files, [files.path("a"), files.path("p")]);
+    assert!(!format!("{loaded:?}").contains("a-token-for-other-nodes"));
+    // It is enough for an address that other machines reach.
+    let alone =
+        text.replace("tokens = [{ role = \"admin\", file = \"a\" }]\n", "").replace("proxies", "# proxies");
+    with_tokens(&alone, &[("p", TOKEN)]).load().unwrap_or_else(|e| panic!("{e}"));
+}
+
+#[test]
+fn what_is_wrong_with_proof_from_outside_is_told() {
+    let said = |probe: &str| {
+        let text = format!("publish = \"8080:80\"\n[probe]\n{probe}\n");
+        with_tokens(&text, &[("p", TOKEN)]).load().unwrap_err().to_string()
+    };
+    for (probe, words) in [
+        ("", "[probe] without `token_file`"),
+        ("token_file = \"none\"", "none cannot be read"),
+        ("token_file = \"p\"\nfrom = \"other.example\"", "`other.example` cannot be asked"),
+        ("token_file = \"p\"\nfrom = \"http://a@b\"", "more than a host, a port and a path"),
+        ("token_file = \"p\"\nproxies = [\"x\"]", "x"),
+        ("token_file = \"p\"\nproxies = [\"127.0.0.1\"]", "would be an administrator"),
+        ("token_file = \"p\"\nform = \"http://a\"", "did you mean"),
+    ] {
+        let problems = said(probe);
+        assert!(problems.contains(words), "{words}: {problems}");
+    }
+}

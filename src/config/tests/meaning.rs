@@ -160,12 +160,6 @@ fn unknown_keys_are_refused_with_a_suggestion() {
 }
 
 #[test]
-fn tables_that_only_this_version_does_not_have_are_not_called_unknown() {
-    let text = "publish = \"80:9\"\n[probe]\n";
-    assert_eq!(problems(text), ["2:2 unsupported"]);
-}
-
-#[test]
 fn a_short_word_is_a_slip_only_of_what_begins_so_or_differs_by_a_letter() {
     let found = file("ub = 1\nlgo = 1\nlos = 1\nip = 1\ninc = 1\npublish = \"80:9\"\n").load().unwrap_err();
     let guesses = found.iter().map(|p| p.help.as_deref().unwrap().starts_with("did you mean"));

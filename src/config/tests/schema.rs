@@ -7,7 +7,7 @@ use crate::config::{
     keys,
     lower::{
         api, daemon::DaemonSettings, docker::DockerText, gate, guard::GuardText, log::LogSettings,
-        overrides::Overrides, settings,
+        overrides::Overrides, probe::ProbeText, settings,
     },
     schema::schema,
     text::{Code, ExpansionBudget, Keys, Reader, SourceMap, shape::Shape},
@@ -193,7 +193,7 @@ fn asked<T>(read: impl FnOnce(&mut Reader<'_>, &mut Keys<'_, '_>) -> T) -> Vec<&
 #[test]
 fn the_reader_asks_for_what_is_described() {
     let start = SourceMap::default().start();
-    let tables: [(&str, &Shape, Vec<&'static str>); 10] = [
+    let tables: [(&str, &Shape, Vec<&'static str>); 11] = [
         ("log", &keys::LOG, asked(LogSettings::read)),
         ("shutdown", &keys::SHUTDOWN, asked(settings::grace)),
         ("geoip", &keys::GEOIP, asked(gate::database)),
@@ -203,6 +203,7 @@ fn the_reader_asks_for_what_is_described() {
         ("guard", &keys::GUARD, asked(|reader, keys| GuardText::read(reader, keys, start))),
         ("api", &keys::API, asked(api::ApiText::api)),
         ("metrics", &keys::METRICS, asked(api::metrics)),
+        ("probe", &keys::PROBE, asked(|reader, keys| ProbeText::read(reader, keys, start))),
         ("docker", &keys::DOCKER, asked(|reader, keys| DockerText::read(reader, keys, start))),
     ];
     for (name, shape, asked) in tables {

@@ -4,6 +4,7 @@
 //! put off. What becomes of a datagram is in `forward`.
 
 mod forward;
+mod probe;
 
 use std::{
     future::poll_fn,
@@ -189,6 +190,9 @@ impl UdpListener {
                 &self.listener.offload,
                 self.batch.get(),
                 |client, hit, run| {
+                    let is_expected = self.service.probes.any();
+                    let run = if is_expected { self.answer_probes(client, hit, run) } else { Some(run) };
+                    let Some(run) = run else { return };
                     let key = FlowKey { client, local: sockets::reply_source(hit) };
                     let client = canonical_socket(client);
                     if peers.iter().any(|net| net.contains(&client.ip())) {

@@ -81,6 +81,7 @@ use super::{AdmissionHandle, DrainWatch, LogLimits};
 use crate::{
     mapping::Timeout,
     meter::{Ended, ListenerMeter},
+    policy::Probes,
     preface::proxy::SendProxy,
     sock::udp as sockets,
     targets::{Dialer, PoolHandle, Targets},
@@ -157,6 +158,8 @@ pub(crate) struct UdpService {
     pub tasks: DrainWatch,
     /// Its flows, over all its sockets.
     pub flows: Arc<Flows>,
+    /// The datagrams that it answers itself, because they prove a way from outside.
+    pub probes: Arc<Probes>,
 }
 
 impl UdpService {

@@ -1,6 +1,7 @@
 //! The listener and its flows over real loopback sockets.
 
 mod headers;
+mod probe;
 
 use std::{
     collections::BTreeSet,
@@ -40,6 +41,7 @@ pub(super) struct Relay {
     pub(super) drain: Drain,
     pub(super) ended: Option<oneshot::Receiver<()>>,
     pub(super) flows: Arc<Flows>,
+    pub(super) probes: Arc<Probes>,
     pub(super) admission: AdmissionHandle,
     pub(super) dialer: Dialer,
     pub(super) wakers: Wakers,
@@ -111,6 +113,7 @@ impl Relay {
             drain: Drain::new(),
             ended: None,
             flows: Arc::default(),
+            probes: Arc::default(),
             admission,
             dialer: Dialer::new(Events::default()),
             wakers: Wakers::new(Events::default()),
@@ -132,6 +135,7 @@ impl Relay {
             drops: Arc::clone(&self.drops),
             tasks: self.drain.watch(),
             flows: Arc::clone(&self.flows),
+            probes: Arc::clone(&self.probes),
         }
     }
 

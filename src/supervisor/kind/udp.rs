@@ -47,6 +47,7 @@ impl Udp {
             drops: Arc::clone(&self.drops),
             tasks: parts.sessions.clone(),
             flows: Arc::clone(&self.flows),
+            probes: Arc::clone(shared.gate.probes()),
         }
     }
 }
