@@ -17,12 +17,9 @@ use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 
 use super::{FAILED, help, printed, say, table::Terminal};
 use crate::{
-    knock::keys::{self, ClientKey},
+    knock::keys::{self, ClientKey, SERVER_KEY},
     text::escaped_lines,
 };
-
-/// The server's own key.
-const SERVER_KEY: &str = "server.key";
 
 /// Keys.
 #[derive(Debug, Args)]

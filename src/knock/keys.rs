@@ -40,6 +40,9 @@ pub(crate) enum KeyError {
     Point,
 }
 
+/// The file of the server's own key, beside the keys of clients.
+pub(crate) const SERVER_KEY: &str = "server.key";
+
 /// Whether a key can have this name.
 pub(crate) fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');

@@ -26,9 +26,6 @@ const OPEN_FOR: Duration = Duration::from_secs(8 * 3600);
 const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 /// The file of the grants in the directory that systemd gives to the service.
 const STATE_FILE: &str = "knocks.json";
-/// The server's own key, beside the first key of a client.
-#[cfg(feature = "knock")]
-const SERVER_KEY: &str = "server.key";
 /// The most ports of a sequence.
 const MOST_STEPS: usize = 16;
 
@@ -205,7 +202,7 @@ impl KnockText {
         let beside = || {
             let first = self.keys.first()?;
             let span = first.file.span();
-            Some((directory.join(&first.file.value).with_file_name(SERVER_KEY), span))
+            Some((directory.join(&first.file.value).with_file_name(lines::SERVER_KEY), span))
         };
         let named = self.server_key.as_ref().map(|text| (directory.join(&text.value), text.span()));
         let Some((path, span)) = named.or_else(beside) else { return };
