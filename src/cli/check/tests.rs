@@ -123,6 +123,7 @@ fn json_lists_every_listener_with_its_options() {
             "daemon": { "user": null, "sandbox": "auto" },
             "docker": null,
             "knock": null,
+            "probe": null,
             "log": { "level": "info", "format": "text", "target": "stderr" },
             "shutdown": { "grace": "30s" },
             "mappings": [
