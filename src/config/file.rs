@@ -22,7 +22,7 @@ use crate::{
             settings::{self, LimitSettings, Settings},
             target::{self, TargetText},
         },
-        text::{Code, Keys, List, Reader, Span, Text, Value, absent},
+        text::{Code, Keys, List, Reader, Span, Text, Value},
     },
     gateway::RouterSettings,
 };
@@ -108,7 +108,7 @@ impl FileText {
             paused: if kind == FileKind::Managed { texts(reader, top, "paused") } else { Vec::new() },
             is_broken,
         };
-        top.refuse_others(reader, "at the top of the file", &absent::OF_FILE);
+        top.refuse_others(reader, "at the top of the file");
         if kind != FileKind::Main {
             refuse_main_only(reader, document);
         }
@@ -191,7 +191,7 @@ fn defaults(reader: &mut Reader<'_>, keys: &mut Keys<'_, '_>) -> Overrides {
         }
     }
     let defaults = Overrides::read(reader, keys);
-    keys.refuse_others(reader, "in [defaults]", &[]);
+    keys.refuse_others(reader, "in [defaults]");
     defaults
 }
 
@@ -248,7 +248,7 @@ fn mapping(reader: &mut Reader<'_>, value: &Value<'_>, kind: FileKind) -> Option
         labels::restrict(own, hosts, span, may_open_router, reader.diagnostics);
     }
     mapping.has_slip = keys.has_slip_of(reader, &keys::OWN.names()[1..]);
-    keys.refuse_others(reader, "in [[mapping]]", &[]);
+    keys.refuse_others(reader, "in [[mapping]]");
     Some(mapping)
 }
 

@@ -366,7 +366,7 @@ fn token(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<TokenText> {
                 .hint("as in { role = \"admin\", file = \"/etc/portway/token\" }");
         }
     }
-    keys.refuse_others(reader, "of a token", &[]);
+    keys.refuse_others(reader, "of a token");
     let role = word(reader, "role", role?, &ROLES);
     let file = reader.path("file", file?);
     Some(TokenText { role: role?, file: file? })

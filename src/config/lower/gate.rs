@@ -116,7 +116,7 @@ fn geoip(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<Text> {
     }
     let mut keys = Keys::of(table, &keys::GEOIP);
     let path = database(reader, &mut keys);
-    keys.refuse_others(reader, "in [geoip]", &[]);
+    keys.refuse_others(reader, "in [geoip]");
     path
 }
 

@@ -122,7 +122,7 @@ impl HostText {
                 host.send_proxy = keys.setting(reader, "send_proxy", proxy::send);
                 host.wake = keys.setting(reader, "wake", wake::wake);
                 let has_slip = keys.has_slip_of(reader, &["targets"]);
-                keys.refuse_others(reader, "of a host", &[]);
+                keys.refuse_others(reader, "of a host");
                 match targets {
                     Some((at, value)) => host.targets = list(reader, at, value),
                     None => {

@@ -259,7 +259,7 @@ fn key(reader: &mut Reader<'_>, value: &Value<'_>) -> Option<KeyText> {
             reader.diagnostics.problem(Code::MissingKey, span, format!("a key without a `{key}`")).hint(FORM);
         }
     }
-    keys.refuse_others(reader, "of a key", &[]);
+    keys.refuse_others(reader, "of a key");
     let (name, file) = (reader.text("name", name?), reader.path("key_file", file?));
     let (name, file) = (name?, file?);
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');

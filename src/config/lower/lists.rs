@@ -128,7 +128,7 @@ fn inline(reader: &mut Reader<'_>, name: &str, value: &Value<'_>) -> Vec<IpNet> 
 fn file(reader: &mut Reader<'_>, name: &str, value: &Value<'_>, table: &DeTable<'_>) -> Option<Text> {
     let mut keys = Keys::of(table, &keys::LIST);
     let path = keys.get("file");
-    keys.refuse_others(reader, "of a list", &[]);
+    keys.refuse_others(reader, "of a list");
     let Some(path) = path else {
         if !table.keys().any(|k| closest(k.get_ref(), &["file"]).is_some()) {
             let span = reader.span(value.span());

@@ -112,7 +112,7 @@ fn asleep(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Optio
     let mut keys = Keys::of(table, &keys::ASLEEP);
     let motd = keys.setting(reader, "motd", motd);
     let players = keys.setting(reader, "players", players);
-    keys.refuse_others(reader, "of `on_connect_failure`", &[]);
+    keys.refuse_others(reader, "of `on_connect_failure`");
     let is_sound = !matches!(motd, Setting::Unreadable) && !matches!(players, Setting::Unreadable);
     is_sound.then(|| {
         Some(Arc::new(Asleep {

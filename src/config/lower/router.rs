@@ -50,7 +50,7 @@ pub(crate) fn wish(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Opt
                     .and_then(|v| word(reader, "while_down", v, &WHILE_DOWN))
                     .unwrap_or_default(),
             };
-            keys.refuse_others(reader, "of `router`", &[]);
+            keys.refuse_others(reader, "of `router`");
             Wish::Open(exposure)
         }
         _ => {

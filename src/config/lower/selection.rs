@@ -105,7 +105,7 @@ fn health(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Option<Optio
     let fall = keys.setting(reader, "fall", in_a_row);
     let send = keys.setting(reader, "send", bytes);
     let expect = keys.setting(reader, "expect", bytes);
-    keys.refuse_others(reader, "of `health`", &[]);
+    keys.refuse_others(reader, "of `health`");
     let every = interval.given().map_or(INTERVAL, |given| given.value);
     if let Some(given) = timeout.given().filter(|given| given.value >= every) {
         let message = "`timeout` is not shorter than `interval`: the next probe would not be in time";

@@ -33,7 +33,7 @@ pub(crate) fn target(reader: &mut Reader<'_>, key: &str, value: &Spanned<DeValue
             let weight = keys.get("weight").map(|v| weight(reader, "weight", v));
             let backup = keys.get("backup").map(|v| reader.flag("backup", v));
             let has_slip = keys.has_slip_of(reader, &["address"]);
-            keys.refuse_others(reader, "of a target", &[]);
+            keys.refuse_others(reader, "of a target");
             if address.is_none() && !has_slip {
                 let span = reader.span(value.span());
                 reader

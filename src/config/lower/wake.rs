@@ -49,7 +49,7 @@ pub(crate) fn wake(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Opt
     let start = start(reader, &mut keys);
     let wait = keys.setting(reader, "wait", |reader, key, value| WAITS.read(reader, key, value));
     let stop_after = keys.setting(reader, "stop_after", |r, key, value| STOPS.read_or_never(r, key, value));
-    keys.refuse_others(reader, "of `wake`", &[]);
+    keys.refuse_others(reader, "of `wake`");
     refuse_shape(reader, span, &given, keys.has_slip_of(reader, &STARTS))?;
     let start = start?;
     let stops = match &start {

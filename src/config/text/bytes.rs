@@ -43,7 +43,7 @@ pub(crate) fn bytes(reader: &mut Reader<'_>, key: &str, value: &Value<'_>) -> Op
         DeValue::Table(table) => {
             let mut keys = Keys::of(table, &HEX);
             let hex = keys.get("hex");
-            keys.refuse_others(reader, &format!("of `{key}`"), &[]);
+            keys.refuse_others(reader, &format!("of `{key}`"));
             let Some(hex) = hex else {
                 let span = reader.span(value.span());
                 reader

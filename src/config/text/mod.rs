@@ -4,7 +4,6 @@
 //! their hints. A [`table::Reader`] takes the keys out of a table and refuses the rest. Nothing
 //! here knows what a mapping is.
 
-pub(super) mod absent;
 pub(super) mod amount;
 pub(super) mod bounded;
 pub(super) mod bytes;

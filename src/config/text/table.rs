@@ -114,7 +114,7 @@ impl<'t, 'i> Keys<'t, 'i> {
         let mut keys = Keys::of(reader.table(key, value)?, shape);
         let span = reader.span(value.span());
         let read = read(reader, &mut keys, span);
-        keys.refuse_others(reader, &format!("in [{key}]"), &[]);
+        keys.refuse_others(reader, &format!("in [{key}]"));
         Some(read)
     }
 
@@ -133,9 +133,9 @@ impl<'t, 'i> Keys<'t, 'i> {
         known
     }
 
-    /// Refuses every key that there is not. Other versions have the keys of `absent`.
-    pub(crate) fn refuse_others(&self, reader: &mut Reader<'_>, inside: &str, absent: &[&str]) {
-        reader.refuse_others(self.table, inside, &self.known(), absent);
+    /// Refuses every key that there is not.
+    pub(crate) fn refuse_others(&self, reader: &mut Reader<'_>, inside: &str) {
+        reader.refuse_others(self.table, inside, &self.known());
     }
 }
 
@@ -229,21 +229,14 @@ impl Reader<'_> {
         [1, 3].into_iter().find(|q| raw.len().checked_sub(*q).and_then(|end| raw.get(*q..end)) == Some(value))
     }
 
-    /// Refuses every key of `table` that is not one of `known`. Other versions have the keys of
-    /// `absent`.
-    fn refuse_others(&mut self, table: &DeTable<'_>, inside: &str, known: &[&str], absent: &[&str]) {
+    /// Refuses every key of `table` that is not one of `known`.
+    fn refuse_others(&mut self, table: &DeTable<'_>, inside: &str, known: &[&str]) {
         for key in table.keys() {
             let name: &str = key.get_ref();
             if known.contains(&name) || self.diagnostics.is_full() {
                 continue;
             }
             let span = self.span(key.span());
-            if absent.contains(&name) {
-                self.diagnostics
-                    .problem(Code::Unsupported, span, format!("`{name}` {inside} is not in this version"))
-                    .hint("remove it");
-                continue;
-            }
             let hint = match (self.slip(name, known), self.home(name)) {
                 (Some(near), _) => format!("did you mean `{near}`?"),
                 (None, Some(home)) if !inside.contains(home) => format!("it belongs in {home}"),
