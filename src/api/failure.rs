@@ -6,7 +6,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::status::view::{Failure, Problem};
+use crate::{
+    status::view::{Failure, Problem},
+    text::clean,
+};
 
 /// A request that failed.
 #[derive(Debug)]
@@ -33,6 +36,11 @@ impl Refused {
     /// What was asked for does not exist.
     pub(super) fn missing(error: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, error)
+    }
+
+    /// There is no mapping of this name.
+    pub(super) fn no_mapping(name: &str) -> Self {
+        Self::missing(format!("there is no mapping `{}`", clean(name)))
     }
 
     /// The request is right, and what runs does not allow it.

@@ -12,7 +12,6 @@ use crate::{
     },
     mapping::MappingName,
     status::view::History,
-    text::clean,
 };
 
 /// Minutes that are shown where none are asked for, and the most: a day.
@@ -26,13 +25,9 @@ pub(super) async fn history(State(context): State<Arc<Context>>, params: Params)
         wrong_param("minutes", format!("not a number from 1 to {MOST}"), "as in minutes=15")
     })?;
     let Some(mapping) = mapping else {
-        return context.board().history(None, minutes).map(Json).ok_or_else(|| unknown(""));
+        return context.board().history(None, minutes).map(Json).ok_or_else(|| Refused::no_mapping(""));
     };
     let name = MappingName::new(&mapping).ok();
     let history = name.and_then(|name| context.board().history(Some(&name), minutes));
-    history.map(Json).ok_or_else(|| unknown(&mapping))
-}
-
-fn unknown(name: &str) -> Refused {
-    Refused::missing(format!("there is no mapping `{}`", clean(name)))
+    history.map(Json).ok_or_else(|| Refused::no_mapping(&mapping))
 }

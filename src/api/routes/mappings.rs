@@ -48,7 +48,7 @@ pub(super) async fn one(
 ) -> Answer<Json<Mapping>> {
     let [] = params.take([])?;
     let mapping = MappingName::new(&name).ok().and_then(|name| context.board().mapping(&name));
-    mapping.map(Json).ok_or_else(|| unknown(&name))
+    mapping.map(Json).ok_or_else(|| Refused::no_mapping(&name))
 }
 
 /// Makes a mapping with the name in its table, or the default name of its publish spec.
@@ -92,7 +92,7 @@ pub(super) async fn remove(
     params: Params,
 ) -> Answer<StatusCode> {
     let [] = params.take([])?;
-    let name = named(&name).map_err(|_| unknown(&name))?;
+    let name = named(&name).map_err(|_| Refused::no_mapping(&name))?;
     change(&context, move |managed| async move { managed.remove(&name).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -105,7 +105,7 @@ pub(super) async fn act(
 ) -> Answer<Response> {
     let [target] = params.take(["target"])?;
     if let Some((name, "probe")) = path.rsplit_once('/') {
-        let name = named(name).map_err(|_| unknown(name))?;
+        let name = named(name).map_err(|_| Refused::no_mapping(name))?;
         return Ok(probe::of_mapping(&context, &name).await?.into_response());
     }
     let (name, pauses) = match path.rsplit_once('/') {
@@ -116,7 +116,7 @@ pub(super) async fn act(
             return Err(Refused::missing(error));
         }
     };
-    let name = named(name).map_err(|_| unknown(name))?;
+    let name = named(name).map_err(|_| Refused::no_mapping(name))?;
     if let Some(target) = target {
         if !context.means.handle.pause_target(&name, &target, pauses) {
             let error = format!("no target `{}` in a mapping `{name}`", clean(&target));
@@ -188,7 +188,7 @@ fn refused(error: &ManagedError) -> Refused {
 }
 
 fn shown(context: &Context, name: &MappingName) -> Answer<Json<Mapping>> {
-    context.board().mapping(name).map(Json).ok_or_else(|| unknown(name.as_str()))
+    context.board().mapping(name).map(Json).ok_or_else(|| Refused::no_mapping(name.as_str()))
 }
 
 fn named(text: &str) -> Result<MappingName, String> {
@@ -204,8 +204,4 @@ fn default_name(table: &Map<String, Value>) -> Answer<MappingName> {
     };
     let name = spec.and_then(Managed::default_name);
     name.ok_or_else(|| wrong_field("name", "no name, and no `publish` that could give one"))
-}
-
-fn unknown(name: &str) -> Refused {
-    Refused::missing(format!("there is no mapping `{}`", clean(name)))
 }

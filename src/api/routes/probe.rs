@@ -74,7 +74,7 @@ pub(super) async fn expect(
 ) -> Answer<Json<Value>> {
     let name = MappingName::new(&mapping).map_err(|error| wrong_field("mapping", &error.to_string()))?;
     let view = context.board().mapping(&name);
-    let view = view.ok_or_else(|| Refused::missing(format!("there is no mapping {name}")))?;
+    let view = view.ok_or_else(|| Refused::no_mapping(name.as_str()))?;
     let listens = |listener: &view::Listener| {
         listener.listen == listen
             && listener.protocol == Some(Protocol::Udp)
@@ -103,7 +103,7 @@ fn expected(context: &Context, listen: &str) -> Answer<String> {
 /// Has the node of `[probe] from` try the ports of a mapping.
 pub(super) async fn of_mapping(context: &Context, name: &MappingName) -> Answer<Json<Value>> {
     let view = context.board().mapping(name);
-    let view = view.ok_or_else(|| Refused::missing(format!("there is no mapping {name}")))?;
+    let view = view.ok_or_else(|| Refused::no_mapping(name.as_str()))?;
     let terms = context.prober.terms();
     let Some((url, token)) = terms.and_then(|terms| Some((terms.from.clone()?, terms.token.clone()))) else {
         return Err(Refused::conflict(

@@ -106,8 +106,8 @@ impl UdpListener {
         let listener = Arc::clone(&self.listener);
         let closing = closing.closing();
         let timer = sleep(Duration::ZERO);
-        // These wait on from turn to turn: to make each anew, to register it and to remove it again
-        // would cost hundreds of instructions at each wake-up.
+        // These wait on from turn to turn: to make, register and remove each one again would cost
+        // hundreds of instructions at each wake-up.
         let (respecified, rearmed) = (changed(self.service.spec.clone()), listener.rearm.notified());
         let mut is_specified = true;
         tokio::pin!(closing, asked_to_stop, timer, respecified, rearmed);

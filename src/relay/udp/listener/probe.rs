@@ -1,6 +1,6 @@
 //! The answer of a listener to a datagram that proves a way from outside.
 //!
-//! Comes before the flow table and the admission: such a datagram is no client's.
+//! Comes before the flow table and the admission: such a datagram belongs to no client.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -96,7 +96,7 @@ pub(in crate::doctor) const ROUTER: &[Way] = &[
     },
 ];
 
-/// Waits until the router knows its address again, and has started anew with it.
+/// Waits until the router knows its address again, and has started again with it.
 fn online(home: &Home<'_>) {
     home.lab.run("daemon restart");
 }
