@@ -7,7 +7,7 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::harness::{
-    Api, HomeRouter as _, Portway, Ran, Reply, RouterLab, TcpTarget, UdpTarget, in_router_lab, messages,
-    portway_program,
+    Api, HomeRouter as _, Portway, Program, Ran, Reply, RouterLab, TcpTarget, UdpTarget, in_router_lab,
+    messages, portway_program,
 };
 
 const TOKEN: &str = "a-token-for-other-nodes";
@@ -433,7 +433,7 @@ fn what_is_asked_wrongly_ends_with_2() {
 }
 
 /// A web server with TLS in `wan` before the API of the node, with a certificate of its own in `cert.pem`.
-fn nginx(home: &Home<'_>) -> Child {
+fn nginx(home: &Home<'_>) -> Program {
     let dir = home.dir.path();
     let path = |name: &str| dir.join(name).display().to_string();
     home.sh(
@@ -456,18 +456,8 @@ fn nginx(home: &Home<'_>) -> Child {
         key = path("key.pem"),
     );
     std::fs::write(dir.join("nginx.conf"), config).expect("the test's own directory");
-    let mut nginx = Command::new("ip");
-    nginx.args([
-        "netns",
-        "exec",
-        &home.lab.network("wan"),
-        "nginx",
-        "-c",
-        &path("nginx.conf"),
-        "-e",
-        "stderr",
-    ]);
-    nginx.stdin(Stdio::null()).spawn().expect("nginx starts")
+    let network = home.lab.network("wan");
+    Program::start("ip", &["netns", "exec", &network, "nginx", "-c", &path("nginx.conf"), "-e", "stderr"])
 }
 
 #[test]
@@ -481,7 +471,7 @@ fn a_node_behind_a_proxy_with_tls_is_asked_by_curl() {
         let probe = home.probe(&format!("proxies = [\"{NODE}\"]"));
         let _node = home.node("wan", NODE, &format!("{tokens}{probe}"));
         let portway = home.portway("");
-        let mut nginx = nginx(&home);
+        let _nginx = nginx(&home);
         let to = SocketAddr::from((NODE, 443));
         crate::harness::eventually("nginx listens", || {
             home.lab.inside("wan", || std::net::TcpStream::connect(to)).ok()
@@ -497,8 +487,6 @@ fn a_node_behind_a_proxy_with_tls_is_asked_by_curl() {
         let trusted = ask(&format!("CURL_CA_BUNDLE={}", path("cert.pem")));
         let strange = ask("LC_ALL=C");
         let missing = ask("PATH=/nonexistent");
-        let _ = nginx.kill();
-        let _ = nginx.wait();
         trusted.is("ok", &["11.22.33.1:9080/tcp connected from outside in "]);
         strange.is("unknown", &["https://11.22.33.9 cannot be asked: curl: "]);
         missing.is("unknown", &["is asked by curl, which is not installed"]);

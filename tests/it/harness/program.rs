@@ -1,8 +1,14 @@
-//! Other people's programs: started for one test, killed by their own process id.
+//! Other people's programs: started for one test, killed with all that they started.
 
-use std::process::{Child, Command, Stdio};
+use std::{
+    os::unix::process::CommandExt,
+    process::{Child, Command, Stdio},
+};
 
-/// A running program.
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// A running program and its children, in a process group of their own: a program that is killed (nginx, say) does not
+/// end its workers, and a worker that lives on keeps the output of the tests open.
 #[derive(Debug)]
 pub(crate) struct Program(Child);
 
@@ -14,7 +20,7 @@ impl Program {
         // Administrators' programs are not on everyone's search path.
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
         Self(command.spawn().unwrap_or_else(|e| panic!("start {command:?}: {e}")))
     }
 
@@ -30,7 +36,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
         let _ = self.0.wait();
     }
 }
