@@ -33,6 +33,9 @@ impl TcpTarget {
     /// The same on a given address.
     pub(crate) fn serve_at(addr: SocketAddr, handler: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(addr).expect("a target listens");
+        // A client that finds the queue full is connected all the same, and what it says then, even its end, comes
+        // with a retransmission: on a busy machine that is half a minute later. The standard library asks for 128.
+        rustix::net::listen(&listener, 4096).expect("a listener listens");
         let addr = listener.local_addr().expect("a bound socket has an address");
         let (stop, accepted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (stopped, count) = (Arc::clone(&stop), Arc::clone(&accepted));
