@@ -23,7 +23,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Event, EventKind};
+use super::{Event, EventKind, Text};
 use crate::mapping::{MappingName, Protocol};
 
 /// Notes of sessions that a recorder holds.
@@ -104,11 +104,11 @@ pub(crate) struct OtherNote {
     /// What it is about.
     pub kind: EventKind,
     /// The client.
-    pub client: Option<String>,
+    pub client: Option<Text>,
     /// Why.
     pub reason: Option<Cow<'static, str>>,
     /// A text for people.
-    pub message: String,
+    pub message: Text,
 }
 
 /// Anything that a recorder holds.
@@ -171,7 +171,6 @@ impl Recorder {
     /// Notes an event of the bus that is not of a session.
     pub(super) fn other(&self, event: &Event, is_numbered: bool) {
         let Event { id, at, kind, client, reason, message, .. } = event.clone();
-        let (client, message) = (client.map(|client| client.to_string()), message.to_string());
         let note = OtherNote { at, id: is_numbered.then_some(id), kind, client, reason, message };
         push(&mut self.rings().others, OTHERS, note);
     }
@@ -281,7 +280,7 @@ mod tests {
             session: None,
             client: None,
             reason: None,
-            message: super::super::Text::now(&message, 400),
+            message: Text::now(&message, 400),
         }
     }
 
@@ -294,7 +293,7 @@ mod tests {
             recorder.refusal(Protocol::Tcp, client(n), "denied");
         }
         let notes = recorder.notes();
-        assert!(matches!(&notes[0], Note::Other(note) if note.message == "opened"));
+        assert!(matches!(&notes[0], Note::Other(note) if note.message.to_string() == "opened"));
         assert!(matches!(&notes[1], Note::Session(note) if note.session == 7));
         assert_eq!(notes.len(), 2 + REFUSALS);
     }

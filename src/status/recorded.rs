@@ -89,9 +89,9 @@ fn of_other(note: &OtherNote) -> view::Recorded {
         id: note.id,
         at: rfc3339(note.at),
         kind: note.kind.as_str().into(),
-        client: note.client.clone(),
+        client: note.client.as_ref().map(ToString::to_string),
         reason: note.reason.as_deref().map(str::to_owned),
-        message: note.message.clone(),
+        message: note.message.to_string(),
         ..view::Recorded::default()
     }
 }

@@ -37,6 +37,21 @@ struct Held {
     socket: Listening,
 }
 
+/// What is told of a listener.
+struct Told {
+    key: ListenerKey,
+    listens: bool,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.listens {
+            true => write!(f, "listening on {}", self.key),
+            false => write!(f, "{} is closed", self.key),
+        }
+    }
+}
+
 /// A listener of the plan.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -82,8 +97,8 @@ impl Running {
         }
     }
 
-    /// Serves on `socket`.
-    pub(super) fn serve(&mut self, socket: OwnedFd) {
+    /// Serves on `socket`, and logs that where the log is to have a line of this listener.
+    pub(super) fn serve(&mut self, socket: OwnedFd, has_line: bool) {
         let (drain, number) = (Drain::new(), self.shared.next.fetch_add(1, Relaxed));
         let (key, failed) = (self.key.clone(), self.shared.failed.clone());
         let meter = Arc::clone(&self.meter);
@@ -127,15 +142,17 @@ impl Running {
         self.serving = Some(Held { drain, number, socket });
         self.waits_for = None;
         self.has_failed = false;
-        tracing::info!(
-            mapping = %self.meter.mapping(),
-            protocol = self.key.protocol.as_str(),
-            listen.addr = %self.key.addr,
-            targets = self.kind.targets(),
-            trap = self.kind.is_trap().then_some(true),
-            "listening"
-        );
-        self.tell(EventKind::Listening, format_args!("listening on {}", self.key));
+        if has_line {
+            tracing::info!(
+                mapping = %self.meter.mapping(),
+                protocol = self.key.protocol.as_str(),
+                listen.addr = %self.key.addr,
+                targets = self.kind.targets(),
+                trap = self.kind.is_trap().then_some(true),
+                "listening"
+            );
+        }
+        self.tell(EventKind::Listening, Told { key: self.key.clone(), listens: true });
     }
 
     /// A duplicate of its socket, where it has one.
@@ -143,14 +160,15 @@ impl Running {
         self.socket()?.upgrade()?.as_fd().try_clone_to_owned().ok()
     }
 
-    fn tell(&self, kind: EventKind, message: fmt::Arguments<'_>) {
-        self.meter.events().emit(kind, || Draft::new(message).mapping(self.meter.mapping()));
+    /// The text is made when it is read: a start opens thousands of listeners.
+    fn tell(&self, kind: EventKind, told: Told) {
+        self.meter.events().emit(kind, || Draft::later(told).mapping(self.meter.mapping()));
     }
 
     /// Tells that it takes no more clients, because the plan has it no more.
     pub(super) fn tell_closed(&self) {
         if !self.is_waiting() {
-            self.tell(EventKind::ListenerClosed, format_args!("{} is closed", self.key));
+            self.tell(EventKind::ListenerClosed, Told { key: self.key.clone(), listens: false });
         }
     }
 

@@ -1,11 +1,11 @@
-//! A start that fails: the log names what to mend.
+//! What the log says of a start: what to mend where it fails, and what listens.
 
 use std::net::{SocketAddr, TcpListener};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 
-use crate::harness::{Portway, messages, own_addr, own_ip};
+use crate::harness::{Portway, TcpTarget, echoes, messages, own_addr, own_ip};
 
 /// A port that is taken, and a mapping for it under this log.
 fn taken(log: &str) -> (TcpListener, SocketAddr, String) {
@@ -30,6 +30,22 @@ fn of_two_thousand_ports_in_use_ten_are_named_and_the_others_are_counted() {
     assert_eq!(named, 10, "{}", exit.log);
     let [more] = exit.lines(messages::MORE_LISTENERS_COULD_NOT_BE_OPENED)[..] else { panic!("{}", exit.log) };
     assert_eq!(usize::try_from(more.number("left_out")).expect("small"), holders.len() - 10);
+}
+
+#[test]
+fn of_a_thousand_listeners_a_hundred_have_a_line_and_the_others_are_counted() {
+    const COUNT: u64 = 1_000;
+    let (ip, target) = (own_ip(), TcpTarget::echo());
+    let range = format!("publish = [\"{ip}:12000-12998:127.0.0.1:12000-12998\", ");
+    let last = format!("\"{ip}:13000:{}\"]\n", target.addr);
+    let mut portway = Portway::with(&(range + &last)).start();
+    let ready = portway.wait_log(messages::READY, |_| true);
+    assert_eq!(ready.number("listening"), COUNT);
+    assert_eq!(portway.count(messages::LISTENING), 100);
+    let more = portway.wait_log(messages::MORE_LISTENERS_LISTENING, |_| true);
+    assert_eq!(more.number("left_out"), COUNT - 100);
+    // One without a line serves as the others do.
+    assert!(echoes(SocketAddr::new(ip, 13_000)));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::{collections::HashSet, time::SystemTime};
 
+use foldhash::fast::RandomState;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -68,8 +69,8 @@ impl About {
         self.samples.reserve_exact(1);
         self.leads.reserve_exact(1);
         self.targets.reserve_exact(1);
-        let mut known: HashSet<&TargetAddr> = HashSet::new();
-        let mut leading: HashSet<&TargetAddr> = HashSet::new();
+        let mut known: HashSet<&TargetAddr, RandomState> = HashSet::default();
+        let mut leading: HashSet<&TargetAddr, RandomState> = HashSet::default();
         for (key, listener) in all {
             if self.is_open() || self.listeners.len() < MOST {
                 self.listeners.push(key.clone());

@@ -26,6 +26,10 @@ use crate::{
     },
 };
 
+/// The listeners of a plan that have a line each in the log when they open. The others are counted:
+/// a range of ports may have thousands.
+const NAMED: usize = 100;
+
 /// What the configuration says for all mappings together.
 #[derive(Debug)]
 pub(in crate::supervisor) struct Globals {
@@ -109,6 +113,7 @@ impl Listeners {
             self.note_listening(bound.map(|(key, _)| key));
         }
         let (mut waiting, mut opening) = (Vec::new(), Vec::with_capacity(staged.len()));
+        let mut served = 0;
         for (key, staged) in staged {
             let listener = plan.listeners[&key].clone();
             let mapping = self.mappings.of(&listener);
@@ -117,7 +122,8 @@ impl Listeners {
                 Staged::Bound(bound) => {
                     say_ipv4_only(&key, &bound, &mut self.said_ipv4_only);
                     self.shared.inherited.note_used(&bound.socket);
-                    running.serve(bound.socket);
+                    served += 1;
+                    running.serve(bound.socket, served <= NAMED);
                 }
                 Staged::Waiting(error) => {
                     running.waits_for(error.errno());
@@ -125,6 +131,9 @@ impl Listeners {
                 }
             }
             opening.push((key, running));
+        }
+        if let Some(left_out @ 1..) = served.checked_sub(NAMED) {
+            tracing::info!(left_out, "more listeners listening");
         }
         match self.running.is_empty() {
             // A map that is made of a sorted list has full nodes.

@@ -24,7 +24,7 @@ impl Listeners {
             Ok(Staged::Bound(bound)) => {
                 say_ipv4_only(key, &bound, &mut self.said_ipv4_only);
                 self.shared.inherited.note_used(&bound.socket);
-                running.serve(bound.socket);
+                running.serve(bound.socket, true);
                 self.note_listening(std::iter::empty());
                 self.revision += 1;
                 None

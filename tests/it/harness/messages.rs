@@ -45,6 +45,7 @@ messages! {
     LOG_TARGET_CHANGED = "log target changed";
     LOG_TARGET_NOT_CHANGED = "log target not changed";
     MORE_LISTENERS_COULD_NOT_BE_OPENED = "more listeners could not be opened";
+    MORE_LISTENERS_LISTENING = "more listeners listening";
     MORE_LISTENERS_WAITING = "more listeners waiting";
     NAME_RESOLVES_TO_LOOPBACK = "name resolves to loopback; if this machine is meant, use 127.0.0.1 or localhost";
     NOT_OPEN_ON_THE_ROUTER = "not open on the router";
