@@ -182,7 +182,8 @@ async fn a_flow_without_a_target_yet_takes_its_datagrams_along() {
     let (dir, target) = (tempfile::tempdir().unwrap(), socket().await);
     let mut spec = leading_to(target.local_addr().unwrap());
     let file = dir.path().join("go");
-    let wait = "echo begun >> \"$0.log\"; while ! test -e \"$0\"; do sleep 0.02; done";
+    // It ends with the test at the latest.
+    let wait = "echo begun >> \"$0.log\"; while test -d \"${0%/*}\" && ! test -e \"$0\"; do sleep 0.02; done";
     let start = ["sh", "-c", wait, &file.display().to_string()].map(str::to_owned);
     let start = crate::wake::Start::Command { start: start.into(), stop: None };
     let wait = Duration::from_secs(20);
