@@ -17,6 +17,7 @@ use std::{
         Arc,
         atomic::Ordering::{Relaxed, SeqCst},
     },
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -137,10 +138,10 @@ impl ListenerMeter {
             (&live.datagrams_in, record.datagrams_in),
             (&live.datagrams_out, record.datagrams_out),
             (&live.noted, record.noted),
-            (&live.moved_ms, record.moved_ms),
         ] {
             counter.store(value, Relaxed);
         }
+        live.set_moved(Duration::from_millis(record.moved_ms));
         let end = Ended::ALL.into_iter().find(|reason| Some(reason.as_str()) == record.end.as_deref());
         if let Some(reason) = end {
             live.cut(reason);
@@ -175,7 +176,7 @@ impl LiveSession {
             datagrams_in: moved.datagrams_in,
             datagrams_out: moved.datagrams_out,
             noted: self.noted.load(Relaxed),
-            moved_ms: self.moved_ms.load(Relaxed),
+            moved_ms: u64::try_from(self.last_moved().as_millis()).unwrap_or(u64::MAX),
             end: end.map(|reason| reason.as_str().into()),
         }
     }

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
     },
     task::{Context, Poll},
     time::Duration,
@@ -35,10 +35,10 @@ pub(crate) struct LiveSession {
     pub(super) bytes_out: AtomicU64,
     pub(super) datagrams_in: AtomicU64,
     pub(super) datagrams_out: AtomicU64,
-    /// The sum of these four at the last sample, and when it had last changed, in milliseconds
-    /// after the start. Only samples write these two.
+    /// The sum of these four at the last sample, and when it had last changed, in tenths of a
+    /// second after the start: 13 years. Only samples write these two.
     pub(super) noted: AtomicU64,
-    pub(super) moved_ms: AtomicU64,
+    moved_tenths: AtomicU32,
     /// What it is asked for: the code of the [`Ended`] that it was asked to end with, [`FREEZE`]
     /// and [`SHOW`]; and whether it stays ([`STAY`]). One number, because the session looks at it
     /// each time that it is polled.
@@ -79,7 +79,7 @@ impl LiveSession {
             datagrams_in: AtomicU64::new(0),
             datagrams_out: AtomicU64::new(0),
             noted: AtomicU64::new(0),
-            moved_ms: AtomicU64::new(0),
+            moved_tenths: AtomicU32::new(0),
             asked: AtomicU8::new(0),
             waker: AtomicWaker::new(),
         }
@@ -197,16 +197,25 @@ impl LiveSession {
         let sum = bytes_in.wrapping_add(bytes_out).wrapping_add(datagrams_in).wrapping_add(datagrams_out);
         if self.noted.load(Relaxed) != sum {
             self.noted.store(sum, Relaxed);
-            let ms = now.saturating_duration_since(self.started).as_millis();
-            self.moved_ms.store(u64::try_from(ms).unwrap_or(u64::MAX), Relaxed);
+            self.set_moved(now.saturating_duration_since(self.started));
         }
     }
 
     /// How long nothing has moved, as far as samples have shown; since the start, where none was
     /// taken.
     pub(crate) fn quiet(&self, now: Instant) -> Duration {
-        let moved = Duration::from_millis(self.moved_ms.load(Relaxed));
-        now.saturating_duration_since(self.started).saturating_sub(moved)
+        now.saturating_duration_since(self.started).saturating_sub(self.last_moved())
+    }
+
+    /// When it had last moved, after the start, as far as samples have shown.
+    pub(super) fn last_moved(&self) -> Duration {
+        Duration::from_millis(100) * self.moved_tenths.load(Relaxed)
+    }
+
+    /// Notes when it had last moved, after the start.
+    pub(super) fn set_moved(&self, after: Duration) {
+        let tenths = u32::try_from(after.as_millis() / 100).unwrap_or(u32::MAX);
+        self.moved_tenths.store(tenths, Relaxed);
     }
 
     /// Whether a byte has moved.

@@ -16,6 +16,7 @@ mod admission_handle;
 mod drain;
 mod hold;
 mod log_limits;
+mod seldom;
 pub(crate) mod tcp;
 mod throttle;
 pub(crate) mod udp;

@@ -26,8 +26,9 @@ use crate::{
 
 /// How often it looks whether anything still reads its output.
 const LOOK: Duration = Duration::from_secs(1);
-/// The longest kind of an event.
+/// The longest kind of an event, and the longest of what the flight recorder has besides.
 const KIND: usize = 16;
+const RECORDED: usize = "session-connected".len();
 
 /// Which events.
 #[derive(Debug, Args)]
@@ -76,7 +77,7 @@ pub(super) async fn events(args: Events, daemon: &Daemon) -> Result<Outcome, Fai
                 if daemon.json {
                     one_line(&json)
                 } else {
-                    line(&event, daemon.terminal)
+                    line(&event, KIND, daemon.terminal)
                 }
             }
             Some(Received::Lost(count)) if daemon.json => json!({ "lost": count }).to_string(),
@@ -101,7 +102,7 @@ async fn recorded(mapping: Option<&str>, daemon: &Daemon) -> Result<Outcome, Fai
             return one_line(&serde_json::to_string(&event).unwrap_or_default());
         }
         let Recorded { at, kind, mapping, message, .. } = event;
-        line(&Event { at, kind, mapping, message, ..Event::default() }, daemon.terminal)
+        line(&Event { at, kind, mapping, message, ..Event::default() }, RECORDED, daemon.terminal)
     });
     Ok(Outcome::done(lines.map(|line| line + "\n").collect()))
 }
@@ -120,13 +121,13 @@ fn one_line(json: &str) -> String {
     escaped_json(&json.replace(['\n', '\r'], " "))
 }
 
-/// An event for a person.
-fn line(event: &Event, terminal: Terminal) -> String {
+/// An event for a person, with so much room for its kind.
+fn line(event: &Event, room: usize, terminal: Terminal) -> String {
     let kind = colour(&event.kind).map_or_else(
         || Escaped(&event.kind).to_string(),
         |colour| colour.mark(&Escaped(&event.kind).to_string()),
     );
-    let gap = " ".repeat(KIND.saturating_sub(event.kind.chars().count()));
+    let gap = " ".repeat(room.saturating_sub(event.kind.chars().count()));
     let mapping = event.mapping.as_deref().map(|name| format!("{}: ", Escaped(name))).unwrap_or_default();
     let line = format!("{}  {kind}{gap}  {mapping}{}", clock(&event.at), Escaped(&event.message));
     Colour::paint(&line, terminal.colour)
@@ -158,13 +159,13 @@ mod tests {
             ..Event::default()
         };
         assert_eq!(
-            line(&event, Terminal::default()),
+            line(&event, KIND, Terminal::default()),
             "2026-11-29 14:11:20  target-down       web: target a\\nb/tcp is down"
         );
-        let coloured = line(&event, Terminal { colour: true, width: None });
+        let coloured = line(&event, KIND, Terminal { colour: true, width: None });
         assert!(coloured.contains("\u{1b}[31mtarget-down\u{1b}[0m "), "{coloured}");
         let bare = Event { kind: "stopping".into(), message: "the daemon stops".into(), ..Event::default() };
-        assert_eq!(line(&bare, Terminal::default()), "  stopping          the daemon stops");
+        assert_eq!(line(&bare, KIND, Terminal::default()), "  stopping          the daemon stops");
         assert_eq!(one_line("{\"a\":\n\"\u{202e}\"}"), "{\"a\": \"\\u202e\"}");
     }
 }

@@ -19,12 +19,22 @@
 //! `sessions`. It ends when `closing` closes, which drops the socket and leaves the sessions alone,
 //! or when the socket is dead.
 
-use std::{collections::VecDeque, io, net::SocketAddr, ops::ControlFlow, os::fd::OwnedFd, sync::Arc};
+use std::{
+    collections::VecDeque,
+    future::{Future as _, poll_fn},
+    io,
+    net::SocketAddr,
+    ops::ControlFlow,
+    os::fd::OwnedFd,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use ipnet::IpNet;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
 
 use super::{
+    TcpSpec,
     acceptor::{Acceptor, say_exhausted},
     proxied::{self, Peer},
     pump::ClientSide,
@@ -33,11 +43,29 @@ use super::{
     sessions::{Admitted, Right, SessionSlot},
     silent_drops::refuse,
 };
-use crate::{mapping::canonical_socket, policy::Refusal, relay::DrainWatch, sock::set_keepalive};
+use crate::{
+    mapping::canonical_socket,
+    policy::Refusal,
+    relay::{
+        DrainWatch,
+        seldom::{Seldom, changed},
+    },
+    sock::set_keepalive,
+};
 
 /// The admitted clients of one listener that may wait for room in the session budget; each holds a
 /// descriptor.
 pub(crate) const WAITING_ROOM: usize = 4;
+
+/// What seldom calls an acceptor.
+enum Call {
+    /// To close.
+    Close,
+    /// To stand still.
+    Stop,
+    /// Another spec; nothing where there will be none.
+    Spec(Option<watch::Receiver<Arc<TcpSpec>>>),
+}
 
 impl TcpService {
     /// Accepts on `listener` until `closing` closes, which drops the socket and leaves the sessions
@@ -56,32 +84,49 @@ impl TcpService {
         let mut waiting = service.sessions.take_waiting();
         let hold = &service.sessions.hold;
         let held = hold.begin();
-        let asked = hold.asked();
-        tokio::pin!(asked);
         let mut spec = service.spec.clone();
         let mut peers = Arc::clone(&spec.borrow_and_update().options.accept_proxy);
-        let closing = closing.closing();
-        tokio::pin!(closing);
+        // To poll each of these at each client would cost hundreds of instructions.
+        let seldom = Seldom::new();
+        let (closing, asked, respecified) = (closing.closing(), hold.asked(), changed(spec));
+        tokio::pin!(closing, asked, respecified);
+        let mut is_specified = true;
         loop {
+            let mut call = |cx: &mut Context<'_>| {
+                if closing.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Call::Close);
+                }
+                if asked.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Call::Stop);
+                }
+                match is_specified {
+                    true => respecified.as_mut().poll(cx).map(Call::Spec),
+                    false => Poll::Pending,
+                }
+            };
             tokio::select! {
                 // First, so that a queue that never gets empty cannot keep a close from being
                 // heard.
                 biased;
-                () = &mut closing => return Ok(()),
-                () = &mut asked => {
-                    service.sessions.keep_waiting(std::mem::take(&mut waiting));
-                    tokio::select! {
-                        () = &mut closing => return Ok(()),
-                        () = held.stand_still() => {}
+                called = poll_fn(|cx| seldom.poll(cx, &mut call)) => match called {
+                    Call::Close => return Ok(()),
+                    Call::Stop => {
+                        service.sessions.keep_waiting(std::mem::take(&mut waiting));
+                        tokio::select! {
+                            () = &mut closing => return Ok(()),
+                            () = held.stand_still() => {}
+                        }
+                        waiting = service.sessions.take_waiting();
+                        asked.set(hold.asked());
                     }
-                    waiting = service.sessions.take_waiting();
-                    asked.set(hold.asked());
-                }
-                Ok(()) = spec.changed() => {
-                    let spec = Arc::clone(&spec.borrow_and_update());
-                    peers = Arc::clone(&spec.options.accept_proxy);
-                    set_keepalive(acceptor.socket(), spec.options.keepalive)?;
-                }
+                    Call::Spec(Some(mut receiver)) => {
+                        let spec = Arc::clone(&receiver.borrow_and_update());
+                        peers = Arc::clone(&spec.options.accept_proxy);
+                        set_keepalive(acceptor.socket(), spec.options.keepalive)?;
+                        respecified.set(changed(receiver));
+                    }
+                    Call::Spec(None) => is_specified = false,
+                },
                 slot = queue.slot(), if !waiting.is_empty() => {
                     if let Some(next) = waiting.pop_front() {
                         service.let_in_late(next, slot);

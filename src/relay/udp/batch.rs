@@ -166,10 +166,12 @@ pub(super) fn receive(
     BUFFERS.with_borrow_mut(|buffers| {
         let mut received = 0;
         let outcome = socket.try_io(Interest::READABLE, || {
-            let mut chunks = buffers.bytes.chunks_exact_mut(BUFFER);
-            let mut slices: [IoSliceMut<'_>; LISTENER_BATCH] =
-                std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-            received = offload.recv(socket.into(), &mut slices[..batch], &mut buffers.meta)?;
+            let (socket, bytes, meta) = (socket.into(), &mut buffers.bytes, &mut buffers.meta);
+            // To name all buffers costs more than a datagram or two.
+            received = match batch {
+                ..=LEAST_BATCH => offload.recv(socket, &mut slices::<LEAST_BATCH>(bytes)[..batch], meta),
+                _ => offload.recv(socket, &mut slices::<LISTENER_BATCH>(bytes)[..batch], meta),
+            }?;
             // A short batch means that the kernel found the queue empty. Saying so spares the read
             // that would find it out; what comes in after the read makes the socket readable again.
             if received < batch { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
@@ -180,6 +182,12 @@ pub(super) fn receive(
         }
         Ok((if received < batch { Read::Empty } else { Read::More }, received))
     })
+}
+
+/// The first buffers.
+fn slices<const COUNT: usize>(bytes: &mut [u8]) -> [IoSliceMut<'_>; COUNT] {
+    let mut chunks = bytes.chunks_exact_mut(BUFFER);
+    std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()))
 }
 
 /// Receives up to `most` datagrams of a connected socket one by one, and hands them on: for the one

@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, atomic::AtomicBool},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -30,13 +30,16 @@ use crate::{
 /// How long the lookup of a target's name may take before the next target is tried.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 
+/// What came of it. Boxed: few fail.
+type Outcome = Result<(), Box<OpenError>>;
+
 /// The way to a target, which may take a lookup.
 pub(super) enum Connecting {
     /// Under way. Boxed: most of a flow's life comes after this, and its task is as large as its
     /// largest state.
-    Pending(Pin<Box<dyn Future<Output = Result<(), OpenError>> + Send>>),
+    Pending(Pin<Box<dyn Future<Output = Outcome> + Send>>),
     /// Done, well or badly.
-    Done(Result<(), OpenError>),
+    Done(Outcome),
 }
 
 impl Connecting {
@@ -44,10 +47,13 @@ impl Connecting {
     pub(super) fn begin(flow: Arc<Flow>, spec: Arc<UdpSpec>, (dialer, pool): (Dialer, Arc<Pool>)) -> Self {
         Self::Pending(Box::pin(async move {
             if let Some(waker) = flow.waker() {
-                waker.start().await.inspect_err(|_| flow.session().missed(spec.targets.first()))?;
+                waker.start().await.map_err(|error| {
+                    flow.session().missed(spec.targets.first());
+                    Box::new(OpenError::from(error))
+                })?;
             }
             let reached = connect(&flow, &spec, (&dialer, &pool), None).await;
-            reached.map(|(target, place)| flow.reached(target, place))
+            reached.map(|(target, place)| flow.reached(target, place)).map_err(Box::new)
         }))
     }
 
@@ -68,11 +74,14 @@ impl Connecting {
         matches!(self, Self::Done(Ok(())))
     }
 
-    pub(super) async fn outcome(self) -> Result<(), OpenError> {
-        match self {
-            Self::Pending(connecting) => connecting.await,
-            Self::Done(outcome) => outcome,
-        }
+    /// Ready with what came of it, once. Not an `async fn`: a task would keep this twice.
+    pub(super) fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let outcome = match self {
+            Self::Pending(connecting) => ready!(connecting.as_mut().poll(cx)),
+            Self::Done(outcome) => std::mem::replace(outcome, Ok(())),
+        };
+        *self = Self::is_done();
+        Poll::Ready(outcome)
     }
 }
 

@@ -9,7 +9,9 @@ mod probe;
 use std::{
     future::poll_fn,
     io,
+    pin::Pin,
     sync::{Arc, Weak},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -17,7 +19,7 @@ use ipnet::IpNet;
 use tokio::{
     sync::{mpsc, watch},
     task::yield_now,
-    time::{Instant, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
 use super::{
@@ -27,7 +29,10 @@ use super::{
 };
 use crate::{
     mapping::canonical_socket,
-    relay::DrainWatch,
+    relay::{
+        DrainWatch,
+        seldom::{Seldom, changed},
+    },
     sock::{Backoff, bind::Listening, udp as sockets},
 };
 
@@ -39,9 +44,18 @@ const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 /// How long flows that are due wait for datagrams that the kernel holds already.
 const REPRIEVE: Duration = Duration::from_secs(1);
 
-/// Waits for another spec, and gives its receiver back; nothing where there will be none.
-async fn changed(mut spec: watch::Receiver<Arc<UdpSpec>>) -> Option<watch::Receiver<Arc<UdpSpec>>> {
-    spec.changed().await.ok().map(|()| spec)
+/// What seldom calls the loop.
+enum Call {
+    /// To end: another process has the flows, or the last one of a closed listener is gone.
+    End,
+    /// To stand still.
+    Stop,
+    /// To close.
+    Close,
+    /// Another spec; nothing where there will be none.
+    Spec(Option<watch::Receiver<Arc<UdpSpec>>>),
+    /// The next flow that is due may be due sooner.
+    Rearm,
 }
 
 /// A listener that is ready to run.
@@ -57,6 +71,8 @@ pub(crate) struct UdpListener {
     alive: Option<mpsc::Sender<()>>,
     all_gone: mpsc::Receiver<()>,
     next_summary: Instant,
+    /// After errors of the socket.
+    backoff: Backoff,
     /// Flows that are due wait until then, or until the socket is empty.
     reprieve: Option<Instant>,
 }
@@ -78,6 +94,7 @@ impl UdpListener {
             alive: Some(alive),
             all_gone,
             next_summary: Instant::now(),
+            backoff: Backoff::default(),
             reprieve: None,
         }
     }
@@ -90,77 +107,106 @@ impl UdpListener {
 
     /// Forwards until `closing` has closed and the last flow is gone; the socket is closed then.
     /// It ends as well when another process has taken it over.
-    pub(crate) async fn run(self, closing: DrainWatch) {
-        let flows = Arc::clone(&self.service.flows);
-        tokio::select! {
-            () = self.receive_until(closing) => {}
-            () = flows.gone() => {}
-        }
-    }
-
-    async fn receive_until(mut self, closing: DrainWatch) {
+    pub(crate) async fn run(mut self, closing: DrainWatch) {
         let flows = Arc::clone(&self.service.flows);
         let (this_loop, asked_to_stop) = (flows.hold.begin(), flows.hold.asked());
         let mut alive = self.alive.take();
-        let mut backoff = Backoff::default();
         let listener = Arc::clone(&self.listener);
-        let closing = closing.closing();
+        let (closing, gone) = (closing.closing(), flows.gone());
         let timer = sleep(Duration::ZERO);
         // These wait on from turn to turn: to make, register and remove each one again would cost
-        // hundreds of instructions at each wake-up.
+        // hundreds of instructions at each wake-up. So would a poll of each.
+        let seldom = Seldom::new();
         let (respecified, rearmed) = (changed(self.service.spec.clone()), listener.rearm.notified());
         let mut is_specified = true;
-        tokio::pin!(closing, asked_to_stop, timer, respecified, rearmed);
+        tokio::pin!(closing, gone, asked_to_stop, timer, respecified, rearmed);
         loop {
-            let wake_at = self.wake_at();
-            if let Some(at) = wake_at.filter(|at| *at != timer.deadline()) {
-                timer.as_mut().reset(at);
-            }
+            let is_armed = self.arm(timer.as_mut());
+            let mut call = |cx: &mut Context<'_>| {
+                if gone.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Call::End);
+                }
+                if asked_to_stop.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Call::Stop);
+                }
+                match alive.is_some() {
+                    true if closing.as_mut().poll(cx).is_ready() => return Poll::Ready(Call::Close),
+                    false if self.all_gone.poll_recv(cx).is_ready() => return Poll::Ready(Call::End),
+                    _ => {}
+                }
+                if is_specified && let Poll::Ready(spec) = respecified.as_mut().poll(cx) {
+                    return Poll::Ready(Call::Spec(spec));
+                }
+                rearmed.as_mut().poll(cx).map(|()| Call::Rearm)
+            };
             tokio::select! {
                 biased;
-                () = &mut asked_to_stop => {
-                    this_loop.stand_still().await;
-                    asked_to_stop.set(flows.hold.asked());
-                }
-                () = &mut closing, if alive.is_some() => {
-                    alive = None;
-                    self.listener.table().drain();
-                }
-                None = self.all_gone.recv(), if alive.is_none() => return,
-                spec = &mut respecified, if is_specified => match spec {
-                    Some(mut receiver) => {
-                        let spec = Arc::clone(&receiver.borrow_and_update());
-                        self.peers = Arc::clone(&spec.options.accept_proxy);
-                        self.listener.table().retune(spec.options.idle_timeout);
-                        respecified.set(changed(receiver));
+                called = poll_fn(|cx| seldom.poll(cx, &mut call)) => match called {
+                    Call::End => return,
+                    Call::Stop => {
+                        tokio::select! {
+                            () = &mut gone => return,
+                            () = this_loop.stand_still() => {}
+                        }
+                        asked_to_stop.set(flows.hold.asked());
                     }
-                    None => is_specified = false,
+                    Call::Close => {
+                        alive = None;
+                        self.listener.table().drain();
+                    }
+                    Call::Spec(Some(receiver)) => respecified.set(changed(self.respecified(receiver))),
+                    Call::Spec(None) => is_specified = false,
+                    Call::Rearm => rearmed.set(listener.rearm.notified()),
                 },
-                () = &mut rearmed => rearmed.set(listener.rearm.notified()),
-                () = &mut timer, if wake_at.is_some() => {
-                    self.expire();
-                    self.summarise();
+                () = &mut timer, if is_armed => {
+                    self.look_back();
                     // Its deadline lies in the past now, and must not be taken for the one armed
                     // next.
                     timer.as_mut().reset(Instant::now() + SUMMARY_EVERY);
                 }
                 // Only this task waits for the socket.
-                ready = poll_fn(|cx| listener.socket.poll_recv_ready(cx)) => {
-                    if ready.is_err() {
-                        return;
-                    }
-                    match self.turn(alive.as_ref()) {
-                        Ok(Read::Empty) => {
-                            backoff = Backoff::default();
-                            if self.reprieve.take().is_some() {
-                                self.listener.expire();
-                            }
-                        }
-                        Ok(Read::More) => yield_now().await,
-                        Err(error) => self.wait_out(&error, &mut backoff).await,
-                    }
+                ready = poll_fn(|cx| listener.socket.poll_recv_ready(cx)) => match ready {
+                    Ok(()) => self.take_in(alive.as_ref()).await,
+                    Err(_) => return,
+                },
+            }
+        }
+    }
+
+    /// Arms the timer for what is due next. Whether anything is.
+    fn arm(&self, timer: Pin<&mut Sleep>) -> bool {
+        let wake_at = self.wake_at();
+        if let Some(at) = wake_at.filter(|at| *at != timer.deadline()) {
+            timer.reset(at);
+        }
+        wake_at.is_some()
+    }
+
+    /// Does what is due by the clock.
+    fn look_back(&mut self) {
+        self.expire();
+        self.summarise();
+    }
+
+    /// Takes another spec, and gives its receiver back.
+    fn respecified(&mut self, mut receiver: watch::Receiver<Arc<UdpSpec>>) -> watch::Receiver<Arc<UdpSpec>> {
+        let spec = Arc::clone(&receiver.borrow_and_update());
+        self.peers = Arc::clone(&spec.options.accept_proxy);
+        self.listener.table().retune(spec.options.idle_timeout);
+        receiver
+    }
+
+    /// Takes in what has arrived.
+    async fn take_in(&mut self, alive: Option<&mpsc::Sender<()>>) {
+        match self.turn(alive) {
+            Ok(Read::Empty) => {
+                self.backoff = Backoff::default();
+                if self.reprieve.take().is_some() {
+                    self.listener.expire();
                 }
             }
+            Ok(Read::More) => yield_now().await,
+            Err(error) => self.wait_out(&error).await,
         }
     }
 
@@ -243,12 +289,12 @@ impl UdpListener {
     }
 
     /// Waits after an error of the listener's socket.
-    async fn wait_out(&self, error: &io::Error, backoff: &mut Backoff) {
+    async fn wait_out(&mut self, error: &io::Error) {
         if let Some(left_out) = self.listener.log.receive.take(Instant::now()) {
             tracing::warn!(%error, failures = left_out + 1, "cannot receive datagrams; trying again");
         }
         tokio::select! {
-            () = sleep(backoff.next()) => {}
+            () = sleep(self.backoff.next()) => {}
             () = self.service.flows.hold.asked() => {}
         }
     }

@@ -60,51 +60,56 @@ const HOLD_OFF: Duration = Duration::from_secs(1);
 
 /// Runs a flow until its end, from its first datagram or from where it stopped. `alive` is held
 /// until everything else is released.
-pub(super) async fn run(
+///
+/// Not an `async fn`: that would keep every argument twice, and a task is as large as its future.
+#[expect(clippy::manual_async_fn, reason = "its arguments would be kept twice")]
+pub(super) fn run(
     (listener, alive): (Arc<ListenerShared>, mpsc::Sender<()>),
     flow: Arc<Flow>,
     id: FlowId,
-    connecting: Connecting,
+    mut connecting: Connecting,
     mut ride: Ride,
-) {
-    let mut entry = TableEntry { listener: &listener, id, lost: DropReason::FlowEnded, stays: false };
-    let mut failure = None;
-    let opened = tokio::select! {
-        biased;
-        asked = asked(&flow) => Err(asked),
-        opened = connecting.outcome() => opened.map_err(|error| {
-            entry.lost = error.tell(&listener.log);
-            listener.table().unreachable(id, Instant::now().into_std(), HOLD_OFF);
-            failure = Some(Box::new(error));
-            Stop::End(Ended::Unreachable)
-        }),
-    };
-    let stop = match opened {
-        Ok(()) => {
-            while !send_early(&listener, &flow, id) {
-                yield_now().await;
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let mut entry = TableEntry { listener: &listener, id, lost: DropReason::FlowEnded, stays: false };
+        let mut failure = None;
+        let opened = poll_fn(|cx| match poll_asked(&flow, cx) {
+            Poll::Ready(asked) => Poll::Ready(Err(asked)),
+            Poll::Pending => connecting.poll_outcome(cx).map(Ok),
+        });
+        let stop = match opened.await {
+            Err(asked) => asked,
+            Ok(Err(error)) => {
+                entry.lost = error.tell(&listener.log);
+                listener.table().unreachable(id, Instant::now().into_std(), HOLD_OFF);
+                failure = Some(error);
+                Stop::End(Ended::Unreachable)
             }
-            carry_replies(&listener, &flow, id, &mut ride).await
+            Ok(Ok(())) => {
+                while !send_early(&listener, &flow, id) {
+                    yield_now().await;
+                }
+                carry_replies(&listener, &flow, id, &mut ride).await
+            }
+        };
+        match stop {
+            Stop::End(reason) => {
+                flow.end(reason, failure);
+                drop(entry);
+                drop(flow);
+                listener.flows.ring();
+            }
+            Stop::Freeze => {
+                entry.stays = true;
+                drop(entry);
+                let flows = Arc::clone(&listener.flows);
+                flows.hand_in(StoppedFlow::here(flow, ride, (listener, id, alive)));
+                return;
+            }
         }
-        Err(stop) => stop,
-    };
-    match stop {
-        Stop::End(reason) => {
-            flow.end(reason, failure);
-            drop(entry);
-            drop(flow);
-            listener.flows.ring();
-        }
-        Stop::Freeze => {
-            entry.stays = true;
-            drop(entry);
-            let flows = Arc::clone(&listener.flows);
-            flows.hand_in(StoppedFlow::here(flow, ride, (listener, id, alive)));
-            return;
-        }
+        drop(listener);
+        drop(alive);
     }
-    drop(listener);
-    drop(alive);
 }
 
 /// Why the task of a flow stops.
@@ -166,36 +171,44 @@ pub(super) fn send_early(listener: &ListenerShared, flow: &Flow, id: FlowId) -> 
 }
 
 /// Carries replies until the session is cut, from wherever the flow leads.
-async fn carry_replies(listener: &ListenerShared, flow: &Flow, id: FlowId, ride: &mut Ride) -> Stop {
-    if !ride.replies.is_empty() {
-        // They came before what the socket has.
-        let held = std::mem::take(&mut ride.replies).into_iter();
-        let held = held.map(|reply| Held::again(listener, reply)).collect();
-        if let Some(stop) = Box::pin(send_held(listener, flow, held, ride)).await {
-            return stop;
+#[expect(clippy::manual_async_fn, reason = "its arguments would be kept twice")]
+fn carry_replies<'a>(
+    listener: &'a ListenerShared,
+    flow: &'a Flow,
+    id: FlowId,
+    ride: &'a mut Ride,
+) -> impl Future<Output = Stop> + Send + 'a {
+    async move {
+        if !ride.replies.is_empty() {
+            // They came before what the socket has.
+            let held = std::mem::take(&mut ride.replies).into_iter();
+            let held = held.map(|reply| Held::again(listener, reply)).collect();
+            if let Some(stop) = Box::pin(send_held(listener, flow, held, ride)).await {
+                return stop;
+            }
         }
-    }
-    loop {
-        let Some(target) = flow.target() else { return Stop::End(Ended::Unreachable) };
-        let trouble = match ride.looking {
-            Some(trouble) => trouble,
-            None => match carry_from(listener, flow, id, &target, ride).await {
-                Event::Stop(stop) => return stop,
-                Event::Trouble(trouble) => trouble,
-                Event::Readable => continue,
-            },
-        };
-        ride.looking = Some(trouble);
-        // Boxed: this is rare, and a flow's task is as large as its largest state.
-        let looking = Box::pin(fail_over(listener, flow, &target, trouble));
-        tokio::select! {
-            biased;
-            stop = asked(flow) => return stop,
-            has_moved_on = looking => {
-                ride.looking = None;
-                if has_moved_on {
-                    ride.is_joined = false;
-                    ride.judge.failed_over();
+        loop {
+            let Some(target) = flow.target() else { return Stop::End(Ended::Unreachable) };
+            let trouble = match ride.looking {
+                Some(trouble) => trouble,
+                None => match carry_from(listener, flow, id, &target, ride).await {
+                    Event::Stop(stop) => return stop,
+                    Event::Trouble(trouble) => trouble,
+                    Event::Readable => continue,
+                },
+            };
+            ride.looking = Some(trouble);
+            // Boxed: this is rare, and a flow's task is as large as its largest state.
+            let looking = Box::pin(fail_over(listener, flow, &target, trouble));
+            tokio::select! {
+                biased;
+                stop = asked(flow) => return stop,
+                has_moved_on = looking => {
+                    ride.looking = None;
+                    if has_moved_on {
+                        ride.is_joined = false;
+                        ride.judge.failed_over();
+                    }
                 }
             }
         }
@@ -203,61 +216,65 @@ async fn carry_replies(listener: &ListenerShared, flow: &Flow, id: FlowId, ride:
 }
 
 /// Carries replies of `target` until the session is cut or the flow has to look for another one.
-async fn carry_from(
-    listener: &ListenerShared,
-    flow: &Flow,
+#[expect(clippy::manual_async_fn, reason = "its arguments would be kept twice")]
+fn carry_from<'a>(
+    listener: &'a ListenerShared,
+    flow: &'a Flow,
     id: FlowId,
-    target: &Target,
-    ride: &mut Ride,
-) -> Event {
-    let socket = &target.socket;
-    let mut backoff = Backoff::default();
-    let mut pace = if ride.is_joined { Pace::Batch } else { Pace::Single };
-    // One future for the whole loop, not one for each reply: tokio does not wait for "readable or
-    // failed".
-    let mut failure = pin!(socket.ready(Interest::ERROR));
-    loop {
-        let event = event(flow, socket, &mut failure, || socket.ready(Interest::ERROR)).await;
-        if event == Event::Stop(Stop::End(Ended::Idle)) {
-            // A reply that came in at the last moment is worth its one try.
-            let _ = reply_turn(listener, flow, id, socket, &mut pace);
-        }
-        if let Event::Stop(_) = event {
-            return event;
-        }
-        let mut trouble = if let Event::Trouble(trouble) = event { Some(trouble) } else { None };
-        let failure = take_error(socket);
-        listener.drops.add(DropReason::TargetRefused, u64::from(failure == Failure::New));
-        if failure != Failure::None {
-            trouble = trouble.max(Some(Trouble::Refused));
-        }
-        let turned = reply_turn(listener, flow, id, socket, &mut pace);
-        ride.is_joined = pace == Pace::Batch;
-        let next = match turned {
-            Ok((read, held, answers)) => {
-                backoff = Backoff::default();
-                if answers > 0 && ride.judge.answered() {
-                    report_answer(listener, flow, target);
-                }
-                (read == Read::More || !held.is_empty()).then_some(Next::Send(read, held))
+    target: &'a Target,
+    ride: &'a mut Ride,
+) -> impl Future<Output = Event> + Send + 'a {
+    async move {
+        let socket = &target.socket;
+        let mut backoff = Backoff::default();
+        let mut pace = if ride.is_joined { Pace::Batch } else { Pace::Single };
+        // One future for the whole loop, not one for each reply: tokio does not wait for "readable or
+        // failed".
+        let mut failure = pin!(socket.ready(Interest::ERROR));
+        loop {
+            let event = event(flow, socket, &mut failure, || socket.ready(Interest::ERROR)).await;
+            if event == Event::Stop(Stop::End(Ended::Idle)) {
+                // A reply that came in at the last moment is worth its one try.
+                let _ = reply_turn(listener, flow, id, socket, &mut pace);
             }
-            Err(_) => {
-                listener.drops.add(DropReason::TargetRefused, 1);
+            if let Event::Stop(_) = event {
+                return event;
+            }
+            let mut trouble = if let Event::Trouble(trouble) = event { Some(trouble) } else { None };
+            let failure = take_error(socket);
+            listener.drops.add(DropReason::TargetRefused, u64::from(failure == Failure::New));
+            if failure != Failure::None {
                 trouble = trouble.max(Some(Trouble::Refused));
-                Some(Next::Pause(backoff.next_after(FREE_ERRORS)))
             }
-        };
-        if let Some(next) = next {
-            // Boxed: this is rare, and a flow's task is as large as its largest state.
-            if let Some(stop) = Box::pin(next.run(listener, flow, ride)).await {
-                ride.looking =
-                    trouble.filter(|trouble| ride.judge.looks(*trouble, Instant::now().into_std()));
-                return Event::Stop(stop);
+            let turned = reply_turn(listener, flow, id, socket, &mut pace);
+            ride.is_joined = pace == Pace::Batch;
+            let next = match turned {
+                Ok((read, held, answers)) => {
+                    backoff = Backoff::default();
+                    if answers > 0 && ride.judge.answered() {
+                        report_answer(listener, flow, target);
+                    }
+                    (read == Read::More || !held.is_empty()).then_some(Next::Send(read, held))
+                }
+                Err(_) => {
+                    listener.drops.add(DropReason::TargetRefused, 1);
+                    trouble = trouble.max(Some(Trouble::Refused));
+                    Some(Next::Pause(backoff.next_after(FREE_ERRORS)))
+                }
+            };
+            if let Some(next) = next {
+                // Boxed: this is rare, and a flow's task is as large as its largest state.
+                if let Some(stop) = Box::pin(next.run(listener, flow, ride)).await {
+                    ride.looking =
+                        trouble.filter(|trouble| ride.judge.looks(*trouble, Instant::now().into_std()));
+                    return Event::Stop(stop);
+                }
             }
-        }
-        if let Some(trouble) = trouble.filter(|trouble| ride.judge.looks(*trouble, Instant::now().into_std()))
-        {
-            return Event::Trouble(trouble);
+            if let Some(trouble) =
+                trouble.filter(|trouble| ride.judge.looks(*trouble, Instant::now().into_std()))
+            {
+                return Event::Trouble(trouble);
+            }
         }
     }
 }

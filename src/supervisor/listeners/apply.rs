@@ -112,6 +112,19 @@ impl Listeners {
         if listens_elsewhere {
             self.note_listening(bound.map(|(key, _)| key));
         }
+        let waiting = self.open(&plan, staged);
+        self.outages.apply(&plan, &self.mappings);
+        self.outages.withdraw(&plan);
+        let names = ChangedNames::of(&diff, &self.plan, &plan);
+        self.plan = Arc::new(plan);
+        self.revision += 1;
+        self.retiring.retain(|retiring| Arc::strong_count(&retiring.running) > 1);
+        let applied = Applied { opened, closed, retuned: diff.retune.len(), replaced, names, changes };
+        Ok((Changed { applied, revokes }, waiting))
+    }
+
+    /// Opens what was bound, and keeps what waits. Returns why it does.
+    fn open(&mut self, plan: &Plan, staged: Vec<(ListenerKey, Staged)>) -> Vec<BindError> {
         let (mut waiting, mut opening) = (Vec::new(), Vec::with_capacity(staged.len()));
         let mut served = 0;
         for (key, staged) in staged {
@@ -140,14 +153,7 @@ impl Listeners {
             true => self.running = opening.into_iter().collect(),
             false => self.running.extend(opening),
         }
-        self.outages.apply(&plan, &self.mappings);
-        self.outages.withdraw(&plan);
-        let names = ChangedNames::of(&diff, &self.plan, &plan);
-        self.plan = Arc::new(plan);
-        self.revision += 1;
-        self.retiring.retain(|retiring| Arc::strong_count(&retiring.running) > 1);
-        let applied = Applied { opened, closed, retuned: diff.retune.len(), replaced, names, changes };
-        Ok((Changed { applied, revokes }, waiting))
+        waiting
     }
 
     /// Binds every listener that opens. One that replaces others is bound over their sockets. If a
