@@ -228,8 +228,8 @@ fn carry_from<'a>(
         let socket = &target.socket;
         let mut backoff = Backoff::default();
         let mut pace = if ride.is_joined { Pace::Batch } else { Pace::Single };
-        // One future for the whole loop, not one for each reply: tokio does not wait for "readable or
-        // failed".
+        // One future for the whole loop, not one for each reply: tokio does not wait for "readable
+        // or failed".
         let mut failure = pin!(socket.ready(Interest::ERROR));
         loop {
             let event = event(flow, socket, &mut failure, || socket.ready(Interest::ERROR)).await;
