@@ -37,7 +37,7 @@ struct Held {
     socket: Listening,
 }
 
-/// What is told of a listener.
+/// What an event says of a listener.
 struct Told {
     key: ListenerKey,
     listens: bool,
